@@ -1,0 +1,205 @@
+"""What passes between the stages: frozen, slotted, every field with its unit and origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "OUTPUT_COLUMNS",
+    "Attempt",
+    "Completed",
+    "Failed",
+    "Outcome",
+    "Prompt",
+    "Row",
+    "RowStatus",
+    "Turn",
+    "Usage",
+    "Value",
+    "outcome_cells",
+]
+
+Value: TypeAlias = Any
+"""A cell as plain Python: str from text tables; also int, float, bool, None, list, dict from JSONL and Parquet."""
+
+RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
+"""The `status` column. The first five are how a row ended; the last two appear only in exports of a running
+or interrupted batch."""
+
+OUTPUT_COLUMNS: Mapping[str, type] = {
+    "response": str,
+    "status": str,
+    "error_type": str,
+    "error": str,
+    "thread_id": str,
+    "run_id": str,
+    "model": str,
+    "prompt_tokens": int,
+    "completion_tokens": int,
+    "total_tokens": int,
+    "cached_tokens": int,
+    "reasoning_tokens": int,
+    "cost_usd": float,
+    "attempts": int,
+    "duration_s": float,
+    "completed_at": str,
+}
+"""The columns that batchrun adds behind the input's own, in this order, with the type of their values
+(every one may be None)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the input table.
+
+    Attributes:
+        row_index: position in the input, from 0.
+        values: column name → cell, in the input's column order.
+        line: physical line (from 1) on which the row starts, None where the format has no lines.
+    """
+
+    row_index: int
+    values: Mapping[str, Value]
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message and the run that answers it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a row asks.
+
+    Attributes:
+        row_index: the row's position, from 0.
+        turns: the user messages, in order; at least one.
+        fingerprint: hash (hex) of everything that decides the answer: the turns and the model settings.
+            The same fingerprint means that an answer in the journal still holds.
+    """
+
+    row_index: int
+    turns: tuple[Turn, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a run as the service counted them. None is "not told", never 0.
+
+    Attributes:
+        prompt_tokens: tokens read, cached ones included.
+        completion_tokens: tokens written, reasoning included.
+        raw: the service's own usage object, kept so that costs can be computed again.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    raw: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a row that may have reached the service.
+
+    Attributes:
+        number: counted from 1 over the life of the row, resumes included.
+        key: the Idempotency-Key of the request that creates the run.
+        thread_id, run_id: as soon as they were seen, else None.
+    """
+
+    number: int
+    key: str
+    thread_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The row has an answer, whole (`completed`) or cut short (`incomplete`, with its reason in `reason`).
+
+    Attributes:
+        response: all assistant messages of the run, joined by a blank line.
+        cost_usd: US dollars, None where the price is unknown.
+        attempts: tries that it took, from 1.
+        duration_s: seconds from the first request of the row to its end, waits for limits excluded.
+        completed_at: wall clock, UTC.
+    """
+
+    row_index: int
+    response: str
+    thread_id: str | None
+    run_id: str | None
+    model: str | None
+    usage: Usage
+    attempts: int
+    duration_s: float
+    completed_at: datetime
+    cost_usd: float | None = None
+    status: Literal["completed", "incomplete"] = "completed"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The row has no answer that can be used; says why.
+
+    Attributes:
+        error_type: short stable name, such as `rate_limit_exceeded`, `timeout`, `empty_prompt`.
+        error: one line for a person.
+        response: text obtained before the failure, if any; never thrown away.
+        usage: what was billed all the same, where the service told.
+    """
+
+    row_index: int
+    error_type: str
+    error: str
+    attempts: int
+    duration_s: float
+    completed_at: datetime
+    thread_id: str | None = None
+    run_id: str | None = None
+    model: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    response: str | None = None
+    status: Literal["failed", "expired", "cancelled"] = "failed"
+
+
+Outcome: TypeAlias = Completed | Failed
+
+
+def outcome_cells(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as cells of the output table: exactly the keys of `OUTPUT_COLUMNS`, in order."""
+    usage = outcome.usage
+    if isinstance(outcome, Completed):
+        response, error_type, error = outcome.response, outcome.reason, None
+    else:
+        response, error_type, error = outcome.response, outcome.error_type, outcome.error
+    return {
+        "response": response,
+        "status": outcome.status,
+        "error_type": error_type,
+        "error": error,
+        "thread_id": outcome.thread_id,
+        "run_id": outcome.run_id,
+        "model": outcome.model,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": outcome.cost_usd,
+        "attempts": outcome.attempts,
+        "duration_s": outcome.duration_s,
+        "completed_at": outcome.completed_at.isoformat(timespec="milliseconds"),
+    }
