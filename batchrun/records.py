@@ -78,12 +78,14 @@ class Prompt:
     """What a row asks.
 
     Attributes:
+        row_key: stable id of the row in the journal; its position as text where the user named no key column.
         row_index: the row's position, from 0.
         turns: the user messages, in order; at least one.
         fingerprint: hash (hex) of everything that decides the answer: the turns and the model settings.
             The same fingerprint means that an answer in the journal still holds.
     """
 
+    row_key: str
     row_index: int
     turns: tuple[Turn, ...]
     fingerprint: str
@@ -113,11 +115,14 @@ class Attempt:
 
     Attributes:
         number: counted from 1 over the life of the row, resumes included.
+        generation: counts the runs that this row needed, from 1: a try that follows the same run, or repeats
+            a request whose reply was lost, keeps the generation and with it the idempotency key.
         key: the Idempotency-Key of the request that creates the run.
         thread_id, run_id: as soon as they were seen, else None.
     """
 
     number: int
+    generation: int
     key: str
     thread_id: str | None = None
     run_id: str | None = None
@@ -135,7 +140,7 @@ class Completed:
         completed_at: wall clock, UTC.
     """
 
-    row_index: int
+    row_key: str
     response: str
     thread_id: str | None
     run_id: str | None
@@ -160,7 +165,7 @@ class Failed:
         usage: what was billed all the same, where the service told.
     """
 
-    row_index: int
+    row_key: str
     error_type: str
     error: str
     attempts: int

@@ -1,0 +1,65 @@
+"""When to try a row again, and after how long. Pure: faults in, decisions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchrun.errors import PermanentFault, RateLimited, ServerFault, ServiceFault, TransientFault
+
+__all__ = ["GiveUp", "RetryAfter", "RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """Try again.
+
+    Attributes:
+        wait_s: seconds from now.
+        shared: the whole batch waits (a rate limit), not this row alone.
+    """
+
+    wait_s: float
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The row fails with the fault at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential back-off with full jitter above half: the n-th wait lies in [½, 1] · min(cap, first · 2ⁿ⁻¹).
+
+    The jitter keeps rows that failed together from coming back together (AWS Architecture Blog, "Exponential
+    Backoff And Jitter", the "equal jitter" form); the floor of one half keeps a wait from being none.
+
+    Attributes:
+        max_attempts: tries of a row in all, the first one included.
+        first_wait_s, max_wait_s: bounds of the exponential part, seconds.
+        max_retry_after_s: a service that asks for a longer wait is waited for this long and asked again.
+    """
+
+    max_attempts: int = 5
+    first_wait_s: float = 1.0
+    max_wait_s: float = 60.0
+    max_retry_after_s: float = 600.0
+
+    def decide(self, fault: ServiceFault, attempt: int, random_unit: float) -> RetryAfter | GiveUp:
+        """What follows `fault` on the `attempt`-th try (from 1).
+
+        Args:
+            random_unit: uniform in [0, 1).
+        """
+        if isinstance(fault, PermanentFault) or attempt >= self.max_attempts:
+            return GiveUp()
+        assert isinstance(fault, TransientFault)
+        ceiling_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** min(attempt - 1, 60))
+        wait_s = ceiling_s * (0.5 + 0.5 * random_unit)
+        limited = isinstance(fault, RateLimited)
+        asked_s = fault.retry_after_s
+        if asked_s is not None:
+            # Never earlier than asked; a little later, so that not all come at the same moment.
+            asked_s = min(asked_s, self.max_retry_after_s)
+            wait_s = asked_s + 0.1 * random_unit * min(asked_s, 10.0) if limited else max(wait_s, asked_s)
+        return RetryAfter(wait_s, shared=limited or (isinstance(fault, ServerFault) and asked_s is not None))

@@ -1,0 +1,268 @@
+"""Job: every option of a batch, its default, its rule and its help, in one place.
+
+The command line, the job file and the Python call are all made from these fields: a field's name is its key
+in Python and (with dashes) its flag. Nothing here imports a heavy library at import time, since
+`batchrun --help` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from batchrun.errors import InputError
+
+__all__ = ["Api", "Environment", "Job", "JobOption", "job_options", "make_job", "read_text_option"]
+
+Api = Literal["assistants", "responses", "chat"]
+
+Count = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOption:
+    """How a field shows on the command line.
+
+    Attributes:
+        section: heading in the help.
+        help: one sentence; units included.
+        metavar: what stands for the value in the help.
+        flags: overrides of the flag made from the name.
+        decides_answer: the value is part of a row's fingerprint: another value may give another answer.
+    """
+
+    section: str
+    help: str
+    metavar: str | None = None
+    flags: tuple[str, ...] = ()
+    decides_answer: bool = False
+
+
+def _option(
+    default: Any,
+    section: str,
+    help: str,  # noqa: A002 - the word that every option parser uses
+    *,
+    metavar: str | None = None,
+    flags: tuple[str, ...] = (),
+    decides_answer: bool = False,
+) -> Any:
+    return field(default=default, metadata={"option": JobOption(section, help, metavar, flags, decides_answer)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One batch, as the user described it. Build it with `make_job`, which validates."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+
+    # Tables
+    output: Path | None = _option(
+        None,
+        "Tables",
+        "Output table; its ending (.csv, .tsv, .jsonl, .parquet) decides the format. "
+        "Default: outputs/<input name>.csv",
+        metavar="PATH",
+        flags=("-o", "--output"),
+    )
+    encoding: str | None = _option(
+        None, "Tables", "Encoding of a text input. Default: by its byte order mark, else UTF-8", metavar="NAME"
+    )
+    delimiter: str | None = _option(
+        None, "Tables", "Delimiter of a CSV input. Default: detected", metavar="CHAR"
+    )
+    output_prefix: str = _option(
+        "", "Tables", "Put this before the name of every column that batchrun adds", metavar="TEXT"
+    )
+    safe_csv: bool = _option(
+        False, "Tables", "Prefix cells that a spreadsheet would take for formulas with an apostrophe"
+    )
+
+    # Prompt
+    prompt: str | None = _option(
+        None,
+        "Prompt",
+        "Jinja template over the row's columns, or @FILE. "
+        "Default: the column `prompt` or `question`, or the only column",
+        metavar="TEXT|@FILE",
+        decides_answer=True,
+    )
+    instructions: str | None = _option(
+        None, "Prompt", "Instructions for the model, or @FILE", metavar="TEXT|@FILE", decides_answer=True
+    )
+    model: str | None = _option(
+        None,
+        "Prompt",
+        "Model name, as the service knows it. Default: the environment's BATCHRUN_MODEL",
+        metavar="NAME",
+        decides_answer=True,
+    )
+    temperature: Annotated[float, Ge(0), Le(2)] | None = _option(
+        None, "Prompt", "Sampling temperature, 0 to 2", metavar="NUMBER", decides_answer=True
+    )
+    top_p: Annotated[float, Gt(0), Le(1)] | None = _option(
+        None, "Prompt", "Nucleus sampling, above 0 to 1", metavar="NUMBER", decides_answer=True
+    )
+    max_completion_tokens: Count | None = _option(
+        None, "Prompt", "Most tokens that one answer may take", metavar="N", decides_answer=True
+    )
+
+    # Service
+    api: Api | None = _option(
+        None,
+        "Service",
+        "Protocol to speak. Default: assistants on the embedded server where there is neither key nor base URL",
+        metavar="NAME",
+        decides_answer=True,
+    )
+    base_url: str | None = _option(
+        None, "Service", "Where the service is. Default: the environment's OPENAI_BASE_URL", metavar="URL"
+    )
+    assistant: str | None = _option(
+        None,
+        "Service",
+        "Run the rows on this assistant (assistants only)",
+        metavar="ASST_ID",
+        decides_answer=True,
+    )
+    poll: bool = _option(
+        False, "Service", "Poll runs instead of streaming them, for servers without streams (assistants only)"
+    )
+
+    # Limits
+    concurrency: Count | None = _option(
+        None, "Limits", "Rows in flight at once. Default: found out, from 20 up to 1,000", metavar="N"
+    )
+    rpm: Annotated[float, Gt(0)] | None = _option(
+        None, "Limits", "Most requests a minute, polls and retries included", metavar="N"
+    )
+    tpm: Annotated[float, Gt(0)] | None = _option(
+        None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N"
+    )
+    max_attempts: Count = _option(
+        5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N"
+    )
+    row_timeout: Seconds = _option(
+        600.0, "Limits", "Seconds that a row may be in flight, waits for limits excluded", metavar="SECONDS"
+    )
+    silence_timeout: Seconds = _option(
+        120.0,
+        "Limits",
+        "Seconds without a byte after which a stream is given up and its run looked up by id",
+        metavar="SECONDS",
+    )
+    keep_going: bool = _option(
+        False, "Limits", "Go on when more than half of the rows fail (after 20 rows)"
+    )
+    grace: Annotated[float, Ge(0)] = _option(
+        30.0,
+        "Limits",
+        "Seconds for rows in flight to finish after the first Ctrl-C or SIGTERM",
+        metavar="SECONDS",
+    )
+
+    # Resuming
+    fresh: bool = _option(
+        False, "Resuming", "Start over; the old journal is kept under a dated name"
+    )
+    accept_changes: bool = _option(
+        False,
+        "Resuming",
+        "Go on although the input, the prompt or a setting changed; only rows whose prompt changed are asked again",
+    )
+    retry_failed: bool = _option(False, "Resuming", "Ask rows again that failed in an earlier run")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`)."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    model: str | None = None
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Environment:
+        """An empty variable counts as absent."""
+
+        def get(name: str) -> str | None:
+            return environ.get(name) or None
+
+        return cls(
+            api_key=get("OPENAI_API_KEY"),
+            base_url=get("OPENAI_BASE_URL"),
+            organization=get("OPENAI_ORG_ID"),
+            project=get("OPENAI_PROJECT_ID"),
+            model=get("BATCHRUN_MODEL"),
+        )
+
+
+def job_options() -> dict[str, tuple[JobOption, Any]]:
+    """Field name → how it shows, and its default, in the order of the help."""
+    return {f.name: (f.metadata["option"], f.default) for f in fields(Job)}
+
+
+def make_job(options: Mapping[str, Any]) -> Job:
+    """Validate options (text from flags, or plain Python values) into a Job.
+
+    Raises:
+        InputError: names the option, what was expected and what came.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Job).validate_python(dict(options))
+    except ValidationError as exc:
+        problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
+        raise InputError("; ".join(dict.fromkeys(problems))) from None
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    name = str(location[0]) if location else "job"
+    if kind == "unexpected_keyword_argument":
+        import difflib
+
+        near = difflib.get_close_matches(name, list(job_options()), n=1)
+        return f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"--{name.replace('_', '-')}: {message[0].lower()}{message[1:]}, got {value!r}"
+
+
+def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:
+    """`@path` reads the file (relative to `folder`); `@@text` is a literal `@text`.
+
+    Raises:
+        InputError: the file cannot be read as UTF-8.
+    """
+    if value is None or not value.startswith("@"):
+        return value
+    if value.startswith("@@"):
+        return value[1:]
+    path = (folder or Path()) / value[1:]
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as exc:
+        raise InputError(f"--{name} @{path}: cannot be read: {exc.strerror or exc}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--{name} @{path}: is not UTF-8 text") from None
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """The options that decide answers, by name: what the journal compares between runs."""
+    return {
+        f.name: getattr(job, f.name) for f in fields(Job) if f.metadata["option"].decides_answer
+    }
+
+
+def digest(*parts: object) -> str:
+    """A short hash (32 hex digits) of JSON-able parts, stable between processes and versions."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,132 @@
+"""Stage 2: a row and a template become a prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import minijinja
+
+from batchrun.errors import InputError
+from batchrun.job import digest
+from batchrun.records import Prompt, Row, Turn, Value
+
+__all__ = ["DEFAULT_COLUMNS", "Prompter", "PromptError", "default_template"]
+
+DEFAULT_COLUMNS = ("prompt", "question")
+"""Columns that are taken as the prompt where no template is given, the first one that exists."""
+
+FUEL = 1_000_000
+"""Instructions of the template engine that one rendering may take: a page of text takes some hundreds, and
+a template that loops for ever ends here instead of in a hung batch."""
+
+_BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
+
+
+class PromptError(Exception):
+    """This row cannot be asked: it fails, the batch goes on.
+
+    Attributes:
+        error_type: `empty_prompt` or `template_error`.
+    """
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+def default_template(columns: Sequence[str]) -> str:
+    """The template where the user gave none: the column `prompt` or `question`, or the only column.
+
+    Raises:
+        InputError: no such column; names the columns there are.
+    """
+    for name in DEFAULT_COLUMNS:
+        if name in columns:
+            return f"{{{{ {name} }}}}"
+    if len(columns) == 1:
+        return "{{ row[" + repr(columns[0]) + "] }}"
+    raise InputError(
+        f"no column is named 'prompt' or 'question' (columns: {_listed(columns)}); "
+        "say what to ask, for example --prompt '{{ " + _example(columns) + " }}'"
+    )
+
+
+class Prompter:
+    """Renders rows with one or more templates, one template a turn.
+
+    A template sees every column by its name, and all of them as `row`, for names that are no identifiers
+    (`{{ row['Full name'] }}`). It gets plain Python values only; a missing cell (None, NaN) renders as empty
+    text, an undefined name is an error.
+    """
+
+    def __init__(self, templates: Sequence[str], columns: Sequence[str], settings_digest: str) -> None:
+        """
+        Args:
+            settings_digest: hash of the settings that decide answers beside the prompt's own text.
+
+        Raises:
+            InputError: a template's syntax is wrong, or it names a column that there is not.
+        """
+        self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
+        self._names = [f"turn {number}" for number in range(1, len(templates) + 1)]
+        self._settings_digest = settings_digest
+        for name, template in zip(self._names, templates, strict=True):
+            self._add(name, template, columns)
+
+    def _add(self, name: str, template: str, columns: Sequence[str]) -> None:
+        try:
+            self._environment.add_template(name, template)
+            used = self._environment.undeclared_variables_in_template(name)
+        except minijinja.TemplateError as exc:
+            raise InputError(f"--prompt: {exc.message} (line {exc.line or 1} of the template)") from None
+        unknown = sorted(used - set(columns) - _BUILTINS - {"row"})
+        if unknown:
+            raise InputError(
+                f"--prompt: no column named {_listed(unknown)} in the input (columns: {_listed(columns)})"
+            )
+
+    def render(self, row: Row, row_key: str | None = None) -> Prompt:
+        """The row's prompt.
+
+        Raises:
+            PromptError: the rendered text is empty, or the template fails on this row.
+        """
+        values = {name: _plain(value) for name, value in row.values.items()}
+        turns = tuple(self._turns(values))
+        return Prompt(
+            row_key=row_key if row_key is not None else str(row.row_index),
+            row_index=row.row_index,
+            turns=turns,
+            fingerprint=digest(self._settings_digest, *(turn.text for turn in turns)),
+        )
+
+    def _turns(self, values: dict[str, Value]) -> Iterator[Turn]:
+        context: dict[str, Any] = {"row": values, **values}
+        for name in self._names:
+            try:
+                text = self._environment.render_template(name, **context)
+            except minijinja.TemplateError as exc:
+                raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
+            if not text.strip():
+                raise PromptError("empty_prompt", "the rendered prompt is empty")
+            yield Turn(text)
+
+
+def _plain(value: Value) -> Value:
+    """None and NaN render as nothing: strict mode does not catch them, and "none" is no question."""
+    if value.__class__ is str:
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value if isinstance(value, (int, float, bool, list, dict)) else str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _example(columns: Sequence[str]) -> str:
+    name = columns[0] if columns else "question"
+    return name if name.isidentifier() else f"row[{name!r}]"
