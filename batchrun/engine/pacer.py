@@ -1,0 +1,85 @@
+"""An allowance a minute, spent evenly, first come first served: aiolimiter behind a FIFO gate."""
+
+from __future__ import annotations
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+__all__ = ["Pacer", "TokenEstimate"]
+
+BURST_SHARE = 0.01
+
+
+class Pacer:
+    """Admits at most `per_minute` units in any minute.
+
+    A leaky bucket of B = 1 + ⌊1 % of the allowance⌋ units, drained at (allowance - (B - 1)) a minute: whatever
+    the start of the minute, B - 1 units of burst and one minute of draining never exceed the allowance, and
+    the burst absorbs the lateness of timers, so that 99 % of the allowance can be used. The bucket starts
+    full, so that the start is no burst.
+
+    aiolimiter wakes the smallest waiter first, which starves large requests; the lock makes it first come,
+    first served. It also refuses amounts over its bucket; those are taken in pieces.
+
+    All state: the limiter's level, `_debt` (units used beyond what was reserved, to be paid by who comes next).
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self.per_minute = per_minute
+        self.burst = 1 + int(per_minute * BURST_SHARE)
+        rate_per_minute = per_minute - (self.burst - 1)
+        self._limiter = AsyncLimiter(self.burst, 60.0 * self.burst / rate_per_minute)
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._debt = 0.0
+        self._started = False
+
+    async def acquire(self, amount: float = 1.0) -> None:
+        """Wait until `amount` units may be spent, in the order of the calls."""
+        async with self._lock:
+            if not self._started:
+                self._started = True
+                await self._limiter.acquire(self.burst - 1)
+            amount += self._debt
+            self._debt = min(0.0, amount)
+            while amount > 0:
+                piece = min(amount, self.burst)
+                await self._limiter.acquire(piece)
+                amount -= piece
+
+    def settle(self, difference: float) -> None:
+        """Correct an earlier reservation: positive where more was used than reserved, negative where less."""
+        self._debt += difference
+
+    def __repr__(self) -> str:
+        return f"<Pacer per_minute={self.per_minute:g} burst={self.burst} debt={self._debt:g}>"
+
+
+class TokenEstimate:
+    """Guesses the tokens of a request from its text, learning from the usage of finished rows.
+
+    tokens ≈ characters · (prompt tokens per character) + completion tokens of a mean row. Before the first
+    finished row: a quarter token per character (English text), and the user's own bound on the completion or
+    500 tokens.
+    """
+
+    _PRIOR_WEIGHT_CHARS = 400.0
+    _PRIOR_WEIGHT_ROWS = 0.5
+
+    def __init__(self, max_completion_tokens: int | None) -> None:
+        self._chars = self._PRIOR_WEIGHT_CHARS
+        self._prompt_tokens = 0.25 * self._chars
+        self._rows = self._PRIOR_WEIGHT_ROWS
+        self._completion_tokens = min(max_completion_tokens or 500, 4_000) * self._rows
+
+    def guess(self, prompt_chars: int) -> float:
+        """Tokens that a request with this many characters will likely take, prompt and completion."""
+        return prompt_chars * self._prompt_tokens / self._chars + self._completion_tokens / self._rows
+
+    def learn(self, prompt_chars: int, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """Take in the usage of a finished row; what the service did not tell is left out."""
+        if prompt_tokens is not None and prompt_chars:
+            self._chars += prompt_chars
+            self._prompt_tokens += prompt_tokens
+        if completion_tokens is not None:
+            self._rows += 1
+            self._completion_tokens += completion_tokens

@@ -1,0 +1,365 @@
+"""The journal: what is known about each row, on disk the moment it is known.
+
+One SQLite file beside the output. Every write is one transaction, made inline: in WAL mode with
+`synchronous=NORMAL` it costs some 20 µs and survives the death of the process at any moment. What a power
+cut may take is the time since the last checkpoint, which `Journal.checkpoint` (called from a thread every few
+seconds) bounds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from batchrun.errors import OutputError, ServiceFault
+from batchrun.journal.schema import APPLICATION_ID, STEPS
+from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage
+
+__all__ = ["Counts", "Finished", "InFlight", "Journal", "RowState"]
+
+_OUTCOME_COLUMNS = (
+    "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
+    "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
+    "duration_s, completed_at"
+)
+_INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 19)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The row has an outcome, for the prompt with this fingerprint."""
+
+    fingerprint: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The row was tried and has no outcome: this was its last try, for the prompt with this fingerprint."""
+
+    fingerprint: str
+    attempt: Attempt
+
+
+RowState = Finished | InFlight | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals over the journal. Sums leave out what services did not tell; `cost_usd` is None if no cost is known."""
+
+    completed: int = 0
+    incomplete: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+
+
+class Journal:
+    """The journal of one batch, open for writing by one process or for reading by any number.
+
+    All state is in the file, but for `_lookups`: False while no row can have a history, so that a fresh batch
+    asks nothing.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """
+        Raises:
+            OutputError: the file cannot be opened, is no journal, or is of a later version.
+        """
+        self.path = path
+        try:
+            self._db = self._connect(read_only)
+            self._check(read_only)
+        except sqlite3.Error as exc:
+            raise OutputError(f"{path}: {_reason(exc)}") from exc
+        self._lookups = self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
+
+    def _connect(self, read_only: bool) -> sqlite3.Connection:
+        if read_only:
+            if not self.path.exists():
+                raise OutputError(f"{self.path}: no journal here")
+            return sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10
+            )
+        return sqlite3.connect(self.path, isolation_level=None, timeout=10)
+
+    def _check(self, read_only: bool) -> None:
+        application_id = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if (tables or version) and application_id != APPLICATION_ID:
+            raise OutputError(f"{self.path}: is a database of another program, not a journal; move it away")
+        if version > len(STEPS):
+            raise OutputError(f"{self.path}: was written by a later version of batchrun; upgrade to read it")
+        if read_only:
+            if version == 0:
+                raise OutputError(f"{self.path}: no journal here")
+            return
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
+        self._db.execute("PRAGMA wal_autocheckpoint=0")
+        for number, step in enumerate(STEPS[version:], start=version + 1):
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {step}; PRAGMA application_id={APPLICATION_ID}; "
+                f"PRAGMA user_version={number}; COMMIT;"
+            )
+
+    def close(self) -> None:
+        """Close the file. Nothing is pending: every write was a transaction."""
+        self._db.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- manifest -----------------------------------------------------------------------------------
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Everything written by `write_manifest`; empty for a new journal."""
+        rows = self._all("SELECT name, value FROM manifest")
+        return {name: json.loads(value) for name, value in rows}
+
+    def write_manifest(self, entries: Mapping[str, Any]) -> None:
+        """Store JSON-able values under their names, all at once."""
+        self._write("BEGIN IMMEDIATE")
+        for name, value in entries.items():
+            self._write("INSERT OR REPLACE INTO manifest VALUES (?, ?)", (name, json.dumps(value)))
+        self._write("COMMIT")
+
+    # -- one row ------------------------------------------------------------------------------------
+
+    def state(self, row_key: str) -> RowState:
+        """What an earlier run of this batch knew of the row when this one began."""
+        if not self._lookups:
+            return None
+        found = self._one("SELECT fingerprint, status FROM outcomes WHERE row_key = ?", (row_key,))
+        if found is not None:
+            return Finished(found[0], failed=found[1] not in ("completed", "incomplete"))
+        last = self._one(
+            "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id FROM attempts "
+            "WHERE row_key = ? ORDER BY number DESC LIMIT 1",
+            (row_key,),
+        )
+        return None if last is None else InFlight(last[0], Attempt(*last[1:]))
+
+    def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime) -> None:
+        """A try is about to be sent."""
+        self._write(
+            "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, "
+            "thread_id, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                prompt.row_key,
+                attempt.number,
+                attempt.generation,
+                attempt.key,
+                prompt.fingerprint,
+                _stamp(started_at),
+                attempt.thread_id,
+                attempt.run_id,
+            ),
+        )
+
+    def seen(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:
+        """The service named the thread and the run of this try."""
+        self._write(
+            "UPDATE attempts SET thread_id = ?, run_id = ? WHERE row_key = ? AND number = ?",
+            (thread_id, run_id, row_key, number),
+        )
+
+    def fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
+        """This try ended badly."""
+        self._write(
+            "UPDATE attempts SET fault_type = ?, fault = ? WHERE row_key = ? AND number = ?",
+            (fault.error_type, str(fault), row_key, number),
+        )
+
+    def finish(self, outcome: Outcome, fingerprint: str) -> None:
+        """The row has ended. An earlier outcome of the row is kept among the superseded."""
+        values = _outcome_values(outcome, fingerprint)
+        if not self._lookups:
+            self._write(_INSERT_OUTCOME, values)
+            return
+        self._write("BEGIN IMMEDIATE")
+        self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+        self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+        self._write(_INSERT_OUTCOME, values)
+        self._write("COMMIT")
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def outcome(self, row_key: str) -> tuple[Outcome, str] | None:
+        """How the row ended, and the fingerprint of the prompt that it answers."""
+        found = self._one(f"SELECT {_OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
+        return None if found is None else (_outcome(found), found[1])
+
+    def attempts(self, row_key: str) -> Iterator[dict[str, Any]]:
+        """Every try of the row, oldest first, as the columns of the table `attempts`."""
+        cursor = self._db.execute("SELECT * FROM attempts WHERE row_key = ? ORDER BY number", (row_key,))
+        names = [column[0] for column in cursor.description]
+        for row in cursor:
+            yield dict(zip(names, row, strict=True))
+
+    def counts(self) -> Counts:
+        """Totals over all rows."""
+        by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))
+        prompt_tokens, completion_tokens, cost_usd = self._one(
+            "SELECT sum(prompt_tokens), sum(completion_tokens), sum(cost_usd) FROM outcomes"
+        )
+        in_flight = self._one(
+            "SELECT count(DISTINCT row_key) FROM attempts "
+            "WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
+        )[0]
+        completed, incomplete = by_status.pop("completed", 0), by_status.pop("incomplete", 0)
+        return Counts(
+            completed=completed,
+            incomplete=incomplete,
+            failed=sum(by_status.values()),
+            in_flight=in_flight,
+            prompt_tokens=prompt_tokens or 0,
+            completion_tokens=completion_tokens or 0,
+            cost_usd=cost_usd,
+        )
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file and fsync. Opens its own connection: call it from a thread."""
+        try:
+            db = sqlite3.connect(self.path, timeout=10)
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                db.close()
+        except sqlite3.Error as exc:
+            raise OutputError(f"{self.path}: {_reason(exc)}") from exc
+
+    # -- SQLite ---------------------------------------------------------------------------------------
+
+    def _write(self, sql: str, values: tuple[Any, ...] = ()) -> None:
+        try:
+            self._db.execute(sql, values)
+        except sqlite3.Error as exc:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise OutputError(f"{self.path}: {_reason(exc)}") from exc
+
+    def _one(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
+        try:
+            return self._db.execute(sql, values).fetchone()
+        except sqlite3.Error as exc:
+            raise OutputError(f"{self.path}: {_reason(exc)}") from exc
+
+    def _all(self, sql: str) -> list[Any]:
+        try:
+            return self._db.execute(sql).fetchall()
+        except sqlite3.Error as exc:
+            raise OutputError(f"{self.path}: {_reason(exc)}") from exc
+
+
+def _reason(exc: sqlite3.Error) -> str:
+    """One line on what SQLite could not do, and what to do about it."""
+    text = str(exc)
+    if "disk is full" in text:
+        return "the disk is full; every answer that was journalled is safe: make space and run the same command again"
+    if "not a database" in text or "malformed" in text:
+        return f"is no readable journal ({text}); move it away, or start over with --fresh"
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot be written ({text}); the journal needs a folder that can be written"
+    return f"the journal cannot be used ({text})"
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
+    usage = outcome.usage
+    if isinstance(outcome, Completed):
+        error_type, error = outcome.reason, None
+    else:
+        error_type, error = outcome.error_type, outcome.error
+    return (
+        outcome.row_key,
+        fingerprint,
+        outcome.status,
+        _storable(outcome.response),
+        error_type,
+        _storable(error),
+        outcome.thread_id,
+        outcome.run_id,
+        outcome.model,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        json.dumps(usage.raw) if usage.raw is not None else None,
+        outcome.cost_usd,
+        outcome.attempts,
+        outcome.duration_s,
+        _stamp(outcome.completed_at),
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become U+FFFD."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    (row_key, _, status, response, error_type, error, thread_id, run_id, model) = row[:9]
+    usage = Usage(*row[9:14], raw=json.loads(row[14]) if row[14] else None)
+    cost_usd, attempts, duration_s, completed_at = row[15:]
+    moment = datetime.fromisoformat(completed_at)
+    if status in ("completed", "incomplete"):
+        return Completed(
+            row_key=row_key,
+            response=response or "",
+            thread_id=thread_id,
+            run_id=run_id,
+            model=model,
+            usage=usage,
+            attempts=attempts,
+            duration_s=duration_s,
+            completed_at=moment,
+            cost_usd=cost_usd,
+            status=status,
+            reason=error_type,
+        )
+    return Failed(
+        row_key=row_key,
+        error_type=error_type or "unknown",
+        error=error or "",
+        attempts=attempts,
+        duration_s=duration_s,
+        completed_at=moment,
+        thread_id=thread_id,
+        run_id=run_id,
+        model=model,
+        usage=usage,
+        cost_usd=cost_usd,
+        response=response,
+        status=status,
+    )
