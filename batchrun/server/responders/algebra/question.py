@@ -1,0 +1,246 @@
+"""Finds the calculation that a sentence asks for, and refuses where it might ask for anything else.
+
+A written expression counts as the question only where every other word is on a list of framing words
+("please", "solve", "what is", ...). Words that carry meaning of their own ("each", "half", "meters") make
+the sentence a word problem, and no number is given for one: no answer is better than a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from .expression import Expression, NotUnderstood, parse
+from .numbers import approximate_text, decimal_text, number_text, result_text
+from .polynomial import Polynomial, TooLarge
+from .solution import Solution, calculate, expand, solve_equation
+from .words import EXPAND_WORDS, FOLLOW_UP, FOLLOW_UP_CUES, FRAMING, ROOT_WORDS
+
+__all__ = ["MAX_TEXT", "asks_to_explain", "solve_question"]
+
+MAX_TEXT = 2_000
+"""Characters that a question may have."""
+
+
+_NUMBER = r"(-?\d[\d,]*(?:\.\d+)?)(?![\d.,]*\d)"
+_PERCENT = r"\s*(?:%|per\s?cent\b)"
+_RAISE = r"(?:increased?|raised?)"
+_LOWER = r"(?:decreased?|reduced?|lower(?:ed)?)"
+_PERCENTAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("of", re.compile(rf"{_NUMBER}{_PERCENT}\s+of\s+{_NUMBER}", re.I)),
+    ("up", re.compile(rf"\b{_RAISE}\s+{_NUMBER}\s+by\s+{_NUMBER}{_PERCENT}", re.I)),
+    ("up", re.compile(rf"{_NUMBER}\s+{_RAISE}\s+by\s+{_NUMBER}{_PERCENT}", re.I)),
+    ("down", re.compile(rf"\b{_LOWER}\s+{_NUMBER}\s+by\s+{_NUMBER}{_PERCENT}", re.I)),
+    ("down", re.compile(rf"{_NUMBER}\s+{_LOWER}\s+by\s+{_NUMBER}{_PERCENT}", re.I)),
+    ("share", re.compile(rf"\bwhat\s+per\s?cent(?:age)?\s+of\s+{_NUMBER}\s+is\s+{_NUMBER}", re.I)),
+    ("share_of", re.compile(rf"\bwhat\s+per\s?cent(?:age)?\s+is\s+{_NUMBER}\s+of\s+{_NUMBER}", re.I)),
+    ("share_of", re.compile(rf"{_NUMBER}\s+is\s+what\s+per\s?cent(?:age)?\s+of\s+{_NUMBER}", re.I)),
+)
+
+_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\\[()\[\]]|`+|\$+"), ";"),
+    (re.compile(r"\\(?:left|right|displaystyle|,|;|!|quad)(?![A-Za-z])"), " "),
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])|[×·⋅∙]"), "*"),
+    (re.compile(r"\\div(?![A-Za-z])|[÷∕⁄]"), "/"),
+    (re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}"), r"((\1)/(\2))"),
+    (re.compile(r"[−–—‒]"), "-"),
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(r"[\[{]"), "("),
+    (re.compile(r"[\]}]"), ")"),
+    (re.compile(r"’"), "'"),
+    (re.compile(r"[“”„«»]"), '"'),
+    (re.compile(r"[\u00a0\u2009\u202f\u2002\u2003]"), " "),
+    (re.compile(r"…"), "."),
+)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_DATE = re.compile(r"\b(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4})\b")
+_EQUALS = re.compile(r"(?<=[\d)A-Za-z])\s+(?:equals|is\s+equal\s+to)\s+(?=-?[\d(]|[a-z]\b)", re.I)
+_WORD_SIGNS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "divided by": "/"}
+_WORD_SIGN = re.compile(
+    r"(?<=[\d)A-Za-z])\s+(plus|minus|times|multiplied\s+by|divided\s+by)\s+(?=-?[\d(]|[a-z]\b)", re.I
+)
+_TIMES_X = re.compile(r"(?<=\d)(\s?)[xX]\1(?=\d)")
+_LONE_X = re.compile(r"(?<![A-Za-z])[xX](?![A-Za-z])")
+_FOR_UNKNOWN = re.compile(r"\b(?:solve|find)\s+for\s+([a-zA-Z])\b(?!\s*[-+*/^=])", re.I)
+_TOKEN = re.compile(
+    r"(?P<space>\s+)|(?P<number>(?:\d[\d,]*\d|\d)(?:\.\d+)?|\.\d+)|(?P<word>[A-Za-z]+(?:'[A-Za-z]+)*)"
+    r"|(?P<sign>[-+*/^()=])|(?P<stop>[.,;:?!\"'])"
+)
+
+
+def asks_to_explain(text: str) -> bool:
+    """Whether the text asks about an earlier answer and names no subject of its own."""
+    if len(text) > MAX_TEXT or not re.fullmatch(r"[A-Za-z\s.,;:?!'’\"-]*", text):
+        return False
+    words = re.findall(r"[a-z]+(?:'[a-z]+)*", text.lower().replace("’", "'"))
+    return FOLLOW_UP.issuperset(words) and not FOLLOW_UP_CUES.isdisjoint(words)
+
+
+def solve_question(text: str) -> Solution | None:
+    """Solve what the text asks for.
+
+    Returns:
+        None where the text holds no problem that stands on its own.
+
+    Raises:
+        NotUnderstood: there is an expression, but it is ambiguous or out of reach; the message says why.
+        TooLarge: there is an expression, but it passes a bound.
+    """
+    if len(text) > MAX_TEXT or not any(c.isdigit() for c in text) or _DATE.search(text):
+        return None
+    percentage = _percentage(text.replace("$", " ").replace("`", " "))
+    if percentage is not None:
+        return percentage
+    found = _only_expression(_rewritten(text))
+    if found is None:
+        return None
+    written, words, named = found
+    return _solve_written(written, words, named)
+
+
+def _rewritten(text: str) -> str:
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = _SUPERSCRIPT.sub(lambda m: f"^{m[0].translate(_SUPERSCRIPTS)} ", text)
+    text = _EQUALS.sub(" = ", text)
+    # "3 x 4" is a product where every x of the text stands so; beside a real unknown it stays ambiguous.
+    times = _TIMES_X.findall(text)
+    return _TIMES_X.sub(" * ", text) if times and len(_LONE_X.findall(text)) == len(times) else text
+
+
+def _only_expression(text: str) -> tuple[str, set[str], set[str]] | None:
+    """The only written expression, the framing words around it and the single letters named apart from it."""
+    text, spoken = _WORD_SIGN.subn(lambda m: f" {_WORD_SIGNS[' '.join(m[1].lower().split())]} ", text)
+    named = {m[1] for m in _FOR_UNKNOWN.finditer(text)}
+    text = _FOR_UNKNOWN.sub(";", text)
+    runs, words = _runs(text)
+    if runs is None:
+        return None
+    written: list[str] = []
+    for run in runs:
+        if len(run) == 1 and run[0].isalpha():
+            named.add(run[0])
+        elif run != ["-"]:
+            written.append(_spaced(run))
+    if len(written) != 1 or not words <= FRAMING:
+        return None
+    if spoken and _leaves_order_open(written[0]):
+        raise NotUnderstood("spoken signs do not tell what comes first, brackets would")
+    return written[0], words, named
+
+
+def _leaves_order_open(written: str) -> bool:
+    signs = [c for c in written if c in "+-*/^("]
+    return len(signs) > 1 and any(s in "*/^(" for s in signs)
+
+
+def _runs(text: str) -> tuple[list[list[str]] | None, set[str]]:
+    """Cut the text into stretches of mathematics and the words between; None where a sign is unknown."""
+    runs: list[list[str]] = []
+    words: set[str] = set()
+    open_run = False
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return None, words
+        position = match.end()
+        kind, token = match.lastgroup, match[0]
+        if kind == "space":
+            continue
+        mathematics = kind in ("number", "sign") or (kind == "word" and len(token) == 1)
+        if mathematics:
+            if not open_run:
+                runs.append([])
+            runs[-1].append(token)
+        elif kind == "word":
+            words.add(token.lower())
+        elif token == "!" and open_run:
+            return None, words  # a factorial or an exclamation: not ours to guess
+        open_run = mathematics
+    return runs, words
+
+
+def _spaced(run: list[str]) -> str:
+    """The run as people write it: signs between operands spaced, the rest close."""
+    text = ""
+    before = ""
+    for token in run:
+        binary = token == "=" or (token in "+-*/" and before not in ("", "(", "=", "+", "-", "*", "/", "^"))
+        if binary and token != "/":
+            text += f" {token} "
+        elif before and (before[0].isdigit() or before.isalpha()) and token[0].isdigit():
+            text += f" {token}"
+        else:
+            text += token
+        before = token
+    return text.strip()
+
+
+def _solve_written(written: str, words: set[str], named: set[str]) -> Solution | None:
+    sides = [side.strip() for side in written.split("=")]
+    if len(sides) == 2 and sides[1] == "":
+        sides.pop()
+    if len(sides) > 2 or not all(sides):
+        raise NotUnderstood("that is not one equation with two sides")
+    read = [parse(side) for side in sides]
+    unknowns = {e.unknown for e in read} - {None}
+    if any(name not in unknowns and name not in ("a", "A", "I") for name in named):
+        raise NotUnderstood("the unknown that is asked for is not the one in the equation")
+    if len(read) == 2:
+        return solve_equation(sides[0], sides[1], *read)
+    expression = read[0]
+    if expression.unknown is None:
+        if expression.operators == 0 or words & (ROOT_WORDS - {"zero"}):
+            return None
+        return calculate(sides[0], expression)
+    if words & ROOT_WORDS:
+        zero = Expression(Polynomial.of(), None, (), decimals=False, operators=0)
+        return solve_equation(sides[0], "0", expression, zero)
+    if words & EXPAND_WORDS:
+        return expand(sides[0], expression)
+    return None
+
+
+def _percentage(text: str) -> Solution | None:
+    for kind, pattern in _PERCENTAGES:
+        match = pattern.search(text)
+        if match is None:
+            continue
+        around = f"{text[: match.start()]} ; {text[match.end() :]}"
+        runs, words = _runs(around)
+        if runs is None or not words <= FRAMING or any(run not in (["a"], ["I"]) for run in runs):
+            return None
+        return _percentage_of(kind, match[1], match[2])
+    return None
+
+
+def _percentage_of(kind: str, first: str, second: str) -> Solution | None:
+    decimals = "." in first + second
+    a, b = (parse(text).value.constant for text in (first, second))
+    percent = Fraction(1, 100)
+    if kind == "of":
+        problem, value = f"{first}% of {second}", a * percent * b
+        working = f"{first}% of {second} is {first}/100 * {second}"
+    elif kind in ("up", "down"):
+        sign, verb = ("+", "increased") if kind == "up" else ("-", "decreased")
+        change = a * b * percent
+        problem, value = f"{first} {verb} by {second}%", a + change if kind == "up" else a - change
+        working = f"{second}% of {first} is {number_text(change)}, and {first} {sign} {number_text(change)}"
+    else:
+        part, whole, part_text, whole_text = (
+            (b, a, second, first) if kind == "share" else (a, b, first, second)
+        )
+        if whole == 0:
+            raise NotUnderstood("there is no percentage of zero")
+        value = part / whole * 100
+        ending = decimal_text(value)
+        percent_text = f"{ending}%" if ending is not None else f"{value}% ≈ {approximate_text(value)}%"
+        share = f"{part_text} is {percent_text} of {whole_text}"
+        steps = (f"divide the part by the whole, {part_text}/{whole_text}", "multiply by 100")
+        return Solution(f"what percent of {whole_text} is {part_text}", f"{share}.", percent_text, steps)
+    result = result_text(value, decimals=decimals or value.denominator != 1)
+    if len(result) > 200:
+        raise TooLarge("the numbers get too large")
+    return Solution(problem, f"{problem} is {result}.", result, (f"{working} = {result}",))

@@ -1,0 +1,141 @@
+"""The roots of a polynomial: exact where they are rational or quadratic, certified numbers elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import isqrt, lcm
+
+import numpy as np
+
+from .polynomial import MAX_BITS, Polynomial, TooLarge
+
+__all__ = ["Roots", "find_roots", "square_root"]
+
+_ROUNDING = Fraction(1, 10**8)
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """All distinct roots.
+
+    Attributes:
+        rational: exact real roots, ascending.
+        rest: the factor, without rational roots, that holds all others; constant 1 where there are none.
+        real: roots of `rest` that are real, ascending, right to 8 significant digits.
+        complex_above: its complex roots with positive imaginary part; each has a conjugate.
+    """
+
+    rational: tuple[Fraction, ...]
+    rest: Polynomial
+    real: tuple[float, ...]
+    complex_above: tuple[complex, ...]
+
+
+def square_root(value: Fraction) -> Fraction | None:
+    """The exact square root of a non-negative number, None where it is irrational."""
+    top, bottom = isqrt(value.numerator), isqrt(value.denominator)
+    root = Fraction(top, bottom)
+    return root if root * root == value else None
+
+
+def find_roots(polynomial: Polynomial) -> Roots:
+    """Find all distinct roots of a polynomial of degree 1 or more.
+
+    Rational roots are guessed from floating-point ones and kept only where they fit exactly. The number of
+    the other real roots is counted by Sturm's theorem and each is shown by a change of sign.
+
+    Raises:
+        TooLarge: the coefficients are too far apart for floating-point arithmetic.
+    """
+    rest = _square_free(polynomial)
+    rational: list[Fraction] = []
+    if rest.degree > 2:
+        rational = _rational_guesses(rest)
+        rest = _without(rest, rational)
+    if rest.degree in (1, 2):
+        last = _rational_of_quadratic(rest) if rest.degree == 2 else [-rest.constant / rest.leading]
+        rational += last
+        rest = _without(rest, last)
+    real, above = _numeric(rest) if rest.degree else ((), ())
+    return Roots(tuple(sorted(rational)), rest, real, above)
+
+
+def _without(polynomial: Polynomial, roots: list[Fraction]) -> Polynomial:
+    for root in roots:
+        polynomial, _ = polynomial.divided_by(Polynomial.of(-root, 1))
+    return polynomial
+
+
+def _square_free(polynomial: Polynomial) -> Polynomial:
+    """The polynomial with every repeated factor kept once."""
+    a, b = polynomial, polynomial.derivative()
+    while b:
+        _, remainder = a.divided_by(b)
+        a, b = b, remainder.monic() if remainder else remainder
+    quotient, _ = polynomial.divided_by(a)
+    return quotient.monic()
+
+
+def _rational_of_quadratic(polynomial: Polynomial) -> list[Fraction]:
+    c, b, a = polynomial.coefficients
+    discriminant = b * b - 4 * a * c
+    root = square_root(discriminant) if discriminant >= 0 else None
+    return [] if root is None else [(-b - root) / (2 * a), (-b + root) / (2 * a)]
+
+
+def _rational_guesses(polynomial: Polynomial) -> list[Fraction]:
+    scale = lcm(*(c.denominator for c in polynomial.coefficients))
+    if scale.bit_length() > MAX_BITS:
+        raise TooLarge("the numbers get too large")
+    # Rational root theorem: the denominator divides the leading coefficient of the integer polynomial.
+    largest_denominator = abs(polynomial.leading * scale).numerator
+    found: set[Fraction] = set()
+    for z in _floating(polynomial):
+        if abs(z.imag) <= 1e-3 * max(1.0, abs(z)):
+            guess = Fraction(z.real).limit_denominator(largest_denominator)
+            near = (guess, Fraction(z.real).limit_denominator(1000), Fraction(round(z.real)))
+            found.update(g for g in near if polynomial.at(g) == 0)
+    return sorted(found)
+
+
+def _floating(polynomial: Polynomial) -> list[complex]:
+    try:
+        with np.errstate(all="ignore"):
+            roots = np.roots([float(c) for c in reversed(polynomial.monic().coefficients)])
+    except (OverflowError, np.linalg.LinAlgError) as error:
+        raise TooLarge("the numbers are too far apart") from error
+    if not np.all(np.isfinite(roots)):
+        raise TooLarge("the numbers are too far apart")
+    return [complex(z) for z in roots]
+
+
+def _numeric(polynomial: Polynomial) -> tuple[tuple[float, ...], tuple[complex, ...]]:
+    count = _count_real(polynomial)
+    # The real ones are those nearest to the real axis; the sign test below refuses a wrong pick.
+    by_height = sorted(_floating(polynomial), key=lambda z: abs(z.imag))
+    real = tuple(sorted(z.real for z in by_height[:count]))
+    for root in real:
+        margin = max(abs(Fraction(root)), _ROUNDING) * _ROUNDING
+        if polynomial.at(Fraction(root) - margin) * polynomial.at(Fraction(root) + margin) >= 0:
+            raise TooLarge("the roots are too close together")
+    above = tuple(sorted((z for z in by_height[count:] if z.imag > 0), key=lambda z: (z.real, z.imag)))
+    if 2 * len(above) + count != polynomial.degree:
+        raise TooLarge("the roots are too close together")
+    return real, above
+
+
+def _count_real(polynomial: Polynomial) -> int:
+    """Distinct real roots of a square-free polynomial, by Sturm's theorem over the whole line."""
+    chain = [polynomial, polynomial.derivative()]
+    while chain[-1].degree:
+        _, remainder = chain[-2].divided_by(chain[-1])
+        chain.append(-remainder.scaled(1 / abs(remainder.leading)))
+    right = [p.leading > 0 for p in chain]
+    left = [(p.leading > 0) ^ bool(p.degree % 2) for p in chain]
+    return _changes(left) - _changes(right)
+
+
+def _changes(signs: list[bool]) -> int:
+    return sum(a != b for a, b in pairwise(signs))

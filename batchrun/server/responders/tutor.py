@@ -1,0 +1,145 @@
+"""The responder `tutor`: no language model; solves what is written out, and says so when it can't."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from .algebra import NotUnderstood, Solution, TooLarge, asks_to_explain, solve_question
+from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, ToolCall
+
+__all__ = ["TutorResponder", "cut_to_tokens"]
+
+_WHAT_IT_IS = "batchrun's offline tutor, not a language model"
+_CANNOT = (
+    f"I can't answer that: I am {_WHAT_IT_IS}, and only do arithmetic, percentages and equations in one "
+    "unknown that are written out, such as 3x + 11 = 14."
+)
+_NOTHING_SOLVED = (
+    "There is nothing to explain yet, as this conversation holds no problem that I solved; "
+    f"I am {_WHAT_IT_IS}, and only do arithmetic, percentages and equations in one unknown."
+)
+_MAX_STEPS = 12
+_BYTES_PER_TOKEN = 4
+
+
+class TutorResponder:
+    """Answers arithmetic, percentages and equations exactly; anything else with one honest sentence.
+
+    A tool is called only where the caller demands a call (`required`, or a function by name) and the
+    function has no required parameters: the tutor could not fill them in.
+    """
+
+    name = "tutor"
+    models: tuple[str, ...] = ()
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        """Yield the answer word by word, then a Finish; see `Responder.respond`.
+
+        Raises:
+            ResponderError: `invalid_prompt`, where `response_format` demands a shape the tutor can't fill.
+        """
+        call = _demanded_call(conversation)
+        if call is not None:
+            yield call
+            yield Finish("tool_calls")
+            return
+        text = _formatted(_answer(conversation.messages), conversation.response_format)
+        kept = cut_to_tokens(text, conversation.max_completion_tokens)
+        for piece in re.findall(r"\s*\S+\s*$|\s*\S+", kept):
+            yield TextDelta(piece)
+        yield Finish("length" if kept != text else "stop")
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def cut_to_tokens(text: str, max_tokens: int | None) -> str:
+    """The longest start of the text within `max_tokens`, by the rule 1 token = 4 bytes of UTF-8."""
+    if max_tokens is None:
+        return text
+    return text.encode()[: max_tokens * _BYTES_PER_TOKEN].decode(errors="ignore")
+
+
+def _answer(messages: tuple[Message, ...]) -> str:
+    questions = [m.text for m in messages if m.role == "user"]
+    if not questions:
+        return _CANNOT
+    last = questions[-1]
+    if asks_to_explain(last):
+        for earlier in reversed(questions[:-1]):
+            solution = _solved(earlier)
+            if isinstance(solution, Solution):
+                return _explained(solution)
+        return _NOTHING_SOLVED
+    solution = _solved(last)
+    if isinstance(solution, Solution):
+        return solution.answer
+    if solution is None:
+        return _CANNOT
+    return f"I can't solve that, because {solution}; I am {_WHAT_IT_IS}."
+
+
+def _solved(text: str) -> Solution | str | None:
+    """The solution, the reason why there is none, or None where nothing was asked that the tutor does."""
+    try:
+        return solve_question(text)
+    except (NotUnderstood, TooLarge) as reason:
+        return str(reason)
+
+
+def _explained(solution: Solution) -> str:
+    steps = list(solution.steps[:_MAX_STEPS])
+    if len(solution.steps) > _MAX_STEPS:
+        steps.append(f"and so on, {len(solution.steps) - _MAX_STEPS} more of the kind")
+    numbered = "; ".join(f"{n}. {step}" for n, step in enumerate(steps, 1))
+    text = f"For {solution.problem}: {numbered}. The result is {solution.result}"
+    return f"{text}; to check it, {solution.check}." if solution.check else f"{text}."
+
+
+def _demanded_call(conversation: Conversation) -> ToolCall | None:
+    choice = conversation.tool_choice
+    if conversation.messages and conversation.messages[-1].role == "tool":
+        return None  # its output is there: a second call would never end
+    if isinstance(choice, Mapping):
+        wanted = choice.get("function", {}).get("name")
+    elif choice == "required":
+        wanted = None
+    else:
+        return None
+    for tool in conversation.tools:
+        function = tool.get("function", {})
+        parameters = function.get("parameters") or {}
+        if (wanted is None or function.get("name") == wanted) and not parameters.get("required"):
+            return ToolCall(f"call_{uuid.uuid4().hex[:24]}", str(function["name"]), "{}")
+    return None
+
+
+def _formatted(answer: str, response_format: Mapping[str, Any] | None) -> str:
+    kind = (response_format or {}).get("type", "text")
+    if response_format is None or kind == "text":
+        return answer
+    if kind == "json_schema" and not _allows_answer(response_format.get("json_schema", {}).get("schema", {})):
+        raise ResponderError(
+            'The tutor can only answer as {"answer": "..."}, which the given JSON schema does not allow.',
+            code="invalid_prompt",
+            status_code=400,
+        )
+    return json.dumps({"answer": answer}, ensure_ascii=False)
+
+
+def _allows_answer(schema: Mapping[str, Any]) -> bool:
+    """Whether {"answer": text} surely fits the schema; any keyword beyond the plain ones counts as a no."""
+    plain = {"$schema", "type", "properties", "required", "additionalProperties", "title", "description"}
+    if not plain.issuperset(schema) or schema.get("type", "object") != "object":
+        return False
+    properties = schema.get("properties", {})
+    answer = properties.get("answer")
+    if not set(schema.get("required", ())) <= {"answer"}:
+        return False
+    if answer is None:
+        return schema.get("additionalProperties", True) in (True, {})
+    return {"type", "title", "description"}.issuperset(answer) and answer.get("type", "string") == "string"
