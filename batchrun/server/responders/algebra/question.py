@@ -22,7 +22,8 @@ MAX_TEXT = 2_000
 """Characters that a question may have."""
 
 
-_NUMBER = r"(-?\d[\d,]*(?:\.\d+)?)(?![\d.,]*\d)"
+# Bounded repeats and the look-behind keep the search linear in the text.
+_NUMBER = r"(?<![\d.,])(-?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,15})?)(?![.,]?\d)"
 _PERCENT = r"\s*(?:%|per\s?cent\b)"
 _RAISE = r"(?:increased?|raised?)"
 _LOWER = r"(?:decreased?|reduced?|lower(?:ed)?)"

@@ -1,7 +1,7 @@
 """The words that may stand around a written problem, and those that ask about an earlier answer.
 
 The lists hold only words that change nothing in what is asked. Left out on purpose: number words and
-operations (`half`, `double`, `sum`, `root`), units, times of day, comparisons, and everything that tells a story.
+operations (`half`, `double`, `sum`, `root`), units, times of day, comparisons, whatever tells a story.
 """
 
 from __future__ import annotations
