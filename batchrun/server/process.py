@@ -1,0 +1,253 @@
+"""The server as a process, or as a thread of one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+import anyio
+import uvicorn
+
+from batchrun.server.app import build_app
+from batchrun.server.clock import Clock, SystemClock
+from batchrun.server.core import Core
+from batchrun.server.errors import SettingsError, StoreError
+from batchrun.server.runner import Runner
+from batchrun.server.store import Database, Objects, Replies
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import TracebackType
+
+    from batchrun.server.responders.base import Responder
+    from batchrun.server.settings import ServerSettings
+
+__all__ = ["EmbeddedServer", "serve_forever"]
+
+logger = logging.getLogger("batchrun.server")
+
+
+class EmbeddedServer:
+    """A server in a thread of its own, with its own event loop, on a real socket.
+
+    Use as a context manager; `url` is known inside. Leaving it stops taking requests, gives active runs
+    `shutdown_grace_s` to finish and leaves the rest in the data file for the next start.
+
+    Mutable state: the thread, and what it reports through `_started`.
+    """
+
+    def __init__(self, settings: ServerSettings, responder: Responder, *, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._responder = responder
+        self._clock = clock or SystemClock()
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+        self._server: _Uvicorn | None = None
+        self._failure: BaseException | None = None
+        self.port = 0
+
+    def __repr__(self) -> str:
+        state = "running" if self._thread is not None else "stopped"
+        return f"<EmbeddedServer {state} {self.url if self.port else ''}>"
+
+    @property
+    def url(self) -> str:
+        """Base URL for clients, such as `http://127.0.0.1:40123/v1`."""
+        return _url(self._settings.host, self.port)
+
+    def __enter__(self) -> EmbeddedServer:
+        """Start; returns when requests are answered.
+
+        Raises:
+            SettingsError: the address cannot be listened on.
+            StoreError: the data file cannot be used.
+        """
+        listener = bind(self._settings)
+        self.port = listener.getsockname()[1]
+        self._started.clear()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="batchrun-server", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        self._check()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+        self._join()
+        if error is None:
+            self._check()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            self._join()
+            raise self._failure
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = self._server = None
+
+    def _run(self, listener: socket.socket) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._serve(listener))
+        except BaseException as error:  # noqa: BLE001 -- handed to the thread that started us
+            self._failure = error
+        finally:
+            listener.close()
+            self._started.set()
+
+    async def _serve(self, listener: socket.socket) -> None:
+        async with open_core(self._settings, self._responder, self._clock) as core:
+            self._server = _Uvicorn(core, on_started=self._started.set, signals=False)
+            await self._server.serve(sockets=[listener])
+
+
+def serve_forever(
+    settings: ServerSettings, responder: Responder, *, on_started: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serve until SIGINT or SIGTERM; for a process of its own.
+
+    Args:
+        on_started: called with the base URL once requests are answered.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+        StoreError: the data file cannot be used.
+    """
+    listener = bind(settings)
+    url = _url(settings.host, listener.getsockname()[1])
+
+    async def serve() -> None:
+        async with open_core(settings, responder, SystemClock()) as core:
+            await _Uvicorn(core, on_started=lambda: on_started(url), signals=True).serve([listener])
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve())
+    finally:
+        listener.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that tells when it has started, and lets runs finish before it closes connections."""
+
+    def __init__(self, core: Core, *, on_started: Callable[[], None], signals: bool) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(core), lifespan="off", log_config=None, access_log=False, server_header=False,
+                ws="none", timeout_keep_alive=75, backlog=4096, timeout_graceful_shutdown=None,
+            )
+        )  # fmt: skip
+        self._core = core
+        self._on_started = on_started
+        self._signals = signals
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if not self._signals:
+            yield
+            return
+        with super().capture_signals():
+            yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._core.runner.drain()
+        await super().shutdown(sockets)
+
+
+@contextlib.asynccontextmanager
+async def open_core(settings: ServerSettings, responder: Responder, clock: Clock) -> AsyncIterator[Core]:
+    """The parts of a server over its data file; what was active in it is taken up."""
+    database = Database(settings.data)
+    try:
+        objects, replies = Objects(database.connection), Replies(database.connection)
+        async with anyio.create_task_group() as tasks:
+            runner = Runner(
+                database=database, objects=objects, replies=replies, responder=responder, clock=clock,
+                settings=settings, tasks=tasks,
+            )  # fmt: skip
+            core = Core(settings, responder, clock, database, objects, replies, runner)
+            runner.recover()
+            tasks.start_soon(_keep_house, core)
+            yield core
+            tasks.cancel_scope.cancel()
+    finally:
+        try:
+            await responder.aclose()
+        finally:
+            database.close()
+
+
+async def _keep_house(core: Core) -> None:
+    """Between requests: expire runs, keep silent streams alive, forget what is too old to be asked for."""
+    interval_s = min(1.0, core.settings.keep_alive_s)
+    next_wake = next_sweep = 0.0
+    while True:
+        now = anyio.current_time()
+        core.runner.expire_due()
+        if now >= next_wake:
+            next_wake = now + core.settings.keep_alive_s
+            for live in core.runner.live.values():
+                live.writer.log.wake()
+        if now >= next_sweep:
+            next_sweep = now + 600
+            try:
+                with core.database.transaction():
+                    core.replies.forget(core.clock.now() - core.settings.retention_s)
+            except (StoreError, sqlite3.Error):
+                logger.exception("old replies could not be removed")
+        await anyio.sleep(interval_s)
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """A bound socket for the address of the settings.
+
+    Raises:
+        SettingsError: in use, not ours, or unknown.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}. "
+            "Choose another host or port (port 0 takes a free one)."
+        ) from error
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}/v1"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loops where it is installed (it is not made for Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,122 @@
+"""The replies an operation can give, and how each goes out over ASGI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio.lowlevel
+
+from batchrun.server.encoding import DONE, KEEP_ALIVE, dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from starlette.types import Send
+
+    from batchrun.server.errors import ApiError
+    from batchrun.server.events import EventLog
+
+__all__ = ["Binary", "Json", "Reply", "Stream", "error_reply", "json_reply"]
+
+Headers = "list[tuple[bytes, bytes]]"
+
+
+@dataclass(slots=True)
+class Reply:
+    """Base of all replies.
+
+    Attributes:
+        headers: further headers, names in lower case.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def send(self, send: Send) -> None:
+        """Write the reply."""
+        raise NotImplementedError
+
+    async def _start(self, send: Send, content_type: str, length: int | None) -> None:
+        headers = [(b"content-type", content_type.encode("latin-1"))]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+
+
+@dataclass(slots=True)
+class Json(Reply):
+    """A JSON body, as text already."""
+
+    text: str = "{}"
+
+    async def send(self, send: Send) -> None:
+        data = self.text.encode("utf-8", "replace")
+        await self._start(send, "application/json", len(data))
+        await send({"type": "http.response.body", "body": data})
+
+
+@dataclass(slots=True)
+class Binary(Reply):
+    """A file's content."""
+
+    data: bytes = b""
+    content_type: str = "application/octet-stream"
+
+    async def send(self, send: Send) -> None:
+        await self._start(send, self.content_type, len(self.data))
+        await send({"type": "http.response.body", "body": self.data})
+
+
+@dataclass(slots=True)
+class Stream(Reply):
+    """The events of one log, from `position` on, as they come.
+
+    A client that goes away ends its own stream only.
+
+    Attributes:
+        before: frames of earlier segments to send first.
+    """
+
+    log: EventLog | None = None
+    position: int = 0
+    before: Iterable[bytes] = ()
+
+    async def send(self, send: Send) -> None:
+        log = self.log
+        assert log is not None
+        # One turn of the loop first: what the run can do at once goes out in the first write.
+        await anyio.lowlevel.checkpoint()
+        await self._start(send, "text/event-stream; charset=utf-8", None)
+        pending = b"".join(self.before)
+        position = self.position
+        while True:
+            pending += b"".join(log.frames[position:])
+            position = len(log.frames)
+            if log.closed:
+                break
+            if pending:
+                await send({"type": "http.response.body", "body": pending, "more_body": True})
+                pending = b""
+                if len(log.frames) > position or log.closed:
+                    continue
+            await log.changed()
+            if len(log.frames) == position and not log.closed:
+                pending = KEEP_ALIVE
+        if log.done:
+            pending += DONE
+        await send({"type": "http.response.body", "body": pending})
+
+
+def json_reply(data: Any, status: int = 200) -> Json:
+    """A reply from plain data."""
+    return Json(status=status, text=dumps(data))
+
+
+def error_reply(error: ApiError, headers: Mapping[str, str] | None = None) -> Json:
+    """The error as a reply."""
+    reply = Json(status=error.status, text=dumps(error.body()))
+    reply.headers.update(error.headers)
+    reply.headers.update(headers or {})
+    return reply

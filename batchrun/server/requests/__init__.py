@@ -1,0 +1,1 @@
+"""Bodies and queries of requests, validated with the reference's limits."""

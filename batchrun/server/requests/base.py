@@ -1,0 +1,181 @@
+"""How a body is read: JSON, then a strict model; every refusal a 400 that names the parameter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.types import AllowInfNan
+
+from batchrun.server.errors import ApiError
+
+__all__ = ["Metadata", "RequestModel", "parse_json", "refusal", "validate"]
+
+
+class RequestModel(BaseModel):
+    """Base of all request bodies: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+MetadataKey = Annotated[str, StringConstraints(max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+"""16 pairs of at most 64 and 512 characters."""
+
+Temperature = Annotated[float, Field(ge=0, le=2), AllowInfNan(False)]
+Probability = Annotated[float, Field(ge=0, le=1), AllowInfNan(False)]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def parse_json(raw: bytes) -> dict[str, Any]:
+    """The body as a dict; an empty body is {}.
+
+    Raises:
+        ApiError: 400 where it is not one JSON object (NaN, Infinity and lone surrogates are not JSON).
+    """
+    if not raw:
+        return {}
+    try:
+        data = pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(
+            400, f"We could not parse the JSON body of your request. ({error}) The API expects a JSON payload."
+        ) from error
+    if not isinstance(data, dict):
+        raise ApiError(400, f"Invalid body: expected a JSON object, but got {_kind(data)} instead.")
+    return data
+
+
+def validate(model: type[ModelT], data: Any) -> ModelT:
+    """`data` as the model.
+
+    Raises:
+        ApiError: 400 with the first thing that is wrong.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def refusal(error: ValidationError) -> ApiError:
+    """The first error of a validation in the form of the hosted API."""
+    errors = error.errors(include_url=False)
+    # In a union every member reports; the deepest location is about the member that was meant.
+    first = max(errors, key=lambda each: len(each["loc"])) if _is_union(errors) else errors[0]
+    param = _path(first["loc"])
+    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    if kind == "missing":
+        return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if kind == "extra_forbidden":
+        return ApiError(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    if kind in ("string_too_long", "string_too_short", "too_long", "too_short"):
+        return _length_refusal(kind, param, value, context)
+    for name, word, sign in (
+        ("greater_than_equal", "below minimum", ">="),
+        ("less_than_equal", "above maximum", "<="),
+    ):
+        if kind == name:
+            number = "integer" if isinstance(value, int) else "decimal"
+            bound = context["ge" if sign == ">=" else "le"]
+            return ApiError(
+                400,
+                f"Invalid '{param}': {number} {word} value. Expected a value {sign} {bound}, but got {value} instead.",
+                param=param,
+                code=f"{number}_{word.replace(' ', '_')}_value",
+            )
+    if kind == "value_error":
+        return ApiError(400, str(context["error"]), param=param, code="invalid_value")
+    if kind in ("literal_error", "union_tag_invalid", "enum"):
+        expected = context.get("expected") or context.get("expected_tags")
+        shown = value.get("type") if kind == "union_tag_invalid" and isinstance(value, dict) else value
+        param = f"{param}.type" if kind == "union_tag_invalid" else param
+        return ApiError(
+            400,
+            f"Invalid value: '{shown}'. Supported values are: {expected}.",
+            param=param,
+            code="invalid_value",
+        )
+    if kind == "union_tag_not_found":
+        return ApiError(
+            400,
+            f"Missing required parameter: '{param}.type'.",
+            param=f"{param}.type",
+            code="missing_required_parameter",
+        )
+    wanted = _WANTED.get(kind)
+    if wanted is not None:
+        return ApiError(
+            400,
+            f"Invalid type for '{param}': expected {wanted}, but got {_kind(value)} instead.",
+            param=param,
+            code="invalid_type",
+        )
+    return ApiError(400, f"Invalid '{param}': {first['msg']}.", param=param, code="invalid_value")
+
+
+_WANTED = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "float_type": "a decimal",
+    "float_parsing": "a decimal",
+    "bool_type": "a boolean",
+    "bool_parsing": "a boolean",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "list_type": "an array",
+}
+
+
+def _length_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -> ApiError:
+    text = kind.startswith("string")
+    long = kind.endswith("long")
+    noun = "string" if text else ("array" if isinstance(value, list) else "object")
+    side, limit = ("maximum", context["max_length"]) if long else ("minimum", context["min_length"])
+    word = "long" if long else "short"
+    unit = "length" if text else ("length" if noun == "array" else "number of properties")
+    return ApiError(
+        400,
+        f"Invalid '{param}': {noun} too {word}. Expected {'a' if noun == 'string' else 'an'} {noun} with "
+        f"{side} {unit} {limit}, but got {'a' if noun == 'string' else 'an'} {noun} with {unit} "
+        f"{len(value)} instead.",
+        param=param,
+        code=f"{noun}_{'above_max' if long else 'below_min'}_length",
+    )
+
+
+def _is_union(errors: list[Any]) -> bool:
+    return len({each["loc"][:1] for each in errors}) == 1 and len(errors) > 1
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    """`tools[0].function.name` from a pydantic location, without the names of union members."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part and (part[0].isupper() or "[" in part or part in _MEMBERS):
+            continue
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+# Tags of discriminated unions appear in pydantic's locations although they are no key of the body.
+_MEMBERS = frozenset({"str", "literal", "constrained-str"})
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {
+        bool: "a boolean", int: "an integer", float: "a decimal",
+        str: "a string", list: "an array", dict: "an object",
+    }  # fmt: skip
+    return names.get(type(value), "another type")

@@ -1,0 +1,16 @@
+"""The operations of the protocol, one module a resource; the order is the order of matching, busiest first."""
+
+from __future__ import annotations
+
+from batchrun.server.routes import assistants, messages, models, runs, steps, threads
+
+__all__ = ["OPERATIONS"]
+
+OPERATIONS = (
+    *runs.OPERATIONS,
+    *messages.OPERATIONS,
+    *steps.OPERATIONS,
+    *threads.OPERATIONS,
+    *assistants.OPERATIONS,
+    *models.OPERATIONS,
+)

@@ -1,0 +1,113 @@
+"""/threads/runs and /threads/{thread_id}/runs"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchrun.server.encoding import dumps
+from batchrun.server.errors import busy_thread, uncancellable
+from batchrun.server.events import EventLog
+from batchrun.server.machine import TRANSITIONS
+from batchrun.server.operations import operation
+from batchrun.server.replying import Json, Reply, Stream, json_reply
+from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun
+from batchrun.server.requests.threads import CreateThread, UpdateMetadata
+from batchrun.server.routes.messages import active_run, add_messages
+from batchrun.server.routes.threads import add_thread
+from batchrun.server.shapes import new_run
+from batchrun.server.writer import opening_frames
+
+if TYPE_CHECKING:
+    from batchrun.server.operations import Call
+    from batchrun.server.shapes import Body
+
+__all__ = ["OPERATIONS"]
+
+
+def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
+    core = call.core
+    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    thread = add_thread(call, request.thread or CreateThread())
+    run = new_run(
+        request, assistant, thread["id"], additional_instructions=None,
+        now=core.now(), timeout_s=core.settings.run_timeout_s,
+    )  # fmt: skip
+    return _started(call, run, thread, stream=bool(request.stream))
+
+
+def create_run(call: Call, request: CreateRun) -> Reply:
+    core = call.core
+    thread_id = call.path["thread_id"]
+    core.objects.get("thread", call.owner, thread_id)
+    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    active = active_run(call, thread_id)
+    if active is not None:
+        raise busy_thread(thread_id, active)
+    add_messages(call, thread_id, request.additional_messages or [])
+    run = new_run(
+        request, assistant, thread_id, additional_instructions=request.additional_instructions,
+        now=core.now(), timeout_s=core.settings.run_timeout_s,
+    )  # fmt: skip
+    return _started(call, run, None, stream=bool(request.stream))
+
+
+def _started(call: Call, run: Body, thread: Body | None, *, stream: bool) -> Reply:
+    """Store the run, execute it after the commit, and answer with its events or with the queued run."""
+    core = call.core
+    hidden: Body = {"attempt": 1, "segment": 0, "creates_thread": thread is not None}
+    core.objects.add("run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden)
+    text = dumps(run)
+    log = EventLog(run["id"], 0, opening_frames(run, thread))
+    call.after.append(partial(core.runner.launch, call.owner, run, hidden, log))
+    return Stream(log=log) if stream else Json(text=text)
+
+
+def list_runs(call: Call) -> Json:
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return Json(text=call.core.objects.page("run", call.owner, call.page(), parent=thread_id))
+
+
+def find_run(call: Call) -> Body:
+    """The run that the path names.
+
+    Raises:
+        ApiError: 404.
+    """
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return call.core.objects.get("run", call.owner, call.path["run_id"], parent=thread_id)
+
+
+def retrieve_run(call: Call) -> Json:
+    reply = json_reply(find_run(call))
+    reply.headers["openai-poll-after-ms"] = str(call.core.settings.poll_after_ms)
+    return reply
+
+
+def update_run(call: Call, request: UpdateMetadata) -> Json:
+    run = find_run(call)
+    if "metadata" in request.model_fields_set:
+        run["metadata"] = request.metadata or {}
+        call.core.runner.change_metadata(call.owner, run)
+    return json_reply(run)
+
+
+def cancel_run(call: Call) -> Json:
+    run = find_run(call)
+    if (run["status"], "cancel") not in TRANSITIONS:
+        raise uncancellable(run["status"])
+    writer = call.core.runner.cancel(call.owner, run)
+    call.after.append(partial(call.core.runner.stop, writer))
+    return json_reply(writer.run)
+
+
+OPERATIONS = (
+    operation("POST", "/threads/runs", create_thread_and_run, CreateThreadAndRun),
+    operation("GET", "/threads/{thread_id}/runs/{run_id}", retrieve_run),
+    operation("POST", "/threads/{thread_id}/runs", create_run, CreateRun),
+    operation("GET", "/threads/{thread_id}/runs", list_runs),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}", update_run, UpdateMetadata),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}/cancel", cancel_run),
+)

@@ -1,0 +1,324 @@
+"""Runs that are executing: started, cancelled, expired, taken up again after a restart."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from batchrun.server.conversation import run_conversation, truncated
+from batchrun.server.counting import count_answer
+from batchrun.server.events import EventLog
+from batchrun.server.ids import new_id
+from batchrun.server.responders.base import (
+    Conversation,
+    Finish,
+    Responder,
+    ResponderError,
+    TextDelta,
+    TokenCount,
+    ToolCall,
+)  # fmt: skip
+from batchrun.server.writer import RunWriter, opening_frames
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from batchrun.server.clock import Clock
+    from batchrun.server.settings import ServerSettings
+    from batchrun.server.shapes import Body
+    from batchrun.server.store import Database, Objects, Replies
+
+__all__ = ["Runner"]
+
+logger = logging.getLogger("batchrun.server")
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run with a task.
+
+    Attributes:
+        interrupted: the server stops: leave the run in the file as it is, to be taken up by the next start.
+    """
+
+    writer: RunWriter
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    interrupted: bool = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one call of the responder gave."""
+
+    text: str
+    calls: list[ToolCall]
+    finish: Finish
+    usage: TokenCount
+
+
+class Runner:
+    """Executes runs, each in a task of its own, at most `max_concurrent_runs` answering at once.
+
+    Mutable state: `live` (run id → run with a task) and `_deadlines` (run id → `expires_at`, oldest first;
+    all active runs, also those that wait for tool outputs).
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        objects: Objects,
+        replies: Replies,
+        responder: Responder,
+        clock: Clock,
+        settings: ServerSettings,
+        tasks: TaskGroup,
+    ) -> None:
+        self.live: dict[str, LiveRun] = {}
+        self._database = database
+        self._objects = objects
+        self._replies = replies
+        self._responder = responder
+        self._clock = clock
+        self._settings = settings
+        self._tasks = tasks
+        self._slots = anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True)
+        self._deadlines: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Runner live={len(self.live)} active={len(self._deadlines)}>"
+
+    # Starting
+
+    def launch(self, owner: str, run: Body, hidden: Body, log: EventLog) -> None:
+        """Execute a queued run from here on; `log` holds the events that went before in its segment."""
+        writer = self._writer(owner, run, hidden, log)
+        live = LiveRun(writer)
+        self.live[run["id"]] = live
+        self._deadlines.setdefault(run["id"], run["expires_at"])
+        self._tasks.start_soon(self._execute, live)
+
+    def _writer(self, owner: str, run: Body, hidden: Body, log: EventLog) -> RunWriter:
+        used = hidden.get("usage")
+        return RunWriter(
+            self._database, self._objects, self._replies, self._clock, owner, run, hidden, log,
+            TokenCount(**used) if used else TokenCount(0, 0),
+        )  # fmt: skip
+
+    # Cancelling and expiring
+
+    def cancel(self, owner: str, run: Body) -> RunWriter:
+        """Tell a run to stop; inside the request's transaction, followed by `stop` after the commit."""
+        live = self.live.get(run["id"])
+        writer = live.writer if live is not None else self._idle(owner, run)
+        writer.cancelling()
+        return writer
+
+    def stop(self, writer: RunWriter) -> None:
+        """Stop the task of a run that is cancelling; the task (or nobody) then makes it cancelled."""
+        writer.publish_cancelling()
+        live = self.live.get(writer.run["id"])
+        if live is None:
+            self._close(writer)
+        else:
+            live.scope.cancel()
+
+    def _idle(self, owner: str, run: Body) -> RunWriter:
+        """A writer for a run without a task: its further events form a segment of their own."""
+        hidden = self._objects.hidden(run["id"])
+        segment = int(hidden.get("segment", 0)) + 1
+        return self._writer(owner, run, hidden, EventLog(run["id"], segment))
+
+    def _close(self, writer: RunWriter) -> None:
+        writer.cancelled()
+        self._deadlines.pop(writer.run["id"], None)
+
+    def expire_due(self) -> None:
+        """Expire every active run whose time is over. Before each request, so that none sees a late state."""
+        now = self._clock.now()
+        while self._deadlines:
+            run_id = next(iter(self._deadlines))
+            if self._deadlines[run_id] > now:
+                return
+            del self._deadlines[run_id]
+            self._expire(run_id)
+
+    def _expire(self, run_id: str) -> None:
+        live = self.live.get(run_id)
+        if live is None:
+            owner = self._objects.owner(run_id)
+            run = None if owner is None else self._objects.find("run", owner, run_id)
+            if owner is not None and run is not None and run["status"] == "requires_action":
+                self._idle(owner, run).expire()
+        elif live.writer.status in ("queued", "in_progress"):
+            live.writer.expire()
+            live.scope.cancel()
+
+    def change_metadata(self, owner: str, run: Body) -> None:
+        """Store a run's new metadata, also in the run that is executing."""
+        live = self.live.get(run["id"])
+        if live is not None:
+            live.writer.run["metadata"] = run["metadata"]
+        self._writer(owner, run, {}, EventLog(run["id"], 0)).save()
+
+    def forget(self, run_ids: list[str]) -> None:
+        """Stop runs whose thread was deleted; nothing more is written about them."""
+        for run_id in run_ids:
+            self._deadlines.pop(run_id, None)
+            live = self.live.get(run_id)
+            if live is not None:
+                live.interrupted = True
+                live.scope.cancel()
+
+    # Executing
+
+    async def _execute(self, live: LiveRun) -> None:
+        writer = live.writer
+        failure: tuple[str, str] | None = None
+        try:
+            with live.scope:
+                async with self._slots:
+                    await self._answer(writer)
+        except ResponderError as error:
+            failure = error.code, str(error)
+        except Exception:
+            logger.exception("run %s met an error of the server", writer.run["id"])
+            failure = "server_error", "The server had an error while processing your request."
+        finally:
+            self._settle(live, failure)
+
+    def _settle(self, live: LiveRun, failure: tuple[str, str] | None) -> None:
+        """The task is over: bring a run that did not end by itself to its end."""
+        writer = live.writer
+        run_id = writer.run["id"]
+        if not live.interrupted:
+            if writer.status == "cancelling":
+                writer.cancelled()
+            elif failure is not None and writer.status in ("queued", "in_progress"):
+                writer.fail(*failure)
+            if writer.status != "requires_action":
+                self._deadlines.pop(run_id, None)
+        if not writer.log.closed:
+            writer.log.close(done=False)
+        if self.live.get(run_id) is live:
+            del self.live[run_id]
+
+    async def _answer(self, writer: RunWriter) -> None:
+        """Ask the responder, and again after each hosted tool, until the run ends or needs its client."""
+        writer.begin()
+        run = writer.run
+        left = run["max_completion_tokens"]
+        if left is not None:
+            left -= writer.usage.completion_tokens
+            if left <= 0:
+                return writer.cut("max_completion_tokens", None)
+        conversation: Conversation | None = self._conversation(writer, left)
+        if conversation is None:
+            return writer.cut("max_prompt_tokens", None)
+        answer = await self._ask(conversation, writer)
+        writer.add_usage(answer.usage)
+        return self._conclude(writer, answer)
+
+    def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:
+        run = writer.run
+        messages = self._objects.children(writer.owner, "message", run["thread_id"])
+        steps = [
+            (step, self._objects.hidden(step["id"]))
+            for step in (
+                self._objects.children(writer.owner, "step", run["id"]) if writer.hidden.get("tool_steps") else ()
+            )
+        ]
+        conversation = run_conversation(run, messages, steps, run["tools"], completion_left=left)
+        if run["max_prompt_tokens"] is None:
+            return conversation
+        return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
+
+    async def _ask(self, conversation: Conversation, writer: RunWriter) -> Answer:
+        """One answer: text goes out as it comes, calls are collected."""
+        pieces: list[str] = []
+        calls: list[ToolCall] = []
+        finish: Finish | None = None
+        async for part in self._responder.respond(conversation):
+            if isinstance(part, TextDelta):
+                text = _clean(part.text)
+                pieces.append(text)
+                writer.delta(text)
+            elif isinstance(part, ToolCall):
+                calls.append(ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments)))
+            else:
+                finish = part
+        if finish is None:
+            raise ResponderError("The model's answer ended before it was finished.")
+        text = "".join(pieces)
+        return Answer(text, calls, finish, finish.usage or count_answer(conversation, text, calls))
+
+    def _conclude(self, writer: RunWriter, answer: Answer) -> None:
+        if answer.finish.reason == "length":
+            return writer.cut("max_completion_tokens", answer.usage)
+        if answer.finish.reason == "content_filter":
+            return writer.cut("content_filter", answer.usage)
+        if answer.calls:
+            if answer.text:
+                writer.close_message(answer.usage)
+            writer.hidden["tool_steps"] = True
+            return writer.require_action(answer.calls, answer.usage)
+        if not answer.text:
+            writer.open_message()
+        return writer.complete(answer.usage)
+
+    # Restart and end
+
+    def recover(self) -> None:
+        """Take up every active run of the file: after a start, before the first request.
+
+        Queued runs and runs that were answering start again from the thread, without what the broken try had
+        begun to write; runs that wait for tool outputs go on waiting; cancelling ones become cancelled.
+        """
+        for owner, run in self._objects.active("run"):
+            self._deadlines[run["id"]] = run["expires_at"]
+            if run["status"] == "requires_action":
+                continue
+            hidden = self._objects.hidden(run["id"])
+            segment = int(hidden.get("segment", 0))
+            if run["status"] == "cancelling":
+                self._close(self._writer(owner, run, hidden, EventLog(run["id"], segment)))
+                continue
+            self._restart(owner, run, hidden, segment)
+        self._deadlines = dict(sorted(self._deadlines.items(), key=lambda item: item[1]))
+
+    def _restart(self, owner: str, run: Body, hidden: Body, segment: int) -> None:
+        run["status"] = "queued"
+        if segment == 0:
+            run["started_at"] = None
+        hidden["attempt"] = int(hidden.get("attempt", 1)) + 1
+        with self._database.transaction():
+            begun = self._objects.children(owner, "step", run["id"])
+            begun += self._objects.children(owner, "message", run["thread_id"])
+            for body in begun:
+                if body["status"] == "in_progress" and body["run_id"] == run["id"]:
+                    self._objects.remove(body["id"])
+            self._objects.save(run, status="queued", active=True, hidden=hidden)
+        thread = None
+        if segment == 0 and hidden.get("creates_thread"):
+            thread = self._objects.find("thread", owner, run["thread_id"])
+        self.launch(owner, run, hidden, EventLog(run["id"], segment, opening_frames(run, thread)))
+
+    async def drain(self) -> None:
+        """Let active runs finish for `shutdown_grace_s`, then leave the rest to the next start."""
+        with anyio.move_on_after(self._settings.shutdown_grace_s):
+            while self.live:
+                await next(iter(self.live.values())).writer.log.changed()
+                await anyio.lowlevel.checkpoint()
+        for live in list(self.live.values()):
+            live.interrupted = True
+            live.scope.cancel()
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can carry: lone surrogates become "?"."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")

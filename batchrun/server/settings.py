@@ -1,0 +1,76 @@
+"""What can be set on a server: small, validated once, passed down."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchrun.server.errors import SettingsError
+
+__all__ = ["ServerSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Options of the embedded server.
+
+    Attributes:
+        host: address to listen on. Anything but loopback needs at least one key.
+        port: TCP port; 0 takes a free one.
+        data: the SQLite file; None keeps everything in a private temporary file, removed at close.
+        api_keys: accepted keys, each with objects of its own; empty: any key or none, one common set.
+        max_concurrent_runs: runs that answer at the same time; further ones wait, queued, in order.
+        max_body_bytes: largest JSON body.
+        max_upload_bytes: largest file upload (the hosted API allows 512 MB).
+        requests_per_minute: limit of each key, None for no limit.
+        tokens_per_minute: limit of each key, prompt and completion together, None for no limit.
+        keep_alive_s: seconds of silence after which a stream carries a comment line.
+        poll_after_ms: what `openai-poll-after-ms` tells polling clients.
+        shutdown_grace_s: seconds that active runs get to finish when the server stops.
+        run_timeout_s: life of a run, `expires_at - created_at`.
+        retention_s: seconds for which idempotency keys and the events of finished runs are kept.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    data: Path | None = None
+    api_keys: tuple[str, ...] = ()
+    max_concurrent_runs: int = 1000
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_upload_bytes: int = 512 * 1024 * 1024
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    keep_alive_s: float = 15.0
+    poll_after_ms: int = 500
+    shutdown_grace_s: float = 5.0
+    run_timeout_s: int = 600
+    retention_s: int = 24 * 3600
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise SettingsError(f"port must be between 0 and 65535, not {self.port}.")
+        if any(not key.strip() or not key.isascii() for key in self.api_keys):
+            raise SettingsError("an API key is empty or holds characters outside ASCII; give a printable key.")
+        if not self.api_keys and not is_loopback(self.host):
+            raise SettingsError(
+                f"host {self.host} can be reached from other machines: give at least one API key, "
+                "or listen on 127.0.0.1."
+            )
+        for name in ("max_concurrent_runs", "max_body_bytes", "max_upload_bytes", "run_timeout_s"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} must be at least 1 (or not set), not {value}.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,70 @@
+"""What was answered: idempotency keys with their replies, and the events of finished streams."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["Recorded", "Replies"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The reply that a request with an idempotency key got.
+
+    Attributes:
+        digest: SHA-256 of the request's method, path and body.
+        body: the JSON text answered, None where it was a stream.
+        stream: id whose events were streamed, None where it was JSON.
+        segment: which segment of that stream's events.
+    """
+
+    digest: bytes
+    status: int
+    body: str | None
+    stream: str | None = None
+    segment: int | None = None
+
+
+class Replies:
+    """The tables `replies` and `events`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def find(self, owner: str, key: str) -> Recorded | None:
+        """The reply given for this key, if any."""
+        row = self._execute(
+            "SELECT digest, status, body, stream, segment FROM replies WHERE owner = ? AND key = ?", (owner, key)
+        ).fetchone()
+        return None if row is None else Recorded(*row)
+
+    def record(self, owner: str, key: str, reply: Recorded, now: float) -> None:
+        """Remember the reply. In the transaction that does what it reports."""
+        self._execute(
+            "INSERT INTO replies (owner, key, digest, status, body, stream, segment, created) VALUES (?,?,?,?,?,?,?,?)",
+            (owner, key, reply.digest, reply.status, reply.body, reply.stream, reply.segment, now),
+        )
+
+    def keep_events(self, stream: str, segment: int, frames: bytes, now: float) -> None:
+        """Keep the events of a finished segment."""
+        self._execute(
+            "INSERT OR REPLACE INTO events (stream, segment, frames, created) VALUES (?,?,?,?)",
+            (stream, segment, zlib.compress(frames, 1), now),
+        )
+
+    def events(self, stream: str, segment: int) -> list[bytes] | None:
+        """The frames of a finished segment, or None where they are not kept (any more)."""
+        row = self._execute("SELECT frames FROM events WHERE stream = ? AND segment = ?", (stream, segment)).fetchone()
+        if row is None:
+            return None
+        return [frame + b"\n\n" for frame in zlib.decompress(row[0]).split(b"\n\n")[:-1]]
+
+    def forget(self, before: float) -> None:
+        """Drop replies and events older than the time `before`."""
+        self._execute("DELETE FROM replies WHERE created < ?", (before,))
+        self._execute("DELETE FROM events WHERE created < ?", (before,))
