@@ -1,0 +1,163 @@
+"""Parquet out: the input as Arrow batches, the outcomes beside it.
+
+Where the types of the columns come from:
+
+- Parquet: as they are, never by way of Python, so that nanoseconds, decimals and nested values stay exact.
+- A frame: what Arrow makes of each column; a column that it cannot take is stored as below.
+- CSV, TSV: text.
+- JSON Lines: found in a first pass. int64, float64, bool or text if that fits all values of the column without
+  loss (an integer beside fractions up to 2**53), else JSON text: nested or mixed values and larger integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import IO, Any, Final
+
+from batchrun.records import Row, Value
+from batchrun.tables.frame import FrameSource
+from batchrun.tables.options import WriteOptions
+from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
+from batchrun.tables.source import Source
+from batchrun.tables.text import TextSource
+from batchrun.tables.values import ColumnKind, KindOf, json_text, kind_of, plain
+
+__all__ = ["write_parquet"]
+
+_GROUP_ROWS: Final = 1 << 16
+_GROUP_BYTES: Final = 1 << 26
+_BATCH_CHARS: Final = 1 << 26
+_ADDED: Final[Mapping[type, ColumnKind]] = {str: "text", int: "int", float: "float", bool: "bool"}
+
+
+def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
+    """Writes input and outcomes, in row groups of at most 65,536 rows or about 64 MiB; returns the rows.
+
+    Raises:
+        ValueError: `cells` has another number of rows than `source`.
+        KeyError: a mapping lacks a key.
+        OSError: the file takes no more.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema, batches = _input(source)
+    keys = options.keys
+    kinds: dict[str, ColumnKind] = {key: _ADDED.get(kind, "json") for key, kind in keys.items()}
+    for key, name in zip(keys, options.added_columns, strict=True):
+        schema = schema.append(pa.field(name, _arrow_type(kinds[key])))
+    rows = 0
+    writer = pq.ParquetWriter(file, schema)
+    try:
+        group: list[Any] = []
+        for batch in batches:
+            outcomes = list(islice(cells, batch.num_rows))
+            if len(outcomes) < batch.num_rows:
+                raise ValueError(f"outcomes end after {rows + len(outcomes)} rows, before the input")
+            added = [_array([outcome[key] for outcome in outcomes], kind) for key, kind in kinds.items()]
+            group.append(pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema))
+            rows += batch.num_rows
+            if _is_full(group):
+                writer.write_table(pa.Table.from_batches(group))
+                group = []
+        if next(cells, None) is not None:
+            raise ValueError(f"outcomes go on after the {rows} rows of the input")
+        if group:
+            writer.write_table(pa.Table.from_batches(group))
+        writer.close()
+    except BaseException:
+        # Else the writer tries again to write the footer when it is collected, into a file that is closed.
+        with suppress(Exception):
+            writer.close()
+        writer.is_open = False
+        raise
+    return rows
+
+
+def _is_full(group: list[Any]) -> bool:
+    rows: int = sum(batch.num_rows for batch in group)
+    size: int = sum(batch.nbytes for batch in group)
+    return rows >= _GROUP_ROWS or size >= _GROUP_BYTES
+
+
+def _input(source: Source) -> tuple[Any, Iterator[Any]]:
+    """Schema and batches of the input."""
+    import pyarrow as pa
+
+    if isinstance(source, ParquetSource):
+        return source.schema(), source.batches()
+    if isinstance(source, FrameSource):
+        table = pa.table([_frame_column(source, i) for i in range(len(source.columns))], names=source.columns)
+        return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+    kinds: dict[str, ColumnKind]
+    if isinstance(source, TextSource):
+        kinds = dict.fromkeys(source.columns, "text")
+    else:
+        seen = {column: KindOf(set()) for column in source.columns}
+        for row in source.rows():
+            for column, value in row.values.items():
+                seen[column].see(value)
+        kinds = {column: found.kind for column, found in seen.items()}
+    schema = pa.schema([pa.field(column, _arrow_type(kind)) for column, kind in kinds.items()])
+    return schema, _batches(source.rows(), kinds, schema)
+
+
+def _batches(rows: Iterator[Row], kinds: Mapping[str, ColumnKind], schema: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for chunk in _chunks(rows):
+        arrays = [_array([row.values[column] for row in chunk], kind) for column, kind in kinds.items()]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Lists of at most `BATCH_ROWS` rows, fewer if their text is long."""
+    chunk: list[Row] = []
+    chars = 0
+    for row in rows:
+        chunk.append(row)
+        chars += sum(len(value) for value in row.values.values() if type(value) is str)
+        if len(chunk) == BATCH_ROWS or chars > _BATCH_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def _frame_column(source: FrameSource, position: int) -> Any:
+    import pyarrow as pa
+
+    column = source.frame.iloc[:, position]
+    try:
+        array = pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
+        # A mixed column, or objects that Arrow does not know.
+        values = [
+            None if missing else plain(value)
+            for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)
+        ]
+        return _array(values, kind_of(values))
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+
+
+def _arrow_type(kind: ColumnKind) -> Any:
+    import pyarrow as pa
+
+    return {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}.get(kind, pa.string())
+
+
+def _array(values: list[Value], kind: ColumnKind) -> Any:
+    import pyarrow as pa
+
+    if kind == "json":
+        values = [None if value is None else json_text(plain(value)) for value in values]
+    elif kind == "float":
+        values = [None if value is None else float(value) for value in values]
+    try:
+        return pa.array(values, _arrow_type(kind))
+    except UnicodeEncodeError:
+        # Lone surrogates, which a model may produce and UTF-8 does not have.
+        clean = [None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in values]
+        return pa.array(clean, _arrow_type(kind))

@@ -1,0 +1,111 @@
+"""Cells as plain Python, as JSON text, and the one type that fits a whole column of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any, Final, Literal, TypeAlias
+
+from batchrun.records import Value
+
+__all__ = ["ColumnKind", "KindOf", "json_text", "kind_of", "plain"]
+
+ColumnKind: TypeAlias = Literal["int", "float", "bool", "text", "json"]
+"""What a column of Python values can be stored as without loss; `json`: only as JSON text."""
+
+_ATOMS: Final = frozenset({str, int, float, bool, type(None)})
+_EXACT_IN_FLOAT: Final = 2**53
+_INT64: Final = 2**63
+
+
+def plain(value: Any) -> Value:
+    """A value from Arrow, numpy or pandas as str, int, float, bool, None, list or dict.
+
+    Dates, times and timestamps become ISO 8601 text, decimals and everything else the text that `str` gives.
+    Bytes become text as UTF-8, where a byte that is not UTF-8 appears as an escape such as `\\xff`. A missing
+    timestamp is None.
+    """
+    if type(value) in _ATOMS:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, date | datetime | time):
+        # pandas.NaT is a datetime, and the only one that differs from itself.
+        return value.isoformat() if value == value else None
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())  # numpy scalars and arrays
+    if type(value).__name__ == "NAType":
+        return None  # pandas.NA inside a list; pandas is not imported for this
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)  # subclasses, such as members of an IntEnum
+    return str(value)
+
+
+def json_text(value: Value) -> str:
+    """Compact JSON. NaN and the infinities, which JSON does not have, become null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(value: Value) -> Value:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+@dataclass(slots=True)
+class KindOf:
+    """The kind of a column, value by value; one is fed with every value of its column.
+
+    Attributes:
+        types: types seen, None excluded.
+        largest: the largest distance of an int from 0.
+    """
+
+    types: set[type]
+    largest: int = 0
+
+    def see(self, value: Value) -> None:
+        """Takes the next value of the column into account."""
+        if value is None:
+            return
+        self.types.add(type(value))
+        if type(value) is int:
+            # -2**63 fits into int64 as well; such a column is stored as text, which loses nothing.
+            self.largest = max(self.largest, abs(value))
+
+    @property
+    def kind(self) -> ColumnKind:
+        """Numbers stay numbers if none loses a digit; a column of None alone is text."""
+        types = self.types
+        if types <= {str}:
+            return "text"
+        if types == {bool}:
+            return "bool"
+        if types == {int} and self.largest < _INT64:
+            return "int"
+        if types == {float} or (types == {int, float} and self.largest <= _EXACT_IN_FLOAT):
+            return "float"
+        return "json"
+
+
+def kind_of(values: Iterable[Value]) -> ColumnKind:
+    """The kind that fits all `values`."""
+    seen = KindOf(set())
+    for value in values:
+        seen.see(value)
+    return seen.kind
