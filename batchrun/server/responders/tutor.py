@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from .algebra import NotUnderstood, Solution, TooLarge, asks_to_explain, solve_question
 from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, ToolCall
+from .pieces import cut_to_tokens, in_words
 
-__all__ = ["TutorResponder", "cut_to_tokens"]
+__all__ = ["TutorResponder"]
 
 _WHAT_IT_IS = "batchrun's offline tutor, not a language model"
 _CANNOT = (
@@ -23,7 +23,6 @@ _NOTHING_SOLVED = (
     f"I am {_WHAT_IT_IS}, and only do arithmetic, percentages and equations in one unknown."
 )
 _MAX_STEPS = 12
-_BYTES_PER_TOKEN = 4
 
 
 class TutorResponder:
@@ -49,19 +48,12 @@ class TutorResponder:
             return
         text = _formatted(_answer(conversation.messages), conversation.response_format)
         kept = cut_to_tokens(text, conversation.max_completion_tokens)
-        for piece in re.findall(r"\s*\S+\s*$|\s*\S+", kept):
+        for piece in in_words(kept):
             yield TextDelta(piece)
         yield Finish("length" if kept != text else "stop")
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-def cut_to_tokens(text: str, max_tokens: int | None) -> str:
-    """The longest start of the text within `max_tokens`, by the rule 1 token = 4 bytes of UTF-8."""
-    if max_tokens is None:
-        return text
-    return text.encode()[: max_tokens * _BYTES_PER_TOKEN].decode(errors="ignore")
 
 
 def _answer(messages: tuple[Message, ...]) -> str:

@@ -29,9 +29,7 @@ MAX_LENGTH = 300
 MAX_DEPTH = 30
 """Levels of nested brackets, powers and signs."""
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()A-Za-z]))"
-)
+_TOKEN = re.compile(r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()A-Za-z]))")
 
 
 class NotUnderstood(ValueError):
@@ -70,9 +68,7 @@ def parse(text: str) -> Expression:
     value = reader.sum(0)
     if reader.peek() is not None:
         raise NotUnderstood(f"'{reader.peek()}' is not expected there")
-    return Expression(
-        value, reader.unknown, tuple(reader.operations), reader.decimals, operators=reader.operators
-    )
+    return Expression(value, reader.unknown, tuple(reader.operations), reader.decimals, operators=reader.operators)
 
 
 def _tokens(text: str) -> list[str]:

@@ -230,9 +230,7 @@ def _percentage_of(kind: str, first: str, second: str) -> Solution | None:
         problem, value = f"{first} {verb} by {second}%", a + change if kind == "up" else a - change
         working = f"{second}% of {first} is {number_text(change)}, and {first} {sign} {number_text(change)}"
     else:
-        part, whole, part_text, whole_text = (
-            (b, a, second, first) if kind == "share" else (a, b, first, second)
-        )
+        part, whole, part_text, whole_text = (b, a, second, first) if kind == "share" else (a, b, first, second)
         if whole == 0:
             raise NotUnderstood("there is no percentage of zero")
         value = part / whole * 100

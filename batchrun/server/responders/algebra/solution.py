@@ -76,9 +76,7 @@ def solve_equation(left_text: str, right_text: str, left: Expression, right: Exp
         else:
             result = f"true for every {unknown}"
             answer = f"{problem} is true for every {unknown}, because both sides are the same."
-        return Solution(
-            problem, answer, result, (*steps, f"take one side from the other, which leaves {reduced}")
-        )
+        return Solution(problem, answer, result, (*steps, f"take one side from the other, which leaves {reduced}"))
     if difference.degree == 1:
         return _linear(problem, left.value, right.value, unknown, decimals, steps)
     return _polynomial(problem, left.value, right.value, unknown, decimals, steps)
@@ -93,9 +91,7 @@ def _statement(problem: str, left: Expression, right: Expression) -> Solution:
     return Solution(problem, f"{problem} is {verdict}: {values}.", verdict, (values,))
 
 
-def _tidied(
-    left_text: str, right_text: str, left: Expression, right: Expression, unknown: str
-) -> tuple[str, ...]:
+def _tidied(left_text: str, right_text: str, left: Expression, right: Expression, unknown: str) -> tuple[str, ...]:
     """The step that multiplies out and collects, where the equation was not written so already."""
     decimals = left.decimals or right.decimals
     tidy = " = ".join(equation_side(e.value, unknown, decimals=decimals) for e in (left, right))
@@ -141,9 +137,7 @@ def _linear(
     if not done:
         done.append(f"read it off, as {unknown} stands alone already")
     answer = f"{', then '.join(done)} to find {result}."
-    return Solution(
-        problem, answer[0].upper() + answer[1:], result, tuple(done), _check(original, unknown, root)
-    )
+    return Solution(problem, answer[0].upper() + answer[1:], result, tuple(done), _check(original, unknown, root))
 
 
 def _check(side: Polynomial, unknown: str, root: Fraction) -> str:

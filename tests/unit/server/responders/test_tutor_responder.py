@@ -17,7 +17,8 @@ from batchrun.server.responders.base import (
     ToolCall,
     ToolOutput,
 )
-from batchrun.server.responders.tutor import TutorResponder, cut_to_tokens
+from batchrun.server.responders.pieces import cut_to_tokens
+from batchrun.server.responders.tutor import TutorResponder
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,350 @@
+"""The responder `script`: answers from a file of rules, always the same way. For testing one's own batch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import anyio
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from .base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
+from .pieces import cut_to_tokens, in_pieces, in_words
+from .settings_file import Settings, SettingsFileError, read_json_lines, read_text, read_toml, validated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+__all__ = ["ScriptResponder"]
+
+_STATUS_OF = {"server_error": 500, "rate_limit_exceeded": 429, "invalid_prompt": 400}
+
+
+class _Usage(Settings):
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    cached_tokens: NonNegativeInt = 0
+    reasoning_tokens: NonNegativeInt = 0
+
+
+class _Fault(Settings):
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
+    message: str = "The script says that this answer fails."
+    retry_after_s: NonNegativeFloat | None = None
+    after_deltas: NonNegativeInt = 0
+
+
+class _Call(Settings):
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Reply(Settings):
+    """How to answer; the rule's conditions are added by `_Rule`."""
+
+    reply: str = ""
+    tool_calls: list[_Call] = Field(default_factory=list)
+    after: str | None = None
+    usage: _Usage | None = None
+    finish: Literal["stop", "length", "content_filter"] = "stop"
+    delay_s: NonNegativeFloat = 0
+    deltas: PositiveInt | None = None
+    delta_delay_s: NonNegativeFloat = 0
+    fault: _Fault | None = None
+
+    @model_validator(mode="after")
+    def _is_an_answer(self) -> _Reply:
+        if not (self.reply or self.tool_calls or self.fault):
+            raise ValueError("says nothing: give it a 'reply', 'tool_calls' or a 'fault'")
+        if bool(self.tool_calls) != (self.after is not None):
+            raise ValueError("'tool_calls' and 'after' (the reply to the tools' outputs) go together")
+        return self
+
+
+class _Rule(_Reply):
+    pattern: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    times: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _can_miss(self) -> _Rule:
+        if self.pattern is None and not self.metadata and self.times is None:
+            raise ValueError("matches everything: give it a 'pattern' or 'metadata', or make it the default")
+        return self
+
+
+class _Answers(Settings):
+    file: str
+    question: str = "question"
+    answer: str = "answer"
+
+
+class _Script(Settings):
+    rule: list[dict[str, Any]] = Field(default_factory=list)
+    default: dict[str, Any] | None = None
+    answers: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class _LoadedRule:
+    """A rule, ready to match.
+
+    Attributes:
+        place: its place in the file, for messages.
+        left: matches that it may still take, None for any number.
+    """
+
+    place: str
+    rule: _Rule
+    pattern: re.Pattern[str] | None
+    left: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.rule.times
+
+    def match(self, question: str, conversation: Conversation) -> _Match | None:
+        if any(conversation.metadata.get(key) != value for key, value in self.rule.metadata.items()):
+            return None
+        found = self.pattern.search(question) if self.pattern else None
+        if self.pattern and found is None:
+            return None
+        groups = (found[0], *found.groups("")) if found else (question,)
+        return _Match(self.place, self.rule, groups)
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A chosen reply and the texts that `\\0`, `\\1`, … stand for in it."""
+
+    place: str
+    reply: _Reply
+    groups: tuple[str, ...]
+
+
+class ScriptResponder:
+    """Answers by the first rule that matches, then by the table of answers, then by the default.
+
+    The file format is described in docs/responders.md. What is answered depends on the request alone,
+    but for rules with `times`, which count their matches over the responder's life.
+
+    Raises:
+        SettingsFileError: the file can't be used; one line with file, rule and key.
+    """
+
+    name = "script"
+    models: tuple[str, ...] = ()
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        script, places = _read(self._path)
+        self._rules = [_loaded(data, self._path, place) for data, place in zip(script.rule, places, strict=True)]
+        self._answers = _answers(script.answers, self._path) if script.answers else {}
+        self._default = validated(_Reply, script.default, self._path, "default") if script.default is not None else None
+        if self._default is not None:
+            _check_references(self._default, 0, self._path, "default")
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        """Yield the scripted answer, then a Finish; see `Responder.respond`.
+
+        Raises:
+            ResponderError: the rule's fault; or `invalid_prompt` where nothing matches, or a rule calls a
+                function that the request does not offer.
+        """
+        match, text = self._decide(conversation)
+        reply, answering_tools = match.reply, _outputs(conversation) is not None
+        if reply.delay_s:
+            await anyio.sleep(reply.delay_s)
+        kept = cut_to_tokens(text, conversation.max_completion_tokens)
+        pieces = in_words(kept) if reply.deltas is None else in_pieces(kept, reply.deltas)
+        fault = None if answering_tools else reply.fault
+        for number, piece in enumerate(pieces):
+            if fault is not None and number == fault.after_deltas:
+                break
+            if number and reply.delta_delay_s:
+                await anyio.sleep(reply.delta_delay_s)
+            yield TextDelta(piece)
+        if fault is not None:
+            raise ResponderError(
+                fault.message,
+                code=fault.code,
+                status_code=fault.status or _STATUS_OF[fault.code],
+                retry_after_s=fault.retry_after_s,
+            )
+        usage = TokenCount(**reply.usage.model_dump()) if reply.usage else None
+        if kept != text:
+            yield Finish("length", usage)
+        elif reply.tool_calls and not answering_tools:
+            for call in reply.tool_calls:
+                yield _tool_call(call, match, conversation)
+            yield Finish("tool_calls", usage)
+        else:
+            yield Finish(reply.finish, usage)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _decide(self, conversation: Conversation) -> tuple[_Match, str]:
+        """The reply and its text. Synchronous, so that `times` is exact under concurrency."""
+        question = next((m.text for m in reversed(conversation.messages) if m.role == "user"), "")
+        outputs = _outputs(conversation)
+        if outputs is None:
+            match = self._first_match(question, conversation)
+            return match, _filled(match.reply.reply, match.groups)
+        match = self._caller(question, conversation)
+        return match, _filled(match.reply.after or "", match.groups, outputs)
+
+    def _first_match(self, question: str, conversation: Conversation) -> _Match:
+        for rule in self._rules:
+            match = rule.match(question, conversation) if rule.left != 0 else None
+            if match is not None:
+                if rule.left is not None:
+                    rule.left -= 1
+                return match
+        answer = self._answers.get(question.strip())
+        if answer is not None:
+            # No group reference is looked for in recorded answers: they are data, taken as they are.
+            return _Match("answers", _Reply.model_construct(reply=answer), ())
+        return self._otherwise(question, conversation)
+
+    def _caller(self, question: str, conversation: Conversation) -> _Match:
+        """The rule that made the calls whose outputs have come; `times` has counted it already."""
+        called = next((m.tool_calls for m in reversed(conversation.messages) if m.tool_calls), ())
+        names = [call.name for call in called]
+        for rule in self._rules:
+            if rule.rule.tool_calls and [c.name for c in rule.rule.tool_calls] == names:
+                match = rule.match(question, conversation)
+                if match is not None:
+                    return match
+        return self._otherwise(question, conversation)
+
+    def _otherwise(self, question: str, conversation: Conversation) -> _Match:
+        if self._default is not None and (self._default.tool_calls or _outputs(conversation) is None):
+            return _Match("default", self._default, (question,))
+        raise ResponderError(
+            f"{self._path.name}: no rule matches {question[:80]!r}, and there is no default",
+            code="invalid_prompt",
+            status_code=400,
+        )
+
+
+def _read(path: Path) -> tuple[_Script, list[str]]:
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        script: dict[str, Any] = {"rule": []}
+        places: list[str] = []
+        for line, data in read_json_lines(path):
+            special = next((key for key in ("default", "answers") if set(data) == {key}), None)
+            if special is None:
+                script["rule"].append(data)
+                places.append(f"line {line}")
+            elif special in script:
+                raise SettingsFileError(f"{path}: line {line}: there is a second '{special}'; keep one")
+            else:
+                script[special] = data[special]
+        return validated(_Script, script, path, ""), places
+    loaded = validated(_Script, read_toml(path), path, "")
+    return loaded, [f"rule {number}" for number in range(1, len(loaded.rule) + 1)]
+
+
+def _loaded(data: dict[str, Any], path: Path, place: str) -> _LoadedRule:
+    rule = validated(_Rule, data, path, place)
+    try:
+        pattern = re.compile(rule.pattern) if rule.pattern is not None else None
+    except re.error as error:
+        raise SettingsFileError(f"{path}: {place}: key 'pattern': no regular expression: {error}") from error
+    _check_references(rule, pattern.groups if pattern else 0, path, place)
+    return _LoadedRule(place, rule, pattern)
+
+
+def _check_references(reply: _Reply, groups: int, path: Path, place: str) -> None:
+    for key, text in (("reply", reply.reply), ("after", reply.after or "")):
+        for reference in _REFERENCE.finditer(text):
+            if reference["group"] and int(reference["group"]) > groups:
+                raise SettingsFileError(
+                    f"{path}: {place}: key '{key}': {reference[0]} names group {reference['group']}, "
+                    f"but the pattern has {groups}"
+                )
+
+
+def _answers(data: dict[str, Any], path: Path) -> dict[str, str]:
+    """The table of recorded answers, by question."""
+    table = validated(_Answers, data, path, "answers")
+    source = path.parent / table.file
+    rows = read_json_lines(source) if source.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(source)
+    answers: dict[str, str] = {}
+    for line, row in rows:
+        for column in (table.question, table.answer):
+            if not isinstance(row.get(column), str):
+                has = ", ".join(filter(None, row))
+                raise SettingsFileError(f"{source}: line {line}: no text under '{column}'; there is: {has}")
+        question = row[table.question].strip()
+        if answers.setdefault(question, row[table.answer]) != row[table.answer]:
+            raise SettingsFileError(f"{source}: line {line}: a second, different answer to {question[:60]!r}")
+    return answers
+
+
+def _csv_rows(source: Path) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(read_text(source), newline=""))
+    rows: list[tuple[int, dict[str, Any]]] = []
+    try:
+        reader.fieldnames  # noqa: B018 - reads the header, so that line_num is where the first row starts
+        line = reader.line_num + 1
+        for row in reader:
+            rows.append((line, row))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise SettingsFileError(f"{source}: line {reader.line_num}: not CSV: {error}") from error
+    return rows
+
+
+def _outputs(conversation: Conversation) -> tuple[str, ...] | None:
+    """The outputs that the conversation ends with, None where it ends otherwise."""
+    outputs: list[str] = []
+    for message in reversed(conversation.messages):
+        if message.role != "tool":
+            break
+        outputs[:0] = [output.output for output in message.tool_outputs]
+    return tuple(outputs) or None
+
+
+_REFERENCE = re.compile(r"\\(?:(?P<group>\d{1,2})|o(?P<output>\d{1,2})|(?P<backslash>\\))")
+
+
+def _filled(text: str, groups: tuple[str, ...], outputs: tuple[str, ...] = ()) -> str:
+    """The text with `\\1` replaced by a group, `\\0` by the whole match, `\\o1` by a tool's output."""
+
+    def value(reference: re.Match[str]) -> str:
+        if reference["backslash"]:
+            return "\\"
+        number = int(reference["group"] or reference["output"])
+        source, index = (groups, number) if reference["group"] else (outputs, number - 1)
+        return source[index] if 0 <= index < len(source) else ""
+
+    return _REFERENCE.sub(value, text) if groups else text
+
+
+def _tool_call(call: _Call, match: _Match, conversation: Conversation) -> ToolCall:
+    if all(tool.get("function", {}).get("name") != call.name for tool in conversation.tools):
+        raise ResponderError(
+            f"{match.place} of the script calls the function {call.name!r}, which the request does not offer",
+            code="invalid_prompt",
+            status_code=400,
+        )
+    arguments = _each_text(call.arguments, lambda text: _filled(text, match.groups))
+    return ToolCall(f"call_{uuid.uuid4().hex[:24]}", call.name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _each_text(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_each_text(inner, change) for inner in value]
+    return value
