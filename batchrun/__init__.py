@@ -1,0 +1,33 @@
+"""Turn a table of prompts into a table of answers: one thread and one run per row.
+
+The way of one row:
+
+1. `tables.source` reads the input in chunks and yields a `Row`.
+2. `prompts` renders the row into a `Prompt` (its turns, its fingerprint).
+3. `journal` says whether that prompt is finished, in flight (re-attach), or new.
+4. `engine.limits` admits it: a slot, tokens per minute, requests per minute; first come, first served.
+5. a service in `services` creates the thread and the run, journals their ids the moment it sees them, follows
+   the run to its end and returns a reply.
+6. `journal` commits the outcome.
+7. `tables.sink` joins input and journal, in input order, and replaces the output file atomically.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchrun.frames import arun, run
+
+__version__ = version("batchrun")
+
+__all__ = ["__version__", "arun", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """`run` and `arun` bring pandas and the SDK with them, so they are imported when they are first used."""
+    if name in ("run", "arun"):
+        return getattr(import_module("batchrun.frames"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

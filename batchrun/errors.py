@@ -10,7 +10,8 @@ BatchrunError
     │   ├── RateLimited       429, or a run that failed with `rate_limit_exceeded`
     │   ├── ServerFault       408, 409, 5xx, or a run that failed with `server_error`
     │   ├── ConnectionLost    no connection, or it broke
-    │   └── Silence           no byte within the deadline
+    │   ├── Silence           no byte within the deadline
+    │   └── RunLost           the service does not know a run that the journal names
     └── PermanentFault      the same request will fail again: the row fails
         └── BatchRefused      every row would fail the same way: the batch stops                   exit 5
 
@@ -19,6 +20,13 @@ a bug and exits 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchrun.records import Usage
 
 __all__ = [
     "BatchRefused",
@@ -30,10 +38,12 @@ __all__ = [
     "OutputHeld",
     "PermanentFault",
     "RateLimited",
+    "RunLost",
     "ServerFault",
     "ServiceFault",
     "Silence",
     "TransientFault",
+    "unwrapped",
 ]
 
 
@@ -74,8 +84,9 @@ class ServiceFault(BatchrunError):
         error_type: short stable name for the `error_type` column, such as `rate_limit_exceeded`.
         status_code: HTTP status, or None where there was no response (or the fault came in a 200 body).
         retry_after_s: seconds the service asked us to wait, or None.
-        request_sent: False where the service certainly did nothing (refused before work), True where it
-            may have acted although we saw no answer. Decides whether an idempotency key is kept.
+        run_ended: a run was made and has failed, so that another try needs another run and another
+            idempotency key. False: the same key asks for the same run.
+        usage: tokens that the failed run took all the same, where the service told.
     """
 
     def __init__(
@@ -85,13 +96,15 @@ class ServiceFault(BatchrunError):
         error_type: str,
         status_code: int | None = None,
         retry_after_s: float | None = None,
-        request_sent: bool = False,
+        run_ended: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.status_code = status_code
         self.retry_after_s = retry_after_s
-        self.request_sent = request_sent
+        self.run_ended = run_ended
+        self.usage = usage
 
 
 class TransientFault(ServiceFault):
@@ -114,6 +127,10 @@ class Silence(TransientFault):
     """No byte arrived within the deadline."""
 
 
+class RunLost(TransientFault):
+    """The service does not know a run that the journal names: it has to be made again."""
+
+
 class PermanentFault(ServiceFault):
     """The same request would fail again; the row fails."""
 
@@ -122,3 +139,23 @@ class BatchRefused(PermanentFault):
     """Every row would fail the same way (key, permission, quota, unknown model): the batch stops."""
 
     exit_code = 5
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Around a task group: an error of this tree leaves bare, not inside the group that the task group makes.
+
+    Several at once leave as the first of them; a group that holds a bug leaves as it is.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours, others = group.split(BatchrunError)
+        if ours is None or others is not None:
+            raise
+        raise _first_leaf(ours) from None
+
+
+def _first_leaf(group: BaseExceptionGroup[BatchrunError]) -> BatchrunError:
+    error = group.exceptions[0]
+    return _first_leaf(error) if isinstance(error, BaseExceptionGroup) else error

@@ -67,17 +67,14 @@ class Job:
     output: Path | None = _option(
         None,
         "Tables",
-        "Output table; its ending (.csv, .tsv, .jsonl, .parquet) decides the format. "
-        "Default: outputs/<input name>.csv",
+        "Output table; its ending (.csv, .tsv, .jsonl, .parquet) decides the format. Default: outputs/<input name>.csv",
         metavar="PATH",
         flags=("-o", "--output"),
     )
     encoding: str | None = _option(
         None, "Tables", "Encoding of a text input. Default: by its byte order mark, else UTF-8", metavar="NAME"
     )
-    delimiter: str | None = _option(
-        None, "Tables", "Delimiter of a CSV input. Default: detected", metavar="CHAR"
-    )
+    delimiter: str | None = _option(None, "Tables", "Delimiter of a CSV input. Default: detected", metavar="CHAR")
     output_prefix: str = _option(
         "", "Tables", "Put this before the name of every column that batchrun adds", metavar="TEXT"
     )
@@ -146,9 +143,7 @@ class Job:
     tpm: Annotated[float, Gt(0)] | None = _option(
         None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N"
     )
-    max_attempts: Count = _option(
-        5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N"
-    )
+    max_attempts: Count = _option(5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N")
     row_timeout: Seconds = _option(
         600.0, "Limits", "Seconds that a row may be in flight, waits for limits excluded", metavar="SECONDS"
     )
@@ -158,9 +153,7 @@ class Job:
         "Seconds without a byte after which a stream is given up and its run looked up by id",
         metavar="SECONDS",
     )
-    keep_going: bool = _option(
-        False, "Limits", "Go on when more than half of the rows fail (after 20 rows)"
-    )
+    keep_going: bool = _option(False, "Limits", "Go on when more than half of the rows fail (after 20 rows)")
     grace: Annotated[float, Ge(0)] = _option(
         30.0,
         "Limits",
@@ -169,9 +162,7 @@ class Job:
     )
 
     # Resuming
-    fresh: bool = _option(
-        False, "Resuming", "Start over; the old journal is kept under a dated name"
-    )
+    fresh: bool = _option(False, "Resuming", "Start over; the old journal is kept under a dated name")
     accept_changes: bool = _option(
         False,
         "Resuming",
@@ -257,9 +248,7 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
 
 def settings_of(job: Job) -> dict[str, Any]:
     """The options that decide answers, by name: what the journal compares between runs."""
-    return {
-        f.name: getattr(job, f.name) for f in fields(Job) if f.metadata["option"].decides_answer
-    }
+    return {f.name: getattr(job, f.name) for f in fields(Job) if f.metadata["option"].decides_answer}
 
 
 def digest(*parts: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import minijinja
@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.job import digest
 from batchrun.records import Prompt, Row, Turn, Value
 
-__all__ = ["DEFAULT_COLUMNS", "Prompter", "PromptError", "default_template"]
+__all__ = ["DEFAULT_COLUMNS", "Prompter", "PromptError", "default_template", "prompter_for"]
 
 DEFAULT_COLUMNS = ("prompt", "question")
 """Columns that are taken as the prompt where no template is given, the first one that exists."""
@@ -83,9 +83,7 @@ class Prompter:
             raise InputError(f"--prompt: {exc.message} (line {exc.line or 1} of the template)") from None
         unknown = sorted(used - set(columns) - _BUILTINS - {"row"})
         if unknown:
-            raise InputError(
-                f"--prompt: no column named {_listed(unknown)} in the input (columns: {_listed(columns)})"
-            )
+            raise InputError(f"--prompt: no column named {_listed(unknown)} in the input (columns: {_listed(columns)})")
 
     def render(self, row: Row, row_key: str | None = None) -> Prompt:
         """The row's prompt.
@@ -112,6 +110,11 @@ class Prompter:
             if not text.strip():
                 raise PromptError("empty_prompt", "the rendered prompt is empty")
             yield Turn(text)
+
+
+def prompter_for(settings: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
+    """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them)."""
+    return Prompter([settings["prompt"]], columns, digest({**settings, "prompt": None}))
 
 
 def _plain(value: Value) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -20,6 +20,7 @@ __all__ = [
     "Usage",
     "Value",
     "outcome_cells",
+    "sum_usage",
 ]
 
 Value: TypeAlias = Any
@@ -109,6 +110,26 @@ class Usage:
     raw: Mapping[str, Any] | None = None
 
 
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """The usage of several runs of one row. A count that no run told stays None; `raw` then lists the runs'."""
+    if len(usages) == 1:
+        return usages[0]
+    raws = [usage.raw for usage in usages if usage.raw is not None]
+    return Usage(
+        prompt_tokens=_sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=_sum(usage.completion_tokens for usage in usages),
+        total_tokens=_sum(usage.total_tokens for usage in usages),
+        cached_tokens=_sum(usage.cached_tokens for usage in usages),
+        reasoning_tokens=_sum(usage.reasoning_tokens for usage in usages),
+        raw={"runs": raws} if len(raws) > 1 else (raws[0] if raws else None),
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at a row that may have reached the service.
@@ -119,6 +140,7 @@ class Attempt:
             a request whose reply was lost, keeps the generation and with it the idempotency key.
         key: the Idempotency-Key of the request that creates the run.
         thread_id, run_id: as soon as they were seen, else None.
+        run_ended: this run failed for good; what follows is another run under another key.
     """
 
     number: int
@@ -126,6 +148,7 @@ class Attempt:
     key: str
     thread_id: str | None = None
     run_id: str | None = None
+    run_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

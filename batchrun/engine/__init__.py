@@ -1,0 +1,19 @@
+"""Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
+
+from batchrun.engine.engine import Engine, Stop, Work
+from batchrun.engine.limits import Limits, LimitsStatistics
+from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.row import Ask, Price
+from batchrun.engine.tally import EngineStatistics
+
+__all__ = [
+    "Ask",
+    "Engine",
+    "EngineStatistics",
+    "Limits",
+    "LimitsStatistics",
+    "Price",
+    "RetryPolicy",
+    "Stop",
+    "Work",
+]

@@ -24,6 +24,7 @@ STEPS: tuple[str, ...] = (
         started_at      TEXT NOT NULL,      -- UTC, ISO 8601
         thread_id       TEXT,               -- as soon as seen
         run_id          TEXT,
+        run_ended       INTEGER NOT NULL DEFAULT 0,  -- 1: this run failed; the next try needs another
         fault_type      TEXT,               -- how the try ended, NULL while it runs or when it ended well
         fault           TEXT,
         PRIMARY KEY (row_key, number)

@@ -19,35 +19,37 @@ from typing import Any
 
 from batchrun.errors import OutputError, ServiceFault
 from batchrun.journal.schema import APPLICATION_ID, STEPS
-from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, Usage
 
-__all__ = ["Counts", "Finished", "InFlight", "Journal", "RowState"]
+__all__ = ["Counts", "Journal", "RowHistory"]
 
 _OUTCOME_COLUMNS = (
     "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
     "duration_s, completed_at"
 )
+_CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
 _INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 19)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The row has an outcome, for the prompt with this fingerprint."""
+class RowHistory:
+    """What an earlier run left of a row.
 
+    Attributes:
+        status: how the row ended, None while it has no outcome (it was in flight).
+        fingerprint: of the prompt that the outcome, or else the last try, belongs to.
+        last: the last try, None where the row failed before any.
+    """
+
+    status: str | None
     fingerprint: str
-    failed: bool
+    last: Attempt | None
 
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """The row was tried and has no outcome: this was its last try, for the prompt with this fingerprint."""
-
-    fingerprint: str
-    attempt: Attempt
-
-
-RowState = Finished | InFlight | None
+    @property
+    def answered(self) -> bool:
+        """The row has an answer, whole or cut short."""
+        return self.status in ("completed", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +144,23 @@ class Journal:
 
     # -- one row ------------------------------------------------------------------------------------
 
-    def state(self, row_key: str) -> RowState:
-        """What an earlier run of this batch knew of the row when this one began."""
+    def history(self, row_key: str) -> RowHistory | None:
+        """What an earlier run of this batch left of the row, None for a row never tried."""
         if not self._lookups:
             return None
-        found = self._one("SELECT fingerprint, status FROM outcomes WHERE row_key = ?", (row_key,))
-        if found is not None:
-            return Finished(found[0], failed=found[1] not in ("completed", "incomplete"))
+        outcome = self._one("SELECT status, fingerprint FROM outcomes WHERE row_key = ?", (row_key,))
         last = self._one(
-            "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id FROM attempts "
+            "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended FROM attempts "
             "WHERE row_key = ? ORDER BY number DESC LIMIT 1",
             (row_key,),
         )
-        return None if last is None else InFlight(last[0], Attempt(*last[1:]))
+        if outcome is None and last is None:
+            return None
+        return RowHistory(
+            status=outcome[0] if outcome else None,
+            fingerprint=outcome[1] if outcome else last[0],
+            last=_attempt(last[1:]) if last else None,
+        )
 
     def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime) -> None:
         """A try is about to be sent."""
@@ -183,8 +189,8 @@ class Journal:
     def fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
         """This try ended badly."""
         self._write(
-            "UPDATE attempts SET fault_type = ?, fault = ? WHERE row_key = ? AND number = ?",
-            (fault.error_type, str(fault), row_key, number),
+            "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ? WHERE row_key = ? AND number = ?",
+            (fault.error_type, _storable(str(fault)), fault.run_ended, row_key, number),
         )
 
     def finish(self, outcome: Outcome, fingerprint: str) -> None:
@@ -205,6 +211,25 @@ class Journal:
         """How the row ended, and the fingerprint of the prompt that it answers."""
         found = self._one(f"SELECT {_OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
         return None if found is None else (_outcome(found), found[1])
+
+    def cells(self, row_key: str, fingerprint: str) -> dict[str, Any]:
+        """The row as cells of the output: the keys of `OUTPUT_COLUMNS`, in order.
+
+        An outcome that answers another prompt than `fingerprint` says is not joined: the row is pending then.
+        """
+        found = self._one(_CELLS, (row_key,))
+        if found is not None and found[-1] == fingerprint:
+            return dict(zip(OUTPUT_COLUMNS, found, strict=False))
+        cells: dict[str, Any] = dict.fromkeys(OUTPUT_COLUMNS)
+        last = self._one(
+            "SELECT thread_id, run_id, number FROM attempts WHERE row_key = ? AND fingerprint = ? "
+            "ORDER BY number DESC LIMIT 1",
+            (row_key, fingerprint),
+        )
+        cells["status"] = "pending" if last is None else "in_flight"
+        if last is not None:
+            cells["thread_id"], cells["run_id"], cells["attempts"] = last
+        return cells
 
     def attempts(self, row_key: str) -> Iterator[dict[str, Any]]:
         """Every try of the row, oldest first, as the columns of the table `attempts`."""
@@ -284,6 +309,11 @@ def _stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
+def _attempt(row: tuple[Any, ...]) -> Attempt:
+    number, generation, key, thread_id, run_id, run_ended = row
+    return Attempt(number, generation, key, thread_id, run_id, bool(run_ended))
+
+
 def _outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
     usage = outcome.usage
     if isinstance(outcome, Completed):
@@ -314,7 +344,7 @@ def _outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
 
 
 def _storable(text: str | None) -> str | None:
-    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become U+FFFD."""
+    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become `?`."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
@@ -330,7 +360,15 @@ def _has_surrogate(text: str) -> bool:
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
     (row_key, _, status, response, error_type, error, thread_id, run_id, model) = row[:9]
-    usage = Usage(*row[9:14], raw=json.loads(row[14]) if row[14] else None)
+    prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw = row[9:15]
+    usage = Usage(
+        prompt_tokens,
+        completion_tokens,
+        total_tokens,
+        cached_tokens,
+        reasoning_tokens,
+        json.loads(raw) if raw else None,
+    )
     cost_usd, attempts, duration_s, completed_at = row[15:]
     moment = datetime.fromisoformat(completed_at)
     if status in ("completed", "incomplete"):

@@ -13,8 +13,9 @@ __all__ = ["Keyring"]
 class Keyring:
     """The accepted keys. The keys themselves are not kept, only their hashes."""
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: tuple[str, ...], owner: str | None = None) -> None:
         self._digests = tuple(_digest(key) for key in keys)
+        self._owner = owner
 
     def owner(self, authorization: str | None) -> str:
         """The owner that an `Authorization` header stands for: "" where the server asks for no key.
@@ -40,7 +41,7 @@ class Keyring:
             known |= hmac.compare_digest(each, digest)
         if not known:
             raise wrong_key(_masked(key))
-        return digest
+        return digest if self._owner is None else self._owner
 
 
 def _digest(key: str) -> str:

@@ -20,6 +20,7 @@ class ServerSettings:
         port: TCP port; 0 takes a free one.
         data: the SQLite file; None keeps everything in a private temporary file, removed at close.
         api_keys: accepted keys, each with objects of its own; empty: any key or none, one common set.
+        owner: given, all keys share the objects of this owner: for a server whose key is made anew at each start.
         max_concurrent_runs: runs that answer at the same time; further ones wait, queued, in order.
         max_body_bytes: largest JSON body.
         max_upload_bytes: largest file upload (the hosted API allows 512 MB).
@@ -36,6 +37,7 @@ class ServerSettings:
     port: int = 0
     data: Path | None = None
     api_keys: tuple[str, ...] = ()
+    owner: str | None = None
     max_concurrent_runs: int = 1000
     max_body_bytes: int = 32 * 1024 * 1024
     max_upload_bytes: int = 512 * 1024 * 1024

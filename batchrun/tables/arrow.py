@@ -52,16 +52,19 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
     writer = pq.ParquetWriter(file, schema)
     try:
         group: list[Any] = []
+        size = 0
         for batch in batches:
             outcomes = list(islice(cells, batch.num_rows))
             if len(outcomes) < batch.num_rows:
                 raise ValueError(f"outcomes end after {rows + len(outcomes)} rows, before the input")
             added = [_array([outcome[key] for outcome in outcomes], kind) for key, kind in kinds.items()]
-            group.append(pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema))
-            rows += batch.num_rows
-            if _is_full(group):
+            joined = pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
+            group.append(joined)
+            rows += joined.num_rows
+            size += joined.nbytes
+            if len(group) * BATCH_ROWS >= _GROUP_ROWS or size >= _GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(group))
-                group = []
+                group, size = [], 0
         if next(cells, None) is not None:
             raise ValueError(f"outcomes go on after the {rows} rows of the input")
         if group:
@@ -74,12 +77,6 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
         writer.is_open = False
         raise
     return rows
-
-
-def _is_full(group: list[Any]) -> bool:
-    rows: int = sum(batch.num_rows for batch in group)
-    size: int = sum(batch.nbytes for batch in group)
-    return rows >= _GROUP_ROWS or size >= _GROUP_BYTES
 
 
 def _input(source: Source) -> tuple[Any, Iterator[Any]]:

@@ -1,0 +1,262 @@
+"""The composition root: opens everything that a batch needs, runs the stages, closes everything."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+from filelock import FileLock, Timeout
+
+from batchrun.clock import WallClock, utc_now
+from batchrun.engine import Ask, Engine, EngineStatistics, Limits, RetryPolicy, Stop, Work
+from batchrun.errors import OutputError, OutputHeld, unwrapped
+from batchrun.job import Environment
+from batchrun.journal import Counts, Journal, open_journal
+from batchrun.plan import Plan
+from batchrun.pricing import price_by_list
+from batchrun.prompts import PromptError
+from batchrun.records import Failed, Outcome
+from batchrun.results import UNASKED, prompts_of, result_cells
+from batchrun.services.assistants import AssistantsService, AssistantSettings
+from batchrun.services.base import Service
+from batchrun.services.wire import Endpoint, Wire
+from batchrun.tables import write_table
+
+__all__ = ["BatchView", "Summary", "run_batch"]
+
+CHECKPOINT_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A look at a batch that runs, for displays.
+
+    Attributes:
+        rows: input rows in all.
+        statistics: takes a snapshot.
+    """
+
+    rows: int
+    output: Path
+    statistics: Callable[[], EngineStatistics]
+
+
+Watch: TypeAlias = Callable[[BatchView], Awaitable[None]]
+"""A task that runs beside the batch (a progress display); cancelled at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a batch ended.
+
+    Attributes:
+        output: None where no output was written, since nothing is known about any row.
+        rows: input rows in all.
+        counts: over all rows, those of earlier runs included.
+        statistics: of this run.
+        elapsed_s: seconds that this run took.
+        stop: why it ended before the last row, None if it did not.
+    """
+
+    output: Path | None
+    rows: int
+    counts: Counts
+    statistics: EngineStatistics
+    elapsed_s: float
+    stop: Stop | None
+
+    @property
+    def pending(self) -> int:
+        """Rows that were not asked."""
+        counts = self.counts
+        return max(0, self.rows - counts.completed - counts.incomplete - counts.failed - counts.in_flight)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every row completed; what the stop says; else 3."""
+        if self.stop is not None:
+            return self.stop.exit_code
+        return 0 if self.counts.completed == self.rows else 3
+
+
+async def run_batch(
+    plan: Plan,
+    environment: Environment,
+    *,
+    watch: Watch | None = None,
+    leave: Callable[[int], None] | None = None,
+    clock: WallClock = utc_now,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> Summary:
+    """Run a plan to its end, or to a stop, and write the output.
+
+    Args:
+        leave: given, SIGINT, SIGTERM and SIGHUP are handled (main thread only): the first stops the admission of rows,
+            the second calls `leave(exit_code)`, which must not return.
+
+    Raises:
+        OutputHeld: another process works on this output.
+        JournalMismatch: the journal belongs to another job.
+        OutputError: journal or output cannot be written.
+    """
+    started_s = time.monotonic()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_held(plan.paths.lock))
+        journal = stack.enter_context(
+            open_journal(
+                plan.paths.journal,
+                plan.manifest(),
+                fresh=plan.job.fresh,
+                accept_changes=plan.job.accept_changes,
+                clock=clock,
+            )
+        )
+        limits = Limits(
+            concurrency=plan.job.concurrency,
+            max_requests_per_minute=plan.job.rpm,
+            max_tokens_per_minute=plan.job.tpm,
+            max_completion_tokens=plan.job.max_completion_tokens,
+            row_timeout_s=plan.job.row_timeout,
+        )
+        endpoint = _endpoint(plan, environment, stack)
+        wire = Wire(endpoint, limits, silence_timeout_s=plan.job.silence_timeout)
+        stack.push_async_callback(wire.aclose)
+        engine = Engine(
+            service=_service(plan, wire, journal),
+            journal=journal,
+            limits=limits,
+            policy=RetryPolicy(max_attempts=plan.job.max_attempts),
+            batch_id=journal.read_manifest()["batch_id"],
+            keep_going=plan.job.keep_going,
+            price=price_by_list(plan.base_url) if not plan.embedded else None,
+            clock=clock,
+            on_outcome=on_outcome,
+        )
+        with unwrapped():
+            async with anyio.create_task_group() as beside:
+                if leave is not None:
+                    beside.start_soon(_obey_signals, engine, plan.job.grace, leave)
+                if watch is not None:
+                    beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics))
+                beside.start_soon(_checkpoint, journal)
+                await engine.run(_work(plan, journal, clock))
+                beside.cancel_scope.cancel()
+        counts = journal.counts()
+        known = counts.completed + counts.incomplete + counts.failed + counts.in_flight > 0
+        if known and plan.write_output:
+            write_table(
+                plan.paths.output, plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options
+            )
+        return Summary(
+            output=plan.paths.output if known and plan.write_output else None,
+            rows=plan.rows,
+            counts=counts,
+            statistics=engine.statistics(),
+            elapsed_s=time.monotonic() - started_s,
+            stop=engine.stop,
+        )
+
+
+def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
+    """Where the service is; starts the embedded server where the batch brings its own."""
+    if not plan.embedded:
+        return Endpoint(plan.base_url, environment.api_key or "none", environment.organization, environment.project)
+    # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
+    from batchrun.server import EmbeddedServer, ServerSettings, SettingsError
+    from batchrun.server.responders.tutor import TutorResponder
+
+    key = f"sk-local-{secrets.token_urlsafe(24)}"
+    settings = ServerSettings(data=plan.paths.store, api_keys=(key,), owner="batchrun")
+    try:
+        server = stack.enter_context(EmbeddedServer(settings, TutorResponder()))
+    except (SettingsError, OSError) as exc:
+        raise OutputError(f"the embedded server cannot start: {exc}") from exc
+    return Endpoint(server.url, key)
+
+
+def _service(plan: Plan, wire: Wire, journal: Journal) -> Service:
+    """The service that the plan names, over `wire`."""
+    job = plan.job
+    manifest = journal.read_manifest()
+    batch_id = manifest["batch_id"]
+    parameters = {
+        "temperature": job.temperature,
+        "top_p": job.top_p,
+        "max_completion_tokens": job.max_completion_tokens,
+    }
+    settings = AssistantSettings(
+        assistant_id=job.assistant,
+        known_assistant_id=manifest.get("assistant_id"),
+        name=f"batchrun {batch_id}",
+        model=job.model,
+        instructions=job.instructions,
+        metadata={"batch": batch_id},
+        parameters={name: value for name, value in parameters.items() if value is not None},
+    )
+    return AssistantsService(
+        wire, settings, poll=job.poll, made=lambda assistant_id: journal.write_manifest({"assistant_id": assistant_id})
+    )
+
+
+def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
+    """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
+    for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
+        history = journal.history(row_key)
+        if isinstance(prompt, PromptError):
+            if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
+                yield None
+            else:
+                yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
+        elif history is None:
+            yield Ask(prompt)
+        elif history.fingerprint != prompt.fingerprint:
+            # Another question now: whatever ran for the old one is of no use to it.
+            yield Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
+        elif history.answered or (history.status is not None and not plan.job.retry_failed):
+            yield None
+        else:
+            yield Ask(prompt, history.last)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold the output for this process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputHeld(f"another batch works on this output (it holds {path}); wait for it, or stop it") from None
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], None]) -> None:
+    watched = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        watched.append(signal.SIGHUP)
+    with anyio.open_signal_receiver(*watched) as received:
+        async for number in received:
+            exit_code = 128 + number
+            if engine.stop is not None:
+                leave(exit_code)
+            engine.request_stop(Stop(f"interrupted by {number.name}", exit_code), grace_s)
+
+
+async def _checkpoint(journal: Journal) -> None:
+    """Bound what a power cut may take."""
+    while True:
+        await anyio.sleep(CHECKPOINT_EVERY_S)
+        await anyio.to_thread.run_sync(journal.checkpoint)

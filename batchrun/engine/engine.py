@@ -1,0 +1,194 @@
+"""The engine: the only task group of the hot path.
+
+Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal.
+How many may go and when is `limits`; what happens to one row is `row`; how a protocol works is a service's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from batchrun.clock import WallClock, utc_now
+from batchrun.engine.limits import Lease, Limits
+from batchrun.engine.retry import GiveUp, RetryPolicy
+from batchrun.engine.row import Ask, Price, RowContext, RowRun
+from batchrun.engine.tally import EngineStatistics, Tally
+from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
+from batchrun.journal import Journal
+from batchrun.records import Failed, Outcome, Usage
+from batchrun.services.base import Service
+
+__all__ = ["Engine", "Stop", "Work"]
+
+FAILURES_CHECKED_AFTER = 20
+SKIPPED_ROWS_A_TURN = 200
+GRACE_AFTER_REFUSAL_S = 30.0
+PREPARE_ATTEMPTS = 3
+PREPARE_TIMEOUT_S = 30.0
+
+Work: TypeAlias = Ask | Failed | None
+"""What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, or None for
+a row that an earlier run finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a batch ended before its last row.
+
+    Attributes:
+        reason: one line for a person.
+        exit_code: of the process.
+    """
+
+    reason: str
+    exit_code: int
+
+
+class Engine:
+    """Runs rows through a service, under the limits, into the journal.
+
+    All state: the tally; `stop`, set once; `_rows`, the scope of all row tasks; `_admission`, the scope of
+    the loop that admits them.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        journal: Journal,
+        limits: Limits,
+        policy: RetryPolicy,
+        batch_id: str,
+        keep_going: bool = False,
+        price: Price | None = None,
+        clock: WallClock = utc_now,
+        random_unit: Callable[[], float] = random.random,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        self.stop: Stop | None = None
+        self._tally = Tally()
+        self._context = RowContext(
+            service=service,
+            journal=journal,
+            limits=limits,
+            policy=policy,
+            batch_id=batch_id,
+            price=price or _unknown,
+            clock=clock,
+            random_unit=random_unit,
+            tally=self._tally,
+            stopped=anyio.Event(),
+        )
+        self._keep_going = keep_going
+        self._on_outcome = on_outcome
+        self._service_failures = 0
+        self._rows = anyio.CancelScope()
+        self._admission = anyio.CancelScope()
+
+    async def run(self, work: Iterable[Work]) -> None:
+        """Prepare the service and ask every row of `work`; returns when all have ended, or after a stop.
+
+        Raises:
+            OutputError: the journal cannot be written. Nothing that it holds is lost.
+        """
+        with unwrapped(), self._rows:
+            async with anyio.create_task_group() as tasks:
+                with self._admission:
+                    if await self._prepare():
+                        await self._admit_all(work, tasks)
+
+    def request_stop(self, stop: Stop, grace_s: float) -> None:
+        """Admit no more rows; those in flight have `grace_s` seconds to end. The first call's reason stands.
+
+        What is in flight after that is dropped here and stays in the journal, to be followed by the next run.
+        """
+        self._rows.deadline = min(self._rows.deadline, anyio.current_time() + grace_s)
+        if self.stop is None:
+            self.stop = stop
+            self._context.stopped.set()
+            self._admission.cancel()
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot for progress displays and tests."""
+        return self._tally.snapshot(self._context.limits.statistics())
+
+    async def _prepare(self) -> bool:
+        """Make what the whole batch needs; a service that cannot be reached at all stops the batch here."""
+        context = self._context
+        for attempt in range(1, PREPARE_ATTEMPTS + 1):
+            fault: ServiceFault = Silence(f"no answer within {PREPARE_TIMEOUT_S:g} s", error_type="timeout")
+            try:
+                with anyio.move_on_after(PREPARE_TIMEOUT_S):
+                    await context.service.prepare()
+                    return True
+            except ServiceFault as exc:
+                fault = exc
+            decision = context.policy.decide(fault, attempt, context.random_unit())
+            if isinstance(decision, GiveUp) or attempt == PREPARE_ATTEMPTS:
+                break
+            await anyio.sleep(decision.wait_s)
+        reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
+        self.request_stop(Stop(reason, BatchRefused.exit_code), 0.0)
+        return False
+
+    async def _admit_all(self, work: Iterable[Work], tasks: anyio.abc.TaskGroup) -> None:
+        for number, item in enumerate(work):
+            if isinstance(item, Ask):
+                lease = await self._context.limits.admit(sum(len(turn.text) for turn in item.prompt.turns))
+                self._tally.in_flight[item.prompt.row_key] = anyio.current_time()
+                tasks.start_soon(self._row, item, lease)
+            elif item is None:
+                self._tally.finished_before += 1
+            else:
+                self._finish(item, fingerprint="")
+            if number % SKIPPED_ROWS_A_TURN == 0:
+                await anyio.lowlevel.checkpoint()  # rows that need no wait must not keep the others waiting
+
+    async def _row(self, ask: Ask, lease: Lease) -> None:
+        with lease:
+            try:
+                outcome = await RowRun(ask, lease, self._context).outcome()
+            except BatchRefused as refusal:
+                self.request_stop(Stop(str(refusal), refusal.exit_code), GRACE_AFTER_REFUSAL_S)
+                return
+            finally:
+                del self._tally.in_flight[ask.prompt.row_key]
+            if outcome is not None:
+                lease.settle(outcome.usage)
+                self._finish(outcome, ask.prompt.fingerprint)
+                self._check_failures(outcome)
+
+    def _finish(self, outcome: Outcome, fingerprint: str) -> None:
+        self._context.journal.finish(outcome, fingerprint)
+        self._tally.count(outcome)
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+
+    def _check_failures(self, outcome: Outcome) -> None:
+        """Stop a batch in which most rows fail: something is wrong that goes on costing money."""
+        if not isinstance(outcome, Failed):
+            return
+        self._service_failures += 1
+        tally = self._tally
+        ended = tally.completed + tally.incomplete + self._service_failures
+        if self._keep_going or ended < FAILURES_CHECKED_AFTER or self._service_failures * 2 <= ended:
+            return
+        self.request_stop(
+            Stop(
+                f"{self._service_failures} of the first {ended} rows failed, the last with {outcome.error_type}: "
+                f"{outcome.error} (--keep-going goes on all the same)",
+                exit_code=3,
+            ),
+            GRACE_AFTER_REFUSAL_S,
+        )
+
+
+def _unknown(_model: str | None, _usage: Usage) -> None:
+    """The price where there is no list."""

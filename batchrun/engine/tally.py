@@ -1,0 +1,88 @@
+"""What a running batch counts, and the snapshot that displays and tests read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchrun.engine.limits import LimitsStatistics
+from batchrun.records import Completed, Outcome
+
+__all__ = ["EngineStatistics", "Tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """A snapshot of a batch that runs.
+
+    Attributes:
+        finished_before: rows that an earlier run had finished.
+        retrying: rows in flight that wait for their next try.
+        faults: tries that ended badly.
+        created_again: requests repeated although the service may have acted on the first, and runs made anew
+            since the service did not know the first any more.
+        prompt_tokens, completion_tokens, cost_usd: of this run of the batch; cost None while none is known.
+        oldest: (row_key, loop time in seconds of its admission) of the rows that are longest in flight.
+    """
+
+    completed: int
+    incomplete: int
+    failed: int
+    finished_before: int
+    in_flight: int
+    retrying: int
+    faults: int
+    created_again: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    limits: LimitsStatistics
+    oldest: tuple[tuple[str, float], ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of one run of a batch; changed by the engine and its rows only."""
+
+    completed: int = 0
+    incomplete: int = 0
+    failed: int = 0
+    finished_before: int = 0
+    retrying: int = 0
+    faults: int = 0
+    created_again: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    in_flight: dict[str, float] = field(default_factory=dict)
+
+    def count(self, outcome: Outcome) -> None:
+        """A row ended."""
+        if not isinstance(outcome, Completed):
+            self.failed += 1
+        elif outcome.status == "incomplete":
+            self.incomplete += 1
+        else:
+            self.completed += 1
+        self.prompt_tokens += outcome.usage.prompt_tokens or 0
+        self.completion_tokens += outcome.usage.completion_tokens or 0
+        if outcome.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd
+
+    def snapshot(self, limits: LimitsStatistics) -> EngineStatistics:
+        """The counts as they stand."""
+        oldest = sorted(self.in_flight.items(), key=lambda item: item[1])[:3]
+        return EngineStatistics(
+            completed=self.completed,
+            incomplete=self.incomplete,
+            failed=self.failed,
+            finished_before=self.finished_before,
+            in_flight=len(self.in_flight),
+            retrying=self.retrying,
+            faults=self.faults,
+            created_again=self.created_again,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=self.cost_usd,
+            limits=limits,
+            oldest=tuple(oldest),
+        )

@@ -1,0 +1,99 @@
+"""Opening the journal of a batch: new, resumed, started over, or refused since something changed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from batchrun.clock import WallClock
+from batchrun.errors import JournalMismatch, OutputError
+from batchrun.journal.store import Journal
+
+__all__ = ["changes", "open_journal"]
+
+
+def open_journal(
+    path: Path,
+    manifest: Mapping[str, Any],
+    *,
+    fresh: bool = False,
+    accept_changes: bool = False,
+    clock: WallClock,
+) -> Journal:
+    """Open the journal for a batch that `manifest` describes (as `Plan.manifest`).
+
+    Args:
+        fresh: keep an existing journal under a dated name and begin a new one.
+        accept_changes: go on although `manifest` differs from the stored one.
+
+    Raises:
+        JournalMismatch: it differs, and neither was given; names what changed.
+        OutputError: the file cannot be used.
+    """
+    if fresh:
+        _set_aside(path, clock)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The journal holds prompts' answers and thread ids: its owner's business only.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise OutputError(f"{path}: the journal cannot be created ({exc.strerror or exc})") from None
+    journal = Journal(path)
+    try:
+        stored = journal.read_manifest()
+        if not stored:
+            journal.write_manifest(
+                {**manifest, "batch_id": f"batch_{secrets.token_hex(8)}", "created_at": clock().isoformat()}
+            )
+            return journal
+        found = changes(stored, manifest)
+        if found and not accept_changes:
+            raise JournalMismatch(
+                f"{path} belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks only "
+                "rows again whose prompt changed; --fresh starts over (the old journal is kept)"
+            )
+        journal.write_manifest(manifest)
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two manifests in a way that may change answers, in words; empty if nothing does."""
+    found = []
+    old_settings, new_settings = stored.get("settings", {}), wanted["settings"]
+    for name in sorted({*old_settings, *new_settings}):
+        old, new = old_settings.get(name), new_settings.get(name)
+        if old != new:
+            found.append(f"{name.replace('_', '-')} was {_short(old)} and is {_short(new)}")
+    if stored.get("input_fingerprint") != wanted["input_fingerprint"]:
+        rows = "" if stored.get("rows") == wanted["rows"] else f" ({stored.get('rows')} rows, now {wanted['rows']})"
+        found.append(f"the input changed{rows}")
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-15:]}"
+
+
+def _set_aside(path: Path, clock: WallClock) -> None:
+    """Rename the journal, with what SQLite keeps beside it, to a dated name that is not taken."""
+    if not path.exists():
+        return
+    stamp = clock().strftime("%Y%m%dT%H%M%SZ")
+    for number in range(1, 1_000):
+        target = path.with_name(f"{path.name}.{stamp}" + (f"-{number}" if number > 1 else ""))
+        if not target.exists():
+            break
+    try:
+        for ending in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + ending)
+            if part.exists():
+                part.rename(target.with_name(target.name + ending))
+    except OSError as exc:
+        raise OutputError(f"{path}: the old journal cannot be renamed ({exc.strerror or exc})") from None

@@ -1,0 +1,158 @@
+"""What a batch will do, decided and checked before the first request: nothing here spends or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchrun.errors import InputError
+from batchrun.job import Api, Environment, Job, read_text_option, settings_of
+from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
+from batchrun.records import Row
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, validate
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "make_plan", "paths_for"]
+
+EMBEDDED_MODEL = "tutor"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The files of a batch.
+
+    Attributes:
+        output: the table of answers.
+        journal: what is known about each row; makes a batch resumable.
+        lock: held while a process works on this output.
+        store: the embedded server's threads, where it is used.
+        spool: a copy of the input where it came through standard input.
+    """
+
+    output: Path
+    journal: Path
+    lock: Path
+    store: Path
+    spool: Path
+
+
+def paths_for(output: Path) -> Paths:
+    """Everything lies beside the output and begins with its name."""
+
+    def beside(ending: str) -> Path:
+        return output.with_name(output.name + ending)
+
+    return Paths(output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A batch that has passed every check which costs nothing.
+
+    Attributes:
+        job: with templates and instructions read from their files, and the model and the API filled in.
+        input_name: the path as the user gave it, "-" for standard input, None for a DataFrame.
+        write_output: False where only the journal is wanted (a DataFrame without an output path).
+        rows: number of input rows.
+        embedded: the batch brings its own server.
+        base_url: of the service, None for the SDK's default.
+        settings: what decides answers, as stored in the journal.
+    """
+
+    job: Job
+    input_name: str | None
+    paths: Paths
+    source: Source
+    rows: int
+    prompter: Prompter
+    embedded: bool
+    api: Api
+    base_url: str | None
+    settings: Mapping[str, Any]
+    write_options: WriteOptions
+    write_output: bool
+
+    def manifest(self) -> dict[str, Any]:
+        """What the journal keeps of the plan: enough to notice changes, and to export without the command line."""
+        return {
+            "input": str(Path(self.input_name).absolute()) if self.input_name not in (None, "-") else self.input_name,
+            "input_fingerprint": self.source.fingerprint(),
+            "rows": self.rows,
+            "columns": list(self.source.columns),
+            "settings": dict(self.settings),
+            "read_options": {"encoding": self.job.encoding, "delimiter": self.job.delimiter},
+            "write_options": {"prefix": self.job.output_prefix, "safe_csv": self.job.safe_csv},
+        }
+
+
+def make_plan(
+    job: Job, input: str | Path | pandas.DataFrame, environment: Environment, output: Path, *, write_output: bool = True
+) -> Plan:  # noqa: A002
+    """Read the input once, render its first row, check the output.
+
+    Raises:
+        InputError, OutputError: one line on what is wrong and what to do.
+    """
+    paths = paths_for(output)
+    job = replace(
+        job,
+        prompt=read_text_option(job.prompt, "prompt"),
+        instructions=read_text_option(job.instructions, "instructions"),
+        model=job.model or environment.model,
+    )
+    embedded, api, base_url = _service(job, environment)
+    job = replace(job, api=api, model=job.model or (EMBEDDED_MODEL if embedded else None))
+    if job.model is None and job.assistant is None:
+        raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
+    if str(input) == "-" and not output.parent.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+    source = open_source(input, ReadOptions(job.encoding, job.delimiter), spool=paths.spool)
+    write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
+    check_output(paths.output, source, write_options)
+    job = replace(job, prompt=job.prompt or default_template(source.columns))
+    settings = {**settings_of(job), "embedded": embedded}
+    prompter = prompter_for(settings, source.columns)
+    rows = validate(source)
+    _check_first(prompter, source.rows())
+    return Plan(
+        job=job,
+        input_name=input if isinstance(input, str) else str(input) if isinstance(input, Path) else None,
+        paths=paths,
+        source=source,
+        rows=rows,
+        prompter=prompter,
+        embedded=embedded,
+        api=api,
+        base_url=base_url,
+        settings=settings,
+        write_options=write_options,
+        write_output=write_output,
+    )
+
+
+def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]:
+    """(embedded, api, base_url): the embedded server where there is neither key nor base URL."""
+    base_url = job.base_url or environment.base_url
+    if base_url is None and environment.api_key is None:
+        if job.api not in (None, "assistants"):
+            raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")
+        return True, "assistants", None
+    api: Api = job.api or "assistants"
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
+        raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed, got {base_url!r}")
+    return False, api, base_url
+
+
+def _check_first(prompter: Prompter, rows: Iterator[Row]) -> None:
+    """A template that fails on the first row most likely fails on all: say so before anything is sent."""
+    for row in rows:
+        try:
+            prompter.render(row)
+        except PromptError as exc:
+            if exc.error_type == "template_error":
+                raise InputError(f"--prompt: on the first row, {exc}") from None
+        return

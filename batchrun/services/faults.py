@@ -1,0 +1,186 @@
+"""The one place where errors of the SDK and its HTTP client become batchrun's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from batchrun.errors import (
+    BatchRefused,
+    ConnectionLost,
+    PermanentFault,
+    RateLimited,
+    ServerFault,
+    ServiceFault,
+    Silence,
+)
+from batchrun.records import Usage
+
+__all__ = ["HttpFailure", "fault_of_error_body", "fault_of_exception", "fault_of_failed_run", "parse_retry_after"]
+
+HttpFailure = (openai.OpenAIError, httpx2.HTTPError)
+"""What a request or the reading of its reply can raise."""
+
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_SETTING_CODES = frozenset(
+    {"unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_model", "model_not_found"}
+)
+
+
+def fault_of_exception(exc: Exception, secrets: tuple[str, ...] = ()) -> ServiceFault:
+    """Translate what a request raised.
+
+    Args:
+        secrets: strings that must not appear in the message (keys).
+    """
+    if isinstance(exc, openai.APIStatusError):
+        return _fault_of_status(exc, secrets)
+    if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
+        cause = exc.__cause__
+        if isinstance(cause, httpx2.ConnectTimeout) or isinstance(exc, httpx2.ConnectTimeout):
+            return ConnectionLost("the server could not be reached", error_type="connection_error")
+        return Silence("the server sent nothing within the deadline", error_type="timeout")
+    if isinstance(exc, (openai.APIConnectionError, httpx2.TransportError)):
+        return ConnectionLost(f"the connection failed: {_root(exc, secrets)}", error_type="connection_error")
+    return PermanentFault(_scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
+
+
+def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...]) -> ServiceFault:
+    status = exc.status_code
+    body = exc.body
+    if isinstance(body, Mapping):
+        message = str(body.get("message") or body.get("detail") or body)
+    else:
+        message = _not_json(status, exc.response.text)
+    return _fault(
+        status,
+        code=exc.code,
+        message=_scrubbed(message, secrets),
+        path=exc.request.url.path,
+        retry_after_s=parse_retry_after(exc.response.headers),
+        api_error=isinstance(body, Mapping) and "message" in body,
+    )
+
+
+def _fault(
+    status: int, *, code: str | None, message: str, path: str, retry_after_s: float | None, api_error: bool
+) -> ServiceFault:
+    line = " ".join(message.split())
+    if status == 401:
+        return BatchRefused(
+            f"the service refused the key: {line}", error_type="authentication_error", status_code=status
+        )
+    if status == 403:
+        return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
+    if code in _QUOTA_CODES or status == 402:
+        return BatchRefused(
+            f"the quota is exhausted: {line}", error_type=code or "insufficient_quota", status_code=status
+        )
+    if status == 404 and not api_error:
+        return BatchRefused(
+            f"no such endpoint on this server: {path} (is --base-url right, and --api what it speaks?)",
+            error_type="not_found",
+            status_code=status,
+        )
+    if code in _SETTING_CODES or (status == 404 and _BATCH_WIDE.search(line)):
+        return BatchRefused(
+            f"the service refused a setting: {line}", error_type=code or "not_found", status_code=status
+        )
+    if status == 429:
+        return RateLimited(
+            line, error_type=code or "rate_limit_exceeded", status_code=status, retry_after_s=retry_after_s
+        )
+    if status in (408, 409) or status >= 500:
+        return ServerFault(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
+    return PermanentFault(line, error_type=code or f"http_{status}", status_code=status)
+
+
+def fault_of_failed_run(code: str | None, message: str, usage: Usage | None = None) -> ServiceFault:
+    """A run that failed, with HTTP 200: the model's limits show here and nowhere else."""
+    line = " ".join(message.split())
+    if code in _QUOTA_CODES or "exceeded your current quota" in line:
+        return BatchRefused(
+            f"the quota is exhausted: {line}", error_type="insufficient_quota", run_ended=True, usage=usage
+        )
+    if code == "rate_limit_exceeded":
+        return RateLimited(line, error_type=code, retry_after_s=_try_again_in(line), run_ended=True, usage=usage)
+    if code == "server_error":
+        return ServerFault(line, error_type=code, run_ended=True, usage=usage)
+    return PermanentFault(line, error_type=code or "run_failed", run_ended=True, usage=usage)
+
+
+def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFault:
+    """An error that arrived inside a stream: `{"error": {...}}` or the error object itself."""
+    error = body.get("error", body) if isinstance(body, Mapping) else {"message": str(body)}
+    if not isinstance(error, Mapping):
+        error = {"message": str(error)}
+    code = error.get("code") or error.get("type")
+    message = _scrubbed(str(error.get("message") or "the service sent an error"), secrets)
+    fault = fault_of_failed_run(str(code) if code else "server_error", message)
+    fault.run_ended = False
+    return fault
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of `retry-after-ms` or `Retry-After` (number or HTTP date, RFC 9110 §10.2.3); None where absent or odd."""
+    millis = headers.get("retry-after-ms")
+    if millis is not None:
+        try:
+            return max(0.0, float(millis) / 1_000)
+        except ValueError:
+            pass
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return _seconds_until(text, headers.get("date"))
+
+
+def _seconds_until(text: str, server_date: str | None) -> float | None:
+    """Both dates are the server's, so that a clock set wrong here does no harm."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        until = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(server_date) if server_date else None
+    except ValueError:
+        return None
+    return None if now is None else max(0.0, (until - now).total_seconds())
+
+
+_TRY_AGAIN = re.compile(r"try again in (\d+(?:\.\d+)?)\s*(ms|s|m)\b", re.IGNORECASE)
+_BATCH_WIDE = re.compile(r"\b(model|assistant)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+def _try_again_in(message: str) -> float | None:
+    match = _TRY_AGAIN.search(message)
+    if match is None:
+        return None
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2].lower()]
+
+
+def _not_json(status: int, text: str) -> str:
+    title = _TITLE.search(text)
+    what = title[1] if title else text[:120]
+    kind = "HTML" if "<html" in text[:500].lower() or title else "something that is not JSON"
+    return f"the server answered {status} with {kind}: {what.strip() or 'an empty body'}"
+
+
+def _root(exc: BaseException, secrets: tuple[str, ...]) -> str:
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    return " ".join(_scrubbed(str(exc) or type(exc).__name__, secrets).split())
+
+
+def _scrubbed(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return text[:2_000]
