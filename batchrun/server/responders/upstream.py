@@ -1,0 +1,357 @@
+"""The responder `upstream`: any Chat Completions endpoint, streamed through.
+
+The SDK makes the request (address, key, errors); the reply's bytes are read lean, because building a typed
+object for every piece of text costs more than everything else together.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, TypeAlias, cast
+
+import aiohttp
+import httpx2
+import openai
+from openai import AsyncOpenAI, AsyncStream
+
+from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, TokenCount, ToolCall
+
+__all__ = ["UpstreamResponder"]
+
+_CONNECT_TIMEOUT_S = 15.0
+_MAX_LINE_BYTES = 16 * 1024 * 1024
+_OWN_PARAMETERS = frozenset({"messages", "model", "n", "stream", "stream_options"})
+# The SDK's aiohttp transport lets some of aiohttp's own errors through, such as those of broken HTTP.
+_FAILURES = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
+_FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
+_REASONS: Mapping[str, _FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+
+
+class UpstreamResponder:
+    """Passes conversations on to a Chat Completions endpoint and its answers back.
+
+    Args:
+        base_url: of the endpoint, up to and with `/v1`.
+        api_key: None for servers that want none.
+        models: names to list; empty lists none and accepts any.
+        silence_timeout_s: seconds without a byte after which an answer fails.
+        max_tokens_parameter: the name under which the endpoint takes the bound on the answer's tokens.
+        include_usage: ask for the token count; off for endpoints that refuse `stream_options`.
+        max_connections: connections open at once; further answers wait for one.
+    """
+
+    name = "upstream"
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        *,
+        models: tuple[str, ...] = (),
+        silence_timeout_s: float = 600.0,
+        max_tokens_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens",
+        include_usage: bool = True,
+        max_connections: int = 1000,
+    ) -> None:
+        self.models = models
+        self._key = api_key
+        self._max_tokens_parameter = max_tokens_parameter
+        self._include_usage = include_usage
+        self._client = AsyncOpenAI(
+            api_key=api_key or "none",
+            base_url=base_url,
+            # Whoever started the run retries it; a hidden second request would be paid twice.
+            max_retries=0,
+            timeout=httpx2.Timeout(silence_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+            ),
+        )
+        # Without these lines the SDK would take both from the environment and send them to any endpoint.
+        self._client.organization = None
+        self._client.project = None
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        """Yield the endpoint's answer as it comes; see `Responder.respond`.
+
+        Raises:
+            ResponderError: `rate_limit_exceeded` for 429, `invalid_prompt` for requests that the endpoint
+                refuses, else `server_error`: 5xx, no connection, silence, or a stream without an end.
+        """
+        answer = _Answer()
+        async with self._stream(self._body(conversation)) as events:
+            async for event in events:
+                text = answer.take(event)
+                if text:
+                    yield TextDelta(text)
+        for part in answer.end():
+            yield part
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    def _body(self, conversation: Conversation) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            key: value
+            for key, value in conversation.parameters.items()
+            if value is not None and key not in _OWN_PARAMETERS
+        }
+        body |= {"model": conversation.model, "messages": _messages(conversation), "stream": True}
+        if self._include_usage:
+            body["stream_options"] = {"include_usage": True}
+        if conversation.tools:
+            body["tools"] = list(conversation.tools)
+            body["tool_choice"] = conversation.tool_choice
+            body["parallel_tool_calls"] = conversation.parallel_tool_calls
+        if conversation.response_format is not None:
+            body["response_format"] = conversation.response_format
+        if conversation.max_completion_tokens is not None:
+            body[self._max_tokens_parameter] = conversation.max_completion_tokens
+        return body
+
+    @asynccontextmanager
+    async def _stream(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
+        try:
+            reply: object = await self._client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=body,
+                stream=True,
+                stream_cls=AsyncStream[Any],
+            )
+            # `cast_to=Response` wins over `stream_cls`: the SDK hands out the response, unread.
+            response = cast("httpx2.Response", reply)
+            try:
+                yield _events(response)
+            finally:
+                await response.aclose()
+        except _FAILURES as exc:
+            raise _fault(exc, self._key) from exc
+
+
+def _messages(conversation: Conversation) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    if conversation.instructions:
+        messages.append({"role": "system", "content": conversation.instructions})
+    for message in conversation.messages:
+        messages += _chat_messages(message)
+    return messages
+
+
+def _chat_messages(message: Message) -> Iterator[dict[str, Any]]:
+    if message.role == "tool":
+        for output in message.tool_outputs:
+            yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
+        return
+    content: Any = message.text if message.content is None else list(message.content)
+    for part in message.content or ():
+        if part.get("type") == "image_file":
+            raise ResponderError(
+                "Images uploaded as files cannot be passed on to the upstream endpoint; send them by URL.",
+                code="invalid_prompt",
+                status_code=400,
+            )
+    chat: dict[str, Any] = {"role": message.role, "content": content}
+    if message.tool_calls:
+        chat["content"] = content or None
+        chat["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    yield chat
+
+
+async def _events(response: httpx2.Response) -> AsyncIterator[Any]:
+    """The decoded `data` of each server-sent event up to `[DONE]`; a plain JSON reply is one event."""
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        yield _json_reply(response.headers.get("content-type", "no content type"), await response.aread())
+        return
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ResponderError("The upstream endpoint sent a line without end.", status_code=502)
+        for line in lines:
+            data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+            if data == b"[DONE]":
+                return
+            if data:
+                yield _decoded(data)
+
+
+def _json_reply(content_type: str, body: bytes) -> Any:
+    if "json" not in content_type:
+        raise ResponderError(
+            f"The upstream endpoint answered with {content_type} instead of a completion; is its URL right?",
+            status_code=502,
+        )
+    return _decoded(body)
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise ResponderError("The upstream endpoint sent a piece that is no JSON object.", status_code=502)
+    return event
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call under way: its fragments so far."""
+
+    id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+class _Answer:
+    """What is known of an answer while its pieces come."""
+
+    def __init__(self) -> None:
+        self._calls: dict[Any, _Call] = {}
+        self._reason: str | None = None
+        self._usage: TokenCount | None = None
+        self._model: str | None = None
+
+    def take(self, event: Mapping[str, Any]) -> str:
+        """Take in one chunk (or a whole completion); returns the text it adds.
+
+        Raises:
+            ResponderError: the chunk is an error.
+        """
+        if event.get("error"):
+            raise _streamed_error(event["error"])
+        self._model = event.get("model") or self._model
+        if event.get("usage"):
+            self._usage = _token_count(event["usage"])
+        for choice in event.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                continue
+            self._reason = choice.get("finish_reason") or self._reason
+            delta = choice.get("delta") or choice.get("message") or {}
+            for fragment in delta.get("tool_calls") or ():
+                self._add(fragment)
+            return str(delta.get("content") or delta.get("refusal") or "")
+        return ""
+
+    def _add(self, fragment: Mapping[str, Any]) -> None:
+        """Add to the call with this index. Servers that send no index send whole calls, or name the call once."""
+        key = fragment.get("index")
+        if key is None:
+            key = fragment.get("id") or next(reversed(self._calls), 0)
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = _Call(fragment.get("id") or f"call_{uuid.uuid4().hex[:24]}")
+        function = fragment.get("function") or {}
+        call.name += function.get("name") or ""
+        arguments = function.get("arguments") or ""
+        call.arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+    def end(self) -> Iterator[Part]:
+        """The calls, whole now, and the Finish.
+
+        Raises:
+            ResponderError: the stream ended before its end.
+        """
+        if self._reason is None:
+            raise ResponderError("The upstream endpoint ended its stream in the middle of the answer.", status_code=502)
+        reason = _REASONS.get(self._reason, "stop")
+        # Some servers end a message of calls with `stop`; calls cut by `length` have broken arguments.
+        if self._calls and reason in ("stop", "tool_calls"):
+            reason = "tool_calls"
+            for call in self._calls.values():
+                yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
+        elif reason == "tool_calls":
+            reason = "stop"
+        yield Finish(reason, self._usage, self._model)
+
+
+def _token_count(usage: Mapping[str, Any]) -> TokenCount:
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return TokenCount(
+        prompt_tokens=usage.get("prompt_tokens") or 0,
+        completion_tokens=usage.get("completion_tokens") or 0,
+        cached_tokens=(prompt or {}).get("cached_tokens") or 0,
+        reasoning_tokens=(completion or {}).get("reasoning_tokens") or 0,
+    )
+
+
+def _streamed_error(error: Any) -> ResponderError:
+    """An error inside a stream has no status of its own; its code or type must do."""
+    details = error if isinstance(error, Mapping) else {"message": error}
+    message = f"The upstream endpoint failed: {_line(details.get('message') or 'no reason given')}"
+    kinds = f"{details.get('code')} {details.get('type')}"
+    if "rate_limit" in kinds or "quota" in kinds or "429" in kinds:
+        return ResponderError(message, code="rate_limit_exceeded", status_code=429)
+    if "invalid_" in kinds or "context_length" in kinds:
+        return ResponderError(message, code="invalid_prompt", status_code=400)
+    return ResponderError(message, status_code=502)
+
+
+def _fault(exc: Exception, key: str | None) -> ResponderError:
+    if isinstance(exc, openai.APIStatusError):
+        return _fault_of_status(exc, key)
+    cause = exc.__cause__ or exc
+    # The SDK's aiohttp transport reports every failure to connect as ConnectTimeout.
+    timeout = isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException))
+    if timeout and not isinstance(cause, httpx2.ConnectTimeout):
+        return ResponderError("The upstream endpoint did not answer in time.", status_code=504)
+    return ResponderError(f"The connection to the upstream endpoint failed ({type(cause).__name__}).", status_code=502)
+
+
+def _fault_of_status(exc: openai.APIStatusError, key: str | None) -> ResponderError:
+    status = exc.status_code
+    body = exc.body if isinstance(exc.body, Mapping) else {}
+    reason = _line(body.get("message") or f"HTTP {status} without a reason")
+    message = f"The upstream endpoint answered {status}: {reason.replace(key, '…') if key else reason}"
+    if status == 429:
+        return ResponderError(
+            message,
+            code="rate_limit_exceeded",
+            status_code=429,
+            retry_after_s=_retry_after(exc.response.headers),
+        )
+    if status in (401, 403):
+        # Passed on as such it would read as a fault of the caller's own key.
+        return ResponderError(message, status_code=502)
+    if status >= 500 or status in (408, 409):
+        return ResponderError(
+            message,
+            status_code=max(status, 500),
+            retry_after_s=_retry_after(exc.response.headers),
+        )
+    return ResponderError(message, code="invalid_prompt", status_code=status if status >= 400 else 502)
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())[:500]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of `retry-after-ms` or `Retry-After` (a number, or a date: RFC 9110 §10.2.3)."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * unit)
+        except (KeyError, ValueError):
+            pass
+    try:
+        due = parsedate_to_datetime(headers["retry-after"])
+        sent = parsedate_to_datetime(headers["date"])
+        return max(0.0, (due - sent).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -1,0 +1,412 @@
+"""The upstream responder against a real HTTP server on loopback that plays recorded replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+
+from batchrun.server.responders.base import (
+    Conversation,
+    Finish,
+    Message,
+    Part,
+    ResponderError,
+    TextDelta,
+    TokenCount,
+    ToolCall,
+    ToolOutput,
+)
+from batchrun.server.responders.upstream import UpstreamResponder
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-upstream-secret"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Endpoint:
+    """A server that gives one reply to every request and keeps what it was sent.
+
+    Attributes:
+        reply: bytes after the status line; None never answers.
+        closed: set when a client has gone in the middle of an endless reply.
+    """
+
+    url: str = ""
+    reply: bytes | None = b""
+    endless: bool = False
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[bytes] = field(default_factory=list)
+    closed: anyio.Event = field(default_factory=anyio.Event)
+
+    async def serve(self, stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            try:
+                await self._one_request(stream)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self.closed.set()
+
+    async def _one_request(self, stream: anyio.abc.SocketStream) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += await stream.receive()
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(int(h[15:]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length:"))
+        while len(body) < length:
+            body += await stream.receive()
+        self.headers.append(head)
+        self.requests.append(json.loads(body))
+        if self.reply is None:
+            await stream.receive()
+            return
+        await stream.send(b"HTTP/1.1 " + self.reply)
+        if self.endless:
+            await stream.receive()
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    state = Endpoint()
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    state.url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/v1"
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, state.serve)
+        yield state
+        tasks.cancel_scope.cancel()
+
+
+def stream_of(*events: Any, done: bool = True) -> bytes:
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    return (
+        b"200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nconnection: close\r\n\r\n"
+        + body
+        + (b"data: [DONE]\n\n" if done else b"")
+    )
+
+
+def reply_of(status: str, body: str, *headers: str, kind: str = "application/json") -> bytes:
+    lines = [status, f"content-type: {kind}", f"content-length: {len(body.encode())}", *headers, "", body]
+    return "\r\n".join(lines).encode()
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"model": "real-model", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def asked(text: str = "hi", **options: Any) -> Conversation:
+    return Conversation("my-model", "", (Message("user", text),), **options)
+
+
+async def parts(endpoint: Endpoint, conversation: Conversation, **options: Any) -> list[Part]:
+    responder = UpstreamResponder(endpoint.url, KEY, **options)
+    try:
+        return [part async for part in responder.respond(conversation)]
+    finally:
+        await responder.aclose()
+
+
+async def failure(endpoint: Endpoint, **options: Any) -> ResponderError:
+    with pytest.raises(ResponderError) as caught:
+        await parts(endpoint, asked(), **options)
+    assert KEY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+async def test_text_usage_and_model(endpoint: Endpoint) -> None:
+    """Text comes through piece by piece, with the endpoint's own token count and model name."""
+    endpoint.reply = stream_of(
+        chunk({"role": "assistant", "content": ""}),
+        chunk({"content": "Grüß "}),
+        chunk({"content": "dich"}),
+        chunk({}, "stop"),
+        {
+            "choices": [],
+            "usage": {
+                "prompt_tokens": 9,
+                "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 3},
+                "completion_tokens_details": {"reasoning_tokens": 1},
+            },
+        },
+    )
+    assert await parts(endpoint, asked()) == [
+        TextDelta("Grüß "),
+        TextDelta("dich"),
+        Finish("stop", TokenCount(9, 4, cached_tokens=3, reasoning_tokens=1), "real-model"),
+    ]
+
+
+async def test_what_is_sent(endpoint: Endpoint) -> None:
+    """The whole conversation is passed on in the Chat Completions form, images, calls and parameters included."""
+    endpoint.reply = stream_of(chunk({"content": "ok"}, "stop"))
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    picture: list[dict[str, Any]] = [
+        {"type": "text", "text": "see"},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+    ]
+    conversation = Conversation(
+        "my-model",
+        "Be brief.",
+        (
+            Message("user", "see", content=picture),
+            Message("assistant", "", tool_calls=(ToolCall("call_1", "f", "{}"), ToolCall("call_2", "f", "{}"))),
+            Message("tool", "", tool_outputs=(ToolOutput("call_1", "one"), ToolOutput("call_2", "two"))),
+        ),
+        tools=tools,
+        tool_choice="required",
+        parallel_tool_calls=False,
+        response_format={"type": "json_object"},
+        max_completion_tokens=77,
+        parameters={"temperature": 0.5, "top_p": None, "seed": 3, "stream": False, "n": 4},
+        metadata={"row": "1"},
+    )
+    await parts(endpoint, conversation)
+    await parts(endpoint, asked(max_completion_tokens=5), max_tokens_parameter="max_tokens", include_usage=False)
+    calls = [{"id": f"call_{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for n in (1, 2)]
+    assert endpoint.requests == [
+        {
+            "model": "my-model",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": picture},
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "tool", "tool_call_id": "call_1", "content": "one"},
+                {"role": "tool", "tool_call_id": "call_2", "content": "two"},
+            ],
+            "tools": tools,
+            "tool_choice": "required",
+            "parallel_tool_calls": False,
+            "response_format": {"type": "json_object"},
+            "max_completion_tokens": 77,
+            "temperature": 0.5,
+            "seed": 3,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+        {
+            "model": "my-model",
+            "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 5,
+            "stream": True,
+        },
+    ]
+    assert f"authorization: Bearer {KEY}".lower() in endpoint.headers[0].decode().lower()
+
+
+async def test_environment_is_not_sent(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Organization and project of the surrounding shell are not handed to somebody else's endpoint."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-private")
+    endpoint.reply = stream_of(chunk({"content": "ok"}, "stop"))
+    await parts(endpoint, asked())
+    assert b"private" not in endpoint.headers[0]
+
+
+async def test_tool_calls_from_fragments(endpoint: Endpoint) -> None:
+    """Calls are put together from their fragments, parallel ones apart, and come before the Finish."""
+
+    def fragment(index: int, arguments: str, **first: Any) -> dict[str, Any]:
+        name = first.pop("name", None)
+        function = {"arguments": arguments} | ({"name": name} if name else {})
+        return {"tool_calls": [{"index": index, "function": function, **first}]}
+
+    endpoint.reply = stream_of(
+        chunk({"content": "Looking."}),
+        chunk(fragment(0, "", id="call_a", name="f", type="function")),
+        chunk(fragment(0, '{"x"')),
+        chunk(fragment(1, "", id="call_b", name="g", type="function")),
+        chunk(fragment(0, ": 1}")),
+        chunk({}, "tool_calls"),
+    )
+    assert await parts(endpoint, asked()) == [
+        TextDelta("Looking."),
+        ToolCall("call_a", "f", '{"x": 1}'),
+        ToolCall("call_b", "g", "{}"),
+        Finish("tool_calls", None, "real-model"),
+    ]
+
+
+async def test_tool_calls_of_sloppy_servers(endpoint: Endpoint) -> None:
+    """Whole calls without an index, arguments as an object, and the reason `stop` still make two calls."""
+    calls = [{"id": f"call_{n}", "function": {"name": "f", "arguments": {"n": n}}} for n in (1, 2)]
+    endpoint.reply = stream_of(chunk({"tool_calls": calls}, "stop"))
+    assert await parts(endpoint, asked()) == [
+        ToolCall("call_1", "f", '{"n": 1}'),
+        ToolCall("call_2", "f", '{"n": 2}'),
+        Finish("tool_calls", None, "real-model"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [("length", "length"), ("content_filter", "content_filter"), ("eos", "stop"), ("tool_calls", "stop")],
+)
+async def test_finish_reasons(endpoint: Endpoint, sent: str, expected: str) -> None:
+    """Reasons are mapped to the four that there are; `tool_calls` without a call is a stop."""
+    endpoint.reply = stream_of(chunk({"content": "x"}, sent))
+    finish = (await parts(endpoint, asked()))[-1]
+    assert isinstance(finish, Finish)
+    assert finish.reason == expected
+
+
+async def test_calls_cut_by_length(endpoint: Endpoint) -> None:
+    """A call whose arguments were cut is not made."""
+    fragment = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x'}}]}
+    endpoint.reply = stream_of(chunk(fragment), chunk({}, "length"))
+    assert await parts(endpoint, asked()) == [Finish("length", None, "real-model")]
+
+
+async def test_server_that_does_not_stream(endpoint: Endpoint) -> None:
+    """A plain JSON completion is taken too."""
+    completion = {
+        "model": "m",
+        "choices": [{"index": 0, "message": {"content": "whole"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+    }
+    endpoint.reply = reply_of("200 OK", json.dumps(completion))
+    assert await parts(endpoint, asked()) == [TextDelta("whole"), Finish("stop", TokenCount(1, 2), "m")]
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_stream_without_an_end(endpoint: Endpoint, done: bool) -> None:
+    """A stream that stops without a finish_reason is a server error, not an answer."""
+    endpoint.reply = stream_of(chunk({"content": "half an ans"}), done=done)
+    error = await failure(endpoint)
+    assert (error.code, error.status_code) == ("server_error", 502)
+
+
+async def test_connection_lost_in_the_middle(endpoint: Endpoint) -> None:
+    """A connection that breaks in the middle of the body is a server error."""
+    body = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
+    endpoint.reply = (
+        b"200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\nconnection: close\r\n\r\n" + body
+    )
+    error = await failure(endpoint)
+    assert (error.code, error.status_code) == ("server_error", 502)
+    assert "connection" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code", "expected_status", "retry_after_s"),
+    [
+        ("429 Too Many", ("retry-after: 7",), "rate_limit_exceeded", 429, 7.0),
+        ("429 Too Many", ("retry-after-ms: 250", "retry-after: 1"), "rate_limit_exceeded", 429, 0.25),
+        (
+            "429 Too Many",
+            ("date: Mon, 02 Nov 2026 10:00:00 GMT", "retry-after: Mon, 02 Nov 2026 10:00:09 GMT"),
+            "rate_limit_exceeded",
+            429,
+            9.0,
+        ),
+        ("429 Too Many", ("retry-after: soon",), "rate_limit_exceeded", 429, None),
+        ("500 Oops", (), "server_error", 500, None),
+        ("503 Busy", ("retry-after: 3",), "server_error", 503, 3.0),
+        ("408 Slow", (), "server_error", 500, None),
+        ("401 No", (), "server_error", 502, None),
+        ("400 Bad", (), "invalid_prompt", 400, None),
+        ("404 None", (), "invalid_prompt", 404, None),
+    ],
+)
+async def test_refusals(
+    endpoint: Endpoint,
+    status: str,
+    headers: tuple[str, ...],
+    code: str,
+    expected_status: int,
+    retry_after_s: float | None,
+) -> None:
+    """Each refusal becomes the code and status of the protocol, in one line with the endpoint's reason."""
+    body = json.dumps({"error": {"message": f"some\nreason about {KEY}", "code": None}})
+    endpoint.reply = reply_of(status, body, *headers)
+    error = await failure(endpoint)
+    assert (error.code, error.status_code, error.retry_after_s) == (code, expected_status, retry_after_s)
+    assert "some reason about …" in str(error)
+
+
+async def test_nothing_is_sent_twice(endpoint: Endpoint) -> None:
+    """A failed request is not repeated behind the caller's back."""
+    endpoint.reply = reply_of("500 Oops", "{}")
+    await failure(endpoint)
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "slow down", "code": "rate_limit_exceeded"}, "rate_limit_exceeded"),
+        ({"message": "too long", "code": "context_length_exceeded"}, "invalid_prompt"),
+        ({"message": "crashed", "code": 500}, "server_error"),
+        ("crashed", "server_error"),
+    ],
+)
+async def test_error_inside_the_stream(endpoint: Endpoint, error: Any, code: str) -> None:
+    """An error sent in the middle of a stream fails the answer with the code it names."""
+    endpoint.reply = stream_of(chunk({"content": "x"}), {"error": error})
+    assert (await failure(endpoint)).code == code
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        reply_of("200 OK", "<html>hello</html>", kind="text/html"),
+        reply_of("200 OK", "[]"),
+        reply_of("200 OK", "{"),
+        reply_of("502 Bad", "<html>hello</html>", kind="text/html"),
+        b"200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: nonsense\n\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_replies_that_make_no_sense(endpoint: Endpoint, reply: bytes) -> None:
+    """HTML, broken JSON and broken HTTP are server errors in one clear line."""
+    endpoint.reply = reply
+    error = await failure(endpoint)
+    assert (error.code, error.status_code) == ("server_error", 502)
+    assert "upstream endpoint" in str(error)
+
+
+async def test_silence(endpoint: Endpoint) -> None:
+    """An endpoint that never answers is given up after the timeout."""
+    endpoint.reply = None
+    error = await failure(endpoint, silence_timeout_s=0.05)
+    assert (error.code, error.status_code) == ("server_error", 504)
+
+
+async def test_nobody_listens(free_tcp_port: int) -> None:
+    """An endpoint that isn't there is a server error."""
+    error = await failure(Endpoint(url=f"http://127.0.0.1:{free_tcp_port}/v1"))
+    assert (error.code, error.status_code) == ("server_error", 502)
+
+
+async def test_leaving_closes_the_connection(endpoint: Endpoint) -> None:
+    """A run cancelled in the middle of the answer closes the connection to the endpoint."""
+    endpoint.reply = stream_of(chunk({"content": "first"}), done=False)
+    endpoint.endless = True
+    responder = UpstreamResponder(endpoint.url, None)
+    answer: Any = responder.respond(asked())
+    async with aclosing(answer) as pieces:
+        assert await anext(pieces) == TextDelta("first")
+    with anyio.fail_after(5):
+        await endpoint.closed.wait()
+    await responder.aclose()
+
+
+async def test_uploaded_image(endpoint: Endpoint) -> None:
+    """An image that is only a file id is refused with a way out, before anything is sent."""
+    message = Message("user", "", content=[{"type": "image_file", "image_file": {"file_id": "file-1"}}])
+    with pytest.raises(ResponderError, match="by URL") as caught:
+        await parts(endpoint, Conversation("m", "", (message,)))
+    assert caught.value.code == "invalid_prompt"
+    assert endpoint.requests == []
