@@ -21,11 +21,14 @@ __all__ = [
     "StoreError",
     "bad_value",
     "busy_thread",
+    "forgotten_events",
     "locked_thread",
     "missing_beta",
     "no_such",
+    "refused_outputs",
     "uncancellable",
     "wrong_key",
+    "wrong_outputs",
 ]
 
 
@@ -120,6 +123,11 @@ def missing_beta() -> ApiError:
 def wrong_key(shown: str) -> ApiError:
     """401. `shown` is the key with its middle masked; keys never travel back whole."""
     return ApiError(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+
+
+def forgotten_events(stream: str) -> ApiError:
+    """404: the events were kept for a while only."""
+    return ApiError(404, f"The events of '{stream}' are not kept any more; retrieve it instead.")
 
 
 def bad_value(param: str, message: str, code: str = "invalid_value") -> ApiError:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel
 
-from batchrun.server.errors import ApiError, missing_beta
+from batchrun.server.errors import ApiError, forgotten_events, missing_beta
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
 from batchrun.server.replying import Json, Reply, Stream, error_reply
@@ -47,6 +47,7 @@ class Call:
         owner: whose objects it may see.
         path: path parameters.
         query: query parameters, each with all its values.
+        last_event_id: the header with which a client follows a stream it lost.
         after: what to do once the transaction is committed.
     """
 
@@ -54,6 +55,7 @@ class Call:
     owner: str
     path: dict[str, str]
     query: dict[str, list[str]]
+    last_event_id: str | None = None
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def page(self, *, largest: int = 100, usual: int = 20) -> Page:
@@ -131,7 +133,7 @@ class Endpoint:
             raise missing_beta()
         core.runner.expire_due()
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        call = Call(core, owner, scope["path_params"], query)
+        call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
         if not self._writes:
             return op.function(call)
         arguments = (call,) if op.model is None else (call, validate(op.model, parse_json(raw)))
@@ -183,7 +185,7 @@ def find_log(core: Core, stream: str, segment: int) -> EventLog:
         return live.writer.log
     frames = core.replies.events(stream, segment)
     if frames is None:
-        raise ApiError(404, f"The events of '{stream}' are not kept any more; retrieve it instead.")
+        raise forgotten_events(stream)
     log = EventLog(stream, segment, frames)
     log.close()
     return log
@@ -196,7 +198,7 @@ def _record(digest: bytes, reply: Reply) -> Recorded:
     return Recorded(digest, reply.status, reply.text)
 
 
-_READ_HEADERS = frozenset({b"authorization", b"openai-beta", b"idempotency-key"})
+_READ_HEADERS = frozenset({b"authorization", b"openai-beta", b"idempotency-key", b"last-event-id"})
 
 
 def _text(value: bytes | None) -> str | None:

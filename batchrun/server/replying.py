@@ -10,7 +10,7 @@ import anyio.lowlevel
 from batchrun.server.encoding import DONE, KEEP_ALIVE, dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import Send
 
@@ -71,17 +71,20 @@ class Binary(Reply):
 
 @dataclass(slots=True)
 class Stream(Reply):
-    """The events of one log, from `position` on, as they come.
+    """The events of one log, as they come.
 
     A client that goes away ends its own stream only.
 
     Attributes:
-        before: frames of earlier segments to send first.
+        before: frames of earlier segments, which go first.
+        skip: how many frames, `before` included, the client has already.
+        numbered: what goes before the number in each frame's `id`; None for frames without.
     """
 
     log: EventLog | None = None
-    position: int = 0
-    before: Iterable[bytes] = ()
+    before: Sequence[bytes] = ()
+    skip: int = 0
+    numbered: str | None = None
 
     async def send(self, send: Send) -> None:
         log = self.log
@@ -89,10 +92,10 @@ class Stream(Reply):
         # One turn of the loop first: what the run can do at once goes out in the first write.
         await anyio.lowlevel.checkpoint()
         await self._start(send, "text/event-stream; charset=utf-8", None)
-        pending = b"".join(self.before)
-        position = self.position
+        pending = self._render(self.before[self.skip :], self.skip)
+        position = max(0, self.skip - len(self.before))
         while True:
-            pending += b"".join(log.frames[position:])
+            pending += self._render(log.frames[position:], position + len(self.before))
             position = len(log.frames)
             if log.closed:
                 break
@@ -107,6 +110,15 @@ class Stream(Reply):
         if log.done:
             pending += DONE
         await send({"type": "http.response.body", "body": pending})
+
+    def _render(self, frames: Sequence[bytes], first: int) -> bytes:
+        if self.numbered is None:
+            return b"".join(frames)
+        numbers = range(first + 1, first + 1 + len(frames))
+        return b"".join(
+            b"id: %s%d\n%s" % (self.numbered.encode(), number, frame)
+            for number, frame in zip(numbers, frames, strict=True)
+        )
 
 
 def json_reply(data: Any, status: int = 200) -> Json:

@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from batchrun.server.answering import Answer, ask, check_format
 from batchrun.server.conversation import run_conversation, truncated
-from batchrun.server.counting import count_answer
 from batchrun.server.events import EventLog
-from batchrun.server.ids import new_id
-from batchrun.server.responders.base import (
-    Conversation,
-    Finish,
-    Responder,
-    ResponderError,
-    TextDelta,
-    TokenCount,
-    ToolCall,
-)  # fmt: skip
-from batchrun.server.writer import RunWriter, opening_frames
+from batchrun.server.responders.base import Conversation, Responder, ResponderError, TokenCount
+from batchrun.server.writer import RunWriter, opening_frames, resuming_frames
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anyio.abc import TaskGroup
 
     from batchrun.server.clock import Clock
@@ -47,16 +40,6 @@ class LiveRun:
     writer: RunWriter
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     interrupted: bool = False
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one call of the responder gave."""
-
-    text: str
-    calls: list[ToolCall]
-    finish: Finish
-    usage: TokenCount
 
 
 class Runner:
@@ -125,6 +108,16 @@ class Runner:
             self._close(writer)
         else:
             live.scope.cancel()
+
+    def resume(self, owner: str, run: Body, outputs: Mapping[str, str]) -> RunWriter:
+        """Give a run in requires_action its tool outputs; inside the request's transaction, then `proceed`."""
+        writer = self._idle(owner, run)
+        writer.accept_outputs(outputs)
+        return writer
+
+    def proceed(self, writer: RunWriter) -> None:
+        """Execute a run that was resumed; after the commit."""
+        self.launch(writer.owner, writer.run, writer.hidden, writer.log)
 
     def _idle(self, owner: str, run: Body) -> RunWriter:
         """A writer for a run without a task: its further events form a segment of their own."""
@@ -207,20 +200,21 @@ class Runner:
             del self.live[run_id]
 
     async def _answer(self, writer: RunWriter) -> None:
-        """Ask the responder, and again after each hosted tool, until the run ends or needs its client."""
+        """Ask the responder until the run ends or needs its client."""
         writer.begin()
-        run = writer.run
-        left = run["max_completion_tokens"]
+        left = writer.run["max_completion_tokens"]
         if left is not None:
             left -= writer.usage.completion_tokens
             if left <= 0:
-                return writer.cut("max_completion_tokens", None)
-        conversation: Conversation | None = self._conversation(writer, left)
+                writer.cut("max_completion_tokens", None)
+                return
+        conversation = self._conversation(writer, left)
         if conversation is None:
-            return writer.cut("max_prompt_tokens", None)
-        answer = await self._ask(conversation, writer)
+            writer.cut("max_prompt_tokens", None)
+            return
+        answer = await ask(self._responder, conversation, writer.delta)
         writer.add_usage(answer.usage)
-        return self._conclude(writer, answer)
+        self._conclude(writer, answer, conversation)
 
     def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:
         run = writer.run
@@ -236,38 +230,25 @@ class Runner:
             return conversation
         return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
 
-    async def _ask(self, conversation: Conversation, writer: RunWriter) -> Answer:
-        """One answer: text goes out as it comes, calls are collected."""
-        pieces: list[str] = []
-        calls: list[ToolCall] = []
-        finish: Finish | None = None
-        async for part in self._responder.respond(conversation):
-            if isinstance(part, TextDelta):
-                text = _clean(part.text)
-                pieces.append(text)
-                writer.delta(text)
-            elif isinstance(part, ToolCall):
-                calls.append(ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments)))
-            else:
-                finish = part
-        if finish is None:
-            raise ResponderError("The model's answer ended before it was finished.")
-        text = "".join(pieces)
-        return Answer(text, calls, finish, finish.usage or count_answer(conversation, text, calls))
-
-    def _conclude(self, writer: RunWriter, answer: Answer) -> None:
+    def _conclude(self, writer: RunWriter, answer: Answer, conversation: Conversation) -> None:
+        """What the answer means for the run."""
         if answer.finish.reason == "length":
-            return writer.cut("max_completion_tokens", answer.usage)
-        if answer.finish.reason == "content_filter":
-            return writer.cut("content_filter", answer.usage)
-        if answer.calls:
+            writer.cut("max_completion_tokens", answer.usage)
+        elif answer.finish.reason == "content_filter":
+            writer.cut("content_filter", answer.usage)
+        elif answer.calls:
+            offered = {tool["function"]["name"] for tool in conversation.tools}
+            for call in answer.calls:
+                if call.name not in offered:
+                    raise ResponderError(f"The model called '{call.name}', which is not a tool of this run.")
             if answer.text:
                 writer.close_message(answer.usage)
-            writer.hidden["tool_steps"] = True
-            return writer.require_action(answer.calls, answer.usage)
-        if not answer.text:
-            writer.open_message()
-        return writer.complete(answer.usage)
+            writer.require_action(answer.calls, answer.usage)
+        else:
+            check_format(answer.text, conversation.response_format)
+            if not answer.text:
+                writer.open_message()
+            writer.complete(answer.usage)
 
     # Restart and end
 
@@ -304,7 +285,14 @@ class Runner:
         thread = None
         if segment == 0 and hidden.get("creates_thread"):
             thread = self._objects.find("thread", owner, run["thread_id"])
-        self.launch(owner, run, hidden, EventLog(run["id"], segment, opening_frames(run, thread)))
+        frames = opening_frames(run, thread) if segment == 0 else self._resuming_frames(owner, run)
+        self.launch(owner, run, hidden, EventLog(run["id"], segment, frames))
+
+    def _resuming_frames(self, owner: str, run: Body) -> list[bytes]:
+        """The events with which a submission of tool outputs begins."""
+        steps = self._objects.children(owner, "step", run["id"])
+        answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
+        return resuming_frames(run, answered[-1:])
 
     async def drain(self) -> None:
         """Let active runs finish for `shutdown_grace_s`, then leave the rest to the next start."""
@@ -315,10 +303,3 @@ class Runner:
         for live in list(self.live.values()):
             live.interrupted = True
             live.scope.cancel()
-
-
-def _clean(text: str) -> str:
-    """Text that UTF-8 can carry: lone surrogates become "?"."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -15,14 +15,14 @@ from batchrun.server.responders.base import TokenCount
 from batchrun.server.shapes import Body, assistant_message, new_step, usage_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from batchrun.server.clock import Clock
     from batchrun.server.events import EventLog
     from batchrun.server.responders.base import ToolCall
     from batchrun.server.store import Database, Objects, Replies
 
-__all__ = ["RunWriter", "opening_frames"]
+__all__ = ["RunWriter", "opening_frames", "resuming_frames"]
 
 StepEnd = Literal["completed", "failed", "cancelled", "expired"]
 
@@ -52,6 +52,11 @@ def opening_frames(run: Body, thread: Body | None) -> list[bytes]:
     text = dumps(run)
     frames = [] if thread is None else [frame("thread.created", thread)]
     return [*frames, frame_text("thread.run.created", text), frame_text("thread.run.queued", text)]
+
+
+def resuming_frames(run: Body, steps: Sequence[Body]) -> list[bytes]:
+    """The events of a submission: the step that has its outputs now, and the run queued again."""
+    return [*(frame("thread.run.step.completed", step) for step in steps), frame("thread.run.queued", run)]
 
 
 @dataclass(slots=True)
@@ -202,13 +207,29 @@ class RunWriter:
             _step_delta(step, {"index": index, **call}) for index, call in enumerate(step["step_details"]["tool_calls"])
         ]
         frames = [*opened, *deltas, frame("thread.run.requires_action", self.run)]
-        self.hidden["usage"] = _count_json(self.usage)
+        self.hidden |= {"usage": _count_json(self.usage), "tool_steps": True}
         with self.database.transaction():
             self._add_step(step, {"usage": _count_json(usage)})
             self.objects.save(self.run, status="requires_action", active=True, hidden=self.hidden)
             self._keep_events(frames)
         self.log.append(*frames)
         self.log.close()
+
+    def accept_outputs(self, outputs: Mapping[str, str]) -> None:
+        """requires_action → queued, with the functions' outputs; inside the transaction of the request."""
+        frames: list[bytes] = []
+        for step in self.objects.children(self.owner, "step", self.run["id"]):
+            if step["status"] != "in_progress":
+                continue
+            for call in step["step_details"]["tool_calls"]:
+                call["function"]["output"] = outputs[call["id"]]
+            usage = TokenCount(**self.objects.hidden(step["id"])["usage"])
+            frames += self._end_step(step, "completed", usage)
+        self.run["status"] = advance(self.run["status"], "submit")
+        self.run["required_action"] = None
+        self.hidden["segment"] = self.log.segment
+        self.objects.save(self.run, status="queued", active=True, hidden=self.hidden)
+        self.log.append(*frames, *resuming_frames(self.run, ()))
 
     # Ends
 

@@ -6,12 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchrun.server.encoding import dumps
-from batchrun.server.errors import busy_thread, uncancellable
+from batchrun.server.errors import (
+    bad_value,
+    busy_thread,
+    forgotten_events,
+    refused_outputs,
+    uncancellable,
+    wrong_outputs,
+)
 from batchrun.server.events import EventLog
 from batchrun.server.machine import TRANSITIONS
 from batchrun.server.operations import operation
 from batchrun.server.replying import Json, Reply, Stream, json_reply
-from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun
+from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun, SubmitToolOutputs
 from batchrun.server.requests.threads import CreateThread, UpdateMetadata
 from batchrun.server.routes.messages import active_run, add_messages
 from batchrun.server.routes.threads import add_thread
@@ -103,6 +110,51 @@ def cancel_run(call: Call) -> Json:
     return json_reply(writer.run)
 
 
+def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> Reply:
+    run = find_run(call)
+    if (run["status"], "submit") not in TRANSITIONS:
+        raise refused_outputs(run["status"])
+    expected = [each["id"] for each in run["required_action"]["submit_tool_outputs"]["tool_calls"]]
+    got = [each.tool_call_id for each in request.tool_outputs]
+    if sorted(expected) != sorted(got):
+        raise wrong_outputs(expected, got)
+    outputs = {each.tool_call_id: each.output for each in request.tool_outputs}
+    writer = call.core.runner.resume(call.owner, run, outputs)
+    call.after.append(partial(call.core.runner.proceed, writer))
+    return Stream(log=writer.log) if request.stream else json_reply(writer.run)
+
+
+def follow_run(call: Call) -> Stream:
+    """An addition: a run's events from a position on, while it runs and after it (for `retention_s`).
+
+    Every event has an `id: <try>.<number>`; `after=<id>` (or `Last-Event-ID`) asks for what follows. A plain
+    number counts the events a client has seen on the first try. A run that the server had to start again has
+    another try: positions of the former one mean its start.
+    """
+    run = find_run(call)
+    attempt = int(call.core.objects.hidden(run["id"]).get("attempt", 1))
+    position = _position(call.one("after") or call.last_event_id or "0", attempt)
+    live = call.core.runner.live.get(run["id"])
+    kept = call.core.replies.all_events(run["id"])
+    if live is not None:
+        log = live.writer.log
+        before = [event for segment, events in kept for event in events if segment < log.segment]
+    else:
+        if not kept:
+            raise forgotten_events(run["id"])
+        log = EventLog(run["id"], kept[-1][0])
+        log.close()
+        before = [event for _, events in kept for event in events]
+    return Stream(log=log, before=before, skip=position, numbered=f"{attempt}.")
+
+
+def _position(text: str, attempt: int) -> int:
+    tried, _, number = text.rpartition(".")
+    if not number.isascii() or not number.isdigit() or not (tried or "1").isdigit() or len(text) > 20:
+        raise bad_value("after", f"Invalid 'after': expected an event id such as '1.7', but got '{text}'.")
+    return int(number) if int(tried or 1) == attempt else 0
+
+
 OPERATIONS = (
     operation("POST", "/threads/runs", create_thread_and_run, CreateThreadAndRun),
     operation("GET", "/threads/{thread_id}/runs/{run_id}", retrieve_run),
@@ -110,4 +162,6 @@ OPERATIONS = (
     operation("GET", "/threads/{thread_id}/runs", list_runs),
     operation("POST", "/threads/{thread_id}/runs/{run_id}", update_run, UpdateMetadata),
     operation("POST", "/threads/{thread_id}/runs/{run_id}/cancel", cancel_run),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", submit_tool_outputs, SubmitToolOutputs),
+    operation("GET", "/threads/{thread_id}/runs/{run_id}/events", follow_run),
 )

@@ -62,9 +62,18 @@ class Replies:
         row = self._execute("SELECT frames FROM events WHERE stream = ? AND segment = ?", (stream, segment)).fetchone()
         if row is None:
             return None
-        return [frame + b"\n\n" for frame in zlib.decompress(row[0]).split(b"\n\n")[:-1]]
+        return _split(row[0])
+
+    def all_events(self, stream: str) -> list[tuple[int, list[bytes]]]:
+        """(segment, frames) of all finished segments, in order."""
+        rows = self._execute("SELECT segment, frames FROM events WHERE stream = ? ORDER BY segment", (stream,))
+        return [(segment, _split(frames)) for segment, frames in rows]
 
     def forget(self, before: float) -> None:
         """Drop replies and events older than the time `before`."""
         self._execute("DELETE FROM replies WHERE created < ?", (before,))
         self._execute("DELETE FROM events WHERE created < ?", (before,))
+
+
+def _split(compressed: bytes) -> list[bytes]:
+    return [frame + b"\n\n" for frame in zlib.decompress(compressed).split(b"\n\n")[:-1]]
