@@ -1,0 +1,152 @@
+"""The ways of asking many questions that the benchmarks compare; each is run in a process of its own.
+
+    python tests/benchmarks/arms.py {bare,batchrun,overview} --url URL --rows N --concurrency N --folder PATH
+
+`bare`      What any use of the SDK costs at least: `AsyncOpenAI` on its aiohttp client and uvloop sends the streamed
+            `create_and_run` that batchrun sends, same body, same headers, and reads the bytes without looking.
+`batchrun`  The whole of it: `make_plan` and `run_batch` from a CSV file to a CSV file, limits and journal included.
+`overview`  The pattern of OpenAI's overview of the Assistants API (create a thread, a message and a run, retrieve
+            the run every 0.5 s until it has ended, list the messages), on `AsyncOpenAI` as it comes: httpx2,
+            asyncio's loop. The asynchronous client is the cheaper one of the two at the same concurrency, since
+            no threads have to take turns.
+
+Prints one JSON object: rows answered, peak memory in MiB, seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+POLL_S = 0.5
+QUESTION = "A train leaves at 7 h and takes 95 minutes, with two stops. When is it due?"
+
+
+async def ask_all(rows: int, concurrency: int, ask: Callable[[int], Awaitable[None]]) -> None:
+    """`rows` calls of `ask`, at most `concurrency` at once."""
+    numbers = iter(range(rows))
+
+    async def ask_next() -> None:
+        for number in numbers:
+            await ask(number)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(concurrency):
+            tasks.start_soon(ask_next)
+
+
+async def bare(options: argparse.Namespace) -> int:
+    """The floor: the SDK sends, nobody reads what comes back."""
+    import httpx2
+    from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
+
+    http_client = DefaultAioHttpClient(limits=httpx2.Limits(max_connections=10_000, max_keepalive_connections=10_000))
+    answered = 0
+    async with AsyncOpenAI(api_key="none", base_url=options.url, max_retries=0, http_client=http_client) as client:
+
+        async def ask(number: int) -> None:
+            nonlocal answered
+            metadata = {"batch": "batch_0123456789abcdef", "row": str(number), "attempt": "1"}
+            body = {
+                "assistant_id": "asst_standin",
+                "thread": {"messages": [{"role": "user", "content": QUESTION}], "metadata": metadata},
+                "metadata": metadata,
+                "stream": True,
+            }
+            headers = {"OpenAI-Beta": "assistants=v2", "Idempotency-Key": f"batch_0123456789abcdef-{number}-1"}
+            response: Any = await client.post(
+                "/threads/runs",
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": headers},
+                stream=True,
+                stream_cls=AsyncStream[Any],
+            )
+            async for _ in response.aiter_raw():
+                pass
+            await response.aclose()
+            answered += 1
+
+        await ask_all(options.rows, options.concurrency, ask)
+    return answered
+
+
+async def batchrun(options: argparse.Namespace) -> int:
+    """A batch as the command line runs it."""
+    from batchrun.batch import run_batch
+    from batchrun.job import Environment, make_job
+    from batchrun.plan import make_plan
+
+    given = {"base_url": options.url, "model": "standin", "fresh": True}
+    if options.concurrency:
+        given["concurrency"] = options.concurrency
+    if options.rpm:
+        given["rpm"] = options.rpm
+    environment = Environment(api_key="none")
+    plan = make_plan(make_job(given), str(options.folder / "in.csv"), environment, options.folder / "out.csv")
+    summary = await run_batch(plan, environment)
+    return summary.counts.completed
+
+
+async def overview(options: argparse.Namespace) -> int:
+    """The overview's own functions (`submit_message`, `wait_on_run`, `get_response`), made asynchronous."""
+    from openai import AsyncOpenAI
+
+    answered = 0
+    async with AsyncOpenAI(api_key="none", base_url=options.url) as client:
+
+        async def ask(_: int) -> None:
+            nonlocal answered
+            thread = await client.beta.threads.create()
+            await client.beta.threads.messages.create(thread_id=thread.id, role="user", content=QUESTION)
+            run = await client.beta.threads.runs.create(thread_id=thread.id, assistant_id="asst_standin")
+            while run.status in ("queued", "in_progress"):
+                run = await client.beta.threads.runs.retrieve(thread_id=thread.id, run_id=run.id)
+                await asyncio.sleep(POLL_S)
+            messages = await client.beta.threads.messages.list(thread_id=thread.id, order="asc")
+            answered += bool(messages.data)
+
+        await ask_all(options.rows, options.concurrency, ask)
+    return answered
+
+
+def peak_memory_mib() -> float:
+    """Of this process since its start; unlike `ru_maxrss` it says nothing about the one that started it (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("/proc/self/status has no VmHWM: memory is measured on Linux only")
+
+
+def main() -> None:
+    """Run one arm."""
+    arms: dict[str, Callable[[argparse.Namespace], Awaitable[int]]] = {
+        "bare": bare,
+        "batchrun": batchrun,
+        "overview": overview,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arm", choices=arms)
+    parser.add_argument("--url", required=True, help="base URL of the service")
+    parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--concurrency", type=int, default=0, help="rows in flight at once; 0: batchrun finds out")
+    parser.add_argument("--rpm", type=float, default=0.0, help="requests a minute (batchrun only); 0: no limit")
+    parser.add_argument("--folder", type=Path, required=True, help="holds in.csv; takes the output (batchrun only)")
+    options = parser.parse_args()
+    backend_options = {"use_uvloop": options.arm != "overview" and sys.platform != "win32"}
+    started_s = time.perf_counter()
+    answered = anyio.run(arms[options.arm], options, backend_options=backend_options)
+    elapsed_s = time.perf_counter() - started_s
+    print(json.dumps({"answered": answered, "peak_memory_mib": peak_memory_mib(), "elapsed_s": elapsed_s}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What the benchmarks share: the stand-in service, inputs, child processes and their cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Cost", "Standin", "pin", "run_child", "standin", "table", "write_questions"]
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Standin:
+    """A stand-in service that runs.
+
+    Attributes:
+        url: its base URL, `/v1` included.
+        pid: of its process.
+    """
+
+    url: str
+    pid: int
+
+    def stats(self, *, start_anew: bool = False) -> dict[str, Any]:
+        """What it counted since the last time it was told to start anew (see `standin.js`)."""
+        request = urllib.request.Request(
+            self.url.removesuffix("/v1") + "/stats", method="POST" if start_anew else "GET"
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+
+@contextmanager
+def standin(*, latency_ms: int = 50, deltas: int = 20, gap_ms: int = 0, rpm: int = 0) -> Iterator[Standin]:
+    """Run `standin.js` on a free port, on the first core (see `pin`); stopped on leaving."""
+    options = {"latency-ms": latency_ms, "deltas": deltas, "gap-ms": gap_ms, "rpm": rpm}
+    command = ["node", str(HERE / "standin.js"), *(f"--{name}={value}" for name, value in options.items())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            pin(process.pid, first=True)
+            assert process.stdout is not None
+            yield Standin(process.stdout.readline().strip(), process.pid)
+        finally:
+            process.terminate()
+
+
+def pin(pid: int, *, first: bool) -> None:
+    """Keep a process on the first core, or off it, so that the stand-in and what is measured do not compete."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(pid, set(cores[:1]) if first else set(cores[1:] or cores))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a child process took, from its start to its end.
+
+    Attributes:
+        cpu_s: seconds of CPU, user and system.
+        printed: the JSON object in the last line of its standard output.
+    """
+
+    cpu_s: float
+    printed: dict[str, Any]
+
+
+def run_child(arguments: Sequence[str]) -> Cost:
+    """Run a Python script of this folder in a process of its own, off the first core.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(HERE / arguments[0]), *arguments[1:]],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        pin(process.pid, first=False)
+        output, _ = process.communicate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return Cost(
+        cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        printed=json.loads(output.strip().splitlines()[-1]),
+    )
+
+
+def write_questions(path: Path, rows: int) -> None:
+    """A CSV input of two columns whose cells have some 100 characters, like a question of GSM8K's shorter half."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "question"])
+        for number in range(rows):
+            writer.writerow(
+                [f"q{number}", f"A train leaves at {number % 24} h and takes {number} minutes, with two stops. When is it due?"]
+            )
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    lines = [heading, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
