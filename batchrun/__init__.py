@@ -15,19 +15,22 @@ The way of one row:
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchrun.frames import arun, run
 
-__version__ = version("batchrun")
+    __version__: str
 
 __all__ = ["__version__", "arun", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """`run` and `arun` bring pandas and the SDK with them, so they are imported when they are first used."""
+    """What takes time to import is imported when it is first used: `run` and `arun` bring pandas and the SDK."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("batchrun")
     if name in ("run", "arun"):
         return getattr(import_module("batchrun.frames"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

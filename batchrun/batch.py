@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -25,12 +25,12 @@ from batchrun.pricing import price_by_list
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome
 from batchrun.results import UNASKED, prompts_of, result_cells
-from batchrun.services.assistants import AssistantsService, AssistantSettings
+from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.base import Service
 from batchrun.services.wire import Endpoint, Wire
 from batchrun.tables import write_table
 
-__all__ = ["BatchView", "Summary", "run_batch"]
+__all__ = ["BatchView", "Summary", "Watch", "open_embedded", "run_batch"]
 
 CHECKPOINT_EVERY_S = 2.0
 
@@ -49,7 +49,7 @@ class BatchView:
     statistics: Callable[[], EngineStatistics]
 
 
-Watch: TypeAlias = Callable[[BatchView], Awaitable[None]]
+Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
 """A task that runs beside the batch (a progress display); cancelled at its end."""
 
 
@@ -61,6 +61,7 @@ class Summary:
         output: None where no output was written, since nothing is known about any row.
         rows: input rows in all.
         counts: over all rows, those of earlier runs included.
+        failures: error_type → failed rows, likewise.
         statistics: of this run.
         elapsed_s: seconds that this run took.
         stop: why it ended before the last row, None if it did not.
@@ -69,6 +70,7 @@ class Summary:
     output: Path | None
     rows: int
     counts: Counts
+    failures: Mapping[str, int]
     statistics: EngineStatistics
     elapsed_s: float
     stop: Stop | None
@@ -159,6 +161,7 @@ async def run_batch(
             output=plan.paths.output if known and plan.write_output else None,
             rows=plan.rows,
             counts=counts,
+            failures=journal.failures(),
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop,
@@ -169,17 +172,28 @@ def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> En
     """Where the service is; starts the embedded server where the batch brings its own."""
     if not plan.embedded:
         return Endpoint(plan.base_url, environment.api_key or "none", environment.organization, environment.project)
+    return stack.enter_context(open_embedded(plan.paths.store))
+
+
+@contextmanager
+def open_embedded(store: Path) -> Iterator[Endpoint]:
+    """The embedded server over `store`, for as long as the context lasts.
+
+    Raises:
+        OutputError: it cannot start.
+    """
     # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
-    from batchrun.server import EmbeddedServer, ServerSettings, SettingsError
+    from batchrun.server import EmbeddedServer, ServerError, ServerSettings
     from batchrun.server.responders.tutor import TutorResponder
 
     key = f"sk-local-{secrets.token_urlsafe(24)}"
-    settings = ServerSettings(data=plan.paths.store, api_keys=(key,), owner="batchrun")
-    try:
-        server = stack.enter_context(EmbeddedServer(settings, TutorResponder()))
-    except (SettingsError, OSError) as exc:
-        raise OutputError(f"the embedded server cannot start: {exc}") from exc
-    return Endpoint(server.url, key)
+    settings = ServerSettings(data=store, api_keys=(key,), owner="batchrun")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(EmbeddedServer(settings, TutorResponder()))
+        except (ServerError, OSError) as exc:
+            raise OutputError(f"the embedded server cannot start: {exc}") from exc
+        yield Endpoint(server.url, key)
 
 
 def _service(plan: Plan, wire: Wire, journal: Journal) -> Service:

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-from annotated_types import Ge, Gt, Le
+from typing import Any, ClassVar, Literal
 
 from batchrun.errors import InputError
 
 __all__ = ["Api", "Environment", "Job", "JobOption", "job_options", "make_job", "read_text_option"]
 
 Api = Literal["assistants", "responses", "chat"]
-
-Count = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +31,7 @@ class JobOption:
         help: one sentence; units included.
         metavar: what stands for the value in the help.
         flags: overrides of the flag made from the name.
+        at_least, above, at_most: bounds of a number; None for no bound.
         decides_answer: the value is part of a row's fingerprint: another value may give another answer.
     """
 
@@ -42,19 +39,14 @@ class JobOption:
     help: str
     metavar: str | None = None
     flags: tuple[str, ...] = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
     decides_answer: bool = False
 
 
-def _option(
-    default: Any,
-    section: str,
-    help: str,  # noqa: A002 - the word that every option parser uses
-    *,
-    metavar: str | None = None,
-    flags: tuple[str, ...] = (),
-    decides_answer: bool = False,
-) -> Any:
-    return field(default=default, metadata={"option": JobOption(section, help, metavar, flags, decides_answer)})
+def _option(default: Any, section: str, help: str, **rest: Any) -> Any:  # noqa: A002 - every option parser's word
+    return field(default=default, metadata={"option": JobOption(section, help, **rest)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +93,26 @@ class Job:
         metavar="NAME",
         decides_answer=True,
     )
-    temperature: Annotated[float, Ge(0), Le(2)] | None = _option(
-        None, "Prompt", "Sampling temperature, 0 to 2", metavar="NUMBER", decides_answer=True
+    temperature: float | None = _option(
+        None,
+        "Prompt",
+        "Sampling temperature, 0 to 2",
+        metavar="NUMBER",
+        decides_answer=True,
+        at_least=0,
+        at_most=2,
     )
-    top_p: Annotated[float, Gt(0), Le(1)] | None = _option(
-        None, "Prompt", "Nucleus sampling, above 0 to 1", metavar="NUMBER", decides_answer=True
+    top_p: float | None = _option(
+        None,
+        "Prompt",
+        "Nucleus sampling, above 0 to 1",
+        metavar="NUMBER",
+        decides_answer=True,
+        above=0,
+        at_most=1,
     )
-    max_completion_tokens: Count | None = _option(
-        None, "Prompt", "Most tokens that one answer may take", metavar="N", decides_answer=True
+    max_completion_tokens: int | None = _option(
+        None, "Prompt", "Most tokens that one answer may take", metavar="N", decides_answer=True, at_least=1
     )
 
     # Service
@@ -134,31 +138,35 @@ class Job:
     )
 
     # Limits
-    concurrency: Count | None = _option(
-        None, "Limits", "Rows in flight at once. Default: found out, from 20 up to 1,000", metavar="N"
+    concurrency: int | None = _option(
+        None, "Limits", "Rows in flight at once. Default: found out, from 20 up to 1,000", metavar="N", at_least=1
     )
-    rpm: Annotated[float, Gt(0)] | None = _option(
-        None, "Limits", "Most requests a minute, polls and retries included", metavar="N"
+    rpm: float | None = _option(
+        None, "Limits", "Most requests a minute, polls and retries included", metavar="N", above=0
     )
-    tpm: Annotated[float, Gt(0)] | None = _option(
-        None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N"
+    tpm: float | None = _option(
+        None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N", above=0
     )
-    max_attempts: Count = _option(5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N")
-    row_timeout: Seconds = _option(
-        600.0, "Limits", "Seconds that a row may be in flight, waits for limits excluded", metavar="SECONDS"
+    max_attempts: int = _option(
+        5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N", at_least=1
     )
-    silence_timeout: Seconds = _option(
+    row_timeout: float = _option(
+        600.0, "Limits", "Seconds that a row may be in flight, waits for limits excluded", metavar="SECONDS", above=0
+    )
+    silence_timeout: float = _option(
         120.0,
         "Limits",
         "Seconds without a byte after which a stream is given up and its run looked up by id",
         metavar="SECONDS",
+        above=0,
     )
     keep_going: bool = _option(False, "Limits", "Go on when more than half of the rows fail (after 20 rows)")
-    grace: Annotated[float, Ge(0)] = _option(
+    grace: float = _option(
         30.0,
         "Limits",
         "Seconds for rows in flight to finish after the first Ctrl-C or SIGTERM",
         metavar="SECONDS",
+        at_least=0,
     )
 
     # Resuming
@@ -180,6 +188,10 @@ class Environment:
     organization: str | None = None
     project: str | None = None
     model: str | None = None
+
+    def with_key(self, api_key: str) -> Environment:
+        """The same with another key."""
+        return replace(self, api_key=api_key)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -211,10 +223,26 @@ def make_job(options: Mapping[str, Any]) -> Job:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(Job).validate_python(dict(options))
+        job = TypeAdapter(Job).validate_python(dict(options))
     except ValidationError as exc:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
+    for name, (option, _) in job_options().items():
+        _check_bounds(name, option, getattr(job, name))
+    return job
+
+
+def _check_bounds(name: str, option: JobOption, value: Any) -> None:
+    if not isinstance(value, (int, float)):
+        return
+    for limit, words, holds in (
+        (option.at_least, "at least", option.at_least is None or value >= option.at_least),
+        (option.above, "above", option.above is None or value > option.above),
+        (option.at_most, "at most", option.at_most is None or value <= option.at_most),
+    ):
+        # NaN holds nothing; infinity is no number that can be waited for or sent.
+        if limit is not None and not (holds and math.isfinite(value)):
+            raise InputError(f"--{name.replace('_', '-')}: must be {words} {limit:g}, got {value!r}")
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:

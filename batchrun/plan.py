@@ -16,7 +16,7 @@ from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, ope
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "make_plan", "paths_for"]
+__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "default_output", "make_plan", "paths_for"]
 
 EMBEDDED_MODEL = "tutor"
 
@@ -47,6 +47,14 @@ def paths_for(output: Path) -> Paths:
         return output.with_name(output.name + ending)
 
     return Paths(output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"))
+
+
+def default_output(input_name: str) -> Path:
+    """`outputs/<input name>.csv`; `outputs/stdin.csv` for standard input."""
+    name = "stdin" if input_name == "-" else Path(input_name).name
+    for ending in (".gz", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
+        name = name.removesuffix(ending)
+    return Path("outputs") / f"{name or 'output'}.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +92,15 @@ class Plan:
             "rows": self.rows,
             "columns": list(self.source.columns),
             "settings": dict(self.settings),
+            "base_url": self.base_url,
             "read_options": {"encoding": self.job.encoding, "delimiter": self.job.delimiter},
             "write_options": {"prefix": self.job.output_prefix, "safe_csv": self.job.safe_csv},
         }
 
 
 def make_plan(
-    job: Job, input: str | Path | pandas.DataFrame, environment: Environment, output: Path, *, write_output: bool = True
-) -> Plan:  # noqa: A002
+    job: Job, table: str | Path | pandas.DataFrame, environment: Environment, output: Path, *, write_output: bool = True
+) -> Plan:
     """Read the input once, render its first row, check the output.
 
     Raises:
@@ -108,9 +117,9 @@ def make_plan(
     job = replace(job, api=api, model=job.model or (EMBEDDED_MODEL if embedded else None))
     if job.model is None and job.assistant is None:
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
-    if str(input) == "-" and not output.parent.exists():
+    if isinstance(table, str) and table == "-" and not output.parent.exists():
         output.parent.mkdir(parents=True, exist_ok=True)
-    source = open_source(input, ReadOptions(job.encoding, job.delimiter), spool=paths.spool)
+    source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.spool)
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
     check_output(paths.output, source, write_options)
     job = replace(job, prompt=job.prompt or default_template(source.columns))
@@ -120,7 +129,7 @@ def make_plan(
     _check_first(prompter, source.rows())
     return Plan(
         job=job,
-        input_name=input if isinstance(input, str) else str(input) if isinstance(input, Path) else None,
+        input_name=str(table) if isinstance(table, (str, Path)) else None,
         paths=paths,
         source=source,
         rows=rows,

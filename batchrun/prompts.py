@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.job import digest
 from batchrun.records import Prompt, Row, Turn, Value
 
-__all__ = ["DEFAULT_COLUMNS", "Prompter", "PromptError", "default_template", "prompter_for"]
+__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
 
 DEFAULT_COLUMNS = ("prompt", "question")
 """Columns that are taken as the prompt where no template is given, the first one that exists."""

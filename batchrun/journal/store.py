@@ -259,6 +259,15 @@ class Journal:
             cost_usd=cost_usd,
         )
 
+    def failures(self) -> dict[str, int]:
+        """error_type → number of failed rows, the most frequent first."""
+        return dict(
+            self._all(
+                "SELECT error_type, count(*) AS number FROM outcomes "
+                "WHERE status NOT IN ('completed', 'incomplete') GROUP BY error_type ORDER BY number DESC, error_type"
+            )
+        )
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync. Opens its own connection: call it from a thread."""
         try:

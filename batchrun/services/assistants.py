@@ -20,7 +20,7 @@ from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
 from batchrun.services.wire import EventReader, Wire
 
-__all__ = ["AssistantsService", "AssistantSettings"]
+__all__ = ["AssistantSettings", "AssistantsService"]
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
@@ -203,7 +203,7 @@ class AssistantsService:
         if event in ("thread.message.completed", "thread.message.incomplete"):
             if body.get("role") == "assistant":
                 stream.texts.append(message_text(body))
-        elif event.startswith("thread.run.") and not event.startswith("thread.run.step.") or event == "json":
+        elif (event.startswith("thread.run.") and not event.startswith("thread.run.step.")) or event == "json":
             if stream.run_id is None:
                 stream.thread_id, stream.run_id = body["thread_id"], body["id"]
                 seen(stream.thread_id, stream.run_id)

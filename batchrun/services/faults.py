@@ -126,7 +126,7 @@ def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFaul
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After` (number or HTTP date, RFC 9110 §10.2.3); None where absent or odd."""
+    """Seconds of `retry-after-ms` or `Retry-After` (number or date, RFC 9110 §10.2.3); None where absent or odd."""
     millis = headers.get("retry-after-ms")
     if millis is not None:
         try:

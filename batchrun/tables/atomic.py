@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,7 +83,7 @@ def _target(path: Path) -> Path:
 
 def _create(folder: Path, mode: int) -> tuple[Path, IO[bytes]]:
     # A short name of its own: the output's may already be as long as the file system allows.
-    temporary = folder / f".batchrun-{secrets.token_hex(8)}.tmp"
+    temporary = folder / f".batchrun-{os.urandom(8).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     return temporary, os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES)
 

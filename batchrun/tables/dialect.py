@@ -1,8 +1,8 @@
 """Records of delimited text: the stdlib's csv reader with what it leaves out.
 
 The stdlib reader is kept because it alone tells the physical line of each row, gives every cell as the text
-that the user wrote, and streams; measured on short rows it is as fast as Arrow's reader once Arrow's columns
-are turned into Python rows. What is added: strict quoting with the line on which an unclosed quote opened,
+that the user wrote, and streams. Arrow's reader, its columns turned into Python rows, took 1.8 µs of CPU for a row
+of three short cells where this takes 2.7; beside a request for each row neither counts. What is added: strict quoting with the line on which an unclosed quote opened,
 detection of the delimiter, and cells longer than csv's 131,072 characters.
 """
 
@@ -66,7 +66,8 @@ def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[
     Args:
         file: where the text is.
         delimiter: one character.
-        width: cells that each record must have; None for any number.
+        width: cells that each record must have; None for any number, and then each list is one record long, so
+            that the first can be had before a fault behind them shows.
 
     Raises:
         InputError: a ragged row, a quote in the wrong place, or any fault of the file.
@@ -85,7 +86,7 @@ def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[
                     elif cells:
                         raise _ragged(file, delimiter, start, len(cells), width)
                     start = reader.line_num + 1
-                    if start > lines.delivered:
+                    if start > lines.delivered or width is None:
                         break
                 else:
                     whole = True

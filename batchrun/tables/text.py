@@ -72,9 +72,9 @@ class TextSource:
         row_index = -1
         for batch in records(self.file, self.delimiter, len(columns)):
             for line, cells in batch:
-                # The first record is the header.
+                # The first record is the header. `records` has checked the width of each.
                 if row_index >= 0:
-                    yield Row(row_index, dict(zip(columns, cells, strict=True)), line)
+                    yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
                 row_index += 1
 
     def fingerprint(self) -> str:

@@ -1,0 +1,255 @@
+"""The command line: commands, exit codes; with `display`, the only place that prints.
+
+Exit codes: 0 every row completed · 1 internal error · 2 bad usage, input or settings · 3 finished with failed rows
+· 4 budget reached · 5 refused by the service (authentication, quota, unknown model), or it could not be reached
+· 6 another batch holds this output · 7 score below the bar · 129/130/143 interrupted.
+
+Every heavy import sits inside the command that needs it: `batchrun --help` is to feel instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from batchrun.errors import BatchrunError
+from batchrun.job import job_options
+
+if TYPE_CHECKING:
+    from batchrun.plan import Plan
+    from batchrun.server import ServerSettings
+    from batchrun.server.responders.base import Responder
+
+__all__ = ["cli", "main"]
+
+EXIT_CODES = (
+    ("0", "every row completed"),
+    ("1", "internal error"),
+    ("2", "bad usage, input or settings"),
+    ("3", "finished with failed rows"),
+    ("4", "budget reached"),
+    ("5", "refused by the service (authentication, quota, unknown model), or it could not be reached"),
+    ("6", "another batch holds this output"),
+    ("7", "score below the bar"),
+    ("129, 130, 143", "interrupted"),
+)
+
+
+def main() -> NoReturn:
+    """The entry point: runs a command and turns its end into an exit code."""
+    # The SDK warns on every Assistants call, by design; its user here knows. Exactly that one is silenced.
+    warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+    try:
+        exit_code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        exit_code = 130
+    except click.ClickException as exc:
+        exc.show()
+        exit_code = 2
+    except BatchrunError as exc:
+        click.echo(f"batchrun: {exc}", err=True)
+        exit_code = exc.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        exit_code = 0
+    sys.exit(exit_code if isinstance(exit_code, int) else 0)
+
+
+class SectionedCommand(click.Command):
+    """A command whose options stand under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Display"), []).append(record)
+        sections["Display"] = sections.pop("Display", [])
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl(list(EXIT_CODES))
+
+
+class SectionedOption(click.Option):
+    """An option that knows its heading."""
+
+    section: str = "Display"
+
+
+def job_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option of `Job`. A flag that is not given is left out, so that `Job` alone knows the defaults."""
+    for name, (option, default) in reversed(job_options().items()):
+        flags = option.flags or (f"--{name.replace('_', '-')}",)
+        text = option.help if default in (None, False, "") else f"{option.help}. Default: {_shown(default)}"
+        if default is False:
+            parameter = click.option(
+                name, *flags, is_flag=True, default=None, help=text, cls=SectionedOption, type=bool
+            )
+        else:
+            parameter = click.option(name, *flags, metavar=option.metavar, help=text, cls=SectionedOption)
+        command = parameter(command)
+        command.__click_params__[-1].section = option.section  # type: ignore[attr-defined] # click keeps them there
+    return command
+
+
+def _shown(default: object) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="batchrun", message="batchrun %(version)s")
+def cli() -> None:
+    """Turn a table of prompts into a table of answers: one thread and one run per row."""
+
+
+@cli.command(cls=SectionedCommand)
+@click.argument("table", metavar="TABLE")
+@job_parameters
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
+def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input).
+
+    The same command run again resumes: what is finished is not asked again, what was in flight is picked up
+    where it is.
+    """
+    from batchrun.job import Environment, make_job
+    from batchrun.plan import default_output, make_plan
+
+    environment = Environment.read(os.environ)
+    job = make_job({name: value for name, value in options.items() if value is not None})
+    plan = make_plan(job, table, environment, job.output or default_output(table))
+    return _run_plan(plan, environment, quiet=quiet, as_json=as_json)
+
+
+def _run_plan(plan: Plan, environment: Any, *, quiet: bool, as_json: bool) -> int:
+    import json
+
+    from rich.console import Console
+
+    from batchrun.batch import Watch, run_batch
+    from batchrun.display import summary_facts, summary_lines, watch_lines, watch_terminal
+    from batchrun.frames import run_loop
+
+    console = Console(stderr=True)
+    if plan.embedded and not quiet:
+        click.echo(
+            "no key found (OPENAI_API_KEY) and no --base-url: answered offline by the embedded server's "
+            "rule-based tutor, which is no language model",
+            err=True,
+        )
+    watch: Watch | None
+    if as_json:
+        watch = partial(watch_lines, stream=sys.stdout, as_json=True)
+    elif quiet:
+        watch = None
+    elif console.is_terminal:
+        watch = partial(watch_terminal, console=console)
+    else:
+        watch = partial(watch_lines, stream=sys.stderr, as_json=False)
+
+    def leave(exit_code: int) -> NoReturn:
+        console.show_cursor()
+        os._exit(exit_code)
+
+    summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+    if as_json:
+        click.echo(json.dumps(summary_facts(summary)))
+    elif not quiet:
+        for line in summary_lines(summary):
+            click.echo(line, err=True)
+    elif summary.stop is not None:
+        click.echo(f"batchrun: {summary.stop.reason}", err=True)
+    return summary.exit_code
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def status(output: Path, *, as_json: bool) -> None:
+    """Say how the batch behind OUTPUT stands, also while it runs."""
+    import json
+
+    from batchrun.inspection import batch_status, status_lines
+
+    facts = batch_status(output)
+    click.echo(json.dumps(facts) if as_json else "\n".join(status_lines(facts)))
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there. Default: OUTPUT itself")
+def export(output: Path, *, to: Path | None) -> None:
+    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs."""
+    from batchrun.inspection import export_table
+
+    rows = export_table(output, to or output)
+    click.echo(f"{rows:,} rows written: {to or output}", err=True)
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("row", metavar="ROW")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def show(output: Path, row: str, *, as_json: bool) -> None:
+    """Print the thread of row ROW (from 0) of OUTPUT: prompt, tries, messages, run, steps, usage."""
+    import json
+
+    from batchrun.frames import run_loop
+    from batchrun.inspection import row_lines, row_story
+    from batchrun.job import Environment
+
+    story = run_loop(row_story(output, row, Environment.read(os.environ)))
+    click.echo(json.dumps(story, ensure_ascii=False) if as_json else "\n".join(row_lines(story)))
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a public one needs a key")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
+@click.option("--data", type=click.Path(path_type=Path), help="SQLite file for all objects. Default: a temporary one")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    envvar="BATCHRUN_SERVER_KEYS",
+    help="Accepted API key; may be repeated. Better given in the environment's BATCHRUN_SERVER_KEYS, "
+    "separated by spaces: a command line can be read by other users of the machine",
+)
+def serve(host: str, port: int, data: Path | None, keys: tuple[str, ...]) -> None:
+    """Serve the Assistants protocol: threads and runs for any client, over one SQLite file."""
+    from batchrun.server import ServerError, ServerSettings
+    from batchrun.server.responders.tutor import TutorResponder
+
+    try:
+        settings = ServerSettings(host=host, port=port, data=data, api_keys=keys)
+        _serve(settings, TutorResponder())
+    except (ServerError, OSError) as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _serve(settings: ServerSettings, responder: Responder) -> None:
+    from batchrun.server import serve_forever
+
+    serve_forever(
+        settings, responder, on_started=lambda url: click.echo(_announcement(url, settings, responder), err=True)
+    )
+
+
+def _announcement(url: str, settings: ServerSettings, responder: Responder) -> str:
+    where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, gone at the end"
+    who = f"{len(settings.api_keys)} keys" if settings.api_keys else "any key"
+    return f"serving {url} · answered by {responder.name} · {where} · {who} accepted"

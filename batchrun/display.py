@@ -1,0 +1,241 @@
+"""What a batch looks like to the person who waits for it: a live display on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+import anyio
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from batchrun.batch import BatchView, Summary
+    from batchrun.engine import EngineStatistics
+
+__all__ = ["Progress", "progress_facts", "summary_facts", "summary_lines", "watch_lines", "watch_terminal"]
+
+LINE_EVERY_S = 30.0
+FRAME_EVERY_S = 0.25
+RATE_WINDOW_S = 30.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Turns snapshots into rates.
+
+    All state: (seconds, rows ended) of the snapshots of the last half minute, and when the first was taken.
+    """
+
+    rows: int
+    _started_s: float = field(default_factory=time.monotonic)
+    _window: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def take(self, statistics: EngineStatistics, now_s: float) -> dict[str, Any]:
+        """The snapshot as facts: see `progress_facts`."""
+        ended = statistics.completed + statistics.incomplete + statistics.failed
+        window = self._window
+        window.append((now_s, ended))
+        while len(window) > 2 and now_s - window[0][0] > RATE_WINDOW_S:
+            window.popleft()
+        spent_s = now_s - window[0][0]
+        rate = (ended - window[0][1]) / spent_s if spent_s > 0 else 0.0
+        return progress_facts(self.rows, statistics, elapsed_s=now_s - self._started_s, rows_per_s=rate, now_s=now_s)
+
+
+def progress_facts(
+    rows: int, statistics: EngineStatistics, *, elapsed_s: float, rows_per_s: float, now_s: float
+) -> dict[str, Any]:
+    """What lines, displays and machines are told of a running batch. Times in seconds, None for not known."""
+    ended = statistics.completed + statistics.incomplete + statistics.failed
+    done = ended + statistics.finished_before
+    limits = statistics.limits
+    return {
+        "rows": rows,
+        "done": done,
+        "completed": statistics.completed,
+        "incomplete": statistics.incomplete,
+        "failed": statistics.failed,
+        "finished_before": statistics.finished_before,
+        "in_flight": statistics.in_flight,
+        "retrying": statistics.retrying,
+        "waiting_for": "cool-down" if limits.cool_down_s > 0 else limits.waiting_for,
+        "cool_down_s": round(limits.cool_down_s, 1),
+        "slots": limits.capacity,
+        "faults": statistics.faults,
+        "created_again": statistics.created_again,
+        "requests": limits.requests,
+        "prompt_tokens": statistics.prompt_tokens,
+        "completion_tokens": statistics.completion_tokens,
+        "cost_usd": statistics.cost_usd,
+        "rows_per_s": round(rows_per_s, 2),
+        "elapsed_s": round(elapsed_s, 1),
+        "left_s": round((rows - done) / rows_per_s, 1) if rows_per_s > 0 else None,
+        "oldest": [[key, round(now_s - since_s, 1)] for key, since_s in statistics.oldest],
+    }
+
+
+# -- on a terminal ------------------------------------------------------------------------------------------
+
+
+async def watch_terminal(view: BatchView, console: Console) -> None:
+    """Draw the batch in place, four times a second, until cancelled."""
+    from rich.live import Live
+
+    progress = Progress(view.rows)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            facts = progress.take(view.statistics(), anyio.current_time())
+            live.update(_panel(facts), refresh=True)
+            await anyio.sleep(FRAME_EVERY_S)
+
+
+def _panel(facts: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    share = facts["done"] / facts["rows"] if facts["rows"] else 1.0
+    top = Table.grid(padding=(0, 1))
+    top.add_row(
+        ProgressBar(total=facts["rows"], completed=facts["done"], width=36),
+        f"{facts['done']:,}/{facts['rows']:,}",
+        f"{share:.0%}",
+        f"[dim]{_duration(facts['left_s'])} left[/dim]" if facts["left_s"] is not None else "",
+    )
+    return Group(top, Text(f"  {_counts(facts)}"), Text(f"  {_spending(facts)}", style="dim"))
+
+
+# -- elsewhere ----------------------------------------------------------------------------------------------
+
+
+async def watch_lines(view: BatchView, stream: TextIO, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
+    """Write a line every `every_s` seconds until cancelled: for logs, or as JSON for machines."""
+    progress = Progress(view.rows)
+    progress.take(view.statistics(), anyio.current_time())
+    while True:
+        await anyio.sleep(every_s)
+        facts = progress.take(view.statistics(), anyio.current_time())
+        if as_json:
+            line = json.dumps({"event": "progress", **facts})
+        else:
+            line = f"{facts['done']:,}/{facts['rows']:,} · {_counts(facts)} · {_spending(facts)}"
+        print(line, file=stream, flush=True)
+
+
+def _counts(facts: dict[str, Any]) -> str:
+    parts = [f"{facts['completed'] + facts['finished_before']:,} done"]
+    if facts["incomplete"]:
+        parts.append(f"{facts['incomplete']:,} incomplete")
+    parts.append(f"{facts['failed']:,} failed")
+    parts.append(f"{facts['in_flight']:,} in flight")
+    if facts["retrying"]:
+        parts.append(f"{facts['retrying']:,} to be tried again")
+    waiting = facts["waiting_for"]
+    if waiting == "cool-down":
+        parts.append(f"cooling down for {facts['cool_down_s']:g} s")
+    elif waiting == "slots":
+        parts.append(f"all {facts['slots']:,} slots taken")
+    elif waiting is not None:
+        parts.append(f"waiting for the limit of {waiting} a minute")
+    if facts["oldest"] and facts["oldest"][0][1] >= LINE_EVERY_S:
+        key, age_s = facts["oldest"][0]
+        parts.append(f"row {key} in flight for {_duration(age_s)}")
+    return " · ".join(parts)
+
+
+def _spending(facts: dict[str, Any]) -> str:
+    parts = [
+        f"{facts['rows_per_s']:g} rows/s",
+        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out",
+        _cost(facts["cost_usd"]),
+        f"{_duration(facts['elapsed_s'])} so far",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+# -- at the end ---------------------------------------------------------------------------------------------
+
+
+def summary_facts(summary: Summary) -> dict[str, Any]:
+    """The summary for machines."""
+    counts, statistics = summary.counts, summary.statistics
+    return {
+        "event": "summary",
+        "output": str(summary.output) if summary.output else None,
+        "rows": summary.rows,
+        "completed": counts.completed,
+        "incomplete": counts.incomplete,
+        "failed": counts.failed,
+        "failures": dict(summary.failures),
+        "in_flight": counts.in_flight,
+        "pending": summary.pending,
+        "finished_before": statistics.finished_before,
+        "faults": statistics.faults,
+        "created_again": statistics.created_again,
+        "requests": statistics.limits.requests,
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "cost_usd": counts.cost_usd,
+        "elapsed_s": round(summary.elapsed_s, 3),
+        "stop": summary.stop.reason if summary.stop else None,
+        "exit_code": summary.exit_code,
+    }
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """The summary for people: one line, and one for each thing to know or do."""
+    counts, statistics = summary.counts, summary.statistics
+    parts = [f"{summary.rows:,} rows", f"{counts.completed:,} completed"]
+    parts += [
+        f"{number:,} {word}"
+        for number, word in (
+            (counts.incomplete, "incomplete"),
+            (counts.failed, "failed"),
+            (counts.in_flight, "in flight"),
+            (summary.pending, "not asked"),
+            (statistics.finished_before, "from an earlier run"),
+        )
+        if number
+    ]
+    parts += [
+        f"{counts.prompt_tokens:,} tokens in, {counts.completion_tokens:,} out",
+        _cost(counts.cost_usd),
+        _duration(summary.elapsed_s),
+    ]
+    lines = [" · ".join(part for part in parts if part)]
+    if summary.stop is not None:
+        lines.append(f"stopped: {summary.stop.reason}")
+    if summary.failures:
+        listed = ", ".join(f"{number:,} × {kind}" for kind, number in summary.failures.items())
+        lines.append(f"failed rows: {listed}; --retry-failed asks them again")
+    if statistics.created_again:
+        lines.append(
+            f"{statistics.created_again:,} requests were sent again whose first answer was never seen: "
+            "a service that ignores Idempotency-Key may have run them twice"
+        )
+    if counts.in_flight or summary.pending:
+        lines.append("run the same command again to finish the rest")
+    if summary.output is not None:
+        lines.append(f"written: {summary.output}")
+    return lines
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+
+
+def _cost(cost_usd: float | None) -> str:
+    if cost_usd is None:
+        return ""
+    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"

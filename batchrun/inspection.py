@@ -1,0 +1,248 @@
+"""Looking at a batch from outside, by its journal: status, export, and one row's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from batchrun.errors import InputError, ServiceFault
+from batchrun.job import Environment
+from batchrun.journal import Journal
+from batchrun.plan import Paths, paths_for
+from batchrun.prompts import PromptError, prompter_for
+from batchrun.results import UNASKED, prompts_of, result_cells, source_of
+from batchrun.tables import check_output, write_table
+
+__all__ = ["batch_status", "export_table", "row_lines", "row_story", "status_lines"]
+
+
+def _paths(output: Path) -> Paths:
+    """The files of a batch, named by its output or by its journal."""
+    return paths_for(output.with_name(output.name.removesuffix(".journal")))
+
+
+def _is_held(paths: Paths) -> bool:
+    if not paths.lock.exists():
+        return False
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+# -- status -------------------------------------------------------------------------------------------------
+
+
+def batch_status(output: Path) -> dict[str, Any]:
+    """How a batch stands.
+
+    Raises:
+        OutputError: there is no journal, or it cannot be read.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
+    rows = manifest["rows"]
+    ended = counts.completed + counts.incomplete + counts.failed
+    return {
+        "output": str(paths.output),
+        "batch_id": manifest["batch_id"],
+        "created_at": manifest["created_at"],
+        "running": _is_held(paths),
+        "input": manifest["input"],
+        "model": manifest["settings"]["model"],
+        "rows": rows,
+        "completed": counts.completed,
+        "incomplete": counts.incomplete,
+        "failed": counts.failed,
+        "failures": failures,
+        "in_flight": counts.in_flight,
+        "pending": max(0, rows - ended - counts.in_flight),
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "cost_usd": counts.cost_usd,
+    }
+
+
+def status_lines(facts: Mapping[str, Any]) -> list[str]:
+    """`batch_status` for people."""
+    ended = facts["completed"] + facts["incomplete"] + facts["failed"]
+    if facts["running"]:
+        state = "running"
+    elif ended == facts["rows"]:
+        state = "finished"
+    else:
+        state = "stopped; the same command goes on"
+    cost = f" · ${facts['cost_usd']:.4f}" if facts["cost_usd"] is not None else ""
+    lines = [
+        f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
+        f"{ended:,} of {facts['rows']:,} rows ended: {facts['completed']:,} completed, "
+        f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
+        f"{facts['pending']:,} not asked",
+        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out{cost} · model {facts['model']}",
+    ]
+    lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
+    return lines
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+def export_table(output: Path, target: Path) -> int:
+    """Write the table of answers as far as the journal goes; returns the number of rows.
+
+    Raises:
+        OutputError: no journal, or the target cannot be written.
+        InputError: the input is gone.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest = journal.read_manifest()
+        source, options = source_of(manifest, paths.spool)
+        check_output(target, source, options)
+        prompter = prompter_for(manifest["settings"], source.columns)
+        return write_table(target, source, result_cells(source, prompter, journal), options)
+
+
+# -- one row --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """Where the threads of a batch are."""
+
+    manifest: Mapping[str, Any]
+    paths: Paths
+    environment: Environment
+
+    async def story(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        """Messages, run and steps of a thread, as the service tells them; or why it cannot be asked."""
+        if not self.manifest["settings"]["embedded"]:
+            key = self.environment.api_key
+            if key is None:
+                return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
+            return await _fetch(self.manifest["base_url"], key, thread_id, run_id)
+        if not self.paths.store.exists():
+            return {"unreachable": f"{self.paths.store} with the threads is gone"}
+        if _is_held(self.paths):
+            return {"unreachable": "the batch is running; its embedded server answers when it has ended"}
+        return await self._embedded(thread_id, run_id)
+
+    async def _embedded(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        from batchrun.batch import open_embedded
+
+        with open_embedded(self.paths.store) as endpoint:
+            return await _fetch(endpoint.base_url, endpoint.api_key, thread_id, run_id)
+
+
+async def _fetch(base_url: str | None, key: str, thread_id: str, run_id: str | None) -> dict[str, Any]:
+    from batchrun.engine import Limits
+    from batchrun.services.assistants import BETA
+    from batchrun.services.wire import Endpoint, Wire
+
+    wire = Wire(Endpoint(base_url, key), Limits(), silence_timeout_s=30)
+    try:
+        found: dict[str, Any] = {}
+        messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)
+        found["messages"] = messages["data"]
+        if run_id is not None:
+            found["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
+            steps, _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}/steps", BETA, order="asc", limit=100)
+            found["steps"] = steps["data"]
+        return found
+    except ServiceFault as fault:
+        return {"unreachable": str(fault)}
+    finally:
+        await wire.aclose()
+
+
+async def row_story(output: Path, row_key: str, environment: Environment) -> dict[str, Any]:
+    """Everything known about one row: its input, prompt, tries, outcome, and its thread from the service.
+
+    Raises:
+        InputError: no such row.
+        OutputError: no journal.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest = journal.read_manifest()
+        source, _ = source_of(manifest, paths.spool)
+        prompter = prompter_for(manifest["settings"], source.columns)
+        found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
+        if found is None:
+            raise InputError(f"no row {row_key!r} in {source.name}: its rows are 0 to {manifest['rows'] - 1}")
+        _, row, prompt = found
+        problem = str(prompt) if isinstance(prompt, PromptError) else None
+        cells = journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
+        attempts = list(journal.attempts(row_key))
+    story = {
+        "row": row_key,
+        "line": row.line,
+        "input": dict(row.values),
+        "prompt": None if isinstance(prompt, PromptError) else [turn.text for turn in prompt.turns],
+        "problem": problem,
+        "outcome": cells,
+        "attempts": attempts,
+    }
+    if cells["thread_id"]:
+        story["thread"] = await _Service(manifest, paths, environment).story(cells["thread_id"], cells["run_id"])
+    return story
+
+
+def row_lines(story: Mapping[str, Any]) -> list[str]:
+    """`row_story` for people."""
+    outcome = story["outcome"]
+    where = f" (line {story['line']} of the input)" if story["line"] else ""
+    lines = [f"row {story['row']}{where} · {outcome['status']}"]
+    for attempt in story["attempts"]:
+        fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
+        lines.append(
+            f"try {attempt['number']} · {attempt['started_at'][:19]}Z · {attempt['run_id'] or 'no run seen'}{fault}"
+        )
+    thread = story.get("thread", {})
+    if "messages" in thread:
+        lines += _thread_lines(outcome["thread_id"], thread)
+    else:
+        lines += ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
+        if outcome["response"]:
+            lines += ["", "assistant:", *_indented(outcome["response"])]
+        if "unreachable" in thread:
+            lines += ["", f"thread {outcome['thread_id']}: {thread['unreachable']}"]
+    if outcome["error"]:
+        lines += ["", f"{outcome['error_type']}: {outcome['error']}"]
+    if outcome["total_tokens"] is not None:
+        lines += [
+            "",
+            f"usage: {outcome['prompt_tokens']} tokens in ({outcome['cached_tokens'] or 0} cached), "
+            f"{outcome['completion_tokens']} out ({outcome['reasoning_tokens'] or 0} reasoning)"
+            + (f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""),
+        ]
+    return lines
+
+
+def _thread_lines(thread_id: str, thread: Mapping[str, Any]) -> list[str]:
+    from batchrun.services.assistants import message_text
+
+    lines = ["", f"thread {thread_id}"]
+    for message in thread["messages"]:
+        lines += ["", f"{message['role']} · {message['id']}:", *_indented(message_text(message))]
+    run = thread.get("run")
+    if run is not None:
+        took = f" · {run['completed_at'] - run['created_at']} s" if run.get("completed_at") else ""
+        started = datetime.fromtimestamp(run["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+        lines += ["", f"run {run['id']} · {run['status']} · model {run['model']} · {started}{took}"]
+    for step in thread.get("steps", []):
+        lines.append(f"step {step['id']} · {step['type']} · {step['status']}")
+    return lines
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines() or [""]]
