@@ -7,6 +7,8 @@ Where the types of the columns come from:
 - CSV, TSV: text.
 - JSON Lines: found in a first pass. int64, float64, bool or text if that fits all values of the column without
   loss (an integer beside fractions up to 2**53), else JSON text: nested or mixed values and larger integers.
+
+`pyarrow.array` looks for pandas and so imports it: the first Parquet output of a process takes a second longer.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ def check_writable(path: Path) -> None:
     try:
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Only with its folder there does the system say whether it takes the name.
+        target.exists()
         temporary, file = _create(target.parent, 0o600)
         file.close()
         temporary.unlink()
@@ -74,6 +76,8 @@ def check_writable(path: Path) -> None:
 
 def _target(path: Path) -> Path:
     target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path}: cannot be written (a symbolic link that leads to itself)")
     # A rename would replace a device such as /dev/null by a file.
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "not a regular file"

@@ -1,9 +1,10 @@
 """Records of delimited text: the stdlib's csv reader with what it leaves out.
 
 The stdlib reader is kept because it alone tells the physical line of each row, gives every cell as the text
-that the user wrote, and streams. Arrow's reader, its columns turned into Python rows, took 1.8 µs of CPU for a row
-of three short cells where this takes 2.7; beside a request for each row neither counts. What is added: strict quoting with the line on which an unclosed quote opened,
-detection of the delimiter, and cells longer than csv's 131,072 characters.
+that the user wrote, and streams. Arrow's reader, its columns turned into Python rows, took 1.8 µs of CPU for a
+row of three short cells where this takes 2.7; beside a request for each row neither counts. What is added:
+strict quoting with the line on which an unclosed quote opened, detection of the delimiter, and cells longer
+than csv's 131,072 characters.
 """
 
 from __future__ import annotations

@@ -98,9 +98,12 @@ def _cells(column: Any) -> list[Any]:
 def _reading(name: str) -> Iterator[None]:
     import pyarrow as pa
 
-    try:
-        with reading(name):
+    with reading(name):
+        try:
             yield
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{name}: not a Parquet file, or a damaged one ({reason})") from error
+        except (pa.ArrowException, OSError) as error:
+            # Arrow reports damage as an OSError too, one that has no number of the system's.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{name}: not a Parquet file, or a damaged one ({reason})") from error

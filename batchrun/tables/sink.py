@@ -39,10 +39,10 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
     """
     format_of(path, str(path))
     check_added(options, source.columns, source.name)
-    given: Path | None = getattr(source, "path", None)
-    if given is not None and path.exists() and given.exists() and path.samefile(given):
-        raise InputError(f"{path}: the output is the input itself; name another file")
     check_writable(path)
+    given: Path | None = getattr(source, "path", None)
+    if given is not None and _is_same(path, given):
+        raise InputError(f"{path}: the output is the input itself; name another file")
 
 
 def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
@@ -92,6 +92,13 @@ def disarmed(text: str) -> str:
     if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False  # most often, there is no output yet
 
 
 def _stream(file: IO[bytes], form: Format) -> Any:

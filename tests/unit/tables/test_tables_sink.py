@@ -1,0 +1,356 @@
+"""The output table: what is in it, and what is there when writing it fails."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import stat
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.errors import BatchrunError, InputError, OutputError
+from batchrun.records import OUTPUT_COLUMNS
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, write_table
+from batchrun.tables.sink import disarmed
+
+Open = Callable[..., Source]
+Outcomes = Callable[..., Iterator[dict[str, Any]]]
+NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.csv.gz", "out.parquet"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_csv_bytes(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """CSV is UTF-8 without mark, lines end in LF, only what needs quotes has them, None is empty."""
+    source = table('\ufeffa,b\r\n007,"x,y"\r\nNA,\r\n')
+    cells = outcomes("é\r", 'say "hi"\n', prompt_tokens=3, cost_usd=0.5, parts={"k": ["é", None]}, ok=True)
+    count = write_table(tmp_path / "out.csv", source, cells, WriteOptions(extra_columns={"parts": dict, "ok": bool}))
+    assert count == 2
+    tail = ',,,,,,,3,,,,,0.5,,,,"{""k"":[""é"",null]}",true\n'
+    assert (tmp_path / "out.csv").read_bytes().decode() == (
+        "a,b," + ",".join(OUTPUT_COLUMNS) + ",parts,ok\n"
+        '007,"x,y","é\r"' + tail + 'NA,,"say ""hi""\n"' + tail
+    )  # fmt: skip
+
+
+def test_tsv_and_gzip(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """TSV is separated by tabs, and a gzipped table has the same bytes each time it is written."""
+    source = table("a,b\n1,x y\n")
+    write_table(tmp_path / "out.tsv", source, outcomes("t\tt"), WriteOptions())
+    assert (tmp_path / "out.tsv").read_text().splitlines()[1].startswith('1\tx y\t"t\tt"\t')
+    written = []
+    for name in ("one.csv.gz", "two.csv.gz"):
+        write_table(tmp_path / name, source, outcomes("r"), WriteOptions())
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    assert gzip.decompress(written[0]).decode().splitlines()[1].startswith("1,x y,r,")
+
+
+def test_jsonl_keeps_the_text(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """A JSON row keeps its own text, so numbers keep every digit; missing keys become null; order is kept."""
+    content = '{"n": 0.10, "big": 1e400}\n{ "long": 0.12345678901234567890 , "u": "\\ud800é" }\n{}\n'
+    source = table(content, "in.jsonl")
+    options = WriteOptions(prefix="o_", extra_columns={"s": float})
+    write_table(tmp_path / "out.jsonl", source, outcomes("x", None, "\udc00", s=float("nan")), options)
+    text = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert lines[0].startswith('{"n": 0.10, "big": 1e400,"long":null,"u":null,"o_response":"x",')
+    assert lines[1].startswith(
+        '{ "long": 0.12345678901234567890 , "u": "\\ud800é","n":null,"big":null,"o_response":null,'
+    )
+    assert lines[2].startswith('{"n":null,"big":null,"long":null,"u":null,"o_response":"\\udc00",')
+    for line in lines:
+        assert list(json.loads(line))[-len(OUTPUT_COLUMNS) - 1 :] == ["o_" + key for key in (*OUTPUT_COLUMNS, "s")]
+        assert json.loads(line)["o_s"] is None
+
+
+def test_jsonl_from_csv(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """Text cells are JSON strings, numbers of the outcome are numbers, and nothing is escaped without need."""
+    write_table(tmp_path / "out.jsonl", table("a\n007\n"), outcomes("é\u2028", attempts=1), WriteOptions())
+    (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert line.startswith('{"a":"007","response":"é\u2028","status":null,')
+    assert json.loads(line)["attempts"] == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_answers(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
+    """Lone surrogates and NUL in an answer crash no format, and the table can be read again."""
+    write_table(tmp_path / name, table("a\n1\n"), outcomes("x\ud800\0y\r\n\u2028"), WriteOptions())
+    (row,) = open_source(tmp_path / name, ReadOptions()).rows()
+    expected = {
+        "out.jsonl": "x\ud800\0y\r\n\u2028",
+        "out.parquet": "x\\ud800\0y\r\n\u2028",
+    }
+    assert row.values["response"] == expected.get(name, "x\\ud800\\x00y\r\n\u2028")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+x", "'+x"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\tx", "'\tx"),
+        ("\rx", "'\rx"),
+        ("\nx", "'\nx"),
+        ("＝1", "'＝1"),
+        ("＋1", "'＋1"),
+        ("－1", "'－1"),
+        ("＠x", "'＠x"),
+        ("-5+cmd|' /C calc'!A0", "'-5+cmd|' /C calc'!A0"),
+        ("-", "'-"),
+        ("+1.2.3", "'+1.2.3"),
+        ("-5\n", "'-5\n"),
+        ("-٣", "'-٣"),
+        ("-5", "-5"),
+        ("+3.2", "+3.2"),
+        ("-.5e-3", "-.5e-3"),
+        ("5=5", "5=5"),
+        (" =1", " =1"),
+        ("", ""),
+        ("'=1", "'=1"),
+    ],
+)
+def test_disarmed(text: str, expected: str) -> None:
+    """What a spreadsheet might run gets an apostrophe; plain numbers and all other text stay."""
+    assert disarmed(text) == expected
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl"])
+def test_safe_csv(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
+    """The option disarms text of input and answer in CSV and TSV, leaves header and numbers, and JSON as it is."""
+    source = table("=head,b\n=1,-5\n")
+    write_table(tmp_path / name, source, outcomes("@x", cost_usd=-0.5), WriteOptions(safe_csv=True))
+    (row,) = open_source(tmp_path / name, ReadOptions()).rows()
+    found = [str(row.values[key]) for key in ("=head", "b", "response", "cost_usd")]
+    assert found == (["=1", "-5", "@x", "-0.5"] if name == "out.jsonl" else ["'=1", "-5", "'@x", "-0.5"])
+
+
+def test_unsafe_without_the_option(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """Without the option every cell is written as it is."""
+    write_table(tmp_path / "out.csv", table("a\n=1\n"), outcomes("@x"), WriteOptions())
+    (row,) = open_source(tmp_path / "out.csv", ReadOptions()).rows()
+    assert (row.values["a"], row.values["response"]) == ("=1", "@x")
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "clash"),
+    [
+        ("q,status,model", WriteOptions(), "'status', 'model'"),
+        ("q,o_status", WriteOptions(prefix="o_"), "'o_status'"),
+        ("q,score", WriteOptions(extra_columns={"score": float}), "'score'"),
+        ("q", WriteOptions(extra_columns={"status": str}), "'status'"),
+    ],
+)
+def test_clashing_names(table: Open, tmp_path: Path, header: str, options: WriteOptions, clash: str) -> None:
+    """Columns that would be there twice are named, with the option that sets them apart."""
+    source = table(f"{header}\n{','.join('x' for _ in header.split(','))}\n")
+    with pytest.raises(InputError, match=rf"in\.csv: the columns {clash} .*--output-prefix"):
+        check_output(tmp_path / "out.csv", source, options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_check_leaves_nothing(tmp_path: Path, table: Open, name: str) -> None:
+    """A check of a good output makes the folder and leaves nothing in it."""
+    check_output(tmp_path / "new" / "folder" / name, table("status\nx\n"), WriteOptions(prefix="o_"))
+    assert names(tmp_path / "new" / "folder") == []
+
+
+def test_check_of_the_input_itself(tmp_path: Path, table: Open) -> None:
+    """An output that is the input, also by way of a link, is refused."""
+    source = table("a\n1\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
+    for name in ("in.csv", "link.csv"):
+        with pytest.raises(InputError, match="the output is the input itself"):
+            check_output(tmp_path / name, source, WriteOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "expected"),
+    [
+        ("out.txt", InputError, "unknown file ending"),
+        ("folder.csv", OutputError, "a folder, where the output file is expected"),
+        ("device.csv", OutputError, "not a regular file"),
+        ("in.csv/out.csv", OutputError, "cannot be written"),
+        ("loop.csv", OutputError, "cannot be written"),
+        ("y" * 300 + ".csv", OutputError, "cannot be written"),
+        ("x" * 250 + "/" + "y" * 300 + ".csv", OutputError, "cannot be written"),
+    ],
+)
+def test_impossible_outputs(
+    tmp_path: Path, table: Open, outcomes: Outcomes, name: str, error: type[BatchrunError], expected: str
+) -> None:
+    """Places that take no output are found out by the check, and by writing as well; devices stay devices."""
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "device.csv").symlink_to("/dev/null")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    source = table("a\n1\n")
+    for attempt in (
+        lambda: check_output(tmp_path / name, source, WriteOptions()),
+        lambda: write_table(tmp_path / name, source, outcomes("x"), WriteOptions()),
+    ):
+        with pytest.raises(error, match=expected) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_mode_is_kept(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """A private output stays private, and a new one has the mode of any new file."""
+    private, new, reference = tmp_path / "private.csv", tmp_path / "new.csv", tmp_path / "reference"
+    private.write_text("old")
+    private.chmod(0o640)
+    reference.write_text("")
+    for path in (private, new):
+        write_table(path, table("a\n1\n"), outcomes("x"), WriteOptions())
+    assert stat.S_IMODE(private.stat().st_mode) == 0o640
+    assert new.stat().st_mode == reference.stat().st_mode
+
+
+def test_links_are_followed(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """A symbolic link as output stays a link, and its target is replaced."""
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "target.csv"
+    target.write_text("old")
+    (tmp_path / "link.csv").symlink_to(target)
+    write_table(tmp_path / "link.csv", table("a\n1\n"), outcomes("x"), WriteOptions())
+    assert (tmp_path / "link.csv").is_symlink()
+    assert target.read_text().splitlines()[1].startswith("1,x,")
+    assert names(tmp_path / "real") == ["target.csv"]
+
+
+def full_disk() -> Iterator[dict[str, Any]]:
+    yield {**dict.fromkeys(OUTPUT_COLUMNS), "response": "x"}
+    with open("/dev/full", "wb", buffering=0) as device:
+        device.write(b"x")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_full_disk(tmp_path: Path, table: Open, name: str) -> None:
+    """A full disk is said so in one line that tells where the answers are; the old output stands alone."""
+    (tmp_path / name).write_text("old")
+    with pytest.raises(OutputError, match=r"disk is full.*safe in the journal") as caught:
+        write_table(tmp_path / name, table("a\n1\n2\n"), full_disk(), WriteOptions())
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / name).read_text() == "old"
+    assert names(tmp_path) == sorted(["in.csv", name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_may_not_grow(tmp_path: Path, table: Open, name: str) -> None:
+    """When the system stops a file from growing, the process ends in one clear line and leaves the old output."""
+    code = (
+        "import resource, sys; from pathlib import Path; from batchrun.tables import *\n"
+        "from batchrun.errors import OutputError; from batchrun.records import OUTPUT_COLUMNS\n"
+        "import random; draw = random.Random(1)\n"
+        "cells = ({**dict.fromkeys(OUTPUT_COLUMNS), 'response': draw.randbytes(500).hex()} for _ in range(3000))\n"
+        "source = open_source(sys.argv[1], ReadOptions())\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+        "try: write_table(Path(sys.argv[2]), source, cells, WriteOptions())\n"
+        "except OutputError as error: print(error)\n"
+    )
+    (tmp_path / name).write_text("old")
+    table("a\n" + "1\n" * 3000)
+    command = [sys.executable, "-X", "dev", "-c", code, str(tmp_path / "in.csv"), str(tmp_path / name)]
+    done = subprocess.run(command, text=True, capture_output=True, check=True)
+    assert "cannot be written (File too large); the answers are safe in the journal" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    assert (tmp_path / name).read_text() == "old"
+    assert names(tmp_path) == sorted(["in.csv", name])
+
+
+def interrupted() -> Iterator[dict[str, Any]]:
+    yield {**dict.fromkeys(OUTPUT_COLUMNS), "response": "x"}
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_interrupted(tmp_path: Path, table: Open, name: str) -> None:
+    """An interrupt while the output is written leaves the old one and nothing else, and goes on as it is."""
+    (tmp_path / name).write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_table(tmp_path / name, table("a\n1\n2\n"), interrupted(), WriteOptions())
+    assert (tmp_path / name).read_text() == "old"
+    assert names(tmp_path) == sorted(["in.csv", name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("given", [1, 3])
+def test_numbers_must_match(tmp_path: Path, table: Open, outcomes: Outcomes, name: str, given: int) -> None:
+    """One outcome too few or too many is a bug, and no output is made."""
+    with pytest.raises(ValueError, match=r"zip|outcomes"):
+        write_table(tmp_path / name, table("a\n1\n2\n"), outcomes(*"x" * given), WriteOptions())
+    assert names(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_must_match(tmp_path: Path, table: Open, name: str) -> None:
+    """An outcome without one of the columns is a bug, and no output is made."""
+    with pytest.raises(KeyError):
+        write_table(tmp_path / name, table("a\n1\n"), iter([{"response": "x"}]), WriteOptions())
+    assert names(tmp_path) == ["in.csv"]
+
+
+def test_a_bad_row_leaves_the_output(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """An input that turned bad is an error of the input, and the old output stands."""
+    source = table("a,b\n1,2\n")
+    table("a,b\n1,2\n3\n")
+    (tmp_path / "out.csv").write_text("old")
+    with pytest.raises(InputError, match="line 3"):
+        write_table(tmp_path / "out.csv", source, outcomes("x", "y"), WriteOptions())
+    assert (tmp_path / "out.csv").read_text() == "old"
+
+
+def test_folder_without_permission(table: Open, tmp_path: Path) -> None:
+    """A folder that may not be written is found out before anything is spent."""
+    code = (
+        "import os, sys; from pathlib import Path; from batchrun.tables import *\n"
+        "from batchrun.errors import OutputError\n"
+        "source = open_source(sys.argv[1], ReadOptions())\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"  # root may write anywhere
+        "try: check_output(Path(sys.argv[2], 'out.csv'), source, WriteOptions())\n"
+        "except OutputError as error: print(error)\n"
+    )
+    table("a\n1\n")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        command = [sys.executable, "-c", code, str(tmp_path / "in.csv"), folder]
+        done = subprocess.run(command, text=True, capture_output=True, check=True)
+    assert done.stdout == f"{folder}/out.csv: cannot be written (Permission denied)\n"
+
+
+def test_carriage_returns_are_quoted(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """The stdlib's lenient reader finds the same cells as were written, carriage returns included."""
+    write_table(tmp_path / "out.csv", table('a\n"x\ry"\n'), outcomes("p\r\rq"), WriteOptions())
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        _, row = csv.reader(file)
+    assert row[:2] == ["x\ry", "p\r\rq"]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.csv.gz"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_memory_does_not_grow(tmp_path: Path, table: Open, outcomes: Outcomes, name: str, kind: str) -> None:
+    """A table of many times the memory that is allowed is read and written row by row."""
+    text = "x" * 2000
+    content = f"a,b\n{f'1,{text}{chr(10)}' * 8000}" if kind == "csv" else f'{{"a": "{text}"}}\n' * 8000
+    source = table(content, f"in.{kind}")
+    cells = ({**dict.fromkeys(OUTPUT_COLUMNS), "response": text} for _ in range(8000))
+    tracemalloc.start()
+    try:
+        write_table(tmp_path / name, source, cells, WriteOptions())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(content) / 4
