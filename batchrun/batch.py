@@ -27,7 +27,8 @@ from batchrun.records import Failed, Outcome
 from batchrun.results import UNASKED, prompts_of, result_cells
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.base import Service
-from batchrun.services.wire import Endpoint, Wire
+from batchrun.services.client import Endpoint
+from batchrun.services.wire import Wire
 from batchrun.tables import write_table
 
 __all__ = ["BatchView", "Summary", "Watch", "open_embedded", "run_batch"]

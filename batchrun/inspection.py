@@ -16,6 +16,7 @@ from batchrun.journal import Journal
 from batchrun.plan import Paths, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.results import UNASKED, prompts_of, result_cells, source_of
+from batchrun.services.client import Endpoint
 from batchrun.tables import check_output, write_table
 
 __all__ = ["batch_status", "export_table", "row_lines", "row_story", "status_lines"]
@@ -129,7 +130,7 @@ class _Service:
             key = self.environment.api_key
             if key is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
-            return await _fetch(self.manifest["base_url"], key, thread_id, run_id)
+            return await _fetch(Endpoint(self.manifest["base_url"], key), thread_id, run_id)
         if not self.paths.store.exists():
             return {"unreachable": f"{self.paths.store} with the threads is gone"}
         if _is_held(self.paths):
@@ -140,15 +141,15 @@ class _Service:
         from batchrun.batch import open_embedded
 
         with open_embedded(self.paths.store) as endpoint:
-            return await _fetch(endpoint.base_url, endpoint.api_key, thread_id, run_id)
+            return await _fetch(endpoint, thread_id, run_id)
 
 
-async def _fetch(base_url: str | None, key: str, thread_id: str, run_id: str | None) -> dict[str, Any]:
+async def _fetch(endpoint: Endpoint, thread_id: str, run_id: str | None) -> dict[str, Any]:
     from batchrun.engine import Limits
     from batchrun.services.assistants import BETA
-    from batchrun.services.wire import Endpoint, Wire
+    from batchrun.services.wire import Wire
 
-    wire = Wire(Endpoint(base_url, key), Limits(), silence_timeout_s=30)
+    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
     try:
         found: dict[str, Any] = {}
         messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)

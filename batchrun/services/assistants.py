@@ -25,23 +25,20 @@ __all__ = ["AssistantSettings", "AssistantsService"]
 BETA = {"OpenAI-Beta": "assistants=v2"}
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 
-SKIPPED_EVENTS = (
-    "thread.created",
-    "thread.run.queued",
-    "thread.run.in_progress",
-    "thread.run.cancelling",
-    "thread.run.step.created",
-    "thread.run.step.in_progress",
-    "thread.run.step.delta",
-    "thread.run.step.completed",
-    "thread.run.step.failed",
-    "thread.run.step.cancelled",
-    "thread.run.step.expired",
-    "thread.message.created",
-    "thread.message.in_progress",
-    "thread.message.delta",
+KEPT_EVENTS = (
+    "thread.run.created",
+    "thread.run.requires_action",
+    "thread.run.completed",
+    "thread.run.incomplete",
+    "thread.run.failed",
+    "thread.run.cancelled",
+    "thread.run.expired",
+    "thread.message.completed",
+    "thread.message.incomplete",
+    "error",
+    "json",  # a server that does not stream: see Wire.post_stream
 )
-"""What a row does not need: its ids stand in thread.run.created, its text in thread.message.completed."""
+"""What a row needs of a stream: ids, messages, the end."""
 
 FIRST_POLL_S = 0.5
 POLL_S = 1.0
@@ -130,7 +127,7 @@ class AssistantsService:
         if self._poll:
             return await self._answer_polled(prompt, attempt, seen)
         stream = _Stream()
-        reader = EventReader(SKIPPED_EVENTS)
+        reader = EventReader(KEPT_EVENTS)
         try:
             async with self._wire.post_stream(
                 "/threads/runs", self._body(prompt, attempt, stream=True), self._headers(attempt)
@@ -192,7 +189,7 @@ class AssistantsService:
 
     def _take(self, event: str, data: bytes, stream: _Stream, seen: IdsSeen) -> None:
         """Take in one event of the stream."""
-        if data == b"[DONE]":
+        if event not in KEPT_EVENTS:
             return
         try:
             body = json.loads(data)
@@ -200,17 +197,17 @@ class AssistantsService:
             raise ConnectionLost("the stream broke inside an event", error_type="connection_error") from None
         if event == "error":
             raise fault_of_error_body(body, self._wire.secrets)
-        if event in ("thread.message.completed", "thread.message.incomplete"):
+        if event.startswith("thread.message."):
             if body.get("role") == "assistant":
                 stream.texts.append(message_text(body))
-        elif (event.startswith("thread.run.") and not event.startswith("thread.run.step.")) or event == "json":
-            if stream.run_id is None:
-                stream.thread_id, stream.run_id = body["thread_id"], body["id"]
-                seen(stream.thread_id, stream.run_id)
-            if body.get("status") in TERMINAL and event != "json":
-                stream.final_run = body
-            elif body.get("status") == "requires_action":
-                raise _needs_tools()
+            return
+        if stream.run_id is None:
+            stream.thread_id, stream.run_id = body["thread_id"], body["id"]
+            seen(stream.thread_id, stream.run_id)
+        if body.get("status") == "requires_action":
+            raise _needs_tools()
+        if body.get("status") in TERMINAL and event != "json":
+            stream.final_run = body
 
     async def _follow(self, thread_id: str, run_id: str) -> Reply:
         """Poll a run to its end. A poll that fails is made again; five failing in a row are a fault."""

@@ -31,14 +31,17 @@ _SETTING_CODES = frozenset(
 )
 
 
-def fault_of_exception(exc: Exception, secrets: tuple[str, ...] = ()) -> ServiceFault:
+def fault_of_exception(
+    exc: Exception, secrets: tuple[str, ...] = (), settings: frozenset[str] = frozenset()
+) -> ServiceFault:
     """Translate what a request raised.
 
     Args:
         secrets: strings that must not appear in the message (keys).
+        settings: names of the parameters that the user set: a refusal that names one concerns every row.
     """
     if isinstance(exc, openai.APIStatusError):
-        return _fault_of_status(exc, secrets)
+        return _fault_of_status(exc, secrets, settings)
     if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
         cause = exc.__cause__
         if isinstance(cause, httpx2.ConnectTimeout) or isinstance(exc, httpx2.ConnectTimeout):
@@ -49,13 +52,19 @@ def fault_of_exception(exc: Exception, secrets: tuple[str, ...] = ()) -> Service
     return PermanentFault(_scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
 
 
-def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...]) -> ServiceFault:
+def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], settings: frozenset[str]) -> ServiceFault:
     status = exc.status_code
     body = exc.body
     if isinstance(body, Mapping):
         message = str(body.get("message") or body.get("detail") or body)
     else:
         message = _not_json(status, exc.response.text)
+    if status in (400, 422) and _names_setting(exc.param, message, settings):
+        return BatchRefused(
+            f"the service refused a setting: {_scrubbed(' '.join(message.split()), secrets)}",
+            error_type=exc.code or f"http_{status}",
+            status_code=status,
+        )
     return _fault(
         status,
         code=exc.code,
@@ -64,6 +73,13 @@ def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...]) -> Se
         retry_after_s=parse_retry_after(exc.response.headers),
         api_error=isinstance(body, Mapping) and "message" in body,
     )
+
+
+def _names_setting(param: str | None, message: str, settings: frozenset[str]) -> bool:
+    """Whether a refusal is about a parameter that the user set, by its `param` or, where it has none, its words."""
+    if param is not None:
+        return param.split(".")[0].split("[")[0] in settings
+    return any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings)
 
 
 def _fault(
@@ -94,7 +110,7 @@ def _fault(
         return RateLimited(
             line, error_type=code or "rate_limit_exceeded", status_code=status, retry_after_s=retry_after_s
         )
-    if status in (408, 409) or status >= 500:
+    if status in (408, 409) or status >= 500 or code == "conversation_locked":
         return ServerFault(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
     return PermanentFault(line, error_type=code or f"http_{status}", status_code=status)
 

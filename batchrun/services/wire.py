@@ -8,38 +8,25 @@ decoded that carry ids, the final message, usage or the end.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx2
-import openai
-from openai import AsyncOpenAI, AsyncStream
+from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
-from batchrun.errors import ServerFault
-from batchrun.services.faults import HttpFailure, fault_of_exception, parse_retry_after
+from batchrun.errors import ServerFault, ServiceFault
+from batchrun.services.client import Endpoint, open_client
+from batchrun.services.faults import HttpFailure, fault_of_exception
 
-__all__ = ["Endpoint", "EventReader", "Wire"]
+__all__ = ["EventReader", "Wire"]
 
-MAX_CONNECTIONS = 10_000
-CONNECT_TIMEOUT_S = 15.0
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a service is and how to sign in; the key never shows in a repr."""
-
-    base_url: str | None
-    api_key: str = field(repr=False)
-    organization: str | None = None
-    project: str | None = None
-
-
 class EventReader:
-    """Cuts a stream of server-sent events into (event, data), dropping events by name before decoding.
+    """Cuts a stream of server-sent events into (event, data), dropping by name, before decoding, what does not matter.
 
     Follows the WHATWG HTML standard, §9.2.6: events end with a blank line, lines with LF, CRLF or CR; `data`
     lines are joined by LF; lines that begin with a colon are comments.
@@ -47,8 +34,12 @@ class EventReader:
     All state: the bytes of the event that is not whole yet.
     """
 
-    def __init__(self, skipped: Iterable[str] = ()) -> None:
-        self._skipped = tuple(f"event: {name}\n".encode() for name in skipped)
+    def __init__(self, kept: Iterable[str] = ()) -> None:
+        """
+        Args:
+            kept: names of the events that matter. Without any, all do.
+        """
+        self._kept = tuple(f"event: {name}\n".encode() for name in kept)
         self._rest = b""
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
@@ -62,7 +53,8 @@ class EventReader:
         if len(self._rest) > MAX_FRAME_BYTES:
             raise ServerFault("the server sent an event without end", error_type="bad_stream")
         for frame in frames:
-            if not frame.startswith(self._skipped):
+            # A frame that does not begin in the common form is decoded: its name may stand elsewhere.
+            if not self._kept or frame.startswith(self._kept) or not frame.startswith(b"event: "):
                 event = _decode(frame)
                 if event is not None:
                     yield event
@@ -83,40 +75,24 @@ def _decode(frame: bytes) -> tuple[str, bytes] | None:
 class Wire:
     """One `AsyncOpenAI` client under the limits, with raw reading of its replies."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> None:
-        async def before(_: httpx2.Request) -> None:
-            await limits.request()
-
-        async def after(response: httpx2.Response) -> None:
-            limits.observe(response.headers)
-            if response.status_code == 429:
-                limits.cool_down(parse_retry_after(response.headers) or 0.0)
-
-        self._secrets = (endpoint.api_key,)
-        self.client = AsyncOpenAI(
-            api_key=endpoint.api_key,
-            base_url=endpoint.base_url,
-            organization=endpoint.organization,
-            project=endpoint.project,
-            # The SDK's own retries go round the limits and send requests twice that must not be.
-            max_retries=0,
-            timeout=httpx2.Timeout(
-                connect=CONNECT_TIMEOUT_S, read=silence_timeout_s, write=silence_timeout_s, pool=None
-            ),
-            http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-                event_hooks={"request": [before], "response": [after]},
-            ),
-        )
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float, settings: Iterable[str] = ()
+    ) -> None:
+        """
+        Args:
+            silence_timeout_s: seconds without a byte after which a reply is given up.
+            settings: names of the parameters that the user set: a refusal that names one concerns every row.
+        """
+        self.secrets = endpoint.secrets
+        self._settings = frozenset(settings)
+        self._client = open_client(endpoint, limits, silence_timeout_s=silence_timeout_s)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self.client.close()
+        await self._client.close()
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Strings that must not appear in any message."""
-        return self._secrets
+    def _fault(self, exc: Exception) -> ServiceFault:
+        return fault_of_exception(exc, self.secrets, self._settings)
 
     async def get(self, path: str, headers: Mapping[str, str], **params: Any) -> tuple[Any, Mapping[str, str]]:
         """GET a JSON object; returns it with the reply's headers.
@@ -125,11 +101,11 @@ class Wire:
             ServiceFault: as translated by `batchrun.services.faults`.
         """
         try:
-            response = await self.client.get(
+            response = await self._client.get(
                 path, cast_to=httpx2.Response, options={"headers": headers, "params": params}
             )
         except HttpFailure as exc:
-            raise fault_of_exception(exc, self._secrets) from exc
+            raise self._fault(exc) from exc
         return _json_body(response), response.headers
 
     async def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
@@ -139,15 +115,14 @@ class Wire:
             ServiceFault: as translated by `batchrun.services.faults`.
         """
         try:
-            response = await self.client.post(path, cast_to=httpx2.Response, body=body, options={"headers": headers})
+            response = await self._client.post(path, cast_to=httpx2.Response, body=body, options={"headers": headers})
         except HttpFailure as exc:
-            raise fault_of_exception(exc, self._secrets) from exc
+            raise self._fault(exc) from exc
         return _json_body(response)
 
-    @asynccontextmanager
-    async def post_stream(
+    def post_stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """POST and hand out the reply's bytes as they come; the connection is closed on leaving.
 
         A server that does not stream and answers with a JSON object is read as one event named `json`.
@@ -155,8 +130,8 @@ class Wire:
         Raises:
             ServiceFault: also while the bytes are read.
         """
-        try:
-            reply: object = await self.client.post(
+        return self._stream(
+            self._client.post(
                 path,
                 cast_to=httpx2.Response,
                 body=body,
@@ -164,9 +139,32 @@ class Wire:
                 stream=True,
                 stream_cls=AsyncStream[Any],
             )
+        )
+
+    def get_stream(
+        self, path: str, headers: Mapping[str, str], **params: Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """GET a stream, as `post_stream`.
+
+        Raises:
+            ServiceFault: also while the bytes are read.
+        """
+        return self._stream(
+            self._client.get(
+                path,
+                cast_to=httpx2.Response,
+                options={"headers": headers, "params": params},
+                stream=True,
+                stream_cls=AsyncStream[Any],
+            )
+        )
+
+    @asynccontextmanager
+    async def _stream(self, request: Awaitable[object]) -> AsyncIterator[AsyncIterator[bytes]]:
+        try:
             # `cast_to=Response` wins over `stream_cls`: the SDK hands out the raw response, unread.
-            assert isinstance(reply, httpx2.Response)
-            response = reply
+            response = await request
+            assert isinstance(response, httpx2.Response)
             try:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     await response.aread()
@@ -178,7 +176,7 @@ class Wire:
             finally:
                 await response.aclose()
         except HttpFailure as exc:
-            raise fault_of_exception(exc, self._secrets) from exc
+            raise self._fault(exc) from exc
 
 
 async def _one_event(body: Any) -> AsyncIterator[bytes]:
