@@ -1,0 +1,20 @@
+"""What every test starts from: asyncio under anyio, and an environment that names no service."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of async tests; modules about time take `tests.support.virtual_time.BACKEND` instead."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_service_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "BATCHRUN_")):
+            monkeypatch.delenv(name)

@@ -1,0 +1,68 @@
+"""Rows, prompts and outcomes as tests need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from batchrun.records import Attempt, Completed, Failed, Prompt, Turn, Usage
+
+__all__ = ["NOON", "attempt", "completed", "failed", "noon", "prompt", "write_csv"]
+
+NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+def noon() -> datetime:
+    """A wall clock that stands still."""
+    return NOON
+
+
+def prompt(row: int = 0, text: str = "What is 2 + 2?", fingerprint: str | None = None) -> Prompt:
+    return Prompt(str(row), row, (Turn(text),), fingerprint if fingerprint is not None else f"fp-{text}")
+
+
+def attempt(number: int = 1, generation: int = 1, key: str = "key-1", **ids: Any) -> Attempt:
+    return Attempt(number, generation, key, **ids)
+
+
+def completed(row: int = 0, response: str = "4", **fields: Any) -> Completed:
+    return Completed(
+        **{
+            "row_key": str(row),
+            "response": response,
+            "thread_id": "thread_1",
+            "run_id": "run_1",
+            "model": "m",
+            "usage": Usage(3, 1, 4, 0, 0, {"prompt_tokens": 3}),
+            "attempts": 1,
+            "duration_s": 0.5,
+            "completed_at": NOON,
+            **fields,
+        }
+    )
+
+
+def failed(row: int = 0, **fields: Any) -> Failed:
+    return Failed(
+        **{
+            "row_key": str(row),
+            "error_type": "server_error",
+            "error": "it broke",
+            "attempts": 5,
+            "duration_s": 2.5,
+            "completed_at": NOON,
+            **fields,
+        }
+    )
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,165 @@
+"""A server on a loopback socket that answers with the bytes a test gives it, and misbehaves when told to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+__all__ = ["Answer", "Request", "ScriptedHttp", "event", "html", "json_answer", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What arrived. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bytes to send, and what follows them: the next request, the end of the connection, or silence."""
+
+    data: bytes
+    then: Literal["keep", "close", "silence"] = "keep"
+
+
+def json_answer(body: Any, status: int = 200, **headers: str) -> Answer:
+    """A JSON reply; underscores in header names become dashes."""
+    return _whole(status, "application/json", json.dumps(body).encode(), headers)
+
+
+def html(text: str = "<html><title>Sign in</title></html>", status: int = 200) -> Answer:
+    return _whole(status, "text/html; charset=utf-8", text.encode(), {})
+
+
+def _whole(status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+    return Answer(head.encode() + body)
+
+
+def event(name: str, data: Any) -> bytes:
+    """One server-sent event."""
+    text = data if isinstance(data, str) else json.dumps(data)
+    return f"event: {name}\ndata: {text}\n\n".encode()
+
+
+def stream(
+    *frames: bytes, end: Literal["whole", "cut", "silence"] = "whole", kind: str = "text/event-stream"
+) -> Answer:
+    """A chunked reply, one chunk a frame.
+
+    Args:
+        end: whether the last chunk comes (`whole`), the connection closes without it (`cut`), or nothing comes.
+    """
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    body = b"".join(b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames)
+    if end == "whole":
+        return Answer(head + body + b"0\r\n\r\n")
+    return Answer(head + body, "close" if end == "cut" else "silence")
+
+
+@dataclass(slots=True)
+class ScriptedHttp:
+    """Serves `script` in threads; use as a context manager.
+
+    Attributes:
+        script: from a request to its answer; may be exchanged while the server runs.
+        requests: all that arrived, in order.
+    """
+
+    script: Callable[[Request], Answer]
+    requests: list[Request] = field(default_factory=list)
+    _listener: socket.socket = field(init=False)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _connections: list[socket.socket] = field(default_factory=list)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    @classmethod
+    def answering(cls, routes: Mapping[str, Answer | Iterable[Answer]]) -> ScriptedHttp:
+        """By `METHOD /path` without the base path; of several answers each is given once, the last for ever."""
+        left = {route: [each] if isinstance(each, Answer) else list(each) for route, each in routes.items()}
+
+        def script(request: Request) -> Answer:
+            answers = left.get(f"{request.method} {request.path.removeprefix('/v1')}")
+            if answers is None:
+                return json_answer({"error": {"message": f"unscripted: {request.path}", "code": None}}, 418)
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+        return cls(script)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+
+    def paths(self) -> list[str]:
+        """`METHOD /path` of every request."""
+        return [f"{request.method} {request.path.removeprefix('/v1')}" for request in self.requests]
+
+    def __enter__(self) -> ScriptedHttp:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join()
+
+    def _spawn(self, target: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            self._spawn(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError), connection.makefile("rb") as file:
+            while (request := _read(file)) is not None:
+                self.requests.append(request)
+                answer = self.script(request)
+                connection.sendall(answer.data)
+                if answer.then == "silence":
+                    self._stopped.wait()
+                if answer.then != "keep":
+                    return
+
+
+def _read(file: Any) -> Request | None:
+    line = file.readline().decode("latin-1").split()
+    if len(line) != 3:
+        return None
+    headers: dict[str, str] = {}
+    while (text := file.readline().decode("latin-1").strip()) != "":
+        name, _, value = text.partition(":")
+        headers[name.lower()] = value.strip()
+    raw = file.read(int(headers.get("content-length", "0")))
+    url = urlsplit(line[1])
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    return Request(line[0], url.path, query, headers, json.loads(raw) if raw else None)

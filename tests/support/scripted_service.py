@@ -1,0 +1,127 @@
+"""A service whose every move a test decides: an implementation of the protocol that the engine uses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import anyio
+
+from batchrun.errors import ServiceFault
+from batchrun.records import Attempt, Prompt, Usage
+from batchrun.services.base import IdsSeen, Reply
+
+__all__ = ["Asked", "Move", "ScriptedService", "answered"]
+
+
+def answered(text: str = "yes", *, usage: Usage | None = None) -> Reply:
+    """A run that completed."""
+    return Reply("completed", text, usage if usage is not None else Usage(10, 5, 15), "m")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one call does.
+
+    Attributes:
+        end: what it returns or raises; None: it never ends.
+        ids: thread and run that it names, None for none (they are made from the row and the call's number
+            where left out).
+        after_s: loop seconds from the naming of the ids to the end.
+    """
+
+    end: Reply | ServiceFault | None = field(default_factory=answered)
+    ids: tuple[str, str] | Literal["own"] | None = "own"
+    after_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call that was made."""
+
+    method: Literal["answer", "follow", "cancel"]
+    row_key: str
+    attempt: Attempt
+    at_s: float
+
+
+class ScriptedService:
+    """Each row's calls take its moves in order; a row without moves left takes `otherwise`.
+
+    All state: the moves left, `asked` (calls in order), `in_flight` and `most_in_flight`, `prepared`.
+    """
+
+    def __init__(
+        self,
+        moves: Mapping[int, Iterable[Move]] | None = None,
+        *,
+        otherwise: Move | None = None,
+        prepare: Iterable[ServiceFault | float] = (),
+        cancel: ServiceFault | float | None = None,
+    ) -> None:
+        """
+        Args:
+            prepare: what its first calls do: raise, or take so many seconds.
+            cancel: what every call of `cancel` does.
+        """
+        self._moves = {str(row): list(each) for row, each in (moves or {}).items()}
+        self._otherwise = otherwise or Move()
+        self._prepare = list(prepare)
+        self._cancel = cancel
+        self._calls: dict[str, int] = defaultdict(int)
+        self.asked: list[Asked] = []
+        self.prepared = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    async def prepare(self) -> None:
+        self.prepared += 1
+        if self._prepare:
+            await _act(self._prepare.pop(0))
+
+    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
+        return await self._play("answer", prompt, attempt, seen)
+
+    async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
+        return await self._play("follow", prompt, attempt, seen)
+
+    async def cancel(self, attempt: Attempt) -> None:
+        self.asked.append(Asked("cancel", "", attempt, anyio.current_time()))
+        if self._cancel is not None:
+            await _act(self._cancel)
+
+    def of(self, method: str) -> list[Asked]:
+        return [asked for asked in self.asked if asked.method == method]
+
+    async def _play(
+        self, method: Literal["answer", "follow"], prompt: Prompt, attempt: Attempt, seen: IdsSeen
+    ) -> Reply:
+        key = prompt.row_key
+        self.asked.append(Asked(method, key, attempt, anyio.current_time()))
+        self._calls[key] += 1
+        left = self._moves.get(key)
+        move = left.pop(0) if left else self._otherwise
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if method == "answer" and move.ids == "own":
+                seen(f"thread_{key}_{self._calls[key]}", f"run_{key}_{self._calls[key]}")
+            elif method == "answer" and move.ids is not None and move.ids != "own":
+                seen(*move.ids)
+            if move.end is None:
+                await anyio.sleep_forever()
+            await anyio.sleep(move.after_s)
+        finally:
+            self.in_flight -= 1
+        if isinstance(move.end, Reply):
+            return move.end
+        assert move.end is not None
+        raise move.end
+
+
+async def _act(what: ServiceFault | float) -> None:
+    if isinstance(what, ServiceFault):
+        raise what
+    await anyio.sleep(what)
