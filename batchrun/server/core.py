@@ -1,4 +1,4 @@
-"""What all operations share: the file, the runs, the settings and the time."""
+"""What all operations share: the file, the responder, the settings, the time, and whatever is running."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import anyio
+    from anyio.abc import TaskGroup
+
+    from batchrun.server.chats import Chats
     from batchrun.server.clock import Clock
+    from batchrun.server.events import EventLog
     from batchrun.server.responders.base import Responder
+    from batchrun.server.responses import Responses
     from batchrun.server.runner import Runner
     from batchrun.server.settings import ServerSettings
     from batchrun.server.store import Database, Objects, Replies
 
-__all__ = ["Core"]
+__all__ = ["Core", "Parts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
-    """The parts of a started server."""
+class Parts:
+    """What everything that executes is made of.
+
+    Attributes:
+        tasks: where runs, responses and completions have their tasks.
+        slots: admits `max_concurrent_runs` of them at once, in the order of their arrival.
+    """
 
     settings: ServerSettings
     responder: Responder
@@ -25,8 +36,46 @@ class Core:
     database: Database
     objects: Objects
     replies: Replies
-    runner: Runner
+    tasks: TaskGroup
+    slots: anyio.Semaphore
 
     def now(self) -> int:
         """Whole seconds, as `created_at` counts them."""
         return int(self.clock.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A started server, as operations see it."""
+
+    parts: Parts
+    settings: ServerSettings
+    clock: Clock
+    database: Database
+    objects: Objects
+    replies: Replies
+    runner: Runner
+    responses: Responses
+    chats: Chats
+
+    def now(self) -> int:
+        """Whole seconds, as `created_at` counts them."""
+        return self.parts.now()
+
+    def live_log(self, stream: str) -> EventLog | None:
+        """The event log of a run, response or completion that is executing."""
+        run = self.runner.live.get(stream)
+        if run is not None:
+            return run.writer.log
+        response = self.responses.live.get(stream)
+        if response is not None:
+            return response.log
+        return self.chats.live.get(stream)
+
+    def live_logs(self) -> list[EventLog]:
+        """All event logs that still grow."""
+        return [
+            *(run.writer.log for run in self.runner.live.values()),
+            *(response.log for response in self.responses.live.values()),
+            *self.chats.live.values(),
+        ]

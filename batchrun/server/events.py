@@ -6,7 +6,12 @@ or comes back, reads the same frames as the first one, and a slow client holds u
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anyio
+
+if TYPE_CHECKING:
+    from batchrun.server.errors import ApiError
 
 __all__ = ["EventLog"]
 
@@ -21,6 +26,9 @@ class EventLog:
         segment: 0, and one more for each submission of tool outputs.
         closed: no frame will follow.
         done: the segment ended as it should; False where the server stopped in the middle.
+        single: the log is of one request, whose HTTP status is decided by its first frame or its failure.
+        result: JSON text of what it came to, for clients that wait for the whole.
+        failure: why there is no result.
     """
 
     def __init__(self, stream: str, segment: int, frames: list[bytes] | None = None) -> None:
@@ -29,6 +37,9 @@ class EventLog:
         self.frames: list[bytes] = frames if frames is not None else []
         self.closed = False
         self.done = False
+        self.single = False
+        self.result: str | None = None
+        self.failure: ApiError | None = None
         self._changed: anyio.Event | None = None
 
     def __repr__(self) -> str:

@@ -16,10 +16,11 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel
 
+from batchrun.server.encoding import DONE
 from batchrun.server.errors import ApiError, forgotten_events, missing_beta
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
-from batchrun.server.replying import Json, Reply, Stream, error_reply
+from batchrun.server.replying import Json, Reply, Stream, Waiting, error_reply
 from batchrun.server.requests.base import parse_json, validate
 from batchrun.server.requests.lists import page_from_query
 from batchrun.server.store import Page, Recorded
@@ -48,6 +49,7 @@ class Call:
         path: path parameters.
         query: query parameters, each with all its values.
         last_event_id: the header with which a client follows a stream it lost.
+        keyed: the request has an idempotency key, so its reply must be repeatable.
         after: what to do once the transaction is committed.
     """
 
@@ -56,6 +58,7 @@ class Call:
     path: dict[str, str]
     query: dict[str, list[str]]
     last_event_id: str | None = None
+    keyed: bool = False
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def page(self, *, largest: int = 100, usual: int = 20) -> Page:
@@ -138,6 +141,7 @@ class Endpoint:
             return op.function(call)
         arguments = (call,) if op.model is None else (call, validate(op.model, parse_json(raw)))
         key = _text(headers.get(b"idempotency-key")) if op.method == "POST" else None
+        call.keyed = bool(key)
         with core.database.transaction():
             reply = self._once(call, key, _digest(scope, raw), arguments) if key else op.function(*arguments)
         for action in call.after:
@@ -171,7 +175,19 @@ def replay(core: Core, recorded: Recorded) -> Reply:
     headers = {"idempotent-replayed": "true"}
     if recorded.stream is None or recorded.segment is None:
         return Json(status=recorded.status, headers=headers, text=recorded.body or "{}")
-    return Stream(headers=headers, log=find_log(core, recorded.stream, recorded.segment))
+    log = find_log(core, recorded.stream, recorded.segment)
+    if recorded.body is None:
+        return Stream(headers=headers, log=log, tail=_tail(recorded.stream))
+    if log.closed and log.result is None:
+        log.result = core.objects.result(recorded.stream)
+    return Waiting(headers=headers, log=log)
+
+
+def _tail(stream: str) -> bytes:
+    """How streams of this kind end."""
+    if stream.startswith("run_"):
+        return DONE
+    return b"data: [DONE]\n\n" if stream.startswith("chatcmpl-") else b""
 
 
 def find_log(core: Core, stream: str, segment: int) -> EventLog:
@@ -180,9 +196,9 @@ def find_log(core: Core, stream: str, segment: int) -> EventLog:
     Raises:
         ApiError: 404 where the events are not kept any more.
     """
-    live = core.runner.live.get(stream)
-    if live is not None and live.writer.log.segment == segment:
-        return live.writer.log
+    live = core.live_log(stream)
+    if live is not None and live.segment == segment:
+        return live
     frames = core.replies.events(stream, segment)
     if frames is None:
         raise forgotten_events(stream)
@@ -194,6 +210,9 @@ def find_log(core: Core, stream: str, segment: int) -> EventLog:
 def _record(digest: bytes, reply: Reply) -> Recorded:
     if isinstance(reply, Stream) and reply.log is not None:
         return Recorded(digest, reply.status, None, reply.log.stream, reply.log.segment)
+    if isinstance(reply, Waiting) and reply.log is not None:
+        # An empty body marks a stream whose client waits for the whole.
+        return Recorded(digest, reply.status, "", reply.log.stream, reply.log.segment)
     assert isinstance(reply, Json)
     return Recorded(digest, reply.status, reply.text)
 

@@ -11,12 +11,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import uvicorn
 
 from batchrun.server.app import build_app
+from batchrun.server.chats import Chats
 from batchrun.server.clock import Clock, SystemClock
-from batchrun.server.core import Core
+from batchrun.server.core import Core, Parts
 from batchrun.server.errors import SettingsError, StoreError
+from batchrun.server.responses import Responses
 from batchrun.server.runner import Runner
 from batchrun.server.store import Database, Objects, Replies
 
@@ -165,7 +168,7 @@ class _Uvicorn(uvicorn.Server):
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._core.runner.drain()
+        await _drain(self._core)
         await super().shutdown(sockets)
 
 
@@ -174,14 +177,16 @@ async def open_core(settings: ServerSettings, responder: Responder, clock: Clock
     """The parts of a server over its data file; what was active in it is taken up."""
     database = Database(settings.data)
     try:
-        objects, replies = Objects(database.connection), Replies(database.connection)
         async with anyio.create_task_group() as tasks:
-            runner = Runner(
-                database=database, objects=objects, replies=replies, responder=responder, clock=clock,
-                settings=settings, tasks=tasks,
+            parts = Parts(
+                settings, responder, clock, database, Objects(database.connection), Replies(database.connection),
+                tasks, anyio.Semaphore(settings.max_concurrent_runs),
             )  # fmt: skip
-            core = Core(settings, responder, clock, database, objects, replies, runner)
+            runner, responses, chats = Runner(parts), Responses(parts), Chats(parts)
+            core = Core(parts, settings, clock, database, parts.objects, parts.replies, runner, responses, chats)
             runner.recover()
+            responses.recover()
+            chats.recover()
             tasks.start_soon(_keep_house, core)
             yield core
             tasks.cancel_scope.cancel()
@@ -190,6 +195,18 @@ async def open_core(settings: ServerSettings, responder: Responder, clock: Clock
             await responder.aclose()
         finally:
             database.close()
+
+
+async def _drain(core: Core) -> None:
+    """Let what is executing finish for `shutdown_grace_s`, then leave the rest to the next start."""
+    with anyio.move_on_after(core.settings.shutdown_grace_s):
+        while logs := core.live_logs():
+            await logs[0].changed()
+            await anyio.lowlevel.checkpoint()
+    core.runner.interrupt()
+    core.responses.interrupt()
+    for log in core.live_logs():
+        log.close(done=False)
 
 
 async def _keep_house(core: Core) -> None:
@@ -201,8 +218,8 @@ async def _keep_house(core: Core) -> None:
         core.runner.expire_due()
         if now >= next_wake:
             next_wake = now + core.settings.keep_alive_s
-            for live in core.runner.live.values():
-                live.writer.log.wake()
+            for log in core.live_logs():
+                log.wake()
         if now >= next_sweep:
             next_sweep = now + 600
             try:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import anyio.lowlevel
 
 from batchrun.server.encoding import DONE, KEEP_ALIVE, dumps
+from batchrun.server.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from starlette.types import Send
 
-    from batchrun.server.errors import ApiError
     from batchrun.server.events import EventLog
 
-__all__ = ["Binary", "Json", "Reply", "Stream", "error_reply", "json_reply"]
+__all__ = ["Binary", "Json", "Reply", "Stream", "Waiting", "error_reply", "json_reply"]
 
 Headers = "list[tuple[bytes, bytes]]"
 
@@ -78,6 +78,7 @@ class Stream(Reply):
     Attributes:
         before: frames of earlier segments, which go first.
         skip: how many frames, `before` included, the client has already.
+        tail: what follows the last frame of a log that ended as it should.
         numbered: what goes before the number in each frame's `id`; None for frames without.
     """
 
@@ -85,12 +86,18 @@ class Stream(Reply):
     before: Sequence[bytes] = ()
     skip: int = 0
     numbered: str | None = None
+    tail: bytes = DONE
 
     async def send(self, send: Send) -> None:
         log = self.log
         assert log is not None
         # One turn of the loop first: what the run can do at once goes out in the first write.
         await anyio.lowlevel.checkpoint()
+        while log.single and not log.frames and not log.closed:
+            await log.changed()
+        if log.single and not log.frames and log.failure is not None:
+            await error_reply(log.failure, self.headers).send(send)
+            return
         await self._start(send, "text/event-stream; charset=utf-8", None)
         pending = self._render(self.before[self.skip :], self.skip)
         position = max(0, self.skip - len(self.before))
@@ -108,7 +115,7 @@ class Stream(Reply):
             if len(log.frames) == position and not log.closed:
                 pending = KEEP_ALIVE
         if log.done:
-            pending += DONE
+            pending += self.tail
         await send({"type": "http.response.body", "body": pending})
 
     def _render(self, frames: Sequence[bytes], first: int) -> bytes:
@@ -119,6 +126,26 @@ class Stream(Reply):
             b"id: %s%d\n%s" % (self.numbered.encode(), number, frame)
             for number, frame in zip(numbers, frames, strict=True)
         )
+
+
+@dataclass(slots=True)
+class Waiting(Reply):
+    """The JSON that a log comes to, once it is closed."""
+
+    log: EventLog | None = None
+
+    async def send(self, send: Send) -> None:
+        log = self.log
+        assert log is not None
+        while not log.closed:
+            await log.changed()
+        if log.failure is not None:
+            reply: Json = error_reply(log.failure, self.headers)
+        elif not log.done:
+            reply = error_reply(ApiError(503, "The server is stopping.", type="server_error"), self.headers)
+        else:
+            reply = Json(status=self.status, headers=self.headers, text=log.result or "{}")
+        await reply.send(send)
 
 
 def json_reply(data: Any, status: int = 200) -> Json:

@@ -11,18 +11,14 @@ import anyio
 from batchrun.server.answering import Answer, ask, check_format
 from batchrun.server.conversation import run_conversation, truncated
 from batchrun.server.events import EventLog
-from batchrun.server.responders.base import Conversation, Responder, ResponderError, TokenCount
+from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 from batchrun.server.writer import RunWriter, opening_frames, resuming_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from anyio.abc import TaskGroup
-
-    from batchrun.server.clock import Clock
-    from batchrun.server.settings import ServerSettings
+    from batchrun.server.core import Parts
     from batchrun.server.shapes import Body
-    from batchrun.server.store import Database, Objects, Replies
 
 __all__ = ["Runner"]
 
@@ -49,26 +45,13 @@ class Runner:
     all active runs, also those that wait for tool outputs).
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        objects: Objects,
-        replies: Replies,
-        responder: Responder,
-        clock: Clock,
-        settings: ServerSettings,
-        tasks: TaskGroup,
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         self.live: dict[str, LiveRun] = {}
-        self._database = database
-        self._objects = objects
-        self._replies = replies
-        self._responder = responder
-        self._clock = clock
-        self._settings = settings
-        self._tasks = tasks
-        self._slots = anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True)
+        self._parts = parts
+        self._database = parts.database
+        self._objects = parts.objects
+        self._replies = parts.replies
+        self._clock = parts.clock
         self._deadlines: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -82,7 +65,7 @@ class Runner:
         live = LiveRun(writer)
         self.live[run["id"]] = live
         self._deadlines.setdefault(run["id"], run["expires_at"])
-        self._tasks.start_soon(self._execute, live)
+        self._parts.tasks.start_soon(self._execute, live)
 
     def _writer(self, owner: str, run: Body, hidden: Body, log: EventLog) -> RunWriter:
         used = hidden.get("usage")
@@ -173,7 +156,7 @@ class Runner:
         failure: tuple[str, str] | None = None
         try:
             with live.scope:
-                async with self._slots:
+                async with self._parts.slots:
                     await self._answer(writer)
         except ResponderError as error:
             failure = error.code, str(error)
@@ -212,7 +195,7 @@ class Runner:
         if conversation is None:
             writer.cut("max_prompt_tokens", None)
             return
-        answer = await ask(self._responder, conversation, writer.delta)
+        answer = await ask(self._parts.responder, conversation, writer.delta)
         writer.add_usage(answer.usage)
         self._conclude(writer, answer, conversation)
 
@@ -294,12 +277,8 @@ class Runner:
         answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
         return resuming_frames(run, answered[-1:])
 
-    async def drain(self) -> None:
-        """Let active runs finish for `shutdown_grace_s`, then leave the rest to the next start."""
-        with anyio.move_on_after(self._settings.shutdown_grace_s):
-            while self.live:
-                await next(iter(self.live.values())).writer.log.changed()
-                await anyio.lowlevel.checkpoint()
+    def interrupt(self) -> None:
+        """Leave what is still executing to the next start."""
         for live in list(self.live.values()):
             live.interrupted = True
             live.scope.cancel()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from batchrun.server.routes import assistants, messages, models, runs, steps, threads
+from batchrun.server.routes import assistants, chat, conversations, messages, models, responses, runs, steps, threads
 
 __all__ = ["OPERATIONS"]
 
 OPERATIONS = (
     *runs.OPERATIONS,
+    *chat.OPERATIONS,
+    *responses.OPERATIONS,
     *messages.OPERATIONS,
     *steps.OPERATIONS,
     *threads.OPERATIONS,
     *assistants.OPERATIONS,
     *models.OPERATIONS,
+    *conversations.OPERATIONS,
 )

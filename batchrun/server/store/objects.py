@@ -10,13 +10,13 @@ from batchrun.server.errors import ApiError, no_such
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Kind", "Objects", "Page"]
 
 Kind: TypeAlias = Literal[
     "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch",
-    "response", "conversation", "item", "completion",
+    "response", "unstored_response", "conversation", "item", "completion",
 ]  # fmt: skip
 
 Body: TypeAlias = dict[str, Any]
@@ -93,6 +93,19 @@ class Objects:
             raise no_such(noun or kind, object_id)
         return body
 
+    def text(self, object_id: str) -> str:
+        """The JSON text of an object that exists."""
+        row = self._execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+        return str(row[0])
+
+    def result(self, object_id: str) -> str | None:
+        """The JSON text that a kept response or chat completion came to."""
+        row = self._execute("SELECT kind, body FROM objects WHERE id = ?", (object_id,)).fetchone()
+        if row is None:
+            return None
+        result: str = loads(row[1])["result"] if row[0] == "completion" else row[1]
+        return result
+
     def hidden(self, object_id: str) -> Body:
         """What only the server knows of an object; {} where there is nothing."""
         row = self._execute("SELECT hidden FROM objects WHERE id = ?", (object_id,)).fetchone()
@@ -147,7 +160,7 @@ class Objects:
         ).fetchone()
         return int(row[0])
 
-    def active(self, kind: Kind, parent: str | None = None) -> Iterable[tuple[str, Body]]:
+    def active(self, kind: Kind, parent: str | None = None) -> list[tuple[str, Body]]:
         """(owner, body) of active objects, oldest first: those of one parent, or all."""
         where, parameters = ("", [kind]) if parent is None else (" AND parent = ?", [kind, parent])
         rows = self._execute(
@@ -212,6 +225,30 @@ def list_json(bodies: Iterable[str], ids: list[str], more: bool) -> str:
         f'{{"object":"list","data":[{",".join(bodies)}],"first_id":{first},"last_id":{last},'
         f'"has_more":{"true" if more else "false"}}}'
     )
+
+
+def page_of(bodies: Sequence[Body], page: Page, noun: str) -> str:
+    """One page of a list that is in memory, oldest first.
+
+    Raises:
+        ApiError: 404 where `after` or `before` name nothing in it.
+    """
+    ordered = list(bodies) if page.order == "asc" else list(reversed(bodies))
+    ids = [body["id"] for body in ordered]
+    first, last = 0, len(ids)
+    for cursor in (page.after, page.before):
+        if cursor is not None and cursor not in ids:
+            raise no_such(noun, cursor)
+    if page.after is not None:
+        first = ids.index(page.after) + 1
+    if page.before is not None:
+        last = ids.index(page.before)
+    wanted = ordered[first:last]
+    if page.before is not None and page.after is None:
+        part, more = wanted[-page.limit :], len(wanted) > page.limit
+    else:
+        part, more = wanted[: page.limit], len(wanted) > page.limit
+    return list_json([dumps(body) for body in part], [body["id"] for body in part], more)
 
 
 def no_more_than(objects: Objects, owner: str, kind: Kind, parent: str, limit: int, added: int) -> None:

@@ -50,6 +50,10 @@ class Replies:
             (owner, key, reply.digest, reply.status, reply.body, reply.stream, reply.segment, now),
         )
 
+    def release(self, owner: str, stream: str) -> None:
+        """Forget the key that was used for `stream`, so that it may be used again."""
+        self._execute("DELETE FROM replies WHERE owner = ? AND stream = ?", (owner, stream))
+
     def keep_events(self, stream: str, segment: int, frames: bytes, now: float) -> None:
         """Keep the events of a finished segment."""
         self._execute(
@@ -71,6 +75,11 @@ class Replies:
 
     def forget(self, before: float) -> None:
         """Drop replies and events older than the time `before`."""
+        self._execute(
+            "DELETE FROM objects WHERE kind IN ('completion', 'unstored_response') AND active = 0"
+            " AND id IN (SELECT stream FROM replies WHERE created < ?)",
+            (before,),
+        )
         self._execute("DELETE FROM replies WHERE created < ?", (before,))
         self._execute("DELETE FROM events WHERE created < ?", (before,))
 

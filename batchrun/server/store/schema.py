@@ -39,6 +39,7 @@ STEPS: tuple[str, ...] = (
         created REAL NOT NULL,
         PRIMARY KEY (owner, key)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX replies_by_stream ON replies (stream) WHERE stream IS NOT NULL;
     CREATE INDEX replies_by_age ON replies (created);
 
     CREATE TABLE events (
