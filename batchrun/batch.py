@@ -25,8 +25,7 @@ from batchrun.pricing import price_by_list
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome
 from batchrun.results import UNASKED, prompts_of, result_cells
-from batchrun.services.assistants import AssistantSettings, AssistantsService
-from batchrun.services.base import Service
+from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from batchrun.tables import write_table
@@ -130,14 +129,24 @@ async def run_batch(
             row_timeout_s=plan.job.row_timeout,
         )
         endpoint = _endpoint(plan, environment, stack)
-        wire = Wire(endpoint, limits, silence_timeout_s=plan.job.silence_timeout)
+        wire = Wire(
+            endpoint, limits, silence_timeout_s=plan.job.silence_timeout, settings=model_parameters(plan.job, plan.api)
+        )
         stack.push_async_callback(wire.aclose)
+        manifest = journal.read_manifest()
         engine = Engine(
-            service=_service(plan, wire, journal),
+            service=make_service(
+                plan.job,
+                plan.api,
+                wire,
+                batch_id=manifest["batch_id"],
+                assistant_id=manifest.get("assistant_id"),
+                assistant_made=lambda made: journal.write_manifest({"assistant_id": made}),
+            ),
             journal=journal,
             limits=limits,
             policy=RetryPolicy(max_attempts=plan.job.max_attempts),
-            batch_id=journal.read_manifest()["batch_id"],
+            batch_id=manifest["batch_id"],
             keep_going=plan.job.keep_going,
             price=price_by_list(plan.base_url) if not plan.embedded else None,
             clock=clock,
@@ -171,8 +180,20 @@ async def run_batch(
 
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
     """Where the service is; starts the embedded server where the batch brings its own."""
+    job = plan.job
     if not plan.embedded:
-        return Endpoint(plan.base_url, environment.api_key or "none", environment.organization, environment.project)
+        return Endpoint(
+            base_url=plan.base_url,
+            # The SDK insists on a key; servers of one's own often want none.
+            api_key=(environment.azure_key if job.azure else environment.api_key) or "none",
+            organization=job.organization or environment.organization,
+            project=job.project or environment.project,
+            azure=job.azure,
+            api_version=job.api_version,
+            headers=job.header,
+            query=job.query,
+            client_options=environment.client_options,
+        )
     return stack.enter_context(open_embedded(plan.paths.store))
 
 
@@ -195,30 +216,6 @@ def open_embedded(store: Path) -> Iterator[Endpoint]:
         except (ServerError, OSError) as exc:
             raise OutputError(f"the embedded server cannot start: {exc}") from exc
         yield Endpoint(server.url, key)
-
-
-def _service(plan: Plan, wire: Wire, journal: Journal) -> Service:
-    """The service that the plan names, over `wire`."""
-    job = plan.job
-    manifest = journal.read_manifest()
-    batch_id = manifest["batch_id"]
-    parameters = {
-        "temperature": job.temperature,
-        "top_p": job.top_p,
-        "max_completion_tokens": job.max_completion_tokens,
-    }
-    settings = AssistantSettings(
-        assistant_id=job.assistant,
-        known_assistant_id=manifest.get("assistant_id"),
-        name=f"batchrun {batch_id}",
-        model=job.model,
-        instructions=job.instructions,
-        metadata={"batch": batch_id},
-        parameters={name: value for name, value in parameters.items() if value is not None},
-    )
-    return AssistantsService(
-        wire, settings, poll=job.poll, made=lambda assistant_id: journal.write_manifest({"assistant_id": assistant_id})
-    )
 
 
 def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:

@@ -100,7 +100,9 @@ def job_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
                 name, *flags, is_flag=True, default=None, help=text, cls=SectionedOption, type=bool
             )
         else:
-            parameter = click.option(name, *flags, metavar=option.metavar, help=text, cls=SectionedOption)
+            parameter = click.option(
+                name, *flags, metavar=option.metavar, help=text, cls=SectionedOption, multiple=option.pairs is not None
+            )
         command = parameter(command)
         command.__click_params__[-1].section = option.section  # type: ignore[attr-defined] # click keeps them there
     return command
@@ -131,7 +133,7 @@ def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
     from batchrun.plan import default_output, make_plan
 
     environment = Environment.read(os.environ)
-    job = make_job({name: value for name, value in options.items() if value is not None})
+    job = make_job({name: value for name, value in options.items() if value not in (None, ())})
     plan = make_plan(job, table, environment, job.output or default_output(table))
     return _run_plan(plan, environment, quiet=quiet, as_json=as_json)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from anyio.lowlevel import current_token
 
 from batchrun.batch import run_batch
 from batchrun.errors import BatchRefused
-from batchrun.job import Environment, make_job
+from batchrun.job import ApiKey, Environment, make_job
 from batchrun.journal import Journal
 from batchrun.plan import default_output, make_plan
 from batchrun.results import result_cells
@@ -29,12 +30,20 @@ __all__ = ["arun", "run"]
 T = TypeVar("T")
 
 
-async def arun(table: pandas.DataFrame | str | Path, *, api_key: str | None = None, **options: Any) -> pandas.DataFrame:
+async def arun(
+    table: pandas.DataFrame | str | Path,
+    *,
+    api_key: ApiKey | None = None,
+    client_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> pandas.DataFrame:
     """Ask every row of a table; returns its columns and the outcomes, one row per input row, in order.
 
     Args:
         table: a DataFrame, or the path of a CSV, TSV, JSON Lines or Parquet file.
-        api_key: of the service. Default: the environment's OPENAI_API_KEY.
+        api_key: of the service, or an async function that makes one whenever it is needed. Default: the environment's
+            OPENAI_API_KEY.
+        client_options: further arguments of the SDK's client, such as `{"workload_identity": ...}`.
         options: those of the command line, by their names with underscores (`batchrun.job.Job`). A path writes its
             output as the command line does. A DataFrame keeps no files, unless `output=` names one: only
             then can the same call resume.
@@ -47,6 +56,8 @@ async def arun(table: pandas.DataFrame | str | Path, *, api_key: str | None = No
     environment = Environment.read(os.environ)
     if api_key is not None:
         environment = environment.with_key(api_key)
+    if client_options is not None:
+        environment = replace(environment, client_options=client_options)
     job = make_job(options)
     with ExitStack() as stack:
         keep = job.output is not None or isinstance(table, (str, Path))
@@ -62,7 +73,13 @@ async def arun(table: pandas.DataFrame | str | Path, *, api_key: str | None = No
             return to_frame(plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options)
 
 
-def run(table: pandas.DataFrame | str | Path, *, api_key: str | None = None, **options: Any) -> pandas.DataFrame:
+def run(
+    table: pandas.DataFrame | str | Path,
+    *,
+    api_key: ApiKey | None = None,
+    client_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> pandas.DataFrame:
     """`arun` for code that is not async. Where an event loop already runs (a notebook), a thread of its own is used.
 
     Raises:
@@ -70,7 +87,7 @@ def run(table: pandas.DataFrame | str | Path, *, api_key: str | None = None, **o
     """
 
     async def main() -> pandas.DataFrame:
-        return await arun(table, api_key=api_key, **options)
+        return await arun(table, api_key=api_key, client_options=client_options, **options)
 
     try:
         current_token()

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 
-__all__ = ["Api", "Environment", "Job", "JobOption", "job_options", "make_job", "read_text_option"]
+__all__ = ["Api", "ApiKey", "Environment", "Job", "JobOption", "job_options", "make_job", "read_text_option"]
 
 Api = Literal["assistants", "responses", "chat"]
+ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
+"""A key, or what makes one whenever it is needed (tokens that expire)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class JobOption:
         metavar: what stands for the value in the help.
         flags: overrides of the flag made from the name.
         at_least, above, at_most: bounds of a number; None for no bound.
+        pairs: the option is given as KEY=VALUE, any number of times; the values are text, or JSON where they can be.
         decides_answer: the value is part of a row's fingerprint: another value may give another answer.
     """
 
@@ -42,11 +45,15 @@ class JobOption:
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
+    pairs: Literal["text", "json"] | None = None
     decides_answer: bool = False
 
 
 def _option(default: Any, section: str, help: str, **rest: Any) -> Any:  # noqa: A002 - every option parser's word
-    return field(default=default, metadata={"option": JobOption(section, help, **rest)})
+    metadata = {"option": JobOption(section, help, **rest)}
+    return (
+        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +126,8 @@ class Job:
     api: Api | None = _option(
         None,
         "Service",
-        "Protocol to speak. Default: assistants on the embedded server where there is neither key nor base URL",
+        "Protocol to speak: assistants, responses or chat. Default: responses with a key, chat with a base URL and no key, "
+        "assistants with --assistant or on the embedded server, which answers where there is neither key nor base URL",
         metavar="NAME",
         decides_answer=True,
     )
@@ -136,6 +144,42 @@ class Job:
     poll: bool = _option(
         False, "Service", "Poll runs instead of streaming them, for servers without streams (assistants only)"
     )
+
+    stream: bool = _option(
+        False, "Service", "Read replies as streams (responses and chat; assistants always do, unless --poll)"
+    )
+    background: bool = _option(
+        False, "Service", "Let the service work in the background; such runs can be picked up again (responses only)"
+    )
+    conversation: bool = _option(
+        False, "Service", "Make a Conversation for each row, one request more (responses only)"
+    )
+    param: dict[str, Any] = _option(
+        dict,
+        "Service",
+        "Further parameter of the model, passed on as it is; the value is read as JSON if it is JSON. May be repeated",
+        metavar="KEY=VALUE",
+        pairs="json",
+        decides_answer=True,
+    )
+    header: dict[str, str] = _option(
+        dict, "Service", "Header to send with every request. May be repeated", metavar="NAME=VALUE", pairs="text"
+    )
+    query: dict[str, str] = _option(
+        dict, "Service", "Query to add to every request. May be repeated", metavar="NAME=VALUE", pairs="text"
+    )
+    organization: str | None = _option(
+        None, "Service", "OpenAI organization. Default: the environment's OPENAI_ORG_ID", metavar="ID"
+    )
+    project: str | None = _option(
+        None, "Service", "OpenAI project. Default: the environment's OPENAI_PROJECT_ID", metavar="ID"
+    )
+    azure: bool = _option(
+        False,
+        "Service",
+        "The service is Azure OpenAI: --base-url is the resource's endpoint, AZURE_OPENAI_API_KEY the key",
+    )
+    api_version: str | None = _option(None, "Service", "API version to ask Azure for", metavar="VERSION")
 
     # Limits
     concurrency: int | None = _option(
@@ -181,17 +225,24 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`)."""
+    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`).
 
-    api_key: str | None = field(default=None, repr=False)
+    Attributes:
+        api_key: a key, or (from Python) what makes one whenever it is needed.
+        client_options: further arguments of the SDK's client (from Python only).
+    """
+
+    api_key: ApiKey | None = field(default=None, repr=False)
+    azure_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     organization: str | None = None
     project: str | None = None
     model: str | None = None
+    client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def with_key(self, api_key: str) -> Environment:
+    def with_key(self, api_key: ApiKey) -> Environment:
         """The same with another key."""
-        return replace(self, api_key=api_key)
+        return replace(self, api_key=api_key, azure_key=api_key if isinstance(api_key, str) else None)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -202,6 +253,7 @@ class Environment:
 
         return cls(
             api_key=get("OPENAI_API_KEY"),
+            azure_key=get("AZURE_OPENAI_API_KEY"),
             base_url=get("OPENAI_BASE_URL"),
             organization=get("OPENAI_ORG_ID"),
             project=get("OPENAI_PROJECT_ID"),
@@ -210,8 +262,8 @@ class Environment:
 
 
 def job_options() -> dict[str, tuple[JobOption, Any]]:
-    """Field name → how it shows, and its default, in the order of the help."""
-    return {f.name: (f.metadata["option"], f.default) for f in fields(Job)}
+    """Field name → how it shows, and its default (None for pairs), in the order of the help."""
+    return {f.name: (f.metadata["option"], None if f.default is MISSING else f.default) for f in fields(Job)}
 
 
 def make_job(options: Mapping[str, Any]) -> Job:
@@ -222,14 +274,30 @@ def make_job(options: Mapping[str, Any]) -> Job:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    given = dict(options)
+    for name, (option, _) in job_options().items():
+        if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
+            given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
     try:
-        job = TypeAdapter(Job).validate_python(dict(options))
+        job = TypeAdapter(Job).validate_python(given)
     except ValidationError as exc:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
     for name, (option, _) in job_options().items():
         _check_bounds(name, option, getattr(job, name))
     return job
+
+
+def _pair(name: str, text: str, kind: Literal["text", "json"]) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--{name.replace('_', '-')}: KEY=VALUE is needed, got {text!r}")
+    if kind == "json":
+        try:
+            return key.strip(), json.loads(value)
+        except ValueError:
+            return key.strip(), value
+    return key.strip(), value
 
 
 def _check_bounds(name: str, option: JobOption, value: Any) -> None:
@@ -275,8 +343,9 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
 
 
 def settings_of(job: Job) -> dict[str, Any]:
-    """The options that decide answers, by name: what the journal compares between runs."""
-    return {f.name: getattr(job, f.name) for f in fields(Job) if f.metadata["option"].decides_answer}
+    """The options that decide answers and are set, by name: what the journal compares between runs."""
+    named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
+    return {name: value for name, value in named if value not in (None, {})}
 
 
 def digest(*parts: object) -> str:

@@ -123,7 +123,7 @@ def make_plan(
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
     check_output(paths.output, source, write_options)
     job = replace(job, prompt=job.prompt or default_template(source.columns))
-    settings = {**settings_of(job), "embedded": embedded}
+    settings = {**settings_of(job), "embedded": embedded, "model": job.model}
     prompter = prompter_for(settings, source.columns)
     rows = validate(source)
     _check_first(prompter, source.rows())
@@ -146,14 +146,31 @@ def make_plan(
 def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]:
     """(embedded, api, base_url): the embedded server where there is neither key nor base URL."""
     base_url = job.base_url or environment.base_url
-    if base_url is None and environment.api_key is None:
-        if job.api not in (None, "assistants"):
-            raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")
-        return True, "assistants", None
-    api: Api = job.api or "assistants"
+    key = environment.azure_key if job.azure else environment.api_key
     if base_url is not None and not base_url.startswith(("http://", "https://")):
         raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed, got {base_url!r}")
-    return False, api, base_url
+    if job.azure and base_url is None:
+        raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
+    embedded = base_url is None and key is None and not environment.client_options
+    if embedded and job.api not in (None, "assistants"):
+        raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")
+    default: Api = "chat" if key is None and not environment.client_options else "responses"
+    api: Api = job.api or ("assistants" if embedded or job.assistant is not None else default)
+    _check_modes(job, api)
+    return embedded, api, base_url
+
+
+def _check_modes(job: Job, api: Api) -> None:
+    """Options that only one protocol knows are refused for the others, rather than ignored."""
+    for name, apis in (
+        ("assistant", ("assistants",)),
+        ("poll", ("assistants",)),
+        ("stream", ("responses", "chat")),
+        ("background", ("responses",)),
+        ("conversation", ("responses",)),
+    ):
+        if getattr(job, name) and api not in apis:
+            raise InputError(f"--{name}: is for --api {' or '.join(apis)}, and this batch speaks {api}")
 
 
 def _check_first(prompter: Prompter, rows: Iterator[Row]) -> None:

@@ -114,7 +114,9 @@ class Prompter:
 
 def prompter_for(settings: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
     """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them)."""
-    return Prompter([settings["prompt"]], columns, digest({**settings, "prompt": None}))
+    return Prompter(
+        [settings["prompt"]], columns, digest({name: value for name, value in settings.items() if name != "prompt"})
+    )
 
 
 def _plain(value: Value) -> Value:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-
-from batchrun.errors import ConnectionLost, PermanentFault, RunLost, ServiceFault, TransientFault
-from batchrun.records import Attempt, Prompt, Usage
+from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
+from batchrun.records import Attempt, Prompt
 from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
+from batchrun.services.faults import fault_of_error_body, fault_of_failed_run, needs_tools
+from batchrun.services.polling import poll
+from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
 
 __all__ = ["AssistantSettings", "AssistantsService"]
@@ -39,12 +39,6 @@ KEPT_EVENTS = (
     "json",  # a server that does not stream: see Wire.post_stream
 )
 """What a row needs of a stream: ids, messages, the end."""
-
-FIRST_POLL_S = 0.5
-POLL_S = 1.0
-"""The API's own default where it sends no `openai-poll-after-ms`."""
-MAX_POLL_S = 60.0
-MAX_LOST_POLLS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,34 +199,17 @@ class AssistantsService:
             stream.thread_id, stream.run_id = body["thread_id"], body["id"]
             seen(stream.thread_id, stream.run_id)
         if body.get("status") == "requires_action":
-            raise _needs_tools()
+            raise needs_tools()
         if body.get("status") in TERMINAL and event != "json":
             stream.final_run = body
 
     async def _follow(self, thread_id: str, run_id: str) -> Reply:
-        """Poll a run to its end. A poll that fails is made again; five failing in a row are a fault."""
+        """Poll a run to its end."""
         path = f"/threads/{thread_id}/runs/{run_id}"
-        wait_s, lost = FIRST_POLL_S, 0
-        while True:
-            try:
-                run, headers = await self._wire.get(path, BETA)
-            except PermanentFault as fault:
-                if fault.status_code == 404:
-                    raise RunLost(str(fault), error_type="run_lost", run_ended=True) from fault
-                raise
-            except TransientFault as fault:
-                lost += 1
-                if lost >= MAX_LOST_POLLS:
-                    raise
-                await anyio.sleep(min(MAX_POLL_S, max(fault.retry_after_s or 0.0, wait_s * 2**lost)))
-                continue
-            lost = 0
-            if run["status"] in TERMINAL:
-                return self._reply(run, await self._texts(thread_id, run_id))
-            if run["status"] == "requires_action":
-                raise _needs_tools()
-            await anyio.sleep(wait_s)
-            wait_s = _poll_wait_s(headers)
+        run = await poll(self._wire, path, BETA, lambda run: run["status"] in TERMINAL | {"requires_action"})
+        if run["status"] == "requires_action":
+            raise needs_tools()
+        return self._reply(run, await self._texts(thread_id, run_id))
 
     async def _texts(self, thread_id: str, run_id: str) -> list[str]:
         """The assistant's messages of a run, oldest first."""
@@ -253,14 +230,14 @@ class AssistantsService:
         Raises:
             ServiceFault: it failed in a way that another run may cure, or that concerns the whole batch.
         """
-        usage = usage_of(run.get("usage"))
+        usage = usage_of_tokens(run.get("usage"))
         status, reason, error = run["status"], None, None
         if status == "failed":
             last_error = run.get("last_error") or {}
-            fault: ServiceFault = fault_of_failed_run(
+            fault = fault_of_failed_run(
                 last_error.get("code"), str(last_error.get("message") or "the run failed"), usage
             )
-            if not isinstance(fault, PermanentFault) or fault.exit_code != PermanentFault.exit_code:
+            if isinstance(fault, TransientFault | BatchRefused):
                 raise fault
             reason, error = fault.error_type, str(fault)
         elif status == "incomplete":
@@ -282,33 +259,3 @@ def message_text(message: Mapping[str, Any]) -> str:
         elif kind == "image_file":
             parts.append(f"[image {part['image_file']['file_id']}]")
     return "\n".join(parts)
-
-
-def usage_of(raw: Mapping[str, Any] | None) -> Usage:
-    """A run's usage. The protocol spells the cached tokens' parent `prompt_token_details`; both are read."""
-    if not raw:
-        return Usage()
-    prompt_details = raw.get("prompt_token_details") or raw.get("prompt_tokens_details") or {}
-    completion_details = raw.get("completion_tokens_details") or {}
-    return Usage(
-        prompt_tokens=raw.get("prompt_tokens"),
-        completion_tokens=raw.get("completion_tokens"),
-        total_tokens=raw.get("total_tokens"),
-        cached_tokens=prompt_details.get("cached_tokens"),
-        reasoning_tokens=completion_details.get("reasoning_tokens"),
-        raw=raw,
-    )
-
-
-def _poll_wait_s(headers: Mapping[str, str]) -> float:
-    try:
-        return min(MAX_POLL_S, max(0.01, float(headers["openai-poll-after-ms"]) / 1_000))
-    except (KeyError, ValueError):
-        return POLL_S
-
-
-def _needs_tools() -> PermanentFault:
-    return PermanentFault(
-        "the assistant asks for a function to be called, and this batch has no functions",
-        error_type="requires_action",
-    )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx2
 import openai
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from batchrun.engine.limits import Limits
+from batchrun.job import ApiKey
 from batchrun.services.faults import parse_retry_after
 
-__all__ = ["ApiKey", "Endpoint", "open_client"]
+__all__ = ["Endpoint", "open_client"]
 
 MAX_CONNECTIONS = 10_000
 CONNECT_TIMEOUT_S = 15.0
-
-ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A key, or what makes one whenever it is needed (tokens that expire)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from batchrun.errors import (
 )
 from batchrun.records import Usage
 
-__all__ = ["HttpFailure", "fault_of_error_body", "fault_of_exception", "fault_of_failed_run", "parse_retry_after"]
+__all__ = [
+    "HttpFailure",
+    "fault_of_error_body",
+    "fault_of_exception",
+    "fault_of_failed_run",
+    "needs_tools",
+    "parse_retry_after",
+]
 
 HttpFailure = (openai.OpenAIError, httpx2.HTTPError)
 """What a request or the reading of its reply can raise."""
@@ -139,6 +146,13 @@ def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFaul
     fault = fault_of_failed_run(str(code) if code else "server_error", message)
     fault.run_ended = False
     return fault
+
+
+def needs_tools() -> PermanentFault:
+    """The model asks for a function to be called that nobody here can call."""
+    return PermanentFault(
+        "the model asks for a function to be called, and this batch has no functions", error_type="requires_action"
+    )
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,0 +1,56 @@
+"""Asking for an object by its id until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from batchrun.errors import PermanentFault, RunLost, TransientFault
+from batchrun.services.wire import Wire
+
+__all__ = ["poll"]
+
+FIRST_WAIT_S = 0.5
+WAIT_S = 1.0
+"""The API's own default where it sends no `openai-poll-after-ms`."""
+MAX_WAIT_S = 60.0
+MAX_LOST_POLLS = 5
+
+
+async def poll(wire: Wire, path: str, headers: Mapping[str, str], ended: Callable[[Any], bool]) -> Any:
+    """GET `path` until `ended(object)`, waiting as long between two times as `openai-poll-after-ms` says.
+
+    Asking costs nothing and does nothing, so a poll that fails is made again; five failing in a row are a fault.
+
+    Raises:
+        RunLost: 404.
+        ServiceFault: any other refusal, or five faults in a row.
+    """
+    wait_s, lost = FIRST_WAIT_S, 0
+    while True:
+        try:
+            found, reply_headers = await wire.get(path, headers)
+        except PermanentFault as fault:
+            if fault.status_code == 404:
+                raise RunLost(str(fault), error_type="run_lost", run_ended=True) from fault
+            raise
+        except TransientFault as fault:
+            lost += 1
+            if lost >= MAX_LOST_POLLS:
+                raise
+            await anyio.sleep(min(MAX_WAIT_S, max(fault.retry_after_s or 0.0, wait_s * 2**lost)))
+            continue
+        lost = 0
+        if ended(found):
+            return found
+        await anyio.sleep(wait_s)
+        wait_s = _wait_s(reply_headers)
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    try:
+        return min(MAX_WAIT_S, max(0.01, float(headers["openai-poll-after-ms"]) / 1_000))
+    except (KeyError, ValueError):
+        return WAIT_S
