@@ -22,7 +22,7 @@ from batchrun.engine.row import Ask, Price, RowContext, RowRun
 from batchrun.engine.tally import EngineStatistics, Tally
 from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
 from batchrun.journal import Journal
-from batchrun.records import Failed, Outcome, Usage
+from batchrun.records import Completed, Failed, Outcome, Usage
 from batchrun.services.base import Service
 
 __all__ = ["Engine", "Stop", "Work"]
@@ -161,7 +161,7 @@ class Engine:
             finally:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
-                lease.settle(outcome.usage)
+                lease.settle(outcome.usage, succeeded=isinstance(outcome, Completed))
                 self._finish(outcome, ask.prompt.fingerprint)
                 self._check_failures(outcome)
 

@@ -7,6 +7,7 @@ can go round it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from batchrun.engine.slots import SlotPolicy
 from batchrun.records import Usage
 
 __all__ = ["Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
+
+MAX_COOL_DOWN_S = 600.0
+"""A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
 
 Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down"]
 
@@ -54,7 +58,10 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside does not count (only within `running`)."""
+        """Time spent inside does not count. Outside of `running` nothing counts anyway."""
+        if self._scope is None:
+            yield
+            return
         self._pause()
         try:
             yield
@@ -97,9 +104,9 @@ class Lease:
     ) -> None:
         self._limits._release()
 
-    def settle(self, usage: Usage) -> None:
-        """The row ended with this usage: correct the reservation, teach the estimate, grow the slots."""
-        self._limits._settle(self, usage)
+    def settle(self, usage: Usage, *, succeeded: bool) -> None:
+        """The row ended with this usage: correct the reservation and teach the estimate; an answer grows the slots."""
+        self._limits._settle(self, usage, succeeded=succeeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,7 @@ class Limits:
         self._token_pacer = Pacer(max_tokens_per_minute) if max_tokens_per_minute else None
         self._estimate = TokenEstimate(max_completion_tokens)
         self._row_timeout_s = row_timeout_s
+        self._request_gate = anyio.Lock(fast_acquire=True)
         self._in_use = 0
         self._slot_freed = anyio.Event()
         self._cool_until_s = float("-inf")
@@ -160,12 +168,8 @@ class Limits:
                 self._waiting_for = "tokens"
                 reserved = self._estimate.guess(prompt_chars)
                 await self._token_pacer.acquire(reserved)
-            if self._request_pacer is not None:
-                self._waiting_for = "requests"
-                await self._request_pacer.acquire()
-            if self._cool_down_s() > 0:
-                self._waiting_for = "cool-down"
-                await self._cooled_down()
+            self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
+            await self._permit_request()
         finally:
             self._waiting_for = None
         self._in_use += 1
@@ -186,23 +190,26 @@ class Limits:
         lease.sent_at_s = anyio.current_time()
 
     async def _permit_request(self) -> None:
-        if self._request_pacer is not None:
+        if self._request_pacer is None:
+            await self._cooled_down()
+            return
+        # One at a time through both waits: permits granted during a cool-down would all be used at its end.
+        async with self._request_gate:
+            await self._cooled_down()
             await self._request_pacer.acquire()
-        await self._cooled_down()
+            await self._cooled_down()
 
     async def _cooled_down(self) -> None:
         while (wait_s := self._cool_down_s()) > 0:
             await anyio.sleep(wait_s)
 
-    def rate_limited(self, lease: Lease, wait_s: float) -> None:
-        """The service refused a request of this row for its rate; nobody sends for `wait_s` seconds."""
-        now_s = anyio.current_time()
-        self._slots.rate_limited(lease.sent_at_s, now_s)
-        self.cool_down(wait_s)
+    def rate_limited(self, lease: Lease) -> None:
+        """The service refused a request of this row for its rate: fewer slots, once for each burst of refusals."""
+        self._slots.rate_limited(lease.sent_at_s, anyio.current_time())
 
     def cool_down(self, wait_s: float) -> None:
-        """Nobody sends for `wait_s` seconds from now (a longer cool-down that runs stays)."""
-        self._cool_until_s = max(self._cool_until_s, anyio.current_time() + wait_s)
+        """Nobody sends for `wait_s` seconds from now, ten minutes at most (a longer cool-down that runs stays)."""
+        self._cool_until_s = max(self._cool_until_s, anyio.current_time() + min(wait_s, MAX_COOL_DOWN_S))
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Learn from `x-ratelimit-*` of a reply. -1, 0 and absent limits are ignored (Azure sends them)."""
@@ -238,8 +245,9 @@ class Limits:
         self._in_use -= 1
         self._slot_freed.set()
 
-    def _settle(self, lease: Lease, usage: Usage) -> None:
-        self._slots.succeeded(self._in_use)
+    def _settle(self, lease: Lease, usage: Usage, *, succeeded: bool) -> None:
+        if succeeded:
+            self._slots.succeeded(self._in_use)
         self._estimate.learn(lease.prompt_chars, usage.prompt_tokens, usage.completion_tokens)
         if self._token_pacer is not None and usage.total_tokens is not None:
             self._token_pacer.settle(usage.total_tokens - lease.reserved_tokens)
@@ -254,7 +262,7 @@ def _positive(text: str | None) -> float | None:
         number = float(text) if text else 0.0
     except ValueError:
         return None
-    return number if number > 0 else None
+    return number if 0 < number < math.inf else None
 
 
 _RESET = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")

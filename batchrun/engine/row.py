@@ -90,14 +90,16 @@ class RowRun:
                 reply = await self._try()
             except ServiceFault as fault:
                 self._record(fault)
+                if isinstance(fault, RateLimited):
+                    context.limits.rate_limited(self._lease)
                 if isinstance(fault, BatchRefused):
                     raise
                 decision = context.policy.decide(fault, tries, context.random_unit())
                 if isinstance(decision, GiveUp):
                     await self._give_up_run(fault)
                     return self._failed(fault)
-                if isinstance(fault, RateLimited):
-                    context.limits.rate_limited(self._lease, decision.wait_s if decision.shared else 0.0)
+                if decision.shared:
+                    context.limits.cool_down(decision.wait_s)
                 if await self._stopped_within(decision.wait_s):
                     return None
                 self._attempt = self._next_attempt(fault)

@@ -1,0 +1,329 @@
+"""Admission, requests, the shared cool-down and the stopwatch, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.engine.limits import Lease, Limits, Stopwatch, parse_reset
+from batchrun.records import Usage
+from tests.support.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+def now() -> float:
+    return anyio.current_time()
+
+
+async def run_rows(limits: Limits, rows: int, *, takes_s: float = 1.0, requests: int = 1) -> list[tuple[float, int]]:
+    """Admit rows in order; each makes its requests, taking `takes_s` for each. Returns (loop time, row) of requests."""
+    sent: list[tuple[float, int]] = []
+
+    async def row(number: int, lease: Lease) -> None:
+        with lease, lease.stopwatch.running():
+            for _ in range(requests):
+                await limits.request()
+                sent.append((now(), number))
+                await anyio.sleep(takes_s)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(rows):
+            tasks.start_soon(row, number, await limits.admit(100))
+    return sent
+
+
+async def test_rows_are_admitted_in_order() -> None:
+    """With slots, requests and tokens all scarce, rows still go in the order of the table."""
+    limits = Limits(concurrency=3, max_requests_per_minute=120, max_tokens_per_minute=60_000)
+    sent = await run_rows(limits, 30)
+    assert [row for _, row in sent] == list(range(30))
+
+
+async def test_slots_bound_what_is_in_flight() -> None:
+    """Never more rows in flight than slots, and a slot that comes free is used at once."""
+    limits = Limits(concurrency=4)
+    sent = await run_rows(limits, 12)
+    assert [at_s for at_s, _ in sent] == pytest.approx([n // 4 for n in range(12)], abs=1e-3)
+    assert limits.statistics().in_use == 0
+
+
+async def test_every_request_counts() -> None:
+    """Polls and retries of a row pass the request limit like its first request: none goes round it."""
+    limits = Limits(concurrency=50, max_requests_per_minute=60)
+    sent = await run_rows(limits, 10, takes_s=0.0, requests=6)
+    assert limits.requests == 60
+    assert [at_s for at_s, _ in sent] == pytest.approx(range(60), abs=1e-3)
+
+
+async def test_the_first_request_is_prepaid() -> None:
+    """Admission holds the permit of a row's first request: a row in flight is a row that has been sent."""
+    limits = Limits(max_requests_per_minute=1)
+    with await limits.admit(10) as lease:
+        await limits.request()
+        assert now() == pytest.approx(0.0, abs=1e-3)
+        with lease.stopwatch.running():
+            await limits.request()
+    assert now() == pytest.approx(60.0, abs=1e-3)
+
+
+async def test_requests_outside_of_rows_are_limited_too() -> None:
+    """What the batch itself sends, such as making its assistant, counts and waits as well."""
+    limits = Limits(max_requests_per_minute=60)
+    for _ in range(3):
+        await limits.request()
+    assert now() == pytest.approx(2.0, abs=1e-3)
+    assert limits.requests == 3
+
+
+async def test_a_cool_down_holds_everybody() -> None:
+    """After a 429 neither new rows nor requests of rows in flight are sent before the cool-down ends."""
+    limits = Limits(concurrency=10)
+    sent_s: list[float] = []
+
+    async def in_flight(lease: Lease) -> None:
+        with lease, lease.stopwatch.running():
+            await limits.request()
+            await anyio.sleep(1)
+            await limits.request()
+            sent_s.append(now())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(in_flight, await limits.admit(1))
+        await anyio.sleep(0.5)
+        limits.cool_down(20.0)
+        with await limits.admit(1):
+            assert now() == pytest.approx(20.5, abs=1e-3)
+    assert sent_s == pytest.approx([20.5] * 3, abs=1e-3)
+
+
+async def test_the_longer_cool_down_stands() -> None:
+    """A later and shorter cool-down does not shorten the one that runs; a longer one prolongs it."""
+    limits = Limits()
+    limits.cool_down(10.0)
+    limits.cool_down(2.0)
+    assert limits.statistics().cool_down_s == pytest.approx(10.0)
+    limits.cool_down(30.0)
+    (await limits.admit(1)).__exit__(None, None, None)
+    assert now() == pytest.approx(30.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("asked_s", [86_400.0, float("inf")])
+async def test_no_cool_down_lasts_for_ever(asked_s: float) -> None:
+    """A service that asks for a day, or for eternity, is asked again after ten minutes."""
+    limits = Limits()
+    limits.cool_down(asked_s)
+    (await limits.admit(1)).__exit__(None, None, None)
+    assert now() == pytest.approx(600.0, abs=1e-3)
+
+
+async def test_a_cool_down_saves_up_no_requests() -> None:
+    """Requests that wait while nobody may send do not go all at once afterwards: the allowance holds then too."""
+    limits = Limits(concurrency=100, max_requests_per_minute=60)
+    sent_s: list[float] = []
+
+    async def row(lease: Lease) -> None:
+        with lease, lease.stopwatch.running():
+            await limits.request()
+            await anyio.sleep(30.0)
+            await limits.request()
+            sent_s.append(now())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(row, await limits.admit(1))
+        limits.cool_down(60.0)
+    assert sent_s[0] == pytest.approx(79.0, abs=1.1)
+    assert [later - earlier for earlier, later in zip(sent_s, sent_s[1:], strict=False)] == pytest.approx(
+        [1.0] * 19, abs=1e-3
+    )
+
+
+async def test_waits_for_limits_do_not_count_against_the_row() -> None:
+    """A row's time runs while it works, not while it waits for a permit or a cool-down."""
+    limits = Limits(concurrency=2, max_requests_per_minute=1, row_timeout_s=10.0)
+    lease = await limits.admit(1)
+    with lease, lease.stopwatch.running() as scope:
+        await limits.request()
+        await anyio.sleep(4)
+        await limits.request()
+        limits.cool_down(100)
+        await limits.request()
+        await anyio.sleep(5)
+    assert not scope.cancelled_caught
+    assert lease.stopwatch.elapsed_s == pytest.approx(9.0, abs=1e-3)
+    assert now() > 100
+
+
+async def test_a_request_after_the_rows_time_is_limited_like_any() -> None:
+    """A row whose time is over may still send, such as the cancelling of its run, within the limits."""
+    limits = Limits(max_requests_per_minute=60, row_timeout_s=1.0)
+    lease = await limits.admit(1)
+    with lease:
+        with lease.stopwatch.running() as scope:
+            await limits.request()
+            await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        limits.cool_down(5.0)
+        await limits.request()
+    assert now() == pytest.approx(6.0, abs=1e-3)
+
+
+async def test_only_answers_grow_the_slots() -> None:
+    """A row that failed proves nothing about what the service can take."""
+    limits = Limits()
+    leases = [await limits.admit(1) for _ in range(20)]
+    for lease in leases:
+        lease.settle(Usage(), succeeded=False)
+    assert limits.statistics().capacity == 20
+    for lease in leases:
+        lease.settle(Usage(), succeeded=True)
+    assert limits.statistics().capacity == 26  # 20 in use are no longer near the limit then
+
+
+async def test_a_refusal_cuts_the_slots_once() -> None:
+    """Twenty 429s to requests that were sent together cut the slots once, to 15."""
+    limits = Limits()
+    leases = [await limits.admit(1) for _ in range(20)]
+    for lease in leases:
+        lease.sent_at_s = now()
+    await anyio.sleep(1)
+    for lease in leases:
+        limits.rate_limited(lease)
+        await anyio.sleep(0.01)
+    assert limits.statistics().capacity == 15
+
+
+async def test_reservations_are_trued_up() -> None:
+    """Tokens are reserved by the estimate and corrected by what was used, so that the next row waits for the truth."""
+    limits = Limits(max_tokens_per_minute=6_000, max_completion_tokens=1_000)
+    lease = await limits.admit(0)
+    assert lease.reserved_tokens == 1_000
+    before_s = now()
+    lease.settle(Usage(0, 3_000, 3_000), succeeded=True)
+    second = await limits.admit(0)
+    waited_s = now() - before_s
+    assert second.reserved_tokens == pytest.approx(3_500 / 1.5)
+    # 2,000 tokens more than reserved, and the second row's own, at 99 tokens and a bit a second.
+    assert waited_s == pytest.approx((2_000 + second.reserved_tokens) * 60 / 5_940, abs=0.7)
+
+
+async def test_says_what_the_next_row_waits_for() -> None:
+    """The statistics name the limit that holds the next row back, and nothing when none does."""
+    seen = []
+
+    async def look(limits: Limits) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def admit() -> None:
+                with await limits.admit(100):
+                    pass
+
+            tasks.start_soon(admit)
+            await anyio.wait_all_tasks_blocked()
+            seen.append(limits.statistics().waiting_for)
+            tasks.cancel_scope.cancel()
+        assert limits.statistics().waiting_for is None
+
+    for options in ({"concurrency": 1}, {"max_requests_per_minute": 1}, {"max_tokens_per_minute": 10}, {}):
+        limits = Limits(**options)  # type: ignore[arg-type]  # a table of single options
+        if "concurrency" in options or "max_requests_per_minute" in options:
+            await limits.admit(0)
+        if not options:
+            limits.cool_down(1)
+        await look(limits)
+    assert seen == ["slots", "requests", "tokens", "cool-down"]
+
+
+async def test_limits_are_learnt_from_headers() -> None:
+    """The first x-ratelimit-limit-* that a reply carries is kept to from then on."""
+    limits = Limits()
+    limits.observe({"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"})
+    statistics = limits.statistics()
+    assert (statistics.max_requests_per_minute, statistics.max_tokens_per_minute) == (500, 30_000)
+    limits.observe({"x-ratelimit-limit-requests": "900"})
+    assert limits.statistics().max_requests_per_minute == 500
+
+
+async def test_the_users_limit_stands() -> None:
+    """--rpm is not raised by what a service says it would take."""
+    limits = Limits(max_requests_per_minute=60)
+    limits.observe({"x-ratelimit-limit-requests": "10000"})
+    assert limits.statistics().max_requests_per_minute == 60
+
+
+@pytest.mark.parametrize("odd", ["-1", "0", "", "lots", "nan", "inf", "1e999"])
+async def test_odd_headers_are_ignored(odd: str) -> None:
+    """-1 and 0, which Azure has sent, and anything that is no number set no limit and break nothing."""
+    limits = Limits()
+    limits.observe({"x-ratelimit-limit-requests": odd, "x-ratelimit-limit-tokens": odd})
+    statistics = limits.statistics()
+    assert (statistics.max_requests_per_minute, statistics.max_tokens_per_minute) == (None, None)
+
+
+async def test_nothing_remaining_means_waiting_for_the_reset() -> None:
+    """A reply that says no request is left holds everybody until the reset, for a minute at most."""
+    for reset, expected_s in (("6s", 6.0), ("2m0s", 60.0)):
+        limits = Limits()
+        headers = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "0"}
+        limits.observe({**headers, "x-ratelimit-reset-requests": reset})
+        assert limits.statistics().cool_down_s == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("1d2h", 93_600), ("1h2m3.5s", 3_723.5), ("1m20ms", 60.02),
+        ("0", 0), ("2.5", 2.5), ("", None), (None, None), ("soon", None), ("-1", None), ("nan", None), ("inf", None),
+        ("s", None), ("1s1m", None),
+    ],
+)  # fmt: skip
+async def test_resets(text: str | None, seconds: float | None) -> None:
+    """Durations as services write them are understood, and everything else is None."""
+    parsed = parse_reset(text)
+    assert parsed == (pytest.approx(seconds) if seconds is not None else None)
+
+
+@given(st.text(alphabet="0123456789dhms.-einfa ", max_size=12))
+def test_any_reset_is_a_number_or_none(text: str) -> None:
+    """No header text makes the parser raise or answer with a negative or endless time."""
+    parsed = parse_reset(text)
+    assert parsed is None or 0 <= parsed < float("inf")
+
+
+async def test_stopwatch_ends_a_row_at_its_limit() -> None:
+    """Laps add up: what a try took is gone for the next one."""
+    watch = Stopwatch(10.0)
+    with watch.running() as first:
+        await anyio.sleep(6)
+    await anyio.sleep(1_000)
+    with watch.running() as second:
+        await anyio.sleep(60)
+    assert (first.cancelled_caught, second.cancelled_caught) == (False, True)
+    assert watch.elapsed_s == pytest.approx(10.0, abs=1e-3)
+    with watch.running() as third:
+        await anyio.sleep(0.001)
+    assert third.cancelled_caught
+
+
+async def test_stopwatch_pauses() -> None:
+    """A pause may be longer than the limit and ends nothing, also when what is inside fails."""
+    watch = Stopwatch(1.0)
+    with watch.running() as scope:
+        await anyio.sleep(0.5)
+        with pytest.raises(RuntimeError), watch.paused():
+            await anyio.sleep(100)
+            raise RuntimeError
+        await anyio.sleep(0.4)
+    assert not scope.cancelled_caught
+    assert watch.elapsed_s == pytest.approx(0.9, abs=1e-3)
