@@ -49,7 +49,7 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
     keys = options.keys
     kinds: dict[str, ColumnKind] = {key: _ADDED.get(kind, "json") for key, kind in keys.items()}
     for key, name in zip(keys, options.added_columns, strict=True):
-        schema = schema.append(pa.field(name, _arrow_type(kinds[key])))
+        schema = schema.append(pa.field(_utf8(name), _arrow_type(kinds[key])))
     rows = 0
     writer = pq.ParquetWriter(file, schema)
     try:
@@ -88,7 +88,9 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     if isinstance(source, ParquetSource):
         return source.schema(), source.batches()
     if isinstance(source, FrameSource):
-        table = pa.table([_frame_column(source, i) for i in range(len(source.columns))], names=source.columns)
+        table = pa.table(
+            [_frame_column(source, i) for i in range(len(source.columns))], names=list(map(_utf8, source.columns))
+        )
         return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
     kinds: dict[str, ColumnKind]
     if isinstance(source, TextSource):
@@ -99,7 +101,7 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
             for column, value in row.values.items():
                 seen[column].see(value)
         kinds = {column: found.kind for column, found in seen.items()}
-    schema = pa.schema([pa.field(column, _arrow_type(kind)) for column, kind in kinds.items()])
+    schema = pa.schema([pa.field(_utf8(column), _arrow_type(kind)) for column, kind in kinds.items()])
     return schema, _batches(source.rows(), kinds, schema)
 
 
@@ -157,6 +159,9 @@ def _array(values: list[Value], kind: ColumnKind) -> Any:
     try:
         return pa.array(values, _arrow_type(kind))
     except UnicodeEncodeError:
-        # Lone surrogates, which a model may produce and UTF-8 does not have.
-        clean = [None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in values]
-        return pa.array(clean, _arrow_type(kind))
+        return pa.array([None if text is None else _utf8(text) for text in values], _arrow_type(kind))
+
+
+def _utf8(text: str) -> str:
+    """The text with lone surrogates, which a model may produce and UTF-8 does not have, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

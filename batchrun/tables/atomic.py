@@ -23,7 +23,8 @@ def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO
     """A binary file beside `path` that takes its place at the end of the block.
 
     It is written under a hidden name in the same folder, flushed, synced and renamed, and then the folder is
-    synced. If anything fails, it is removed and the old file stands. A symbolic link stays one: its target is
+    synced. If anything fails, it is removed and the old file stands; if the process is killed, the old file stands
+    and the hidden one is left over. A symbolic link stays one: its target is
     replaced. The mode of an existing file is kept. The block leaves the file open.
 
     Args:

@@ -111,11 +111,11 @@ def test_types_from_json(tmp_path: Path, table: Open, outcomes: Outcomes) -> Non
 
 
 def test_lone_surrogates(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Text that UTF-8 does not have is escaped, in input and answers alike."""
-    source = table('{"q": "\\ud800"}\n', "in.jsonl")
+    """Text that UTF-8 does not have is escaped, in names, input and answers alike."""
+    source = table('{"\\udc00": "\\ud800"}\n', "in.jsonl")
     write_table(tmp_path / "out.parquet", source, outcomes("a\udfffb"), WriteOptions())
     (row,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert (row["q"], row["response"]) == ("\\ud800", "a\\udfffb")
+    assert (row["\\udc00"], row["response"]) == ("\\ud800", "a\\udfffb")
 
 
 def test_row_groups(tmp_path: Path, outcomes: Outcomes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.records import OUTPUT_COLUMNS
@@ -55,6 +55,7 @@ def through(folder: str, source: Source, name: str, count: int, delimiter: str |
     return again
 
 
+@settings(max_examples=60, deadline=None)  # no example is timed: the first one imports pandas
 @given(tables(), st.sampled_from([",", ";", "\t", "|"]), st.sampled_from(["\n", "\r\n"]))
 @example((["a"], [[""], ["\r"], ["x\ry"]]), ",", "\n")
 @example((["a", "b"], [["", ""], ['"', '""'], ["\n", "\r\n"]]), ";", "\r\n")
@@ -88,6 +89,7 @@ JSON = st.recursive(
 KEY = JSON_TEXT.filter(lambda key: key and not key.startswith(PREFIX))
 
 
+@settings(max_examples=60, deadline=None)  # no example is timed: the first one imports pandas
 @given(st.lists(st.dictionaries(KEY, JSON, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_json(rows: list[dict[str, Any]], ensure_ascii: bool) -> None:
     """Any JSON objects keep keys, values and types on the way through JSON Lines, once and in order."""
@@ -118,6 +120,7 @@ COLUMN = st.one_of(
 )
 
 
+@settings(max_examples=60, deadline=None)  # no example is timed: the first one imports pandas
 @given(st.lists(COLUMN, min_size=1, max_size=4))
 def test_parquet(columns: list[Any]) -> None:
     """Any columns of Parquet keep type and value through Parquet, and their rows order and number in every format."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import signal
 import stat
 import subprocess
 import sys
@@ -301,6 +302,29 @@ def test_keys_must_match(tmp_path: Path, table: Open, name: str) -> None:
     with pytest.raises(KeyError):
         write_table(tmp_path / name, table("a\n1\n"), iter([{"response": "x"}]), WriteOptions())
     assert names(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed(tmp_path: Path, table: Open, name: str) -> None:
+    """A process that is killed while it writes leaves the old output as it was."""
+    code = (
+        "import sys; from pathlib import Path; from batchrun.tables import *\n"
+        "from batchrun.records import OUTPUT_COLUMNS\n"
+        "def cells():\n"
+        "    for number in range(3000):\n"
+        "        if number == 2999: print('nearly', flush=True); sys.stdin.read()\n"
+        "        yield {**dict.fromkeys(OUTPUT_COLUMNS), 'response': 'x' * 500}\n"
+        "write_table(Path(sys.argv[2]), open_source(sys.argv[1], ReadOptions()), cells(), WriteOptions())\n"
+    )
+    (tmp_path / name).write_text("old")
+    table("a\n" + "1\n" * 3000)
+    command = [sys.executable, "-c", code, str(tmp_path / "in.csv"), str(tmp_path / name)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "nearly\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / name).read_text() == "old"
 
 
 def test_a_bad_row_leaves_the_output(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
