@@ -85,7 +85,7 @@ async def batchrun(options: argparse.Namespace) -> int:
     from batchrun.job import Environment, make_job
     from batchrun.plan import make_plan
 
-    given = {"base_url": options.url, "model": "standin", "fresh": True}
+    given: dict[str, Any] = {"api": "assistants", "base_url": options.url, "model": "standin", "fresh": True}
     if options.concurrency:
         given["concurrency"] = options.concurrency
     if options.rpm:

@@ -1,0 +1,116 @@
+"""What the journal's writes of one row cost the event loop.
+
+    python tests/benchmarks/journal_writes.py [--rows 20000] [--folder PATH]
+
+A row that goes well is written three times: the try, the ids when they are seen, the outcome. The event loop
+stands still for that long, so it is elapsed time that counts, not CPU. As in a batch, rows are in flight in
+waves, and checkpoints run beside in a thread. A disk of another kind than the output's tells nothing:
+`--folder` says where to write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import mean, median, quantiles
+
+from measuring import table
+
+from batchrun.batch import CHECKPOINT_EVERY_S
+from batchrun.journal import Journal
+from batchrun.records import Attempt, Completed, Prompt, Turn, Usage
+
+ANSWER = "It is due at 8:35. " * 20
+RAW_USAGE = {
+    "prompt_tokens": 42,
+    "completion_tokens": 100,
+    "total_tokens": 142,
+    "prompt_token_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
+MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def prompt_of(number: int) -> Prompt:
+    """A prompt with the fingerprint's usual length."""
+    return Prompt(str(number), number, (Turn("When is it due?"),), f"{number:032x}")
+
+
+def outcome_of(number: int) -> Completed:
+    """An answer of some 400 characters."""
+    return Completed(
+        row_key=str(number),
+        response=ANSWER,
+        thread_id=f"thread_{number:024x}",
+        run_id=f"run_{number:024x}",
+        model="standin",
+        usage=Usage(42, 100, 142, 0, 0, RAW_USAGE),
+        attempts=1,
+        duration_s=1.0,
+        completed_at=MOMENT,
+    )
+
+
+def write_wave(journal: Journal, numbers: range) -> list[tuple[float, float, float]]:
+    """Seconds of the three writes of each row; the rows begin, are seen and end one after the other, as in a batch."""
+    outcomes = [(prompt_of(number), outcome_of(number)) for number in numbers]
+    laps: list[list[float]] = []
+    for step in range(3):
+        lap = []
+        for prompt, outcome in outcomes:
+            started_s = time.perf_counter()
+            if step == 0:
+                journal.begin(prompt, Attempt(1, 1, f"batch_0123456789abcdef-{prompt.row_key}-1"), MOMENT)
+            elif step == 1:
+                journal.seen(prompt.row_key, 1, outcome.thread_id, outcome.run_id)
+            else:
+                journal.finish(outcome, prompt.fingerprint)
+            lap.append(time.perf_counter() - started_s)
+        laps.append(lap)
+    return list(zip(*laps, strict=True))  # type: ignore[arg-type]  # three laps make triples
+
+
+def main() -> None:
+    """Write the rows and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--in-flight", type=int, default=100)
+    parser.add_argument("--folder", type=Path, help="default: the system's folder for temporary files")
+    options = parser.parse_args()
+    rows: list[tuple[float, float, float]] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, Journal(Path(folder) / "journal") as journal:
+        ended = threading.Event()
+
+        def keep_checkpointing() -> None:
+            while not ended.wait(CHECKPOINT_EVERY_S):
+                journal.checkpoint()
+
+        beside = threading.Thread(target=keep_checkpointing)
+        beside.start()
+        try:
+            for start in range(0, options.rows, options.in_flight):
+                rows += write_wave(journal, range(start, min(start + options.in_flight, options.rows)))
+        finally:
+            ended.set()
+            beside.join()
+    laps_ms = [[lap * 1_000 for lap in step] for step in zip(*rows, strict=True)]
+    laps_ms.append([sum(row) * 1_000 for row in rows])
+    print(f"{options.rows} rows, {options.in_flight} in flight, checkpoints every {CHECKPOINT_EVERY_S:g} s beside\n")
+    print(
+        table(
+            ("milliseconds", "mean", "median", "99 %", "most"),
+            [
+                (name, f"{mean(lap):.3f}", f"{median(lap):.3f}", f"{quantiles(lap, n=100)[98]:.3f}", f"{max(lap):.3f}")
+                for name, lap in zip(("begin", "seen", "finish", "a row"), laps_ms, strict=True)
+            ],
+        )
+    )
+    print(f"\na row's writes, mean: {mean(laps_ms[-1]):.3f} ms   (figure to reach: at most 0.2 ms)")
+
+
+if __name__ == "__main__":
+    main()
