@@ -126,8 +126,8 @@ class Job:
     api: Api | None = _option(
         None,
         "Service",
-        "Protocol to speak: assistants, responses or chat. Default: responses with a key, chat with a base URL and no key, "
-        "assistants with --assistant or on the embedded server, which answers where there is neither key nor base URL",
+        "Protocol to speak: assistants, responses or chat. Default: responses with a key, chat with a base URL and no "
+        "key, assistants with --assistant or on the embedded server, which answers where there is neither",
         metavar="NAME",
         decides_answer=True,
     )
