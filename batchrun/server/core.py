@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchrun.server.chats import Chats
+from batchrun.server.responses import Responses
+from batchrun.server.runner import Runner
+from batchrun.server.vectors import Ingestion
+
 if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskGroup
 
-    from batchrun.server.chats import Chats
     from batchrun.server.clock import Clock
     from batchrun.server.events import EventLog
     from batchrun.server.responders.base import Responder
-    from batchrun.server.responses import Responses
-    from batchrun.server.runner import Runner
     from batchrun.server.settings import ServerSettings
-    from batchrun.server.store import Database, Objects, Replies
+    from batchrun.server.store import Blobs, Database, Objects, Replies
+    from batchrun.server.tools.file_search import SearchIndex
 
 __all__ = ["Core", "Parts"]
 
@@ -36,6 +39,8 @@ class Parts:
     database: Database
     objects: Objects
     replies: Replies
+    blobs: Blobs
+    index: SearchIndex
     tasks: TaskGroup
     slots: anyio.Semaphore
 
@@ -57,6 +62,23 @@ class Core:
     runner: Runner
     responses: Responses
     chats: Chats
+    ingestion: Ingestion
+
+    @classmethod
+    def over(cls, parts: Parts) -> Core:
+        """A server made of these parts, with nothing running yet."""
+        return cls(
+            parts=parts,
+            settings=parts.settings,
+            clock=parts.clock,
+            database=parts.database,
+            objects=parts.objects,
+            replies=parts.replies,
+            runner=Runner(parts),
+            responses=Responses(parts),
+            chats=Chats(parts),
+            ingestion=Ingestion(parts),
+        )
 
     def now(self) -> int:
         """Whole seconds, as `created_at` counts them."""

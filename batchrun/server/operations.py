@@ -24,6 +24,7 @@ from batchrun.server.replying import Json, Reply, Stream, Waiting, error_reply
 from batchrun.server.requests.base import parse_json, validate
 from batchrun.server.requests.lists import page_from_query
 from batchrun.server.store import Page, Recorded
+from batchrun.server.uploads import Upload, read_upload
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -83,6 +84,7 @@ class Operation(Generic[BodyT]):
         path: without /v1, in Starlette's form.
         model: what a body must be; None where the operation takes none.
         beta: whether the header `OpenAI-Beta: assistants=v2` is demanded.
+        upload: the body is a form with a file; the function gets an `Upload`.
     """
 
     method: str
@@ -90,13 +92,20 @@ class Operation(Generic[BodyT]):
     function: Callable[..., Reply]
     model: type[BodyT] | None = None
     beta: bool = True
+    upload: bool = False
 
 
 def operation(
-    method: str, path: str, function: Callable[..., Reply], model: type[BaseModel] | None = None, *, beta: bool = True
+    method: str,
+    path: str,
+    function: Callable[..., Reply],
+    model: type[BaseModel] | None = None,
+    *,
+    beta: bool = True,
+    upload: bool = False,
 ) -> Operation[BaseModel]:
     """An `Operation`."""
-    return Operation(method, path, function, model, beta)
+    return Operation(method, path, function, model, beta, upload)
 
 
 class Endpoint:
@@ -111,10 +120,14 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id("req_")
         try:
-            raw = b""
-            if self._operation.method == "POST":
-                raw = await read_body(scope, receive, self._core.settings.max_body_bytes)
-            reply = self._decide(scope, raw)
+            settings = self._core.settings
+            received: bytes | Upload = b""
+            if self._operation.upload:
+                self._owner(scope)
+                received = await read_upload(scope, receive, settings.max_upload_bytes)
+            elif self._operation.method == "POST":
+                received = await read_body(scope, receive, settings.max_body_bytes)
+            reply = self._decide(scope, received)
         except ApiError as error:
             reply = error_reply(error)
         except Exception:
@@ -128,7 +141,7 @@ class Endpoint:
         reply.headers["x-request-id"] = request_id
         await reply.send(send)
 
-    def _decide(self, scope: Scope, raw: bytes) -> Reply:
+    def _decide(self, scope: Scope, received: bytes | Upload) -> Reply:
         core, op = self._core, self._operation
         headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
         owner = self._keyring.owner(_text(headers.get(b"authorization")))
@@ -139,14 +152,27 @@ class Endpoint:
         call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
         if not self._writes:
             return op.function(call)
-        arguments = (call,) if op.model is None else (call, validate(op.model, parse_json(raw)))
+        arguments = self._arguments(call, received)
         key = _text(headers.get(b"idempotency-key")) if op.method == "POST" else None
         call.keyed = bool(key)
         with core.database.transaction():
-            reply = self._once(call, key, _digest(scope, raw), arguments) if key else op.function(*arguments)
+            reply = self._once(call, key, _digest(scope, received), arguments) if key else op.function(*arguments)
         for action in call.after:
             action()
         return reply
+
+    def _owner(self, scope: Scope) -> str:
+        """Whose request it is; asked before an upload is read, so that nobody else fills the disk."""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                return self._keyring.owner(value.decode("latin-1"))
+        return self._keyring.owner(None)
+
+    def _arguments(self, call: Call, received: bytes | Upload) -> tuple[Any, ...]:
+        if isinstance(received, Upload):
+            return call, received
+        model = self._operation.model
+        return (call,) if model is None else (call, validate(model, parse_json(received)))
 
     def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> Reply:
         """The operation's reply, or the one recorded for this key."""
@@ -224,9 +250,10 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _digest(scope: Scope, raw: bytes) -> bytes:
+def _digest(scope: Scope, received: bytes | Upload) -> bytes:
     head = f"{scope['method']} {scope['path']}?".encode() + scope["query_string"] + b"\n"
-    return hashlib.sha256(head + raw).digest()
+    body = received.digest if isinstance(received, Upload) else received
+    return hashlib.sha256(head + body).digest()
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -15,13 +15,11 @@ import anyio.lowlevel
 import uvicorn
 
 from batchrun.server.app import build_app
-from batchrun.server.chats import Chats
 from batchrun.server.clock import Clock, SystemClock
 from batchrun.server.core import Core, Parts
 from batchrun.server.errors import SettingsError, StoreError
-from batchrun.server.responses import Responses
-from batchrun.server.runner import Runner
-from batchrun.server.store import Database, Objects, Replies
+from batchrun.server.store import Blobs, Database, Objects, Replies
+from batchrun.server.tools.file_search import SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -178,15 +176,22 @@ async def open_core(settings: ServerSettings, responder: Responder, clock: Clock
     database = Database(settings.data)
     try:
         async with anyio.create_task_group() as tasks:
+            connection = database.connection
             parts = Parts(
-                settings, responder, clock, database, Objects(database.connection), Replies(database.connection),
-                tasks, anyio.Semaphore(settings.max_concurrent_runs),
-            )  # fmt: skip
-            runner, responses, chats = Runner(parts), Responses(parts), Chats(parts)
-            core = Core(parts, settings, clock, database, parts.objects, parts.replies, runner, responses, chats)
-            runner.recover()
-            responses.recover()
-            chats.recover()
+                settings=settings,
+                responder=responder,
+                clock=clock,
+                database=database,
+                objects=Objects(connection),
+                replies=Replies(connection),
+                blobs=Blobs(connection),
+                index=SearchIndex(connection),
+                tasks=tasks,
+                slots=anyio.Semaphore(settings.max_concurrent_runs),
+            )
+            core = Core.over(parts)
+            for part in (core.ingestion, core.runner, core.responses, core.chats):
+                part.recover()
             tasks.start_soon(_keep_house, core)
             yield core
             tasks.cancel_scope.cancel()

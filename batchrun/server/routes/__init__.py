@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from batchrun.server.routes import assistants, chat, conversations, messages, models, responses, runs, steps, threads
+from batchrun.server.routes import (
+    assistants,
+    chat,
+    conversations,
+    files,
+    messages,
+    models,
+    responses,
+    runs,
+    steps,
+    threads,
+    vector_stores,
+)
 
 __all__ = ["OPERATIONS"]
 
@@ -16,4 +28,6 @@ OPERATIONS = (
     *assistants.OPERATIONS,
     *models.OPERATIONS,
     *conversations.OPERATIONS,
+    *files.OPERATIONS,
+    *vector_stores.OPERATIONS,
 )

@@ -54,18 +54,23 @@ class Objects:
         owner: str,
         body: Body,
         *,
+        key: str | None = None,
         parent: str = "",
         run: str | None = None,
         status: str | None = None,
         active: bool = False,
         hidden: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append an object; it is the newest of its list from now on."""
+        """Append an object; it is the newest of its list from now on.
+
+        Args:
+            key: what finds it, where that is not its id (a file has one id in all stores that hold it).
+        """
         self._execute(
             "INSERT INTO objects (id, kind, owner, parent, run, status, active, body, hidden)"
             " VALUES (?,?,?,?,?,?,?,?,?)",
             (
-                body["id"], kind, owner, parent, run, status, active, dumps(body),
+                key or body["id"], kind, owner, parent, run, status, active, dumps(body),
                 None if hidden is None else dumps(hidden),
             ),
         )  # fmt: skip
@@ -120,6 +125,7 @@ class Objects:
         self,
         body: Body,
         *,
+        key: str | None = None,
         status: str | None = None,
         active: bool = False,
         hidden: Mapping[str, Any] | None = None,
@@ -128,12 +134,12 @@ class Objects:
         if hidden is None:
             self._execute(
                 "UPDATE objects SET body = ?, status = ?, active = ? WHERE id = ?",
-                (dumps(body), status, active, body["id"]),
+                (dumps(body), status, active, key or body["id"]),
             )
         else:
             self._execute(
                 "UPDATE objects SET body = ?, status = ?, active = ?, hidden = ? WHERE id = ?",
-                (dumps(body), status, active, dumps(hidden), body["id"]),
+                (dumps(body), status, active, dumps(hidden), key or body["id"]),
             )
 
     def remove(self, object_id: str) -> None:
@@ -144,13 +150,21 @@ class Objects:
         """Remove all objects of a kind below `parent`."""
         self._execute("DELETE FROM objects WHERE owner = ? AND kind = ? AND parent = ?", (owner, kind, parent))
 
-    def children(self, owner: str, kind: Kind, parent: str) -> list[Body]:
-        """All objects of a kind below `parent`, oldest first."""
+    def children(self, owner: str, kind: Kind, parent: str, *, run: str | None = None) -> list[Body]:
+        """All objects of a kind below `parent` (of one run or batch), oldest first."""
+        where, more = ("", ()) if run is None else (" AND run = ?", (run,))
         rows = self._execute(
-            "SELECT body FROM objects WHERE owner = ? AND kind = ? AND parent = ? ORDER BY seq",
-            (owner, kind, parent),
+            f"SELECT body FROM objects WHERE owner = ? AND kind = ? AND parent = ?{where} ORDER BY seq",
+            (owner, kind, parent, *more),
         )
         return [loads(body) for (body,) in rows]
+
+    def holders(self, owner: str, kind: Kind, key_pattern: str) -> list[tuple[str, str]]:
+        """(parent, status) of the objects whose key is like the pattern."""
+        rows = self._execute(
+            "SELECT parent, status FROM objects WHERE owner = ? AND kind = ? AND id LIKE ?", (owner, kind, key_pattern)
+        )
+        return list(rows)
 
     def count(self, owner: str, kind: Kind, parent: str, at_most: int) -> int:
         """How many there are, counting no further than `at_most`."""
@@ -178,8 +192,12 @@ class Objects:
         run: str | None = None,
         status: str | None = None,
         noun: str | None = None,
+        prefix: str = "",
     ) -> str:
         """One page of a list as its JSON text `{object, data, first_id, last_id, has_more}`.
+
+        Args:
+            prefix: what keys have before the ids that clients see.
 
         Raises:
             ApiError: 404 where `after` or `before` name no object of this list.
@@ -194,7 +212,7 @@ class Objects:
         for cursor, beyond in ((page.after, ascending), (page.before, not ascending)):
             if cursor is not None:
                 conditions.append("seq > ?" if beyond else "seq < ?")
-                parameters.append(self._position(kind, owner, parent, cursor, noun or kind))
+                parameters.append(self._position(kind, owner, parent, prefix + cursor, noun or kind, cursor))
         # `before` alone means the page that ends just before the cursor, so it is read from that end.
         from_cursor = page.before is not None and page.after is None
         direction = "ASC" if ascending != from_cursor else "DESC"
@@ -206,12 +224,12 @@ class Objects:
         rows = rows[: page.limit]
         if from_cursor:
             rows.reverse()
-        return list_json([body for _, body in rows], [object_id for object_id, _ in rows], more)
+        return list_json([body for _, body in rows], [object_id.removeprefix(prefix) for object_id, _ in rows], more)
 
-    def _position(self, kind: Kind, owner: str, parent: str, cursor: str, noun: str) -> int:
+    def _position(self, kind: Kind, owner: str, parent: str, key: str, noun: str, cursor: str) -> int:
         row = self._execute(
             "SELECT seq FROM objects WHERE id = ? AND kind = ? AND owner = ? AND parent = ?",
-            (cursor, kind, owner, parent),
+            (key, kind, owner, parent),
         ).fetchone()
         if row is None:
             raise no_such(noun, cursor)

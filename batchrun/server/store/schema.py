@@ -19,7 +19,7 @@ STEPS: tuple[str, ...] = (
         kind   TEXT NOT NULL,
         owner  TEXT NOT NULL,               -- hash of the API key, '' where the server asks for none
         parent TEXT NOT NULL DEFAULT '',    -- thread of messages and runs, run of steps, store of its files
-        run    TEXT,                        -- run that wrote a message
+        run    TEXT,                        -- run that wrote a message, batch that added a file, purpose of a file
         status TEXT,
         active INTEGER NOT NULL DEFAULT 0,  -- 1: holds a lock, has to be finished after a restart
         body   TEXT NOT NULL,               -- JSON, as clients see it

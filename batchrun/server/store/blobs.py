@@ -1,0 +1,46 @@
+"""Contents of files, in the same SQLite file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import BinaryIO
+
+__all__ = ["Blobs"]
+
+_PIECE_BYTES = 1 << 20
+
+
+class Blobs:
+    """The `blobs` table. Contents are copied in pieces; a large file is never in memory whole while it is stored."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(self, file_id: str, source: BinaryIO, size: int) -> None:
+        """Store `size` bytes from `source`."""
+        cursor = self._connection.execute("INSERT INTO blobs (id, data) VALUES (?, zeroblob(?))", (file_id, size))
+        rowid = cursor.lastrowid
+        assert rowid is not None
+        with self._connection.blobopen("blobs", "data", rowid) as blob:
+            while piece := source.read(_PIECE_BYTES):
+                blob.write(piece)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store what is in memory, in place of what the key had."""
+        self._connection.execute("INSERT OR REPLACE INTO blobs (id, data) VALUES (?, ?)", (key, data))
+
+    def read(self, file_id: str) -> bytes:
+        """A file's content; empty where there is none."""
+        row = self._connection.execute("SELECT data FROM blobs WHERE id = ?", (file_id,)).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def remove(self, file_id: str) -> None:
+        """Remove a file's content."""
+        self._connection.execute("DELETE FROM blobs WHERE id = ?", (file_id,))
+
+    def remove_below(self, store_id: str) -> None:
+        """Remove all that is kept under `store_id/…`."""
+        self._connection.execute("DELETE FROM blobs WHERE id >= ? AND id < ?", (f"{store_id}/", f"{store_id}0"))

@@ -1,0 +1,181 @@
+"""Vector stores: what is in them, and how files get into them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from batchrun.server.errors import ApiError
+from batchrun.server.ids import new_id
+from batchrun.server.tools.file_search import ExtractionError, chunk_text, extract_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchrun.server.core import Parts
+    from batchrun.server.shapes import Body
+
+__all__ = ["Ingestion", "add_store", "add_to_store", "chunking_body", "counts", "drop_from_store", "refresh_store"]
+
+logger = logging.getLogger("batchrun.server")
+
+DAY_S = 24 * 3600
+
+
+def chunking_body(strategy: Any) -> Body:
+    """A chunking strategy as it is echoed: `auto` is 800 tokens with an overlap of 400.
+
+    Raises:
+        ApiError: 400 for an overlap of more than half a chunk.
+    """
+    if strategy is None or strategy.type == "auto":
+        return {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
+    if strategy.static.chunk_overlap_tokens * 2 > strategy.static.max_chunk_size_tokens:
+        raise ApiError(
+            400, "chunk_overlap_tokens must not exceed half of max_chunk_size_tokens.",
+            param="chunking_strategy.static.chunk_overlap_tokens", code="invalid_value",
+        )  # fmt: skip
+    body: Body = strategy.model_dump()
+    return body
+
+
+def counts(statuses: Sequence[str]) -> Body:
+    """`file_counts` from the statuses of the files."""
+    kinds = ("in_progress", "completed", "failed", "cancelled")
+    return {kind: statuses.count(kind) for kind in kinds} | {"total": len(statuses)}
+
+
+def add_store(parts: Parts, owner: str, name: str | None, metadata: Any, expires_after: Body | None) -> Body:
+    """Store an empty vector store."""
+    now = parts.now()
+    body: Body = {
+        "id": new_id("vs_"), "object": "vector_store", "created_at": now, "name": name or "",
+        "usage_bytes": 0, "file_counts": counts(()), "status": "completed",
+        "expires_after": expires_after,
+        "expires_at": now + expires_after["days"] * DAY_S if expires_after else None,
+        "last_active_at": now, "metadata": metadata or {},
+    }  # fmt: skip
+    parts.objects.add("vector_store", owner, body, status="completed")
+    return body
+
+
+def add_to_store(
+    parts: Parts, owner: str, store_id: str, file_id: str, *,
+    chunking: Body, attributes: Body | None = None, batch_id: str | None = None,
+) -> Body:  # fmt: skip
+    """Put an existing file into a store; its text is taken in later, by `Ingestion`."""
+    body: Body = {
+        "id": file_id, "object": "vector_store.file", "created_at": parts.now(), "usage_bytes": 0,
+        "vector_store_id": store_id, "status": "in_progress", "last_error": None,
+        "attributes": attributes or {}, "chunking_strategy": chunking,
+    }  # fmt: skip
+    parts.objects.remove(f"{store_id}/{file_id}")
+    parts.objects.add(
+        "vector_store_file", owner, body,
+        key=f"{store_id}/{file_id}", parent=store_id, run=batch_id, status="in_progress", active=True,
+    )  # fmt: skip
+    return body
+
+
+def refresh_store(parts: Parts, owner: str, store_id: str) -> None:
+    """Bring a store's counts, size and status up to date with its files."""
+    store = parts.objects.find("vector_store", owner, store_id)
+    if store is None:
+        return
+    files = parts.objects.children(owner, "vector_store_file", store_id)
+    store["file_counts"] = counts([file["status"] for file in files])
+    store["usage_bytes"] = sum(file["usage_bytes"] for file in files)
+    if store["status"] != "expired":
+        store["status"] = "in_progress" if store["file_counts"]["in_progress"] else "completed"
+    parts.objects.save(store, status=store["status"])
+
+
+def drop_from_store(parts: Parts, owner: str, store_id: str, file_id: str) -> None:
+    """Take a file out of a store, with its text."""
+    parts.objects.remove(f"{store_id}/{file_id}")
+    parts.index.remove(store_id, file_id)
+    parts.blobs.remove(f"{store_id}/{file_id}")
+    refresh_store(parts, owner, store_id)
+
+
+class Ingestion:
+    """Takes files into vector stores: text, chunks, index; each in a task of its own.
+
+    Mutable state: `_pending` (store/file → event, set when it is done).
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pending: dict[str, anyio.Event] = {}
+        self._workers = anyio.Semaphore(2)
+
+    def launch(self, owner: str, body: Body) -> None:
+        """Take a stored vector store file in; after the commit."""
+        key = f"{body['vector_store_id']}/{body['id']}"
+        self._pending[key] = anyio.Event()
+        self._parts.tasks.start_soon(self._take_in, owner, body, key)
+
+    def recover(self) -> None:
+        """Take in what the last process did not finish."""
+        for owner, body in self._parts.objects.active("vector_store_file"):
+            self.launch(owner, body)
+
+    async def settled(self, store_ids: Sequence[str]) -> None:
+        """Wait until nothing is being taken into these stores."""
+        while waiting := [event for key, event in self._pending.items() if key.partition("/")[0] in store_ids]:
+            await waiting[0].wait()
+
+    async def _take_in(self, owner: str, body: Body, key: str) -> None:
+        parts = self._parts
+        error: Body | None = None
+        try:
+            async with self._workers:
+                file = parts.objects.find("file", owner, body["id"])
+                filename = file["filename"] if file is not None else body["id"]
+                data = parts.blobs.read(body["id"])
+                sizes = body["chunking_strategy"]["static"]
+                text, chunks = await anyio.to_thread.run_sync(_read, filename, data, sizes)
+        except ExtractionError as caught:
+            error = {"code": "unsupported_file", "message": str(caught)}
+        except Exception:
+            logger.exception("file %s could not be taken in", body["id"])
+            error = {"code": "server_error", "message": "The file could not be processed."}
+        else:
+            self._store(owner, body, key, filename, text, chunks)
+        if error is not None:
+            self._refuse(owner, body, key, error)
+        self._pending.pop(key).set()
+
+    def _store(self, owner: str, body: Body, key: str, filename: str, text: str, chunks: list[str]) -> None:
+        parts, store_id = self._parts, body["vector_store_id"]
+        if not self._wanted(owner, key):
+            return
+        body["status"] = "completed"
+        body["usage_bytes"] = sum(len(chunk.encode()) for chunk in chunks)
+        with parts.database.transaction():
+            parts.index.add(store_id, body["id"], filename, chunks)
+            parts.blobs.put(key, text.encode())
+            parts.objects.save(body, key=key, status="completed")
+            refresh_store(parts, owner, store_id)
+
+    def _refuse(self, owner: str, body: Body, key: str, error: Body) -> None:
+        parts = self._parts
+        if not self._wanted(owner, key):
+            return
+        body |= {"status": "failed", "last_error": error}
+        with parts.database.transaction():
+            parts.objects.save(body, key=key, status="failed")
+            refresh_store(parts, owner, body["vector_store_id"])
+
+    def _wanted(self, owner: str, key: str) -> bool:
+        """Whether the file is still to be taken in: it may have been removed or cancelled meanwhile."""
+        current = self._parts.objects.find("vector_store_file", owner, key)
+        return current is not None and current["status"] == "in_progress"
+
+
+def _read(filename: str, data: bytes, sizes: Body) -> tuple[str, list[str]]:
+    text = extract_text(filename, data)
+    return text, chunk_text(text, sizes["max_chunk_size_tokens"], sizes["chunk_overlap_tokens"])
