@@ -19,11 +19,11 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Ask, Engine, EngineStatistics, Limits, RetryPolicy, Stop, Work
 from batchrun.errors import OutputError, OutputHeld, unwrapped
 from batchrun.job import Environment
-from batchrun.journal import Counts, Journal, open_journal
+from batchrun.journal import Counts, Journal, RowHistory, open_journal
 from batchrun.plan import Plan
 from batchrun.pricing import price_by_list
 from batchrun.prompts import PromptError
-from batchrun.records import Failed, Outcome
+from batchrun.records import Failed, Outcome, Prompt
 from batchrun.results import UNASKED, prompts_of, result_cells
 from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
@@ -227,15 +227,21 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
                 yield None
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
-        elif history is None:
-            yield Ask(prompt)
-        elif history.fingerprint != prompt.fingerprint:
-            # Another question now: whatever ran for the old one is of no use to it.
-            yield Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
-        elif history.answered or (history.status is not None and not plan.job.retry_failed):
-            yield None
         else:
-            yield Ask(prompt, history.last)
+            yield Ask(prompt) if history is None else _continued(prompt, history, plan.job.retry_failed)
+
+
+def _continued(prompt: Prompt, history: RowHistory, retry_failed: bool) -> Ask | None:
+    """What is left to do for a row that an earlier run has dealt with."""
+    ended = history.fingerprint == prompt.fingerprint
+    if ended and history.answered:
+        return None
+    if history.trying and history.last_fingerprint == prompt.fingerprint:
+        return Ask(prompt, history.last)
+    if ended:
+        return Ask(prompt, history.last) if retry_failed else None
+    # Another question now: whatever ran for the old one is of no use to it.
+    return Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from batchrun.clock import WallClock
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.tally import Tally
-from batchrun.errors import BatchRefused, RateLimited, RunLost, ServiceFault
+from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault
 from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage, sum_usage
@@ -21,6 +21,9 @@ from batchrun.services.base import Reply, Service
 __all__ = ["Ask", "Price", "RowContext", "RowRun"]
 
 CANCEL_TIMEOUT_S = 10.0
+
+NOT_ACTED_ON = (409, 429)
+"""Statuses that say that nothing was done. Behind a 5xx, or no reply at all, a run may have been made."""
 
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
@@ -129,6 +132,9 @@ class RowRun:
         self._context.tally.faults += 1
         if fault.usage is not None:
             self._billed.append(fault.usage)
+        if isinstance(fault, PermanentFault) and self._attempt.run_id is None:
+            # Refused for good: a service that keeps its replies by key would refuse the key again.
+            fault.run_ended = True
         if fault.run_ended:
             self._attempt = replace(self._attempt, run_ended=True)
         self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
@@ -161,7 +167,7 @@ class RowRun:
             self._context.tally.created_again += 1
         if not attempt.run_ended:
             # Under the same key a service that honours it answers with the run that it may have made already.
-            if attempt.run_id is None and fault.status_code is None:
+            if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
         generation = attempt.generation + 1

@@ -28,23 +28,29 @@ _OUTCOME_COLUMNS = (
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
     "duration_s, completed_at"
 )
+_MAY_GO_ON = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
+"""Whether the run of a try may still be going on: no fault ended the try, or it ended with the run left behind."""
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
 _INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 19)})"
 
 
 @dataclass(frozen=True, slots=True)
 class RowHistory:
-    """What an earlier run left of a row.
+    """What an earlier run left of a row: how it ended, if it did, and its last try, which may be a later one.
 
     Attributes:
-        status: how the row ended, None while it has no outcome (it was in flight).
-        fingerprint: of the prompt that the outcome, or else the last try, belongs to.
+        status: how the row ended, None while it has no outcome.
+        fingerprint: of the prompt that the outcome belongs to, None where there is no outcome.
         last: the last try, None where the row failed before any.
+        last_fingerprint: of the prompt that the last try asked.
+        trying: the last try is later than the outcome: the row was being asked (again) when the run ended.
     """
 
     status: str | None
-    fingerprint: str
+    fingerprint: str | None
     last: Attempt | None
+    last_fingerprint: str | None
+    trying: bool
 
     @property
     def answered(self) -> bool:
@@ -148,7 +154,7 @@ class Journal:
         """What an earlier run of this batch left of the row, None for a row never tried."""
         if not self._lookups:
             return None
-        outcome = self._one("SELECT status, fingerprint FROM outcomes WHERE row_key = ?", (row_key,))
+        outcome = self._one("SELECT status, fingerprint, attempts FROM outcomes WHERE row_key = ?", (row_key,))
         last = self._one(
             "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended FROM attempts "
             "WHERE row_key = ? ORDER BY number DESC LIMIT 1",
@@ -158,8 +164,10 @@ class Journal:
             return None
         return RowHistory(
             status=outcome[0] if outcome else None,
-            fingerprint=outcome[1] if outcome else last[0],
+            fingerprint=outcome[1] if outcome else None,
             last=_attempt(last[1:]) if last else None,
+            last_fingerprint=last[0] if last else None,
+            trying=last is not None and (outcome is None or last[1] > outcome[2]),
         )
 
     def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime) -> None:
@@ -222,13 +230,15 @@ class Journal:
             return dict(zip(OUTPUT_COLUMNS, found, strict=False))
         cells: dict[str, Any] = dict.fromkeys(OUTPUT_COLUMNS)
         last = self._one(
-            "SELECT thread_id, run_id, number FROM attempts WHERE row_key = ? AND fingerprint = ? "
+            f"SELECT {_MAY_GO_ON}, thread_id, run_id, number FROM attempts WHERE row_key = ? AND fingerprint = ? "
             "ORDER BY number DESC LIMIT 1",
             (row_key, fingerprint),
         )
-        cells["status"] = "pending" if last is None else "in_flight"
-        if last is not None:
-            cells["thread_id"], cells["run_id"], cells["attempts"] = last
+        if last is None:
+            cells["status"] = "pending"
+        else:
+            cells["status"] = "in_flight" if last[0] else "pending"
+            cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
 
     def attempts(self, row_key: str) -> Iterator[dict[str, Any]]:
@@ -245,8 +255,9 @@ class Journal:
             "SELECT sum(prompt_tokens), sum(completion_tokens), sum(cost_usd) FROM outcomes"
         )
         in_flight = self._one(
-            "SELECT count(DISTINCT row_key) FROM attempts "
-            "WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
+            f"SELECT count(*) FROM attempts WHERE {_MAY_GO_ON} "
+            "AND number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = attempts.row_key) "
+            "AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
         )[0]
         completed, incomplete = by_status.pop("completed", 0), by_status.pop("incomplete", 0)
         return Counts(

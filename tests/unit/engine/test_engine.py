@@ -1,0 +1,561 @@
+"""The engine over a scripted service and a real journal, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from batchrun.engine import Ask, Engine, Limits, RetryPolicy, Stop, Work
+from batchrun.errors import (
+    BatchRefused,
+    ConnectionLost,
+    OutputError,
+    PermanentFault,
+    RateLimited,
+    RunLost,
+    ServerFault,
+    ServiceFault,
+    Silence,
+)
+from batchrun.journal import Journal
+from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
+from batchrun.services.base import Reply
+from tests.support.rows import failed, noon, prompt
+from tests.support.scripted_service import Move, ScriptedService
+from tests.support.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "out.csv.journal") as journal:
+        yield journal
+
+
+@dataclass
+class Bench:
+    """An engine and its parts."""
+
+    engine: Engine
+    service: ScriptedService
+    limits: Limits
+    journal: Journal
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def outcome(self, row: int) -> Outcome:
+        found = self.journal.outcome(str(row))
+        assert found is not None
+        return found[0]
+
+
+def bench(
+    journal: Journal,
+    service: ScriptedService,
+    *,
+    limits: dict[str, Any] | None = None,
+    policy: RetryPolicy | None = None,
+    **options: Any,
+) -> Bench:
+    outcomes: list[Outcome] = []
+    made = Limits(**(limits or {}))
+    engine = Engine(
+        service=service,
+        journal=journal,
+        limits=made,
+        policy=policy or RetryPolicy(),
+        batch_id="b",
+        clock=noon,
+        random_unit=lambda: 0.0,
+        on_outcome=outcomes.append,
+        **options,
+    )
+    return Bench(engine, service, made, journal, outcomes)
+
+
+def asks(rows: int) -> list[Work]:
+    return [Ask(prompt(row, f"q{row}")) for row in range(rows)]
+
+
+def transient(kind: type[ServiceFault] = ServerFault, **fields: Any) -> ServiceFault:
+    return kind("not now", **{"error_type": "server_error", **fields})
+
+
+def columns(journal: Journal, row: int, *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(attempt[name] for name in names) for attempt in journal.attempts(str(row))]
+
+
+# -- admission ------------------------------------------------------------------------------------------------
+
+
+async def test_rows_are_sent_in_order_within_the_slots(journal: Journal) -> None:
+    """Rows go out in the table's order, never more at once than slots, and every one has its outcome."""
+    b = bench(journal, ScriptedService(), limits={"concurrency": 7})
+    await b.engine.run(asks(100))
+    assert [asked.row_key for asked in b.service.asked] == [str(n) for n in range(100)]
+    assert b.service.most_in_flight == 7
+    assert journal.counts().completed == 100
+    assert b.engine.statistics().in_flight == 0
+
+
+async def test_work_is_taken_as_slots_come_free(journal: Journal) -> None:
+    """The table is read no further than the slots go, so that memory does not grow with it."""
+    taken = []
+
+    def table() -> Iterator[Work]:
+        for row in range(50):
+            taken.append(row)
+            yield Ask(prompt(row))
+
+    b = bench(journal, ScriptedService(otherwise=Move(end=None)), limits={"concurrency": 5})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(b.engine.run, table())
+        await anyio.wait_all_tasks_blocked()
+        assert taken == list(range(6))
+        tasks.cancel_scope.cancel()
+
+
+async def test_rows_that_need_no_asking(journal: Journal) -> None:
+    """A row that failed before it could be asked is recorded; one that is finished is counted and left alone."""
+    b = bench(journal, ScriptedService())
+    await b.engine.run([None, failed(1, error_type="empty_prompt", attempts=0), Ask(prompt(2)), None])
+    statistics = b.engine.statistics()
+    assert (statistics.finished_before, statistics.failed, statistics.completed) == (2, 1, 1)
+    assert b.outcome(1).attempts == 0
+    assert [asked.row_key for asked in b.service.asked] == ["2"]
+    assert b.engine.stop is None
+
+
+async def test_requests_keep_to_the_allowance(journal: Journal) -> None:
+    """At --rpm 60 the hundredth row is sent in the hundredth second."""
+    b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 60})
+    await b.engine.run(asks(100))
+    assert [asked.at_s for asked in b.service.asked] == pytest.approx(range(100), abs=1e-3)
+
+
+# -- tries and keys ------------------------------------------------------------------------------------------
+
+
+async def test_a_lost_reply_is_asked_for_under_the_same_key(journal: Journal) -> None:
+    """Where no run was seen, the request goes again under the same idempotency key and is counted as repeated."""
+    moves = [Move(transient(ConnectionLost), ids=None), Move(transient(Silence), ids=None), Move()]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")] * 3
+    assert b.engine.statistics().created_again == 2
+    assert columns(journal, 0, "number", "generation", "fault_type") == [
+        (1, 1, "server_error"),
+        (2, 1, "server_error"),
+        (3, 1, None),
+    ]
+    assert b.outcome(0).attempts == 3
+
+
+@pytest.mark.parametrize(("status", "again"), [(429, 0), (500, 1), (504, 1), (408, 1)])
+async def test_what_may_have_been_done_twice_is_counted(journal: Journal, status: int, again: int) -> None:
+    """A 5xx may hide a run that was made; a 429 does not."""
+    kind = RateLimited if status == 429 else ServerFault
+    moves = [Move(transient(kind, status_code=status), ids=None), Move()]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert b.engine.statistics().created_again == again
+
+
+async def test_a_run_that_was_seen_is_followed_and_never_made_again(journal: Journal) -> None:
+    """After a fault behind the ids every further try follows that run."""
+    moves = [Move(transient(), ids=("t", "r")), Move(transient(ConnectionLost)), Move()]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert [asked.method for asked in b.service.asked] == ["answer", "follow", "follow"]
+    assert {asked.attempt.run_id for asked in b.service.of("follow")} == {"r"}
+    assert b.engine.statistics().created_again == 0
+    assert (b.outcome(0).thread_id, b.outcome(0).run_id) == ("t", "r")
+
+
+async def test_a_failed_run_is_followed_by_another_under_a_new_key(journal: Journal) -> None:
+    """A run that failed with `rate_limit_exceeded` costs a new run, whose key no service takes for the old one."""
+    moves = [Move(transient(RateLimited, run_ended=True, usage=Usage(7, 1, 8)), ids=("t1", "r1")), Move()]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert [asked.method for asked in b.service.asked] == ["answer", "answer"]
+    assert [asked.attempt.key for asked in b.service.asked] == ["b-0-1", "b-0-2"]
+    assert b.service.asked[1].attempt.run_id is None
+    assert columns(journal, 0, "run_id", "run_ended") == [("r1", 1), ("run_0_2", 0)]
+    assert b.engine.statistics().created_again == 0
+
+
+async def test_tokens_of_failed_runs_are_counted(journal: Journal) -> None:
+    """What failed runs took is part of the row's usage: it was billed."""
+    moves = [Move(transient(run_ended=True, usage=Usage(7, 1, 8))), Move(Reply("completed", "x", Usage(7, 3, 10)))]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert b.outcome(0).usage.total_tokens == 18
+
+
+async def test_a_lost_run_is_made_again_and_counted(journal: Journal) -> None:
+    """A run that the service has forgotten is made anew, under a new key, and shows in the statistics."""
+    last = Attempt(1, 1, "b-0-1", "t", "r")
+    b = bench(journal, ScriptedService({0: [Move(transient(RunLost, run_ended=True)), Move()]}))
+    journal.begin(prompt(0), last, noon())
+    await b.engine.run([Ask(prompt(0), last)])
+    assert [asked.method for asked in b.service.asked] == ["follow", "answer"]
+    assert b.service.asked[1].attempt.key == "b-0-2"
+    assert b.engine.statistics().created_again == 1
+
+
+async def test_the_last_fault_is_the_rows_outcome(journal: Journal) -> None:
+    """After five tries the row fails with the last fault; the batch goes on."""
+    b = bench(journal, ScriptedService({0: [Move(transient(status_code=500), ids=None)] * 9}))
+    await b.engine.run(asks(2))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, outcome.error, outcome.attempts) == ("server_error", "not now", 5)
+    assert isinstance(b.outcome(1), Completed)
+    assert b.engine.stop is None
+
+
+async def test_permanent_faults_are_not_tried_again(journal: Journal) -> None:
+    """A fault that would come again fails the row at its first try."""
+    b = bench(journal, ScriptedService({0: [Move(PermanentFault("too long", error_type="bad"), ids=None)]}))
+    await b.engine.run(asks(1))
+    assert len(b.service.asked) == 1
+    assert isinstance(b.outcome(0), Failed)
+
+
+async def test_the_run_of_a_row_that_fails_is_cancelled(journal: Journal) -> None:
+    """A row that is given up while its run may still go on has it cancelled, so that it costs no more."""
+    moves = [Move(PermanentFault("wants tools", error_type="requires_action"), ids=("t", "r"))]
+    b = bench(journal, ScriptedService({0: moves}))
+    await b.engine.run(asks(1))
+    assert [asked.attempt.run_id for asked in b.service.of("cancel")] == ["r"]
+    assert columns(journal, 0, "run_ended") == [(1,)]
+
+
+async def test_back_off(journal: Journal) -> None:
+    """With the least jitter, five tries wait half a second, one, two and four."""
+    b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=0.0)] * 5}))
+    await b.engine.run(asks(1))
+    assert [asked.at_s for asked in b.service.asked] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", [RateLimited, ServerFault])
+async def test_retry_after_holds_the_whole_batch(journal: Journal, kind: type[ServiceFault]) -> None:
+    """429 and 503 with Retry-After: neither this row nor a new one is sent before the time the service named."""
+    moves = {0: [Move(transient(kind, retry_after_s=30.0), ids=None, after_s=0.5), Move()]}
+    b = bench(journal, ScriptedService(moves), limits={"concurrency": 2})
+    await b.engine.run(asks(3))
+    assert [(asked.row_key, round(asked.at_s, 3)) for asked in b.service.asked[:2]] == [("0", 0.0), ("1", 0.0)]
+    assert min(asked.at_s for asked in b.service.asked[2:]) == pytest.approx(30.5, abs=1e-3)
+
+
+async def test_a_refusal_for_the_rate_cuts_the_slots_though_the_row_gives_up(journal: Journal) -> None:
+    """The last try's 429 tells as much about the service as the first one's."""
+    b = bench(
+        journal,
+        ScriptedService({0: [Move(transient(RateLimited), ids=None)]}),
+        policy=RetryPolicy(max_attempts=1),
+    )
+    await b.engine.run(asks(1))
+    assert b.engine.statistics().limits.capacity == 15
+
+
+# -- time -------------------------------------------------------------------------------------------------
+
+
+async def test_row_timeout_cancels_the_run(journal: Journal) -> None:
+    """A row that is not done in its time fails as `row_timeout`, its run is cancelled, the others go on."""
+    b = bench(journal, ScriptedService({0: [Move(end=None, ids=("t", "r"))]}), limits={"row_timeout_s": 60.0})
+    await b.engine.run(asks(3))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, outcome.run_id) == ("row_timeout", "r")
+    assert outcome.error == "not finished within 60 s (--row-timeout)"
+    assert outcome.duration_s == pytest.approx(60.0, abs=1e-3)
+    assert [asked.attempt.run_id for asked in b.service.of("cancel")] == ["r"]
+    assert journal.counts().completed == 2
+
+
+async def test_row_timeout_covers_all_tries(journal: Journal) -> None:
+    """The time of earlier tries counts; the waits between them do not."""
+    moves = [Move(transient(), ids=None, after_s=40.0), Move(end=None, ids=None)]
+    b = bench(journal, ScriptedService({0: moves}), limits={"row_timeout_s": 60.0})
+    await b.engine.run(asks(1))
+    assert b.outcome(0).duration_s == pytest.approx(60.0, abs=1e-3)
+    assert anyio.current_time() == pytest.approx(60.5, abs=1e-3)
+
+
+async def test_a_run_that_cannot_be_cancelled_holds_nothing_up(journal: Journal) -> None:
+    """Cancelling is given ten seconds; the row's outcome is its own fault all the same."""
+    service = ScriptedService({0: [Move(end=None, ids=("t", "r"))]}, cancel=1e6)
+    b = bench(journal, service, limits={"row_timeout_s": 1.0})
+    await b.engine.run(asks(1))
+    assert isinstance(b.outcome(0), Failed)
+    assert b.outcome(0).run_id == "r"
+    assert anyio.current_time() == pytest.approx(11.0, abs=1e-2)
+    assert columns(journal, 0, "run_ended") == [(0,)]
+
+
+async def test_a_fault_of_cancelling_is_not_the_rows(journal: Journal) -> None:
+    """Where the service refuses to cancel, the row still says why it failed itself."""
+    service = ScriptedService({0: [Move(end=None, ids=("t", "r"))]}, cancel=PermanentFault("no", error_type="no"))
+    b = bench(journal, service, limits={"row_timeout_s": 1.0})
+    await b.engine.run(asks(1))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "row_timeout"
+
+
+# -- stops -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_stops_the_batch(journal: Journal) -> None:
+    """A refused key stops the admission at once with its line and exit code 5; rows in flight may finish."""
+    refusal = BatchRefused("the service refused the key: bad", error_type="authentication_error", status_code=401)
+    service = ScriptedService({1: [Move(refusal, ids=None, after_s=0.5)]}, otherwise=Move(after_s=5.0))
+    b = bench(journal, service, limits={"concurrency": 3})
+    await b.engine.run(asks(50))
+    assert b.engine.stop == Stop("the service refused the key: bad", 5)
+    assert [asked.row_key for asked in service.asked] == ["0", "1", "2"]
+    assert journal.counts().completed == 2
+
+
+async def test_a_refusal_is_asked_again_without_being_counted(journal: Journal) -> None:
+    """A row whose request was refused was never begun: the next run asks it, and nothing counts as repeated."""
+    refusal = BatchRefused("no", error_type="authentication_error", status_code=401)
+    await bench(journal, ScriptedService({0: [Move(refusal, ids=None)]})).engine.run(asks(1))
+    counts = journal.counts()
+    assert (counts.in_flight, counts.failed) == (0, 0)
+    assert journal.cells("0", "fp-q0")["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("failing", "rows", "stops"), [(10, 20, False), (11, 20, True), (19, 19, False), (20, 20, True)]
+)
+async def test_more_than_half_failing_stops(journal: Journal, failing: int, rows: int, stops: bool) -> None:
+    """With 20 rows ended, eleven failures stop the batch and ten do not; nineteen failures of 19 do not yet."""
+    bad = PermanentFault("no", error_type="bad")
+    # The failures come last, so that the check is made with all rows in.
+    moves = {row: [Move(bad, ids=None)] for row in range(rows - failing, rows)}
+    b = bench(journal, ScriptedService(moves), limits={"concurrency": 1})
+    await b.engine.run(asks(rows))
+    assert (b.engine.stop is not None) is stops
+    if b.engine.stop is not None:
+        assert b.engine.stop.exit_code == 3
+        assert "--keep-going" in b.engine.stop.reason
+        assert "bad: no" in b.engine.stop.reason
+
+
+async def test_keep_going(journal: Journal) -> None:
+    """--keep-going asks every row, however many fail."""
+    service = ScriptedService(otherwise=Move(PermanentFault("no", error_type="bad"), ids=None))
+    b = bench(journal, service, keep_going=True)
+    await b.engine.run(asks(60))
+    assert b.engine.stop is None
+    assert journal.counts().failed == 60
+
+
+async def test_empty_prompts_are_not_the_services_failures(journal: Journal) -> None:
+    """Rows that could not be asked do not stop a batch whose service works."""
+    empty: Iterable[Work] = [failed(row, error_type="empty_prompt", attempts=0) for row in range(40)]
+    b = bench(journal, ScriptedService())
+    await b.engine.run([*empty, Ask(prompt(40))])
+    assert b.engine.stop is None
+    assert journal.counts().completed == 1
+
+
+async def test_a_stop_lets_rows_finish_within_the_grace(journal: Journal) -> None:
+    """After a stop nothing new is sent; what ends within the grace is recorded, the rest stays in flight."""
+    service = ScriptedService({0: [Move(after_s=5.0)], 1: [Move(after_s=50.0, ids=("t", "r"))]})
+    b = bench(journal, service, limits={"concurrency": 2})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(b.engine.run, asks(10))
+        await anyio.sleep(1)
+        b.engine.request_stop(Stop("interrupted", 130), 10.0)
+        b.engine.request_stop(Stop("another", 1), 20.0)
+    assert anyio.current_time() == pytest.approx(11.0, abs=1e-2)
+    assert b.engine.stop == Stop("interrupted", 130)
+    assert len(service.asked) == 2
+    counts = journal.counts()
+    assert (counts.completed, counts.in_flight) == (1, 1)
+    history = journal.history("1")
+    assert history is None or (history.last is not None and history.last.run_id == "r")
+
+
+async def test_a_stop_ends_waits_between_tries(journal: Journal) -> None:
+    """A row that waits for its next try does not use up the grace: it is left for the next run."""
+    moves = [Move(transient(RateLimited, retry_after_s=500.0), ids=None, after_s=0.0)]
+    b = bench(journal, ScriptedService({0: moves}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(b.engine.run, asks(5))
+        await anyio.sleep(1)
+        b.engine.request_stop(Stop("interrupted", 130), 30.0)
+    assert anyio.current_time() < 10
+    assert journal.outcome("0") is None
+
+
+async def test_stopped_while_nothing_can_be_admitted(journal: Journal) -> None:
+    """A stop is obeyed although the admission waits for a limit."""
+    b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 0.001})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(b.engine.run, asks(5))
+        await anyio.sleep(10)
+        b.engine.request_stop(Stop("interrupted", 130), 30.0)
+    assert anyio.current_time() == pytest.approx(10.0, abs=1e-2)
+    assert journal.counts().completed == 1
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_batch(tmp_path: Path) -> None:
+    """Nothing more is asked once outcomes can't be kept: the error comes bare and names the file."""
+    with Journal(tmp_path / "j") as journal:
+        b = bench(journal, ScriptedService(otherwise=Move(after_s=1.0)), limits={"concurrency": 2})
+        journal._db.execute("PRAGMA query_only=ON")  # the real refusal of SQLite to write
+        with pytest.raises(OutputError, match="cannot be written"):
+            await b.engine.run(asks(10))
+        assert len(b.service.asked) <= 2
+
+
+async def test_a_bug_is_not_taken_for_a_fault(journal: Journal) -> None:
+    """An error outside of the tree is no reason to retry: it ends the batch."""
+
+    class Broken(ScriptedService):
+        async def answer(self, *args: Any) -> Reply:
+            raise ZeroDivisionError
+
+    b = bench(journal, Broken())
+    with pytest.raises(ExceptionGroup) as caught:
+        await b.engine.run(asks(1))
+    assert caught.group_contains(ZeroDivisionError)
+
+
+# -- before the first row ------------------------------------------------------------------------------------
+
+
+async def test_prepare_is_tried_again(journal: Journal) -> None:
+    """A service that is not there yet is asked three times before the batch gives up on it."""
+    service = ScriptedService(prepare=[transient(ConnectionLost), transient(ConnectionLost)])
+    b = bench(journal, service)
+    await b.engine.run(asks(1))
+    assert service.prepared == 3
+    assert journal.counts().completed == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason", "calls"),
+    [
+        ([transient(ConnectionLost)] * 3, "the service cannot be used: not now", 3),
+        ([BatchRefused("the key is bad", error_type="x")], "the key is bad", 1),
+        ([PermanentFault("an assistant needs a model", error_type="x")],
+         "the service cannot be used: an assistant needs a model", 1),
+        ([1e6, 1e6, 1e6], "the service cannot be used: no answer within 30 s", 3),
+    ],
+)  # fmt: skip
+async def test_a_service_that_cannot_be_used(
+    journal: Journal, faults: list[ServiceFault | float], reason: str, calls: int
+) -> None:
+    """A service that refuses, or never answers, stops the batch before any row is asked, with one line and code 5."""
+    service = ScriptedService(prepare=faults)
+    b = bench(journal, service)
+    await b.engine.run(asks(3))
+    assert b.engine.stop == Stop(reason, 5)
+    assert service.prepared == calls
+    assert service.asked == []
+
+
+# -- resuming ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_row_in_flight_is_re_attached(journal: Journal) -> None:
+    """A run that an earlier process left behind is followed by its id; no other is made."""
+    last = Attempt(2, 1, "b-0-1", "t", "r")
+    journal.begin(prompt(0), last, noon())
+    b = bench(journal, ScriptedService())
+    await b.engine.run([Ask(prompt(0), last)])
+    assert [(asked.method, asked.attempt.run_id) for asked in b.service.asked] == [("follow", "r")]
+    assert b.outcome(0).attempts == 3
+    assert b.engine.statistics().created_again == 0
+
+
+async def test_a_request_without_a_reply_is_repeated_under_its_key(journal: Journal) -> None:
+    """Killed between sending and seeing the ids: the next process sends the same key and counts it."""
+    last = Attempt(1, 1, "b-0-1")
+    journal.begin(prompt(0), last, noon())
+    b = bench(journal, ScriptedService())
+    await b.engine.run([Ask(prompt(0), last)])
+    assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
+    assert b.engine.statistics().created_again == 1
+
+
+async def test_a_failed_run_is_not_followed_by_the_next_process(journal: Journal) -> None:
+    """Killed after a run failed: the next process makes another one under the next key."""
+    last = Attempt(1, 1, "b-0-1", "t", "r")
+    journal.begin(prompt(0), last, noon())
+    b = bench(journal, ScriptedService())
+    await b.engine.run([Ask(prompt(0), replace(last, run_ended=True))])
+    assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-2")]
+
+
+# -- ends of runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
+async def test_runs_that_end_without_an_answer(journal: Journal, status: Any) -> None:
+    """The row fails with the run's status and reason, and keeps text and usage."""
+    end = Reply(status, "half an ans", Usage(5, 2, 7), "m", "because", "it was so")
+    b = bench(journal, ScriptedService({0: [Move(end)]}))
+    await b.engine.run(asks(1))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Failed)
+    assert (outcome.status, outcome.error_type, outcome.error) == (status, "because", "it was so")
+    assert (outcome.response, outcome.usage.total_tokens) == ("half an ans", 7)
+    assert columns(journal, 0, "run_ended", "fault_type") == [(1, "because")]
+
+
+async def test_an_answer_cut_short_is_an_answer(journal: Journal) -> None:
+    """`incomplete` is kept with its reason, and is not counted among the failures."""
+    b = bench(journal, ScriptedService(otherwise=Move(Reply("incomplete", "The ans", reason="max_completion_tokens"))))
+    await b.engine.run(asks(30))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Completed)
+    assert (outcome.status, outcome.reason) == ("incomplete", "max_completion_tokens")
+    assert b.engine.stop is None
+    assert b.engine.statistics().incomplete == 30
+
+
+async def test_costs_are_summed(journal: Journal) -> None:
+    """Each row's cost is what the price list says for its whole usage, and the statistics add them up."""
+
+    def price(model: str | None, usage: Usage) -> float | None:
+        return (usage.prompt_tokens or 0) / 100 if model == "m" else None
+
+    b = bench(journal, ScriptedService(), price=price)
+    await b.engine.run(asks(3))
+    assert b.outcome(0).cost_usd == pytest.approx(0.1)
+    assert b.engine.statistics().cost_usd == pytest.approx(0.3)
+
+
+async def test_duration_leaves_out_waits(journal: Journal) -> None:
+    """`duration_s` is the time of the tries; what a row waited between them is not in it."""
+    b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=2.0), Move(after_s=3.0)]}))
+    await b.engine.run(asks(1))
+    assert b.outcome(0).duration_s == pytest.approx(5.0, abs=1e-3)
+
+
+async def test_keys_are_plain_and_distinct(journal: Journal) -> None:
+    """A row key of any kind gives an idempotency key that can stand in a header, another one for each row."""
+    b = bench(journal, ScriptedService())
+    keys = ["7", "é", "a b", "x" * 400, "", "a\nb"]
+    await b.engine.run([Ask(replace(prompt(0), row_key=key)) for key in keys])
+    sent = [asked.attempt.key for asked in b.service.asked]
+    assert sent[0] == "b-7-1"
+    assert len(set(sent)) == len(keys)
+    assert all(key.isascii() and key.isprintable() and " " not in key and len(key) <= 64 for key in sent)
