@@ -1,0 +1,109 @@
+"""A sandbox without the operating system's help: pydantic-monty's own interpreter for a part of Python."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import anyio.to_thread
+
+from .sandbox import DATA_FOLDER, Execution, SandboxLimits, check_names, cut_to_bytes, split_images
+
+__all__ = ["MontySandbox"]
+
+_MAX_FILES = 100
+
+
+class MontySandbox:
+    """Runs code in Monty: no third-party packages, and only a part of the standard library.
+
+    Raises:
+        ImportError: pydantic-monty (the extra `sandbox`) is not installed.
+    """
+
+    name = "monty"
+
+    def __init__(self) -> None:
+        import pydantic_monty  # noqa: F401 - here only to fail early, and late enough to be optional
+
+    async def run(
+        self, code: str, *, files: Mapping[str, Path], workdir: Path, limits: SandboxLimits | None = None
+    ) -> Execution:
+        """Run Python code; see `Sandbox.run`. `cpu_s` and `wall_s` are one and the same here."""
+        check_names(files)
+        # The asynchronous pool aborts the interpreter at exit; a thread and the synchronous one do not.
+        return await anyio.to_thread.run_sync(_run, code, dict(files), workdir, limits or SandboxLimits())
+
+
+def _run(code: str, files: dict[str, Path], workdir: Path, limits: SandboxLimits) -> Execution:
+    from pydantic_monty import (
+        CollectString,
+        Monty,
+        MontyCrashedError,
+        MontyError,
+        MontyRuntimeError,
+        MontySyntaxError,
+        MountDir,
+    )
+
+    made = Path(tempfile.mkdtemp(prefix="run-", dir=workdir))
+    for name, path in files.items():
+        shutil.copyfile(path, made / name)
+    printed = CollectString(limits.output_bytes)
+    seconds = float(min(limits.cpu_s, limits.wall_s))
+    error = None
+    value = None
+    trace = ""
+    with (
+        Monty(max_processes=1, request_timeout=limits.wall_s + 5.0) as pool,
+        MountDir(
+            host_path=made,
+            virtual_path=DATA_FOLDER,
+            mode="read-write",
+            write_bytes_limit=limits.disk_bytes,
+        ) as mount,
+        pool.checkout(
+            limits={
+                "max_feed_duration_secs": seconds,
+                "max_memory": limits.memory_bytes,
+                "max_total_sleep_secs": seconds,
+            }
+        ) as session,
+    ):
+        try:
+            value = session.feed_run(code, print_callback=printed, mount=mount)
+        except (MontyRuntimeError, MontySyntaxError) as failure:
+            error = _line(failure.display("type-msg"))
+            trace = failure.display() + "\n"
+        except MontyCrashedError as crash:
+            error = f"ended: {_line(str(crash))}"
+        except MontyError as failure:
+            error = _line(str(failure))
+    shown = trace if value is None else f"{value!r}\n"
+    logs = cut_to_bytes(printed.output + shown, limits.output_bytes)
+    images, others = split_images(list(_new_files(made, files)))
+    return Execution(logs, images, others, error)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _new_files(made: Path, attached: Mapping[str, Path]) -> Iterator[Path]:
+    """Regular files that were not attached; links are not followed. What is not yielded is removed."""
+    found = 0
+    for folder, _, names in os.walk(made, followlinks=False):
+        for name in sorted(names):
+            path = Path(folder, name)
+            regular = stat.S_ISREG(path.lstat().st_mode)
+            if regular and not (path.parent == made and name in attached) and found < _MAX_FILES:
+                found += 1
+                yield path
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
