@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Ask, Engine, EngineStatistics, Limits, RetryPolicy, Stop, Work
 from batchrun.errors import OutputError, OutputHeld, unwrapped
-from batchrun.job import Environment
+from batchrun.job import Environment, digest
 from batchrun.journal import Counts, Journal, RowHistory, open_journal
 from batchrun.plan import Plan
 from batchrun.pricing import price_by_list
@@ -134,14 +134,18 @@ async def run_batch(
         )
         stack.push_async_callback(wire.aclose)
         manifest = journal.read_manifest()
+        # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
+        assistant_for = digest(plan.job.model, plan.job.instructions)
         engine = Engine(
             service=make_service(
                 plan.job,
                 plan.api,
                 wire,
                 batch_id=manifest["batch_id"],
-                assistant_id=manifest.get("assistant_id"),
-                assistant_made=lambda made: journal.write_manifest({"assistant_id": made}),
+                assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
+                assistant_made=lambda made: journal.write_manifest(
+                    {"assistant_id": made, "assistant_for": assistant_for}
+                ),
             ),
             journal=journal,
             limits=limits,

@@ -12,17 +12,18 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batchrun.errors import BatchrunError
+from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.job import job_options
 
 if TYPE_CHECKING:
+    from batchrun.job import Environment
     from batchrun.plan import Plan
     from batchrun.server import ServerSettings
     from batchrun.server.responders.base import Responder
@@ -93,6 +94,8 @@ class SectionedOption(click.Option):
 def job_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every option of `Job`. A flag that is not given is left out, so that `Job` alone knows the defaults."""
     for name, (option, default) in reversed(job_options().items()):
+        if option.flagless:
+            continue
         flags = option.flags or (f"--{name.replace('_', '-')}",)
         text = option.help if default in (None, False, "") else f"{option.help}. Default: {_shown(default)}"
         if default is False:
@@ -119,26 +122,40 @@ def cli() -> None:
 
 
 @cli.command(cls=SectionedCommand)
-@click.argument("table", metavar="TABLE")
+@click.argument("table", metavar="TABLE|JOB.toml")
 @job_parameters
 @click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
 def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input).
+    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input), or run a job file.
 
     The same command run again resumes: what is finished is not asked again, what was in flight is picked up
-    where it is.
+    where it is. Flags win over the job file.
     """
-    from batchrun.job import Environment, make_job
-    from batchrun.plan import default_output, make_plan
+    from batchrun.job import Environment
 
     environment = Environment.read(os.environ)
-    job = make_job({name: value for name, value in options.items() if value not in (None, ())})
-    plan = make_plan(job, table, environment, job.output or default_output(table))
-    return _run_plan(plan, environment, quiet=quiet, as_json=as_json)
+    return _run_plan(_plan(table, options, environment), environment, quiet=quiet, as_json=as_json)
 
 
-def _run_plan(plan: Plan, environment: Any, *, quiet: bool, as_json: bool) -> int:
+def _plan(table: str, flags: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.job import make_job
+    from batchrun.jobfile import is_job_file, load_job_file
+    from batchrun.plan import default_output, make_plan
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    folder = Path()
+    if is_job_file(table):
+        path = Path(table)
+        name, from_file = load_job_file(path, os.environ)
+        if name is None:
+            raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
+        table, folder, given = name, path.parent, {**from_file, **given}
+    job = make_job(given)
+    return make_plan(job, table, environment, job.output or folder / default_output(table))
+
+
+def _run_plan(plan: Plan, environment: Environment, *, quiet: bool, as_json: bool) -> int:
     import json
 
     from rich.console import Console
@@ -217,6 +234,55 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
     story = run_loop(row_story(output, row, Environment.read(os.environ)))
     click.echo(json.dumps(story, ensure_ascii=False) if as_json else "\n".join(row_lines(story)))
+
+
+@cli.group()
+def assistants() -> None:
+    """Carry assistants over into job files, for services that know none."""
+
+
+@assistants.command("export")
+@click.argument("assistant_id", metavar="ASST_ID")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: standard output")
+@click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
+def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
+    """Read the assistant ASST_ID from a server and write it as a job file."""
+    from batchrun.frames import run_loop
+    from batchrun.inspection import fetch_assistant
+    from batchrun.job import Environment
+
+    _write_job(run_loop(fetch_assistant(assistant_id, base_url, Environment.read(os.environ))), output)
+
+
+@assistants.command("import")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.json")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: standard output")
+def assistants_import(file: Path, output: Path | None) -> None:
+    """Read the JSON of an assistant, as the API returned it, and write it as a job file."""
+    from batchrun.carryover import read_assistant
+
+    _write_job(read_assistant(file), output)
+
+
+def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
+    from batchrun.carryover import job_of_assistant
+    from batchrun.jobfile import job_toml
+
+    options, lost = job_of_assistant(assistant)
+    title = " · ".join(str(assistant[key]) for key in ("name", "id", "description") if assistant.get(key))
+    comments = [f"From the assistant {' '.join(title.split())}"] if title else ["From an assistant"]
+    comments += [f"Not carried over: {line}" for line in lost]
+    text = job_toml(options, tuple(comments))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        try:
+            with open(output, "x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as exc:
+            raise OutputError(f"{output}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None
+    for line in lost:
+        click.echo(f"not carried over: {line}", err=True)
 
 
 @cli.command()

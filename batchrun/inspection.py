@@ -19,7 +19,7 @@ from batchrun.results import UNASKED, prompts_of, result_cells, source_of
 from batchrun.services.client import Endpoint
 from batchrun.tables import check_output, write_table
 
-__all__ = ["batch_status", "export_table", "row_lines", "row_story", "status_lines"]
+__all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
 
 
 def _paths(output: Path) -> Paths:
@@ -111,6 +111,31 @@ def export_table(output: Path, target: Path) -> int:
         check_output(target, source, options)
         prompter = prompter_for(manifest["settings"], source.columns)
         return write_table(target, source, result_cells(source, prompter, journal), options)
+
+
+# -- assistants -------------------------------------------------------------------------------------------------
+
+
+async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> dict[str, Any]:
+    """The assistant as the server tells it.
+
+    Raises:
+        ServiceFault: it does not.
+        InputError: nothing says where it is.
+    """
+    from batchrun.engine import Limits
+    from batchrun.services.assistants import BETA
+    from batchrun.services.wire import Wire
+
+    where = base_url or environment.base_url
+    if where is None:
+        raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
+    wire = Wire(Endpoint(where, environment.api_key or "none"), Limits(), silence_timeout_s=30)
+    try:
+        found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
+    finally:
+        await wire.aclose()
+    return dict(found)
 
 
 # -- one row --------------------------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 
-__all__ = ["Api", "ApiKey", "Environment", "Job", "JobOption", "job_options", "make_job", "read_text_option"]
+__all__ = ["Api", "ApiKey", "Environment", "Job", "JobOption", "job_options", "make_job", "nearest", "read_text_option"]
 
 Api = Literal["assistants", "responses", "chat"]
 ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
@@ -35,6 +35,7 @@ class JobOption:
         flags: overrides of the flag made from the name.
         at_least, above, at_most: bounds of a number; None for no bound.
         pairs: the option is given as KEY=VALUE, any number of times; the values are text, or JSON where they can be.
+        flagless: it has no flag: its value is too rich for one.
         decides_answer: the value is part of a row's fingerprint: another value may give another answer.
     """
 
@@ -46,6 +47,7 @@ class JobOption:
     above: float | None = None
     at_most: float | None = None
     pairs: Literal["text", "json"] | None = None
+    flagless: bool = False
     decides_answer: bool = False
 
 
@@ -160,6 +162,20 @@ class Job:
         "Further parameter of the model, passed on as it is; the value is read as JSON if it is JSON. May be repeated",
         metavar="KEY=VALUE",
         pairs="json",
+        decides_answer=True,
+    )
+    response_format: dict[str, Any] | None = _option(
+        None,
+        "Service",
+        "Format of the answer, as the Assistants and Chat Completions APIs take it (job file and Python only)",
+        flagless=True,
+        decides_answer=True,
+    )
+    functions: list[dict[str, Any]] | None = _option(
+        None,
+        "Service",
+        "Functions that the model may ask for: name, description, parameters (job file and Python only)",
+        flagless=True,
         decides_answer=True,
     )
     header: dict[str, str] = _option(
@@ -278,6 +294,8 @@ def make_job(options: Mapping[str, Any]) -> Job:
     for name, (option, _) in job_options().items():
         if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
             given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
+        if option.flagless and isinstance(given.get(name), str):
+            given[name] = _json(name, given[name])
     try:
         job = TypeAdapter(Job).validate_python(given)
     except ValidationError as exc:
@@ -286,6 +304,13 @@ def make_job(options: Mapping[str, Any]) -> Job:
     for name, (option, _) in job_options().items():
         _check_bounds(name, option, getattr(job, name))
     return job
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise InputError(f"{name}: is text, and no JSON: {exc}") from None
 
 
 def _pair(name: str, text: str, kind: Literal["text", "json"]) -> tuple[str, Any]:
@@ -316,11 +341,16 @@ def _check_bounds(name: str, option: JobOption, value: Any) -> None:
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
     name = str(location[0]) if location else "job"
     if kind == "unexpected_keyword_argument":
-        import difflib
-
-        near = difflib.get_close_matches(name, list(job_options()), n=1)
-        return f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        return f"unknown option {name!r}{nearest(name, job_options())}"
     return f"--{name.replace('_', '-')}: {message[0].lower()}{message[1:]}, got {value!r}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where a known name is near, else nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:

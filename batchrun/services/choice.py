@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from batchrun.job import Api, Job
@@ -17,9 +17,30 @@ __all__ = ["make_service", "model_parameters"]
 
 def model_parameters(job: Job, api: Api) -> dict[str, Any]:
     """The parameters of the model that the user set, under the names of the protocol; `--param` wins."""
-    bound = "max_output_tokens" if api == "responses" else "max_completion_tokens"
-    named = {"temperature": job.temperature, "top_p": job.top_p, bound: job.max_completion_tokens}
+    responses = api == "responses"
+    named = {
+        "temperature": job.temperature,
+        "top_p": job.top_p,
+        "max_output_tokens" if responses else "max_completion_tokens": job.max_completion_tokens,
+        "text" if responses else "response_format": _format(job.response_format, responses=responses),
+        "tools": [_tool(function, responses=responses) for function in job.functions] if job.functions else None,
+    }
     return {name: value for name, value in named.items() if value is not None} | job.param
+
+
+def _format(wanted: Mapping[str, Any] | None, *, responses: bool) -> dict[str, Any] | None:
+    """Responses has the format under `text`, and a schema's fields beside its type rather than below it."""
+    if wanted is None or not responses:
+        return dict(wanted) if wanted is not None else None
+    schema = wanted.get("json_schema")
+    return {"format": {"type": wanted["type"], **schema} if isinstance(schema, Mapping) else dict(wanted)}
+
+
+def _tool(function: Mapping[str, Any], *, responses: bool) -> dict[str, Any]:
+    """Responses has a function's fields beside the tool's type; it also wants to hear whether it is strict."""
+    if responses:
+        return {"type": "function", "strict": False, **function}
+    return {"type": "function", "function": dict(function)}
 
 
 def make_service(

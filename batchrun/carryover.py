@@ -1,0 +1,87 @@
+"""What an assistant was, as a job: for services that know no assistants any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from batchrun.errors import InputError
+
+__all__ = ["job_of_assistant", "read_assistant"]
+
+_DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
+"""What the API echoes where nothing was set; sending it would be refused by models that take no such parameter."""
+
+
+def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(options of a job, what could not be carried over, a line each).
+
+    Model, instructions, temperature, top_p, response_format and function tools carry over. The hosted tools with their
+    files, and metadata, do not.
+    """
+    options: dict[str, Any] = {"model": assistant["model"]}
+    lost: list[str] = []
+    if assistant.get("instructions"):
+        options["instructions"] = _literal(assistant["instructions"])
+    for name, default in _DEFAULTS.items():
+        if assistant.get(name) not in (None, default):
+            options[name] = assistant[name]
+    response_format = assistant.get("response_format")
+    if isinstance(response_format, Mapping) and response_format.get("type") != "text":
+        options["response_format"] = _storable(response_format)
+    functions = []
+    for tool in assistant.get("tools") or ():
+        if tool["type"] == "function":
+            functions.append({name: value for name, value in tool["function"].items() if value is not None})
+        else:
+            lost.append(_lost_tool(tool["type"], assistant.get("tool_resources") or {}))
+    if functions:
+        options["functions"] = _storable(functions)
+    if assistant.get("reasoning_effort"):
+        lost.append(f"reasoning_effort = {assistant['reasoning_effort']!r}: say it in [param], as the service calls it")
+    if assistant.get("metadata"):
+        lost.append(f"metadata: {json.dumps(assistant['metadata'], ensure_ascii=False)}")
+    return options, lost
+
+
+def _lost_tool(kind: str, resources: Mapping[str, Any]) -> str:
+    held = resources.get(kind) or {}
+    ids = [*held.get("file_ids", ()), *held.get("vector_store_ids", ())]
+    return f"the tool {kind}" + (f", with {', '.join(ids)}" if ids else "")
+
+
+def _literal(text: str) -> str:
+    """Instructions that begin with @ would be taken for a file's name."""
+    return f"@{text}" if text.startswith("@") else text
+
+
+def _storable(value: Any) -> Any:
+    """TOML has no null: a schema that holds one (`enum: ["a", null]`) is kept as JSON text, which a job file may use."""
+    return json.dumps(value, ensure_ascii=False, indent=2) if _holds_null(value) else value
+
+
+def _holds_null(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_null(each) for each in value.values())
+    if isinstance(value, list):
+        return any(_holds_null(each) for each in value)
+    return value is None
+
+
+def read_assistant(path: Path) -> dict[str, Any]:
+    """The JSON of an assistant, as the API returned it.
+
+    Raises:
+        InputError: it cannot be read, or is something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as exc:
+        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
+    except ValueError as exc:
+        raise InputError(f"{path}: is no JSON: {exc}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("model"), str):
+        raise InputError(f"{path}: is not the JSON of an assistant: it names no model")
+    return found

@@ -1,0 +1,107 @@
+"""Job files: every option of a batch in one TOML file, next to the table it is for.
+
+Keys are the options' names with underscores, and `input`. Paths are relative to the file, so that a job means the same
+from cron as from a shell. `extends = "base.toml"` takes another file's keys first. `${NAME}` stands for an environment
+variable in `base_url`, `header`, `query` and `ping`, and nowhere else: prompts may hold it as text.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from batchrun.errors import InputError
+from batchrun.job import job_options, nearest
+
+__all__ = ["is_job_file", "job_toml", "load_job_file"]
+
+PATHS = ("input", "output")
+TEXT_FILES = ("prompt", "instructions")
+FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def is_job_file(name: str) -> bool:
+    """Whether the argument of `batchrun run` names a job file rather than a table."""
+    return name.endswith(".toml")
+
+
+def load_job_file(path: Path, environ: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
+    """(input, options) of a job file; paths made absolute, `@file` likewise.
+
+    Raises:
+        InputError: the file cannot be read, its TOML is wrong (line and column named), a key is unknown (the nearest
+            one named), or a variable is not set.
+    """
+    options = _load(path.absolute(), environ, seen=())
+    name = options.pop("input", None)
+    return name, options
+
+
+def _load(path: Path, environ: Mapping[str, str], seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise InputError(f"{path}: extends itself, through {' and '.join(str(each) for each in seen)}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as exc:
+        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InputError(f"{path}: is no TOML: {exc}") from None
+    base = raw.pop("extends", None)
+    known = {"input", *job_options()}
+    for key in raw:
+        if key not in known:
+            raise InputError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+    own = {key: _resolved(key, value, path, environ) for key, value in raw.items()}
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise InputError(f"{path}: extends: the path of one file is needed, got {base!r}")
+    return _merged(_load((path.parent / base).resolve(), environ, (*seen, path)), own)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `base`; tables (`param`, `header`, ...) key by key."""
+    merged = {**base, **own}
+    for key in base.keys() & own.keys():
+        if isinstance(base[key], dict) and isinstance(own[key], dict):
+            merged[key] = {**base[key], **own[key]}
+    return merged
+
+
+def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str]) -> Any:
+    if key in FROM_ENVIRONMENT:
+        return _expanded(value, path, key, environ)
+    if not isinstance(value, str):
+        return value
+    if key in PATHS and value != "-":
+        return str(path.parent / value)
+    if key in TEXT_FILES and value.startswith("@") and not value.startswith("@@"):
+        return f"@{path.parent / value[1:]}"
+    return value
+
+
+def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _expanded(each, path, key, environ) for name, each in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in environ:
+            raise InputError(f"{path}: {key}: the environment has no {match[1]}")
+        return environ[match[1]]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def job_toml(options: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
+    """A job file with these keys, after comment lines."""
+    import tomli_w
+
+    head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
+    return head + ("\n" if head else "") + tomli_w.dumps(options, multiline_strings=True)
