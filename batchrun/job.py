@@ -83,6 +83,13 @@ class Job:
         False, "Tables", "Prefix cells that a spreadsheet would take for formulas with an apostrophe"
     )
 
+    key: str | None = _option(
+        None,
+        "Tables",
+        "Column that identifies rows when the input is edited between runs. Default: their position",
+        metavar="COLUMN",
+    )
+
     # Prompt
     prompt: str | None = _option(
         None,
@@ -229,6 +236,17 @@ class Job:
         at_least=0,
     )
 
+    # Money
+    budget: float | None = _option(
+        None, "Money", "US dollars that the batch may cost; it stops before it would cost more", metavar="USD", above=0
+    )
+    prices: dict[str, dict[str, float]] = _option(
+        dict,
+        "Money",
+        "US dollars for a million tokens of a model: input, cached_input, output (job file and Python only)",
+        flagless=True,
+    )
+
     # Resuming
     fresh: bool = _option(False, "Resuming", "Start over; the old journal is kept under a dated name")
     accept_changes: bool = _option(
@@ -237,6 +255,23 @@ class Job:
         "Go on although the input, the prompt or a setting changed; only rows whose prompt changed are asked again",
     )
     retry_failed: bool = _option(False, "Resuming", "Ask rows again that failed in an earlier run")
+    max_age: str | None = _option(
+        None, "Resuming", "Ask rows again whose answer is older, such as 90m, 12h or 7d", metavar="DURATION"
+    )
+    wait: bool = _option(False, "Resuming", "Wait for another batch that holds this output, instead of exiting with 6")
+
+    # After a row, after a batch
+    delete_threads: bool = _option(
+        False,
+        "Afterwards",
+        "Delete each row's thread (conversation, stored response) when its answer is in the journal",
+    )
+    ping: str | None = _option(
+        None,
+        "Afterwards",
+        "URL to call at the start (with /start), at a good end, and at a bad one (with /fail)",
+        metavar="URL",
+    )
 
 
 @dataclass(frozen=True, slots=True)
