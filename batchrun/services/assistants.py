@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
+from batchrun.job import digest
 from batchrun.records import Attempt, Prompt
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.faults import fault_of_error_body, fault_of_failed_run, needs_tools
@@ -112,9 +113,11 @@ class AssistantsService:
         }
         if self._settings.instructions is not None:
             body["instructions"] = self._settings.instructions
-        assistant = await self._wire.post("/assistants", body, {**BETA, "Idempotency-Key": self._settings.name})
-        self.assistant_id = assistant["id"]
-        self._made(assistant["id"])
+        # Another body, or one in place of an assistant that is gone, must not be answered with the earlier reply.
+        key = f"{self._settings.name}-{digest(body, self.assistant_id)}"
+        assistant = await self._wire.post("/assistants", body, {**BETA, "Idempotency-Key": key})
+        self.assistant_id = _field(assistant, "id", str)
+        self._made(self.assistant_id)
 
     async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
         """One streamed request; falls back to polling by id when the stream breaks off."""
@@ -176,8 +179,9 @@ class AssistantsService:
 
     async def _answer_polled(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
         run = await self._wire.post("/threads/runs", self._body(prompt, attempt, stream=False), self._headers(attempt))
-        seen(run["thread_id"], run["id"])
-        return await self._follow(run["thread_id"], run["id"])
+        thread_id, run_id = _field(run, "thread_id", str), _field(run, "id", str)
+        seen(thread_id, run_id)
+        return await self._follow(thread_id, run_id)
 
     # -- following a run ------------------------------------------------------------------------------
 
@@ -189,14 +193,14 @@ class AssistantsService:
             body = json.loads(data)
         except ValueError:
             raise ConnectionLost("the stream broke inside an event", error_type="connection_error") from None
-        if event == "error":
+        if event == "error" or (isinstance(body, dict) and "error" in body and "id" not in body):
             raise fault_of_error_body(body, self._wire.secrets)
         if event.startswith("thread.message."):
             if body.get("role") == "assistant":
                 stream.texts.append(message_text(body))
             return
         if stream.run_id is None:
-            stream.thread_id, stream.run_id = body["thread_id"], body["id"]
+            stream.thread_id, stream.run_id = _field(body, "thread_id", str), _field(body, "id", str)
             seen(stream.thread_id, stream.run_id)
         if body.get("status") == "requires_action":
             raise needs_tools()
@@ -206,7 +210,9 @@ class AssistantsService:
     async def _follow(self, thread_id: str, run_id: str) -> Reply:
         """Poll a run to its end."""
         path = f"/threads/{thread_id}/runs/{run_id}"
-        run = await poll(self._wire, path, BETA, lambda run: run["status"] in TERMINAL | {"requires_action"})
+        run = await poll(
+            self._wire, path, BETA, lambda run: _field(run, "status", str) in TERMINAL | {"requires_action"}
+        )
         if run["status"] == "requires_action":
             raise needs_tools()
         return self._reply(run, await self._texts(thread_id, run_id))
@@ -219,7 +225,7 @@ class AssistantsService:
             page, _ = await self._wire.get(
                 f"/threads/{thread_id}/messages", BETA, run_id=run_id, order="asc", limit=100, **after
             )
-            texts += [message_text(message) for message in page["data"] if message["role"] == "assistant"]
+            texts += [message_text(message) for message in _field(page, "data", list) if message["role"] == "assistant"]
             if not page.get("has_more"):
                 return texts
             after = {"after": page["last_id"]}
@@ -235,7 +241,7 @@ class AssistantsService:
         if status == "failed":
             last_error = run.get("last_error") or {}
             fault = fault_of_failed_run(
-                last_error.get("code"), str(last_error.get("message") or "the run failed"), usage
+                last_error.get("code"), str(last_error.get("message") or "the run failed"), usage, self._wire.secrets
             )
             if isinstance(fault, TransientFault | BatchRefused):
                 raise fault
@@ -245,6 +251,24 @@ class AssistantsService:
         elif status != "completed":
             reason, error = f"run_{status}", f"the run ended as {status}"
         return Reply(status, "\n\n".join(texts), usage, run.get("model"), reason, error)
+
+
+T = TypeVar("T")
+
+
+def _field(body: Any, name: str, kind: type[T]) -> T:
+    """A field without which nothing can be done.
+
+    Raises:
+        PermanentFault: it is not there: the server speaks something else.
+    """
+    value = body.get(name) if isinstance(body, Mapping) else None
+    if not isinstance(value, kind):
+        raise PermanentFault(
+            f"the server's reply has no {name!r}: {json.dumps(body)[:80]} (does it speak the Assistants protocol?)",
+            error_type="bad_reply",
+        )
+    return value
 
 
 def message_text(message: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from batchrun.errors import (
     ConnectionLost,
     PermanentFault,
     RateLimited,
+    RunLost,
     ServerFault,
     ServiceFault,
     Silence,
@@ -22,11 +24,13 @@ from batchrun.records import Usage
 
 __all__ = [
     "HttpFailure",
+    "bad_reply",
     "fault_of_error_body",
     "fault_of_exception",
     "fault_of_failed_run",
     "needs_tools",
     "parse_retry_after",
+    "scrubbed",
 ]
 
 HttpFailure = (openai.OpenAIError, httpx2.HTTPError)
@@ -34,8 +38,31 @@ HttpFailure = (openai.OpenAIError, httpx2.HTTPError)
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _SETTING_CODES = frozenset(
-    {"unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_model", "model_not_found"}
+    {
+        "unknown_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+        "invalid_model",
+        "model_not_found",
+        "DeploymentNotFound",  # Azure's word for a model that is not there
+    }
 )
+_BATCH_PARAMS = frozenset({"model", "instructions", "store", "stream", "stream_options", "background"})
+"""Parameters that are the same for every row: a refusal whose `param` is one of them concerns all."""
+
+_CODE_OF_TYPE = {
+    "error": "server_error",  # the `type` of the Responses API's error event, not of the error
+    "None": "server_error",
+    "api_error": "server_error",
+    "internal_server_error": "server_error",
+    "overloaded_error": "server_error",
+    "rate_limit_error": "rate_limit_exceeded",
+    "requests": "rate_limit_exceeded",
+    "throttling_error": "rate_limit_exceeded",
+    "tokens": "rate_limit_exceeded",
+    "too_many_requests": "rate_limit_exceeded",
+}
+"""What an error without a code means, by the `type` that services give it."""
 
 
 def fault_of_exception(
@@ -56,37 +83,51 @@ def fault_of_exception(
         return Silence("the server sent nothing within the deadline", error_type="timeout")
     if isinstance(exc, (openai.APIConnectionError, httpx2.TransportError)):
         return ConnectionLost(f"the connection failed: {_root(exc, secrets)}", error_type="connection_error")
-    return PermanentFault(_scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
+    return PermanentFault(scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
 
 
 def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], settings: frozenset[str]) -> ServiceFault:
     status = exc.status_code
     body = exc.body
+    code, param = _name(exc.code), _name(exc.param)
     if isinstance(body, Mapping):
         message = str(body.get("message") or body.get("detail") or body)
+    elif isinstance(body, str) and body != exc.response.text.strip():
+        message = body  # {"error": "in words"}, as llama.cpp and Ollama have it in places
     else:
-        message = _not_json(status, exc.response.text)
-    if status in (400, 422) and _names_setting(exc.param, message, settings):
+        message = _not_json(status, scrubbed(exc.response.text, secrets))
+    message = scrubbed(message, secrets)
+    if status in (400, 422) and _concerns_all(param, code, message, settings):
         return BatchRefused(
-            f"the service refused a setting: {_scrubbed(' '.join(message.split()), secrets)}",
-            error_type=exc.code or f"http_{status}",
+            f"the service refused a setting: {' '.join(message.split())}",
+            error_type=code or f"http_{status}",
             status_code=status,
         )
     return _fault(
         status,
-        code=exc.code,
-        message=_scrubbed(message, secrets),
+        code=code,
+        message=message,
         path=exc.request.url.path,
         retry_after_s=parse_retry_after(exc.response.headers),
         api_error=isinstance(body, Mapping) and "message" in body,
     )
 
 
-def _names_setting(param: str | None, message: str, settings: frozenset[str]) -> bool:
-    """Whether a refusal is about a parameter that the user set, by its `param` or, where it has none, its words."""
+def _name(value: object) -> str | None:
+    """A `code` or `param` that is a name. Some servers (vLLM, LiteLLM) repeat the HTTP status there, as a number."""
+    return value if isinstance(value, str) and value not in ("", "None") and not value.isdigit() else None
+
+
+def _concerns_all(param: str | None, code: str | None, message: str, settings: frozenset[str]) -> bool:
+    """Whether a refusal is about the model or a parameter of it, by its `param` or, where it has none, its words."""
+    if code in _ROW_CODES or _TOO_LONG.search(message):
+        return False  # one long row; such messages name the parameter that bounds the answer (vLLM)
     if param is not None:
-        return param.split(".")[0].split("[")[0] in settings
-    return any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings)
+        name = param.split(".")[0].split("[")[0]
+        return name in settings or name in _BATCH_PARAMS
+    return _NO_MODEL.search(message) is not None or any(
+        re.search(rf"\b{re.escape(name)}\b", message) for name in settings
+    )
 
 
 def _fault(
@@ -103,7 +144,10 @@ def _fault(
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type=code or "insufficient_quota", status_code=status
         )
-    if status == 404 and not api_error:
+    if code == "idempotency_key_reused":
+        # An earlier run of the batch sent this key with other options; what became of it cannot be known.
+        return RunLost(line, error_type=code, status_code=status, run_ended=True)
+    if status == 404 and (not api_error or line == "Resource not found"):
         return BatchRefused(
             f"no such endpoint on this server: {path} (is --base-url right, and --api what it speaks?)",
             error_type="not_found",
@@ -122,9 +166,11 @@ def _fault(
     return PermanentFault(line, error_type=code or f"http_{status}", status_code=status)
 
 
-def fault_of_failed_run(code: str | None, message: str, usage: Usage | None = None) -> ServiceFault:
+def fault_of_failed_run(
+    code: str | None, message: str, usage: Usage | None = None, secrets: tuple[str, ...] = ()
+) -> ServiceFault:
     """A run that failed, with HTTP 200: the model's limits show here and nowhere else."""
-    line = " ".join(message.split())
+    line = " ".join(scrubbed(message, secrets).split())
     if code in _QUOTA_CODES or "exceeded your current quota" in line:
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type="insufficient_quota", run_ended=True, usage=usage
@@ -137,21 +183,40 @@ def fault_of_failed_run(code: str | None, message: str, usage: Usage | None = No
 
 
 def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFault:
-    """An error that arrived inside a stream: `{"error": {...}}` or the error object itself."""
-    error = body.get("error", body) if isinstance(body, Mapping) else {"message": str(body)}
+    """An error that arrived with HTTP 200: `{"error": {...}}` or the error object itself, whole or in a stream.
+
+    Where its code is a number (vLLM, LiteLLM, OpenRouter), it is the HTTP status that it would have had.
+    """
+    error = (body.get("error") or body) if isinstance(body, Mapping) else {"message": str(body)}
     if not isinstance(error, Mapping):
         error = {"message": str(error)}
-    code = error.get("code") or error.get("type")
-    message = _scrubbed(str(error.get("message") or "the service sent an error"), secrets)
-    fault = fault_of_failed_run(str(code) if code else "server_error", message)
+    message = scrubbed(str(error.get("message") or "the service sent an error"), secrets)
+    code = _name(error.get("code"))
+    status = str(error.get("code"))
+    if code is None and status.isdigit() and 400 <= int(status) < 600:
+        return _fault(int(status), code=None, message=message, path="", retry_after_s=None, api_error=True)
+    kind = str(error.get("type") or "server_error")
+    fault = fault_of_failed_run(code or _CODE_OF_TYPE.get(kind, kind), message)
     fault.run_ended = False
     return fault
 
 
-def needs_tools() -> PermanentFault:
-    """The model asks for a function to be called that nobody here can call."""
+def bad_reply(what: str) -> ServerFault:
+    """A reply that is not what the protocol says."""
+    return ServerFault(f"the server's reply cannot be read: {what}", error_type="bad_reply")
+
+
+def needs_tools(usage: Usage | None = None, *, run_ended: bool = False) -> PermanentFault:
+    """The model asks for a function to be called that nobody here can call.
+
+    Args:
+        run_ended: the run does not wait for the function's output, and need not be cancelled.
+    """
     return PermanentFault(
-        "the model asks for a function to be called, and this batch has no functions", error_type="requires_action"
+        "the model asks for a function to be called, and this batch has no functions",
+        error_type="requires_action",
+        run_ended=run_ended,
+        usage=usage,
     )
 
 
@@ -160,16 +225,20 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     millis = headers.get("retry-after-ms")
     if millis is not None:
         try:
-            return max(0.0, float(millis) / 1_000)
+            return _finite(float(millis) / 1_000)
         except ValueError:
             pass
     text = headers.get("retry-after")
     if text is None:
         return None
     try:
-        return max(0.0, float(text))
+        return _finite(float(text))
     except ValueError:
         return _seconds_until(text, headers.get("date"))
+
+
+def _finite(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _seconds_until(text: str, server_date: str | None) -> float | None:
@@ -179,13 +248,16 @@ def _seconds_until(text: str, server_date: str | None) -> float | None:
     try:
         until = parsedate_to_datetime(text)
         now = parsedate_to_datetime(server_date) if server_date else None
-    except ValueError:
+        return None if now is None else max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # TypeError: one of the two names no time zone
         return None
-    return None if now is None else max(0.0, (until - now).total_seconds())
 
 
 _TRY_AGAIN = re.compile(r"try again in (\d+(?:\.\d+)?)\s*(ms|s|m)\b", re.IGNORECASE)
 _BATCH_WIDE = re.compile(r"\b(model|assistant)\b", re.IGNORECASE)
+_NO_MODEL = re.compile(r"\b(invalid model|unknown model|model\b.{0,80}\b(not found|not exist))", re.IGNORECASE)
+_ROW_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "content_filter", "conversation_locked"})
+_TOO_LONG = re.compile(r"context.?(length|window)|prompt is too long", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -206,10 +278,11 @@ def _not_json(status: int, text: str) -> str:
 def _root(exc: BaseException, secrets: tuple[str, ...]) -> str:
     while exc.__cause__ is not None:
         exc = exc.__cause__
-    return " ".join(_scrubbed(str(exc) or type(exc).__name__, secrets).split())
+    return " ".join(scrubbed(str(exc) or type(exc).__name__, secrets).split())
 
 
-def _scrubbed(text: str, secrets: tuple[str, ...]) -> str:
+def scrubbed(text: str, secrets: tuple[str, ...]) -> str:
+    """The text without the secrets. Scrub before cutting: half a key is a leak too."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")

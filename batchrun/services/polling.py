@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from batchrun.errors import PermanentFault, RunLost, TransientFault
+from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
 from batchrun.services.wire import Wire
 
 __all__ = ["poll"]
@@ -33,7 +33,8 @@ async def poll(wire: Wire, path: str, headers: Mapping[str, str], ended: Callabl
         try:
             found, reply_headers = await wire.get(path, headers)
         except PermanentFault as fault:
-            if fault.status_code == 404:
+            # A 404 that is not the API's own (a proxy's page) says nothing about the run: that stops the batch.
+            if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 raise RunLost(str(fault), error_type="run_lost", run_ended=True) from fault
             raise
         except TransientFault as fault:

@@ -18,7 +18,7 @@ from openai import AsyncStream
 from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault
 from batchrun.services.client import Endpoint, open_client
-from batchrun.services.faults import HttpFailure, fault_of_exception
+from batchrun.services.faults import HttpFailure, fault_of_exception, scrubbed
 
 __all__ = ["EventReader", "Wire"]
 
@@ -106,7 +106,7 @@ class Wire:
             )
         except HttpFailure as exc:
             raise self._fault(exc) from exc
-        return _json_body(response), response.headers
+        return self._json(response), response.headers
 
     async def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
         """POST a JSON object; returns the JSON reply.
@@ -118,7 +118,7 @@ class Wire:
             response = await self._client.post(path, cast_to=httpx2.Response, body=body, options={"headers": headers})
         except HttpFailure as exc:
             raise self._fault(exc) from exc
-        return _json_body(response)
+        return self._json(response)
 
     def post_stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
@@ -168,7 +168,7 @@ class Wire:
             try:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     await response.aread()
-                    yield _one_event(_json_body(response))
+                    yield _one_event(self._json(response))
                 elif "content-encoding" in response.headers:
                     yield response.aiter_bytes()
                 else:
@@ -178,23 +178,22 @@ class Wire:
         except HttpFailure as exc:
             raise self._fault(exc) from exc
 
+    def _json(self, response: httpx2.Response) -> Any:
+        """The object that a reply holds; one that holds none comes from something else than the API."""
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            body = None
+        if isinstance(body, dict):
+            return body
+        kind = response.headers.get("content-type", "no content type")
+        start = " ".join(scrubbed(response.text, self.secrets)[:80].split())
+        raise ServerFault(
+            f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}",
+            error_type="bad_reply",
+            status_code=response.status_code,
+        )
+
 
 async def _one_event(body: Any) -> AsyncIterator[bytes]:
     yield b"event: json\ndata: " + json.dumps(body).encode() + b"\n\n"
-
-
-def _json_body(response: httpx2.Response) -> Any:
-    try:
-        return json.loads(response.content)
-    except ValueError:
-        raise _not_a_stream(response) from None
-
-
-def _not_a_stream(response: httpx2.Response) -> ServerFault:
-    kind = response.headers.get("content-type", "no content type")
-    start = " ".join(response.text[:80].split())
-    return ServerFault(
-        f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}",
-        error_type="bad_reply",
-        status_code=response.status_code,
-    )

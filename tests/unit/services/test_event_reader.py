@@ -1,0 +1,93 @@
+"""Server-sent events from bytes, cut anywhere."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.errors import ServerFault
+from batchrun.services import wire
+from batchrun.services.wire import EventReader
+
+
+def read(*chunks: bytes, kept: tuple[str, ...] = ()) -> list[tuple[str, bytes]]:
+    reader = EventReader(kept)
+    return [event for chunk in chunks for event in reader.feed(chunk)]
+
+
+names = st.sampled_from(["thread.run.created", "thread.message.delta", "error", "x"])
+# No line ends inside: a frame's lines are joined by the test.
+texts = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=12)
+frames = st.lists(st.tuples(names, st.lists(texts, min_size=1, max_size=3)), max_size=6)
+
+
+@given(frames, st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(0, 400), max_size=12), st.data())
+def test_any_split_gives_the_same_events(
+    events: list[tuple[str, list[str]]], newline: str, cuts: list[int], data: st.DataObject
+) -> None:
+    """Wherever the network cuts the bytes, and whatever ends their lines, the events are the same."""
+    lines: list[str] = []
+    for name, texts in events:
+        lines += [data.draw(st.sampled_from([": ping", "retry: 3", "id: 7"])), f"event: {name}"]
+        lines += [f"data: {text}" for text in texts] + [""]
+    # One more comment: a CR that ends the bytes may be half of a CRLF, so what it ends comes with the next byte.
+    raw = (newline.join(lines) + newline + ": end").encode()
+    edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+    chunks = [raw[start:end] for start, end in pairwise(edges)]
+    wanted = [(name, "\n".join(texts).encode()) for name, texts in events]
+    assert read(*chunks) == wanted
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8))
+def test_garbage_is_no_crash(chunks: list[bytes]) -> None:
+    """Any bytes at all give events or nothing, and the same as when they come in one piece."""
+    assert read(*chunks) == read(b"".join(chunks))
+
+
+def test_byte_by_byte_equals_whole() -> None:
+    """The slowest possible stream gives what the fastest gives, with CRLF split in the middle."""
+    raw = b"event: a\r\ndata: 1\r\n\r\n: ping\r\n\r\nevent: b\r\ndata: 2\r\ndata: 3\r\n\r\n"
+    assert read(*(raw[n : n + 1] for n in range(len(raw)))) == read(raw) == [("a", b"1"), ("b", b"2\n3")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "events"),
+    [
+        (b"data: x\n\n", [("message", b"x")]),
+        (b"data:x\n\n", [("message", b"x")]),
+        (b"data:  x\n\n", [("message", b" x")]),
+        (b"data\n\n", [("message", b"")]),
+        (b"event: a\n\n", []),
+        (b": only a comment\n\n", []),
+        (b"\n\n\n\ndata: x\n\n\n", [("message", b"x")]),
+        (b"data: x\nevent: late\n\n", [("late", b"x")]),
+        (b"data: a: b\n\n", [("message", b"a: b")]),
+        (b"data: never ended", []),
+        (b"event: \xff\ndata: x\n\n", [("�", b"x")]),
+    ],
+)
+def test_the_standards_corners(raw: bytes, events: list[tuple[str, bytes]]) -> None:
+    """Optional spaces, comments, events without data and events without end are read as the standard says."""
+    assert read(raw) == events
+
+
+def test_only_kept_events_are_decoded_however_they_are_written() -> None:
+    """Events are dropped by name; one whose name stands elsewhere than in the first line is still found."""
+    raw = b"event: no\ndata: 1\n\nevent: yes\ndata: 2\n\nid: 1\nevent: yes\ndata: 3\n\nevent:yes\ndata: 4\n\n"
+    assert [data for name, data in read(raw, kept=("yes",)) if name == "yes"] == [b"2", b"3", b"4"]
+    assert ("no", b"1") not in read(raw, kept=("yes",))
+
+
+def test_a_name_is_not_a_prefix() -> None:
+    """Keeping `thread.run.created` does not keep `thread.run.created.late`."""
+    assert read(b"event: thread.run.created.late\ndata: 1\n\n", kept=("thread.run.created",)) == []
+
+
+def test_an_event_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that never ends an event does not fill the memory."""
+    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 1_000)
+    with pytest.raises(ServerFault, match="event without end"):
+        read(*[b"x" * 100] * 11)
