@@ -87,9 +87,11 @@ class BubblewrapSandbox:
         made = folder / "files"
         made.mkdir()
         with tempfile.TemporaryFile() as complaints:
-            process = await anyio.open_process(
-                self._command(script, files, limits), stdin=subprocess.DEVNULL, stderr=complaints
-            )
+            # Cancelled half-way asyncio would forget a process that it has started already.
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    self._command(script, files, limits), stdin=subprocess.DEVNULL, stderr=complaints
+                )
             try:
                 with anyio.move_on_after(limits.wall_s + _GRACE_S):
                     return await _result(process, made, limits)
