@@ -8,8 +8,9 @@
 //   POST /v1/threads/runs (streamed or not)        POST /v1/threads/{t}/runs          GET  /v1/threads/{t}/runs/{r}
 //   GET  /v1/threads/{t}/messages                  GET  /stats                        POST /stats (starts anew)
 //
-// A streamed run tells its ids at once and the answer after `latency-ms`, in one piece, or delta by delta with
-// `gap-ms` between them. Other runs are in progress until `latency-ms` after they were made.
+// A streamed run tells its ids at once and the answer after a while, in one piece, or delta by delta with `gap-ms`
+// between them. Other runs are in progress for that while, which lies evenly between a half and one and a half of
+// `latency-ms`: with one and the same for all, rows would go in lockstep, as they never do with a model.
 //
 // With --rpm N no more than N requests pass in any 60 s (a sliding window over the exact times of arrival); the
 // others get 429 with Retry-After.
@@ -41,6 +42,7 @@ let mostInFlight = 0;
 let accepted = [];
 let oldestAccepted = 0;
 let lastNumber = 0;
+let connections = 0;
 const contents = new Map();
 
 const WORDS = Array.from({ length: DELTAS }, (_, number) => `word${number} `);
@@ -53,6 +55,7 @@ const USAGE = {
   completion_tokens_details: { reasoning_tokens: 0 },
 };
 
+const latencyMs = () => LATENCY_MS * (0.5 + Math.random());
 const nextId = () => (++lastNumber).toString(36).padStart(20, '0');
 const seconds = () => Math.floor(Date.now() / 1000);
 
@@ -133,7 +136,7 @@ function stream(request, response) {
   }
   response.write(opening);
   if (GAP_MS === 0) {
-    setTimeout(() => response.end(deltas.join('') + closing), LATENCY_MS);
+    setTimeout(() => response.end(deltas.join('') + closing), latencyMs());
     return;
   }
   let sent = 0;
@@ -144,7 +147,7 @@ function stream(request, response) {
       setTimeout(sendNext, GAP_MS);
     }
   };
-  setTimeout(sendNext, LATENCY_MS);
+  setTimeout(sendNext, latencyMs());
 }
 
 function sendJson(response, status, body, headers = {}) {
@@ -181,14 +184,15 @@ function stats() {
     perSecond[second] = (perSecond[second] ?? 0) + 1;
   }
   return {
-    requests: arrivals.length, refused, most_in_flight: mostInFlight,
+    requests: arrivals.length, refused, most_in_flight: mostInFlight, connections,
     by_kind: Object.fromEntries(byKind), per_second: Array.from(perSecond, (count) => count ?? 0),
     most_in_any_second: mostWithin(1_000), most_in_any_minute: mostWithin(WINDOW_MS),
   };
 }
 
 function restart() {
-  [byKind, arrivals, accepted, refused, oldestAccepted, mostInFlight] = [new Map(), [], [], 0, 0, 0];
+  [byKind, arrivals, accepted] = [new Map(), [], []];
+  [refused, oldestAccepted, mostInFlight, connections] = [0, 0, 0, 0];
 }
 
 function answer(kind, parts, request, response) {
@@ -230,7 +234,7 @@ function answer(kind, parts, request, response) {
 }
 
 /** The moment of the run's end stands in its id, so that nothing has to be kept. */
-const newRunId = () => `run_${nextId()}_${(Date.now() + LATENCY_MS).toString(36)}`;
+const newRunId = () => `run_${nextId()}_${Math.round(Date.now() + latencyMs()).toString(36)}`;
 
 /** ['threads', 'thread_1', 'messages'] → '/threads/{}/messages' */
 const kindOf = (method, parts) =>
@@ -265,6 +269,7 @@ const server = http.createServer((incoming, response) => {
 });
 // Longer than any pause of a client between two requests, so that no kept connection closes under one.
 server.keepAliveTimeout = 120_000;
+server.on('connection', () => { connections++; });
 server.listen(Number(options.port), '127.0.0.1', 4_096, () => {
   console.log(`http://127.0.0.1:${server.address().port}/v1`);
 });
