@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,13 +19,13 @@ from filelock import FileLock, Timeout
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Ask, Engine, EngineStatistics, Limits, RetryPolicy, Stop, Work
 from batchrun.errors import OutputError, OutputHeld, unwrapped
-from batchrun.job import Environment, digest
-from batchrun.journal import Counts, Journal, RowHistory, open_journal
+from batchrun.job import Environment, digest, seconds_of
+from batchrun.journal import Journal, RowHistory, open_journal
 from batchrun.plan import Plan
 from batchrun.pricing import price_by_list
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome, Prompt
-from batchrun.results import UNASKED, prompts_of, result_cells
+from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
 from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
@@ -33,6 +34,8 @@ from batchrun.tables import write_table
 __all__ = ["BatchView", "Summary", "Watch", "open_embedded", "run_batch"]
 
 CHECKPOINT_EVERY_S = 2.0
+LOOK_AGAIN_S = 1.0
+"""Between two looks at a lock that another process holds: the system tells nobody when it is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,7 @@ class Summary:
     Attributes:
         output: None where no output was written, since nothing is known about any row.
         rows: input rows in all.
-        counts: over all rows, those of earlier runs included.
-        failures: error_type → failed rows, likewise.
+        totals: over all rows of the input, what earlier runs found out included.
         statistics: of this run.
         elapsed_s: seconds that this run took.
         stop: why it ended before the last row, None if it did not.
@@ -69,24 +71,17 @@ class Summary:
 
     output: Path | None
     rows: int
-    counts: Counts
-    failures: Mapping[str, int]
+    totals: Totals
     statistics: EngineStatistics
     elapsed_s: float
     stop: Stop | None
-
-    @property
-    def pending(self) -> int:
-        """Rows that were not asked."""
-        counts = self.counts
-        return max(0, self.rows - counts.completed - counts.incomplete - counts.failed - counts.in_flight)
 
     @property
     def exit_code(self) -> int:
         """0 if every row completed; what the stop says; else 3."""
         if self.stop is not None:
             return self.stop.exit_code
-        return 0 if self.counts.completed == self.rows else 3
+        return 0 if self.totals.by_status["completed"] == self.rows else 3
 
 
 async def run_batch(
@@ -111,7 +106,7 @@ async def run_batch(
     """
     started_s = time.monotonic()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_held(plan.paths.lock))
+        await _hold(plan.paths.lock, stack, wait=plan.job.wait)
         journal = stack.enter_context(
             open_journal(
                 plan.paths.journal,
@@ -165,21 +160,27 @@ async def run_batch(
                 beside.start_soon(_checkpoint, journal)
                 await engine.run(_work(plan, journal, clock))
                 beside.cancel_scope.cancel()
-        counts = journal.counts()
-        known = counts.completed + counts.incomplete + counts.failed + counts.in_flight > 0
-        if known and plan.write_output:
-            write_table(
-                plan.paths.output, plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options
-            )
+        output, totals = _write(plan, journal)
         return Summary(
-            output=plan.paths.output if known and plan.write_output else None,
+            output=output,
             rows=plan.rows,
-            counts=counts,
-            failures=journal.failures(),
+            totals=totals,
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop,
         )
+
+
+def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
+    """Stage 7. An output that would hold nothing but pending rows is not written over an earlier one."""
+    totals = Totals()
+    cells = counted(result_cells(plan.source, plan.prompter, journal), totals)
+    if plan.write_output and not journal.is_empty():
+        write_table(plan.paths.output, plan.source, cells, plan.write_options)
+        return plan.paths.output, totals
+    for _ in cells:
+        pass
+    return None, totals
 
 
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
@@ -224,6 +225,8 @@ def open_embedded(store: Path) -> Iterator[Endpoint]:
 
 def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
     """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
+    max_age = plan.job.max_age
+    stale_before = clock() - timedelta(seconds=seconds_of(max_age, "max-age")) if max_age is not None else None
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
@@ -231,21 +234,36 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
                 yield None
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
+        elif history is None:
+            yield Ask(prompt)
         else:
-            yield Ask(prompt) if history is None else _continued(prompt, history, plan.job.retry_failed)
+            yield _continued(prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before)
 
 
-def _continued(prompt: Prompt, history: RowHistory, retry_failed: bool) -> Ask | None:
+def _continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None) -> Ask | None:
     """What is left to do for a row that an earlier run has dealt with."""
     ended = history.fingerprint == prompt.fingerprint
-    if ended and history.answered:
+    stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
+    if ended and history.answered and not stale:
         return None
     if history.trying and history.last_fingerprint == prompt.fingerprint:
         return Ask(prompt, history.last)
-    if ended:
+    if ended and not history.answered:
         return Ask(prompt, history.last) if retry_failed else None
-    # Another question now: whatever ran for the old one is of no use to it.
+    # Another question now, or an answer that is too old: whatever ran before is of no use.
     return Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
+
+
+async def _hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
+    """Hold the output for this process, at once or (with `wait`) as soon as it is free."""
+    while True:
+        try:
+            stack.enter_context(_held(path))
+            return
+        except OutputHeld:
+            if not wait:
+                raise
+        await anyio.sleep(LOOK_AGAIN_S)
 
 
 @contextmanager
@@ -256,7 +274,7 @@ def _held(path: Path) -> Iterator[None]:
         lock = FileLock(path)
         lock.acquire(timeout=0)
     except Timeout:
-        raise OutputHeld(f"another batch works on this output (it holds {path}); wait for it, or stop it") from None
+        raise OutputHeld(f"another batch works on this output (it holds {path}); --wait waits for it") from None
     except OSError as exc:
         raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
     try:

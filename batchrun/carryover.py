@@ -58,7 +58,7 @@ def _literal(text: str) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """TOML has no null: a schema that holds one (`enum: ["a", null]`) is kept as JSON text, which a job file may use."""
+    """TOML has no null: a schema that holds one (`enum: ["a", null]`) is kept as JSON text, which job files take."""
     return json.dumps(value, ensure_ascii=False, indent=2) if _holds_null(value) else value
 
 

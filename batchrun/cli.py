@@ -49,7 +49,7 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
     try:
         exit_code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         exit_code = 130
     except click.ClickException as exc:
         exc.show()
@@ -139,9 +139,10 @@ def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
 
 
 def _plan(table: str, flags: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.clock import utc_now
     from batchrun.job import make_job
     from batchrun.jobfile import is_job_file, load_job_file
-    from batchrun.plan import default_output, make_plan
+    from batchrun.plan import dated, default_output, make_plan
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     folder = Path()
@@ -152,7 +153,7 @@ def _plan(table: str, flags: Mapping[str, Any], environment: Environment) -> Pla
             raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
         table, folder, given = name, path.parent, {**from_file, **given}
     job = make_job(given)
-    return make_plan(job, table, environment, job.output or folder / default_output(table))
+    return make_plan(job, table, environment, dated(job.output or folder / default_output(table), utc_now))
 
 
 def _run_plan(plan: Plan, environment: Environment, *, quiet: bool, as_json: bool) -> int:

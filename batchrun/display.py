@@ -163,24 +163,24 @@ def _spending(facts: dict[str, Any]) -> str:
 
 def summary_facts(summary: Summary) -> dict[str, Any]:
     """The summary for machines."""
-    counts, statistics = summary.counts, summary.statistics
+    totals, statistics = summary.totals, summary.statistics
     return {
         "event": "summary",
         "output": str(summary.output) if summary.output else None,
         "rows": summary.rows,
-        "completed": counts.completed,
-        "incomplete": counts.incomplete,
-        "failed": counts.failed,
-        "failures": dict(summary.failures),
-        "in_flight": counts.in_flight,
-        "pending": summary.pending,
+        "completed": totals.by_status["completed"],
+        "incomplete": totals.by_status["incomplete"],
+        "failed": totals.failed,
+        "failures": dict(totals.failures.most_common()),
+        "in_flight": totals.by_status["in_flight"],
+        "pending": totals.by_status["pending"],
         "finished_before": statistics.finished_before,
         "faults": statistics.faults,
         "created_again": statistics.created_again,
         "requests": statistics.limits.requests,
-        "prompt_tokens": counts.prompt_tokens,
-        "completion_tokens": counts.completion_tokens,
-        "cost_usd": counts.cost_usd,
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
+        "cost_usd": totals.cost_usd,
         "elapsed_s": round(summary.elapsed_s, 3),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
@@ -189,36 +189,37 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
 
 def summary_lines(summary: Summary) -> list[str]:
     """The summary for people: one line, and one for each thing to know or do."""
-    counts, statistics = summary.counts, summary.statistics
-    parts = [f"{summary.rows:,} rows", f"{counts.completed:,} completed"]
+    totals, statistics = summary.totals, summary.statistics
+    left = totals.by_status["in_flight"] + totals.by_status["pending"]
+    parts = [f"{summary.rows:,} rows", f"{totals.by_status['completed']:,} completed"]
     parts += [
         f"{number:,} {word}"
         for number, word in (
-            (counts.incomplete, "incomplete"),
-            (counts.failed, "failed"),
-            (counts.in_flight, "in flight"),
-            (summary.pending, "not asked"),
+            (totals.by_status["incomplete"], "incomplete"),
+            (totals.failed, "failed"),
+            (totals.by_status["in_flight"], "in flight"),
+            (totals.by_status["pending"], "not asked"),
             (statistics.finished_before, "from an earlier run"),
         )
         if number
     ]
     parts += [
-        f"{counts.prompt_tokens:,} tokens in, {counts.completion_tokens:,} out",
-        _cost(counts.cost_usd),
+        f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out",
+        _cost(totals.cost_usd),
         _duration(summary.elapsed_s),
     ]
     lines = [" · ".join(part for part in parts if part)]
     if summary.stop is not None:
         lines.append(f"stopped: {summary.stop.reason}")
-    if summary.failures:
-        listed = ", ".join(f"{number:,} × {kind}" for kind, number in summary.failures.items())
+    if totals.failures:
+        listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")
     if statistics.created_again:
         lines.append(
             f"{statistics.created_again:,} requests were sent again whose first answer was never seen: "
             "a service that ignores Idempotency-Key may have run them twice"
         )
-    if counts.in_flight or summary.pending:
+    if left:
         lines.append("run the same command again to finish the rest")
     if summary.output is not None:
         lines.append(f"written: {summary.output}")

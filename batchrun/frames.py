@@ -15,10 +15,11 @@ import anyio
 from anyio.lowlevel import current_token
 
 from batchrun.batch import run_batch
+from batchrun.clock import utc_now
 from batchrun.errors import BatchRefused
 from batchrun.job import ApiKey, Environment, make_job
 from batchrun.journal import Journal
-from batchrun.plan import default_output, make_plan
+from batchrun.plan import dated, default_output, make_plan
 from batchrun.results import result_cells
 from batchrun.tables import to_frame
 
@@ -62,12 +63,12 @@ async def arun(
     with ExitStack() as stack:
         keep = job.output is not None or isinstance(table, (str, Path))
         if keep:
-            output = job.output or default_output(str(table))
+            output = dated(job.output or default_output(str(table)), utc_now)
         else:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchrun-"))) / "frame.csv"
         plan = make_plan(job, table, environment, output, write_output=keep)
         summary = await run_batch(plan, environment)
-        if summary.stop is not None and summary.counts.completed + summary.counts.incomplete == 0:
+        if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
             raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
         with Journal(plan.paths.journal, read_only=True) as journal:
             return to_frame(plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options)

@@ -8,12 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from batchrun.errors import InputError, ServiceFault
 from batchrun.job import Environment
 from batchrun.journal import Journal
-from batchrun.plan import Paths, paths_for
+from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.results import UNASKED, prompts_of, result_cells, source_of
 from batchrun.services.client import Endpoint
@@ -25,18 +23,6 @@ __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_
 def _paths(output: Path) -> Paths:
     """The files of a batch, named by its output or by its journal."""
     return paths_for(output.with_name(output.name.removesuffix(".journal")))
-
-
-def _is_held(paths: Paths) -> bool:
-    if not paths.lock.exists():
-        return False
-    lock = FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return True
-    lock.release()
-    return False
 
 
 # -- status -------------------------------------------------------------------------------------------------
@@ -57,7 +43,7 @@ def batch_status(output: Path) -> dict[str, Any]:
         "output": str(paths.output),
         "batch_id": manifest["batch_id"],
         "created_at": manifest["created_at"],
-        "running": _is_held(paths),
+        "running": is_held(paths.lock),
         "input": manifest["input"],
         "model": manifest["settings"]["model"],
         "rows": rows,
@@ -109,7 +95,7 @@ def export_table(output: Path, target: Path) -> int:
         manifest = journal.read_manifest()
         source, options = source_of(manifest, paths.spool)
         check_output(target, source, options)
-        prompter = prompter_for(manifest["settings"], source.columns)
+        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         return write_table(target, source, result_cells(source, prompter, journal), options)
 
 
@@ -158,7 +144,7 @@ class _Service:
             return await _fetch(Endpoint(self.manifest["base_url"], key), thread_id, run_id)
         if not self.paths.store.exists():
             return {"unreachable": f"{self.paths.store} with the threads is gone"}
-        if _is_held(self.paths):
+        if is_held(self.paths.lock):
             return {"unreachable": "the batch is running; its embedded server answers when it has ended"}
         return await self._embedded(thread_id, run_id)
 
@@ -201,7 +187,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
         source, _ = source_of(manifest, paths.spool)
-        prompter = prompter_for(manifest["settings"], source.columns)
+        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:
             raise InputError(f"no row {row_key!r} in {source.name}: its rows are 0 to {manifest['rows'] - 1}")

@@ -338,6 +338,8 @@ def make_job(options: Mapping[str, Any]) -> Job:
         raise InputError("; ".join(dict.fromkeys(problems))) from None
     for name, (option, _) in job_options().items():
         _check_bounds(name, option, getattr(job, name))
+    if job.max_age is not None:
+        seconds_of(job.max_age, "max-age")
     return job
 
 
@@ -386,6 +388,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def seconds_of(duration: str, name: str) -> float:
+    """Seconds in `90s`, `90m`, `12h`, `7d`, `2w`.
+
+    Raises:
+        InputError: names the option, and the forms there are.
+    """
+    number, unit = duration[:-1], duration[-1:]
+    if unit not in _UNITS_S or not number.replace(".", "", 1).isdigit():
+        raise InputError(f"--{name}: a duration such as 90m, 12h or 7d is needed, got {duration!r}")
+    return float(number) * _UNITS_S[unit]
 
 
 def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:

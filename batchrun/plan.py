@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchrun.errors import InputError
+from filelock import FileLock, Timeout
+
+from batchrun.clock import WallClock
+from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.job import Api, Environment, Job, read_text_option, settings_of
 from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
 from batchrun.records import Row
@@ -16,7 +19,7 @@ from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, ope
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "default_output", "make_plan", "paths_for"]
+__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "dated", "default_output", "is_held", "make_plan", "paths_for"]
 
 EMBEDDED_MODEL = "tutor"
 
@@ -47,6 +50,11 @@ def paths_for(output: Path) -> Paths:
         return output.with_name(output.name + ending)
 
     return Paths(output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"))
+
+
+def dated(output: Path, clock: WallClock) -> Path:
+    """The path with `{date}` in it replaced by today's, as 2026-11-23, in this machine's time zone."""
+    return Path(str(output).replace("{date}", clock().astimezone().strftime("%Y-%m-%d")))
 
 
 def default_output(input_name: str) -> Path:
@@ -88,6 +96,7 @@ class Plan:
         """What the journal keeps of the plan: enough to notice changes, and to export without the command line."""
         return {
             "input": str(Path(self.input_name).absolute()) if self.input_name not in (None, "-") else self.input_name,
+            "key": self.job.key,
             "input_fingerprint": self.source.fingerprint(),
             "rows": self.rows,
             "columns": list(self.source.columns),
@@ -117,15 +126,17 @@ def make_plan(
     job = replace(job, api=api, model=job.model or (EMBEDDED_MODEL if embedded else None))
     if job.model is None and job.assistant is None:
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
-    if isinstance(table, str) and table == "-" and not output.parent.exists():
-        output.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(table, str) and table == "-":
+        _check_spool(paths)
     source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.spool)
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
     check_output(paths.output, source, write_options)
     job = replace(job, prompt=job.prompt or default_template(source.columns))
     settings = {**settings_of(job), "embedded": embedded, "model": job.model}
-    prompter = prompter_for(settings, source.columns)
+    prompter = prompter_for(settings, source.columns, job.key)
     rows = validate(source)
+    if job.key is not None:
+        _check_keys(prompter, source, job.key)
     _check_first(prompter, source.rows())
     return Plan(
         job=job,
@@ -171,6 +182,49 @@ def _check_modes(job: Job, api: Api) -> None:
     ):
         if getattr(job, name) and api not in apis:
             raise InputError(f"--{name}: is for --api {' or '.join(apis)}, and this batch speaks {api}")
+
+
+def _check_spool(paths: Paths) -> None:
+    """Standard input is copied before the output can be held: never over the copy that a running batch reads."""
+    if is_held(paths.lock):
+        raise OutputHeld(f"another batch works on this output (it holds {paths.lock}), and standard input cannot wait")
+    try:
+        paths.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{paths.output.parent}: cannot be created ({exc.strerror or exc})") from None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds this output now."""
+    if not lock.exists():
+        return False
+    probe = FileLock(lock)
+    try:
+        probe.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    probe.release()
+    return False
+
+
+def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
+    """Every row has a key, and no two the same."""
+    seen: set[str] = set()
+    for row in source.rows():
+        key = prompter.row_key(row)
+        if not key:
+            raise InputError(f"{source.name}, {_place(row)}: --key {column}: the cell is empty")
+        if key in seen:
+            first = next(each for each in source.rows() if prompter.row_key(each) == key)
+            raise InputError(
+                f"{source.name}: --key {column}: {key!r} stands in {_place(first)} and in {_place(row)}; "
+                "each row needs a key of its own"
+            )
+        seen.add(key)
+
+
+def _place(row: Row) -> str:
+    return f"line {row.line}" if row.line is not None else f"row {row.row_index}"
 
 
 def _check_first(prompter: Prompter, rows: Iterator[Row]) -> None:

@@ -61,9 +61,12 @@ class Prompter:
     text, an undefined name is an error.
     """
 
-    def __init__(self, templates: Sequence[str], columns: Sequence[str], settings_digest: str) -> None:
+    def __init__(
+        self, templates: Sequence[str], columns: Sequence[str], settings_digest: str, key: str | None = None
+    ) -> None:
         """
         Args:
+            key: column that identifies rows; their position where there is none.
             settings_digest: hash of the settings that decide answers beside the prompt's own text.
 
         Raises:
@@ -72,6 +75,9 @@ class Prompter:
         self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
         self._names = [f"turn {number}" for number in range(1, len(templates) + 1)]
         self._settings_digest = settings_digest
+        self._key = key
+        if key is not None and key not in columns:
+            raise InputError(f"--key: no column named {key!r} in the input (columns: {_listed(columns)})")
         for name, template in zip(self._names, templates, strict=True):
             self._add(name, template, columns)
 
@@ -85,7 +91,11 @@ class Prompter:
         if unknown:
             raise InputError(f"--prompt: no column named {_listed(unknown)} in the input (columns: {_listed(columns)})")
 
-    def render(self, row: Row, row_key: str | None = None) -> Prompt:
+    def row_key(self, row: Row) -> str:
+        """The row's stable id."""
+        return str(row.row_index) if self._key is None else str(_plain(row.values[self._key]))
+
+    def render(self, row: Row) -> Prompt:
         """The row's prompt.
 
         Raises:
@@ -94,7 +104,7 @@ class Prompter:
         values = {name: _plain(value) for name, value in row.values.items()}
         turns = tuple(self._turns(values))
         return Prompt(
-            row_key=row_key if row_key is not None else str(row.row_index),
+            row_key=self.row_key(row),
             row_index=row.row_index,
             turns=turns,
             fingerprint=digest(self._settings_digest, *(turn.text for turn in turns)),
@@ -112,11 +122,10 @@ class Prompter:
             yield Turn(text)
 
 
-def prompter_for(settings: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
+def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str | None) -> Prompter:
     """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them)."""
-    return Prompter(
-        [settings["prompt"]], columns, digest({name: value for name, value in settings.items() if name != "prompt"})
-    )
+    decisive = {name: value for name, value in settings.items() if name != "prompt"}
+    return Prompter([settings["prompt"]], columns, digest(decisive), key)
 
 
 def _plain(value: Value) -> Value:

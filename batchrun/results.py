@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchrun.errors import InputError
@@ -11,7 +13,7 @@ from batchrun.prompts import Prompter, PromptError
 from batchrun.records import Prompt, Row
 from batchrun.tables import ReadOptions, Source, WriteOptions, open_source
 
-__all__ = ["UNASKED", "prompts_of", "result_cells", "source_of"]
+__all__ = ["UNASKED", "Totals", "counted", "prompts_of", "result_cells", "source_of"]
 
 UNASKED = ""
 """Stands for the fingerprint of a row that has no prompt."""
@@ -20,9 +22,9 @@ UNASKED = ""
 def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, Prompt | PromptError]]:
     """(row_key, row, prompt or why there is none) for every input row, in order."""
     for row in source.rows():
-        row_key = str(row.row_index)
+        row_key = prompter.row_key(row)
         try:
-            yield row_key, row, prompter.render(row, row_key)
+            yield row_key, row, prompter.render(row)
         except PromptError as exc:
             yield row_key, row, exc
 
@@ -35,6 +37,50 @@ def result_cells(source: Source, prompter: Prompter, journal: Journal) -> Iterat
     """
     for row_key, _, prompt in prompts_of(source, prompter):
         yield journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the rows of a table came to; filled by `counted`.
+
+    Attributes:
+        by_status: status → rows.
+        failures: error_type → rows without an answer.
+        cost_usd: None while no row's cost is known.
+        unpriced: rows that took tokens and whose cost is not known.
+    """
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    unpriced: int = 0
+
+    def add(self, cells: Mapping[str, Any]) -> None:
+        """Count one row."""
+        status = cells["status"]
+        self.by_status[status] += 1
+        if status in ("failed", "expired", "cancelled"):
+            self.failures[cells["error_type"]] += 1
+        self.prompt_tokens += cells["prompt_tokens"] or 0
+        self.completion_tokens += cells["completion_tokens"] or 0
+        if cells["cost_usd"] is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + cells["cost_usd"]
+        elif cells["total_tokens"] is not None:
+            self.unpriced += 1
+
+    @property
+    def failed(self) -> int:
+        """Rows that ended without an answer."""
+        return self.failures.total()
+
+
+def counted(cells: Iterable[dict[str, Any]], totals: Totals) -> Iterator[dict[str, Any]]:
+    """The same cells, counted as they pass."""
+    for row in cells:
+        totals.add(row)
+        yield row
 
 
 def source_of(manifest: Mapping[str, Any], spool: Any) -> tuple[Source, WriteOptions]:

@@ -70,7 +70,10 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
         old, new = old_settings.get(name), new_settings.get(name)
         if old != new:
             found.append(f"{name.replace('_', '-')} was {_short(old)} and is {_short(new)}")
-    if stored.get("input_fingerprint") != wanted["input_fingerprint"]:
+    if stored.get("key") != wanted.get("key"):
+        found.append(f"the key column was {stored.get('key')} and is {wanted.get('key')}")
+    # With a key, rows are found again wherever they stand: an edited input is what it is for.
+    if wanted.get("key") is None and stored.get("input_fingerprint") != wanted["input_fingerprint"]:
         rows = "" if stored.get("rows") == wanted["rows"] else f" ({stored.get('rows')} rows, now {wanted['rows']})"
         found.append(f"the input changed{rows}")
     return found

@@ -43,6 +43,7 @@ class RowHistory:
         fingerprint: of the prompt that the outcome belongs to, None where there is no outcome.
         last: the last try, None where the row failed before any.
         last_fingerprint: of the prompt that the last try asked.
+        completed_at: when it ended, None where there is no outcome.
         trying: the last try is later than the outcome: the row was being asked (again) when the run ended.
     """
 
@@ -50,6 +51,7 @@ class RowHistory:
     fingerprint: str | None
     last: Attempt | None
     last_fingerprint: str | None
+    completed_at: datetime | None
     trying: bool
 
     @property
@@ -154,7 +156,9 @@ class Journal:
         """What an earlier run of this batch left of the row, None for a row never tried."""
         if not self._lookups:
             return None
-        outcome = self._one("SELECT status, fingerprint, attempts FROM outcomes WHERE row_key = ?", (row_key,))
+        outcome = self._one(
+            "SELECT status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key = ?", (row_key,)
+        )
         last = self._one(
             "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended FROM attempts "
             "WHERE row_key = ? ORDER BY number DESC LIMIT 1",
@@ -167,6 +171,7 @@ class Journal:
             fingerprint=outcome[1] if outcome else None,
             last=_attempt(last[1:]) if last else None,
             last_fingerprint=last[0] if last else None,
+            completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
             trying=last is not None and (outcome is None or last[1] > outcome[2]),
         )
 
@@ -248,6 +253,10 @@ class Journal:
         for row in cursor:
             yield dict(zip(names, row, strict=True))
 
+    def is_empty(self) -> bool:
+        """Nothing is known about any row."""
+        return not self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
+
     def counts(self) -> Counts:
         """Totals over all rows."""
         by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))
@@ -278,6 +287,14 @@ class Journal:
                 "WHERE status NOT IN ('completed', 'incomplete') GROUP BY error_type ORDER BY number DESC, error_type"
             )
         )
+
+    def spent_usd(self) -> float:
+        """What all runs of this batch cost as far as it is known, answers that others replaced included."""
+        spent = self._one(
+            "SELECT (SELECT coalesce(sum(cost_usd), 0) FROM outcomes) "
+            "+ (SELECT coalesce(sum(cost_usd), 0) FROM superseded)"
+        )
+        return float(spent[0])
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync. Opens its own connection: call it from a thread."""
