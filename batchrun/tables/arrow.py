@@ -73,10 +73,9 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
             writer.write_table(pa.Table.from_batches(group))
         writer.close()
     except BaseException:
-        # Else the writer tries again to write the footer when it is collected, into a file that is closed.
+        # Else the writer closes itself when it is collected, and complains that its file is closed already.
         with suppress(Exception):
             writer.close()
-        writer.is_open = False
         raise
     return rows
 
