@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import anyio
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -89,7 +89,7 @@ class _Plan(Settings):
     seed: int = 0
     row_key: str = "row"
     attempt_key: str = "attempt"
-    fault: list[_Entry] = Field(min_length=1)
+    fault: list[dict[str, Any]] = Field(min_length=1)
 
 
 class FaultPlan:
@@ -100,8 +100,9 @@ class FaultPlan:
     file that applies wins.
     """
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan, entries: Sequence[_Entry]) -> None:
         self._plan = plan
+        self._entries = entries
 
     @classmethod
     def load(cls, path: str | Path) -> FaultPlan:
@@ -110,7 +111,10 @@ class FaultPlan:
         Raises:
             SettingsFileError: the file can't be used; one line with file, entry and key.
         """
-        return cls(validated(_Plan, read_toml(Path(path)), Path(path), ""))
+        path = Path(path)
+        plan = validated(_Plan, read_toml(path), path, "")
+        entries = [validated(_Entry, data, path, f"fault {n}") for n, data in enumerate(plan.fault, 1)]
+        return cls(plan, entries)
 
     def draw(self, kind_of_request: Literal["http", "run"], metadata: Mapping[str, str], sequence: int) -> Fault | None:
         """The fault that meets this request or run, None for none.
@@ -121,7 +125,7 @@ class FaultPlan:
         """
         row, attempt = metadata.get(self._plan.row_key), metadata.get(self._plan.attempt_key)
         occasion = f"{row}/{attempt}" if row is not None and attempt is not None else f"#{sequence}"
-        for number, entry in enumerate(self._plan.fault):
+        for number, entry in enumerate(self._entries):
             if (entry.kind in _HTTP_KINDS) != (kind_of_request == "http"):
                 continue
             if entry.attempts is not None and (_whole(attempt) or 1) > entry.attempts:

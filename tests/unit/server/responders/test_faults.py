@@ -164,17 +164,17 @@ async def test_answer_after_the_silence(tmp_path: Path, answering: ScriptRespond
     [
         ("", "key 'fault' is missing"),
         ("fault = []", "key 'fault': .*at least 1"),
-        ('[[fault]]\nkind = "http_404"\nrate = 1', "key 'fault.0.kind'"),
+        ('[[fault]]\nkind = "http_404"\nrate = 1', "fault 1: key 'kind'"),
         ('[[fault]]\nkind = "drop"', "needs either 'rate' .* or 'rows'"),
         ('[[fault]]\nkind = "drop"\nrate = 1\nrows = ["1"]', "needs either 'rate' .* or 'rows'"),
-        ('[[fault]]\nkind = "drop"\nrate = 1.5', "key 'fault.0.rate'.*less than or equal to 1"),
+        ('[[fault]]\nkind = "drop"\nrate = 1.5', "fault 1: key 'rate'.*less than or equal to 1"),
         ('[[fault]]\nkind = "stall"\nrate = 1', "'delay_s' .* goes with the kinds stall and slow_start"),
         ('[[fault]]\nkind = "drop"\nrate = 1\ndelay_s = 1', "'delay_s' .* only with them"),
         ('[[fault]]\nkind = "html"\nrate = 1\nafter_deltas = 1', "'after_deltas' goes only with"),
         ('[[fault]]\nkind = "html"\nrate = 1\nretry_after_s = 1', "'retry_after_s' goes only with"),
         ('[[fault]]\nkind = "html"\nrate = 1\ncode = "server_error"', "'code' goes only with"),
-        ('[[fault]]\nkind = "html"\nrows = [1]', "key 'fault.0.rows.0': .*string"),
-        ('[[fault]]\nkind = "html"\nrat = 1', "key 'fault.0.rat' is not known"),
+        ('[[fault]]\nkind = "html"\nrows = [1]', "fault 1: key 'rows.0': .*string"),
+        ('[[fault]]\nkind = "html"\nrat = 1', "fault 1: key 'rat' is not known; known keys: kind, rate"),
     ],
 )
 def test_bad_plan(tmp_path: Path, text: str, message: str) -> None:
