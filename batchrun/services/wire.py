@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx2
 from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault
-from batchrun.services.client import Endpoint, open_client
-from batchrun.services.faults import HttpFailure, fault_of_exception, scrubbed
+from batchrun.services.client import Endpoint, open_client, timeouts
+from batchrun.services.faults import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
 
 __all__ = ["EventReader", "Wire"]
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+READ_OUT_TIMEOUT_S = 0.5
 
 
 class EventReader:
@@ -83,9 +85,15 @@ class Wire:
             silence_timeout_s: seconds without a byte after which a reply is given up.
             settings: names of the parameters that the user set: a refusal that names one concerns every row.
         """
-        self.secrets = endpoint.secrets
+        self._endpoint = endpoint
         self._settings = frozenset(settings)
         self._client = open_client(endpoint, limits, silence_timeout_s=silence_timeout_s)
+        self._patient = timeouts(silence_timeout_s, read_s=None)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Strings that must not appear in any message."""
+        return self._endpoint.secrets
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -108,14 +116,23 @@ class Wire:
             raise self._fault(exc) from exc
         return self._json(response), response.headers
 
-    async def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+    async def post(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], *, patient: bool = False
+    ) -> Any:
         """POST a JSON object; returns the JSON reply.
+
+        Args:
+            patient: the reply comes when the model has written all of it; silence until then says nothing, and
+                giving it up would have the answer paid for again. The row's own deadline ends it.
 
         Raises:
             ServiceFault: as translated by `batchrun.services.faults`.
         """
+        options: dict[str, Any] = {"headers": headers}
+        if patient:
+            options["timeout"] = self._patient
         try:
-            response = await self._client.post(path, cast_to=httpx2.Response, body=body, options={"headers": headers})
+            response = await self._client.post(path, cast_to=httpx2.Response, body=body, options=options)
         except HttpFailure as exc:
             raise self._fault(exc) from exc
         return self._json(response)
@@ -123,7 +140,7 @@ class Wire:
     def post_stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """POST and hand out the reply's bytes as they come; the connection is closed on leaving.
+        """POST and hand out the reply's bytes as they come; on leaving, the connection is kept for the next request.
 
         A server that does not stream and answers with a JSON object is read as one event named `json`.
 
@@ -169,10 +186,11 @@ class Wire:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     await response.aread()
                     yield _one_event(self._json(response))
-                elif "content-encoding" in response.headers:
-                    yield response.aiter_bytes()
-                else:
-                    yield response.aiter_raw()
+                    return
+                coded = "content-encoding" in response.headers
+                async with aclosing(response.aiter_bytes() if coded else response.aiter_raw()) as chunks:
+                    yield chunks
+                    await _read_out(chunks)
             finally:
                 await response.aclose()
         except HttpFailure as exc:
@@ -185,6 +203,8 @@ class Wire:
         except ValueError:
             body = None
         if isinstance(body, dict):
+            if body.get("error") and "id" not in body:
+                raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
             return body
         kind = response.headers.get("content-type", "no content type")
         start = " ".join(scrubbed(response.text, self.secrets)[:80].split())
@@ -193,6 +213,19 @@ class Wire:
             error_type="bad_reply",
             status_code=response.status_code,
         )
+
+
+async def _read_out(chunks: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event that mattered: only a reply read to its end leaves its connection usable.
+
+    The answer is whole by now, so neither a deadline nor a fault of the connection takes it away any more.
+    """
+    with anyio.move_on_after(READ_OUT_TIMEOUT_S, shield=True):
+        try:
+            async for _ in chunks:
+                pass
+        except HttpFailure:
+            pass
 
 
 async def _one_event(body: Any) -> AsyncIterator[bytes]:

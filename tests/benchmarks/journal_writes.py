@@ -14,7 +14,7 @@ import argparse
 import tempfile
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median, quantiles
 
@@ -32,7 +32,7 @@ RAW_USAGE = {
     "prompt_token_details": {"cached_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 0},
 }
-MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def prompt_of(number: int) -> Prompt:

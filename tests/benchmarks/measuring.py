@@ -101,14 +101,13 @@ def run_child(arguments: Sequence[str]) -> Cost:
 
 
 def write_questions(path: Path, rows: int) -> None:
-    """A CSV input of two columns whose cells have some 100 characters, like a question of GSM8K's shorter half."""
+    """A CSV input of two columns with some 80 characters a question."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "question"])
         for number in range(rows):
-            writer.writerow(
-                [f"q{number}", f"A train leaves at {number % 24} h and takes {number} minutes, with two stops. When is it due?"]
-            )
+            question = f"A train leaves at {number % 24} h and takes {number} minutes, with two stops. When is it due?"
+            writer.writerow([f"q{number}", question])
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

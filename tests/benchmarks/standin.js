@@ -100,6 +100,7 @@ function stepObject(id, threadId, runId, messageId, ended) {
 const threadObject = (id, metadata) => ({
   id, object: 'thread', created_at: seconds(), metadata: metadata ?? {}, tool_resources: {},
 });
+const DONE = 'event: done\ndata: [DONE]\n\n';
 const frame = (event, body) => `event: ${event}\ndata: ${JSON.stringify(body)}\n\n`;
 
 /** The events of a streamed run, in the protocol's order: those sent at once, the deltas, those at the end. */
@@ -122,8 +123,7 @@ function eventsOf(request) {
   const closing =
     frame('thread.message.completed', messageObject(messageId, threadId, runId, 'assistant', ANSWER)) +
     frame('thread.run.step.completed', stepObject(stepId, threadId, runId, messageId, true)) +
-    frame('thread.run.completed', runObject(runId, threadId, request, 'completed')) +
-    'event: done\ndata: [DONE]\n\n';
+    frame('thread.run.completed', runObject(runId, threadId, request, 'completed'));
   return { opening, deltas, closing };
 }
 
@@ -131,19 +131,20 @@ function stream(request, response) {
   const { opening, deltas, closing } = eventsOf(request);
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
   if (LATENCY_MS === 0 && GAP_MS === 0) {
-    response.end(opening + deltas.join('') + closing);
+    response.end(opening + deltas.join('') + closing + DONE);
     return;
   }
   response.write(opening);
   if (GAP_MS === 0) {
-    setTimeout(() => response.end(deltas.join('') + closing), latencyMs());
+    setTimeout(() => response.end(deltas.join('') + closing + DONE), latencyMs());
     return;
   }
+  const rest = [...deltas, closing];
   let sent = 0;
   const sendNext = () => {
-    if (sent === deltas.length) response.end(closing);
+    if (sent === rest.length) response.end(DONE);
     else {
-      response.write(deltas[sent++]);
+      response.write(rest[sent++]);
       setTimeout(sendNext, GAP_MS);
     }
   };
