@@ -17,14 +17,14 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Ask, Engine, EngineStatistics, Limits, RetryPolicy, Stop, Work
-from batchrun.errors import OutputError, OutputHeld, unwrapped
-from batchrun.job import Environment, digest, seconds_of
+from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Price, RetryPolicy, Stop, Work
+from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
+from batchrun.job import Environment, Job, digest, seconds_of
 from batchrun.journal import Journal, RowHistory, open_journal
 from batchrun.plan import Plan
 from batchrun.pricing import price_by_list
 from batchrun.prompts import PromptError
-from batchrun.records import Failed, Outcome, Prompt
+from batchrun.records import Failed, Outcome, Prompt, Usage
 from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
 from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
@@ -103,6 +103,7 @@ async def run_batch(
         OutputHeld: another process works on this output.
         JournalMismatch: the journal belongs to another job.
         OutputError: journal or output cannot be written.
+        InputError: a budget without a price.
     """
     started_s = time.monotonic()
     async with AsyncExitStack() as stack:
@@ -123,34 +124,14 @@ async def run_batch(
             max_completion_tokens=plan.job.max_completion_tokens,
             row_timeout_s=plan.job.row_timeout,
         )
-        endpoint = _endpoint(plan, environment, stack)
         wire = Wire(
-            endpoint, limits, silence_timeout_s=plan.job.silence_timeout, settings=model_parameters(plan.job, plan.api)
+            _endpoint(plan, environment, stack),
+            limits,
+            silence_timeout_s=plan.job.silence_timeout,
+            settings=model_parameters(plan.job, plan.api),
         )
         stack.push_async_callback(wire.aclose)
-        manifest = journal.read_manifest()
-        # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
-        assistant_for = digest(plan.job.model, plan.job.instructions)
-        engine = Engine(
-            service=make_service(
-                plan.job,
-                plan.api,
-                wire,
-                batch_id=manifest["batch_id"],
-                assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
-                assistant_made=lambda made: journal.write_manifest(
-                    {"assistant_id": made, "assistant_for": assistant_for}
-                ),
-            ),
-            journal=journal,
-            limits=limits,
-            policy=RetryPolicy(max_attempts=plan.job.max_attempts),
-            batch_id=manifest["batch_id"],
-            keep_going=plan.job.keep_going,
-            price=price_by_list(plan.base_url) if not plan.embedded else None,
-            clock=clock,
-            on_outcome=on_outcome,
-        )
+        engine = _engine(plan, journal, wire, limits, clock, on_outcome)
         with unwrapped():
             async with anyio.create_task_group() as beside:
                 if leave is not None:
@@ -183,18 +164,74 @@ def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     return None, totals
 
 
+def _engine(
+    plan: Plan,
+    journal: Journal,
+    wire: Wire,
+    limits: Limits,
+    clock: WallClock,
+    on_outcome: Callable[[Outcome], None] | None,
+) -> Engine:
+    job = plan.job
+    manifest = journal.read_manifest()
+    # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
+    assistant_for = digest(job.model, job.instructions)
+    service = make_service(
+        job,
+        plan.api,
+        wire,
+        batch_id=manifest["batch_id"],
+        assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
+        assistant_made=lambda made: journal.write_manifest({"assistant_id": made, "assistant_for": assistant_for}),
+    )
+    price = price_by_list(plan.base_url) if not plan.embedded else None
+    return Engine(
+        service=service,
+        journal=journal,
+        limits=limits,
+        policy=RetryPolicy(max_attempts=job.max_attempts),
+        batch_id=manifest["batch_id"],
+        keep_going=job.keep_going,
+        price=price,
+        budget=_budget(job, journal, price),
+        clock=clock,
+        on_outcome=on_outcome,
+    )
+
+
+def _budget(job: Job, journal: Journal, price: Price | None) -> Budget | None:
+    """The budget, if there is one.
+
+    Raises:
+        InputError: there is no price to reckon with.
+    """
+    if job.budget is None:
+        return None
+    if price is None or price(job.model, Usage(1_000, 1_000, 2_000)) is None:
+        raise InputError(
+            f"--budget: the price of {job.model or 'the assistant'} is not known; "
+            "give it in the job file, such as prices.NAME = {input = 0.5, output = 2.0}"
+        )
+    return Budget(
+        job.budget,
+        journal.spent_usd(),
+        lambda usage: price(job.model, usage),
+        fixed_chars=len(job.instructions or ""),
+        max_completion_tokens=job.max_completion_tokens,
+    )
+
+
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
     """Where the service is; starts the embedded server where the batch brings its own."""
     job = plan.job
     if not plan.embedded:
         return Endpoint(
             base_url=plan.base_url,
-            # The SDK insists on a key; servers of one's own often want none.
-            api_key=(environment.azure_key if job.azure else environment.api_key) or "none",
+            api_key=environment.azure_key if job.azure else environment.api_key,
             organization=job.organization or environment.organization,
             project=job.project or environment.project,
             azure=job.azure,
-            api_version=job.api_version,
+            api_version=job.api_version or environment.api_version,
             headers=job.header,
             query=job.query,
             client_options=environment.client_options,

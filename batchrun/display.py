@@ -74,7 +74,10 @@ def progress_facts(
         "rows_per_s": round(rows_per_s, 2),
         "elapsed_s": round(elapsed_s, 1),
         "left_s": round((rows - done) / rows_per_s, 1) if rows_per_s > 0 else None,
-        "oldest": [[key, round(now_s - since_s, 1)] for key, since_s in statistics.oldest],
+        "oldest": [
+            {"row": key, "in_flight_s": round(now_s - since_s, 1), "doing": doing}
+            for key, since_s, doing in statistics.oldest
+        ],
     }
 
 
@@ -142,9 +145,11 @@ def _counts(facts: dict[str, Any]) -> str:
         parts.append(f"all {facts['slots']:,} slots taken")
     elif waiting is not None:
         parts.append(f"waiting for the limit of {waiting} a minute")
-    if facts["oldest"] and facts["oldest"][0][1] >= LINE_EVERY_S:
-        key, age_s = facts["oldest"][0]
-        parts.append(f"row {key} in flight for {_duration(age_s)}")
+    parts += [
+        f"row {row['row']} in flight for {_duration(row['in_flight_s'])}: {row['doing']}"
+        for row in facts["oldest"]
+        if row["in_flight_s"] >= LINE_EVERY_S
+    ]
     return " · ".join(parts)
 
 

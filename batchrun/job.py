@@ -202,7 +202,7 @@ class Job:
         "Service",
         "The service is Azure OpenAI: --base-url is the resource's endpoint, AZURE_OPENAI_API_KEY the key",
     )
-    api_version: str | None = _option(None, "Service", "API version to ask Azure for", metavar="VERSION")
+    api_version: str | None = _option(None, "Service", "API version to ask Azure for. Default: the environment's OPENAI_API_VERSION", metavar="VERSION")
 
     # Limits
     concurrency: int | None = _option(
@@ -284,7 +284,8 @@ class Environment:
     """
 
     api_key: ApiKey | None = field(default=None, repr=False)
-    azure_key: str | None = field(default=None, repr=False)
+    azure_key: ApiKey | None = field(default=None, repr=False)
+    api_version: str | None = None
     base_url: str | None = None
     organization: str | None = None
     project: str | None = None
@@ -293,7 +294,7 @@ class Environment:
 
     def with_key(self, api_key: ApiKey) -> Environment:
         """The same with another key."""
-        return replace(self, api_key=api_key, azure_key=api_key if isinstance(api_key, str) else None)
+        return replace(self, api_key=api_key, azure_key=api_key)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -305,6 +306,7 @@ class Environment:
         return cls(
             api_key=get("OPENAI_API_KEY"),
             azure_key=get("AZURE_OPENAI_API_KEY"),
+            api_version=get("OPENAI_API_VERSION"),
             base_url=get("OPENAI_BASE_URL"),
             organization=get("OPENAI_ORG_ID"),
             project=get("OPENAI_PROJECT_ID"),

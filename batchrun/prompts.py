@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ a template that loops for ever ends here instead of in a hung batch."""
 _BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class PromptError(Exception):
     """This row cannot be asked: it fails, the batch goes on.
 
     Attributes:
-        error_type: `empty_prompt` or `template_error`.
+        error_type: `empty_prompt`, `template_error` or `bad_text`.
     """
 
     def __init__(self, error_type: str, message: str) -> None:
@@ -119,6 +123,10 @@ class Prompter:
                 raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
             if not text.strip():
                 raise PromptError("empty_prompt", "the rendered prompt is empty")
+            if not text.isascii() and _SURROGATE.search(text):
+                raise PromptError(
+                    "bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks"
+                )
             yield Turn(text)
 
 

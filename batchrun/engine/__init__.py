@@ -1,5 +1,6 @@
 """Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
 
+from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Stop, Work
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
@@ -8,6 +9,7 @@ from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
     "Ask",
+    "Budget",
     "Engine",
     "EngineStatistics",
     "Limits",

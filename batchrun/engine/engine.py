@@ -16,10 +16,11 @@ import anyio.abc
 import anyio.lowlevel
 
 from batchrun.clock import WallClock, utc_now
+from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import Ask, Price, RowContext, RowRun
-from batchrun.engine.tally import EngineStatistics, Tally
+from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
 from batchrun.journal import Journal
 from batchrun.records import Completed, Failed, Outcome, Usage
@@ -68,6 +69,7 @@ class Engine:
         batch_id: str,
         keep_going: bool = False,
         price: Price | None = None,
+        budget: Budget | None = None,
         clock: WallClock = utc_now,
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
@@ -87,6 +89,7 @@ class Engine:
             stopped=anyio.Event(),
         )
         self._keep_going = keep_going
+        self._budget = budget
         self._on_outcome = on_outcome
         self._service_failures = 0
         self._rows = anyio.CancelScope()
@@ -141,9 +144,17 @@ class Engine:
     async def _admit_all(self, work: Iterable[Work], tasks: anyio.abc.TaskGroup) -> None:
         for number, item in enumerate(work):
             if isinstance(item, Ask):
-                lease = await self._context.limits.admit(sum(len(turn.text) for turn in item.prompt.turns))
-                self._tally.in_flight[item.prompt.row_key] = anyio.current_time()
-                tasks.start_soon(self._row, item, lease)
+                prompt_chars = sum(len(turn.text) for turn in item.prompt.turns)
+                reserved_usd = 0.0
+                if self._budget is not None:
+                    reserve = await self._budget.reserve(prompt_chars)
+                    if reserve is None:
+                        self._stop_for_budget(self._budget, prompt_chars)
+                        return
+                    reserved_usd = reserve
+                lease = await self._context.limits.admit(prompt_chars)
+                self._tally.in_flight[item.prompt.row_key] = Flight(anyio.current_time())
+                tasks.start_soon(self._row, item, lease, reserved_usd)
             elif item is None:
                 self._tally.finished_before += 1
             else:
@@ -151,7 +162,17 @@ class Engine:
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that need no wait must not keep the others waiting
 
-    async def _row(self, ask: Ask, lease: Lease) -> None:
+    def _stop_for_budget(self, budget: Budget, prompt_chars: int) -> None:
+        self.request_stop(
+            Stop(
+                f"the budget of ${budget.limit_usd:,.2f} is reached: ${budget.spent_usd:,.4f} are spent and the next row "
+                f"may cost ${budget.estimate(prompt_chars):,.4f}; the same command with a larger --budget goes on",
+                exit_code=4,
+            ),
+            GRACE_AFTER_REFUSAL_S,
+        )
+
+    async def _row(self, ask: Ask, lease: Lease, reserved_usd: float) -> None:
         with lease:
             try:
                 outcome = await RowRun(ask, lease, self._context).outcome()
@@ -162,6 +183,8 @@ class Engine:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
                 lease.settle(outcome.usage, succeeded=isinstance(outcome, Completed))
+                if self._budget is not None:
+                    self._budget.settle(reserved_usd, lease.prompt_chars, outcome.usage, outcome.cost_usd)
                 self._finish(outcome, ask.prompt.fingerprint)
                 self._check_failures(outcome)
 

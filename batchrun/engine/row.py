@@ -103,6 +103,7 @@ class RowRun:
                     return self._failed(fault)
                 if decision.shared:
                     context.limits.cool_down(decision.wait_s)
+                self._say(f"waits {decision.wait_s:.0f} s after try {tries}, which ended with {fault.error_type}")
                 if await self._stopped_within(decision.wait_s):
                     return None
                 self._attempt = self._next_attempt(fault)
@@ -119,12 +120,20 @@ class RowRun:
         reply: Reply | None = None
         with self._lease.stopwatch.running():
             if self._attempt.run_id is not None:
+                self._say(f"asks for {self._attempt.run_id} by its id")
                 reply = await service.follow(self._prompt, self._attempt, self._seen)
             else:
                 reply = await service.answer(self._prompt, self._attempt, self._seen)
         return reply
 
+    def _say(self, doing: str) -> None:
+        """Tell displays what this row waits for."""
+        flight = self._context.tally.in_flight.get(self._prompt.row_key)
+        if flight is not None:
+            flight.doing = doing
+
     def _seen(self, thread_id: str | None, run_id: str | None) -> None:
+        self._say(f"waits for {run_id or thread_id} to end")
         self._attempt = replace(self._attempt, thread_id=thread_id, run_id=run_id)
         self._context.journal.seen(self._prompt.row_key, self._attempt.number, thread_id, run_id)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 from batchrun.engine.limits import LimitsStatistics
 from batchrun.records import Completed, Outcome
 
-__all__ = ["EngineStatistics", "Tally"]
+__all__ = ["EngineStatistics", "Flight", "Tally"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class EngineStatistics:
         created_again: requests repeated although the service may have acted on the first, and runs made anew
             since the service did not know the first any more.
         prompt_tokens, completion_tokens, cost_usd: of this run of the batch; cost None while none is known.
-        oldest: (row_key, loop time in seconds of its admission) of the rows that are longest in flight.
+        oldest: (row_key, loop time in seconds of its admission, what it does) of the rows that are longest in flight.
     """
 
     completed: int
@@ -36,7 +37,20 @@ class EngineStatistics:
     completion_tokens: int
     cost_usd: float | None
     limits: LimitsStatistics
-    oldest: tuple[tuple[str, float], ...]
+    oldest: tuple[tuple[str, float, str], ...]
+
+
+@dataclass(slots=True)
+class Flight:
+    """A row in flight.
+
+    Attributes:
+        since_s: loop time of its admission.
+        doing: what it waits for, in words.
+    """
+
+    since_s: float
+    doing: str = "waits for the service's first word"
 
 
 @dataclass(slots=True)
@@ -53,7 +67,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
-    in_flight: dict[str, float] = field(default_factory=dict)
+    in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> None:
         """A row ended."""
@@ -70,7 +84,7 @@ class Tally:
 
     def snapshot(self, limits: LimitsStatistics) -> EngineStatistics:
         """The counts as they stand."""
-        oldest = sorted(self.in_flight.items(), key=lambda item: item[1])[:3]
+        oldest = nsmallest(3, self.in_flight.items(), key=lambda item: item[1].since_s)
         return EngineStatistics(
             completed=self.completed,
             incomplete=self.incomplete,
@@ -84,5 +98,5 @@ class Tally:
             completion_tokens=self.completion_tokens,
             cost_usd=self.cost_usd,
             limits=limits,
-            oldest=tuple(oldest),
+            oldest=tuple((row_key, flight.since_s, flight.doing) for row_key, flight in oldest),
         )

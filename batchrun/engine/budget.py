@@ -1,0 +1,93 @@
+"""What a batch may cost: money is set aside before a row is sent, and given back when its cost is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from batchrun.records import Usage
+
+__all__ = ["Budget"]
+
+PRIOR_TOKENS_PER_CHAR = 0.4
+PRIOR_COMPLETION_TOKENS = 1_000
+ROWS_BELIEVED = 10
+"""Rows after which what was seen replaces what was assumed."""
+
+
+class Budget:
+    """US dollars that a batch may cost, earlier runs of it included.
+
+    A row is set aside at what it may cost at most, as far as that can be known: its characters at the largest number of
+    tokens per character seen so far (at first 0.4, some 1.6 times English), and as a completion the user's own bound,
+    else the longest seen so far (at first 1,000 tokens). What was seen is believed after ten rows, and until then only
+    where it is more than what was assumed. With a bound on the completion the budget holds; without one it can be
+    passed by what the rows in flight take beyond the longest before them.
+
+    A row whose cost the service does not tell counts as what was set aside for it.
+
+    All state: `spent_usd`, `reserved_usd` of rows in flight, and the largest numbers seen.
+    """
+
+    def __init__(
+        self,
+        limit_usd: float,
+        spent_usd: float,
+        price: Callable[[Usage], float | None],
+        *,
+        fixed_chars: int = 0,
+        max_completion_tokens: int | None = None,
+    ) -> None:
+        """
+        Args:
+            spent_usd: by earlier runs.
+            price: of a run with this usage; must be known.
+            fixed_chars: characters that every request carries beside its prompt (instructions).
+        """
+        self.limit_usd = limit_usd
+        self.spent_usd = spent_usd
+        self.reserved_usd = 0.0
+        self._price = price
+        self._fixed_chars = fixed_chars
+        self._max_completion_tokens = max_completion_tokens
+        self._rows = 0
+        self._tokens_per_char = 0.0
+        self._completion_tokens = 0
+        self._freed = anyio.Event()
+
+    async def reserve(self, prompt_chars: int) -> float | None:
+        """Set money aside for a row; waits for rows in flight to give theirs back. None: there is none left for it."""
+        while True:
+            wanted_usd = self.estimate(prompt_chars)
+            if self.spent_usd + self.reserved_usd + wanted_usd <= self.limit_usd:
+                self.reserved_usd += wanted_usd
+                return wanted_usd
+            if self.reserved_usd <= 1e-12:
+                return None
+            self._freed = anyio.Event()
+            await self._freed.wait()
+
+    def estimate(self, prompt_chars: int) -> float:
+        """US dollars that a row with this many characters may cost."""
+        tokens_per_char, completion_tokens = self._tokens_per_char, self._completion_tokens
+        if self._rows < ROWS_BELIEVED:
+            tokens_per_char = max(tokens_per_char, PRIOR_TOKENS_PER_CHAR)
+            completion_tokens = max(completion_tokens, PRIOR_COMPLETION_TOKENS)
+        tokens = round((prompt_chars + self._fixed_chars) * tokens_per_char)
+        completion_tokens = self._max_completion_tokens or completion_tokens
+        return self._price(Usage(tokens, completion_tokens, tokens + completion_tokens)) or 0.0
+
+    def settle(self, reserved_usd: float, prompt_chars: int, usage: Usage, cost_usd: float | None) -> None:
+        """A row has ended: its money is spent, or free again."""
+        self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
+        self.spent_usd += reserved_usd if cost_usd is None else cost_usd
+        chars = prompt_chars + self._fixed_chars
+        if usage.prompt_tokens is not None and usage.completion_tokens is not None and chars > 0:
+            self._rows += 1
+            self._tokens_per_char = max(self._tokens_per_char, usage.prompt_tokens / chars)
+            self._completion_tokens = max(self._completion_tokens, usage.completion_tokens)
+        self._freed.set()
+
+    def __repr__(self) -> str:
+        return f"<Budget ${self.spent_usd:.4f} spent, ${self.reserved_usd:.4f} set aside, of ${self.limit_usd:.2f}>"
