@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
 from batchrun.job import Environment, Job, digest, seconds_of
 from batchrun.journal import Journal, RowHistory, open_journal
 from batchrun.plan import Plan
-from batchrun.pricing import price_by_list
+from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome, Prompt, Usage
 from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
@@ -31,7 +32,7 @@ from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from batchrun.tables import write_table
 
-__all__ = ["BatchView", "Summary", "Watch", "open_embedded", "run_batch"]
+__all__ = ["BatchView", "Summary", "Watch", "open_embedded", "price_list", "run_batch"]
 
 CHECKPOINT_EVERY_S = 2.0
 LOOK_AGAIN_S = 1.0
@@ -150,6 +151,31 @@ async def run_batch(
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop,
         )
+
+
+def price_list(
+    plan: Plan, clock: WallClock = utc_now, on_match: Callable[[MatchedPrice], None] | None = None
+) -> PriceList:
+    """The prices that hold for a plan.
+
+    Raises:
+        InputError: the job's own table is wrong.
+    """
+    return PriceList(
+        plan.base_url,
+        plan.job.prices,
+        embedded=plan.embedded,
+        service_tier=plan.job.param.get("service_tier"),
+        clock=clock,
+        on_match=on_match,
+    )
+
+
+def _keep_price(journal: Journal, match: MatchedPrice) -> None:
+    """Names are matched to prices with some latitude: what a cost stands on is kept beside it."""
+    kept = journal.read_manifest().get("prices", [])
+    if match.facts() not in kept:
+        journal.write_manifest({"prices": [*kept, match.facts()]})
 
 
 def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
