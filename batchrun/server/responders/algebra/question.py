@@ -8,13 +8,14 @@ the sentence a word problem, and no number is given for one: no answer is better
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 from .expression import Expression, NotUnderstood, parse
 from .numbers import approximate_text, decimal_text, number_text, result_text
 from .polynomial import Polynomial, TooLarge
 from .solution import Solution, calculate, expand, solve_equation
-from .words import EXPAND_WORDS, FOLLOW_UP, FOLLOW_UP_CUES, FRAMING, ROOT_WORDS
+from .words import EXPAND_WORDS, FOLLOW_UP, FOLLOW_UP_CUES, FRAMING, MAY_FOLLOW, ROOT_WORDS
 
 __all__ = ["MAX_TEXT", "asks_to_explain", "solve_question"]
 
@@ -55,7 +56,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
-_DATE = re.compile(r"\b(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4})\b")
+_DATE_OR_PHONE = re.compile(r"\b(?:(?:\d{1,3}-)?\d{3}-\d{3}-\d{4}|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4})\b")
 _EQUALS = re.compile(r"(?<=[\d)A-Za-z])\s+(?:equals|is\s+equal\s+to)\s+(?=-?[\d(]|[a-z]\b)", re.I)
 _WORD_SIGNS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "divided by": "/"}
 _WORD_SIGN = re.compile(
@@ -88,16 +89,32 @@ def solve_question(text: str) -> Solution | None:
         NotUnderstood: there is an expression, but it is ambiguous or out of reach; the message says why.
         TooLarge: there is an expression, but it passes a bound.
     """
-    if len(text) > MAX_TEXT or not any(c.isdigit() for c in text) or _DATE.search(text):
+    if len(text) > MAX_TEXT or not any(c.isdigit() for c in text) or _DATE_OR_PHONE.search(text):
         return None
     percentage = _percentage(text.replace("$", " ").replace("`", " "))
     if percentage is not None:
         return percentage
-    found = _only_expression(_rewritten(text))
-    if found is None:
-        return None
-    written, words, named = found
-    return _solve_written(written, words, named)
+    question = _only_expression(_rewritten(text))
+    return None if question is None else _solve_written(question)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A stretch of mathematics, with the words right before and behind it ("" for none, or after a stop)."""
+
+    tokens: list[str]
+    before: str
+    behind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A text's only expression, the framing words around it and the single letters named apart from it."""
+
+    written: str
+    run: _Run
+    words: set[str]
+    named: set[str]
 
 
 def _rewritten(text: str) -> str:
@@ -110,25 +127,26 @@ def _rewritten(text: str) -> str:
     return _TIMES_X.sub(" * ", text) if times and len(_LONE_X.findall(text)) == len(times) else text
 
 
-def _only_expression(text: str) -> tuple[str, set[str], set[str]] | None:
-    """The only written expression, the framing words around it and the single letters named apart from it."""
+def _only_expression(text: str) -> _Question | None:
     text, spoken = _WORD_SIGN.subn(lambda m: f" {_WORD_SIGNS[' '.join(m[1].lower().split())]} ", text)
     named = {m[1] for m in _FOR_UNKNOWN.finditer(text)}
     text = _FOR_UNKNOWN.sub(";", text)
-    runs, words = _runs(text)
-    if runs is None:
+    cut = _runs(text)
+    if cut is None:
         return None
-    written: list[str] = []
-    for run in runs:
-        if len(run) == 1 and run[0].isalpha():
-            named.add(run[0])
-        elif run != ["-"]:
-            written.append(_spaced(run))
+    runs, words = cut
+    named.update(run.tokens[0] for run in runs if _is_letter(run))
+    written = [run for run in runs if not _is_letter(run) and run.tokens != ["-"]]
     if len(written) != 1 or not words <= FRAMING:
         return None
-    if spoken and _leaves_order_open(written[0]):
+    expression = _spaced(written[0].tokens)
+    if spoken and _leaves_order_open(expression):
         raise NotUnderstood("spoken signs do not tell what comes first, brackets would")
-    return written[0], words, named
+    return _Question(expression, written[0], words, named)
+
+
+def _is_letter(run: _Run) -> bool:
+    return len(run.tokens) == 1 and run.tokens[0].isalpha()
 
 
 def _leaves_order_open(written: str) -> bool:
@@ -136,30 +154,35 @@ def _leaves_order_open(written: str) -> bool:
     return len(signs) > 1 and any(s in "*/^(" for s in signs)
 
 
-def _runs(text: str) -> tuple[list[list[str]] | None, set[str]]:
+def _runs(text: str) -> tuple[list[_Run], set[str]] | None:
     """Cut the text into stretches of mathematics and the words between; None where a sign is unknown."""
-    runs: list[list[str]] = []
+    runs: list[_Run] = []
     words: set[str] = set()
-    open_run = False
+    open_run: _Run | None = None
+    last_word = ""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            return None, words
+            return None
         position = match.end()
         kind, token = match.lastgroup, match[0]
         if kind == "space":
             continue
-        mathematics = kind in ("number", "sign") or (kind == "word" and len(token) == 1)
-        if mathematics:
-            if not open_run:
-                runs.append([])
-            runs[-1].append(token)
-        elif kind == "word":
-            words.add(token.lower())
-        elif token == "!" and open_run:
-            return None, words  # a factorial or an exclamation: not ours to guess
-        open_run = mathematics
+        if kind in ("number", "sign") or (kind == "word" and len(token) == 1):
+            if open_run is None:
+                open_run = _Run([], last_word)
+                runs.append(open_run)
+            open_run.tokens.append(token)
+            continue
+        if token == "!" and open_run:
+            return None  # a factorial or an exclamation: not ours to guess
+        last_word = token.lower() if kind == "word" else ""
+        if kind == "word":
+            words.add(last_word)
+            if open_run is not None:
+                open_run.behind = last_word
+        open_run = None
     return runs, words
 
 
@@ -179,29 +202,38 @@ def _spaced(run: list[str]) -> str:
     return text.strip()
 
 
-def _solve_written(written: str, words: set[str], named: set[str]) -> Solution | None:
-    sides = [side.strip() for side in written.split("=")]
+def _solve_written(question: _Question) -> Solution | None:
+    sides = [side.strip() for side in question.written.split("=")]
     if len(sides) == 2 and sides[1] == "":
         sides.pop()
     if len(sides) > 2 or not all(sides):
         raise NotUnderstood("that is not one equation with two sides")
     read = [parse(side) for side in sides]
     unknowns = {e.unknown for e in read} - {None}
-    if any(name not in unknowns and name not in ("a", "A", "I") for name in named):
+    if any(name not in unknowns and name not in ("a", "A", "I") for name in question.named):
         raise NotUnderstood("the unknown that is asked for is not the one in the equation")
     if len(read) == 2:
         return solve_equation(sides[0], sides[1], *read)
     expression = read[0]
     if expression.unknown is None:
-        if expression.operators == 0 or words & (ROOT_WORDS - {"zero"}):
-            return None
-        return calculate(sides[0], expression)
-    if words & ROOT_WORDS:
+        return calculate(sides[0], expression) if _asks_for_value(question, expression) else None
+    if question.words & ROOT_WORDS:
         zero = Expression(Polynomial.of(), None, (), decimals=False, operators=0)
         return solve_equation(sides[0], "0", expression, zero)
-    if words & EXPAND_WORDS:
+    if question.words & EXPAND_WORDS:
         return expand(sides[0], expression)
     return None
+
+
+def _asks_for_value(question: _Question, expression: Expression) -> bool:
+    """Whether the numbers are the question, and not a count of something ("in 3-4 steps")."""
+    run = question.run
+    return (
+        expression.operators > 0
+        and run.before != "in"
+        and (run.behind == "" or run.behind in MAY_FOLLOW)
+        and not question.words & (ROOT_WORDS - {"zero"})
+    )
 
 
 def _percentage(text: str) -> Solution | None:
@@ -209,9 +241,11 @@ def _percentage(text: str) -> Solution | None:
         match = pattern.search(text)
         if match is None:
             continue
-        around = f"{text[: match.start()]} ; {text[match.end() :]}"
-        runs, words = _runs(around)
-        if runs is None or not words <= FRAMING or any(run not in (["a"], ["I"]) for run in runs):
+        cut = _runs(f"{text[: match.start()]} ; {text[match.end() :]}")
+        if cut is None:
+            return None
+        runs, words = cut
+        if not words <= FRAMING or any(run.tokens not in (["a"], ["I"]) for run in runs):
             return None
         return _percentage_of(kind, match[1], match[2])
     return None

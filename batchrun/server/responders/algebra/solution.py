@@ -109,13 +109,13 @@ def _linear(
     problem: str, left: Polynomial, right: Polynomial, unknown: str, decimals: bool, steps: tuple[str, ...]
 ) -> Solution:
     """Bring the unknown to one side and the numbers to the other, then divide."""
+    whole = left
     if left.degree > 1:
         same = Polynomial((Fraction(0),) * 2 + left.coefficients[2:])
         left, right = left - same, right - same
         steps = (*steps, "take the equal higher powers from both sides")
     if not left.coefficient(1):
         left, right = right, left
-    original = left
     done = list(steps)
 
     def move(amount: Polynomial) -> None:
@@ -131,17 +131,24 @@ def _linear(
     if left.constant:
         move(Polynomial.of(left.constant))
     factor, root = left.coefficient(1), right.constant / left.coefficient(1)
+    number = exact_text(root, decimals=decimals)
     result = f"{unknown} = {result_text(root, decimals=decimals)}"
     if factor != 1:
         done.append(f"divide by {exact_text(factor, decimals=decimals)}")
-    if not done:
-        done.append(f"read it off, as {unknown} stands alone already")
-    answer = f"{', then '.join(done)} to find {result}."
-    return Solution(problem, answer[0].upper() + answer[1:], result, tuple(done), _check(original, unknown, root))
+    # The last step ends in the result already where nothing is left to divide by.
+    clauses = [*done[:-1], *(step.removesuffix(f" to get {unknown} = {number}") for step in done[-1:])]
+    if clauses and not clauses[-1].startswith("rewrite"):
+        path = ", then ".join(clauses)
+        answer = f"{path[0].upper()}{path[1:]} to find {result}."
+    else:
+        answer = f"{problem} comes down to {result}."
+    shown = tuple(done) or (f"{unknown} stands alone already",)
+    return Solution(problem, answer, result, shown, _check(whole, unknown, root, decimals))
 
 
-def _check(side: Polynomial, unknown: str, root: Fraction) -> str:
-    return f"with {unknown} = {root} both sides come to {number_text(side.at(root))}"
+def _check(side: Polynomial, unknown: str, root: Fraction, decimals: bool) -> str:
+    value = exact_text(side.at(root), decimals=decimals)
+    return f"with {unknown} = {exact_text(root, decimals=decimals)} both sides come to {value}"
 
 
 def _polynomial(
@@ -167,7 +174,7 @@ def _polynomial(
         )
     else:
         answer = f"{problem} has the solution{'s' * (len(real) > 1)} {result}."
-    check = _check(left, unknown, roots.rational[0]) if roots.rational else None
+    check = _check(left, unknown, roots.rational[0], decimals) if roots.rational else None
     return Solution(problem, answer, result, tuple(done), check)
 
 

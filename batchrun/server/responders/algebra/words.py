@@ -6,19 +6,24 @@ operations (`half`, `double`, `sum`, `root`), units, times of day, comparisons, 
 
 from __future__ import annotations
 
-__all__ = ["EXPAND_WORDS", "FOLLOW_UP", "FOLLOW_UP_CUES", "FRAMING", "ROOT_WORDS"]
+__all__ = ["EXPAND_WORDS", "FOLLOW_UP", "FOLLOW_UP_CUES", "FRAMING", "MAY_FOLLOW", "ROOT_WORDS"]
 
 _FRAMING_TEXT = """
 a able all an and answer answers answered as assistant been brief briefly but by calculate can check
 could compute concise correct dear determine do does doing easy equal equals equation evaluate exact
 exactly exercise explain expression find following for get give given gives good had have having hello
 help hey hi homework how i i'd i'll i'm i've if in is it it's just kindly know let let's like look math
-maths mathematics may me much must my name need now number numerical of on one only out please plz
+maths mathematics may me much must my name need now number numerical of on only out please plz
 possible problem question quick quickly real really reply respond result results return right s say
 sentence short show simple simply so solution solutions solve solved solving step steps struggling stuck
 tell thank thanks that the then there these this to trying tutor unknown us using value values variable
 want wants was we what what's whats which will with word work working would write you your roots zero
 zeros zeroes true false simplify expand correctly
+"""
+
+_MAY_FOLLOW_TEXT = """
+and as by correctly equal equals exactly for give gives is me now please plz right so step thank thanks then
+using with
 """
 
 _FOLLOW_UP_TEXT = """
@@ -36,6 +41,9 @@ sure understand verify walk why
 
 FRAMING = frozenset(_FRAMING_TEXT.split())
 """Words that may surround a problem: "please solve … for me"."""
+
+MAY_FOLLOW = frozenset(_MAY_FOLLOW_TEXT.split())
+"""Framing words that may stand right behind a calculation; another one may be what it counts: "3-4 steps"."""
 
 ROOT_WORDS = frozenset({"roots", "zero", "zeros", "zeroes"})
 """Framing words that turn an expression into the equation "… = 0"."""

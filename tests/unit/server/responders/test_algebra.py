@@ -110,6 +110,9 @@ def test_percentages(text: str, expected: str | None) -> None:
         ("0.5x + 1.25 = 3", "x = 3.5"),
         ("3x plus 11 equals 14", "x = 1"),
         ("x^2 + x = x^2 + 3", "x = 3"),
+        ("x = 3", "x = 3"),
+        ("what is x if x = 3*4?", "x = 12"),
+        ("x + 0.5 = 1", "x = 0.5"),
         ("2x = 2x", "true for every x"),
         ("2x = 2x + 1", "no solution"),
         ("x^2 - 5x + 6 = 0", "x = 2 or x = 3"),
@@ -130,6 +133,32 @@ def test_percentages(text: str, expected: str | None) -> None:
 def test_equations(text: str, expected: str) -> None:
     """Equations in one unknown are solved completely, exactly where the roots are rational."""
     assert result(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "check"),
+    [
+        ("x = 3", "x = 3 comes down to x = 3.", "with x = 3 both sides come to 3"),
+        ("x + 1 = 2", "Subtract 1 from both sides to find x = 1.", "with x = 1 both sides come to 2"),
+        (
+            "x^2 + x = x^2 + 3",
+            "Take the equal higher powers from both sides to find x = 3.",
+            "with x = 3 both sides come to 12",
+        ),
+        (
+            "5x - 3 = 2x + 9",
+            "Subtract 2x from both sides to get 3x - 3 = 9, then add 3 to both sides to get 3x = 12, "
+            "then divide by 3 to find x = 4.",
+            "with x = 4 both sides come to 17",
+        ),
+    ],
+)
+def test_steps_and_check(text: str, answer: str, check: str) -> None:
+    """The answer tells the steps, and the check holds in the equation as it was asked."""
+    solution = solve_question(text)
+    assert solution is not None
+    assert (solution.answer, solution.check) == (answer, check)
+    assert solution.steps
 
 
 @pytest.mark.parametrize(
@@ -177,6 +206,11 @@ def test_equations(text: str, expected: str) -> None:
         "1. 2 + 2",
         "sin(3) + 1",
         "Which is greater, 3/4 or 2/3?",
+        "Explain in 3-4 steps",
+        "Answer in 2-3 sentences.",
+        "Show 3/4 working",
+        "call 555-123-4567",
+        "Increase 50 by 10% and then double it",
         "3 + 4x",
         "x + y = x + y",
         "",
