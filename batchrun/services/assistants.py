@@ -193,7 +193,7 @@ class AssistantsService:
             body = json.loads(data)
         except ValueError:
             raise ConnectionLost("the stream broke inside an event", error_type="connection_error") from None
-        if event == "error" or (isinstance(body, dict) and "error" in body and "id" not in body):
+        if event == "error":
             raise fault_of_error_body(body, self._wire.secrets)
         if event.startswith("thread.message."):
             if body.get("role") == "assistant":

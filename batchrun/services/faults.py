@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
@@ -33,8 +35,9 @@ __all__ = [
     "scrubbed",
 ]
 
-HttpFailure = (openai.OpenAIError, httpx2.HTTPError)
-"""What a request or the reading of its reply can raise."""
+HttpFailure = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
+"""What a request or the reading of its reply can raise. aiohttp's own errors come through its adapter where
+what was read is no HTTP."""
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _SETTING_CODES = frozenset(
@@ -76,13 +79,18 @@ def fault_of_exception(
     """
     if isinstance(exc, openai.APIStatusError):
         return _fault_of_status(exc, secrets, settings)
-    if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
-        cause = exc.__cause__
-        if isinstance(cause, httpx2.ConnectTimeout) or isinstance(exc, httpx2.ConnectTimeout):
-            return ConnectionLost("the server could not be reached", error_type="connection_error")
+    causes = tuple(_chain(exc))
+    if _any(causes, aiohttp.ConnectionTimeoutError):
+        return ConnectionLost("the server could not be reached", error_type="connection_error")
+    if _any(causes, aiohttp.ServerDisconnectedError):
+        return ConnectionLost("the server closed the connection without an answer", error_type="connection_error")
+    # The adapter calls every other trouble with a connection a connect timeout: aiohttp's own error decides.
+    if _any(causes, httpx2.ConnectTimeout) or not _any(causes, openai.APITimeoutError, httpx2.TimeoutException):
+        if _any(causes, openai.APIConnectionError, httpx2.TransportError, aiohttp.ClientError):
+            words = " ".join(scrubbed(str(causes[-1]) or type(causes[-1]).__name__, secrets).split())
+            return ConnectionLost(f"the connection failed: {words}", error_type="connection_error")
+    else:
         return Silence("the server sent nothing within the deadline", error_type="timeout")
-    if isinstance(exc, (openai.APIConnectionError, httpx2.TransportError)):
-        return ConnectionLost(f"the connection failed: {_root(exc, secrets)}", error_type="connection_error")
     return PermanentFault(scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
 
 
@@ -201,9 +209,12 @@ def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFaul
     return fault
 
 
-def bad_reply(what: str) -> ServerFault:
-    """A reply that is not what the protocol says."""
-    return ServerFault(f"the server's reply cannot be read: {what}", error_type="bad_reply")
+def bad_reply(missing: str, body: Any, protocol: str, secrets: tuple[str, ...]) -> PermanentFault:
+    """A reply that lacks something without which nothing can be done: the server speaks something else."""
+    shown = scrubbed(json.dumps(body, ensure_ascii=False), secrets)[:80]
+    return PermanentFault(
+        f"the server's reply has no {missing}: {shown} (does it speak the {protocol} protocol?)", error_type="bad_reply"
+    )
 
 
 def needs_tools(usage: Usage | None = None, *, run_ended: bool = False) -> PermanentFault:
@@ -275,10 +286,14 @@ def _not_json(status: int, text: str) -> str:
     return f"the server answered {status} with {kind}: {what.strip() or 'an empty body'}"
 
 
-def _root(exc: BaseException, secrets: tuple[str, ...]) -> str:
-    while exc.__cause__ is not None:
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
         exc = exc.__cause__
-    return " ".join(scrubbed(str(exc) or type(exc).__name__, secrets).split())
+
+
+def _any(errors: tuple[BaseException, ...], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(error, kinds) for error in errors)
 
 
 def scrubbed(text: str, secrets: tuple[str, ...]) -> str:

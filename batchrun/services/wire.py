@@ -88,6 +88,7 @@ class Wire:
         self._endpoint = endpoint
         self._settings = frozenset(settings)
         self._client = open_client(endpoint, limits, silence_timeout_s=silence_timeout_s)
+        self._usual = timeouts(silence_timeout_s, read_s=silence_timeout_s)
         self._patient = timeouts(silence_timeout_s, read_s=None)
 
     @property
@@ -128,11 +129,13 @@ class Wire:
         Raises:
             ServiceFault: as translated by `batchrun.services.faults`.
         """
-        options: dict[str, Any] = {"headers": headers}
-        if patient:
-            options["timeout"] = self._patient
         try:
-            response = await self._client.post(path, cast_to=httpx2.Response, body=body, options=options)
+            response = await self._client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": headers, "timeout": self._patient if patient else self._usual},
+            )
         except HttpFailure as exc:
             raise self._fault(exc) from exc
         return self._json(response)
