@@ -104,9 +104,10 @@ async def run_batch(
         OutputHeld: another process works on this output.
         JournalMismatch: the journal belongs to another job.
         OutputError: journal or output cannot be written.
-        InputError: a budget without a price.
+        InputError: a budget without a price, or a wrong table of prices.
     """
     started_s = time.monotonic()
+    price_list(plan)  # a wrong table of prices is refused before anything is made
     async with AsyncExitStack() as stack:
         await _hold(plan.paths.lock, stack, wait=plan.job.wait)
         journal = stack.enter_context(
@@ -210,7 +211,7 @@ def _engine(
         assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
         assistant_made=lambda made: journal.write_manifest({"assistant_id": made, "assistant_for": assistant_for}),
     )
-    price = price_by_list(plan.base_url) if not plan.embedded else None
+    price = price_list(plan, clock, partial(_keep_price, journal))
     return Engine(
         service=service,
         journal=journal,
@@ -350,12 +351,20 @@ async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], N
     watched = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
         watched.append(signal.SIGHUP)
-    with anyio.open_signal_receiver(*watched) as received:
-        async for number in received:
-            exit_code = 128 + number
-            if engine.stop is not None:
-                leave(exit_code)
-            engine.request_stop(Stop(f"interrupted by {number.name}", exit_code), grace_s)
+    earlier = {number: signal.getsignal(number) for number in watched}
+    # What is ignored stays ignored: `nohup` asks for that.
+    watched = [number for number in watched if earlier[number] is not signal.SIG_IGN]
+    try:
+        with anyio.open_signal_receiver(*watched) as received:
+            async for number in received:
+                exit_code = 128 + number
+                if engine.stop is not None:
+                    leave(exit_code)
+                engine.request_stop(Stop(f"interrupted by {number.name}", exit_code), grace_s)
+    finally:
+        # The loop leaves the system's defaults behind, not what the caller had.
+        for number in watched:
+            signal.signal(number, earlier[number])
 
 
 async def _checkpoint(journal: Journal) -> None:

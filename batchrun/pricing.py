@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
@@ -75,10 +75,11 @@ class MatchedPrice:
 
     def cost(self, run: Usage) -> Decimal | None:
         """US dollars of one run, None if its counts were not told or cannot be."""
-        read, cached, written = run.prompt_tokens, run.cached_tokens or 0, run.completion_tokens
         # Compatible servers send what they like: text, fractions, more cached than read.
-        if not (isinstance(read, int) and isinstance(cached, int) and isinstance(written, int)):
+        counts: tuple[object, ...] = (run.prompt_tokens, run.cached_tokens or 0, run.completion_tokens)
+        if not all(isinstance(count, int) for count in counts):
             return None
+        read, cached, written = cast("tuple[int, int, int]", counts)
         if not 0 <= cached <= read or written < 0:
             return None
         rates = next((rates for rates in reversed(self.rates) if read > rates.above_input_tokens), self.rates[0])
