@@ -62,6 +62,7 @@ class Chats:
             async with self._parts.slots:
                 answer = await ask(self._parts.responder, conversation, chat.delta)
             chat.finish(answer)
+            self._parts.limits.charge(owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
             finished = True
         except ResponderError as error:
             chat.fail(_refusal(error))

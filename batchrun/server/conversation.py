@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.counting import count_message, count_prompt
+from batchrun.server.hosted import FUNCTION_NAMES
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
 
 if TYPE_CHECKING:
@@ -54,13 +55,9 @@ def run_conversation(
     )
 
 
-HOSTED_NAMES = {"code_interpreter": "python", "file_search": "file_search"}
-"""Hosted tools by the function name under which a responder sees them."""
-
-
 def _choice(choice: Any) -> Any:
-    if isinstance(choice, dict) and choice["type"] in HOSTED_NAMES:
-        return {"type": "function", "function": {"name": HOSTED_NAMES[choice["type"]]}}
+    if isinstance(choice, dict) and choice["type"] in FUNCTION_NAMES:
+        return {"type": "function", "function": {"name": FUNCTION_NAMES[choice["type"]]}}
     return choice
 
 
@@ -108,7 +105,7 @@ def _calls(bodies: Sequence[Body], hidden: Body) -> tuple[tuple[ToolCall, ...], 
             calls.append(ToolCall(call_id, function["name"], function["arguments"]))
             outputs.append(ToolOutput(call_id, function["output"] or ""))
         else:
-            calls.append(ToolCall(call_id, HOSTED_NAMES[body["type"]], kept[call_id]["arguments"]))
+            calls.append(ToolCall(call_id, FUNCTION_NAMES[body["type"]], kept[call_id]["arguments"]))
             outputs.append(ToolOutput(call_id, kept[call_id]["output"]))
     return tuple(calls), tuple(outputs)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchrun.server.chats import Chats
+from batchrun.server.hosted import HostedTools
+from batchrun.server.rehearsal import PlannedFaults
 from batchrun.server.responses import Responses
 from batchrun.server.runner import Runner
 from batchrun.server.vectors import Ingestion
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
     from batchrun.server.clock import Clock
     from batchrun.server.events import EventLog
+    from batchrun.server.limits import RateLimits
     from batchrun.server.responders.base import Responder
+    from batchrun.server.responders.faults import FaultPlan
     from batchrun.server.settings import ServerSettings
     from batchrun.server.store import Blobs, Database, Objects, Replies
     from batchrun.server.tools.file_search import SearchIndex
@@ -41,6 +45,7 @@ class Parts:
     replies: Replies
     blobs: Blobs
     index: SearchIndex
+    limits: RateLimits
     tasks: TaskGroup
     slots: anyio.Semaphore
 
@@ -63,10 +68,12 @@ class Core:
     responses: Responses
     chats: Chats
     ingestion: Ingestion
+    faults: PlannedFaults
 
     @classmethod
-    def over(cls, parts: Parts) -> Core:
+    def over(cls, parts: Parts, plan: FaultPlan | None) -> Core:
         """A server made of these parts, with nothing running yet."""
+        ingestion = Ingestion(parts)
         return cls(
             parts=parts,
             settings=parts.settings,
@@ -74,10 +81,11 @@ class Core:
             database=parts.database,
             objects=parts.objects,
             replies=parts.replies,
-            runner=Runner(parts),
+            runner=Runner(parts, HostedTools(parts, ingestion)),
             responses=Responses(parts),
             chats=Chats(parts),
-            ingestion=Ingestion(parts),
+            ingestion=ingestion,
+            faults=PlannedFaults(plan),
         )
 
     def now(self) -> int:

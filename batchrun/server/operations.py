@@ -20,6 +20,7 @@ from batchrun.server.encoding import DONE
 from batchrun.server.errors import ApiError, forgotten_events, missing_beta
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
+from batchrun.server.rehearsal import Dropped
 from batchrun.server.replying import Json, Reply, Stream, Waiting, error_reply
 from batchrun.server.requests.base import parse_json, validate
 from batchrun.server.requests.lists import page_from_query
@@ -121,13 +122,14 @@ class Endpoint:
         request_id = new_id("req_")
         try:
             settings = self._core.settings
-            received: bytes | Upload = b""
             if self._operation.upload:
                 self._owner(scope)
-                received = await read_upload(scope, receive, settings.max_upload_bytes)
+                async with read_upload(scope, receive, settings.max_upload_bytes) as upload:
+                    reply = self._decide(scope, upload)
             elif self._operation.method == "POST":
-                received = await read_body(scope, receive, settings.max_body_bytes)
-            reply = self._decide(scope, received)
+                reply = self._decide(scope, await read_body(scope, receive, settings.max_body_bytes))
+            else:
+                reply = self._decide(scope, b"")
         except ApiError as error:
             reply = error_reply(error)
         except Exception:
@@ -147,19 +149,27 @@ class Endpoint:
         owner = self._keyring.owner(_text(headers.get(b"authorization")))
         if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b""):
             raise missing_beta()
+        limited = core.parts.limits.admit(owner)
         core.runner.expire_due()
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
         if not self._writes:
-            return op.function(call)
+            reply = op.function(call)
+            reply.headers |= limited
+            return reply
         arguments = self._arguments(call, received)
+        fault = core.faults.draw(arguments[-1])
+        refusal = core.faults.refuse(fault) if fault is not None else None
+        if refusal is not None:
+            return refusal
         key = _text(headers.get(b"idempotency-key")) if op.method == "POST" else None
         call.keyed = bool(key)
         with core.database.transaction():
             reply = self._once(call, key, _digest(scope, received), arguments) if key else op.function(*arguments)
         for action in call.after:
             action()
-        return reply
+        reply.headers |= limited
+        return reply if fault is None else Dropped(reply=reply, after_deltas=fault.after_deltas)
 
     def _owner(self, scope: Scope) -> str:
         """Whose request it is; asked before an upload is read, so that nobody else fills the disk."""

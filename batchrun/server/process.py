@@ -18,6 +18,7 @@ from batchrun.server.app import build_app
 from batchrun.server.clock import Clock, SystemClock
 from batchrun.server.core import Core, Parts
 from batchrun.server.errors import SettingsError, StoreError
+from batchrun.server.limits import RateLimits
 from batchrun.server.store import Blobs, Database, Objects, Replies
 from batchrun.server.tools.file_search import SearchIndex
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from batchrun.server.responders.base import Responder
+    from batchrun.server.responders.faults import FaultPlan
     from batchrun.server.settings import ServerSettings
 
 __all__ = ["EmbeddedServer", "serve_forever"]
@@ -42,8 +44,16 @@ class EmbeddedServer:
     Mutable state: the thread, and what it reports through `_started`.
     """
 
-    def __init__(self, settings: ServerSettings, responder: Responder, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        responder: Responder,
+        *,
+        clock: Clock | None = None,
+        faults: FaultPlan | None = None,
+    ) -> None:
         self._settings = settings
+        self._faults = faults
         self._responder = responder
         self._clock = clock or SystemClock()
         self._thread: threading.Thread | None = None
@@ -108,17 +118,22 @@ class EmbeddedServer:
             self._started.set()
 
     async def _serve(self, listener: socket.socket) -> None:
-        async with open_core(self._settings, self._responder, self._clock) as core:
+        async with open_core(self._settings, self._responder, self._clock, self._faults) as core:
             self._server = _Uvicorn(core, on_started=self._started.set, signals=False)
             await self._server.serve(sockets=[listener])
 
 
 def serve_forever(
-    settings: ServerSettings, responder: Responder, *, on_started: Callable[[str], None] = lambda _: None
+    settings: ServerSettings,
+    responder: Responder,
+    *,
+    faults: FaultPlan | None = None,
+    on_started: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; for a process of its own.
 
     Args:
+        faults: planned faults of requests; those of runs are a `FaultyResponder`'s part.
         on_started: called with the base URL once requests are answered.
 
     Raises:
@@ -129,7 +144,7 @@ def serve_forever(
     url = _url(settings.host, listener.getsockname()[1])
 
     async def serve() -> None:
-        async with open_core(settings, responder, SystemClock()) as core:
+        async with open_core(settings, responder, SystemClock(), faults) as core:
             await _Uvicorn(core, on_started=lambda: on_started(url), signals=True).serve([listener])
 
     try:
@@ -145,10 +160,19 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, core: Core, *, on_started: Callable[[], None], signals: bool) -> None:
         super().__init__(
             uvicorn.Config(
-                build_app(core), lifespan="off", log_config=None, access_log=False, server_header=False,
-                ws="none", timeout_keep_alive=75, backlog=4096, timeout_graceful_shutdown=None,
+                build_app(core),
+                lifespan="off",
+                ws="none",
+                # Errors of operations are logged by the operations; what is left are planned drops.
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                # Longer than clients keep idle connections, so that none is closed under a request.
+                timeout_keep_alive=75,
+                backlog=4096,
             )
-        )  # fmt: skip
+        )
         self._core = core
         self._on_started = on_started
         self._signals = signals
@@ -171,7 +195,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def open_core(settings: ServerSettings, responder: Responder, clock: Clock) -> AsyncIterator[Core]:
+async def open_core(
+    settings: ServerSettings, responder: Responder, clock: Clock, plan: FaultPlan | None
+) -> AsyncIterator[Core]:
     """The parts of a server over its data file; what was active in it is taken up."""
     database = Database(settings.data)
     try:
@@ -186,10 +212,11 @@ async def open_core(settings: ServerSettings, responder: Responder, clock: Clock
                 replies=Replies(connection),
                 blobs=Blobs(connection),
                 index=SearchIndex(connection),
+                limits=RateLimits(settings.requests_per_minute, settings.tokens_per_minute, clock),
                 tasks=tasks,
                 slots=anyio.Semaphore(settings.max_concurrent_runs),
             )
-            core = Core.over(parts)
+            core = Core.over(parts, plan)
             for part in (core.ingestion, core.runner, core.responses, core.chats):
                 part.recover()
             tasks.start_soon(_keep_house, core)

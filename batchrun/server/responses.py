@@ -175,6 +175,7 @@ class Responses:
         live.announce("in_progress")
         conversation = self._conversation(live)
         answer = await ask(self._parts.responder, conversation, live.delta)
+        self._parts.limits.charge(live.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
         if answer.finish.reason in ("length", "content_filter"):
             reason = "max_output_tokens" if answer.finish.reason == "length" else "content_filter"
             live.close_message("incomplete")

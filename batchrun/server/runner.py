@@ -11,6 +11,15 @@ import anyio
 from batchrun.server.answering import Answer, ask, check_format
 from batchrun.server.conversation import run_conversation, truncated
 from batchrun.server.events import EventLog
+from batchrun.server.hosted import (
+    HOSTED,
+    HostedTools,
+    ToolResult,
+    begun_call,
+    citations,
+    hidden_json,
+    offered_tools,
+)  # fmt: skip
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 from batchrun.server.writer import RunWriter, opening_frames, resuming_frames
 
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchrun.server.core import Parts
+    from batchrun.server.responders.base import ToolCall
     from batchrun.server.shapes import Body
 
 __all__ = ["Runner"]
@@ -38,6 +48,10 @@ class LiveRun:
     interrupted: bool = False
 
 
+_MAX_ROUNDS = 25
+"""Answers that only call hosted tools, before a run is given up."""
+
+
 class Runner:
     """Executes runs, each in a task of its own, at most `max_concurrent_runs` answering at once.
 
@@ -45,9 +59,10 @@ class Runner:
     all active runs, also those that wait for tool outputs).
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, tools: HostedTools) -> None:
         self.live: dict[str, LiveRun] = {}
         self._parts = parts
+        self._tools = tools
         self._database = parts.database
         self._objects = parts.objects
         self._replies = parts.replies
@@ -183,55 +198,110 @@ class Runner:
             del self.live[run_id]
 
     async def _answer(self, writer: RunWriter) -> None:
-        """Ask the responder until the run ends or needs its client."""
+        """Ask the responder, and again after each round of hosted tools, until the run ends or needs its client."""
         writer.begin()
-        left = writer.run["max_completion_tokens"]
-        if left is not None:
-            left -= writer.usage.completion_tokens
-            if left <= 0:
-                writer.cut("max_completion_tokens", None)
+        for _ in range(_MAX_ROUNDS):
+            left = writer.run["max_completion_tokens"]
+            if left is not None:
+                left -= writer.usage.completion_tokens
+                if left <= 0:
+                    writer.cut("max_completion_tokens", None)
+                    return
+            conversation = self._conversation(writer, left)
+            if conversation is None:
+                writer.cut("max_prompt_tokens", None)
                 return
-        conversation = self._conversation(writer, left)
-        if conversation is None:
-            writer.cut("max_prompt_tokens", None)
-            return
-        answer = await ask(self._parts.responder, conversation, writer.delta)
-        writer.add_usage(answer.usage)
-        self._conclude(writer, answer, conversation)
+            answer = await ask(self._parts.responder, conversation, writer.delta)
+            writer.add_usage(answer.usage)
+            self._parts.limits.charge(writer.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+            if not await self._run_hosted(writer, answer):
+                self._conclude(writer, answer, conversation)
+                return
+        raise ResponderError(f"The model called tools {_MAX_ROUNDS} times without giving an answer.")
+
+    async def _run_hosted(self, writer: RunWriter, answer: Answer) -> bool:
+        """Make the answer's calls of hosted tools; True where that was all and the responder is to go on."""
+        kinds = {tool["type"] for tool in writer.run["tools"]}
+        calls = [call for call in answer.calls if HOSTED.get(call.name) in kinds]
+        if not calls or answer.finish.reason in ("length", "content_filter"):
+            return False
+        if answer.text:
+            writer.close_message(answer.usage)
+        step = writer.begin_tools([begun_call(call) for call in calls])
+        resources = self._resources(writer)
+        results: list[tuple[ToolCall, ToolResult]] = []
+        for call in calls:
+            searches = int(writer.hidden.get("searches", 0))
+            result = await self._tools.run(writer.owner, writer.run, resources, call, searches)
+            writer.hidden["searches"] = searches + (call.name == "file_search")
+            writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.hidden.get("paths", {}).values()]
+            resources["file_ids"] += result.hidden.get("paths", {}).values()
+            results.append((call, result))
+        writer.end_tools(step, [result.call for _, result in results], hidden_json(results), answer.usage)
+        return len(calls) == len(answer.calls)
+
+    def _resources(self, writer: RunWriter) -> Body:
+        """The vector stores and files that a run may use: the assistant's (or its own) and the thread's."""
+        own = writer.hidden.get("resources", {})
+        thread = self._objects.find("thread", writer.owner, writer.run["thread_id"]) or {}
+        shared = thread.get("tool_resources", {})
+        search, interpreter = shared.get("file_search") or {}, shared.get("code_interpreter") or {}
+        stores = [*own.get("vector_store_ids", ()), *(search.get("vector_store_ids") or ())]
+        files = [
+            *own.get("file_ids", ()), *(interpreter.get("file_ids") or ()), *writer.hidden.get("produced", ()),
+        ]  # fmt: skip
+        return {"vector_store_ids": list(dict.fromkeys(stores)), "file_ids": list(dict.fromkeys(files))}
 
     def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:
         run = writer.run
         messages = self._objects.children(writer.owner, "message", run["thread_id"])
-        steps = [
-            (step, self._objects.hidden(step["id"]))
-            for step in (
-                self._objects.children(writer.owner, "step", run["id"]) if writer.hidden.get("tool_steps") else ()
-            )
-        ]
-        conversation = run_conversation(run, messages, steps, run["tools"], completion_left=left)
+        conversation = run_conversation(
+            run, messages, self._steps(writer), offered_tools(run["tools"]), completion_left=left
+        )
         if run["max_prompt_tokens"] is None:
             return conversation
         return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
 
     def _conclude(self, writer: RunWriter, answer: Answer, conversation: Conversation) -> None:
-        """What the answer means for the run."""
+        """What the answer means for the run; calls of hosted tools are made by now."""
+        kinds = {tool["type"] for tool in writer.run["tools"]}
+        calls = [call for call in answer.calls if HOSTED.get(call.name) not in kinds]
         if answer.finish.reason == "length":
             writer.cut("max_completion_tokens", answer.usage)
         elif answer.finish.reason == "content_filter":
             writer.cut("content_filter", answer.usage)
-        elif answer.calls:
+        elif calls:
             offered = {tool["function"]["name"] for tool in conversation.tools}
-            for call in answer.calls:
+            for call in calls:
                 if call.name not in offered:
                     raise ResponderError(f"The model called '{call.name}', which is not a tool of this run.")
             if answer.text:
                 writer.close_message(answer.usage)
-            writer.require_action(answer.calls, answer.usage)
+            writer.require_action(calls, answer.usage)
         else:
             check_format(answer.text, conversation.response_format)
             if not answer.text:
                 writer.open_message()
-            writer.complete(answer.usage)
+            annotations = self._citations(writer, answer.text)
+            writer.annotate(annotations)
+            writer.complete(answer.usage, annotations)
+
+    def _citations(self, writer: RunWriter, text: str) -> list[Body]:
+        """Annotations for what the answer names of the run's search results and produced files."""
+        sources: dict[str, str] = {}
+        paths: dict[str, str] = {}
+        for _, hidden in self._steps(writer):
+            for call in hidden.get("calls", {}).values():
+                sources |= call.get("sources", {})
+                paths |= call.get("paths", {})
+        return citations(text, sources, paths) if sources or paths else []
+
+    def _steps(self, writer: RunWriter) -> list[tuple[Body, Body]]:
+        """The run's steps with their hidden parts; not asked from the file where there can be none."""
+        if not writer.hidden.get("tool_steps"):
+            return []
+        steps = self._objects.children(writer.owner, "step", writer.run["id"])
+        return [(step, self._objects.hidden(step["id"])) for step in steps]
 
     # Restart and end
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from batchrun.server.errors import ApiError, bad_value
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import Message, Receive, Scope
 
 __all__ = ["Upload", "read_upload"]
@@ -37,8 +41,9 @@ class Upload:
     digest: bytes
 
 
-async def read_upload(scope: Scope, receive: Receive, limit: int) -> Upload:
-    """The form with its file, `file`.
+@asynccontextmanager
+async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[Upload]:
+    """The form with its file, `file`; its content can be read until the context is left.
 
     Raises:
         ApiError: 413 for more than `limit` bytes, 400 for a form that cannot be read or has no file.
@@ -50,7 +55,8 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> Upload:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit + _FORM_OVERHEAD_BYTES:
-            raise too_large(limit)
+            # Starlette closes the parts read so far for its own exception only.
+            raise MultiPartException("too large")
         return message
 
     request = Request(scope, bounded)
@@ -58,14 +64,17 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> Upload:
         raise ApiError(400, "Expected a body of type multipart/form-data with the parts 'file' and 'purpose'.")
     try:
         form = await request.form(max_files=1, max_fields=20)
-    except (MultiPartException, UnicodeDecodeError) as error:
-        raise ApiError(400, f"The form could not be read: {error}.") from error
-    except Exception as error:
-        # Starlette wraps the parser's refusals in its HTTPException.
-        detail = getattr(error, "detail", None)
-        if detail is None:
-            raise
-        raise ApiError(400, f"The form could not be read: {detail}") from error
+    except HTTPException as error:
+        if received > limit + _FORM_OVERHEAD_BYTES:
+            raise too_large(limit) from None
+        raise ApiError(400, f"The form could not be read: {error.detail}") from error
+    try:
+        yield _upload(form, limit)
+    finally:
+        await form.close()
+
+
+def _upload(form: FormData, limit: int) -> Upload:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise ApiError(400, "Missing required parameter: 'file'.", param="file", code="missing_required_parameter")

@@ -215,6 +215,35 @@ class RunWriter:
         self.log.append(*frames)
         self.log.close()
 
+    def begin_tools(self, calls: Sequence[Body]) -> Body:
+        """Begin a step of hosted tools; returns it."""
+        step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now())
+        self.hidden["tool_steps"] = True
+        with self.database.transaction():
+            self._add_step(step)
+            self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
+        self.log.append(*_opened(step))
+        self.log.append(*(_step_delta(step, {"index": index, **call}) for index, call in enumerate(calls)))
+        step["step_details"]["tool_calls"] = list(calls)
+        return step
+
+    def end_tools(self, step: Body, calls: Sequence[Body], hidden: Body, usage: TokenCount) -> None:
+        """The hosted tools have their results and the run goes on."""
+        step["step_details"]["tool_calls"] = list(calls)
+        self.hidden["usage"] = _count_json(self.usage)
+        with self.database.transaction():
+            frames = self._end_step(step, "completed", usage, hidden)
+            self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
+        self.log.append(*frames)
+
+    def annotate(self, annotations: Sequence[Body]) -> None:
+        """Publish the annotations of the open message; they are stored with its end."""
+        numbered = [{"index": index, **each} for index, each in enumerate(annotations)]
+        part = {"index": 0, "type": "text", "text": {"value": "", "annotations": numbered}}
+        if self._message is not None and numbered:
+            data = {"id": self._message["id"], "object": "thread.message.delta", "delta": {"content": [part]}}
+            self.log.append(frame("thread.message.delta", data))
+
     def accept_outputs(self, outputs: Mapping[str, str]) -> None:
         """requires_action → queued, with the functions' outputs; inside the transaction of the request."""
         frames: list[bytes] = []

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
-import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+import psutil
 
 from batchrun.server import ServerSettings, serve_forever
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta

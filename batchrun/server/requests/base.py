@@ -58,15 +58,15 @@ def validate(model: type[ModelT], data: Any) -> ModelT:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise refusal(error) from None
+        raise refusal(error, data) from None
 
 
-def refusal(error: ValidationError) -> ApiError:
+def refusal(error: ValidationError, data: Any) -> ApiError:
     """The first error of a validation in the form of the hosted API."""
     errors = error.errors(include_url=False)
     # In a union every member reports; the deepest location is about the member that was meant.
     first = max(errors, key=lambda each: len(each["loc"])) if _is_union(errors) else errors[0]
-    param = _path(first["loc"])
+    param = _path(first["loc"], data)
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     if kind == "missing":
         return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
@@ -154,21 +154,32 @@ def _is_union(errors: list[Any]) -> bool:
     return len({each["loc"][:1] for each in errors}) == 1 and len(errors) > 1
 
 
-def _path(location: tuple[str | int, ...]) -> str:
-    """`tools[0].function.name` from a pydantic location, without the names of union members."""
-    path = ""
-    for part in location:
+def _path(location: tuple[str | int, ...], data: Any) -> str:
+    """`tools[0].function.name` from a pydantic location.
+
+    Pydantic names union members in its locations although they are no keys of the body: the tag of a
+    discriminated union, or the type of a plain one. The body tells them apart.
+    """
+    path, node, tagged = "", data, False
+    for number, part in enumerate(location):
+        last = number == len(location) - 1
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part and (part[0].isupper() or "[" in part or part in _MEMBERS):
+            node = node[part] if isinstance(node, list) and part < len(node) else None
+        elif isinstance(node, dict) and not tagged and not last and part == node.get("type", "message"):
+            tagged = True
+            continue
+        elif not (isinstance(node, dict) and part in node) and _is_member(part):
             continue
         else:
             path += f".{part}" if path else part
+            node = node.get(part) if isinstance(node, dict) else None
+        tagged = False
     return path
 
 
-# Tags of discriminated unions appear in pydantic's locations although they are no key of the body.
-_MEMBERS = frozenset({"str", "literal", "constrained-str"})
+def _is_member(part: str) -> bool:
+    return part[:1].isupper() or "[" in part or part in ("str", "literal", "constrained-str")
 
 
 def _kind(value: Any) -> str:

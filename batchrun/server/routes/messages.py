@@ -8,7 +8,7 @@ from batchrun.server.errors import locked_thread
 from batchrun.server.operations import operation
 from batchrun.server.replying import Json, json_reply
 from batchrun.server.requests.threads import CreateMessage, UpdateMetadata
-from batchrun.server.routes.resources import check_attachments
+from batchrun.server.routes.resources import attach_files, check_attachments
 from batchrun.server.shapes import new_message
 from batchrun.server.store.objects import no_more_than
 
@@ -36,6 +36,8 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
     for message in messages:
         check_attachments(call, message)
         objects.add("message", call.owner, message, parent=thread_id, status="completed")
+    if any(message["attachments"] for message in messages):
+        attach_files(call, thread_id, messages)
     return messages
 
 

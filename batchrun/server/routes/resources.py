@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batchrun.server.errors import no_such
+from batchrun.server.errors import bad_value, no_such
+from batchrun.server.routes.vector_stores import add_files
+from batchrun.server.vectors import add_store, chunking_body
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchrun.server.operations import Call
     from batchrun.server.shapes import Body
 
-__all__ = ["check_attachments", "resources_body"]
+__all__ = ["attach_files", "check_attachments", "resources_body", "usable_resources"]
 
 
 def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:
@@ -30,14 +34,62 @@ def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) 
     elif "code_interpreter" in kinds:
         body["code_interpreter"] = {"file_ids": []}
     if resources is not None and resources.file_search is not None:
-        store_ids = resources.file_search.vector_store_ids or []
+        store_ids = [*(resources.file_search.vector_store_ids or [])]
         for store_id in store_ids:
             if call.core.objects.find("vector_store", call.owner, store_id) is None:
                 raise no_such("vector store", store_id)
+        for new in getattr(resources.file_search, "vector_stores", None) or ():
+            store = add_store(call.core.parts, call.owner, None, new.metadata, None)
+            add_files(call, store["id"], new.file_ids, chunking_body(new.chunking_strategy))
+            store_ids.append(store["id"])
+        if len(store_ids) > 1:
+            raise bad_value(
+                "tool_resources.file_search", "Invalid 'tool_resources.file_search': at most 1 vector store is allowed."
+            )
         body["file_search"] = {"vector_store_ids": store_ids}
     elif "file_search" in kinds:
         body["file_search"] = {"vector_store_ids": []}
     return body
+
+
+def usable_resources(resources: Body) -> Body:
+    """Tool resources as a run keeps them."""
+    search, interpreter = resources["file_search"] or {}, resources["code_interpreter"] or {}
+    return {
+        "vector_store_ids": search.get("vector_store_ids") or [],
+        "file_ids": interpreter.get("file_ids") or [],
+    }
+
+
+ATTACHED_STORE_LIFE = {"anchor": "last_active_at", "days": 7}
+"""Vector stores made for attachments expire 7 days after their last use, as the hosted API's do."""
+
+
+def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
+    """Give the thread's tools the files attached to its messages.
+
+    Raises:
+        ApiError: 400 for more files than a tool takes.
+    """
+    parts = call.core.parts
+    thread = parts.objects.get("thread", call.owner, thread_id)
+    resources = thread["tool_resources"]
+    for message in messages:
+        for attachment in message["attachments"]:
+            tools = {tool["type"] for tool in attachment["tools"]}
+            if "code_interpreter" in tools:
+                held = resources["code_interpreter"] = resources["code_interpreter"] or {"file_ids": []}
+                if attachment["file_id"] not in held["file_ids"]:
+                    held["file_ids"].append(attachment["file_id"])
+                if len(held["file_ids"]) > 20:
+                    raise bad_value("attachments", "Invalid 'attachments': code_interpreter takes at most 20 files.")
+            if "file_search" in tools:
+                stores = resources["file_search"] = resources["file_search"] or {"vector_store_ids": []}
+                if not stores["vector_store_ids"]:
+                    store = add_store(parts, call.owner, None, None, ATTACHED_STORE_LIFE)
+                    stores["vector_store_ids"].append(store["id"])
+                add_files(call, stores["vector_store_ids"][0], [attachment["file_id"]], chunking_body(None))
+    parts.objects.save(thread)
 
 
 def check_attachments(call: Call, message: Body) -> None:

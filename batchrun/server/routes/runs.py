@@ -21,6 +21,7 @@ from batchrun.server.replying import Json, Reply, Stream, json_reply
 from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun, SubmitToolOutputs
 from batchrun.server.requests.threads import CreateThread, UpdateMetadata
 from batchrun.server.routes.messages import active_run, add_messages
+from batchrun.server.routes.resources import resources_body, usable_resources
 from batchrun.server.routes.threads import add_thread
 from batchrun.server.shapes import new_run
 from batchrun.server.writer import opening_frames
@@ -40,7 +41,9 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
         request, assistant, thread["id"], additional_instructions=None,
         now=core.now(), timeout_s=core.settings.run_timeout_s,
     )  # fmt: skip
-    return _started(call, run, thread, stream=bool(request.stream))
+    own = request.tool_resources
+    resources = assistant["tool_resources"] if own is None else resources_body(call, own)
+    return _started(call, run, thread, resources, stream=bool(request.stream))
 
 
 def create_run(call: Call, request: CreateRun) -> Reply:
@@ -56,13 +59,15 @@ def create_run(call: Call, request: CreateRun) -> Reply:
         request, assistant, thread_id, additional_instructions=request.additional_instructions,
         now=core.now(), timeout_s=core.settings.run_timeout_s,
     )  # fmt: skip
-    return _started(call, run, None, stream=bool(request.stream))
+    return _started(call, run, None, assistant["tool_resources"], stream=bool(request.stream))
 
 
-def _started(call: Call, run: Body, thread: Body | None, *, stream: bool) -> Reply:
+def _started(call: Call, run: Body, thread: Body | None, resources: Body, *, stream: bool) -> Reply:
     """Store the run, execute it after the commit, and answer with its events or with the queued run."""
     core = call.core
-    hidden: Body = {"attempt": 1, "segment": 0, "creates_thread": thread is not None}
+    hidden: Body = {
+        "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
+    }  # fmt: skip
     core.objects.add("run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden)
     text = dumps(run)
     log = EventLog(run["id"], 0, opening_frames(run, thread))

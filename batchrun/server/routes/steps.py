@@ -4,20 +4,49 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchrun.server.errors import no_such
+from batchrun.server.encoding import loads
+from batchrun.server.errors import bad_value, no_such
 from batchrun.server.operations import operation
 from batchrun.server.replying import Json, json_reply
 from batchrun.server.routes.runs import find_run
 
 if TYPE_CHECKING:
     from batchrun.server.operations import Call
+    from batchrun.server.shapes import Body
 
 __all__ = ["OPERATIONS"]
 
 
+CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
+
+
+def _wants_content(call: Call) -> bool:
+    wanted = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in wanted:
+        if each != CONTENT:
+            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: '{CONTENT}'.")
+    return bool(wanted)
+
+
+def _with_content(call: Call, step: Body) -> Body:
+    """The step with the texts of its search results, which are shown only where they are asked for."""
+    kept = call.core.objects.hidden(step["id"]).get("calls", {})
+    for each in step["step_details"].get("tool_calls", ()):
+        if each["type"] == "file_search":
+            texts = kept.get(each["id"], {}).get("contents", ())
+            for result, text in zip(each["file_search"].get("results", ()), texts, strict=False):
+                result["content"] = [{"type": "text", "text": text}]
+    return step
+
+
 def list_steps(call: Call) -> Json:
     run = find_run(call)
-    return Json(text=call.core.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step"))
+    text = call.core.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step")
+    if _wants_content(call):
+        listed = loads(text)
+        listed["data"] = [_with_content(call, step) for step in listed["data"]]
+        return json_reply(listed)
+    return Json(text=text)
 
 
 def retrieve_step(call: Call) -> Json:
@@ -25,7 +54,7 @@ def retrieve_step(call: Call) -> Json:
     step = call.core.objects.find("step", call.owner, call.path["step_id"], parent=run["id"])
     if step is None:
         raise no_such("run step", call.path["step_id"])
-    return json_reply(step)
+    return json_reply(_with_content(call, step) if _wants_content(call) else step)
 
 
 OPERATIONS = (

@@ -93,6 +93,17 @@ def start() -> Iterator[Callable[..., Running]]:
         yield start_server
 
 
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Running]:
+    """One server for all tests that leave nothing behind which another could mind."""
+    responder, clock = Scripted(echo), ManualClock()
+    with (
+        EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), responder, clock=clock) as server,
+        OpenAI(base_url=server.url, api_key="any", max_retries=0) as client,
+    ):
+        yield Running(server, client, responder, clock)
+
+
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
