@@ -202,7 +202,12 @@ class Job:
         "Service",
         "The service is Azure OpenAI: --base-url is the resource's endpoint, AZURE_OPENAI_API_KEY the key",
     )
-    api_version: str | None = _option(None, "Service", "API version to ask Azure for. Default: the environment's OPENAI_API_VERSION", metavar="VERSION")
+    api_version: str | None = _option(
+        None,
+        "Service",
+        "API version to ask Azure for. Default: the environment's OPENAI_API_VERSION",
+        metavar="VERSION",
+    )
 
     # Limits
     concurrency: int | None = _option(

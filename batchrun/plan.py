@@ -163,7 +163,9 @@ def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]
     if job.azure and base_url is None:
         raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
     if job.azure and not (job.api_version or environment.api_version or "api_version" in environment.client_options):
-        raise InputError("--azure: a version of its API is needed, say --api-version VERSION, or set OPENAI_API_VERSION")
+        raise InputError(
+            "--azure: a version of its API is needed, say --api-version VERSION, or set OPENAI_API_VERSION"
+        )
     embedded = base_url is None and key is None and not environment.client_options
     if embedded and job.api not in (None, "assistants"):
         raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")

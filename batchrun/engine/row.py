@@ -174,6 +174,9 @@ class RowRun:
         attempt = self._attempt
         if isinstance(fault, RunLost):
             self._context.tally.created_again += 1
+            if not attempt.run_ended:
+                # Nothing can be looked up there, but the key may still stand for the run.
+                return replace(attempt, number=attempt.number + 1, run_id=None)
         if not attempt.run_ended:
             # Under the same key a service that honours it answers with the run that it may have made already.
             if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.errors import ConnectionLost, RunLost
+from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Prompt
 from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.faults import fault_of_error_body, needs_tools
+from batchrun.services.faults import bad_reply, fault_of_error_body, needs_tools
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
 
@@ -48,16 +48,20 @@ class ChatService:
     async def prepare(self) -> None:
         """Nothing: each request carries all it needs."""
 
-    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - no id can be followed
-        """Ask for one completion."""
+    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
+        """Ask for one completion.
+
+        Its id is told when the whole of it is there: before, it is no use to anyone.
+        """
         headers = {"Idempotency-Key": attempt.key}
         if self._settings.stream:
-            return await self._answer_streamed(self._body(prompt), headers)
-        return _reply(await self._wire.post("/chat/completions", self._body(prompt), headers), self._wire.secrets)
+            return await self._answer_streamed(self._body(prompt), headers, seen)
+        reply = await self._wire.post("/chat/completions", self._body(prompt), headers, patient=True)
+        return self._whole(reply, seen)
 
     async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the interface's
-        """Nothing can be followed."""
-        raise RunLost("chat completions cannot be looked up", error_type="run_lost", run_ended=True)
+        """Nothing can be followed; under the same key a service that honours it tells the same completion again."""
+        raise RunLost("chat completions cannot be looked up", error_type="run_lost")
 
     async def cancel(self, attempt: Attempt) -> None:
         """Nothing: a completion ends with its request."""
@@ -72,24 +76,47 @@ class ChatService:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return {**body, **settings.parameters}
 
-    async def _answer_streamed(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
+    async def _answer_streamed(self, body: Mapping[str, Any], headers: Mapping[str, str], seen: IdsSeen) -> Reply:
         reader = EventReader()
         whole = _Completion()
-        async with self._wire.post_stream("/chat/completions", body, headers) as chunks:
-            async for chunk in chunks:
-                for event, data in reader.feed(chunk):
-                    if data == b"[DONE]":
-                        continue
-                    if event == "json":
-                        return _reply(json.loads(data), self._wire.secrets)
-                    whole.add(_decoded(data), self._wire.secrets)
-        return whole.reply()
+        try:
+            async with self._wire.post_stream("/chat/completions", body, headers) as chunks:
+                async for chunk in chunks:
+                    for event, data in reader.feed(chunk):
+                        if data == b"[DONE]":
+                            continue
+                        if event == "json":
+                            return self._whole(json.loads(data), seen)
+                        whole.add(_decoded(data), self._wire.secrets)
+        except TransientFault:
+            # Behind the finish reason there was only usage to come: the answer is whole, and paid for.
+            if whole.finish_reason is None:
+                raise
+        return whole.reply(seen)
+
+    def _whole(self, completion: Any, seen: IdsSeen) -> Reply:
+        """How a completion that came in one piece, ended.
+
+        Raises:
+            ServiceFault: it is an error that came with HTTP 200, or something else; or it asks for a function call.
+        """
+        choices = _objects(completion.get("choices")) if isinstance(completion, Mapping) else []
+        message = choices[0].get("message") if choices else None
+        if not isinstance(message, Mapping):
+            if isinstance(completion, Mapping) and completion.get("error"):
+                raise fault_of_error_body(completion, self._wire.secrets)
+            raise bad_reply("choice with a message", completion, "Chat Completions", self._wire.secrets)
+        ended = _Completion()
+        ended.add({**completion, "choices": [{**choices[0], "delta": message}]}, self._wire.secrets)
+        ended.finish_reason = ended.finish_reason or "stop"
+        return ended.reply(seen)
 
 
 @dataclass(slots=True)
 class _Completion:
-    """A completion as put together from its chunks."""
+    """A completion as put together from its chunks, of which there may be one."""
 
+    id: str | None = None
     model: str | None = None
     finish_reason: str | None = None
     usage: Mapping[str, Any] | None = None
@@ -98,62 +125,63 @@ class _Completion:
     calls_tools: bool = False
 
     def add(self, chunk: Mapping[str, Any], secrets: tuple[str, ...]) -> None:
-        """Take in one chunk."""
-        if "error" in chunk:
-            raise fault_of_error_body(chunk, secrets)
-        self.model = chunk.get("model") or self.model
-        self.usage = chunk.get("usage") or self.usage
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            if delta.get("content"):
-                self.texts.append(delta["content"])
-            if delta.get("refusal"):
-                self.refusals.append(delta["refusal"])
-            self.calls_tools = self.calls_tools or bool(delta.get("tool_calls"))
-
-    def reply(self) -> Reply:
-        """The whole, once the stream has ended.
+        """Take in one chunk; of several choices the first counts.
 
         Raises:
-            ConnectionLost: it ended too early: without a finish reason nothing says that the answer is whole.
+            ServiceFault: it is an error.
+        """
+        if chunk.get("error"):
+            raise fault_of_error_body(chunk, secrets)
+        self.id = chunk.get("id") or self.id
+        self.model = chunk.get("model") or self.model
+        self.usage = chunk.get("usage") or self.usage
+        for choice in _objects(chunk.get("choices")):
+            if choice.get("index"):
+                continue
+            delta = choice.get("delta") or {}
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            self.texts.append(_text(delta.get("content")))
+            self.refusals.append(_text(delta.get("refusal")))
+            self.calls_tools = self.calls_tools or bool(delta.get("tool_calls") or delta.get("function_call"))
+
+    def reply(self, seen: IdsSeen) -> Reply:
+        """The whole, once no more is to come.
+
+        Raises:
+            ServiceFault: it ended too early (without a finish reason nothing says that the answer is whole), or asks
+                for a function call.
         """
         if self.finish_reason is None:
             raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
+        usage = usage_of_tokens(self.usage)
+        if self.finish_reason == "error":
+            raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
+        seen(None, self.id)
         if self.calls_tools:
-            raise needs_tools()
-        return _ended("".join(self.texts), "".join(self.refusals), self.finish_reason, self.usage, self.model)
+            raise needs_tools(usage, run_ended=True)
+        text, refusal = "".join(self.texts), "".join(self.refusals)
+        if refusal:
+            return Reply("incomplete", text + refusal, usage, self.model, "refusal")
+        reason = REASONS.get(self.finish_reason)
+        return Reply("incomplete" if reason else "completed", text, usage, self.model, reason)
 
 
-def _decoded(data: bytes) -> Any:
+def _decoded(data: bytes) -> Mapping[str, Any]:
     try:
-        return json.loads(data)
+        chunk = json.loads(data)
     except ValueError:
-        raise ConnectionLost("the stream broke inside a chunk", error_type="connection_error") from None
+        chunk = None
+    if not isinstance(chunk, Mapping):
+        raise ConnectionLost("the stream broke inside a chunk", error_type="connection_error")
+    return chunk
 
 
-def _reply(completion: Mapping[str, Any], secrets: tuple[str, ...]) -> Reply:
-    if not completion.get("choices"):
-        # Some servers report errors with HTTP 200.
-        raise fault_of_error_body(
-            completion if "error" in completion else {"message": "the server sent a completion without choices"},
-            secrets,
-        )
-    choice = completion["choices"][0]
-    message = choice["message"]
-    if message.get("tool_calls"):
-        raise needs_tools()
-    return _ended(
-        message.get("content") or "",
-        message.get("refusal") or "",
-        choice.get("finish_reason") or "stop",
-        completion.get("usage"),
-        completion.get("model"),
-    )
+def _objects(items: Any) -> list[Mapping[str, Any]]:
+    return [item for item in items or () if isinstance(item, Mapping)]
 
 
-def _ended(text: str, refusal: str, finish_reason: str, usage: Mapping[str, Any] | None, model: str | None) -> Reply:
-    if refusal:
-        return Reply("incomplete", text + refusal, usage_of_tokens(usage), model, "refusal")
-    reason = REASONS.get(finish_reason)
-    return Reply("incomplete" if reason else "completed", text, usage_of_tokens(usage), model, reason)
+def _text(content: Any) -> str:
+    """A message's text; some servers (Mistral) give it in parts, others than text among them."""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") == "text")

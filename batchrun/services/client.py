@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,52 @@ import openai
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from batchrun.engine.limits import Limits
+from batchrun.errors import BatchRefused, InputError
 from batchrun.job import ApiKey
-from batchrun.services.faults import parse_retry_after
+from batchrun.services.faults import parse_retry_after, scrubbed
 
-__all__ = ["Endpoint", "open_client"]
+__all__ = ["Endpoint", "KeySource", "open_client", "timeouts"]
 
 MAX_CONNECTIONS = 10_000
 CONNECT_TIMEOUT_S = 15.0
+NO_KEY = "none"
+"""What is sent where there is no key; a word that messages use, and no secret."""
+
+_OURS = frozenset({"base_url", "default_headers", "default_query", "http_client", "max_retries", "timeout"})
+"""Arguments of the client that have options of their own, or that the limits depend on."""
+
+_CREDENTIALS = frozenset({"api_key", "azure_ad_token", "azure_ad_token_provider", "provider", "workload_identity"})
+"""Arguments of the client that sign in; a key beside one of them is refused by the SDK."""
+
+
+class KeySource:
+    """The user's async function that makes keys, as the SDK calls it: before every request.
+
+    All state: the last two keys made, so that they show in no message; a request may still carry the one before.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[str]]) -> None:
+        self._make = make
+        self.made: tuple[str, ...] = ()
+
+    async def __call__(self) -> str:
+        """A key.
+
+        Raises:
+            BatchRefused: the function failed, or made none.
+        """
+        try:
+            key: object = await self._make()  # the user's own code, which may raise anything
+        except Exception as exc:
+            line = " ".join(scrubbed(str(exc) or type(exc).__name__, self.made).split())
+            raise BatchRefused(f"the function api_key failed: {line}", error_type="authentication_error") from exc
+        if not isinstance(key, str) or not key:
+            raise BatchRefused(
+                f"the function api_key made no key but a {type(key).__name__}", error_type="authentication_error"
+            )
+        if key not in self.made:
+            self.made = (*self.made[-1:], key)
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +81,40 @@ class Endpoint:
     query: Mapping[str, str] = field(default_factory=dict)
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        if callable(self.api_key):
+            object.__setattr__(self, "api_key", KeySource(self.api_key))
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Strings that must not appear in any message."""
-        # "none" stands for no key: a word that messages use.
-        keys = (self.api_key,) if isinstance(self.api_key, str) and self.api_key != "none" else ()
-        return keys + tuple(value for value in self.headers.values() if len(value) >= 8)
+        keys: list[str] = []
+        if isinstance(self.api_key, KeySource):
+            keys += self.api_key.made
+        elif isinstance(self.api_key, str) and self.api_key != NO_KEY:
+            keys.append(self.api_key)
+        keys += [each for name, each in self.client_options.items() if name in _CREDENTIALS and isinstance(each, str)]
+        for value in self.headers.values():
+            keys += [part for part in (value, value.rpartition(" ")[2]) if len(part) >= 8]  # "Bearer KEY", and KEY
+        return tuple(keys)
+
+    @property
+    def signs_in_otherwise(self) -> bool:
+        """The client's own arguments sign in, without the key."""
+        return not _CREDENTIALS.isdisjoint(self.client_options)
+
+
+def timeouts(silence_timeout_s: float, *, read_s: float | None) -> httpx2.Timeout:
+    """Bounds of a request, seconds; waiting for a free connection has none, since the slots bound it."""
+    return httpx2.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s, write=silence_timeout_s, pool=None)
 
 
 def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> AsyncOpenAI:
-    """The SDK's client on its fastest transport, every request of which passes `limits`."""
+    """The SDK's client on its fastest transport, every request of which passes `limits`.
+
+    Raises:
+        InputError: the SDK does not take these arguments.
+    """
 
     async def before(_: httpx2.Request) -> None:
         await limits.request()
@@ -61,6 +124,8 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         if response.status_code == 429:
             limits.cool_down(parse_retry_after(response.headers) or 0.0)
 
+    for name in sorted(_OURS & endpoint.client_options.keys()):
+        raise InputError(f"client_options: {name!r} cannot be given there; the batch's own options decide it")
     options: dict[str, Any] = {
         "organization": endpoint.organization,
         "project": endpoint.project,
@@ -68,19 +133,24 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         "default_query": endpoint.query or None,
         # The SDK's own retries go round the limits and send requests twice that must not be.
         "max_retries": 0,
-        "timeout": httpx2.Timeout(
-            connect=CONNECT_TIMEOUT_S, read=silence_timeout_s, write=silence_timeout_s, pool=None
-        ),
+        "timeout": timeouts(silence_timeout_s, read_s=silence_timeout_s),
         "http_client": openai.DefaultAioHttpClient(
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
             event_hooks={"request": [before], "response": [after]},
         ),
         **endpoint.client_options,
     }
-    if endpoint.api_key is not None:
-        options["api_key"] = endpoint.api_key
-    if not endpoint.azure:
-        return AsyncOpenAI(base_url=endpoint.base_url, **options)
-    if endpoint.api_version is not None:
-        options["api_version"] = endpoint.api_version
-    return AsyncAzureOpenAI(azure_endpoint=str(endpoint.base_url), **options)
+    if not endpoint.signs_in_otherwise:
+        # The SDK insists on a key; servers of one's own often want none.
+        options["api_key"] = endpoint.api_key or NO_KEY
+    if endpoint.azure:
+        options |= {"azure_endpoint": endpoint.base_url}
+        if endpoint.api_version is not None:
+            options["api_version"] = endpoint.api_version
+    else:
+        options["base_url"] = endpoint.base_url
+    try:
+        return (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
+    except (TypeError, ValueError, openai.OpenAIError) as exc:
+        line = " ".join(scrubbed(str(exc), endpoint.secrets).split())
+        raise InputError(f"the service's client cannot be made: {line}") from exc

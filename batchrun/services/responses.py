@@ -8,15 +8,15 @@ docs/services.md.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, RunLost, TransientFault
+from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
 from batchrun.records import Attempt, Prompt
 from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.faults import fault_of_error_body, fault_of_failed_run, needs_tools
+from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run, needs_tools
 from batchrun.services.polling import poll
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, Wire
@@ -64,6 +64,7 @@ class _Stream:
     response_id: str | None = None
     position: int | None = None
     final: Mapping[str, Any] | None = None
+    resumed: bool = False
 
 
 class ResponsesService:
@@ -78,23 +79,32 @@ class ResponsesService:
 
     async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
         """Make a response and read it to its end."""
-        conversation_id = attempt.thread_id
-        if self._settings.conversation:
-            if conversation_id is not None:
-                found = await self._answer_in(conversation_id)
-                if found is not None:
-                    return found
+        conversation_id, key = attempt.thread_id, attempt.key
+        if conversation_id is not None:
+            # An earlier try made it; whether its response was made too, only the conversation can tell.
+            items = await self._items_of(conversation_id)
+            found = _answer_among(items or ())
+            if found is not None:
+                return found
+            if items != []:
+                # It is gone, or holds the question alone, and would hold it twice if it were asked in it again.
+                conversation_id = None
+        if conversation_id is None and self._settings.conversation:
             conversation_id = await self._make_conversation(prompt, attempt)
             seen(conversation_id, None)
+        if conversation_id is not None:
+            # A key stands for one request: the same question in another conversation is another.
+            key = f"{key}-{conversation_id}"
         body = self._body(prompt, attempt, conversation_id)
-        headers = {"Idempotency-Key": attempt.key}
+        headers = {"Idempotency-Key": key}
         if self._settings.stream:
             return await self._read_streams(self._wire.post_stream("/responses", body, headers), conversation_id, seen)
-        response = await self._wire.post("/responses", body, headers)
-        seen(_thread_id(response) or conversation_id, response["id"])
-        if response["status"] not in TERMINAL:
+        reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
+        response = self._checked(reply)
+        seen(conversation_id or _thread_id(response), response["id"])
+        if _status(response) not in TERMINAL:
             return await self._follow(response["id"])
-        return _reply(response)
+        return self._reply(response)
 
     async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the response that the journal names to its end."""
@@ -133,31 +143,23 @@ class ResponsesService:
             {"metadata": self._metadata(prompt, attempt)},
             {"Idempotency-Key": f"{attempt.key}-conversation-{attempt.number}"},
         )
-        return str(conversation["id"])
+        return str(self._checked(conversation)["id"])
 
-    async def _answer_in(self, conversation_id: str) -> Reply | None:
-        """The answer that a conversation already holds: its response was made, and the reply that named it lost.
-
-        The service does not tell the response's usage here. None where there is no answer: a conversation that
-        holds the question alone would hold it twice if it were asked in it again, so a new one is made.
-        """
+    async def _items_of(self, conversation_id: str) -> list[Mapping[str, Any]] | None:
+        """What a conversation holds, oldest first; None where the service does not know it."""
         try:
             page, _ = await self._wire.get(f"/conversations/{conversation_id}/items", {}, order="asc", limit=100)
         except PermanentFault as fault:
-            if fault.status_code == 404:
+            if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 return None
             raise
-        answers = [item for item in page["data"] if item.get("type") == "message" and item["role"] == "assistant"]
-        if not answers or answers[-1].get("status") != "completed":
-            return None
-        text, refused = _text_of(answers)
-        return Reply("incomplete" if refused else "completed", text, reason="refusal" if refused else None)
+        return _objects(page.get("data"))
 
     # -- following ------------------------------------------------------------------------------------
 
     async def _follow(self, response_id: str) -> Reply:
-        return _reply(
-            await poll(self._wire, f"/responses/{response_id}", {}, lambda found: found["status"] in TERMINAL)
+        return self._reply(
+            await poll(self._wire, f"/responses/{response_id}", {}, lambda found: _status(found) in TERMINAL)
         )
 
     async def _read_streams(
@@ -168,17 +170,20 @@ class ResponsesService:
         for _ in range(MAX_RESUMES):
             try:
                 await self._read(opened, stream, conversation_id, seen)
-            except RunLost:
-                raise
             except TransientFault as fault:
                 if stream.response_id is None or fault.run_ended:
                     raise
+            except PermanentFault as fault:
+                if not stream.resumed or isinstance(fault, BatchRefused):
+                    raise
+                break  # the stream cannot be had any more; the response can be looked up
             if stream.final is not None:
-                return _reply(stream.final)
+                return self._reply(stream.final)
             if stream.response_id is None:
                 raise ConnectionLost("the stream ended before it named a response", error_type="connection_error")
             if not self._settings.background or stream.position is None:
                 break
+            stream.resumed = True
             opened = self._wire.get_stream(
                 f"/responses/{stream.response_id}", {}, stream="true", starting_after=stream.position
             )
@@ -205,71 +210,114 @@ class ResponsesService:
         self, event: str, body: Mapping[str, Any], stream: _Stream, conversation_id: str | None, seen: IdsSeen
     ) -> None:
         stream.position = body.get("sequence_number", stream.position)
+        if event == "message":
+            # Some servers (LiteLLM) send no event lines; every event carries its name in `type` too.
+            event = str(body.get("type") or ("error" if "error" in body else event))
         if event == "error":
             raise fault_of_error_body(body, self._wire.secrets)
         if event not in KEPT_EVENTS:
             return
-        response = body if event == "json" else body["response"]
+        response = self._checked(body if event == "json" else body.get("response"))
         if stream.response_id is None:
             stream.response_id = response["id"]
-            seen(_thread_id(response) or conversation_id, response["id"])
-        if response["status"] in TERMINAL:
+            seen(conversation_id or _thread_id(response), response["id"])
+        if _status(response) in TERMINAL:
             stream.final = response
 
+    # -- ends -----------------------------------------------------------------------------------------
 
-def _decoded(data: bytes) -> Any:
+    def _checked(self, body: Any) -> Mapping[str, Any]:
+        """A body that names the object it is.
+
+        Raises:
+            ServiceFault: it is an error that came with HTTP 200, or something else.
+        """
+        if isinstance(body, Mapping) and isinstance(body.get("id"), str):
+            return body
+        if isinstance(body, Mapping) and body.get("error"):
+            raise fault_of_error_body(body, self._wire.secrets)
+        raise bad_reply("id", body, "Responses", self._wire.secrets)
+
+    def _reply(self, response: Mapping[str, Any]) -> Reply:
+        """How a response ended.
+
+        Raises:
+            ServiceFault: it failed in a way that another may cure, or that concerns the whole batch; or it asks for
+                a function call.
+        """
+        usage = usage_of_response(response.get("usage"))
+        output = _objects(response.get("output"))
+        text, refused = _text_of(output)
+        status, reason, error = _status(response), None, None
+        if status == "failed":
+            failure = response.get("error") or {}
+            message = str(failure.get("message") or "the response failed")
+            fault = fault_of_failed_run(failure.get("code"), message, usage, self._wire.secrets)
+            if isinstance(fault, TransientFault | BatchRefused):
+                raise fault
+            reason, error = fault.error_type, str(fault)
+        elif status == "incomplete":
+            reason = (response.get("incomplete_details") or {}).get("reason") or "incomplete"
+        elif status == "cancelled":
+            reason, error = "run_cancelled", "the response was cancelled"
+        elif any(item.get("type") == "function_call" for item in output):
+            raise needs_tools(usage, run_ended=True)
+        elif refused:
+            status, reason = "incomplete", "refusal"
+        return Reply(status, text, usage, response.get("model"), _REASONS.get(str(reason), reason), error)
+
+
+def _decoded(data: bytes) -> Mapping[str, Any]:
     try:
-        return json.loads(data)
+        body = json.loads(data)
     except ValueError:
-        raise ConnectionLost("the stream broke inside an event", error_type="connection_error") from None
+        body = None
+    if not isinstance(body, Mapping):
+        raise ConnectionLost("the stream broke inside an event", error_type="connection_error")
+    return body
 
 
-def _thread_id(response: Mapping[str, Any]) -> str | None:
+def _status(response: Mapping[str, Any]) -> Any:
+    """The status, which the protocol lets a server leave out of a response that has ended."""
+    return response.get("status") or ("failed" if response.get("error") else "completed")
+
+
+def _thread_id(response: Mapping[str, Any]) -> str:
     """The conversation, or the response itself: it begins a chain that `previous_response_id` continues."""
-    conversation = response.get("conversation")
-    return str(conversation["id"]) if conversation else response["id"]
+    conversation = response.get("conversation") or response
+    return str(conversation["id"])
 
 
-def _reply(response: Mapping[str, Any]) -> Reply:
-    """How a response ended.
+def _answer_among(items: Iterable[Mapping[str, Any]]) -> Reply | None:
+    """The answer that a conversation already holds: its response was made, and the reply that named it lost.
 
-    Raises:
-        ServiceFault: it failed in a way that another may cure, or that concerns the whole batch; or it asks for
-            a function call.
+    The service does not tell the response's usage here.
     """
-    usage = usage_of_response(response.get("usage"))
-    output = response.get("output") or []
-    text, refused = _text_of(item for item in output if item.get("type") == "message")
-    status, reason, error = response["status"], None, None
-    if status == "failed":
-        failure = response.get("error") or {}
-        fault = fault_of_failed_run(failure.get("code"), str(failure.get("message") or "the response failed"), usage)
-        if isinstance(fault, TransientFault | BatchRefused):
-            raise fault
-        reason, error = fault.error_type, str(fault)
-    elif status == "incomplete":
-        reason = (response.get("incomplete_details") or {}).get("reason") or "incomplete"
-    elif status == "cancelled":
-        reason, error = "run_cancelled", "the response was cancelled"
-    elif any(item.get("type") == "function_call" for item in output):
-        raise needs_tools()
-    elif refused:
-        status, reason = "incomplete", "refusal"
-    return Reply(status, text, usage, response.get("model"), _REASONS.get(str(reason), reason), error)
+    answers = [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
+    if not answers or answers[-1].get("status") != "completed":
+        return None
+    text, refused = _text_of(answers)
+    return Reply("incomplete" if refused else "completed", text, reason="refusal" if refused else None)
 
 
 _REASONS = {"max_output_tokens": "max_completion_tokens"}
 """One word for one thing, whatever the protocol."""
 
 
-def _text_of(messages: Any) -> tuple[str, bool]:
-    """(all text of the messages, whether the model refused)."""
+def _objects(items: Any) -> list[Mapping[str, Any]]:
+    return [item for item in items or () if isinstance(item, Mapping)]
+
+
+def _text_of(items: Iterable[Mapping[str, Any]]) -> tuple[str, bool]:
+    """(the text of the messages among the items, joined by a blank line; whether the model refused)."""
     texts, refused = [], False
-    for message in messages:
-        for part in message.get("content") or ():
-            if part["type"] == "output_text":
-                texts.append(part["text"])
-            elif part["type"] == "refusal":
-                texts.append(part["refusal"])
-                refused = True
-    return "\n\n".join(texts), refused
+    for message in items:
+        if message.get("type") == "message":
+            parts = [part for part in _objects(message.get("content")) if part.get("type") in _TEXTS]
+            refused = refused or any(part["type"] == "refusal" for part in parts)
+            texts.append("\n".join(str(part.get(_TEXTS[part["type"]], "")) for part in parts))
+    return "\n\n".join(text for text in texts if text), refused
+
+
+_TEXTS = {"output_text": "text", "refusal": "refusal"}
+"""Kind of a message's part → its field that holds text."""
