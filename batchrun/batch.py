@@ -46,11 +46,13 @@ class BatchView:
     Attributes:
         rows: input rows in all.
         statistics: takes a snapshot.
+        embedded: the batch brings its own server, which costs nothing.
     """
 
     rows: int
     output: Path
     statistics: Callable[[], EngineStatistics]
+    embedded: bool
 
 
 Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
@@ -68,6 +70,7 @@ class Summary:
         statistics: of this run.
         elapsed_s: seconds that this run took.
         stop: why it ended before the last row, None if it did not.
+        embedded: the batch brought its own server, which costs nothing.
     """
 
     output: Path | None
@@ -76,6 +79,7 @@ class Summary:
     statistics: EngineStatistics
     elapsed_s: float
     stop: Stop | None
+    embedded: bool
 
     @property
     def exit_code(self) -> int:
@@ -139,7 +143,7 @@ async def run_batch(
                 if leave is not None:
                     beside.start_soon(_obey_signals, engine, plan.job.grace, leave)
                 if watch is not None:
-                    beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics))
+                    beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
                 beside.start_soon(_checkpoint, journal)
                 await engine.run(_work(plan, journal, clock))
                 beside.cancel_scope.cancel()
@@ -151,6 +155,7 @@ async def run_batch(
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop,
+            embedded=plan.embedded,
         )
 
 

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from batchrun.batch import BatchView, Summary
     from batchrun.engine import EngineStatistics
 
-__all__ = ["Progress", "progress_facts", "summary_facts", "summary_lines", "watch_lines", "watch_terminal"]
+__all__ = [
+    "Progress",
+    "dollars",
+    "duration",
+    "progress_facts",
+    "summary_facts",
+    "summary_line",
+    "summary_lines",
+    "watch_lines",
+    "watch_terminal",
+]
 
 LINE_EVERY_S = 30.0
 FRAME_EVERY_S = 0.25
@@ -92,11 +102,11 @@ async def watch_terminal(view: BatchView, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             facts = progress.take(view.statistics(), anyio.current_time())
-            live.update(_panel(facts), refresh=True)
+            live.update(_panel(facts, embedded=view.embedded), refresh=True)
             await anyio.sleep(FRAME_EVERY_S)
 
 
-def _panel(facts: dict[str, Any]) -> RenderableType:
+def _panel(facts: dict[str, Any], *, embedded: bool) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -108,9 +118,9 @@ def _panel(facts: dict[str, Any]) -> RenderableType:
         ProgressBar(total=facts["rows"], completed=facts["done"], width=36),
         f"{facts['done']:,}/{facts['rows']:,}",
         f"{share:.0%}",
-        f"[dim]{_duration(facts['left_s'])} left[/dim]" if facts["left_s"] is not None else "",
+        f"[dim]{duration(facts['left_s'])} left[/dim]" if facts["left_s"] is not None else "",
     )
-    return Group(top, Text(f"  {_counts(facts)}"), Text(f"  {_spending(facts)}", style="dim"))
+    return Group(top, Text(f"  {_counts(facts)}"), Text(f"  {_spending(facts, embedded=embedded)}", style="dim"))
 
 
 # -- elsewhere ----------------------------------------------------------------------------------------------
@@ -126,7 +136,9 @@ async def watch_lines(view: BatchView, stream: TextIO, *, as_json: bool, every_s
         if as_json:
             line = json.dumps({"event": "progress", **facts})
         else:
-            line = f"{facts['done']:,}/{facts['rows']:,} · {_counts(facts)} · {_spending(facts)}"
+            line = (
+                f"{facts['done']:,}/{facts['rows']:,} · {_counts(facts)} · {_spending(facts, embedded=view.embedded)}"
+            )
         print(line, file=stream, flush=True)
 
 
@@ -146,19 +158,20 @@ def _counts(facts: dict[str, Any]) -> str:
     elif waiting is not None:
         parts.append(f"waiting for the limit of {waiting} a minute")
     parts += [
-        f"row {row['row']} in flight for {_duration(row['in_flight_s'])}: {row['doing']}"
+        f"row {row['row']} in flight for {duration(row['in_flight_s'])}: {row['doing']}"
         for row in facts["oldest"]
         if row["in_flight_s"] >= LINE_EVERY_S
     ]
     return " · ".join(parts)
 
 
-def _spending(facts: dict[str, Any]) -> str:
+def _spending(facts: dict[str, Any], *, embedded: bool) -> str:
+    answered = facts["completed"] + facts["incomplete"]
     parts = [
         f"{facts['rows_per_s']:g} rows/s",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out",
-        _cost(facts["cost_usd"]),
-        f"{_duration(facts['elapsed_s'])} so far",
+        _cost(facts["cost_usd"], unpriced=answered if facts["cost_usd"] is None and not embedded else 0),
+        f"{duration(facts['elapsed_s'])} so far",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -186,10 +199,17 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.completion_tokens,
         "cost_usd": totals.cost_usd,
+        "unpriced": _unpriced(summary),
         "elapsed_s": round(summary.elapsed_s, 3),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
     }
+
+
+def summary_line(summary: Summary) -> str:
+    """The summary in one line."""
+    stopped = f" · stopped: {summary.stop.reason}" if summary.stop is not None else ""
+    return summary_lines(summary)[0] + stopped
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -210,8 +230,8 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
     parts += [
         f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out",
-        _cost(totals.cost_usd),
-        _duration(summary.elapsed_s),
+        _cost(totals.cost_usd, unpriced=_unpriced(summary)),
+        duration(summary.elapsed_s),
     ]
     lines = [" · ".join(part for part in parts if part)]
     if summary.stop is not None:
@@ -231,7 +251,7 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     if seconds < 60:
@@ -241,7 +261,24 @@ def _duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
 
 
-def _cost(cost_usd: float | None) -> str:
+def _unpriced(summary: Summary) -> int:
+    """Rows whose cost is not known and may be more than nothing."""
+    totals = summary.totals
+    if summary.embedded:
+        return 0
+    if totals.cost_usd is None:
+        return max(totals.unpriced, totals.by_status["completed"] + totals.by_status["incomplete"])
+    return totals.unpriced
+
+
+def _cost(cost_usd: float | None, *, unpriced: int) -> str:
+    """What is not known is said, so that nobody takes it for nothing."""
     if cost_usd is None:
-        return ""
-    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"
+        return "cost unknown" if unpriced else ""
+    known = dollars(cost_usd)
+    return f"{known} and {unpriced:,} rows of unknown cost" if unpriced else known
+
+
+def dollars(amount_usd: float) -> str:
+    """Cents from a dollar on, below it hundredths of a cent."""
+    return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"
