@@ -333,8 +333,9 @@ class Journal:
 def _reason(exc: sqlite3.Error) -> str:
     """One line on what SQLite could not do, and what to do about it."""
     text = str(exc)
-    if "disk is full" in text:
-        return "the disk is full; every answer that was journalled is safe: make space and run the same command again"
+    if "disk is full" in text or "disk I/O error" in text:
+        what = "the disk is full" if "full" in text else f"the disk refuses ({text}; is it full, or over a quota?)"
+        return f"{what}; every answer that was journalled is safe: make space and run the same command again"
     if "not a database" in text or "malformed" in text:
         return f"is no readable journal ({text}); move it away, or start over with --fresh"
     if "readonly" in text or "unable to open" in text:
