@@ -369,7 +369,7 @@ async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], N
     finally:
         # The loop leaves the system's defaults behind, not what the caller had.
         for number in watched:
-            signal.signal(number, earlier[number])
+            signal.signal(number, earlier[number] or signal.SIG_DFL)
 
 
 async def _checkpoint(journal: Journal) -> None:

@@ -23,6 +23,7 @@ from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.job import job_options
 
 if TYPE_CHECKING:
+    from batchrun.batch import Summary
     from batchrun.job import Environment
     from batchrun.plan import Plan
     from batchrun.server import ServerSettings
@@ -132,17 +133,28 @@ def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
     The same command run again resumes: what is finished is not asked again, what was in flight is picked up
     where it is. Flags win over the job file.
     """
+    from batchrun.display import summary_line
     from batchrun.job import Environment
+    from batchrun.ping import pinged
 
     environment = Environment.read(os.environ)
-    return _run_plan(_plan(table, options, environment), environment, quiet=quiet, as_json=as_json)
+    name, folder, given = _given(table, options)
+    url = given.get("ping")
+    # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
+    with pinged(url if isinstance(url, str) else None, _warn) as (verdict, leaving):
+        plan = _plan(name, folder, given, environment)
+        summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
+        verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
+        return summary.exit_code
 
 
-def _plan(table: str, flags: Mapping[str, Any], environment: Environment) -> Plan:
-    from batchrun.clock import utc_now
-    from batchrun.job import make_job
+def _warn(text: str) -> None:
+    click.echo(f"batchrun: {text}", err=True)
+
+
+def _given(table: str, flags: Mapping[str, Any]) -> tuple[str, Path, dict[str, Any]]:
+    """(input, folder of the default output, options), from the job file where there is one; flags win."""
     from batchrun.jobfile import is_job_file, load_job_file
-    from batchrun.plan import dated, default_output, make_plan
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     folder = Path()
@@ -152,11 +164,21 @@ def _plan(table: str, flags: Mapping[str, Any], environment: Environment) -> Pla
         if name is None:
             raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
         table, folder, given = name, path.parent, {**from_file, **given}
+    return table, folder, given
+
+
+def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.clock import utc_now
+    from batchrun.job import make_job
+    from batchrun.plan import dated, default_output, make_plan
+
     job = make_job(given)
-    return make_plan(job, table, environment, dated(job.output or folder / default_output(table), utc_now))
+    return make_plan(job, name, environment, dated(job.output or folder / default_output(name), utc_now))
 
 
-def _run_plan(plan: Plan, environment: Environment, *, quiet: bool, as_json: bool) -> int:
+def _run_plan(
+    plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> Summary:
     import json
 
     from rich.console import Console
@@ -184,6 +206,7 @@ def _run_plan(plan: Plan, environment: Environment, *, quiet: bool, as_json: boo
 
     def leave(exit_code: int) -> NoReturn:
         console.show_cursor()
+        leaving(exit_code)
         os._exit(exit_code)
 
     summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
@@ -194,7 +217,7 @@ def _run_plan(plan: Plan, environment: Environment, *, quiet: bool, as_json: boo
             click.echo(line, err=True)
     elif summary.stop is not None:
         click.echo(f"batchrun: {summary.stop.reason}", err=True)
-    return summary.exit_code
+    return summary
 
 
 @cli.command()

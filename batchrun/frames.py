@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,9 +17,11 @@ from anyio.lowlevel import current_token
 
 from batchrun.batch import run_batch
 from batchrun.clock import utc_now
+from batchrun.display import summary_line
 from batchrun.errors import BatchRefused
 from batchrun.job import ApiKey, Environment, make_job
 from batchrun.journal import Journal
+from batchrun.ping import apinged
 from batchrun.plan import dated, default_output, make_plan
 from batchrun.results import result_cells
 from batchrun.tables import to_frame
@@ -66,12 +69,18 @@ async def arun(
             output = dated(job.output or default_output(str(table)), utc_now)
         else:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchrun-"))) / "frame.csv"
-        plan = make_plan(job, table, environment, output, write_output=keep)
-        summary = await run_batch(plan, environment)
+        async with apinged(job.ping, _warn) as verdict:
+            plan = make_plan(job, table, environment, output, write_output=keep)
+            summary = await run_batch(plan, environment)
+            verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
         if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
             raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
         with Journal(plan.paths.journal, read_only=True) as journal:
             return to_frame(plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def run(
