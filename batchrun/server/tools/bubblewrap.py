@@ -160,8 +160,9 @@ def _system() -> Iterator[str]:
         yield from ("--ro-bind-try", path, path)
     for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
         folder = Path(prefix).resolve()
-        # A prefix so short would show other people's files, such as all of /home.
-        if len(folder.parts) > 2 and not folder.is_relative_to("/usr"):
+        # An environment made in a home folder itself would show all that is in it.
+        exposes = str(folder) in ("/", "/home", "/root") or str(folder.parent) == "/home"
+        if not exposes and not folder.is_relative_to("/usr"):
             yield from ("--ro-bind", str(folder), prefix)
 
 

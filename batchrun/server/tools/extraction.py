@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from xml.parsers import expat
 
-__all__ = ["MAX_TEXT_BYTES", "ExtractionError", "extract_text"]
+__all__ = ["MAX_TEXT_BYTES", "MAX_XML_BYTES", "ExtractionError", "extract_text"]
 
 MAX_TEXT_BYTES = 20_000_000
 """Bytes of UTF-8 that a file's text may have: the protocol's 5,000,000 tokens at 4 bytes each."""
 
-_MAX_XML_BYTES = 10 * MAX_TEXT_BYTES
+MAX_XML_BYTES = 10 * MAX_TEXT_BYTES
+"""Bytes that a part of a Word document may unpack to."""
+
 _MAX_PAGES = 10_000
 _PIECE_BYTES = 1 << 16
 
@@ -243,7 +245,7 @@ def _word_part(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
         # Read in pieces: what the archive says about its own sizes is not to be believed.
         while piece := part.read(_PIECE_BYTES):
             size += len(piece)
-            if size > _MAX_XML_BYTES:
+            if size > MAX_XML_BYTES:
                 raise _Unusable("unpacks to an unreasonable size")
             yield from text.feed(piece)
     yield from text.feed(b"", last=True)

@@ -258,6 +258,7 @@ def test_hostile_text_is_bounded(text: str) -> None:
 
 
 @given(st.text(max_size=200))
+@settings(deadline=None)
 def test_any_text_is_taken(text: str) -> None:
     """No text makes the tutor fail in another way than by refusing."""
     try:
@@ -268,7 +269,7 @@ def test_any_text_is_taken(text: str) -> None:
 
 
 @given(st.text(alphabet="0123456789x+-*/^()=. %²√", max_size=40))
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_any_formula_is_taken(text: str) -> None:
     """No string of mathematical signs makes the tutor fail in another way than by refusing."""
     try:
@@ -282,6 +283,7 @@ rationals = st.fractions(min_value=-50, max_value=50, max_denominator=12)
 
 
 @given(root=rationals, factor=rationals, shift=rationals)
+@settings(deadline=None)
 def test_linear_equations(root: Fraction, factor: Fraction, shift: Fraction) -> None:
     """An equation made from a known root gives that root back."""
     assume(factor != 0)
@@ -291,6 +293,7 @@ def test_linear_equations(root: Fraction, factor: Fraction, shift: Fraction) -> 
 
 
 @given(a=st.integers(-30, 30), b=st.integers(-30, 30), factor=st.integers(1, 9))
+@settings(deadline=None)
 def test_quadratic_equations(a: int, b: int, factor: int) -> None:
     """A quadratic equation made from two known roots gives both back, a double one once."""
     text = f"{factor}x^2 - ({factor * (a + b)})x + ({factor * a * b}) = 0"
@@ -298,6 +301,7 @@ def test_quadratic_equations(a: int, b: int, factor: int) -> None:
 
 
 @given(st.lists(st.fractions(min_value=-9, max_value=9, max_denominator=4), min_size=3, max_size=6))
+@settings(deadline=None)
 def test_rational_roots_are_found_exactly(roots: list[Fraction]) -> None:
     """A polynomial with rational roots only gives all of them, exactly, and nothing else."""
     polynomial = Polynomial.of(1)
@@ -310,6 +314,7 @@ def test_rational_roots_are_found_exactly(roots: list[Fraction]) -> None:
 
 
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=7).filter(lambda c: c[-1] != 0))
+@settings(deadline=None)
 def test_every_root_fits(coefficients: list[int]) -> None:
     """Whatever the coefficients, each root found makes the polynomial change sign or vanish."""
     polynomial = Polynomial.of(*coefficients)
@@ -336,6 +341,7 @@ arithmetic = st.recursive(
 
 
 @given(arithmetic)
+@settings(deadline=None)
 def test_arithmetic_agrees_with_python(case: tuple[str, Fraction]) -> None:
     """Random arithmetic comes to the same fraction as Python's."""
     text, value = case

@@ -18,11 +18,6 @@ BLOCK = re.compile(r"<!-- (file|ask): (\S+) -->\n```\w+\n(.*?)```", re.S)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with all files that the page shows."""
     for kind, name, content in BLOCK.findall(PAGE.read_text(encoding="utf-8")):

@@ -28,11 +28,6 @@ pytestmark = pytest.mark.anyio
 WEATHER = {"type": "function", "function": {"name": "weather"}}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def script(folder: Path, text: str, name: str = "script.toml") -> ScriptResponder:
     (folder / name).write_text(text, encoding="utf-8")
     return ScriptResponder(folder / name)

@@ -30,11 +30,6 @@ CALL_WEATHER = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def asked(*texts: str, **options: Any) -> Conversation:
     messages = tuple(Message("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))
     return Conversation(model="any", instructions="", messages=messages, **options)

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.anyio
 KEY = "sk-upstream-secret"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Endpoint:
     """A server that gives one reply to every request and keeps what it was sent.

@@ -29,11 +29,6 @@ SMALL = SandboxLimits(
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def bubblewrap() -> BubblewrapSandbox:
     found = BubblewrapSandbox.find()

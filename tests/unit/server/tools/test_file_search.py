@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.server.tools.file_search import EmbeddedIndex, Hit, SearchIndex, chunk_text
@@ -15,11 +15,6 @@ from batchrun.server.tools.file_search import EmbeddedIndex, Hit, SearchIndex, c
 CATS = "The cat sat on the mat and purred."
 DOGS = "A dog barks. Dogs are loyal animals that love running."
 SHIPS = "Ships sail the sea; a captain steers the ship."
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture
@@ -42,6 +37,7 @@ texts = st.text(alphabet=st.sampled_from("abc \n\té漢🙂"), max_size=4000) | 
 
 
 @given(texts, st.integers(100, 400), st.floats(0, 0.5))
+@settings(deadline=None)
 def test_chunks_hold_the_text(text: str, size: int, share: float) -> None:
     """No chunk is too large, each is a part of the text, in order, and no character is lost between them."""
     chunks = chunk_text(text, size, int(size * share))
@@ -138,6 +134,7 @@ def test_failed_adding_changes_nothing(index: SearchIndex) -> None:
 
 
 @given(st.text(max_size=100))
+@settings(deadline=None)
 def test_any_query(query: str) -> None:
     """No query is read as FTS5 syntax or breaks the search."""
     connection = sqlite3.connect(":memory:", isolation_level=None)

@@ -13,11 +13,6 @@ from batchrun.server.tools.code_interpreter import SandboxLimits, find_sandbox
 PAGE = (Path(__file__).parents[4] / "docs" / "sandbox.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def block(mark: str) -> str:
     found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", PAGE, re.S)
     assert found is not None, mark
