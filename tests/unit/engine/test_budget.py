@@ -1,0 +1,136 @@
+"""The budget: money set aside, given back, never passed by rows whose cost is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.engine import Ask, Budget, Engine, Limits, RetryPolicy
+from batchrun.journal import Journal
+from batchrun.records import Usage
+from tests.support.rows import noon, prompt
+from tests.support.scripted_service import Move, ScriptedService, answered
+from tests.support.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "out.csv.journal") as journal:
+        yield journal
+
+
+def cent_a_token(usage: Usage) -> float | None:
+    """A cent for every token, so that sums are easy to see."""
+    return (usage.total_tokens or 0) / 100
+
+
+async def run(journal: Journal, budget: Budget, rows: int, completion_tokens: int, concurrency: int = 4) -> Engine:
+    """Rows of 20 characters that take 10 tokens each, and `completion_tokens`."""
+    usage = Usage(10, completion_tokens, 10 + completion_tokens)
+    engine = Engine(
+        service=ScriptedService(otherwise=Move(answered(usage=usage))),
+        journal=journal,
+        limits=Limits(concurrency=concurrency),
+        policy=RetryPolicy(),
+        batch_id="b",
+        price=lambda _model, used: cent_a_token(used),
+        budget=budget,
+        clock=noon,
+    )
+    await engine.run([Ask(prompt(row, "x" * 20)) for row in range(rows)])
+    return engine
+
+
+async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
+    """With a bound on the completion the batch spends no more than it may, whatever is in flight."""
+    budget = Budget(2.00, 0.0, cent_a_token, max_completion_tokens=10)
+    engine = await run(journal, budget, 100, completion_tokens=10)
+    assert journal.spent_usd() == pytest.approx(2.00)
+    assert engine.stop is not None
+    assert engine.stop.exit_code == 4
+    assert "$2.00 is reached: $2.0000 are spent" in engine.stop.reason
+    assert journal.counts().completed == 10
+
+
+async def test_money_set_aside_is_given_back(journal: Journal) -> None:
+    """Rows that cost less than was set aside for them leave room for others: the budget is used up, not half."""
+    budget = Budget(3.00, 0.0, cent_a_token, max_completion_tokens=200)
+    await run(journal, budget, 100, completion_tokens=1, concurrency=50)
+    # The last row admitted needs 2.10 free (10 tokens and 200), so that at least 0.90 was spent before it.
+    assert 0.90 <= journal.spent_usd() <= 3.00
+
+
+async def test_earlier_runs_count(journal: Journal) -> None:
+    """What a journal has spent already is part of the budget; raising it lets the same batch go on."""
+    await run(journal, Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10), 100, 10)
+    spent = journal.spent_usd()
+    again = await run(journal, Budget(1.00, spent, cent_a_token, max_completion_tokens=10), 100, 10)
+    assert again.statistics().completed == 0
+    assert again.stop is not None
+    assert journal.spent_usd() == spent
+
+
+async def test_a_batch_within_its_budget_does_not_stop(journal: Journal) -> None:
+    """Where the money suffices all rows are asked."""
+    engine = await run(journal, Budget(100.0, 0.0, cent_a_token), 50, 10)
+    assert engine.stop is None
+    assert journal.counts().completed == 50
+
+
+async def test_a_row_of_unknown_cost_counts_as_what_was_set_aside() -> None:
+    """A service that tells no usage does not make rows free."""
+    budget = Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10)
+    reserved = await budget.reserve(50)
+    assert reserved is not None
+    budget.settle(reserved, 50, Usage(), None)
+    assert budget.spent_usd == reserved > 0
+    assert budget.reserved_usd == 0
+
+
+async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
+    """While a row in flight may give money back, the next waits instead of stopping the batch."""
+    budget = Budget(0.40, 0.0, cent_a_token, max_completion_tokens=20)
+    first = await budget.reserve(10)
+    assert first == pytest.approx(0.24)
+    got: list[float | None] = []
+
+    async def second() -> None:
+        got.append(await budget.reserve(10))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(second)
+        await anyio.wait_all_tasks_blocked()
+        assert got == []
+        budget.settle(first, 10, Usage(1, 1, 2), 0.02)
+    assert got[0] is not None
+
+
+@given(costs=st.lists(st.tuples(st.integers(1, 400), st.integers(0, 60), st.integers(0, 40)), max_size=60))
+def test_no_sequence_of_bounded_rows_passes_the_budget(costs: list[tuple[int, int, int]]) -> None:
+    """For any rows whose tokens stay within what is assumed, spent and set aside never exceed the budget."""
+
+    async def play() -> None:
+        budget = Budget(5.0, 0.0, cent_a_token, max_completion_tokens=40)
+        for chars, prompt_tokens, completion_tokens in costs:
+            reserved = await budget.reserve(chars)
+            if reserved is None:
+                return
+            used = Usage(min(prompt_tokens, int(chars * 0.4)), completion_tokens, None)
+            total = (used.prompt_tokens or 0) + completion_tokens
+            budget.settle(reserved, chars, used, min(reserved, total / 100))
+            assert budget.spent_usd + budget.reserved_usd <= 5.0 + 1e-9
+
+    anyio.run(play)

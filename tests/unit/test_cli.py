@@ -1,0 +1,173 @@
+"""The command line: help, exit codes, one clear line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchrun.cli import EXIT_CODES, cli
+from batchrun.job import job_options
+from tests.support.command import batchrun
+from tests.support.documented import help_page
+
+ROOT = Path(__file__).parents[2]
+
+
+def questions(folder: Path, text: str = "question\n1+1\n") -> Path:
+    path = folder / "q.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_option_has_a_flag_or_says_that_it_has_none() -> None:
+    """No option of a job is missing from `run`, and none is there twice."""
+    flags = {param.name for param in cli.commands["run"].params}
+    assert flags >= {name for name, (option, _) in job_options().items() if not option.flagless}
+
+
+def test_the_command_reference_is_what_help_prints() -> None:
+    """docs/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference writes it anew."""
+    path, wanted = ROOT / "docs" / "cli.md", help_page()
+    if os.environ.get("UPDATE_DOCS"):
+        path.write_text(wanted, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == wanted
+
+
+def test_exit_codes_are_documented() -> None:
+    """docs/usage.md lists the codes that the help lists."""
+    page = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([\d, ]+) \|", page, re.M)
+    assert listed == [codes for codes, _ in EXIT_CODES]
+
+
+def test_help_is_light() -> None:
+    """`batchrun --help` brings in none of the libraries that take long to import."""
+    heavy = "openai pandas pyarrow fastapi uvicorn pydantic numpy rich minijinja anyio aiohttp"
+    code = f"import sys, batchrun.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_package_can_be_run() -> None:
+    """`python -m batchrun --version` prints name and version."""
+    done = subprocess.run([sys.executable, "-m", "batchrun", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"batchrun \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
+    """One line says that there is no key and which responder answers; the summary names the output."""
+    questions(tmp_path)
+    done = batchrun(tmp_path, "run", "q.csv")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert lines[0].startswith("no key found (OPENAI_API_KEY)")
+    assert "tutor, which is no language model" in lines[0]
+    assert lines[1].startswith("1 rows · 1 completed · ")
+    assert lines[-1] == "written: outputs/q.csv"
+
+
+def test_json_is_for_machines(tmp_path: Path) -> None:
+    """With --json every line on standard output is an object, the last one the summary."""
+    questions(tmp_path, "question\n1+1\nWho wrote Hamlet?\n")
+    done = batchrun(tmp_path, "run", "q.csv", "--json")
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["event"] == "summary"
+    assert (summary["rows"], summary["completed"], summary["exit_code"]) == (2, 2, 0)
+
+
+def test_quiet_is_quiet(tmp_path: Path) -> None:
+    """With --quiet a good run prints nothing at all."""
+    questions(tmp_path)
+    assert batchrun(tmp_path, "run", "q.csv", "--quiet") == batchrun(tmp_path, "run", "q.csv", "--quiet")
+    assert batchrun(tmp_path, "run", "q.csv", "--quiet").stderr == ""
+
+
+def test_failed_rows_are_exit_code_3(tmp_path: Path) -> None:
+    """A row that cannot be asked fails alone; the summary counts it by its kind."""
+    questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
+    done = batchrun(tmp_path, "run", "q.csv")
+    assert done.returncode == 3
+    assert "failed rows: 1 × empty_prompt; --retry-failed asks them again" in done.stderr
+
+
+def test_standard_input_and_export(tmp_path: Path) -> None:
+    """CSV comes in through `-`, is kept beside the output, and can be exported in any format later."""
+    assert batchrun(tmp_path, "run", "-", stdin="question\n2+2\n").returncode == 0
+    assert (tmp_path / "outputs" / "stdin.csv.input.csv").stat().st_mode & 0o077 == 0
+    assert batchrun(tmp_path, "export", "outputs/stdin.csv", "-o", "a.jsonl").returncode == 0
+    assert json.loads((tmp_path / "a.jsonl").read_text())["response"] == "2 + 2 = 4."
+
+
+def test_status_and_show(tmp_path: Path) -> None:
+    """A finished batch says so; a row shows its thread as the server tells it."""
+    questions(tmp_path, "question\nSolve 3x + 11 = 14\n")
+    batchrun(tmp_path, "run", "q.csv")
+    facts = json.loads(batchrun(tmp_path, "status", "outputs/q.csv", "--json").stdout)
+    assert (facts["rows"], facts["completed"], facts["running"]) == (1, 1, False)
+    assert "finished" in batchrun(tmp_path, "status", "outputs/q.csv.journal").stdout
+    shown = batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
+    assert shown.startswith("row 0 (line 2 of the input) · completed\ntry 1 · ")
+    assert re.search(r"\nuser · msg_\w+:\n  Solve 3x \+ 11 = 14\n", shown)
+    assert re.search(r"\nassistant · msg_\w+:\n  .*x = 1", shown)
+    assert re.search(r"\nrun run_\w+ · completed · model tutor", shown)
+    assert re.search(r"\nstep step_\w+ · message_creation · completed", shown)
+    assert re.search(r"\nusage: \d+ tokens in \(0 cached\), \d+ out", shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "gone.csv"], "gone.csv: no such file"),
+        (["run", "q.csv", "--rpm", "0"], "--rpm: must be above 0, got 0.0"),
+        (["run", "q.csv", "--rpm", "nan"], "--rpm: must be above 0, got nan"),
+        (["run", "q.csv", "--concurrency", "two"], "--concurrency: input should be a valid integer"),
+        (["run", "q.csv", "--max-age", "soon"], "--max-age: a duration such as 90m, 12h or 7d is needed, got 'soon'"),
+        (["run", "q.csv", "--prompt", "{{ quest }}"], "no column named 'quest' in the input (columns: 'question')"),
+        (["run", "q.csv", "--prompt", "{{ question"], "--prompt: syntax error"),
+        (["run", "q.csv", "--prompt", "@gone.txt"], "--prompt @gone.txt: cannot be read: No such file"),
+        (["run", "q.csv", "--api", "chat"], "--api chat needs a service: set OPENAI_API_KEY, or say --base-url"),
+        (["run", "q.csv", "--base-url", "host"], "--base-url: a URL that begins with http:// or https:// is needed"),
+        (
+            ["run", "q.csv", "--base-url", "http://127.0.0.1:9"],
+            "no model given: say --model NAME, or set BATCHRUN_MODEL",
+        ),
+        (["run", "q.csv", "--stream"], "--stream: is for --api responses or chat, and this batch speaks assistants"),
+        (["run", "q.csv", "--budget", "1"], "--budget: the price of tutor is not known"),
+        (["run", "q.csv", "-o", "q.csv"], "q.csv"),
+        (["run", "q.csv", "-o", "a.xlsx"], "a.xlsx"),
+        (["status", "gone.csv"], "gone.csv.journal: no journal here"),
+        (["show", "gone.csv", "0"], "gone.csv.journal: no journal here"),
+        (["run", "gone.toml"], "gone.toml: no such file"),
+        (["serve", "--host", "0.0.0.0"], "can be reached from other machines: give at least one API key"),
+    ],
+)
+def test_what_is_wrong_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    """Never a traceback, never a file left behind."""
+    questions(tmp_path)
+    done = batchrun(tmp_path, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir() if not each.is_dir()) == ["q.csv"]
+    assert (tmp_path / "q.csv").read_text() == "question\n1+1\n"
+
+
+def test_a_job_file_runs_from_anywhere(tmp_path: Path) -> None:
+    """Paths of a job file are its own; a flag wins over it."""
+    (tmp_path / "night").mkdir()
+    questions(tmp_path / "night")
+    (tmp_path / "night" / "job.toml").write_text(
+        'input = "q.csv"\noutput = "{date}/a.csv"\nprompt = "2+{{ question }}"\n'
+    )
+    assert batchrun(tmp_path, "run", "night/job.toml", "--output-prefix", "x_").returncode == 0
+    written = list((tmp_path / "night").glob("20??-??-??/a.csv"))
+    assert len(written) == 1
+    assert written[0].read_text().splitlines()[0].startswith("question,x_response,")
+    assert "2 + 1 + 1 = 4" in written[0].read_text()
