@@ -32,7 +32,16 @@ from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from batchrun.tables import write_table
 
-__all__ = ["BatchView", "Summary", "Watch", "open_embedded", "price_list", "run_batch"]
+__all__ = [
+    "BatchView",
+    "Summary",
+    "Watch",
+    "continued",
+    "oldest_that_holds",
+    "open_embedded",
+    "price_list",
+    "run_batch",
+]
 
 CHECKPOINT_EVERY_S = 2.0
 LOOK_AGAIN_S = 1.0
@@ -294,8 +303,7 @@ def open_embedded(store: Path) -> Iterator[Endpoint]:
 
 def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
     """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
-    max_age = plan.job.max_age
-    stale_before = clock() - timedelta(seconds=seconds_of(max_age, "max-age")) if max_age is not None else None
+    stale_before = oldest_that_holds(plan.job, clock)
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
@@ -306,10 +314,15 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
         elif history is None:
             yield Ask(prompt)
         else:
-            yield _continued(prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before)
+            yield continued(prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before)
 
 
-def _continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None) -> Ask | None:
+def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:
+    """The moment before which answers are too old, None where none is."""
+    return None if job.max_age is None else clock() - timedelta(seconds=seconds_of(job.max_age, "max-age"))
+
+
+def continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None) -> Ask | None:
     """What is left to do for a row that an earlier run has dealt with."""
     ended = history.fingerprint == prompt.fingerprint
     stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
