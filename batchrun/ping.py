@@ -26,8 +26,8 @@ from batchrun.errors import BatchrunError, InputError
 __all__ = ["Pinger", "Verdict", "apinged", "ping_url", "pinged"]
 
 TRIES = 2
+PAUSE_S = 1.0
 TIMEOUT_S = 5.0
-"""For a connection, and for the reply."""
 LONGEST_S = 15.0
 """A name that is not looked up, or a reply that drips, keeps nobody longer than this."""
 LEAVING_S = 2.0
@@ -66,11 +66,14 @@ class Pinger:
     of calls that failed.
     """
 
-    def __init__(self, url: str, warn: Callable[[str], None], *, pause_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, warn: Callable[[str], None], *, pause_s: float = PAUSE_S, timeout_s: float = TIMEOUT_S
+    ) -> None:
         """
         Args:
             warn: is given one line for each call that failed.
             pause_s: seconds between two tries.
+            timeout_s: seconds for a connection, and for the reply.
 
         Raises:
             InputError: it is no URL.
@@ -86,6 +89,7 @@ class Pinger:
         self._url = url
         self._warn = warn
         self._pause_s = pause_s
+        self._timeout_s = timeout_s
         self._begun: threading.Thread | None = None
         self._over = False
         self._failures: list[str] = []
@@ -124,7 +128,7 @@ class Pinger:
         posting = moment != "start"
         for number in range(1, tries + 1):
             try:
-                status, text = _request(ping_url(self._url, moment), line if posting else None)
+                status, text = _request(ping_url(self._url, moment), line if posting else None, self._timeout_s)
             except Exception as exc:  # noqa: BLE001 - whatever a watch, a proxy or a resolver does, the batch goes on
                 reason = _reason(exc, self._url)
             else:
@@ -138,7 +142,7 @@ class Pinger:
         self._failures.append(_failure(moment, str(reason)))
 
 
-def _request(url: str, line: str | None) -> tuple[int, str]:
+def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
     """(status, start of the body); POST with a line, else GET."""
     import httpx2
 
@@ -148,7 +152,7 @@ def _request(url: str, line: str | None) -> tuple[int, str]:
     headers = {"User-Agent": f"batchrun/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-    with _unlogged(url), httpx2.Client(timeout=TIMEOUT_S, follow_redirects=True, headers=headers) as client:  # noqa: SIM117 - the stream needs the client
+    with _unlogged(url), httpx2.Client(timeout=timeout_s, follow_redirects=True, headers=headers) as client:  # noqa: SIM117 - the stream needs the client
         with client.stream("GET" if body is None else "POST", url, content=body) as response:
             chunk = next(response.iter_bytes(200), b"")
             return response.status_code, chunk.decode("utf-8", "replace").strip()
@@ -203,9 +207,7 @@ def _failure(moment: Moment, reason: str) -> str:
 
 
 @contextmanager
-def pinged(
-    url: str | None, warn: Callable[[str], None], *, pause_s: float = 1.0
-) -> Iterator[tuple[Verdict, Callable[[int], None]]]:
+def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Verdict, Callable[[int], None]]]:
     """Tell a watch how what is inside goes. Yields the verdict, to be filled in, and what to call before `os._exit`.
 
     An exception, a signal that ends the process and a verdict that nobody filled in are bad ends. Without a URL nothing
@@ -218,7 +220,7 @@ def pinged(
     if url is None:
         yield verdict, lambda _exit_code: None
         return
-    pinger = Pinger(url, warn, pause_s=pause_s)
+    pinger = Pinger(url, warn)
     with _signals_raised():
         pinger.start()
         try:
@@ -230,7 +232,7 @@ def pinged(
 
 
 @asynccontextmanager
-async def apinged(url: str | None, warn: Callable[[str], None], *, pause_s: float = 1.0) -> AsyncIterator[Verdict]:
+async def apinged(url: str | None, warn: Callable[[str], None]) -> AsyncIterator[Verdict]:
     """`pinged` for code in an event loop, which goes on meanwhile.
 
     Raises:
@@ -243,7 +245,7 @@ async def apinged(url: str | None, warn: Callable[[str], None], *, pause_s: floa
     if url is None:
         yield verdict
         return
-    pinger = Pinger(url, warn, pause_s=pause_s)
+    pinger = Pinger(url, warn)
     pinger.start()
     try:
         yield verdict

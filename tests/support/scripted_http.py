@@ -17,7 +17,7 @@ __all__ = ["Answer", "Request", "ScriptedHttp", "event", "html", "json_answer", 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived. Header names are in lower case."""
+    """What arrived. Header names are in lower case; the body is JSON, or text where it says so."""
 
     method: str
     path: str
@@ -162,4 +162,5 @@ def _read(file: Any) -> Request | None:
     raw = file.read(int(headers.get("content-length", "0")))
     url = urlsplit(line[1])
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    return Request(line[0], url.path, query, headers, json.loads(raw) if raw else None)
+    plain = headers.get("content-type", "").startswith("text/plain")
+    return Request(line[0], url.path, query, headers, raw.decode() if plain else json.loads(raw) if raw else None)
