@@ -64,7 +64,7 @@ class _Stream:
     response_id: str | None = None
     position: int | None = None
     final: Mapping[str, Any] | None = None
-    resumed: bool = False
+    resumes: int = 0
 
 
 class ResponsesService:
@@ -167,23 +167,23 @@ class ResponsesService:
     ) -> Reply:
         """Read a stream; one of a background response that breaks off is resumed behind its last event."""
         stream = _Stream()
-        for _ in range(MAX_RESUMES):
+        while True:
             try:
                 await self._read(opened, stream, conversation_id, seen)
             except TransientFault as fault:
                 if stream.response_id is None or fault.run_ended:
                     raise
             except PermanentFault as fault:
-                if not stream.resumed or isinstance(fault, BatchRefused):
+                if stream.resumes == 0 or isinstance(fault, BatchRefused):
                     raise
                 break  # the stream cannot be had any more; the response can be looked up
             if stream.final is not None:
                 return self._reply(stream.final)
             if stream.response_id is None:
                 raise ConnectionLost("the stream ended before it named a response", error_type="connection_error")
-            if not self._settings.background or stream.position is None:
+            if not self._settings.background or stream.position is None or stream.resumes == MAX_RESUMES:
                 break
-            stream.resumed = True
+            stream.resumes += 1
             opened = self._wire.get_stream(
                 f"/responses/{stream.response_id}", {}, stream="true", starting_after=stream.position
             )
