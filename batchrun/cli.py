@@ -321,27 +321,73 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     help="Accepted API key; may be repeated. Better given in the environment's BATCHRUN_SERVER_KEYS, "
     "separated by spaces: a command line can be read by other users of the machine",
 )
-def serve(host: str, port: int, data: Path | None, keys: tuple[str, ...]) -> None:
-    """Serve the Assistants protocol: threads and runs for any client, over one SQLite file."""
-    from batchrun.server import ServerError, ServerSettings
-    from batchrun.server.responders.tutor import TutorResponder
+@click.option("--script", type=click.Path(path_type=Path), help="Answer from this file of rules", metavar="FILE")
+@click.option("--upstream", help="Answer by the Chat Completions endpoint at this base URL", metavar="URL")
+@click.option("--upstream-key-env", help="Environment variable with the upstream's key", metavar="NAME")
+@click.option(
+    "--upstream-model", "models", multiple=True, help="Model that /models lists; may be repeated", metavar="NAME"
+)
+@click.option("--faults", type=click.Path(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
+@click.option("--rpm", type=click.IntRange(1), help="Requests a minute that each key may send", metavar="N")
+@click.option("--tpm", type=click.IntRange(1), help="Tokens a minute that each key may use", metavar="N")
+def serve(
+    host: str,
+    port: int,
+    data: Path | None,
+    keys: tuple[str, ...],
+    faults: Path | None,
+    rpm: int | None,
+    tpm: int | None,
+    **responder: Any,
+) -> None:
+    """Serve the Assistants protocol: threads and runs for any client, over one SQLite file.
+
+    Answers come from the offline tutor, from a file of rules (--script), or from any model (--upstream).
+    """
+    from batchrun.server import ServerError, ServerSettings, serve_forever
+    from batchrun.server.responders.faults import FaultPlan, FaultyResponder
 
     try:
-        settings = ServerSettings(host=host, port=port, data=data, api_keys=keys)
-        _serve(settings, TutorResponder())
+        settings = ServerSettings(
+            host=host, port=port, data=data, api_keys=keys, requests_per_minute=rpm, tokens_per_minute=tpm
+        )
+        chosen = _responder(**responder)
+        plan = FaultPlan.load(faults) if faults is not None else None
+        serve_forever(
+            settings,
+            chosen if plan is None else FaultyResponder(chosen, plan),
+            faults=plan,
+            on_started=lambda url: click.echo(_announcement(url, settings, chosen), err=True),
+        )
     except (ServerError, OSError) as exc:
         raise click.UsageError(str(exc)) from exc
 
 
-def _serve(settings: ServerSettings, responder: Responder) -> None:
-    from batchrun.server import serve_forever
+def _responder(
+    script: Path | None, upstream: str | None, upstream_key_env: str | None, models: tuple[str, ...]
+) -> Responder:
+    """What stands behind the server. A key is named by its variable, so that no command line shows it."""
+    if script is not None and upstream is not None:
+        raise click.UsageError("--script and --upstream: say one of them")
+    if upstream is None and (upstream_key_env is not None or models):
+        raise click.UsageError("--upstream-key-env and --upstream-model go with --upstream")
+    if upstream is not None:
+        from batchrun.server.responders.upstream import UpstreamResponder
 
-    serve_forever(
-        settings, responder, on_started=lambda url: click.echo(_announcement(url, settings, responder), err=True)
-    )
+        key = os.environ.get(upstream_key_env) if upstream_key_env is not None else None
+        if upstream_key_env is not None and not key:
+            raise click.UsageError(f"--upstream-key-env: the environment has no {upstream_key_env}")
+        return UpstreamResponder(upstream, key, models=models)
+    if script is not None:
+        from batchrun.server.responders.script import ScriptResponder
+
+        return ScriptResponder(script)
+    from batchrun.server.responders.tutor import TutorResponder
+
+    return TutorResponder()
 
 
 def _announcement(url: str, settings: ServerSettings, responder: Responder) -> str:
     where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, gone at the end"
-    who = f"{len(settings.api_keys)} keys" if settings.api_keys else "any key"
-    return f"serving {url} · answered by {responder.name} · {where} · {who} accepted"
+    keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any or none accepted"
+    return f"serving {url} · answered by {responder.name} · {where} · keys: {keys}"
