@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 SMALL = SandboxLimits(
     cpu_s=2,
-    wall_s=5,
+    wall_s=30,
     memory_bytes=256 << 20,
     processes=16,
     disk_bytes=8 << 20,
