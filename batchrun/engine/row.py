@@ -220,7 +220,7 @@ class RowRun:
             error_type=fault.error_type,
             error=str(fault),
             attempts=attempt.number,
-            duration_s=self._lease.stopwatch.elapsed_s,
+            duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
             thread_id=attempt.thread_id,
             run_id=attempt.run_id,
@@ -231,7 +231,7 @@ class RowRun:
         attempt = self._attempt
         usage = sum_usage([*self._billed, reply.usage])
         cost_usd = self._context.price(reply.model, usage)
-        duration_s = self._lease.stopwatch.elapsed_s
+        duration_s = round(self._lease.stopwatch.elapsed_s, 3)
         completed_at = self._context.clock()
         if reply.status == "completed" or reply.status == "incomplete":
             return Completed(
