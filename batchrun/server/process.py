@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import sqlite3
 import threading
@@ -130,7 +131,7 @@ def serve_forever(
     faults: FaultPlan | None = None,
     on_started: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; for a process of its own.
+    """Serve until SIGINT or SIGTERM, then return; for a process of its own.
 
     Args:
         faults: planned faults of requests; those of runs are a `FaultyResponder`'s part.
@@ -179,11 +180,16 @@ class _Uvicorn(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end a server of its own process; they are not raised again, so that all is closed."""
         if not self._signals:
             yield
             return
-        with super().capture_signals():
+        before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
             yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -214,7 +220,7 @@ async def open_core(
                 index=SearchIndex(connection),
                 limits=RateLimits(settings.requests_per_minute, settings.tokens_per_minute, clock),
                 tasks=tasks,
-                slots=anyio.Semaphore(settings.max_concurrent_runs),
+                slots=anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True),
             )
             core = Core.over(parts, plan)
             for part in (core.ingestion, core.runner, core.responses, core.chats):

@@ -47,9 +47,9 @@ _STEP_TIMES = {
 _RUN_TIMES = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at"}
 
 
-def opening_frames(run: Body, thread: Body | None) -> list[bytes]:
+def opening_frames(run: Body, thread: Body | None, text: str | None = None) -> list[bytes]:
     """The events of a run's creation; `thread` where the same request made it."""
-    text = dumps(run)
+    text = text or dumps(run)
     frames = [] if thread is None else [frame("thread.created", thread)]
     return [*frames, frame_text("thread.run.created", text), frame_text("thread.run.queued", text)]
 
@@ -92,10 +92,11 @@ class RunWriter:
     def _now(self) -> int:
         return int(self.clock.now())
 
-    def save(self) -> None:
-        """Write the run as it is; inside a transaction."""
-        status = self.run["status"]
-        self.objects.save(self.run, status=status, active=status in ACTIVE)
+    def save(self) -> str:
+        """Write the run as it is; inside a transaction. Returns its JSON."""
+        status, text = self.run["status"], dumps(self.run)
+        self.objects.save(self.run, status=status, active=status in ACTIVE, text=text)
+        return text
 
     def begin(self) -> None:
         """queued → in_progress."""
@@ -103,8 +104,8 @@ class RunWriter:
         if self.run["started_at"] is None:
             self.run["started_at"] = self._now()
         with self.database.transaction():
-            self.save()
-        self.log.append(frame("thread.run.in_progress", self.run))
+            text = self.save()
+        self.log.append(frame_text("thread.run.in_progress", text))
 
     # Messages
 
@@ -121,20 +122,23 @@ class RunWriter:
         message = assistant_message(self.run, now)
         details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
         step = new_step(self.run, details, now)
+        text, step_text = dumps(message), dumps(step)
         with self.database.transaction():
-            self._add_step(step)
+            self._add_step(step, text=step_text)
             self.objects.add(
                 "message", self.owner, message,
-                parent=self.run["thread_id"], run=self.run["id"], status="in_progress",
+                parent=self.run["thread_id"], run=self.run["id"], status="in_progress", text=text,
             )  # fmt: skip
         self._message, self._step = message, step
         self._delta_head = (
             f'{{"id":"{message["id"]}","object":"thread.message.delta","delta":{{"content":'
             '[{"index":0,"type":"text","text":{"value":'
         )
-        self.log.append(*_opened(step))
-        text = dumps(message)
-        self.log.append(frame_text("thread.message.created", text), frame_text("thread.message.in_progress", text))
+        self.log.append(
+            *_opened(step_text),
+            frame_text("thread.message.created", text),
+            frame_text("thread.message.in_progress", text),
+        )
 
     def close_message(self, usage: TokenCount, annotations: Sequence[Body] = ()) -> None:
         """The message is whole and the run goes on."""
@@ -157,8 +161,9 @@ class RunWriter:
             reason = "content_filter" if end == "content_filter" else _MESSAGE_REASONS[end]
             message["status"], message["incomplete_at"] = "incomplete", now
             message["incomplete_details"] = {"reason": reason}
-        self.objects.save(message, status=message["status"])
-        frames = [frame(f"thread.message.{message['status']}", message)]
+        content = dumps(message)
+        self.objects.save(message, status=message["status"], text=content)
+        frames = [frame_text(f"thread.message.{message['status']}", content)]
         frames += self._end_step(step, _STEP_ENDS.get(end, "completed"), usage)
         self._message = self._step = None
         self._text = []
@@ -166,8 +171,10 @@ class RunWriter:
 
     # Steps
 
-    def _add_step(self, step: Body, hidden: Body | None = None) -> None:
-        self.objects.add("step", self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden)
+    def _add_step(self, step: Body, hidden: Body | None = None, text: str | None = None) -> None:
+        self.objects.add(
+            "step", self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden, text=text
+        )
 
     def _end_step(self, step: Body, end: StepEnd, usage: TokenCount | None, hidden: Body | None = None) -> list[bytes]:
         step["status"] = end
@@ -178,8 +185,9 @@ class RunWriter:
             step["last_error"] = {"code": code, "message": error["message"]}
         if usage is not None:
             step["usage"] = usage_body(usage)
-        self.objects.save(step, status=end, hidden=hidden)
-        return [frame(f"thread.run.step.{end}", step)]
+        text = dumps(step)
+        self.objects.save(step, status=end, hidden=hidden, text=text)
+        return [frame_text(f"thread.run.step.{end}", text)]
 
     def require_action(self, calls: Sequence[ToolCall], usage: TokenCount) -> None:
         """in_progress → requires_action: the client has to run these functions."""
@@ -189,7 +197,7 @@ class RunWriter:
             for call in calls
         ]
         step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, now)
-        opened = _opened(step)
+        opened = _opened(dumps(step))
         step["step_details"]["tool_calls"] = [
             {
                 "id": call.id,
@@ -222,7 +230,7 @@ class RunWriter:
         with self.database.transaction():
             self._add_step(step)
             self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
-        self.log.append(*_opened(step))
+        self.log.append(*_opened(dumps(step)))
         self.log.append(*(_step_delta(step, {"index": index, **call}) for index, call in enumerate(calls)))
         step["step_details"]["tool_calls"] = list(calls)
         return step
@@ -314,8 +322,7 @@ class RunWriter:
         with self.database.transaction():
             frames = self._end_message(message_end, usage, annotations)
             frames += self._end_open_steps()
-            frames.append(frame(f"thread.run.{run['status']}", run))
-            self.save()
+            frames.append(frame_text(f"thread.run.{run['status']}", self.save()))
             self._keep_events(frames)
         self.log.append(*frames)
         self.log.close()
@@ -350,8 +357,7 @@ class RunWriter:
 _DELTA_TAIL = ',"annotations":[]}}]}}'
 
 
-def _opened(step: Body) -> list[bytes]:
-    text = dumps(step)
+def _opened(text: str) -> list[bytes]:
     return [frame_text("thread.run.step.created", text), frame_text("thread.run.step.in_progress", text)]
 
 

@@ -68,9 +68,11 @@ def _started(call: Call, run: Body, thread: Body | None, resources: Body, *, str
     hidden: Body = {
         "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
     }  # fmt: skip
-    core.objects.add("run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden)
     text = dumps(run)
-    log = EventLog(run["id"], 0, opening_frames(run, thread))
+    core.objects.add(
+        "run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text
+    )
+    log = EventLog(run["id"], 0, opening_frames(run, thread, text))
     call.after.append(partial(core.runner.launch, call.owner, run, hidden, log))
     return Stream(log=log) if stream else Json(text=text)
 

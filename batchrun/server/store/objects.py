@@ -60,17 +60,19 @@ class Objects:
         status: str | None = None,
         active: bool = False,
         hidden: Mapping[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
         """Append an object; it is the newest of its list from now on.
 
         Args:
+            text: the body as JSON, where the caller has it already.
             key: what finds it, where that is not its id (a file has one id in all stores that hold it).
         """
         self._execute(
             "INSERT INTO objects (id, kind, owner, parent, run, status, active, body, hidden)"
             " VALUES (?,?,?,?,?,?,?,?,?)",
             (
-                key or body["id"], kind, owner, parent, run, status, active, dumps(body),
+                key or body["id"], kind, owner, parent, run, status, active, text or dumps(body),
                 None if hidden is None else dumps(hidden),
             ),
         )  # fmt: skip
@@ -129,17 +131,23 @@ class Objects:
         status: str | None = None,
         active: bool = False,
         hidden: Mapping[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
-        """Replace an object's body, status and lock; `hidden` only where it is given."""
+        """Replace an object's body, status and lock; `hidden` only where it is given.
+
+        Args:
+            text: the body as JSON, where the caller has it already.
+        """
+        text = text or dumps(body)
         if hidden is None:
             self._execute(
                 "UPDATE objects SET body = ?, status = ?, active = ? WHERE id = ?",
-                (dumps(body), status, active, key or body["id"]),
+                (text, status, active, key or body["id"]),
             )
         else:
             self._execute(
                 "UPDATE objects SET body = ?, status = ?, active = ?, hidden = ? WHERE id = ?",
-                (dumps(body), status, active, dumps(hidden), key or body["id"]),
+                (text, status, active, dumps(hidden), key or body["id"]),
             )
 
     def remove(self, object_id: str) -> None:
