@@ -10,6 +10,7 @@ from typing import Any
 
 from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
+from batchrun.journal.created import place_of
 from batchrun.journal.store import Journal
 
 __all__ = ["changes", "open_journal"]
@@ -55,11 +56,17 @@ def open_journal(
                 f"{path} belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks only "
                 "rows again whose prompt changed; --fresh starts over (the old journal is kept)"
             )
+        if _service_of(stored) != _service_of(manifest):
+            journal.created.gather(stored)  # while it is known where they are
         journal.write_manifest(manifest)
     except BaseException:
         journal.close()
         raise
     return journal
+
+
+def _service_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
+    return place_of(manifest), manifest["settings"].get("api")
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -55,4 +55,15 @@ STEPS: tuple[str, ...] = (
     -- Outcomes that another prompt, another setting or a new try replaced: what was paid for is not thrown away.
     CREATE TABLE superseded AS SELECT * FROM outcomes;
     """,
+    """
+    -- What was made at services and may have to be deleted: see `batchrun.journal.created`.
+    CREATE TABLE created (
+        id         TEXT PRIMARY KEY,
+        kind       TEXT NOT NULL,
+        place      TEXT NOT NULL,           -- URL of the service, or `embedded`
+        row_key    TEXT,                    -- NULL: made for the whole batch
+        deleted_at TEXT                     -- UTC, ISO 8601; NULL while it is there, as far as is known
+    ) WITHOUT ROWID;
+    CREATE INDEX created_by_row ON created (row_key);
+    """,
 )

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from batchrun.errors import OutputError, ServiceFault
+from batchrun.journal.created import CreatedObjects
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, Usage
 
@@ -91,6 +92,7 @@ class Journal:
             self._check(read_only)
         except sqlite3.Error as exc:
             raise OutputError(f"{path}: {_reason(exc)}") from exc
+        self.created = CreatedObjects(self._write, self._all)
         self._lookups = self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
 
     def _connect(self, read_only: bool) -> sqlite3.Connection:
@@ -323,9 +325,9 @@ class Journal:
         except sqlite3.Error as exc:
             raise OutputError(f"{self.path}: {_reason(exc)}") from exc
 
-    def _all(self, sql: str) -> list[Any]:
+    def _all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
-            return self._db.execute(sql).fetchall()
+            return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise OutputError(f"{self.path}: {_reason(exc)}") from exc
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import httpx2
+import openai
 from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
@@ -140,6 +141,24 @@ class Wire:
             raise self._fault(exc) from exc
         return self._json(response)
 
+    async def delete(self, path: str, headers: Mapping[str, str]) -> bool:
+        """DELETE an object; False if the service says that there is none (any more).
+
+        Raises:
+            ServiceFault: as translated by `batchrun.services.faults`; also where the service has no such endpoint.
+        """
+        try:
+            response = await self._client.delete(path, cast_to=httpx2.Response, options={"headers": headers})
+        except openai.NotFoundError as exc:
+            if _knows_the_endpoint(exc):
+                return False
+            raise self._fault(exc) from exc
+        except HttpFailure as exc:
+            raise self._fault(exc) from exc
+        if response.status_code != 204:
+            self._json(response)  # a page in its place, such as a proxy's, deletes nothing
+        return True
+
     def post_stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -216,6 +235,14 @@ class Wire:
             error_type="bad_reply",
             status_code=response.status_code,
         )
+
+
+def _knows_the_endpoint(exc: openai.NotFoundError) -> bool:
+    """Whether a 404 is about the object. OpenAI's about an endpoint that is gone is an error object too."""
+    body = exc.body
+    if not isinstance(body, Mapping) or "message" not in body or exc.code == "unknown_url":
+        return False
+    return not str(body["message"]).startswith(("Resource not found", "Invalid URL", "Unknown request URL"))
 
 
 async def _read_out(chunks: AsyncIterator[bytes]) -> None:
