@@ -23,8 +23,8 @@ from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.job import job_options
 
 if TYPE_CHECKING:
-    from batchrun.batch import Summary
-    from batchrun.job import Environment
+    from batchrun.batch import Summary, Watch
+    from batchrun.job import Environment, Job
     from batchrun.plan import Plan
     from batchrun.server import ServerSettings
     from batchrun.server.responders.base import Responder
@@ -92,6 +92,12 @@ class SectionedOption(click.Option):
     section: str = "Display"
 
 
+class MoneyOption(SectionedOption):
+    """An option beside those of `Job` that are about money."""
+
+    section = "Money"
+
+
 def job_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every option of `Job`. A flag that is not given is left out, so that `Job` alone knows the defaults."""
     for name, (option, default) in reversed(job_options().items()):
@@ -125,9 +131,19 @@ def cli() -> None:
 @cli.command(cls=SectionedCommand)
 @click.argument("table", metavar="TABLE|JOB.toml")
 @job_parameters
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and estimate tokens, cost and time; send nothing", cls=MoneyOption
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(min=1),
+    help="Ask N random rows and estimate the whole table from them; the rest stays pending",
+    metavar="N",
+    cls=MoneyOption,
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
-def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
+def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input), or run a job file.
 
     The same command run again resumes: what is finished is not asked again, what was in flight is picked up
@@ -139,6 +155,13 @@ def run(table: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
 
     environment = Environment.read(os.environ)
     name, folder, given = _given(table, options)
+    if dry_run and pilot is not None:
+        raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
+    if dry_run:
+        return _dry_run(name, folder, given, environment, quiet=quiet, as_json=as_json)
+    if pilot is not None:
+        plan = _plan(name, folder, given, environment)
+        return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
     url = given.get("ping")
     # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
     with pinged(url if isinstance(url, str) else None, _warn) as (verdict, leaving):
@@ -167,13 +190,59 @@ def _given(table: str, flags: Mapping[str, Any]) -> tuple[str, Path, dict[str, A
     return table, folder, given
 
 
-def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+def _job(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
+    """The job, and where its output goes."""
     from batchrun.clock import utc_now
     from batchrun.job import make_job
-    from batchrun.plan import dated, default_output, make_plan
+    from batchrun.plan import dated, default_output
 
     job = make_job(given)
-    return make_plan(job, name, environment, dated(job.output or folder / default_output(name), utc_now))
+    return job, dated(job.output or folder / default_output(name), utc_now)
+
+
+def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.plan import make_plan
+
+    job, output = _job(name, folder, given)
+    return make_plan(job, name, environment, output)
+
+
+def _dry_run(
+    name: str, folder: Path, given: Mapping[str, Any], environment: Environment, *, quiet: bool, as_json: bool
+) -> int:
+    import json
+
+    from batchrun.estimate import dry_plan, dry_run, dry_run_facts, dry_run_lines, o200k_counter
+
+    job, output = _job(name, folder, given)
+    with dry_plan(job, name, environment, output) as plan:
+        found = dry_run(plan, count=o200k_counter())
+    if as_json:
+        click.echo(json.dumps(dry_run_facts(found)))
+    elif not quiet:
+        click.echo("\n".join(dry_run_lines(found)))
+    else:
+        for line in (*found.examples, *found.problems):
+            _warn(line)
+    return found.exit_code
+
+
+def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
+    import json
+
+    from batchrun.frames import run_loop
+    from batchrun.pilot import pilot_facts, pilot_lines, run_pilot
+
+    watch, leave = _seen(plan, os._exit, quiet=quiet, as_json=as_json)
+    found = run_loop(run_pilot(plan, environment, size, watch=watch, leave=leave))
+    if as_json:
+        click.echo(json.dumps(pilot_facts(found)))
+    elif not quiet:
+        for line in pilot_lines(found):
+            click.echo(line, err=True)
+    elif found.summary.stop is not None:
+        _warn(found.summary.stop.reason)
+    return found.exit_code
 
 
 def _run_plan(
@@ -181,11 +250,29 @@ def _run_plan(
 ) -> Summary:
     import json
 
+    from batchrun.batch import run_batch
+    from batchrun.display import summary_facts, summary_lines
+    from batchrun.frames import run_loop
+
+    watch, leave = _seen(plan, leaving, quiet=quiet, as_json=as_json)
+    summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+    if as_json:
+        click.echo(json.dumps(summary_facts(summary)))
+    elif not quiet:
+        for line in summary_lines(summary):
+            click.echo(line, err=True)
+    elif summary.stop is not None:
+        _warn(summary.stop.reason)
+    return summary
+
+
+def _seen(
+    plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> tuple[Watch | None, Callable[[int], NoReturn]]:
+    """What shows the progress of a batch, and what to do when it is to be left at once."""
     from rich.console import Console
 
-    from batchrun.batch import Watch, run_batch
-    from batchrun.display import summary_facts, summary_lines, watch_lines, watch_terminal
-    from batchrun.frames import run_loop
+    from batchrun.display import watch_lines, watch_terminal
 
     console = Console(stderr=True)
     if plan.embedded and not quiet:
@@ -209,15 +296,7 @@ def _run_plan(
         leaving(exit_code)
         os._exit(exit_code)
 
-    summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
-    if as_json:
-        click.echo(json.dumps(summary_facts(summary)))
-    elif not quiet:
-        for line in summary_lines(summary):
-            click.echo(line, err=True)
-    elif summary.stop is not None:
-        click.echo(f"batchrun: {summary.stop.reason}", err=True)
-    return summary
+    return watch, leave
 
 
 @cli.command()
