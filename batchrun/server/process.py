@@ -92,11 +92,16 @@ class EmbeddedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.should_exit = True
-        self._join()
+        self.stop()
         if error is None:
             self._check()
+
+    def stop(self) -> None:
+        """Stop serving, as leaving the context does; returns when all is closed. Again is no harm."""
+        server = self._server
+        if server is not None:
+            server.should_exit = True
+        self._join()
 
     def _check(self) -> None:
         if self._failure is not None:
