@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ class _TokenGuess:
         read = self._instructions
         for turn in prompt.turns:
             read += self._text(turn.text)
-            yield Usage(round(read), round(self.completion_tokens))
+            yield Usage(math.ceil(read), math.ceil(self.completion_tokens))
             read += self.completion_tokens
 
 

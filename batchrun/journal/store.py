@@ -9,6 +9,7 @@ seconds) bounds.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,9 +100,14 @@ class Journal:
         if read_only:
             if not self.path.exists():
                 raise OutputError(f"{self.path}: no journal here")
-            return sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10
+            # A connection that could write and is told not to clears away the files that SQLite puts beside a journal
+            # while it reads; one without the right to write leaves them.
+            mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
+            db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10
             )
+            db.execute("PRAGMA query_only=ON")
+            return db
         return sqlite3.connect(self.path, isolation_level=None, timeout=10)
 
     def _check(self, read_only: bool) -> None:
