@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import openai
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from batchrun.engine.limits import Limits
-from batchrun.errors import BatchRefused, InputError
+from batchrun.errors import InputError
 from batchrun.job import ApiKey
 from batchrun.services.faults import parse_retry_after, scrubbed
+from batchrun.services.signing import CREDENTIALS, KeySource, check_header, guarded
 
-__all__ = ["Endpoint", "KeySource", "open_client", "timeouts"]
+__all__ = ["Endpoint", "open_client", "timeouts"]
 
 MAX_CONNECTIONS = 10_000
 CONNECT_TIMEOUT_S = 15.0
@@ -24,39 +25,6 @@ NO_KEY = "none"
 
 _OURS = frozenset({"base_url", "default_headers", "default_query", "http_client", "max_retries", "timeout"})
 """Arguments of the client that have options of their own, or that the limits depend on."""
-
-_CREDENTIALS = frozenset({"api_key", "azure_ad_token", "azure_ad_token_provider", "provider", "workload_identity"})
-"""Arguments of the client that sign in; a key beside one of them is refused by the SDK."""
-
-
-class KeySource:
-    """The user's async function that makes keys, as the SDK calls it: before every request.
-
-    All state: the last two keys made, so that they show in no message; a request may still carry the one before.
-    """
-
-    def __init__(self, make: Callable[[], Awaitable[str]]) -> None:
-        self._make = make
-        self.made: tuple[str, ...] = ()
-
-    async def __call__(self) -> str:
-        """A key.
-
-        Raises:
-            BatchRefused: the function failed, or made none.
-        """
-        try:
-            key: object = await self._make()  # the user's own code, which may raise anything
-        except Exception as exc:
-            line = " ".join(scrubbed(str(exc) or type(exc).__name__, self.made).split())
-            raise BatchRefused(f"the function api_key failed: {line}", error_type="authentication_error") from exc
-        if not isinstance(key, str) or not key:
-            raise BatchRefused(
-                f"the function api_key made no key but a {type(key).__name__}", error_type="authentication_error"
-            )
-        if key not in self.made:
-            self.made = (*self.made[-1:], key)
-        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +52,39 @@ class Endpoint:
     def __post_init__(self) -> None:
         if callable(self.api_key):
             object.__setattr__(self, "api_key", KeySource(self.api_key))
+        object.__setattr__(self, "client_options", guarded(self.client_options))
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Strings that must not appear in any message."""
         keys: list[str] = []
-        if isinstance(self.api_key, KeySource):
-            keys += self.api_key.made
-        elif isinstance(self.api_key, str) and self.api_key != NO_KEY:
-            keys.append(self.api_key)
-        keys += [each for name, each in self.client_options.items() if name in _CREDENTIALS and isinstance(each, str)]
-        for value in self.headers.values():
-            keys += [part for part in (value, value.rpartition(" ")[2]) if len(part) >= 8]  # "Bearer KEY", and KEY
+        for credential in (self.api_key, *(self.client_options.get(name) for name in sorted(CREDENTIALS))):
+            if isinstance(credential, KeySource):
+                keys += credential.made
+            elif isinstance(credential, str) and credential != NO_KEY:
+                keys.append(credential)
+        for header in self.headers.values():
+            keys += [part for part in (header, header.rpartition(" ")[2]) if len(part) >= 8]  # "Bearer KEY", and KEY
         return tuple(keys)
 
     @property
     def signs_in_otherwise(self) -> bool:
         """The client's own arguments sign in, without the key."""
-        return not _CREDENTIALS.isdisjoint(self.client_options)
+        return not CREDENTIALS.isdisjoint(self.client_options)
 
 
 def timeouts(silence_timeout_s: float, *, read_s: float | None) -> httpx2.Timeout:
     """Bounds of a request, seconds; waiting for a free connection has none, since the slots bound it."""
     return httpx2.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s, write=silence_timeout_s, pool=None)
+
+
+def _check_headers(endpoint: Endpoint) -> None:
+    for name, value in endpoint.headers.items():
+        check_header(f"--header {name}", value, name)
+    if isinstance(endpoint.api_key, str):
+        check_header("the key", endpoint.api_key)
+    for what, ident in (("--organization", endpoint.organization), ("--project", endpoint.project)):
+        check_header(what, ident or "")
 
 
 def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> AsyncOpenAI:
@@ -124,6 +102,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         if response.status_code == 429:
             limits.cool_down(parse_retry_after(response.headers) or 0.0)
 
+    _check_headers(endpoint)
     for name in sorted(_OURS & endpoint.client_options.keys()):
         raise InputError(f"client_options: {name!r} cannot be given there; the batch's own options decide it")
     options: dict[str, Any] = {

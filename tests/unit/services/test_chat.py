@@ -1,0 +1,324 @@
+"""The Chat Completions service over a real socket, against a server that sends the bytes of each test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import pytest
+
+from batchrun.engine.limits import Limits
+from batchrun.errors import (
+    BatchRefused,
+    ConnectionLost,
+    PermanentFault,
+    RateLimited,
+    RunLost,
+    ServerFault,
+    ServiceFault,
+    Silence,
+)
+from batchrun.records import Usage
+from batchrun.services.base import Reply
+from batchrun.services.chat import ChatService, ChatSettings
+from batchrun.services.client import Endpoint
+from batchrun.services.wire import Wire
+from tests.support.rows import attempt, prompt
+from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-secret-0123456789"
+ROUTE = "POST /chat/completions"
+USAGE = {
+    "prompt_tokens": 9,
+    "prompt_tokens_details": {"cached_tokens": 2},
+    "completion_tokens": 4,
+    "completion_tokens_details": {"reasoning_tokens": 1},
+    "total_tokens": 13,
+}
+TOOL_CALLS = [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
+
+Served: TypeAlias = Callable[..., ScriptedHttp]
+
+
+def completion(content: Any = "It is 4.", finish_reason: str | None = "stop", **fields: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, "refusal": None, **fields.pop("message", {})}
+    choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
+    return {"id": "chatcmpl-1", "model": "m-1", "choices": choices, "usage": USAGE, **fields}
+
+
+def chunk(finish_reason: str | None = None, index: int = 0, **delta: Any) -> bytes:
+    choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
+    return data({"id": "chatcmpl-1", "model": "m-1", "choices": choices, "usage": None})
+
+
+def data(body: Any) -> bytes:
+    return f"data: {json.dumps(body)}\n\n".encode()
+
+
+COUNTED = data({"id": "chatcmpl-1", "model": "m-1", "choices": [], "usage": USAGE})
+DONE = b"data: [DONE]\n\n"
+BEGUN = [chunk(role="assistant", content=""), chunk(content="It is "), chunk(content="4.")]
+WHOLE = [*BEGUN, chunk("stop"), COUNTED, DONE]
+
+
+@pytest.fixture
+def serve() -> Iterator[Served]:
+    """Starts servers that answer completions with the answers given."""
+    with ExitStack() as stack:
+        yield lambda *answers: stack.enter_context(ScriptedHttp.answering({ROUTE: answers}))
+
+
+async def ask(
+    server: ScriptedHttp, *, silence_timeout_s: float = 5.0, **options: Any
+) -> tuple[Reply, list[tuple[str | None, str | None]]]:
+    """One answer, with `ChatSettings` as keywords; and the ids seen."""
+    settings = {"model": "m-1", "instructions": "Be brief.", **options}
+    wire = Wire(
+        Endpoint(server.url, KEY),
+        Limits(),
+        silence_timeout_s=silence_timeout_s,
+        settings=settings.get("parameters", ()),
+    )
+    seen: list[tuple[str | None, str | None]] = []
+    service = ChatService(wire, ChatSettings(**settings))
+    try:
+        await service.prepare()
+        reply = await service.answer(prompt(3), attempt(2, 1, "key-7"), lambda *ids: seen.append(ids))
+        return reply, seen
+    finally:
+        await wire.aclose()
+
+
+async def fault_of(server: ScriptedHttp, **options: Any) -> ServiceFault:
+    with pytest.raises(ServiceFault) as caught:
+        await ask(server, **options)
+    return caught.value
+
+
+# -- whole replies ----------------------------------------------------------------------------------------------
+
+
+async def test_one_request_a_row(serve: Served) -> None:
+    """A row is one POST of its messages under its key; its id is told once the whole reply is there."""
+    server = serve(json_answer(completion()))
+    reply, seen = await ask(server, parameters={"temperature": 0.5})
+    assert server.paths() == [ROUTE]
+    assert server.requests[0].headers["idempotency-key"] == "key-7"
+    assert server.requests[0].body == {
+        "model": "m-1",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"}],
+        "temperature": 0.5,
+    }
+    assert reply == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert seen == [(None, "chatcmpl-1")]
+
+
+async def test_no_instructions_no_system_message(serve: Served) -> None:
+    """Without instructions the user's message stands alone."""
+    server = serve(json_answer(completion()))
+    await ask(server, instructions=None)
+    assert server.requests[0].body["messages"] == [{"role": "user", "content": "What is 2 + 2?"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text", "reason"),
+    [
+        (completion("It", "length"), "incomplete", "It", "max_completion_tokens"),
+        (completion("", "content_filter"), "incomplete", "", "content_filter"),
+        (completion(None, message={"refusal": "I can't."}), "incomplete", "I can't.", "refusal"),
+        (completion(None), "completed", "", None),
+        (completion(finish_reason=None), "completed", "It is 4.", None),
+        (completion(finish_reason="eos"), "completed", "It is 4.", None),
+        (
+            completion([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "4"}, {"type": "text"}]),
+            "completed",
+            "4",
+            None,
+        ),
+        (completion(error=None), "completed", "It is 4.", None),
+    ],
+)
+async def test_ends(serve: Served, body: dict[str, Any], status: str, text: str, reason: str | None) -> None:
+    """Each end keeps its text and its reason; a refusal is told apart from an answer."""
+    reply, _ = await ask(serve(json_answer(body)))
+    assert (reply.status, reply.response, reply.reason) == (status, text, reason)
+    assert reply.usage.total_tokens == 13
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_no_usage_is_none(serve: Served, streamed: bool) -> None:
+    """Where the server tells no usage every count is None, never 0."""
+    answer = stream(*BEGUN, chunk("stop"), DONE) if streamed else json_answer(completion(usage=None))
+    reply, _ = await ask(serve(answer), stream=streamed)
+    assert (reply.response, reply.usage) == ("It is 4.", Usage())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json_answer(completion(None, "tool_calls", message={"tool_calls": TOOL_CALLS})),
+        json_answer(completion(None, "function_call", message={"function_call": {"name": "weather"}})),
+        stream(chunk(role="assistant"), chunk(tool_calls=TOOL_CALLS), chunk("tool_calls"), COUNTED, DONE),
+    ],
+)
+async def test_a_call_of_a_function_nobody_has(serve: Served, answer: Answer) -> None:
+    """A function call in a batch without functions fails the row, tells what it cost, and leaves nothing to cancel."""
+    fault = await fault_of(serve(answer), stream=answer.data.find(b"event-stream") >= 0)
+    assert isinstance(fault, PermanentFault)
+    assert (fault.error_type, fault.run_ended) == ("requires_action", True)
+    assert fault.usage is not None
+    assert fault.usage.total_tokens == 13
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "error_type"),
+    [
+        ({"error": {"message": "slow down", "code": 429}}, RateLimited, "rate_limit_exceeded"),
+        ({"error": {"message": "over", "type": "throttling_error", "code": "429"}}, RateLimited, "rate_limit_exceeded"),
+        ({"error": {"message": "it broke", "code": 502}, "choices": []}, ServerFault, "http_502"),
+        ({"error": "it broke"}, ServerFault, "server_error"),
+        ({"error": {"message": "no funds", "code": "insufficient_quota"}}, BatchRefused, "insufficient_quota"),
+        ({"error": {"message": "no key", "code": 401}}, BatchRefused, "authentication_error"),
+        ({"choices": []}, PermanentFault, "bad_reply"),
+        ({"choices": ["words"]}, PermanentFault, "bad_reply"),
+        ({"choices": [{"message": None}]}, PermanentFault, "bad_reply"),
+        ({"id": "resp_1", "output": []}, PermanentFault, "bad_reply"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_errors_with_http_200(
+    serve: Served, body: Any, kind: type[ServiceFault], error_type: str, streamed: bool
+) -> None:
+    """An error or another object in place of a completion is one fault, not a crash."""
+    fault = await fault_of(serve(json_answer(body)), stream=streamed)
+    assert type(fault) is kind
+    assert fault.error_type == error_type
+    assert not fault.run_ended
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Unsupported value: 'temperature' does not support 0.5.", "param": "temperature"},
+        {"message": "Unrecognized request argument supplied: logitbias", "param": None, "code": None},
+        {"message": "/chat/completions: Invalid model name passed in model=m-1. Call `/v1/models`", "code": "400"},
+    ],
+)
+async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str, Any]) -> None:
+    """The first refusal of the model or of a parameter that the user set stops the batch with its message."""
+    server = serve(json_answer({"error": error}, 400))
+    fault = await fault_of(server, parameters={"temperature": 0.5, "logitbias": {}})
+    assert isinstance(fault, BatchRefused)
+    assert error["message"] in str(fault)
+
+
+async def test_a_refused_parameter_of_fastapi(serve: Served) -> None:
+    """A refusal in FastAPI's form, as servers of one's own send it, is understood alike."""
+    body = {"detail": [{"loc": ["body", "temperature"], "msg": "must be a number"}]}
+    fault = await fault_of(serve(json_answer(body, 422)), parameters={"temperature": "hot"})
+    assert isinstance(fault, BatchRefused)
+
+
+@pytest.mark.parametrize("method", ["follow"])
+async def test_nothing_can_be_followed(serve: Served, method: str) -> None:
+    """A completion cannot be looked up: it is asked for again, under the same key, without a request to find that."""
+    server = serve(json_answer(completion()))
+    wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
+    service = ChatService(wire, ChatSettings("m-1", None))
+    try:
+        with pytest.raises(RunLost) as caught:
+            await service.follow(prompt(), attempt(1, 1, "key-7", run_id="chatcmpl-1"), lambda *_: None)
+        await service.cancel(attempt(1, 1, "key-7", run_id="chatcmpl-1"))
+    finally:
+        await wire.aclose()
+    assert not caught.value.run_ended
+    assert server.requests == []
+
+
+# -- streams ----------------------------------------------------------------------------------------------------
+
+
+async def test_stream(serve: Served) -> None:
+    """A streamed row is one request, which asks for usage, and comes out as a plain one does."""
+    server = serve(stream(*WHOLE))
+    reply, seen = await ask(server, stream=True)
+    body = server.requests[0].body
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert reply == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert seen == [(None, "chatcmpl-1")]
+
+
+async def test_stream_options_can_be_dropped(serve: Served) -> None:
+    """A parameter of the user stands above the stream options, for servers that do not know them."""
+    server = serve(stream(*WHOLE))
+    await ask(server, stream=True, parameters={"stream_options": None})
+    assert server.requests[0].body["stream_options"] is None
+
+
+async def test_a_server_that_does_not_stream(serve: Served) -> None:
+    """JSON in place of a stream is read as the whole reply."""
+    reply, seen = await ask(serve(json_answer(completion())), stream=True)
+    assert (reply.response, seen) == ("It is 4.", [(None, "chatcmpl-1")])
+
+
+@pytest.mark.parametrize(
+    ("frames", "status", "text", "reason"),
+    [
+        ([chunk(content="It"), chunk("length")], "incomplete", "It", "max_completion_tokens"),
+        ([chunk(refusal="I can"), chunk(refusal="'t."), chunk("stop")], "incomplete", "I can't.", "refusal"),
+        ([chunk(content="4"), chunk(index=1, content="five"), chunk("stop")], "completed", "4", None),
+        ([chunk(content=[{"type": "text", "text": "4"}]), chunk("stop")], "completed", "4", None),
+        ([data({"error": None, "choices": []}), chunk("stop", content="4")], "completed", "4", None),
+        ([b": ping\n\n", chunk("stop", content="4")], "completed", "4", None),
+    ],
+)
+async def test_ends_of_streams(serve: Served, frames: list[bytes], status: str, text: str, reason: str | None) -> None:
+    """A streamed answer ends as a plain one does; of several choices the first counts."""
+    reply, _ = await ask(serve(stream(*frames, COUNTED, DONE)), stream=True)
+    assert (reply.status, reply.response, reply.reason) == (status, text, reason)
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "silence"])
+@pytest.mark.parametrize("frames", range(len(BEGUN) + 1))
+async def test_a_stream_that_breaks_before_the_end(serve: Served, frames: int, end: Any) -> None:
+    """Without a finish reason nothing says that the answer is whole: the fault leaves the key for another try."""
+    server = serve(stream(*WHOLE[:frames], end=end))
+    fault = await fault_of(server, stream=True, silence_timeout_s=0.2)
+    assert isinstance(fault, Silence if end == "silence" else ConnectionLost)
+    assert not fault.run_ended
+    assert server.paths() == [ROUTE]
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "silence"])
+@pytest.mark.parametrize("frames", range(len(BEGUN) + 1, len(WHOLE)))
+async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, end: Any) -> None:
+    """An answer that is whole is kept where only its usage is lost: it would be paid for again."""
+    reply, seen = await ask(serve(stream(*WHOLE[:frames], end=end)), stream=True, silence_timeout_s=0.2)
+    assert (reply.status, reply.response) == ("completed", "It is 4.")
+    assert reply.usage.total_tokens == (13 if COUNTED in WHOLE[:frames] else None)
+    assert seen == [(None, "chatcmpl-1")]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"error": {"message": "slow", "type": "requests", "code": "rate_limit_exceeded"}}, RateLimited),
+        ({"error": {"message": "it broke", "type": "None", "code": "500"}}, ServerFault),
+        (
+            {"error": {"message": "it broke", "code": 502}, "choices": [{"delta": {}, "finish_reason": "error"}]},
+            ServerFault,
+        ),
+        ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}, ServerFault),
+        ({"error": {"message": "no", "type": "invalid_request_error", "code": None}}, PermanentFault),
+        ([1], ConnectionLost),
+    ],
+)
+async def test_errors_inside_a_stream(serve: Served, body: Any, kind: type[ServiceFault]) -> None:
+    """An error between the chunks is that error, and what came before it is no answer."""
+    fault = await fault_of(serve(stream(*BEGUN, data(body), DONE)), stream=True)
+    assert type(fault) is kind
+    assert not fault.run_ended
