@@ -21,7 +21,7 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Price, RetryPolicy, Stop, Work
 from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
 from batchrun.job import Environment, Job, digest, seconds_of
-from batchrun.journal import Journal, RowHistory, open_journal
+from batchrun.journal import Created, Journal, RowHistory, open_journal, place_of
 from batchrun.plan import Plan
 from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.prompts import PromptError
@@ -29,6 +29,7 @@ from batchrun.records import Failed, Outcome, Prompt, Usage
 from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
 from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
+from batchrun.services.deletion import RowDeletion
 from batchrun.services.wire import Wire
 from batchrun.tables import write_table
 
@@ -37,6 +38,9 @@ __all__ = [
     "Summary",
     "Watch",
     "continued",
+    "endpoint_of",
+    "hold",
+    "keep_checkpoints",
     "oldest_that_holds",
     "open_embedded",
     "price_list",
@@ -122,7 +126,7 @@ async def run_batch(
     started_s = time.monotonic()
     price_list(plan)  # a wrong table of prices is refused before anything is made
     async with AsyncExitStack() as stack:
-        await _hold(plan.paths.lock, stack, wait=plan.job.wait)
+        await hold(plan.paths.lock, stack, wait=plan.job.wait)
         journal = stack.enter_context(
             open_journal(
                 plan.paths.journal,
@@ -153,7 +157,7 @@ async def run_batch(
                     beside.start_soon(_obey_signals, engine, plan.job.grace, leave)
                 if watch is not None:
                     beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
-                beside.start_soon(_checkpoint, journal)
+                beside.start_soon(keep_checkpoints, journal)
                 await engine.run(_work(plan, journal, clock))
                 beside.cancel_scope.cancel()
         output, totals = _write(plan, journal)
@@ -217,13 +221,18 @@ def _engine(
     manifest = journal.read_manifest()
     # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
     assistant_for = digest(job.model, job.instructions)
+
+    def assistant_made(made: str) -> None:
+        journal.created.add(Created("assistant", made, None), place_of(manifest))
+        journal.write_manifest({"assistant_id": made, "assistant_for": assistant_for})
+
     service = make_service(
         job,
         plan.api,
         wire,
         batch_id=manifest["batch_id"],
         assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
-        assistant_made=lambda made: journal.write_manifest({"assistant_id": made, "assistant_for": assistant_for}),
+        assistant_made=assistant_made,
     )
     price = price_list(plan, clock, partial(_keep_price, journal))
     return Engine(
@@ -237,6 +246,7 @@ def _engine(
         budget=_budget(job, journal, price),
         clock=clock,
         on_outcome=on_outcome,
+        forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
     )
 
 
@@ -264,20 +274,24 @@ def _budget(job: Job, journal: Journal, price: Price | None) -> Budget | None:
 
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
     """Where the service is; starts the embedded server where the batch brings its own."""
-    job = plan.job
-    if not plan.embedded:
-        return Endpoint(
-            base_url=plan.base_url,
-            api_key=environment.azure_key if job.azure else environment.api_key,
-            organization=job.organization or environment.organization,
-            project=job.project or environment.project,
-            azure=job.azure,
-            api_version=job.api_version or environment.api_version,
-            headers=job.header,
-            query=job.query,
-            client_options=environment.client_options,
-        )
-    return stack.enter_context(open_embedded(plan.paths.store))
+    if plan.embedded:
+        return stack.enter_context(open_embedded(plan.paths.store))
+    return endpoint_of(plan.job, plan.base_url, environment)
+
+
+def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> Endpoint:
+    """The service at `base_url`, as the job and the environment sign in to it."""
+    return Endpoint(
+        base_url=base_url,
+        api_key=environment.azure_key if job.azure else environment.api_key,
+        organization=job.organization or environment.organization,
+        project=job.project or environment.project,
+        azure=job.azure,
+        api_version=job.api_version or environment.api_version,
+        headers=job.header,
+        query=job.query,
+        client_options=environment.client_options,
+    )
 
 
 @contextmanager
@@ -336,7 +350,7 @@ def continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_
     return Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
 
 
-async def _hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
+async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
     """Hold the output for this process, at once or (with `wait`) as soon as it is free."""
     while True:
         try:
@@ -385,7 +399,7 @@ async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], N
             signal.signal(number, earlier[number] or signal.SIG_DFL)
 
 
-async def _checkpoint(journal: Journal) -> None:
+async def keep_checkpoints(journal: Journal) -> None:
     """Bound what a power cut may take."""
     while True:
         await anyio.sleep(CHECKPOINT_EVERY_S)

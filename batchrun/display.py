@@ -195,6 +195,7 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "finished_before": statistics.finished_before,
         "faults": statistics.faults,
         "created_again": statistics.created_again,
+        "not_deleted": statistics.not_deleted,
         "requests": statistics.limits.requests,
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.completion_tokens,
@@ -243,6 +244,11 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(
             f"{statistics.created_again:,} requests were sent again whose first answer was never seen: "
             "a service that ignores Idempotency-Key may have run them twice"
+        )
+    if statistics.not_deleted:
+        lines.append(
+            f"{statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
+            "batchrun cleanup deletes them"
         )
     if left:
         lines.append("run the same command again to finish the rest")

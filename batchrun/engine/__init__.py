@@ -1,7 +1,7 @@
 """Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
 
 from batchrun.engine.budget import Budget
-from batchrun.engine.engine import Engine, Stop, Work
+from batchrun.engine.engine import Engine, Forget, Stop, Work
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.row import Ask, Price
@@ -12,6 +12,7 @@ __all__ = [
     "Budget",
     "Engine",
     "EngineStatistics",
+    "Forget",
     "Limits",
     "LimitsStatistics",
     "Price",

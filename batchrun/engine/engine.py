@@ -7,7 +7,7 @@ How many may go and when is `limits`; what happens to one row is `row`; how a pr
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ from batchrun.journal import Journal
 from batchrun.records import Completed, Failed, Outcome, Usage
 from batchrun.services.base import Service
 
-__all__ = ["Engine", "Stop", "Work"]
+__all__ = ["Engine", "Forget", "Stop", "Work"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
@@ -37,6 +37,9 @@ PREPARE_TIMEOUT_S = 30.0
 Work: TypeAlias = Ask | Failed | None
 """What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, or None for
 a row that an earlier run finished."""
+
+Forget: TypeAlias = Callable[[str], Awaitable[int]]
+"""(row_key) → objects left, after an attempt to delete at the service what the row made there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ class Engine:
         clock: WallClock = utc_now,
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
+        forget: Forget | None = None,
     ) -> None:
+        """
+        Args:
+            forget: called for each row that was asked, when its outcome is in the journal and its slot is free again.
+        """
         self.stop: Stop | None = None
         self._tally = Tally()
         self._context = RowContext(
@@ -91,6 +99,7 @@ class Engine:
         self._keep_going = keep_going
         self._budget = budget
         self._on_outcome = on_outcome
+        self._forget = forget
         self._service_failures = 0
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
@@ -165,7 +174,7 @@ class Engine:
     def _stop_for_budget(self, budget: Budget, prompt_chars: int) -> None:
         self.request_stop(
             Stop(
-                f"the budget of ${budget.limit_usd:,.2f} is reached: ${budget.spent_usd:,.4f} are spent and the next row "
+                f"the budget of ${budget.limit_usd:,.2f} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
                 f"may cost ${budget.estimate(prompt_chars):,.4f}; the same command with a larger --budget goes on",
                 exit_code=4,
             ),
@@ -187,6 +196,8 @@ class Engine:
                     self._budget.settle(reserved_usd, lease.prompt_chars, outcome.usage, outcome.cost_usd)
                 self._finish(outcome, ask.prompt.fingerprint)
                 self._check_failures(outcome)
+        if outcome is not None and self._forget is not None:
+            self._tally.not_deleted += await self._forget(ask.prompt.row_key)
 
     def _finish(self, outcome: Outcome, fingerprint: str) -> None:
         self._context.journal.finish(outcome, fingerprint)

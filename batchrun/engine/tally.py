@@ -23,6 +23,7 @@ class EngineStatistics:
             since the service did not know the first any more.
         prompt_tokens, completion_tokens, cost_usd: of this run of the batch; cost None while none is known.
         oldest: (row_key, loop time in seconds of its admission, what it does) of the rows that are longest in flight.
+        not_deleted: objects of rows that ended (threads and the like) which should have been deleted and were not.
     """
 
     completed: int
@@ -38,6 +39,7 @@ class EngineStatistics:
     cost_usd: float | None
     limits: LimitsStatistics
     oldest: tuple[tuple[str, float, str], ...]
+    not_deleted: int = 0
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
+    not_deleted: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> None:
@@ -99,4 +102,5 @@ class Tally:
             cost_usd=self.cost_usd,
             limits=limits,
             oldest=tuple((row_key, flight.since_s, flight.doing) for row_key, flight in oldest),
+            not_deleted=self.not_deleted,
         )
