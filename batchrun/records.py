@@ -19,7 +19,6 @@ __all__ = [
     "Turn",
     "Usage",
     "Value",
-    "outcome_cells",
     "sum_usage",
 ]
 
@@ -204,30 +203,3 @@ class Failed:
 
 
 Outcome: TypeAlias = Completed | Failed
-
-
-def outcome_cells(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as cells of the output table: exactly the keys of `OUTPUT_COLUMNS`, in order."""
-    usage = outcome.usage
-    if isinstance(outcome, Completed):
-        response, error_type, error = outcome.response, outcome.reason, None
-    else:
-        response, error_type, error = outcome.response, outcome.error_type, outcome.error
-    return {
-        "response": response,
-        "status": outcome.status,
-        "error_type": error_type,
-        "error": error,
-        "thread_id": outcome.thread_id,
-        "run_id": outcome.run_id,
-        "model": outcome.model,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost_usd": outcome.cost_usd,
-        "attempts": outcome.attempts,
-        "duration_s": outcome.duration_s,
-        "completed_at": outcome.completed_at.isoformat(timespec="milliseconds"),
-    }

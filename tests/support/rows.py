@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchrun.records import Attempt, Completed, Failed, Prompt, Turn, Usage
+from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Turn, Usage
 
 __all__ = ["NOON", "attempt", "completed", "failed", "noon", "prompt", "write_csv"]
 
@@ -66,3 +66,26 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def outcome_cells(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as cells of the output table: exactly the keys of `OUTPUT_COLUMNS`, in order."""
+    usage = outcome.usage
+    return {
+        "response": outcome.response,
+        "status": outcome.status,
+        "error_type": outcome.reason if isinstance(outcome, Completed) else outcome.error_type,
+        "error": None if isinstance(outcome, Completed) else outcome.error,
+        "thread_id": outcome.thread_id,
+        "run_id": outcome.run_id,
+        "model": outcome.model,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": outcome.cost_usd,
+        "attempts": outcome.attempts,
+        "duration_s": outcome.duration_s,
+        "completed_at": outcome.completed_at.isoformat(timespec="milliseconds"),
+    }

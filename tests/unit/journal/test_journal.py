@@ -16,8 +16,8 @@ import pytest
 
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome, Usage, outcome_cells
-from tests.support.rows import NOON, attempt, completed, failed, prompt
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome, Usage
+from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
 
 BATCH = {"settings": {}, "input_fingerprint": "f", "rows": 1}
 
