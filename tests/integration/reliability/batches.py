@@ -1,0 +1,180 @@
+"""Tables to ask, moments to kill at, and the proof that nothing was lost or made twice."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.reliability.processes import Batchrun, Served, ServerRecords, batchrun
+
+__all__ = [
+    "BEGUN",
+    "ENDED",
+    "UNNAMED",
+    "Table",
+    "assert_each_row_once",
+    "command",
+    "kill_and_resume",
+    "killed_when",
+    "write_table",
+]
+
+ENDED = "SELECT count(*) FROM outcomes"
+BEGUN = "SELECT count(*) FROM attempts"
+UNNAMED = """
+    -- rows of which a request may have arrived whose reply was never seen
+    SELECT count(*) FROM attempts AS last
+    WHERE run_id IS NULL AND NOT run_ended
+      AND number = (SELECT max(number) FROM attempts WHERE row_key = last.row_key)
+      AND NOT EXISTS (SELECT 1 FROM outcomes WHERE row_key = last.row_key)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An input of `rows` rows, which ask `row 0`, `row 1`, …, and where its answers go."""
+
+    folder: Path
+    rows: int
+    input: Path
+    output: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.output.with_name(self.output.name + ".journal")
+
+    def answers(self) -> list[dict[str, str]]:
+        with self.output.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def count(self, query: str) -> int:
+        """A count from the journal, 0 while there is none."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"{self.journal.as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                return int(db.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def write_table(folder: Path, rows: int) -> Table:
+    folder.mkdir(parents=True, exist_ok=True)
+    table = Table(folder, rows, folder / "rows.csv", folder / "answers.csv")
+    table.input.write_text("question\n" + "".join(f"row {row}\n" for row in range(rows)))
+    return table
+
+
+def command(table: Table, url: str, *options: str, api: str = "assistants") -> list[str | Path]:
+    """The same command each time: whoever resumes need not know that something happened."""
+    return [
+        *("run", table.input, "-o", table.output, "--base-url", url, "--api", api, "--model", "script"),
+        *("--json", *options),
+    ]
+
+
+def killed_when(process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.001) -> bool:
+    """SIGKILL as soon as `reached`; whether the process had not ended before."""
+    while process.running and not reached():
+        time.sleep(pause_s)
+    return process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Where the next SIGKILL hits: drawn from the whole life of a batch, whatever the machine's speed."""
+
+    table: Table
+    draw: random.Random
+
+    def starting(self, process: Batchrun) -> bool:
+        """Some time between the first instruction and the first rows."""
+        until = time.monotonic() + self.draw.uniform(0.0, 0.6)
+        return killed_when(process, lambda: time.monotonic() >= until)
+
+    def under_way(self, process: Batchrun, kills_left: int) -> bool:
+        """After a random number of rows more, and a random moment."""
+        ended = self.table.count(ENDED)
+        most = 2 * (self.table.rows - ended) // (kills_left + 1)
+        goal = min(ended + self.draw.randint(0, most), self.table.rows)
+        extra_s = self.draw.uniform(0.0, 0.05)
+        if not self._after(process, lambda: self.table.count(BEGUN) > 0 and self.table.count(ENDED) >= goal):
+            return False
+        until = time.monotonic() + extra_s
+        return killed_when(process, lambda: time.monotonic() >= until)
+
+    def writing(self, process: Batchrun) -> bool:
+        """While the output is being written."""
+        extra_s = self.draw.uniform(0.0, 0.004)
+        if not self._after(process, self._is_writing, pause_s=0.0):
+            return False
+        until = time.monotonic() + extra_s
+        return killed_when(process, lambda: time.monotonic() >= until, pause_s=0.0)
+
+    def _after(self, process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.005) -> bool:
+        while process.running:
+            if reached():
+                return True
+            time.sleep(pause_s)
+        return False
+
+    def _is_writing(self) -> bool:
+        for path in self.table.folder.glob(".batchrun-*.tmp"):
+            # The file that only tries whether the folder can be written has no rights for others.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mode & 0o044:
+                    return True
+        return False
+
+
+def kill_and_resume(
+    table: Table, arguments: list[str | Path], *, seed: int, starting: int, under_way: int, writing: int
+) -> Iterator[str]:
+    """Run to the end with so many SIGKILLs of each kind, in random order but for those at the writing.
+
+    Yields the kind of each kill after it; the last run is not killed and must end well.
+    """
+    draw = random.Random(seed)
+    moments = Moments(table, draw)
+    plan = ["starting"] * starting + ["under_way"] * under_way
+    draw.shuffle(plan)
+    left = Counter(plan)
+    for kind in plan:
+        with batchrun(table.folder, *arguments) as process:
+            left[kind] -= 1
+            hit = moments.starting(process) if kind == "starting" else moments.under_way(process, left["under_way"])
+            assert hit, f"seed {seed}: the batch ended with {process.wait()} before it was killed: {process.stderr}"
+        yield kind
+    killed = 0
+    for _ in range(10 * writing):
+        if killed == writing:
+            break
+        with batchrun(table.folder, *arguments) as process:
+            if moments.writing(process):
+                killed += 1
+                yield "writing"
+    assert killed == writing, f"seed {seed}: the writing was over too soon {10 * writing} times"
+    with batchrun(table.folder, *arguments) as process:
+        assert process.wait() == 0, f"seed {seed}: {process.stderr}"
+
+
+def assert_each_row_once(table: Table, server: Served) -> ServerRecords:
+    """The output has each row once and in order, and the server made one thread and one run for each."""
+    answers, records = table.answers(), server.records()
+    assert [row["question"] for row in answers] == [f"row {row}" for row in range(table.rows)]
+    assert Counter(row["status"] for row in answers) == {"completed": table.rows}
+    assert [row["response"] for row in answers] == [f"answer {row}" for row in range(table.rows)]
+    runs = records.of("run")
+    asked = Counter(run["metadata"]["row"] for run in runs.values())
+    assert {row: number for row, number in asked.items() if number > 1} == {}
+    assert len(runs) == len(records.of("thread")) == table.rows
+    for number, row in enumerate(answers):
+        run = runs[row["run_id"]]
+        assert (run["metadata"]["row"], run["thread_id"], run["status"]) == (str(number), row["thread_id"], "completed")
+        assert records.answer_of(row["run_id"]) == row["response"]
+    return records

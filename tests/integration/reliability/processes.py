@@ -1,0 +1,235 @@
+"""Real processes, forked from one that has imported everything already: a start costs milliseconds, not a second."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Batchrun", "Served", "ServerRecords", "batchrun"]
+
+END_TIMEOUT_S = 100.0
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "batchrun.batch",
+        "batchrun.cli",
+        "batchrun.display",
+        "batchrun.frames",
+        "batchrun.inspection",
+        "batchrun.server",
+        "batchrun.server.responders.faults",
+        "batchrun.server.responders.script",
+        "openai.resources.beta.threads",
+        "rich.console",
+    ]
+)
+
+
+def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, str], umask: int) -> None:
+    from batchrun.cli import main
+
+    os.umask(umask)
+    os.chdir(folder)
+    for name in [*os.environ]:
+        if name.startswith(("OPENAI_", "BATCHRUN_")):
+            del os.environ[name]
+    os.environ.update(environ)
+    for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(descriptor, number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.argv = ["batchrun", *arguments]
+    main()
+
+
+@dataclass(slots=True)
+class Batchrun:
+    """One `batchrun` command in a process of its own.
+
+    Attributes:
+        folder: where it runs, and where its standard output and error are written.
+    """
+
+    folder: Path
+    _process: Any
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._process.is_alive())
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """The exit code; negative for a signal that ended it."""
+        self._process.join(END_TIMEOUT_S)
+        assert self._process.exitcode is not None, f"batchrun has not ended within {END_TIMEOUT_S:g} s"
+        return int(self._process.exitcode)
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it had not ended by itself."""
+        self.signal(signal.SIGKILL)
+        return self.wait() == -signal.SIGKILL
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr.txt").read_text()
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout.txt").read_text()
+
+    def facts(self) -> dict[str, Any]:
+        """The summary of `run --json`."""
+        return dict(json.loads(self.stdout.splitlines()[-1]))
+
+
+@contextlib.contextmanager
+def batchrun(
+    folder: Path, *arguments: str | Path, environ: Mapping[str, str] | None = None, umask: int = 0o022
+) -> Iterator[Batchrun]:
+    """Start a command; whatever happens, it has ended after the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = _CONTEXT.Process(
+        target=_call_command, args=([str(each) for each in arguments], str(folder), dict(environ or {}), umask)
+    )
+    process.start()
+    try:
+        yield Batchrun(folder, process)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(settings: dict[str, Any], script: str, faults: str | None, started: Connection) -> None:
+    from batchrun.server import ServerSettings, serve_forever
+    from batchrun.server.responders.base import Responder
+    from batchrun.server.responders.faults import FaultPlan, FaultyResponder
+    from batchrun.server.responders.script import ScriptResponder
+
+    responder: Responder = ScriptResponder(Path(script))
+    plan = FaultPlan.load(faults) if faults is not None else None
+    if plan is not None:
+        responder = FaultyResponder(responder, plan)
+    serve_forever(ServerSettings(**settings), responder, faults=plan, on_started=started.send)
+
+
+ANSWERS = r"""
+[[rule]]
+pattern = 'row (\d+)'
+reply = 'answer \1'
+deltas = 4
+delay_s = {delay_s}
+delta_delay_s = {delta_delay_s}
+"""
+
+
+@dataclass(slots=True)
+class Served:
+    """A server of the Assistants protocol in a process of its own, over its own SQLite file.
+
+    It answers `row 17` with `answer 17`. Use as a context manager; may be killed and started again.
+
+    Attributes:
+        delay_s, delta_delay_s: seconds before the first piece of an answer, and between its four pieces.
+        faults: text of a fault plan.
+        settings: further fields of `ServerSettings`.
+    """
+
+    folder: Path
+    delay_s: float = 0.02
+    delta_delay_s: float = 0.01
+    faults: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    url: str = ""
+    _process: Any = None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "server.sqlite3"
+
+    def __enter__(self) -> Served:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, or start it again after `kill`, on the same port and file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        script = self.folder / "script.toml"
+        script.write_text(ANSWERS.format(delay_s=self.delay_s, delta_delay_s=self.delta_delay_s))
+        plan: Path | None = None
+        if self.faults is not None:
+            plan = self.folder / "faults.toml"
+            plan.write_text(self.faults)
+        port = int(self.url.rsplit(":", 1)[1].split("/")[0]) if self.url else 0
+        settings = {"data": self.data, "port": port, "shutdown_grace_s": 0.0, **self.settings}
+        receiver, sender = _CONTEXT.Pipe(duplex=False)
+        self._process = _CONTEXT.Process(target=_serve, args=(settings, str(script), plan and str(plan), sender))
+        self._process.start()
+        sender.close()
+        with receiver:
+            self.url = receiver.recv()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.join(END_TIMEOUT_S)
+
+    def records(self) -> ServerRecords:
+        """What its file holds; once it has stopped."""
+        assert not self._process.is_alive()
+        return ServerRecords.read(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecords:
+    """A server's own account of what it was asked for.
+
+    Attributes:
+        objects: kind → id → the object as clients see it.
+    """
+
+    objects: dict[str, dict[str, dict[str, Any]]]
+
+    @classmethod
+    def read(cls, path: Path) -> ServerRecords:
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            for kind, body in db.execute("SELECT kind, body FROM objects ORDER BY seq"):
+                decoded = json.loads(body)
+                found.setdefault(kind, {})[decoded["id"]] = decoded
+        return cls(found)
+
+    def of(self, kind: str) -> dict[str, dict[str, Any]]:
+        return self.objects.get(kind, {})
+
+    def answer_of(self, run_id: str) -> str:
+        """The text of the assistant's messages of a run."""
+        return "".join(
+            part["text"]["value"]
+            for message in self.of("message").values()
+            if message["run_id"] == run_id and message["role"] == "assistant"
+            for part in message["content"]
+        )
