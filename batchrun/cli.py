@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batchrun.errors import BatchrunError, InputError, OutputError
+from batchrun.errors import BatchrunError, InputError
 from batchrun.job import job_options
 
 if TYPE_CHECKING:
@@ -30,6 +30,22 @@ if TYPE_CHECKING:
     from batchrun.server.responders.base import Responder
 
 __all__ = ["cli", "main"]
+
+CLEANUP_OPTIONS = frozenset(
+    {
+        "api_version",
+        "azure",
+        "concurrency",
+        "header",
+        "max_attempts",
+        "organization",
+        "project",
+        "query",
+        "rpm",
+        "wait",
+    }
+)
+"""Options of `Job` that matter to a cleanup."""
 
 EXIT_CODES = (
     ("0", "every row completed"),
@@ -68,6 +84,8 @@ def main() -> NoReturn:
 class SectionedCommand(click.Command):
     """A command whose options stand under headings."""
 
+    exit_codes: tuple[tuple[str, str], ...] = EXIT_CODES
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -83,7 +101,21 @@ class SectionedCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the exit codes."""
         with formatter.section("Exit codes"):
-            formatter.write_dl(list(EXIT_CODES))
+            formatter.write_dl(list(self.exit_codes))
+
+
+class CleanupCommand(SectionedCommand):
+    """A command about objects rather than rows."""
+
+    exit_codes = (
+        ("0", "everything is deleted"),
+        ("1", "internal error"),
+        ("2", "bad usage or settings"),
+        ("3", "something could not be deleted"),
+        ("5", "refused by the service, or it cannot delete"),
+        ("6", "a batch holds this output"),
+        ("130", "interrupted"),
+    )
 
 
 class SectionedOption(click.Option):
@@ -98,10 +130,10 @@ class MoneyOption(SectionedOption):
     section = "Money"
 
 
-def job_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every option of `Job`. A flag that is not given is left out, so that `Job` alone knows the defaults."""
+def job_parameters(command: Callable[..., Any], only: Container[str] | None = None) -> Callable[..., Any]:
+    """Add the options of `Job`, or `only` some. Flags that are not given are left out: `Job` knows the defaults."""
     for name, (option, default) in reversed(job_options().items()):
-        if option.flagless:
+        if option.flagless or (only is not None and name not in only):
             continue
         flags = option.flags or (f"--{name.replace('_', '-')}",)
         text = option.help if default in (None, False, "") else f"{option.help}. Default: {_shown(default)}"
@@ -300,6 +332,33 @@ def _seen(
 
 
 @cli.command()
+@click.argument("table", metavar="TABLE")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: TABLE's name with .toml")
+def init(table: str, output: Path | None) -> None:
+    """Write a first job file for TABLE: it runs as it is, and says in comments what can be changed."""
+    from batchrun.starting import first_job, write_new
+    from batchrun.tables import ReadOptions, open_source
+
+    source = open_source(table, ReadOptions())
+    path = output or Path(table).with_suffix(".toml")
+    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
+    click.echo(f"written: {path}; next: batchrun check {path}", err=True)
+
+
+@cli.command()
+@click.argument("job", metavar="JOB.toml")
+def check(job: str) -> None:
+    """Check a job file with its table, template and output; send nothing, write nothing."""
+    from batchrun.estimate import dry_plan
+    from batchrun.job import Environment
+
+    name, folder, given = _given(job, {})
+    made, output = _job(name, folder, given)
+    with dry_plan(made, name, Environment.read(os.environ), output) as plan:
+        click.echo(f"{job}: {plan.rows:,} rows of {name}, to be asked of {plan.api}, answers to {output}")
+
+
+@cli.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def status(output: Path, *, as_json: bool) -> None:
@@ -325,6 +384,27 @@ def export(output: Path, *, to: Path | None) -> None:
 
 @cli.command()
 @click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="Job file whose [prices] hold. Default: those that the batch was run with, and today's list",
+    metavar="FILE.toml",
+)
+@click.option("--write", is_flag=True, help="Replace the recorded costs in the journal")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
+    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded."""
+    import json
+
+    from batchrun.costs import batch_costs, cost_facts, cost_lines, prices_of_file
+
+    own = prices_of_file(prices, os.environ) if prices is not None else None
+    found = batch_costs(output, own, write=write)
+    click.echo(json.dumps(cost_facts(found)) if as_json else "\n".join(cost_lines(found)))
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
@@ -337,6 +417,47 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
     story = run_loop(row_story(output, row, Environment.read(os.environ)))
     click.echo(json.dumps(story, ensure_ascii=False) if as_json else "\n".join(row_lines(story)))
+
+
+@cli.command(cls=CleanupCommand)
+@click.argument("target", metavar="OUTPUT|JOB.toml")
+@partial(job_parameters, only=CLEANUP_OPTIONS)
+@click.option("--in-flight", is_flag=True, help="Also what rows in flight need to go on", cls=SectionedOption)
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing", cls=SectionedOption)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Delete at the service what the batch behind OUTPUT made there.
+
+    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight need is kept, so that the batch can still go on. The same command run again
+    goes on where it was stopped. A job file brings headers and the like along; OUTPUT may also be a journal that
+    --fresh set aside.
+    """
+    import json
+
+    from batchrun.cleanup import clean_up, cleanup_facts, cleanup_line
+    from batchrun.display import watch_cleanup
+    from batchrun.frames import run_loop
+    from batchrun.job import Environment, make_job
+    from batchrun.jobfile import is_job_file
+
+    name, folder, given = _given(target, options)
+    job, output = _job(name, folder, given) if is_job_file(target) else (make_job(given), Path(target))
+    summary = run_loop(
+        clean_up(
+            output,
+            job,
+            Environment.read(os.environ),
+            in_flight=in_flight,
+            show=(lambda made: click.echo(f"{made.kind} {made.object_id}")) if dry_run else None,
+            watch=None if quiet or as_json else partial(watch_cleanup, stream=sys.stderr),
+        )
+    )
+    if as_json and not dry_run:
+        click.echo(json.dumps(cleanup_facts(summary)))
+    elif not quiet or summary.stop is not None:
+        click.echo(cleanup_line(summary, dry_run=dry_run), err=True)
+    return 0 if dry_run else summary.exit_code
 
 
 @cli.group()
@@ -370,6 +491,7 @@ def assistants_import(file: Path, output: Path | None) -> None:
 def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     from batchrun.carryover import job_of_assistant
     from batchrun.jobfile import job_toml
+    from batchrun.starting import write_new
 
     options, lost = job_of_assistant(assistant)
     title = " · ".join(str(assistant[key]) for key in ("name", "id", "description") if assistant.get(key))
@@ -379,11 +501,7 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        try:
-            with open(output, "x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as exc:
-            raise OutputError(f"{output}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None
+        write_new(output, text)
     for line in lost:
         click.echo(f"not carried over: {line}", err=True)
 
