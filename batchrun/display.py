@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from batchrun.batch import BatchView, Summary
+    from batchrun.cleanup import CleanupSummary
     from batchrun.engine import EngineStatistics
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "summary_facts",
     "summary_line",
     "summary_lines",
+    "watch_cleanup",
     "watch_lines",
     "watch_terminal",
 ]
@@ -140,6 +142,20 @@ async def watch_lines(view: BatchView, stream: TextIO, *, as_json: bool, every_s
                 f"{facts['done']:,}/{facts['rows']:,} · {_counts(facts)} · {_spending(facts, embedded=view.embedded)}"
             )
         print(line, file=stream, flush=True)
+
+
+async def watch_cleanup(summary: CleanupSummary, stream: TextIO) -> None:
+    """Show how far a cleanup is until cancelled: one line that is written over on a terminal, lines elsewhere."""
+    from batchrun.cleanup import progress_line
+
+    terminal = stream.isatty()
+    try:
+        while True:
+            await anyio.sleep(FRAME_EVERY_S if terminal else LINE_EVERY_S)
+            print(progress_line(summary), end="\x1b[K\r" if terminal else "\n", file=stream, flush=True)
+    finally:
+        if terminal:
+            print(end="\x1b[K", file=stream, flush=True)
 
 
 def _counts(facts: dict[str, Any]) -> str:
