@@ -93,7 +93,7 @@ async def batchrun(options: argparse.Namespace) -> int:
     environment = Environment(api_key="none")
     plan = make_plan(make_job(given), str(options.folder / "in.csv"), environment, options.folder / "out.csv")
     summary = await run_batch(plan, environment)
-    return summary.counts.completed
+    return summary.totals.by_status["completed"]
 
 
 async def overview(options: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ def write_wave(journal: Journal, numbers: range) -> list[tuple[float, float, flo
                 journal.finish(outcome, prompt.fingerprint)
             lap.append(time.perf_counter() - started_s)
         laps.append(lap)
-    return list(zip(*laps, strict=True))  # type: ignore[arg-type]  # three laps make triples
+    return list(zip(*laps, strict=True))
 
 
 def main() -> None:
