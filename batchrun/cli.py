@@ -131,7 +131,7 @@ class MoneyOption(SectionedOption):
 
 
 def job_parameters(command: Callable[..., Any], only: Container[str] | None = None) -> Callable[..., Any]:
-    """Add the options of `Job`, or `only` some. Flags that are not given are left out: `Job` knows the defaults."""
+    """Add the options of `Job`, or `only` some. A flag not given is left out: `Job` alone knows the defaults."""
     for name, (option, default) in reversed(job_options().items()):
         if option.flagless or (only is not None and name not in only):
             continue
@@ -429,9 +429,9 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Delete at the service what the batch behind OUTPUT made there.
 
-    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight need is kept, so that the batch can still go on. The same command run again
-    goes on where it was stopped. A job file brings headers and the like along; OUTPUT may also be a journal that
-    --fresh set aside.
+    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight
+    need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
+    brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
     """
     import json
 
