@@ -1,0 +1,269 @@
+"""One batch over every service and mode, against the embedded server's three protocols behind a counting proxy."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from batchrun.batch import Summary, run_batch
+from batchrun.job import Environment, make_job
+from batchrun.plan import make_plan
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.base import Conversation, Part
+from batchrun.server.responders.tutor import TutorResponder
+from tests.integration.reliability.network import Proxy
+from tests.support.rows import write_csv
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-test-0123456789"
+HELD = "What is 5 + 5?"
+SUMS = ["What is 3 * 4?", HELD, "Solve 3x + 11 = 14", "Who was Ada Lovelace?", "1/3 + 1/6"]
+OWN_COLUMNS = ("thread_id", "run_id", "duration_s", "completed_at")
+"""What differs between two runs of the same batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A way to ask.
+
+    Attributes:
+        requests: a row, and once for the batch.
+        named: the run's id is known while the model still writes.
+        asked_twice: a row whose reply was lost is asked again where the service ignores idempotency keys.
+    """
+
+    name: str
+    options: dict[str, Any]
+    requests: tuple[int, int] = (1, 0)
+    named: bool = False
+    asked_twice: bool = False
+
+
+MODES = [
+    Mode("assistants", {"api": "assistants"}, (1, 1), named=True),
+    Mode("responses", {"api": "responses"}, asked_twice=True),
+    Mode("responses stream", {"api": "responses", "stream": True}, named=True),
+    Mode("responses conversation", {"api": "responses", "conversation": True}, (2, 0)),
+    Mode(
+        "responses conversation stream", {"api": "responses", "conversation": True, "stream": True}, (2, 0), named=True
+    ),
+    Mode("responses background", {"api": "responses", "background": True}, named=True),
+    Mode("responses background stream", {"api": "responses", "background": True, "stream": True}, named=True),
+    Mode("chat", {"api": "chat"}, asked_twice=True),
+    Mode("chat stream", {"api": "chat", "stream": True}, asked_twice=True),
+]
+each_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+
+
+@dataclass
+class Remembering:
+    """The tutor, which remembers what it was asked, and holds one answer back while it is told to."""
+
+    asked: list[str] = field(default_factory=list)
+    holding: bool = False
+    tutor: TutorResponder = field(default_factory=TutorResponder)
+    name: str = "remembering"
+    models: tuple[str, ...] = ()
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        question = conversation.messages[-1].text
+        self.asked.append(question)
+        while self.holding and question == HELD:
+            await anyio.sleep(0.01)
+        async for part in self.tutor.respond(conversation):
+            yield part
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class Bench:
+    """A service behind a proxy, and a folder for a batch's files."""
+
+    folder: Path
+    server: EmbeddedServer
+    responder: Remembering
+    proxy: Proxy
+
+    def __post_init__(self) -> None:
+        self.table = write_csv(self.folder / "in.csv", [{"question": question} for question in SUMS])
+
+    async def run(self, mode: Mode, output: str = "out.csv") -> Summary:
+        environment = Environment(api_key=KEY)
+        options = {"base_url": self.proxy.url, "model": "m", "instructions": "Be brief.", **mode.options}
+        plan = make_plan(make_job(options), self.table, environment, self.folder / output)
+        return await run_batch(plan, environment)
+
+    def rows(self, output: str = "out.csv") -> list[dict[str, str]]:
+        with (self.folder / output).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def count(self, query: str) -> int:
+        """A count from the journal, 0 while there is none."""
+        journal = (self.folder / "out.csv.journal").as_uri()
+        try:
+            with closing(sqlite3.connect(f"{journal}?mode=ro", uri=True, timeout=5)) as connection:
+                return int(connection.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+    def is_held_up(self, mode: Mode) -> bool:
+        """All rows but the held one have ended, and of that one everything is known that can be known."""
+        named = self.count("SELECT count(*) FROM attempts WHERE row_key = '1' AND run_id IS NOT NULL")
+        ended = self.count("SELECT count(*) FROM outcomes")
+        return HELD in self.responder.asked and ended == len(SUMS) - 1 and named == int(mode.named)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Starts the service; `without` names headers that do not reach it."""
+    with ExitStack() as stack:
+
+        def started(*without: str) -> Bench:
+            responder = Remembering()
+            settings = ServerSettings(shutdown_grace_s=0.05, poll_after_ms=20)
+            server = stack.enter_context(EmbeddedServer(settings, responder))
+            proxy = stack.enter_context(Proxy(server.url, without=frozenset(without)))
+            return Bench(tmp_path, server, responder, proxy)
+
+        yield started
+
+
+# -- the same table ---------------------------------------------------------------------------------------------
+
+
+async def test_the_same_table(start: Callable[..., Bench]) -> None:
+    """Every service and mode gives the same table but for ids and times."""
+    bench = start()
+    tables = {}
+    for number, mode in enumerate(MODES):
+        summary = await bench.run(mode, f"out-{number}.csv")
+        assert summary.exit_code == 0
+        rows = bench.rows(f"out-{number}.csv")
+        tables[mode.name] = [{k: v for k, v in row.items() if k not in OWN_COLUMNS} for row in rows]
+    assert tables == dict.fromkeys(tables, tables["assistants"])
+    first = tables["assistants"]
+    assert [row["question"] for row in first] == SUMS
+    assert "x = 1" in first[2]["response"]
+    assert all(int(row["total_tokens"]) > 0 for row in first)
+
+
+@each_mode
+async def test_requests_a_row(start: Callable[..., Bench], mode: Mode) -> None:
+    """What a row costs in requests, counted on the way to the service; polls of background responses apart."""
+    bench = start()
+    await bench.run(mode)
+    a_row, a_batch = mode.requests
+    posts = [request for request in bench.proxy.requests if request.method == "POST"]
+    assert len(posts) == a_row * len(SUMS) + a_batch
+    polls = len(bench.proxy.requests) - len(posts)
+    assert (polls > 0) == (mode.name == "responses background")
+
+
+@each_mode
+async def test_ids(start: Callable[..., Bench], mode: Mode) -> None:
+    """Every row names its own run and, where there is one, its own thread, by the ids of its protocol."""
+    bench = start()
+    await bench.run(mode)
+    rows = bench.rows()
+    threads, runs = {row["thread_id"] for row in rows}, {row["run_id"] for row in rows}
+    kinds = {"assistants": ("thread_", "run_"), "responses": ("resp_", "resp_"), "chat": ("", "chatcmpl-")}
+    thread, run = kinds[mode.options["api"]]
+    thread = "conv_" if "conversation" in mode.options else thread
+    assert len(runs) == len(SUMS)
+    assert all(each.startswith(run) for each in runs)
+    assert len(threads) == (len(SUMS) if thread else 1)
+    assert all(each.startswith(thread) for each in threads)
+
+
+# -- going on ---------------------------------------------------------------------------------------------------
+
+
+async def broken_off(bench: Bench, mode: Mode) -> None:
+    """Run until one row is held up, and drop everything there, as a crash does."""
+    bench.responder.holding = True
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.run, mode)
+            while not bench.is_held_up(mode):
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+    bench.responder.holding = False
+
+
+@each_mode
+@pytest.mark.parametrize("without", [(), ("idempotency-key",)], ids=["keys honoured", "keys ignored"])
+async def test_going_on_costs_at_most(start: Callable[..., Bench], mode: Mode, without: tuple[str, ...]) -> None:
+    """A row in flight is picked up where its mode allows that, or where keys are honoured; else it is asked twice."""
+    bench = start(*without)
+    await broken_off(bench, mode)
+    summary = await bench.run(mode)
+    assert summary.exit_code == 0
+    assert "10" in bench.rows()[1]["response"]
+    asked = Counter(bench.responder.asked)
+    assert asked.pop(HELD) == (2 if mode.asked_twice and without else 1)
+    assert set(asked.values()) == {1}
+    assert summary.statistics.created_again == (0 if mode.named else 1)
+
+
+@pytest.mark.parametrize("mode", [MODES[1], MODES[5], MODES[7]], ids=lambda mode: mode.name)
+async def test_going_on_after_sigkill(start: Callable[..., Bench], mode: Mode) -> None:
+    """A process killed while a row is in flight loses no answer, and pays for none twice where keys are honoured."""
+    bench = start()
+    bench.responder.holding = True
+    flags = [part for name, value in mode.options.items() for part in _flag(name, value)]
+    code = "from batchrun.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", str(bench.table), "-o", str(bench.folder / "out.csv"), *flags]
+    command += ["--base-url", bench.proxy.url, "--model", "m", "--instructions", "Be brief.", "--quiet"]
+    async with await anyio.open_process(command, env={**os.environ, "OPENAI_API_KEY": KEY}, stderr=None) as process:
+        with anyio.fail_after(60):
+            while not bench.is_held_up(mode):
+                assert process.returncode is None
+                await anyio.sleep(0.02)
+            process.kill()
+            await process.wait()
+    bench.responder.holding = False
+    summary = await bench.run(mode)
+    assert (summary.exit_code, summary.statistics.finished_before) == (0, len(SUMS) - 1)
+    assert Counter(bench.responder.asked) == dict.fromkeys(SUMS, 1)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+
+
+async def test_another_mode_goes_on(start: Callable[..., Bench]) -> None:
+    """A batch broken off without streams goes on with them: the key stood for another request, so a new one is used."""
+    bench = start()
+    await broken_off(bench, MODES[1])
+    summary = await bench.run(MODES[2])
+    assert summary.exit_code == 0
+    assert Counter(bench.responder.asked)[HELD] == 2
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [MODES[1], MODES[7]], ids=lambda mode: mode.name)
+async def test_a_refused_parameter_stops_the_batch(start: Callable[..., Bench], mode: Mode) -> None:
+    """The first refusal of a parameter ends the batch with the service's words and exit code 5."""
+    bench = start()
+    summary = await bench.run(Mode("refused", {**mode.options, "param": {"temperature": "hot"}, "concurrency": 1}))
+    assert summary.exit_code == 5
+    assert summary.stop is not None
+    assert "temperature" in summary.stop.reason
+    assert len(bench.proxy.requests) == 1
+    assert bench.responder.asked == []
