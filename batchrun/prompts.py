@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,8 @@ def default_template(columns: Sequence[str]) -> str:
         if name in columns:
             return f"{{{{ {name} }}}}"
     if len(columns) == 1:
-        return "{{ row[" + repr(columns[0]) + "] }}"
+        # A column named `row` hides the row.
+        return "{{ row }}" if columns[0] == "row" else "{{ row[" + repr(columns[0]) + "] }}"
     raise InputError(
         f"no column is named 'prompt' or 'question' (columns: {_listed(columns)}); "
         "say what to ask, for example --prompt '{{ " + _example(columns) + " }}'"
@@ -123,7 +125,8 @@ class Prompter:
                 raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
             if not text.strip():
                 raise PromptError("empty_prompt", "the rendered prompt is empty")
-            if not text.isascii() and _SURROGATE.search(text):
+            # The template engine puts U+FFFD in the place of what UTF-8 lacks.
+            if "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str)):
                 raise PromptError(
                     "bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks"
                 )

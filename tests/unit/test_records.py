@@ -1,0 +1,54 @@
+"""What passes between the stages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun import records
+from batchrun.records import OUTPUT_COLUMNS, Usage, sum_usage
+
+counts = st.one_of(st.none(), st.integers(0, 10**9))
+usages = st.builds(Usage, counts, counts, counts, counts, counts)
+
+
+@pytest.mark.parametrize("name", ["Row", "Turn", "Prompt", "Usage", "Attempt", "Completed", "Failed"])
+def test_records_are_frozen_and_slotted(name: str) -> None:
+    """No stage changes what another one holds."""
+    kind = getattr(records, name)
+    assert kind.__dataclass_params__.frozen
+    assert "__dict__" not in dir(kind)
+
+
+@given(st.lists(usages, min_size=1, max_size=6))
+def test_usage_of_several_runs(parts: list[Usage]) -> None:
+    """Each count is the sum of what was told, and None, not 0, where nobody told."""
+    total = sum_usage(parts)
+    for name in (field.name for field in dataclasses.fields(Usage) if field.name != "raw"):
+        known = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        assert getattr(total, name) == (sum(known) if known else None)
+
+
+def test_raw_usage_is_kept() -> None:
+    """The services' own objects are all kept, as they came where there is one."""
+    first, second = Usage(1, raw={"a": 1}), Usage(2, raw={"b": 2})
+    assert sum_usage([first]).raw == {"a": 1}
+    assert sum_usage([first, Usage()]).raw == {"a": 1}
+    assert sum_usage([first, second]).raw == {"runs": [{"a": 1}, {"b": 2}]}
+
+
+def test_no_runs_used_nothing() -> None:
+    """A row that never reached a run has usage that nobody told."""
+    assert sum_usage([]) == Usage()
+
+
+def test_the_documented_columns() -> None:
+    """The columns and their order are a promise to every script that reads an output."""
+    assert list(OUTPUT_COLUMNS) == [
+        "response", "status", "error_type", "error", "thread_id", "run_id", "model", "prompt_tokens",
+        "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "attempts",
+        "duration_s", "completed_at",
+    ]  # fmt: skip
