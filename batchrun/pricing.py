@@ -26,6 +26,7 @@ __all__ = ["MatchedPrice", "PriceList", "Rates", "runs_of"]
 OPENAI_URL = "https://api.openai.com/v1"
 OWN = "own"
 TOKENS_PRICED_TOGETHER = Decimal(1_000_000)
+REQUESTS_PRICED_TOGETHER = Decimal(1_000)
 
 _RATE_NAMES = ("input", "cached_input", "output")
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
@@ -40,21 +41,24 @@ class Rates:
         input: of tokens read and not found in the service's cache.
         cached_input: of tokens read that were.
         output: of tokens written, reasoning included.
+        request: US dollars for a request, whatever its tokens.
         above_input_tokens: the rates hold for requests (all of their tokens) that read more than this.
     """
 
     input: Decimal
     cached_input: Decimal
     output: Decimal
+    request: Decimal = Decimal(0)
     above_input_tokens: int = 0
 
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Decimal:
         """US dollars of one run; `prompt_tokens` counts the cached ones too."""
-        return (
+        tokens = (
             (prompt_tokens - cached_tokens) * self.input
             + cached_tokens * self.cached_input
             + completion_tokens * self.output
-        ) / TOKENS_PRICED_TOGETHER
+        )
+        return tokens / TOKENS_PRICED_TOGETHER + self.request
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,14 @@ class MatchedPrice:
         return rates.cost(read, cached, written)
 
     def facts(self) -> dict[str, Any]:
-        """For the journal and for machines; the rates as exact decimal text."""
+        """For the journal and for machines; the rates as exact decimal text, tokens by the million."""
         return {
             "model": self.model,
             "matched": self.matched,
             "source": self.source,
             "usd_per_million_tokens": [
                 {name: str(getattr(rates, name)) for name in _RATE_NAMES}
+                | ({"request": str(rates.request)} if rates.request else {})
                 | ({"above_input_tokens": rates.above_input_tokens} if rates.above_input_tokens else {})
                 for rates in self.rates
             ],
@@ -101,10 +106,11 @@ class MatchedPrice:
     def line(self) -> str:
         """For people."""
         first = self.rates[0]
-        tiers = ", more for long prompts" if len(self.rates) > 1 else ""
+        more = f", ${first.request} a request" if first.request else ""
+        more += ", more for long prompts" if len(self.rates) > 1 else ""
         return (
             f"{self.model} priced as {self.matched} ({self.source}): ${first.input} in, ${first.cached_input} cached, "
-            f"${first.output} out for a million tokens{tiers}"
+            f"${first.output} out for a million tokens{more}"
         )
 
 
@@ -261,9 +267,11 @@ def _listed_rates(price: ModelPrice) -> Iterator[Rates]:
     if read is None or written is None:
         return
     cached = price.cache_read_mtok if price.cache_read_mtok is not None else read
-    steps = {0, *(tier.start for each in (read, cached, written) for tier in getattr(each, "tiers", ()))}
+    request = price.requests_kcount or Decimal(0)
+    steps = {0, *(tier.start for each in (read, cached, written, request) for tier in getattr(each, "tiers", ()))}
     for step in sorted(steps):
-        yield Rates(_above(read, step), _above(cached, step), _above(written, step), step)
+        at = [_above(each, step) for each in (read, cached, written, request)]
+        yield Rates(at[0], at[1], at[2], at[3] / REQUESTS_PRICED_TOGETHER, step)
 
 
 def _above(price: Decimal | TieredPrices, input_tokens: int) -> Decimal:
