@@ -7,8 +7,8 @@
 `batchrun`  The whole of it: `make_plan` and `run_batch` from a CSV file to a CSV file, limits and journal included.
 `overview`  The pattern of OpenAI's overview of the Assistants API (create a thread, a message and a run, retrieve
             the run every 0.5 s until it has ended, list the messages), on `AsyncOpenAI` as it comes: httpx2,
-            asyncio's loop. The asynchronous client is the cheaper one of the two at the same concurrency, since
-            no threads have to take turns.
+            asyncio's loop. The overview itself is synchronous, which would
+            need a thread for each row in flight.
 
 Prints one JSON object: rows answered, peak memory in MiB, seconds.
 """
@@ -27,6 +27,15 @@ from typing import Any
 import anyio
 
 POLL_S = 0.5
+ASKS: dict[str, dict[str, Any]] = {
+    "assistants": {"api": "assistants"},
+    "responses": {"api": "responses"},
+    "responses-stream": {"api": "responses", "stream": True},
+    "conversation": {"api": "responses", "conversation": True},
+    "chat": {"api": "chat"},
+    "chat-stream": {"api": "chat", "stream": True},
+}
+"""Ways to ask, and batchrun's options for each."""
 QUESTION = "A train leaves at 7 h and takes 95 minutes, with two stops. When is it due?"
 
 
@@ -43,6 +52,38 @@ async def ask_all(rows: int, concurrency: int, ask: Callable[[int], Awaitable[No
             tasks.start_soon(ask_next)
 
 
+def requests_of(way: str, number: int) -> list[tuple[str, dict[str, Any]]]:
+    """The requests that batchrun sends for a row, path and body, asked in this way (one of `ASKS`)."""
+    metadata = {"batch": "batch_0123456789abcdef", "row": str(number), "attempt": "1"}
+    messages = [{"role": "user", "content": QUESTION}]
+    response: dict[str, Any] = {"model": "standin", "input": QUESTION, "store": True, "metadata": metadata}
+    chat: dict[str, Any] = {"model": "standin", "messages": messages}
+    ways: dict[str, list[tuple[str, dict[str, Any]]]] = {
+        "assistants": [
+            (
+                "/threads/runs",
+                {
+                    "assistant_id": "asst_standin",
+                    "thread": {"messages": messages, "metadata": metadata},
+                    "metadata": metadata,
+                    "stream": True,
+                },
+            )
+        ],
+        "responses": [("/responses", response)],
+        "responses-stream": [("/responses", {**response, "stream": True})],
+        "conversation": [
+            ("/conversations", {"metadata": metadata}),
+            ("/responses", {**response, "conversation": "conv_00000000000000000000"}),
+        ],
+        "chat": [("/chat/completions", chat)],
+        "chat-stream": [
+            ("/chat/completions", {**chat, "stream": True, "stream_options": {"include_usage": True}}),
+        ],
+    }
+    return ways[way]
+
+
 async def bare(options: argparse.Namespace) -> int:
     """The floor: the SDK sends, nobody reads what comes back."""
     import httpx2
@@ -54,25 +95,24 @@ async def bare(options: argparse.Namespace) -> int:
 
         async def ask(number: int) -> None:
             nonlocal answered
-            metadata = {"batch": "batch_0123456789abcdef", "row": str(number), "attempt": "1"}
-            body = {
-                "assistant_id": "asst_standin",
-                "thread": {"messages": [{"role": "user", "content": QUESTION}], "metadata": metadata},
-                "metadata": metadata,
-                "stream": True,
-            }
-            headers = {"OpenAI-Beta": "assistants=v2", "Idempotency-Key": f"batch_0123456789abcdef-{number}-1"}
-            response: Any = await client.post(
-                "/threads/runs",
-                cast_to=httpx2.Response,
-                body=body,
-                options={"headers": headers},
-                stream=True,
-                stream_cls=AsyncStream[Any],
-            )
-            async for _ in response.aiter_raw():
-                pass
-            await response.aclose()
+            for path, body in requests_of(options.ask, number):
+                headers = {"Idempotency-Key": f"batch_0123456789abcdef-{number}-1"}
+                if options.ask == "assistants":
+                    headers["OpenAI-Beta"] = "assistants=v2"
+                if "stream" not in body:
+                    await client.post(path, cast_to=httpx2.Response, body=body, options={"headers": headers})
+                    continue
+                response: Any = await client.post(
+                    path,
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options={"headers": headers},
+                    stream=True,
+                    stream_cls=AsyncStream[Any],
+                )
+                async for _ in response.aiter_raw():
+                    pass
+                await response.aclose()
             answered += 1
 
         await ask_all(options.rows, options.concurrency, ask)
@@ -85,7 +125,7 @@ async def batchrun(options: argparse.Namespace) -> int:
     from batchrun.job import Environment, make_job
     from batchrun.plan import make_plan
 
-    given: dict[str, Any] = {"api": "assistants", "base_url": options.url, "model": "standin", "fresh": True}
+    given: dict[str, Any] = {"base_url": options.url, "model": "standin", "fresh": True, **ASKS[options.ask]}
     if options.concurrency:
         given["concurrency"] = options.concurrency
     if options.rpm:
@@ -138,6 +178,7 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="base URL of the service")
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--concurrency", type=int, default=0, help="rows in flight at once; 0: batchrun finds out")
+    parser.add_argument("--ask", choices=ASKS, default="assistants", help="protocol and mode (overview: assistants)")
     parser.add_argument("--rpm", type=float, default=0.0, help="requests a minute (batchrun only); 0: no limit")
     parser.add_argument("--folder", type=Path, required=True, help="holds in.csv; takes the output (batchrun only)")
     options = parser.parse_args()
