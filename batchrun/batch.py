@@ -31,7 +31,7 @@ from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
 from batchrun.services.wire import Wire
-from batchrun.tables import write_table
+from batchrun.tables import remove_stale, write_table
 
 __all__ = [
     "BatchView",
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 CHECKPOINT_EVERY_S = 2.0
+PROBE_PATIENCE_S = 0.25
 LOOK_AGAIN_S = 1.0
 """Between two looks at a lock that another process holds: the system tells nobody when it is free."""
 
@@ -131,6 +132,7 @@ async def run_batch(
             open_journal(
                 plan.paths.journal,
                 plan.manifest(),
+                output=plan.paths.output if plan.write_output else None,
                 fresh=plan.job.fresh,
                 accept_changes=plan.job.accept_changes,
                 clock=clock,
@@ -202,6 +204,9 @@ def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     totals = Totals()
     cells = counted(result_cells(plan.source, plan.prompter, journal), totals)
     if plan.write_output and not journal.is_empty():
+        # Whoever has the output must find its answers in the journal, also after a power cut.
+        journal.checkpoint()
+        remove_stale(plan.paths.output)
         write_table(plan.paths.output, plan.source, cells, plan.write_options)
         return plan.paths.output, totals
     for _ in cells:
@@ -368,7 +373,8 @@ def _held(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
-        lock.acquire(timeout=0)
+        # `status` holds it for a moment to see whether anyone else does.
+        lock.acquire(timeout=PROBE_PATIENCE_S, poll_interval=PROBE_PATIENCE_S / 10)
     except Timeout:
         raise OutputHeld(f"another batch works on this output (it holds {path}); --wait waits for it") from None
     except OSError as exc:

@@ -158,8 +158,8 @@ def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]
     """(embedded, api, base_url): the embedded server where there is neither key nor base URL."""
     base_url = job.base_url or environment.base_url
     key = environment.azure_key if job.azure else environment.api_key
-    if base_url is not None and not base_url.startswith(("http://", "https://")):
-        raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed, got {base_url!r}")
+    if base_url is not None:
+        _check_base_url(base_url)
     if job.azure and base_url is None:
         raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
     if job.azure and not (job.api_version or environment.api_version or "api_version" in environment.client_options):
@@ -173,6 +173,21 @@ def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]
     api: Api = job.api or ("assistants" if embedded or job.assistant is not None else default)
     _check_modes(job, api)
     return embedded, api, base_url
+
+
+def _check_base_url(base_url: str) -> None:
+    """A base URL goes into the journal and into messages, so it may hold nothing secret."""
+    _, at, _ = base_url.partition("@")
+    bare = "" if at else f", got {base_url.partition('?')[0]!r}"
+    if not base_url.startswith(("http://", "https://")):
+        raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed{bare}")
+    if at:
+        raise InputError(
+            "--base-url: holds a user or password (before its @), and would be stored; send them as a header: "
+            "header.Authorization in a job file, where ${NAME} takes it from the environment"
+        )
+    if "?" in base_url or "#" in base_url:
+        raise InputError(f"--base-url: a URL without ? and # is needed; --query sends more with every request{bare}")
 
 
 def _check_modes(job: Job, api: Api) -> None:

@@ -20,6 +20,7 @@ def open_journal(
     path: Path,
     manifest: Mapping[str, Any],
     *,
+    output: Path | None = None,
     fresh: bool = False,
     accept_changes: bool = False,
     clock: WallClock,
@@ -27,6 +28,7 @@ def open_journal(
     """Open the journal for a batch that `manifest` describes (as `Plan.manifest`).
 
     Args:
+        output: the table that is made from the journal.
         fresh: keep an existing journal under a dated name and begin a new one.
         accept_changes: go on although `manifest` differs from the stored one.
 
@@ -36,6 +38,8 @@ def open_journal(
     """
     if fresh:
         _set_aside(path, clock)
+    else:
+        _check_not_emptied(path, output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The journal holds prompts' answers and thread ids: its owner's business only.
@@ -89,6 +93,24 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}…{text[-15:]}"
+
+
+def _check_not_emptied(path: Path, output: Path | None) -> None:
+    """An empty file would pass for a new journal, and everything that is answered would be asked and paid for again.
+
+    SQLite would even remove the write-ahead log beside it.
+    """
+    log = path.with_name(path.name + "-wal")
+    try:
+        emptied = path.is_file() and path.stat().st_size == 0
+        logged = log.exists() and log.stat().st_size > 0
+    except OSError:
+        return  # what is the matter shows when it is opened
+    if emptied and (logged or (output is not None and output.exists())):
+        raise OutputError(
+            f"{path}: is empty, although {output.name if output is not None else 'its log'} beside it shows that the "
+            "batch had begun; put a copy of the journal back, or start over with --fresh"
+        )
 
 
 def _set_aside(path: Path, clock: WallClock) -> None:

@@ -8,6 +8,7 @@ Parquet by Arrow. Arrow and pandas are imported in the functions that use them, 
 costs next to nothing, and `pyarrow.dataset`, which brings pandas along, is never imported.
 """
 
+from batchrun.tables.atomic import remove_stale
 from batchrun.tables.frame import to_frame
 from batchrun.tables.options import ReadOptions, WriteOptions
 from batchrun.tables.sink import check_output, write_table
@@ -19,6 +20,7 @@ __all__ = [
     "WriteOptions",
     "check_output",
     "open_source",
+    "remove_stale",
     "to_frame",
     "validate",
     "write_table",

@@ -7,6 +7,7 @@ logging and synchronous=NORMAL a commit survives the death of the process (not a
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ class Database:
             path = Path(self._temporary.name) / "server.sqlite3"
         self.path = path
         try:
+            # The file holds threads: its owner's business only, whatever the umask; -wal and -shm take its mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=0)
             try:
                 self._prepare()
@@ -84,7 +87,9 @@ class Database:
         try:
             yield
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            # On a full disk SQLite may have rolled back by itself.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
         try:
             self.connection.execute("COMMIT")
@@ -119,6 +124,8 @@ def _explain(path: Path, error: Exception) -> str:
         return f"{path} is in use by another server; stop it or name another file."
     if "not a database" in text:
         return f"{path} is not an SQLite database; name another file for the server."
-    if "unable to open" in text:
+    if "unable to open" in text or isinstance(error, OSError):
         return f"{path} cannot be opened or created: check that its folder exists and can be written."
+    if "disk is full" in text:
+        return f"{path}: the disk is full; what was stored is safe: make space and try again."
     return f"{path} cannot be used: {text}."
