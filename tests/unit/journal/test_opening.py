@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "q.csv.journal"
 
 
-def reopen(path: Path, wanted: dict[str, Any], **options: bool) -> Journal:
+def reopen(path: Path, wanted: dict[str, Any], **options: Any) -> Journal:
     return open_journal(path, wanted, clock=noon, **options)
 
 
