@@ -10,7 +10,7 @@ from batchrun.server.hosted import FUNCTION_NAMES
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from batchrun.server.shapes import Body
 
@@ -24,6 +24,8 @@ def run_conversation(
     tools: Sequence[Body],
     *,
     completion_left: int | None,
+    parameters: Mapping[str, Any],
+    image_url: Callable[[str], str | None],
 ) -> Conversation:
     """What the run's next answer is made from.
 
@@ -32,13 +34,15 @@ def run_conversation(
         steps: (step, hidden) of this run, oldest first.
         tools: function tools to offer, hosted ones already in that form.
         completion_left: completion tokens that the run may still use.
+        parameters: further model parameters.
+        image_url: the URL (a `data:` one) under which a responder can read an image file, None where it is gone.
     """
     own = {message["id"]: message for message in messages if message["run_id"] == run["id"]}
-    history = [chat_message(message) for message in messages if message["id"] not in own]
+    history = [chat_message(message, image_url) for message in messages if message["id"] not in own]
     strategy = run["truncation_strategy"]
     if strategy["type"] == "last_messages" and strategy["last_messages"] is not None:
         history = history[-strategy["last_messages"] :]
-    written = _written(own, steps)
+    written = _written(own, steps, image_url)
     # A forced choice holds for the first answer only; else a run could never end in a message.
     choice = run["tool_choice"] if not written else ("none" if run["tool_choice"] == "none" else "auto")
     return Conversation(
@@ -50,7 +54,7 @@ def run_conversation(
         parallel_tool_calls=run["parallel_tool_calls"],
         response_format=run["response_format"] if isinstance(run["response_format"], dict) else None,
         max_completion_tokens=completion_left,
-        parameters={"temperature": run["temperature"], "top_p": run["top_p"]},
+        parameters={"temperature": run["temperature"], "top_p": run["top_p"], **parameters},
         metadata=run["metadata"],
     )
 
@@ -61,19 +65,29 @@ def _choice(choice: Any) -> Any:
     return choice
 
 
-def chat_message(message: Body) -> Message:
-    """A stored message as a responder reads it: text joined, images kept as parts."""
+def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Message:
+    """A stored message as a responder reads it: text joined, images kept as parts of Chat Completions."""
     parts = message["content"]
     text = "\n".join(part["text"]["value"] for part in parts if part["type"] == "text")
-    content = None
-    if any(part["type"] != "text" for part in parts):
-        content = [
-            {"type": "text", "text": part["text"]["value"]} if part["type"] == "text" else part for part in parts
-        ]
+    if all(part["type"] == "text" for part in parts):
+        return Message(role=message["role"], text=text)
+    content: list[Body] = []
+    for part in parts:
+        if part["type"] == "text":
+            content.append({"type": "text", "text": part["text"]["value"]})
+        elif part["type"] == "image_url":
+            content.append(part)
+        else:
+            url = image_url(part["image_file"]["file_id"])
+            if url is not None:
+                image = {"url": url, "detail": part["image_file"]["detail"]}
+                content.append({"type": "image_url", "image_url": image})
     return Message(role=message["role"], text=text, content=content)
 
 
-def _written(own: dict[str, Body], steps: Sequence[tuple[Body, Body]]) -> list[Message]:
+def _written(
+    own: dict[str, Body], steps: Sequence[tuple[Body, Body]], image_url: Callable[[str], str | None]
+) -> list[Message]:
     """What this run has written so far: its messages, calls and their outputs."""
     written: list[Message] = []
     for step, hidden in steps:
@@ -83,7 +97,7 @@ def _written(own: dict[str, Body], steps: Sequence[tuple[Body, Body]]) -> list[M
         if details["type"] == "message_creation":
             message = own.get(details["message_creation"]["message_id"])
             if message is not None:
-                written.append(chat_message(message))
+                written.append(chat_message(message, image_url))
             continue
         calls, outputs = _calls(details["tool_calls"], hidden)
         if written and written[-1].role == "assistant" and not written[-1].tool_calls:

@@ -43,7 +43,7 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
     )  # fmt: skip
     own = request.tool_resources
     resources = assistant["tool_resources"] if own is None else resources_body(call, own)
-    return _started(call, run, thread, resources, stream=bool(request.stream))
+    return _started(call, run, thread, resources, assistant.get("reasoning_effort"), stream=bool(request.stream))
 
 
 def create_run(call: Call, request: CreateRun) -> Reply:
@@ -59,15 +59,18 @@ def create_run(call: Call, request: CreateRun) -> Reply:
         request, assistant, thread_id, additional_instructions=request.additional_instructions,
         now=core.now(), timeout_s=core.settings.run_timeout_s,
     )  # fmt: skip
-    return _started(call, run, None, assistant["tool_resources"], stream=bool(request.stream))
+    effort = request.reasoning_effort or assistant.get("reasoning_effort")
+    return _started(call, run, None, assistant["tool_resources"], effort, stream=bool(request.stream))
 
 
-def _started(call: Call, run: Body, thread: Body | None, resources: Body, *, stream: bool) -> Reply:
+def _started(call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool) -> Reply:
     """Store the run, execute it after the commit, and answer with its events or with the queued run."""
     core = call.core
     hidden: Body = {
         "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
     }  # fmt: skip
+    if effort is not None:
+        hidden["parameters"] = {"reasoning_effort": effort}
     text = dumps(run)
     core.objects.add(
         "run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text

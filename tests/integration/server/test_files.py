@@ -242,3 +242,21 @@ def test_resources_must_exist(start: Start) -> None:
         create(model="m", tool_resources={"code_interpreter": {"file_ids": ["file-x"]}})
     with pytest.raises(openai.NotFoundError, match="No vector store found with id 'vs_x'"):
         create(model="m", tool_resources={"file_search": {"vector_store_ids": ["vs_x"]}})
+
+
+def test_image_files_reach_the_responder(start: Start) -> None:
+    """An image file in a message is handed to the responder as a data URL, which any model's service can read."""
+    running = start(echo)
+    file = running.client.files.create(file=("dot.png", b"\x89PNG"), purpose="vision")
+    content: Any = [{"type": "text", "text": "look"}, {"type": "image_file", "image_file": {"file_id": file.id}}]
+    thread: Any = {"messages": [{"role": "user", "content": content}]}
+    run = running.client.beta.threads.create_and_run_poll(
+        assistant_id=running.assistant(reasoning_effort="low"), thread=thread, poll_interval_ms=20
+    )
+    assert run.status == "completed"
+    asked = running.responder.asked[-1]
+    assert asked.messages[0].content == [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw==", "detail": "auto"}},
+    ]
+    assert asked.parameters["reasoning_effort"] == "low"
