@@ -54,6 +54,15 @@ class Table:
         with self.output.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
+    def is_being_written(self) -> bool:
+        """A process is writing the output now, or was killed while it did."""
+        for path in self.folder.glob(".batchrun-*.tmp"):
+            # The file that only tries whether the folder can be written has no rights for others.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mode & 0o044:
+                    return True
+        return False
+
     def count(self, query: str) -> int:
         """A count from the journal, 0 while there is none."""
         try:
@@ -111,24 +120,23 @@ class Moments:
     def writing(self, process: Batchrun) -> bool:
         """While the output is being written."""
         extra_s = self.draw.uniform(0.0, 0.004)
-        if not self._after(process, self._is_writing, pause_s=0.0):
+        if not self._after(process, self._is_written_again(), pause_s=0.0):
             return False
         until = time.monotonic() + extra_s
         return killed_when(process, lambda: time.monotonic() >= until, pause_s=0.0)
+
+    def _is_written_again(self) -> Callable[[], bool]:
+        """Whether a file is there that was not there before."""
+        before = {path.name for path in self.table.folder.glob(".batchrun-*.tmp")}
+        if not before:
+            return self.table.is_being_written
+        return lambda: any(path.name not in before for path in self.table.folder.glob(".batchrun-*.tmp"))
 
     def _after(self, process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.005) -> bool:
         while process.running:
             if reached():
                 return True
             time.sleep(pause_s)
-        return False
-
-    def _is_writing(self) -> bool:
-        for path in self.table.folder.glob(".batchrun-*.tmp"):
-            # The file that only tries whether the folder can be written has no rights for others.
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mode & 0o044:
-                    return True
         return False
 
 

@@ -1,0 +1,121 @@
+"""Signals to a real process: it writes what it has, says so in its exit code, and can be gone on with."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from batchrun.tables.atomic import remove_stale, replacing
+from tests.integration.reliability.batches import (
+    BEGUN,
+    ENDED,
+    Table,
+    assert_each_row_once,
+    command,
+    killed_when,
+    write_table,
+)
+from tests.integration.reliability.processes import Served, batchrun
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_batch_with_its_output_written(tmp_path: Path, number: signal.Signals) -> None:
+    """After SIGINT, SIGTERM or SIGHUP the output holds what is known, the exit code names the signal, and the same
+    command goes on with the same runs."""
+    table = write_table(tmp_path / "batch", 60)
+    with Served(tmp_path / "server", delta_delay_s=0.1) as server:
+        arguments = command(table, server.url, "--grace", "0.1", "--concurrency", "20")
+        with batchrun(table.folder, *arguments) as process:
+            while process.running and table.count(ENDED) < 20:
+                time.sleep(0.005)
+            process.signal(number)
+            assert process.wait() == 128 + number, process.stderr
+            stopped = process.facts()
+        statuses = [row["status"] for row in table.answers()]
+        with batchrun(table.folder, *arguments) as process:
+            assert process.wait() == 0, process.stderr
+    assert stopped["stop"] == f"interrupted by {number.name}"
+    assert statuses.count("completed") == stopped["completed"] >= 20
+    assert len(statuses) == table.rows
+    assert statuses.count("pending") > 0
+    assert_each_row_once(table, server)
+
+
+def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
+    """While rows in flight are given their time, a second signal ends the process; nothing is lost by it."""
+    table = write_table(tmp_path / "batch", 10)
+    with Served(tmp_path / "server", delay_s=2.0) as server:
+        arguments = command(table, server.url, "--grace", "3600")
+        with batchrun(table.folder, *arguments) as process:
+            while process.running and table.count(BEGUN) < table.rows:
+                time.sleep(0.005)
+            process.signal(signal.SIGINT)
+            while process.running:  # two that come together are delivered as one
+                time.sleep(0.05)
+                process.signal(signal.SIGINT)
+            assert process.wait() == 130
+            assert process.stderr == ""
+        assert not table.output.exists()
+        with batchrun(table.folder, *arguments) as process:
+            assert process.wait() == 0, process.stderr
+    assert_each_row_once(table, server)
+
+
+def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
+    """Stopped (SIGSTOP) for longer than all its deadlines and continued, a batch completes its rows."""
+    table = write_table(tmp_path / "batch", 40)
+    with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.1) as server:
+        arguments = command(table, server.url, "--row-timeout", "2", "--silence-timeout", "1", "--concurrency", "20")
+        with batchrun(table.folder, *arguments) as process:
+            while process.running and table.count(ENDED) < 10:
+                time.sleep(0.005)
+            process.signal(signal.SIGSTOP)
+            time.sleep(2.5)
+            process.signal(signal.SIGCONT)
+            assert process.wait() == 0, process.stdout
+    assert_each_row_once(table, server)
+
+
+def test_a_killed_writer_leaves_nothing_behind_for_long(tmp_path: Path) -> None:
+    """The hidden file of a writer that was killed is gone after the next run."""
+    table = write_table(tmp_path / "batch", 30)
+    with Served(tmp_path / "server") as server:
+        for _ in range(20):
+            with batchrun(table.folder, *command(table, server.url)) as process:
+                killed_when(process, table.is_being_written, pause_s=0.0)
+            if table.is_being_written():
+                break
+        assert table.is_being_written(), "the writing was over too soon 20 times"
+        with batchrun(table.folder, *command(table, server.url)) as process:
+            assert process.wait() == 0, process.stderr
+    assert list(table.folder.glob(".batchrun-*")) == []
+    assert_each_row_once(table, server)
+
+
+def test_a_living_writer_keeps_its_file(tmp_path: Path) -> None:
+    """Left-over files of an output are removed, but not those of another output, nor one that is being written."""
+    output = tmp_path / "answers.csv"
+    with replacing(tmp_path / "other.csv"), replacing(output) as living:
+        living.write(b"whole")
+        own = Path(f"/proc/self/fd/{living.fileno()}").readlink().name
+        dead = tmp_path / f"{own.rpartition('-')[0]}-0000.tmp"
+        dead.touch()
+        remove_stale(output)
+        assert not dead.exists()
+        assert len(list(tmp_path.glob(".batchrun-*"))) == 2
+    assert output.read_bytes() == b"whole"
+
+
+def test_an_output_is_in_the_synced_part_of_the_journal(tmp_path: Path) -> None:
+    """When the output is made, the journal's own file has every answer, without what its write-ahead log adds: a
+    power cut takes no answer that was handed out."""
+    table = write_table(tmp_path / "batch", 30)
+    with Served(tmp_path / "server") as server, batchrun(table.folder, *command(table, server.url)) as process:
+        killed_when(process, table.output.exists, pause_s=0.0)
+    synced = tmp_path / "synced.journal"
+    shutil.copyfile(table.journal, synced)
+    assert Table(tmp_path, 30, table.input, tmp_path / "synced").count(ENDED) == table.rows
