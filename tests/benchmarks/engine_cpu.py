@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from arms import ASKS
 from measuring import Standin, run_child, standin, table, write_questions
 
 ARMS = ("bare", "batchrun", "overview")
@@ -33,6 +34,7 @@ def ask(arm: str, rows: int, options: argparse.Namespace, service: Standin) -> f
                 f"--rows={rows}",
                 f"--concurrency={options.concurrency}",
                 f"--folder={folder}",
+                f"--ask={options.ask}",
             ]
         )
     if cost.printed["answered"] != rows:
@@ -49,8 +51,11 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, default=50, help="until a run's answer begins")
     parser.add_argument("--gap-ms", type=int, default=0, help="between two deltas; 0: all in one piece")
     parser.add_argument("--deltas", type=int, default=20)
+    parser.add_argument("--ask", choices=ASKS, default="assistants", help="protocol and mode")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     options = parser.parse_args()
+    if options.ask != "assistants":
+        options.arms = [arm for arm in options.arms if arm != "overview"]
     few, many = options.rows
     costs_ms: dict[str, list[float]] = {arm: [] for arm in options.arms}
     requests: dict[str, float] = {}
@@ -64,7 +69,9 @@ def main() -> None:
                 costs_ms[arm].append((full_s - base_s) / ((many - few) // share) * 1_000)
                 requests[arm] = service.stats()["requests"] / (many // share)
     batchrun_ms = median(costs_ms["batchrun"]) if "batchrun" in costs_ms else float("nan")
-    print(f"{options.deltas} deltas a row, {options.concurrency} rows at once, {options.repetitions} repetitions\n")
+    print(
+        f"{options.ask}, {options.deltas} deltas a row, {options.concurrency} rows at once, {options.repetitions} repetitions\n"
+    )
     print(
         table(
             ("arm", "CPU ms a row", "lowest", "highest", "rows/s a core", "times batchrun", "requests a row"),

@@ -56,6 +56,15 @@ const USAGE = {
 };
 
 const latencyMs = () => LATENCY_MS * (0.5 + Math.random());
+const RESPONSE_USAGE = {
+  input_tokens: 42, input_tokens_details: { cached_tokens: 0 },
+  output_tokens: DELTAS, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 42 + DELTAS,
+};
+const CHAT_USAGE = {
+  prompt_tokens: 42, completion_tokens: DELTAS, total_tokens: 42 + DELTAS,
+  prompt_tokens_details: { cached_tokens: 0 }, completion_tokens_details: { reasoning_tokens: 0 },
+};
+
 const nextId = () => (++lastNumber).toString(36).padStart(20, '0');
 const seconds = () => Math.floor(Date.now() / 1000);
 
@@ -124,25 +133,89 @@ function eventsOf(request) {
     frame('thread.message.completed', messageObject(messageId, threadId, runId, 'assistant', ANSWER)) +
     frame('thread.run.step.completed', stepObject(stepId, threadId, runId, messageId, true)) +
     frame('thread.run.completed', runObject(runId, threadId, request, 'completed'));
-  return { opening, deltas, closing };
+  return { opening, deltas, closing, end: DONE };
 }
 
-function stream(request, response) {
-  const { opening, deltas, closing } = eventsOf(request);
+/** The same of a streamed response. */
+function responseEvents(request) {
+  const [id, item] = [`resp_${nextId()}`, `msg_${nextId()}`];
+  let number = 0;
+  const event = (name, body) => frame(name, { type: name, sequence_number: number++, ...body });
+  const running = responseObject(id, request, 'in_progress');
+  const message = responseMessage(item, '', 'in_progress');
+  const part = (text) => ({ type: 'output_text', annotations: [], logprobs: [], text });
+  const place = { item_id: item, output_index: 0, content_index: 0 };
+  const opening =
+    event('response.created', { response: running }) + event('response.in_progress', { response: running }) +
+    event('response.output_item.added', { output_index: 0, item: message }) +
+    event('response.content_part.added', { ...place, part: part('') });
+  const deltas = WORDS.map((delta) => event('response.output_text.delta', { ...place, delta, logprobs: [] }));
+  const closing =
+    event('response.output_text.done', { ...place, text: ANSWER, logprobs: [] }) +
+    event('response.content_part.done', { ...place, part: part(ANSWER) }) +
+    event('response.output_item.done', { output_index: 0, item: responseMessage(item, ANSWER, 'completed') }) +
+    event('response.completed', { response: responseObject(id, request, 'completed') });
+  return { opening, deltas, closing, end: '' };
+}
+
+/** The same of a streamed chat completion, with its usage where that is asked for. */
+function chatEvents(request) {
+  const head = { id: `chatcmpl-${nextId()}`, object: 'chat.completion.chunk', created: seconds(), model: 'standin' };
+  const usage = request.stream_options?.include_usage ? { usage: null } : {};
+  const chunk = (delta, finish_reason = null) =>
+    `data: ${JSON.stringify({ ...head, choices: [{ index: 0, delta, logprobs: null, finish_reason }], ...usage })}\n\n`;
+  const counted = `data: ${JSON.stringify({ ...head, choices: [], usage: CHAT_USAGE })}\n\n`;
+  return {
+    opening: chunk({ role: 'assistant', content: '', refusal: null }),
+    deltas: WORDS.map((content) => chunk({ content })),
+    closing: chunk({}, 'stop') + (request.stream_options?.include_usage ? counted : ''),
+    end: 'data: [DONE]\n\n',
+  };
+}
+
+function responseObject(id, request, status) {
+  const ended = status === 'completed';
+  return {
+    id, object: 'response', created_at: seconds(), status, background: false, completed_at: ended ? seconds() : null,
+    conversation: request.conversation ? { id: request.conversation } : null, error: null, incomplete_details: null,
+    instructions: request.instructions ?? null, max_output_tokens: null, metadata: request.metadata ?? {},
+    model: 'standin', output: ended ? [responseMessage(`msg_${nextId()}`, ANSWER, 'completed')] : [],
+    parallel_tool_calls: true, previous_response_id: null, reasoning: { effort: null, summary: null },
+    service_tier: 'default', store: true, temperature: 1.0, text: { format: { type: 'text' }, verbosity: 'medium' },
+    tool_choice: 'auto', tools: [], top_p: 1.0, truncation: 'disabled', usage: ended ? RESPONSE_USAGE : null,
+  };
+}
+
+function responseMessage(id, text, status) {
+  const content = text === '' ? [] : [{ type: 'output_text', annotations: [], logprobs: [], text }];
+  return { id, type: 'message', status, role: 'assistant', content };
+}
+
+const chatObject = () => ({
+  id: `chatcmpl-${nextId()}`, object: 'chat.completion', created: seconds(), model: 'standin',
+  choices: [{
+    index: 0, message: { role: 'assistant', content: ANSWER, refusal: null, annotations: [] }, logprobs: null,
+    finish_reason: 'stop',
+  }],
+  usage: CHAT_USAGE, service_tier: 'default', system_fingerprint: null,
+});
+
+function stream(events, response) {
+  const { opening, deltas, closing, end } = events;
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
   if (LATENCY_MS === 0 && GAP_MS === 0) {
-    response.end(opening + deltas.join('') + closing + DONE);
+    response.end(opening + deltas.join('') + closing + end);
     return;
   }
   response.write(opening);
   if (GAP_MS === 0) {
-    setTimeout(() => response.end(deltas.join('') + closing + DONE), latencyMs());
+    setTimeout(() => response.end(deltas.join('') + closing + end), latencyMs());
     return;
   }
   const rest = [...deltas, closing];
   let sent = 0;
   const sendNext = () => {
-    if (sent === rest.length) response.end(DONE);
+    if (sent === rest.length) response.end(end);
     else {
       response.write(rest[sent++]);
       setTimeout(sendNext, GAP_MS);
@@ -208,7 +281,7 @@ function answer(kind, parts, request, response) {
     case 'POST /threads':
       return sendJson(response, 200, threadObject(`thread_${nextId()}`, request.metadata));
     case 'POST /threads/runs':
-      if (request.stream) return stream(request, response);
+      if (request.stream) return stream(eventsOf(request), response);
       return sendJson(response, 200, runObject(newRunId(), `thread_${nextId()}`, request, 'queued'));
     case 'POST /threads/{}/messages':
       contents.set(threadId, request.content);
@@ -228,6 +301,16 @@ function answer(kind, parts, request, response) {
       return sendJson(response, 200,
         { object: 'list', data, first_id: data[0].id, last_id: data[1].id, has_more: false });
     }
+    case 'POST /responses':
+      if (request.stream) return stream(responseEvents(request), response);
+      return void setTimeout(
+        () => sendJson(response, 200, responseObject(`resp_${nextId()}`, request, 'completed')), latencyMs());
+    case 'POST /chat/completions':
+      if (request.stream) return stream(chatEvents(request), response);
+      return void setTimeout(() => sendJson(response, 200, chatObject()), latencyMs());
+    case 'POST /conversations':
+      return sendJson(response, 200, {
+        id: `conv_${nextId()}`, object: 'conversation', created_at: seconds(), metadata: request.metadata ?? {} });
     default:
       return sendJson(response, 404, { error: {
         message: `Unknown request: ${kind}`, type: 'invalid_request_error', param: null, code: null } });
