@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,7 +32,17 @@ from batchrun.records import Usage
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire
 
-__all__ = ["CleanupSummary", "CleanupWatch", "clean_up", "cleanup_facts", "cleanup_line", "progress_line"]
+__all__ = [
+    "Cleanup",
+    "CleanupSummary",
+    "CleanupWatch",
+    "Delete",
+    "clean_up",
+    "cleanup_facts",
+    "cleanup_line",
+    "opening",
+    "progress_line",
+]
 
 FAILURES_CHECKED_AFTER = 20
 
@@ -76,6 +87,9 @@ class CleanupSummary:
 CleanupWatch: TypeAlias = Callable[[CleanupSummary], Coroutine[Any, Any, None]]
 """A task that shows the summary as it grows; cancelled at the end."""
 
+Delete: TypeAlias = Callable[[Created], Awaitable[bool]]
+"""Deletes an object; False if the service does not know it (any more). Raises ServiceFault."""
+
 
 async def clean_up(
     target: Path,
@@ -114,8 +128,8 @@ async def clean_up(
         if job.base_url is not None and job.base_url.rstrip("/") != place.rstrip("/"):
             raise InputError(f"--base-url: what this batch made is at {place}, not at {job.base_url}")
         journal.created.gather(manifest)
-        summary = _opening(journal, place, in_flight=in_flight)
-        cleanup = _Cleanup(journal, summary, job, in_flight=in_flight, clock=clock)
+        summary = opening(journal, place, in_flight=in_flight)
+        cleanup = Cleanup(journal, summary, job, in_flight=in_flight, clock=clock)
         if show is not None:
             for made in cleanup.objects():
                 show(made)
@@ -129,7 +143,7 @@ async def clean_up(
                 endpoint = endpoint_of(job, place, environment)
             wire = Wire(endpoint, cleanup.limits, silence_timeout_s=job.silence_timeout)
             stack.push_async_callback(wire.aclose)
-            await cleanup.run(wire, watch)
+            await cleanup.run(partial(delete_object, wire), watch)
             await anyio.to_thread.run_sync(journal.checkpoint)
         summary.elapsed_s = time.monotonic() - started_s
         return summary
@@ -142,7 +156,8 @@ def _paths(target: Path) -> tuple[Paths, Path]:
     return paths, target if mark else paths.journal
 
 
-def _opening(journal: Journal, place: str, *, in_flight: bool) -> CleanupSummary:
+def opening(journal: Journal, place: str, *, in_flight: bool = False) -> CleanupSummary:
+    """What there is to delete at `place`."""
     created = journal.created
     of_rows = created.count(place, of_rows=True, followed=in_flight)
     kept = created.count(place, of_rows=True, followed=True) - of_rows
@@ -151,11 +166,20 @@ def _opening(journal: Journal, place: str, *, in_flight: bool) -> CleanupSummary
     return CleanupSummary(place, of_rows + of_batch, kept=kept, elsewhere=created.elsewhere(place))
 
 
-class _Cleanup:
-    """One run over what there is to delete. All state: the summary, and `_scope` of the loop that begins deletions."""
+class Cleanup:
+    """One run over what there is to delete, and the limits that it obeys.
+
+    All state: the summary, and `_scope` of the loop that begins deletions.
+    """
 
     def __init__(
-        self, journal: Journal, summary: CleanupSummary, job: Job, *, in_flight: bool, clock: WallClock
+        self,
+        journal: Journal,
+        summary: CleanupSummary,
+        job: Job,
+        *,
+        in_flight: bool = False,
+        clock: WallClock = utc_now,
     ) -> None:
         self.limits = Limits(concurrency=job.concurrency, max_requests_per_minute=job.rpm)
         self._policy = RetryPolicy(max_attempts=job.max_attempts)
@@ -178,7 +202,7 @@ class _Cleanup:
         for made in self.objects():
             self._gone(made)
 
-    async def run(self, wire: Wire, watch: CleanupWatch | None) -> None:
+    async def run(self, delete: Delete, watch: CleanupWatch | None = None) -> None:
         """Delete everything, as fast as the limits allow.
 
         Raises:
@@ -193,16 +217,16 @@ class _Cleanup:
                     for of_rows in (True, False):
                         async with anyio.create_task_group() as tasks:
                             for made in self.objects(of_rows=of_rows):
-                                tasks.start_soon(self._delete, wire, made, await self.limits.admit(0))
+                                tasks.start_soon(self._delete, delete, made, await self.limits.admit(0))
                 beside.cancel_scope.cancel()
 
-    async def _delete(self, wire: Wire, made: Created, lease: Lease) -> None:
+    async def _delete(self, delete: Delete, made: Created, lease: Lease) -> None:
         with lease:
             tries = 0
             while True:
                 tries += 1
                 try:
-                    known = await delete_object(wire, made)
+                    known = await delete(made)
                 except ServiceFault as fault:
                     if isinstance(fault, RateLimited):
                         self.limits.rate_limited(lease)

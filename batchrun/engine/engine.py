@@ -197,7 +197,8 @@ class Engine:
                 self._finish(outcome, ask.prompt.fingerprint)
                 self._check_failures(outcome)
         if outcome is not None and self._forget is not None:
-            self._tally.not_deleted += await self._forget(ask.prompt.row_key)
+            left = await self._forget(ask.prompt.row_key)
+            self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
     def _finish(self, outcome: Outcome, fingerprint: str) -> None:
         self._context.journal.finish(outcome, fingerprint)
