@@ -1,0 +1,444 @@
+"""Money on real batches: what they cost, what they would cost, what they did cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.base import Conversation, Part
+from batchrun.server.responders.script import ScriptResponder
+from tests.support.command import Result, batchrun
+
+SCRIPT = """
+[[rule]]
+pattern = "refuse"
+fault = { code = "invalid_prompt", message = "no" }
+
+[[rule]]
+pattern = "long"
+reply = "a long answer"
+usage = { prompt_tokens = 2000, completion_tokens = 1000, cached_tokens = 500 }
+
+[default]
+reply = "a short answer"
+usage = { prompt_tokens = 1000, completion_tokens = 100 }
+"""
+PRICES = '[prices."m"]\ninput = 1.0\ncached_input = 0.5\noutput = 4.0\n'
+SHORT_USD = (1_000 * 1.0 + 100 * 4.0) / 1e6
+LONG_USD = (1_500 * 1.0 + 500 * 0.5 + 1_000 * 4.0) / 1e6
+
+
+@dataclass
+class Remembering:
+    """The script, which remembers what it was asked."""
+
+    script: ScriptResponder
+    asked: list[str] = field(default_factory=list)
+    name: str = "script"
+    models: tuple[str, ...] = ()
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        self.asked.append(conversation.messages[-1].text)
+        async for part in self.script.respond(conversation):
+            yield part
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class Bench:
+    """A service with usage of its own, and a job with a price for it."""
+
+    folder: Path
+    url: str
+    responder: Remembering
+
+    def job(self, *questions: str, prices: str = PRICES, **options: str) -> Path:
+        with (self.folder / "q.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["question"], *([question] for question in questions)])
+        lines = {"input": "q.csv", "output": "out.csv", "base_url": self.url, "model": "m", **options}
+        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()) + prices
+        path = self.folder / "job.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run(self, *arguments: str, stdin: str = "") -> Result:
+        return batchrun(self.folder, *arguments, stdin=stdin)
+
+    def json(self, *arguments: str, code: int = 0, stdin: str = "") -> dict[str, Any]:
+        done = self.run(*arguments, "--json", stdin=stdin)
+        assert done.returncode == code, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    def rows(self) -> list[dict[str, str]]:
+        with (self.folder / "out.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()
+        }
+
+    def query(self, sql: str) -> list[Any]:
+        db = sqlite3.connect(self.folder / "out.csv.journal")
+        try:
+            return db.execute(sql).fetchall()
+        finally:
+            db.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    script = tmp_path / "script.toml"
+    script.write_text(SCRIPT, encoding="utf-8")
+    responder = Remembering(ScriptResponder(script))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), responder) as server:
+        yield Bench(folder, server.url, responder)
+
+
+def numbered(count: int) -> list[str]:
+    """Every third one is long."""
+    return [f"{'long' if number % 3 == 0 else 'short'} {number}" for number in range(count)]
+
+
+# -- running ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", ["chat", "assistants", "responses"])
+def test_a_row_costs_what_the_table_says(bench: Bench, api: str) -> None:
+    """By every protocol, a row's tokens are priced by the job's own table, cached ones at their own price."""
+    found = bench.json("run", str(bench.job("long", "short", api=api)))
+    assert [float(row["cost_usd"]) for row in bench.rows()] == [LONG_USD, SHORT_USD]
+    assert found["cost_usd"] == pytest.approx(LONG_USD + SHORT_USD)
+    assert found["unpriced"] == 0
+
+
+def test_the_journal_keeps_what_a_cost_stands_on(bench: Bench) -> None:
+    """The price that was used is beside the costs, once, however often the batch is run."""
+    job = str(bench.job("long", "short"))
+    bench.json("run", job)
+    bench.json("run", str(bench.job("long", "short", "more")), "--accept-changes")
+    [[prices]] = bench.query("SELECT value FROM manifest WHERE name = 'prices'")
+    rates = {"input": "1.0", "cached_input": "0.5", "output": "4.0"}
+    assert json.loads(prices) == [{"model": "m", "matched": "m", "source": "own", "usd_per_million_tokens": [rates]}]
+
+
+def test_an_unknown_cost_is_said(bench: Bench) -> None:
+    """A service without a known price leaves the column empty and says so in the summary."""
+    done = bench.run("run", str(bench.job("long", "short", prices="")))
+    assert done.returncode == 0
+    assert "cost unknown" in done.stderr
+    assert [row["cost_usd"] for row in bench.rows()] == ["", ""]
+
+
+def test_the_embedded_server_costs_nothing_unknown(bench: Bench) -> None:
+    """Where batchrun's own server answers, nobody is told of a cost."""
+    (bench.folder / "sums.csv").write_text("question\n1+1\n", encoding="utf-8")
+    done = bench.run("run", "sums.csv")
+    assert done.returncode == 0
+    assert "cost" not in done.stderr
+
+
+def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> None:
+    """One line, exit code 2, no journal, and no request."""
+    job = bench.job("long", prices='[prices."m"]\ninput = 1.0\n')
+    before = bench.files()
+    done = bench.run("run", str(job))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "batchrun: prices: 'm': output is missing: US dollars for a million tokens\n",
+    )
+    assert bench.files() == before
+    assert bench.responder.asked == []
+
+
+# -- dry run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_sends_nothing_and_writes_nothing(bench: Bench) -> None:
+    """No request, no file, no folder: only an estimate of tokens, dollars and time."""
+    job = str(bench.job(*numbered(6), output="new/folder/out.csv"))
+    before = bench.files()
+    found = bench.json("run", job, "--dry-run")
+    assert (found["rows"], found["to_ask"], found["unaskable"], found["problems"]) == (6, 6, {}, [])
+    assert found["cost_usd"] > 0
+    assert found["time_s"] > 0
+    assert bench.responder.asked == []
+    assert bench.files() == before
+    assert not (bench.folder / "new").exists()
+
+
+def test_a_dry_run_needs_no_service(bench: Bench) -> None:
+    """A service that is not there is no reason for a dry run to fail."""
+    found = bench.json("run", str(bench.job("a", base_url="http://127.0.0.1:9/v1")), "--dry-run")
+    assert found["to_ask"] == 1
+
+
+def test_a_dry_run_knows_what_was_answered(bench: Bench) -> None:
+    """Rows whose answer still holds are not reckoned again; the journal is read, and nothing beside it changes."""
+    bench.json("run", str(bench.job(*numbered(4))))
+    job = str(bench.job(*numbered(4), "short more"))
+    before = bench.files()
+    found = bench.json("run", job, "--dry-run", "--accept-changes")
+    assert (found["to_ask"], found["finished_before"]) == (1, 4)
+    assert bench.files() == before
+    assert len(bench.responder.asked) == 4
+
+
+def test_a_dry_run_of_answers_that_are_too_old_or_failed(bench: Bench) -> None:
+    """It reckons with what the run would ask: stale answers, and failed rows with --retry-failed."""
+    job = str(bench.job("long", "refuse"))
+    bench.run("run", job)
+    assert bench.json("run", job, "--dry-run")["to_ask"] == 0
+    assert bench.json("run", job, "--dry-run", "--retry-failed")["to_ask"] == 1
+    assert bench.json("run", job, "--dry-run", "--max-age", "0s")["to_ask"] == 1
+    assert bench.json("run", job, "--dry-run", "--fresh")["to_ask"] == 2
+
+
+def test_a_dry_run_finds_rows_that_cannot_be_asked(bench: Bench) -> None:
+    """Each such row is counted, the first few with row and physical line, and the exit code is 2."""
+    job = bench.job("fine", "two\nlines", "", *([" "] * 6))
+    done = bench.run("run", str(job), "--dry-run")
+    assert done.returncode == 2
+    assert "9 rows · 2 to ask · 7 cannot be asked" in done.stdout
+    assert "row 2 (line 5): empty_prompt" in done.stdout
+    assert "and 2 more" in done.stdout
+    assert bench.json("run", str(job), "--dry-run", code=2)["unaskable"] == {"empty_prompt": 7}
+
+
+def test_a_dry_run_finds_a_journal_that_does_not_fit(bench: Bench) -> None:
+    """What the run would refuse is wrong in the dry run too, with what changed."""
+    bench.json("run", str(bench.job("long")))
+    done = bench.run("run", str(bench.job("long")), "--dry-run", "--model", "other")
+    assert done.returncode == 2
+    assert "model was 'm' and is 'other'" in done.stdout
+
+
+def test_a_dry_run_leaves_an_earlier_copy_of_standard_input_alone(bench: Bench) -> None:
+    """The copy that a batch resumes from is not written over by another table's dry run."""
+    options = ("-o", "piped.csv", "--base-url", bench.url, "--model", "m")
+    assert bench.run("run", "-", *options, stdin="question\nlong\n").returncode == 0
+    before = bench.files()
+    found = bench.json("run", "-", *options, "--dry-run", "--accept-changes", stdin="question\nshort\nother\n")
+    assert found["to_ask"] == 2
+    assert bench.files() == before
+
+
+def test_a_dry_run_says_that_a_price_is_unknown(bench: Bench) -> None:
+    """Unknown is not free; and with a budget, it is wrong."""
+    job = str(bench.job("long", prices=""))
+    done = bench.run("run", job, "--dry-run")
+    assert (done.returncode, "cost: unknown" in done.stdout) == (0, True)
+    assert bench.json("run", job, "--dry-run")["cost_usd"] is None
+    done = bench.run("run", job, "--dry-run", "--budget", "1")
+    assert (done.returncode, "wrong: --budget: the price of m is not known" in done.stdout) == (2, True)
+
+
+def test_a_dry_run_says_that_a_budget_is_too_small(bench: Bench) -> None:
+    """An estimate above the budget is worth knowing, and no mistake."""
+    done = bench.run("run", str(bench.job("long")), "--dry-run", "--budget", "0.000001")
+    assert (done.returncode, "that is more than --budget 1e-06" in done.stdout) == (0, True)
+
+
+def test_a_dry_run_and_a_pilot_are_two_things(bench: Bench) -> None:
+    """Both at once is a usage error."""
+    assert bench.run("run", str(bench.job("long")), "--dry-run", "--pilot", "1").returncode == 2
+
+
+# -- pilot -------------------------------------------------------------------------------------------------------
+
+
+def test_a_pilot_asks_its_rows_and_no_other(bench: Bench) -> None:
+    """N rows are asked, the rest stays pending, no output is written, and the estimate is N·x̄ of their costs."""
+    found = bench.json("run", str(bench.job(*numbered(30))), "--pilot", "8")
+    assert (found["sampled"], found["completed"], found["rows"]) == (8, 8, 30)
+    assert len(bench.responder.asked) == 8
+    assert not (bench.folder / "out.csv").exists()
+    costs = [cost for (cost,) in bench.query("SELECT cost_usd FROM outcomes")]
+    assert found["cost_usd"]["estimate"] == pytest.approx(30 * sum(costs) / 8)
+    assert found["cost_usd"]["low"] <= found["cost_usd"]["estimate"] <= found["cost_usd"]["high"]
+    assert found["spent_usd"] == pytest.approx(sum(costs))
+    assert bench.json("status", "out.csv")["pending"] == 22
+
+
+def test_nothing_of_a_pilot_is_paid_for_twice(bench: Bench) -> None:
+    """The same pilot again asks nothing, a larger one only what is new, and the batch only the rest."""
+    job = str(bench.job(*numbered(30)))
+    bench.json("run", job, "--pilot", "6")
+    first = sorted(bench.responder.asked)
+    bench.json("run", job, "--pilot", "6")
+    assert sorted(bench.responder.asked) == first
+    bench.json("run", job, "--pilot", "10")
+    assert len(bench.responder.asked) == 10
+    bench.json("run", job)
+    assert sorted(bench.responder.asked) == sorted(numbered(30))
+    assert len(bench.rows()) == 30
+
+
+def test_a_pilot_of_the_whole_table_is_exact(bench: Bench) -> None:
+    """With no row left there is nothing to guess."""
+    found = bench.json("run", str(bench.job("long", "short")), "--pilot", "50")
+    total = {"estimate": pytest.approx(LONG_USD + SHORT_USD), "low": pytest.approx(LONG_USD + SHORT_USD)}
+    assert {name: found["cost_usd"][name] for name in total} == total
+    assert found["cost_usd"]["high"] == found["cost_usd"]["low"]
+
+
+def test_a_pilot_with_failed_rows_is_exit_code_3(bench: Bench) -> None:
+    """A row that failed without a word on usage is counted, and not taken for a row that took nothing."""
+    found = bench.json("run", str(bench.job("refuse", "short", "short 2", "short 3")), "--pilot", "4", code=3)
+    assert (found["failed"], found["untold"]) == (1, 1)
+    assert found["prompt_tokens"]["estimate"] == 4 * 1_000
+
+
+def test_a_row_that_cannot_be_asked_takes_nothing(bench: Bench) -> None:
+    """It is part of the table, and of the mean, with no tokens and no cost."""
+    found = bench.json("run", str(bench.job("short", "", "short 2", "short 3")), "--pilot", "4", code=3)
+    assert found["prompt_tokens"]["estimate"] == 3 * 1_000
+    assert found["cost_usd"]["estimate"] == pytest.approx(3 * SHORT_USD)
+    assert found["untold"] == 0
+
+
+def test_a_pilot_without_a_price_says_so(bench: Bench) -> None:
+    """Tokens are estimated all the same, and the cost is unknown."""
+    done = bench.run("run", str(bench.job(*numbered(9), prices="")), "--pilot", "3")
+    assert done.returncode == 0
+    assert "pilot: 3 of 9 rows · 3 completed" in done.stderr
+    assert "cost: unknown" in done.stderr
+    assert "the same command without --pilot asks the rest" in done.stderr
+
+
+# -- costs -------------------------------------------------------------------------------------------------------
+
+
+def dear(bench: Bench) -> str:
+    path = bench.folder / "dear.toml"
+    path.write_text('[prices."m"]\ninput = 10.0\noutput = 40.0\n', encoding="utf-8")
+    return str(path)
+
+
+DEAR_USD = (2_000 * 10.0 + 1_000 * 40.0 + 1_000 * 10.0 + 100 * 40.0) / 1e6
+
+
+def test_costs_are_what_was_recorded(bench: Bench) -> None:
+    """With the prices that the batch was run with, what is computed is what was recorded."""
+    bench.json("run", str(bench.job("long", "short")))
+    found = bench.json("costs", "out.csv")
+    assert found["computed_usd"] == pytest.approx(LONG_USD + SHORT_USD, abs=1e-12)
+    assert found["recorded_usd"] == pytest.approx(LONG_USD + SHORT_USD, abs=1e-12)
+    [model] = found["models"]
+    assert (model["model"], model["rows"], model["prompt_tokens"], model["cached_tokens"]) == ("m", 2, 3_000, 500)
+
+
+def test_costs_by_other_prices(bench: Bench) -> None:
+    """A table of one's own prices the recorded usage anew, and changes nothing unless told to."""
+    bench.json("run", str(bench.job("long", "short")))
+    before = bench.files()
+    found = bench.json("costs", "out.csv", "--prices", dear(bench))
+    assert found["computed_usd"] == pytest.approx(DEAR_USD)
+    assert found["recorded_usd"] == pytest.approx(LONG_USD + SHORT_USD)
+    assert {name: data for name, data in bench.files().items() if name != "dear.toml"} == before
+
+
+def test_costs_come_from_the_raw_usage(bench: Bench) -> None:
+    """It is the service's own object that is priced, not the columns made from it."""
+    bench.json("run", str(bench.job("short")))
+    db = sqlite3.connect(bench.folder / "out.csv.journal")
+    with db:
+        db.execute(
+            "UPDATE outcomes SET prompt_tokens = 1, completion_tokens = 1, cached_tokens = 0, raw_usage = ?",
+            (
+                json.dumps(
+                    {
+                        "runs": [
+                            {"prompt_tokens": 1_000, "completion_tokens": 0},
+                            {"input_tokens": 0, "output_tokens": 100},
+                        ]
+                    }
+                ),
+            ),
+        )
+    db.close()
+    assert bench.json("costs", "out.csv")["computed_usd"] == pytest.approx(SHORT_USD)
+
+
+def test_new_costs_are_written_and_exported(bench: Bench) -> None:
+    """--write replaces what was recorded, and an export shows it."""
+    bench.json("run", str(bench.job("long", "short")))
+    done = bench.run("costs", "out.csv", "--prices", dear(bench), "--write")
+    assert done.returncode == 0
+    assert "2 rows changed in the journal; batchrun export out.csv writes the table" in done.stdout
+    assert bench.run("export", "out.csv").returncode == 0
+    assert sum(float(row["cost_usd"]) for row in bench.rows()) == pytest.approx(DEAR_USD)
+    assert bench.json("costs", "out.csv", "--write")["written"] == 0
+
+
+def test_an_unknown_price_erases_nothing(bench: Bench) -> None:
+    """Rows without a price now are counted as unknown, and --write leaves what they have."""
+    bench.json("run", str(bench.job("long")))
+    (bench.folder / "other.toml").write_text('[prices."x"]\ninput = 1.0\noutput = 1.0\n', encoding="utf-8")
+    found = bench.json("costs", "out.csv", "--prices", "other.toml", "--write")
+    assert (found["computed_usd"], found["computed_unknown"], found["written"]) == (None, 1, 0)
+    assert bench.query("SELECT cost_usd FROM outcomes") == [(LONG_USD,)]
+
+
+def test_costs_fill_in_what_was_unknown(bench: Bench) -> None:
+    """A batch that was run without a price gets one afterwards."""
+    bench.json("run", str(bench.job("long", "short", prices="")))
+    assert bench.json("costs", "out.csv")["recorded_unknown"] == 2
+    assert "no price is known for m" in bench.run("costs", "out.csv").stdout
+    found = bench.json("costs", "out.csv", "--prices", dear(bench), "--write")
+    assert (found["written"], found["recorded_usd"], found["computed_usd"]) == (2, None, pytest.approx(DEAR_USD))
+
+
+def test_answers_that_were_replaced_were_paid_for(bench: Bench) -> None:
+    """What another prompt replaced is shown on its own line, and is in the total."""
+    bench.json("run", str(bench.job("long")))
+    bench.json("run", str(bench.job("short")), "--accept-changes")
+    found = bench.json("costs", "out.csv")
+    assert [(model["replaced"], model["rows"]) for model in found["models"]] == [(False, 1), (True, 1)]
+    assert found["computed_usd"] == pytest.approx(LONG_USD + SHORT_USD)
+    assert "m (replaced since)" in bench.run("costs", "out.csv").stdout
+
+
+def test_costs_are_not_written_while_the_batch_runs(bench: Bench) -> None:
+    """Another process holds the output: exit code 6 for --write, and reading goes on."""
+    bench.json("run", str(bench.job("long")))
+    with FileLock(bench.folder / "out.csv.lock"):
+        assert bench.run("costs", "out.csv", "--write").returncode == 6
+        assert bench.run("costs", "out.csv").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('model = "m"\n', "has no prices: add a table such as"),
+        ("[prices.m]\ninput = 'x'\n", "prices"),
+        ("[prices.m]\ninput = 1\n", "prices: 'm': output is missing"),
+    ],
+)
+def test_a_wrong_file_of_prices_gets_one_line(bench: Bench, text: str, expected: str) -> None:
+    """What is wrong, and exit code 2."""
+    bench.json("run", str(bench.job("long")))
+    (bench.folder / "p.toml").write_text(text, encoding="utf-8")
+    done = bench.run("costs", "out.csv", "--prices", "p.toml")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert expected in done.stderr
+
+
+def test_costs_without_a_batch(bench: Bench) -> None:
+    """No journal, one line."""
+    done = bench.run("costs", "gone.csv")
+    assert (done.returncode, done.stderr) == (2, "batchrun: gone.csv.journal: no journal here\n")
