@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.counting import count_answer
 from batchrun.server.ids import new_id
+from batchrun.server.json_schemas import mismatch
 from batchrun.server.responders.base import Finish, ResponderError, TextDelta, TokenCount, ToolCall
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
 
 
 def check_format(text: str, response_format: Mapping[str, Any] | None) -> None:
-    """Refuse a finished answer that is not JSON although the request asked for it.
+    """Refuse a finished answer that is not the JSON the request asked for: an object, or what its schema says.
 
     Raises:
         ResponderError: what the answer should have been.
@@ -70,8 +71,14 @@ def check_format(text: str, response_format: Mapping[str, Any] | None) -> None:
         data = json.loads(text)
     except ValueError as error:
         raise ResponderError(f"The model's answer is not the JSON that response_format asks for: {error}.") from error
-    if response_format["type"] == "json_object" and not isinstance(data, dict):
-        raise ResponderError("The model's answer is JSON, but not the object that response_format asks for.")
+    if response_format["type"] == "json_object":
+        if not isinstance(data, dict):
+            raise ResponderError("The model's answer is JSON, but not the object that response_format asks for.")
+        return
+    schema = response_format["json_schema"].get("schema")
+    difference = mismatch(data, schema) if schema is not None else None
+    if difference is not None:
+        raise ResponderError(f"The model's answer does not agree with the schema of response_format: {difference}.")
 
 
 def _clean(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from batchrun.server.requests.base import Metadata, Probability, RequestModel, Temperature
 from batchrun.server.requests.threads import Detail, ModelName, ReasoningEffort
-from batchrun.server.requests.tools import FunctionName
+from batchrun.server.requests.tools import FunctionName, checked_schema
 
 __all__ = ["CreateConversation", "CreateItems", "CreateResponse", "InputItem", "UpdateConversation"]
 
@@ -103,7 +103,7 @@ class PlainFormat(RequestModel):
 class SchemaFormat(RequestModel):
     type: Literal["json_schema"]
     name: FunctionName
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(checked_schema)]
     description: str | None = None
     strict: bool | None = None
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from batchrun.server.json_schemas import schema_fault
 from batchrun.server.requests.base import Metadata, Probability, RequestModel
 
-__all__ = ["ResponseFormat", "Tool", "ToolChoice", "ToolResources", "ToolResourcesUpdate"]
+__all__ = ["ResponseFormat", "Tool", "ToolChoice", "ToolResources", "ToolResourcesUpdate", "checked_schema"]
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -117,10 +118,18 @@ class JsonObjectFormat(RequestModel):
     type: Literal["json_object"]
 
 
+def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse what is no JSON schema."""
+    fault = None if schema is None else schema_fault(schema)
+    if fault is not None:
+        raise ValueError(f"Invalid schema for response_format: {fault}.")
+    return schema
+
+
 class JsonSchema(RequestModel):
     name: FunctionName
     description: str | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema"), AfterValidator(checked_schema)] = None
     strict: bool | None = None
 
 

@@ -372,6 +372,25 @@ def test_json_that_was_asked_for_is_checked(start: Start) -> None:
     assert (run.status, run.last_error.code) == ("failed", "server_error")
 
 
+@pytest.mark.parametrize(("answer", "status"), [('{"x": 1}', "completed"), ('{"x": "1"}', "failed"), ("1", "failed")])
+def test_a_schema_is_held_against_the_answer(start: Start, answer: str, status: str) -> None:
+    """With json_schema the responder gets the schema, and an answer that breaks it fails the run."""
+
+    async def say(conversation: Conversation) -> AsyncIterator[Part]:
+        yield TextDelta(answer)
+        yield Finish("stop")
+
+    running = start(say)
+    schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    run = ask(running, response_format=response_format)[-1].data
+    assert run.status == status
+    assert running.responder.asked[-1].response_format == response_format
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(running, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}})
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
 @pytest.mark.anyio
 async def test_two_hundred_threads_stream_at_once(start: Start) -> None:
     """200 runs streaming at the same time all complete, each with its own answer."""
