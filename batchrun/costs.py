@@ -260,4 +260,4 @@ def _shown(sums: Mapping[str, Any]) -> tuple[str, str]:
 def _amount(amount_usd: float | None, unknown: int) -> str:
     if amount_usd is None:
         return "unknown"
-    return f"{dollars(amount_usd)} + {unknown:,} rows unknown" if unknown else dollars(amount_usd)
+    return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown else dollars(amount_usd)

@@ -106,11 +106,14 @@ class MatchedPrice:
     def line(self) -> str:
         """For people."""
         first = self.rates[0]
-        more = f", ${first.request} a request" if first.request else ""
+        read, cached, written, request = (
+            f"${rate.normalize():f}" for rate in (first.input, first.cached_input, first.output, first.request)
+        )
+        more = f", {request} a request" if first.request else ""
         more += ", more for long prompts" if len(self.rates) > 1 else ""
         return (
-            f"{self.model} priced as {self.matched} ({self.source}): ${first.input} in, ${first.cached_input} cached, "
-            f"${first.output} out for a million tokens{more}"
+            f"{self.model} priced as {self.matched} ({self.source}): {read} in, {cached} cached, {written} out "
+            f"for a million tokens{more}"
         )
 
 
