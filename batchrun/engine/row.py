@@ -99,8 +99,7 @@ class RowRun:
                     raise
                 decision = context.policy.decide(fault, tries, context.random_unit())
                 if isinstance(decision, GiveUp):
-                    await self._give_up_run(fault)
-                    return self._failed(fault)
+                    return await self._given_up(fault)
                 if decision.shared:
                     context.limits.cool_down(decision.wait_s)
                 self._say(f"waits {decision.wait_s:.0f} s after try {tries}, which ended with {fault.error_type}")
@@ -192,25 +191,35 @@ class RowRun:
 
     # -- ends ---------------------------------------------------------------------------------------------
 
-    async def _give_up_run(self, fault: ServiceFault) -> None:
-        """The row fails while its run may still be going: stop it, so that it costs no more."""
+    async def _given_up(self, fault: ServiceFault) -> Outcome:
+        """The row fails, unless its run has ended well without our seeing it."""
+        try:
+            with anyio.move_on_after(CANCEL_TIMEOUT_S):
+                late = await self._stop_run(fault)
+                if late is not None:
+                    return self._ended(late)
+        except ServiceFault:
+            pass  # the row's own fault is what counts; the run's id stays in the journal
+        return self._failed(fault)
+
+    async def _stop_run(self, fault: ServiceFault) -> Reply | None:
+        """Stop a run that may still be going, so that it costs no more; one that refuses may have ended: see how."""
         attempt = self._attempt
         if attempt.run_id is None or attempt.run_ended:
-            return
-        with anyio.move_on_after(CANCEL_TIMEOUT_S):
-            try:
-                await self._context.service.cancel(attempt)
-            except ServiceFault:
-                return  # the row's own fault is what counts; the run's id stays in the journal
-            fault.run_ended = True
-            self._context.journal.fault(self._prompt.row_key, attempt.number, fault)
+            return None
+        try:
+            await self._context.service.cancel(attempt)
+        except PermanentFault:
+            return await self._context.service.follow(self._prompt, attempt, self._seen)
+        fault.run_ended = True
+        self._context.journal.fault(self._prompt.row_key, attempt.number, fault)
+        return None
 
-    async def _timed_out(self) -> Failed:
+    async def _timed_out(self) -> Outcome:
         limit_s = self._lease.stopwatch.limit_s
         fault = ServiceFault(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
         self._record(fault)
-        await self._give_up_run(fault)
-        return self._failed(fault)
+        return await self._given_up(fault)
 
     def _failed(self, fault: ServiceFault) -> Failed:
         attempt = self._attempt

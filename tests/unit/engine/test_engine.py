@@ -26,7 +26,7 @@ from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
 from batchrun.services.base import Reply
 from tests.support.rows import failed, noon, prompt
-from tests.support.scripted_service import Move, ScriptedService
+from tests.support.scripted_service import Move, ScriptedService, answered
 from tests.support.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio
@@ -137,10 +137,10 @@ async def test_rows_that_need_no_asking(journal: Journal) -> None:
 
 
 async def test_requests_keep_to_the_allowance(journal: Journal) -> None:
-    """At --rpm 60 the hundredth row is sent in the hundredth second."""
+    """At --rpm 60 a row is sent every second, and a little later for its way to the service."""
     b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 60})
     await b.engine.run(asks(100))
-    assert [asked.at_s for asked in b.service.asked] == pytest.approx(range(100), abs=1e-3)
+    assert [asked.at_s for asked in b.service.asked] == pytest.approx([n / 0.997 for n in range(100)], abs=1e-3)
 
 
 # -- tries and keys ------------------------------------------------------------------------------------------
@@ -307,7 +307,33 @@ async def test_a_run_that_cannot_be_cancelled_holds_nothing_up(journal: Journal)
 
 async def test_a_fault_of_cancelling_is_not_the_rows(journal: Journal) -> None:
     """Where the service refuses to cancel, the row still says why it failed itself."""
-    service = ScriptedService({0: [Move(end=None, ids=("t", "r"))]}, cancel=PermanentFault("no", error_type="no"))
+    service = ScriptedService({0: [Move(end=None, ids=("t", "r"))]}, cancel=ServerFault("no", error_type="no"))
+    b = bench(journal, service, limits={"row_timeout_s": 1.0})
+    await b.engine.run(asks(1))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "row_timeout"
+
+
+async def test_a_run_that_ended_unseen_is_not_given_up(journal: Journal) -> None:
+    """A row out of time whose run refuses to be cancelled, since it has ended, gets the answer that was paid for."""
+    service = ScriptedService(
+        {0: [Move(end=None, ids=("t", "r")), Move(answered("late"))]},
+        cancel=PermanentFault("Cannot cancel run with status 'completed'.", error_type="http_400"),
+    )
+    b = bench(journal, service, limits={"row_timeout_s": 1.0})
+    await b.engine.run(asks(1))
+    outcome = b.outcome(0)
+    assert isinstance(outcome, Completed)
+    assert (outcome.response, outcome.run_id) == ("late", "r")
+    assert [asked.method for asked in service.asked] == ["answer", "cancel", "follow"]
+
+
+async def test_a_run_that_neither_ends_nor_stops_is_left(journal: Journal) -> None:
+    """A run that refuses to be cancelled and goes on is not waited for longer than a moment."""
+    service = ScriptedService(
+        {0: [Move(end=None, ids=("t", "r")), Move(end=None)]}, cancel=PermanentFault("no", error_type="http_400")
+    )
     b = bench(journal, service, limits={"row_timeout_s": 1.0})
     await b.engine.run(asks(1))
     outcome = b.outcome(0)
