@@ -239,7 +239,12 @@ def _engine(
         assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
         assistant_made=assistant_made,
     )
-    price = price_list(plan, clock, partial(_keep_price, journal))
+    prices = price_list(plan, clock, partial(_keep_price, journal))
+
+    def price(model: str | None, usage: Usage) -> float | None:
+        # A run that failed does not tell its model: it was the one that was asked for.
+        return prices(model or job.model, usage)
+
     return Engine(
         service=service,
         journal=journal,

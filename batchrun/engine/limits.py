@@ -147,7 +147,7 @@ class Limits:
         self.requests = 0
         self._slots = SlotPolicy(concurrency)
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
-        self._token_pacer = Pacer(max_tokens_per_minute) if max_tokens_per_minute else None
+        self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None
         self._estimate = TokenEstimate(max_completion_tokens)
         self._row_timeout_s = row_timeout_s
         self._request_gate = anyio.Lock(fast_acquire=True)
@@ -220,7 +220,7 @@ class Limits:
             if unit == "requests" and self._request_pacer is None:
                 self._request_pacer = Pacer(limit)
             elif unit == "tokens" and self._token_pacer is None:
-                self._token_pacer = Pacer(limit)
+                self._token_pacer = _token_pacer(limit)
             if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
                 reset_s = parse_reset(headers.get(f"x-ratelimit-reset-{unit}"))
                 if reset_s is not None:
@@ -255,6 +255,14 @@ class Limits:
 
     def __repr__(self) -> str:
         return f"<Limits in_use={self._in_use} {self._slots!r} {self._request_pacer!r} {self._token_pacer!r}>"
+
+
+TOKEN_CREDIT_SHARE = 0.02
+
+
+def _token_pacer(per_minute: float) -> Pacer:
+    """Estimates err both ways; what they set aside too much is spent again, within bounds."""
+    return Pacer(per_minute, credit_share=TOKEN_CREDIT_SHARE)
 
 
 def _positive(text: str | None) -> float | None:

@@ -7,27 +7,37 @@ from aiolimiter import AsyncLimiter
 
 __all__ = ["Pacer", "TokenEstimate"]
 
-BURST_SHARE = 0.01
+BURST_SHARE = 0.005
+TRANSIT_SHARE = 0.003
+"""Kept back, since requests do not all take the same time to arrive: the service's minute is not ours. 0.3 % of a
+minute is 180 ms, by which the first of a minute may be late and the last early."""
 
 
 class Pacer:
     """Admits at most `per_minute` units in any minute.
 
-    A leaky bucket of B = 1 + ⌊1 % of the allowance⌋ units, drained at (allowance - (B - 1)) a minute: whatever
-    the start of the minute, B - 1 units of burst and one minute of draining never exceed the allowance, and
-    the burst absorbs the lateness of timers, so that 99 % of the allowance can be used. The bucket starts
-    full, so that the start is no burst.
+    A leaky bucket of B = 1 + ⌊0.5 % of the allowance⌋ units, drained at (99.7 % of the allowance - (B - 1)) a
+    minute: whatever the start of the minute, B - 1 units of burst and one minute of draining never exceed the
+    allowance, not even where the service counts them as they arrive; the burst absorbs the lateness of timers, so
+    that 99.2 % of the allowance can be used. The bucket starts full, so that the start is no burst.
 
     aiolimiter wakes the smallest waiter first, which starves large requests; the lock makes it first come,
     first served. It also refuses amounts over its bucket; those are taken in pieces.
 
-    All state: the limiter's level, `_debt` (units used beyond what was reserved, to be paid by who comes next).
+    All state: the limiter's level, `_debt` (units used beyond what was reserved, to be paid by who comes next;
+    negative for a credit of reservations that were not used up).
     """
 
-    def __init__(self, per_minute: float) -> None:
+    def __init__(self, per_minute: float, *, credit_share: float = 0.0) -> None:
+        """
+        Args:
+            credit_share: of the allowance, by which unused reservations of one minute may be spent in another; drained
+                as much slower, so that they do not pass the allowance there.
+        """
         self.per_minute = per_minute
+        self._credit = per_minute * credit_share
         self.burst = 1 + int(per_minute * BURST_SHARE)
-        rate_per_minute = per_minute - (self.burst - 1)
+        rate_per_minute = per_minute * (1 - TRANSIT_SHARE) - (self.burst - 1) - self._credit
         self._limiter = AsyncLimiter(self.burst, 60.0 * self.burst / rate_per_minute)
         self._lock = anyio.Lock(fast_acquire=True)
         self._debt = 0.0
@@ -48,7 +58,7 @@ class Pacer:
 
     def settle(self, difference: float) -> None:
         """Correct an earlier reservation: positive where more was used than reserved, negative where less."""
-        self._debt += difference
+        self._debt = max(self._debt + difference, -self._credit)
 
     def __repr__(self) -> str:
         return f"<Pacer per_minute={self.per_minute:g} burst={self.burst} debt={self._debt:g}>"

@@ -234,6 +234,7 @@ class RowRun:
             thread_id=attempt.thread_id,
             run_id=attempt.run_id,
             usage=usage,
+            cost_usd=self._context.price(None, usage) if self._billed else None,
         )
 
     def _ended(self, reply: Reply) -> Outcome:

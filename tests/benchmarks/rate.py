@@ -4,7 +4,7 @@
 
 The stand-in lets pass no more than the limit in any 60 s, by the exact times of arrival, and answers 429 to the
 rest. batchrun is given the same limit and more rows than it allows; what arrived in the first `--seconds` is
-compared with what was allowed in that time. `Pacer` states the burst: 1 + 1 % of the limit, so in one second no
+compared with what was allowed in that time. `Pacer` states the burst: 1 + 0.5 % of the limit, so in one second no
 more than that and what a second drains.
 """
 
