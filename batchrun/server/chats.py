@@ -70,8 +70,11 @@ class Chats:
             logger.exception("completion %s met an error of the server", log.stream)
             chat.fail(ApiError(500, "The server had an error while processing your request.", type="server_error"))
         finally:
-            if keep:
-                self._keep(owner, log, finished)
+            try:
+                if keep:
+                    self._keep(owner, log, finished)
+            except Exception:
+                logger.exception("completion %s could not be stored", log.stream)
             log.close(done=finished)
             self.live.pop(log.stream, None)
 

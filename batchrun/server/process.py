@@ -258,7 +258,10 @@ async def _keep_house(core: Core) -> None:
     next_wake = next_sweep = 0.0
     while True:
         now = anyio.current_time()
-        core.runner.expire_due()
+        try:
+            core.runner.expire_due()
+        except (StoreError, sqlite3.Error):
+            logger.exception("an expired run could not be stored")
         if now >= next_wake:
             next_wake = now + core.settings.keep_alive_s
             for log in core.live_logs():

@@ -164,11 +164,18 @@ class Responses:
             error = {"code": "server_error", "message": "The server had an error while processing your request."}
         finally:
             if error is not None and not live.interrupted and not live.log.closed:
-                live.body["error"] = error
-                self._end(live, "failed", None)
+                self._fail(live, error)
             if not live.log.closed:
                 live.log.close(done=False)
             self.live.pop(live.body["id"], None)
+
+    def _fail(self, live: LiveResponse, error: Body) -> None:
+        live.body["error"] = error
+        try:
+            self._end(live, "failed", None)
+        except Exception:
+            # The file cannot be written: the response stays as it is there, and the next start takes it up.
+            logger.exception("the end of response %s could not be stored", live.body["id"])
 
     async def _answer(self, live: LiveResponse) -> None:
         live.body["status"] = "in_progress"

@@ -182,7 +182,13 @@ class Runner:
             logger.exception("run %s met an error of the server", writer.run["id"])
             failure = "server_error", "The server had an error while processing your request."
         finally:
-            self._settle(live, failure)
+            try:
+                self._settle(live, failure)
+            except Exception:
+                # The file cannot be written: the run stays as it is there, and the next start takes it up.
+                logger.exception("the end of run %s could not be stored", writer.run["id"])
+                writer.log.close(done=False)
+                self.live.pop(writer.run["id"], None)
 
     def _settle(self, live: LiveRun, failure: tuple[str, str] | None) -> None:
         """The task is over: bring a run that did not end by itself to its end."""

@@ -116,7 +116,7 @@ class Ingestion:
         """Take a stored vector store file in; after the commit."""
         key = f"{body['vector_store_id']}/{body['id']}"
         self._pending[key] = anyio.Event()
-        self._parts.tasks.start_soon(self._take_in, owner, body, key)
+        self._parts.tasks.start_soon(self._take_in, owner, body, key, self._pending[key])
 
     def recover(self) -> None:
         """Take in what the last process did not finish."""
@@ -128,9 +128,10 @@ class Ingestion:
         while waiting := [event for key, event in self._pending.items() if key.partition("/")[0] in store_ids]:
             await waiting[0].wait()
 
-    async def _take_in(self, owner: str, body: Body, key: str) -> None:
+    async def _take_in(self, owner: str, body: Body, key: str, done: anyio.Event) -> None:
         parts = self._parts
         error: Body | None = None
+        filename, text, chunks = "", "", list[str]()
         try:
             async with self._workers:
                 file = parts.objects.find("file", owner, body["id"])
@@ -143,11 +144,18 @@ class Ingestion:
         except Exception:
             logger.exception("file %s could not be taken in", body["id"])
             error = {"code": "server_error", "message": "The file could not be processed."}
-        else:
-            self._store(owner, body, key, filename, text, chunks)
-        if error is not None:
-            self._refuse(owner, body, key, error)
-        self._pending.pop(key).set()
+        try:
+            if error is None:
+                self._store(owner, body, key, filename, text, chunks)
+            else:
+                self._refuse(owner, body, key, error)
+        except Exception:
+            # The file cannot be written: the next start takes this one in.
+            logger.exception("what became of file %s could not be stored", body["id"])
+        finally:
+            done.set()
+            if self._pending.get(key) is done:
+                del self._pending[key]
 
     def _store(self, owner: str, body: Body, key: str, filename: str, text: str, chunks: list[str]) -> None:
         parts, store_id = self._parts, body["vector_store_id"]

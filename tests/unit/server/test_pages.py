@@ -98,3 +98,25 @@ def test_a_failed_transaction_leaves_nothing() -> None:
         add_twice()
     assert objects.find("thread", "owner", "thread_1") is None
     database.close()
+
+
+def test_a_full_disk_is_one_failed_transaction() -> None:
+    """When the file cannot grow, the transaction fails whole, and the database goes on."""
+    database = Database(None)
+    objects = Objects(database.connection)
+    with database.transaction():
+        objects.add("thread", "owner", {"id": "thread_1"})
+    pages = database.connection.execute("PRAGMA page_count").fetchone()[0]
+    database.connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def add_too_much() -> None:
+        with database.transaction():
+            objects.add("thread", "owner", {"id": "thread_2"})
+            objects.add("thread", "owner", {"id": "thread_3", "metadata": "x" * 1_000_000})
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        add_too_much()
+    assert objects.find("thread", "owner", "thread_2") is None
+    with database.transaction():
+        objects.save({"id": "thread_1", "a": "b"})
+    database.close()

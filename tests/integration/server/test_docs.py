@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from batchrun.server.routes import OPERATIONS
+
+PAGE = Path(__file__).parents[3] / "docs" / "server.md"
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of docs/server.md runs as it stands and prints a right answer."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})  # our own page
+    printed = capsys.readouterr().out
+    assert "user: Can you solve" in printed
+    assert re.search(r"assistant: .*x\s*=\s*1\b", printed), printed
+
+
+def test_every_resource_is_named() -> None:
+    """Each resource that is served has its row in the table."""
+    text = PAGE.read_text().lower()
+    for op in OPERATIONS:
+        assert op.path.split("/")[1].replace("_", " ") in text

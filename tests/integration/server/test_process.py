@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from openai import OpenAI
+
+from batchrun.server import EmbeddedServer, ServerSettings, SettingsError, StoreError
+from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta
+from tests.integration.server.conftest import Scripted, echo, forever
+
+
+def test_a_taken_port_is_told_to_the_caller() -> None:
+    """An address that is in use is a SettingsError of the caller, in one line with a way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1 port {port}") as caught:
+            EmbeddedServer(ServerSettings(port=port), Scripted(echo)).__enter__()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unusable_file_is_told_to_the_caller(tmp_path: Path) -> None:
+    """A data file that another server holds is a StoreError of the caller, and the first server goes on."""
+    settings = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
+    with EmbeddedServer(settings, Scripted(echo)) as server:
+        with pytest.raises(StoreError, match="in use by another server"):
+            EmbeddedServer(settings, Scripted(echo)).__enter__()
+        with OpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+            client.beta.threads.create()
+
+
+def test_a_file_outlives_its_server(tmp_path: Path) -> None:
+    """What one server stored, the next on its file serves; the log is folded into the file at the end."""
+    data = tmp_path / "data.sqlite3"
+    settings = ServerSettings(data=data, shutdown_grace_s=0)
+    with EmbeddedServer(settings, Scripted(echo)) as server, OpenAI(base_url=server.url, api_key="k") as client:
+        thread = client.beta.threads.create(metadata={"a": "b"})
+    assert [path.name for path in tmp_path.iterdir()] == [data.name]
+    with EmbeddedServer(settings, Scripted(echo)) as server, OpenAI(base_url=server.url, api_key="k") as client:
+        assert client.beta.threads.retrieve(thread.id) == thread
+
+
+def test_without_a_file_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `data` the temporary file is gone after the server."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0), Scripted(echo)):
+        assert list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaving_waits_for_runs_that_finish() -> None:
+    """A run that finishes within the grace is finished, and its client gets the end of its stream."""
+    leaving = threading.Event()
+
+    async def patient(conversation: Conversation) -> AsyncIterator[Part]:
+        yield TextDelta("before")
+        while not leaving.is_set():
+            await anyio.sleep(0.005)
+        await anyio.sleep(0.2)
+        yield Finish("stop")
+
+    server = EmbeddedServer(ServerSettings(shutdown_grace_s=20), Scripted(patient))
+    with server, OpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+        assistant = client.beta.assistants.create(model="m")
+        stream: Any = client.beta.threads.create_and_run(assistant_id=assistant.id, stream=True)
+        next(event for event in stream if event.event == "thread.message.delta")
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        leaving.set()
+        assert [event.event for event in stream][-1] == "thread.run.completed"
+        stopping.join()
+
+
+def test_an_interrupted_run_is_taken_up_by_the_next_server(tmp_path: Path) -> None:
+    """A run that outlasts the grace is finished by the next server on the file."""
+    settings = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
+    with EmbeddedServer(settings, Scripted(forever)) as server, OpenAI(base_url=server.url, api_key="k") as client:
+        run = client.beta.threads.create_and_run(assistant_id=client.beta.assistants.create(model="m").id)
+    with EmbeddedServer(settings, Scripted(echo)) as server, OpenAI(base_url=server.url, api_key="k") as client:
+        finished = client.beta.threads.runs.poll(run.id, thread_id=run.thread_id, poll_interval_ms=20)
+        assert finished.status == "completed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT let serve_forever return: exit status 0, the file closed."""
+    data = tmp_path / "data.sqlite3"
+    command = [sys.executable, "-m", "tests.integration.server.crashing", str(data), "echo"]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        with OpenAI(base_url=process.stdout.readline().strip(), api_key="k", max_retries=0) as client:
+            client.beta.threads.create()
+        os.kill(process.pid, number)
+        assert process.wait(timeout=60) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [data.name]
