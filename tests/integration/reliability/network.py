@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import socket
 import struct
 from collections import Counter
@@ -144,13 +145,19 @@ class Proxy:
         return _reply(429, "application/json", body, f"retry-after: {self.retry_after_s:g}\r\n")
 
 
-def planned(seed: int, rates: dict[Fault, float]) -> Callable[[Request], Fault | None]:
-    """Each request meets at most one fault, by these rates; the same requests the same ones, whatever their order."""
+def planned(seed: int, rates: dict[Fault, float], tries: float = math.inf) -> Callable[[Request], Fault | None]:
+    """Each request meets at most one fault, by these rates; the same requests the same ones, whatever their order.
+
+    Args:
+        tries: the same request made more often than so meets none any more.
+    """
     seen: Counter[str] = Counter()
 
     def decide(request: Request) -> Fault | None:
         name = f"{request.method} {request.path} {request.headers.get('idempotency-key')}"
         seen[name] += 1
+        if seen[name] > tries:
+            return None
         drawn = _number(f"{seed} {name} {seen[name]}") % 10_000 / 10_000
         for fault, rate in rates.items():
             if drawn < rate:

@@ -1,0 +1,73 @@
+"""Everything that a network does wrong, at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.reliability.batches import Table, assert_each_row_once, command, write_table
+from tests.integration.reliability.network import Fault, Proxy, planned
+from tests.integration.reliability.processes import Served, batchrun
+
+RATES: dict[Fault, float] = {
+    "reset": 0.10,
+    "429": 0.10,
+    "500": 0.05,
+    "lost_reply": 0.05,
+    "stall": 0.05,
+    "html": 0.02,
+}
+FAILED_RUNS = """
+[[fault]]
+kind = "run_failed"
+code = "rate_limit_exceeded"
+rate = 0.05
+after_deltas = 1
+"""
+
+
+def ask(table: Table, proxy: Proxy, *options: str) -> tuple[float, dict[str, object]]:
+    """Seconds that a batch took, and its summary. More than a third of the tries fail: five would not do for all."""
+    started_s = time.monotonic()
+    with batchrun(table.folder, *command(table, proxy.url, "--max-attempts", "12", *options)) as process:
+        assert process.wait() == 0, process.stdout
+    return time.monotonic() - started_s, process.facts()
+
+
+def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> None:
+    """With resets in the middle of streams, 429, 5xx before and after the work, stalls, failed runs and HTML at once,
+    every row completes, and only runs that failed are made again."""
+    table = write_table(tmp_path / "batch", 100)
+    with (
+        Served(tmp_path / "server", faults=FAILED_RUNS) as server,
+        Proxy(server.url, planned(5, RATES, tries=2), retry_after_s=0.05) as proxy,
+    ):
+        ask(table, proxy, "--silence-timeout", "0.5")
+    assert proxy.faults.keys() == RATES.keys()
+    records = assert_each_row_once(table, server, spare_runs=True)
+    failed = [run for run in records.of("run").values() if run["status"] == "failed"]
+    assert failed
+    assert {run["last_error"]["code"] for run in failed} == {"rate_limit_exceeded"}
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("options", [("--concurrency", "40"), ()], ids=["forty slots", "slots found out"])
+def test_a_bad_network_takes_at_most_twice_the_time(
+    tmp_path: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same faults over 1,000 rows of a few seconds each make a batch at most twice as long."""
+    rows, taken = 1_000, {}
+    for name, faults, plan in (("good", None, {}), ("bad", FAILED_RUNS, RATES)):
+        table = write_table(tmp_path / name, rows)
+        with (
+            Served(tmp_path / f"server-{name}", delay_s=1.0, delta_delay_s=0.5, faults=faults) as server,
+            Proxy(server.url, planned(7, plan), retry_after_s=0.5) as proxy,
+        ):
+            taken[name], facts = ask(table, proxy, "--silence-timeout", "3", *options)
+        assert_each_row_once(table, server, spare_runs=True)
+        with capsys.disabled():
+            print(f"\n{name}: {taken[name]:.1f} s, {facts['requests']} requests, {facts['faults']} faults, {options}")
+    assert taken["bad"] <= 2 * taken["good"]
