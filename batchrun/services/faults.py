@@ -133,8 +133,20 @@ def _concerns_all(param: str | None, code: str | None, message: str, settings: f
     if param is not None:
         name = param.split(".")[0].split("[")[0]
         return name in settings or name in _BATCH_PARAMS
-    return _NO_MODEL.search(message) is not None or any(
-        re.search(rf"\b{re.escape(name)}\b", message) for name in settings
+    return _NO_MODEL.search(message) is not None or any(_names(name, message) for name in settings)
+
+
+def _names(parameter: str, message: str) -> bool:
+    """Whether a message speaks of a parameter, by quotes, a colon or the kind of thing; `user` is a word too."""
+    name = re.escape(parameter)
+    return (
+        re.search(
+            rf"""['"`]{name}['"`.\[]|(?<![\w.]){name}\s*[:=]|\b(?:parameter|argument|field|option)s?\b.{{0,40}}\b{name}\b""",
+            message,
+            re.IGNORECASE,
+        )
+        is not None
+        or re.match(rf"{name}\b", message) is not None
     )
 
 

@@ -216,6 +216,17 @@ async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str,
     assert error["message"] in str(fault)
 
 
+@pytest.mark.parametrize(
+    "words", ["The user asked for something unsafe.", "Please stop.", "Your text holds no question."]
+)
+async def test_a_word_is_no_setting(serve: Served, words: str) -> None:
+    """A refusal that uses the name of a parameter as a word fails its row, and the batch goes on."""
+    fault = await fault_of(
+        serve(json_answer({"error": {"message": words}}, 400)), parameters={"user": "u", "stop": "x", "text": {}}
+    )
+    assert type(fault) is PermanentFault
+
+
 async def test_a_refused_parameter_of_fastapi(serve: Served) -> None:
     """A refusal in FastAPI's form, as servers of one's own send it, is understood alike."""
     body = {"detail": [{"loc": ["body", "temperature"], "msg": "must be a number"}]}
