@@ -1,0 +1,302 @@
+"""docs/cron.md as it stands: its job file, crontab line, units and workflow are run; and what a watch hears of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.tutor import TutorResponder
+from tests.support.command import Result, batchrun
+from tests.support.rows import write_csv
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
+
+PAGE = Path(__file__).parents[2] / "docs" / "cron.md"
+SECRET = "0f1e2d3c-ping"
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    """The page's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def ok(_: Request) -> Answer:
+    return Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK")
+
+
+def told(watch: ScriptedHttp) -> list[str]:
+    return [path.replace(f"/{SECRET}", "") for path in watch.paths()]
+
+
+@pytest.fixture
+def watch() -> Iterator[ScriptedHttp]:
+    """A watch over jobs that takes every call."""
+    with ScriptedHttp(ok) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """Where the batches of this page are answered."""
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
+        yield server.url
+
+
+@pytest.fixture
+def folder(tmp_path: Path, watch: ScriptedHttp, service: str) -> Path:
+    """/srv/nightly of the page."""
+    table(tmp_path, {"a": 1, "b": 2, "c": 3})
+    (tmp_path / "job.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    names = [line.partition("=")[0] for line in blocks("sh")[0].splitlines()]
+    values = {"OPENAI_API_KEY": "any", "BATCHRUN_MODEL": "tutor", "HEALTHCHECK_URL": f"{watch.url}/{SECRET}"}
+    assert set(names) == set(values)
+    lines = [f"{name}={value}\n" for name, value in {**values, "OPENAI_BASE_URL": service}.items()]
+    (tmp_path / "nightly.env").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / ".venv").symlink_to(BIN.parent)
+    return tmp_path
+
+
+def table(folder: Path, rows: dict[str, int]) -> None:
+    write_csv(folder / "questions.csv", [{"id": key, "question": f"What is {n} + 1?"} for key, n in rows.items()])
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    lines = (folder / "nightly.env").read_text(encoding="utf-8").splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def cron(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What cron does with the page's line: its last field, in /bin/sh, with next to nothing in the environment."""
+    line = blocks("crontab")[0].strip()
+    fields = line.split(maxsplit=5)
+    assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5])
+    assert "%" not in fields[5], "cron takes % for the end of the line"
+    command = fields[5].replace("/srv/nightly", str(folder))
+    environment = {"HOME": str(folder), "LOGNAME": "someone", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(["/bin/sh", "-c", command], env=environment, cwd="/", capture_output=True, text=True)
+
+
+def answers(folder: Path) -> dict[str, tuple[str, str]]:
+    with open(folder / "outputs" / "answers.csv", newline="", encoding="utf-8") as file:
+        return {row["id"]: (row["status"], row["run_id"]) for row in csv.DictReader(file)}
+
+
+def test_the_crontab_line_runs_the_job(folder: Path, watch: ScriptedHttp) -> None:
+    """Under cron's bare environment the page's line and job file answer the table, log and ping."""
+    done = cron(folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    log = (folder / "nightly.log").read_text(encoding="utf-8")
+    assert "3 rows · 3 completed" in log
+    assert SECRET not in log
+    assert {status for status, _ in answers(folder).values()} == {"completed"}
+    assert told(watch) == ["GET /start", "POST "]
+    assert watch.requests[1].body.startswith("3 rows · 3 completed")
+
+
+def night(folder: Path) -> Result:
+    """The job of the page once more, without the seconds that a new interpreter takes."""
+    return batchrun(folder, "run", "job.toml", **environment_of(folder))
+
+
+def test_the_next_night_asks_what_is_new(folder: Path) -> None:
+    """Rows that moved keep their answers; rows added or changed are asked; rows removed are gone."""
+    assert night(folder).returncode == 0
+    before = answers(folder)
+    table(folder, {"c": 3, "d": 4, "b": 20})
+    second = night(folder)
+    after = answers(folder)
+    assert list(after) == ["c", "d", "b"]
+    assert after["c"] == before["c"]
+    assert after["b"] != before["b"]
+    assert second.returncode == 0
+    assert "1 from an earlier run" in second.stderr
+
+
+def test_a_night_without_news_asks_nothing(folder: Path, watch: ScriptedHttp) -> None:
+    """A run with nothing to do is a good end."""
+    night(folder)
+    first = answers(folder)
+    assert night(folder).returncode == 0
+    assert answers(folder) == first
+    assert told(watch)[2:] == ["GET /start", "POST "]
+
+
+def test_a_night_on_top_of_another_exits_with_6(folder: Path, watch: ScriptedHttp) -> None:
+    """While the output is held a second batch asks nothing, and the watch hears why."""
+    (folder / "outputs").mkdir()
+    with FileLock(folder / "outputs" / "answers.csv.lock"):
+        assert night(folder).returncode == 6
+    assert told(watch) == ["GET /start", "POST /fail"]
+    assert "another batch works on this output" in watch.requests[1].body
+
+
+def test_the_page_says_how_to_date_an_output(folder: Path) -> None:
+    """`{date}` in the output gives every day a batch of its own."""
+    (dated,) = re.findall(r'`(output = "[^`]*\{date\}[^`]*")`', PAGE.read_text(encoding="utf-8"))
+    job = (folder / "job.toml").read_text(encoding="utf-8").replace('output = "outputs/answers.csv"', dated)
+    (folder / "job.toml").write_text(job, encoding="utf-8")
+    assert night(folder).returncode == 0
+    (output,) = folder.glob("outputs/????-??-??/answers.csv")
+    assert "completed" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`systemd-analyze verify` finds nothing wrong with the service and the timer."""
+    units = tmp_path_factory.mktemp("units")
+    service, timer = blocks("ini")
+    for name, text in (("nightly.service", service), ("nightly.timer", timer)):
+        (units / name).write_text(text.replace("/srv/nightly", str(folder)), encoding="utf-8")
+    verify = ["systemd-analyze", "verify", "--man=no", str(units / "nightly.service"), str(units / "nightly.timer")]
+    done = subprocess.run(verify, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "nightly." in line]
+    assert (done.returncode, complaints) == (0, [])
+    (command,) = re.findall(r"^ExecStart=(.*)$", service, re.M)
+    started = command.replace("/srv/nightly", str(folder)).split()
+    environment = {**environment_of(folder), "PATH": "/usr/bin:/bin"}
+    assert subprocess.run(started, cwd=folder, env=environment, capture_output=True).returncode == 0
+
+
+def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
+    """The workflow is YAML with a schedule, and its step runs with the variables that the step names."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    workflow = yaml.safe_load(blocks("yaml")[0])
+    # YAML 1.1 reads the key `on` as true; GitHub does not.
+    assert workflow[True]["schedule"][0]["cron"] == "15 2 * * *"
+    steps = workflow["jobs"]["ask"]["steps"]
+    saved = [step["with"] for step in steps if step.get("uses", "").startswith("actions/cache/")]
+    assert {each["path"] for each in saved} == {"outputs"}
+    (step,) = [step for step in steps if step.get("name") == "ask"]
+    values = environment_of(folder)
+    environment = {name: values[name] for name in (*step["env"], "OPENAI_BASE_URL")}
+    environment["PATH"] = f"{BIN}:/usr/bin:/bin"
+    done = subprocess.run(["/bin/sh", "-e", "-c", step["run"]], cwd=folder, env=environment, capture_output=True)
+    assert done.returncode == 0
+    assert told(watch) == ["GET /start", "POST "]
+
+
+def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:
+    """The job deletes its threads itself, so the page's `cleanup` finds nothing left."""
+    assert night(folder).returncode == 0
+    command = blocks("sh")[1].split()
+    done = batchrun(folder, *command[1:], **environment_of(folder))
+    assert (done.returncode, done.stderr) == (0, "0 deleted\n")
+
+
+# -- what the watch hears ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "heard"),
+    [
+        (("gone.csv",), 2, "gone.csv"),
+        (("q.csv", "--temperature", "9"), 2, "--temperature"),
+        (("q.csv", "--prompt", "{{ nothing }}"), 2, "nothing"),
+        (("q.csv", "--base-url", "SERVICE", "--model", "m", "--api", "chat"), 5, "refused the key"),
+    ],
+)
+def test_a_batch_that_does_not_begin_is_heard_of(
+    tmp_path: Path, watch: ScriptedHttp, arguments: tuple[str, ...], exit_code: int, heard: str
+) -> None:
+    """Bad input, bad options and a service that refuses reach the watch as failures, with the reason."""
+    write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
+    with ScriptedHttp(lambda _: json_answer({"error": {"message": "Incorrect API key provided"}}, 401)) as service:
+        given = [service.url if each == "SERVICE" else each for each in arguments]
+        ping = ("--ping", f"{watch.url}/{SECRET}")
+        done = batchrun(tmp_path, "run", *given, *ping, OPENAI_API_KEY="any", BATCHRUN_MODEL="m")
+    assert done.returncode == exit_code
+    assert told(watch) == ["GET /start", "POST /fail"]
+    assert heard in watch.requests[1].body
+    assert SECRET not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_watch_never_changes_the_exit_code(tmp_path: Path, status: int) -> None:
+    """A watch that fails is one line for each call; batch, output and exit code are the same."""
+    write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
+    with ScriptedHttp(lambda _: json_answer({}, status)) as watch:
+        done = batchrun(tmp_path, "run", "q.csv", "--quiet", "--ping", f"{watch.url}/{SECRET}")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == (0 if status == 200 else 2)
+    assert SECRET not in done.stderr
+
+
+def test_what_only_looks_calls_nobody(tmp_path: Path, watch: ScriptedHttp) -> None:
+    """`--dry-run` is no batch, and the watch hears nothing of it."""
+    write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
+    assert batchrun(tmp_path, "run", "q.csv", "--dry-run", "--ping", f"{watch.url}/{SECRET}").returncode == 0
+    assert watch.requests == []
+
+
+def started(folder: Path, *arguments: str, **options: str) -> subprocess.Popen[bytes]:
+    environment = {"PATH": os.environ["PATH"], **options}
+    command = [sys.executable, "-m", "batchrun", "run", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_batch_that_is_stopped_is_heard_of(
+    tmp_path: Path, watch: ScriptedHttp, number: signal.Signals, exit_code: int
+) -> None:
+    """A signal in the middle of a batch is a failure, and the exit code says which signal it was."""
+    write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
+    arrived: list[subprocess.Popen[bytes]] = []
+
+    def script(_: Request) -> Answer:
+        arrived[0].send_signal(number)
+        return Answer(b"", "silence")
+
+    with ScriptedHttp(script) as service:
+        options = ("--base-url", service.url, "--model", "m", "--api", "chat", "--grace", "0")
+        arrived.append(started(tmp_path, "q.csv", *options, "--ping", f"{watch.url}/{SECRET}", OPENAI_API_KEY="any"))
+        _, err = arrived[0].communicate()
+    assert arrived[0].returncode == exit_code
+    assert told(watch) == ["GET /start", "POST /fail"]
+    assert f"stopped: interrupted by {number.name}" in watch.requests[1].body
+    assert SECRET not in err.decode()
+
+
+def test_a_batch_that_is_stopped_before_it_begins_is_heard_of(tmp_path: Path) -> None:
+    """SIGTERM while the input is still being read is a failure too."""
+    process: list[subprocess.Popen[bytes]] = []
+
+    def script(request: Request) -> Answer:
+        if request.path.endswith("/start"):
+            process[0].send_signal(signal.SIGTERM)  # its standard input stays open: it waits for the table
+        return ok(request)
+
+    with ScriptedHttp(script) as watch:
+        process.append(started(tmp_path, "-", "--ping", f"{watch.url}/{SECRET}"))
+        process[0].wait()
+        process[0].communicate()
+    assert process[0].returncode == 143
+    assert told(watch) == ["GET /start", "POST /fail"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_handlers_of_signals_are_given_back(tmp_path: Path, number: signal.Signals) -> None:
+    """A batch leaves the process's signals as it found them, so that one that comes later is not lost."""
+    write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
+
+    def ours(_number: int, _frame: object) -> None:
+        raise AssertionError("no signal was sent")
+
+    before = signal.signal(number, ours)
+    try:
+        assert batchrun(tmp_path, "run", "q.csv").returncode == 0
+        assert signal.getsignal(number) is ours
+    finally:
+        signal.signal(number, before)
