@@ -320,6 +320,19 @@ def test_a_pilot_without_a_price_says_so(bench: Bench) -> None:
     assert "the same command without --pilot asks the rest" in done.stderr
 
 
+def test_a_pilot_with_a_price_missing_gives_no_cost(bench: Bench) -> None:
+    """Where one sampled row's cost is unknown, the whole is: a total of the others would be too small."""
+    job = str(bench.job("long", "short"))
+    bench.json("run", job, "--pilot", "2")
+    db = sqlite3.connect(bench.folder / "out.csv.journal")
+    with db:
+        db.execute("UPDATE outcomes SET cost_usd = NULL WHERE row_key = '1'")
+    db.close()
+    found = bench.json("run", job, "--pilot", "2")
+    assert (found["cost_usd"], found["spent_usd"]) == (None, None)
+    assert found["prompt_tokens"]["estimate"] == 3_000
+
+
 # -- costs -------------------------------------------------------------------------------------------------------
 
 

@@ -172,6 +172,14 @@ def test_a_service_tier_without_a_price_is_unknown() -> None:
     assert prices(service_tier="flex")("gpt-4o", tokens(10, 10)) is None
 
 
+def test_a_tier_of_another_provider_does_not_hold() -> None:
+    """A model that one provider lists by another's price has that one's usual price, and not that of its tiers."""
+    azure, usage = "https://house.openai.azure.com", tokens(10, 10)
+    assert prices(azure)("gpt-4.1", usage) == prices()("gpt-4.1", usage)
+    assert prices(service_tier="priority")("gpt-4.1", usage) is not None
+    assert prices(azure, service_tier="priority")("gpt-4.1", usage) is None
+
+
 def test_prices_follow_the_clock() -> None:
     """Where the list's price changes with the date or the hour, the one of the moment is taken."""
     now = NOON
