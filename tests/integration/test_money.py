@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +165,15 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
     )
     assert bench.files() == before
     assert bench.responder.asked == []
+
+
+def test_the_prices_of_the_documentation(bench: Bench) -> None:
+    """The table in docs/costs.md is one that a job takes, and prices what the page says."""
+    page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```toml\n(.*?)```", page, re.S)
+    job = bench.job("long", model="house-model", prices=textwrap.dedent(block.rstrip(" ")))
+    found = bench.json("run", str(job))
+    assert found["cost_usd"] == pytest.approx((1_500 * 0.15 + 500 * 0.075 + 1_000 * 0.6) / 1e6)
 
 
 # -- dry run -----------------------------------------------------------------------------------------------------
