@@ -20,7 +20,10 @@ def help_page() -> str:
 
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    # The settings of the command (names of the help flag) are applied by `make_context` only, and click keeps the flag of
+    # the first context that asks.
+    settings = {**command.context_settings, "max_content_width": 100}
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, **settings)
     path = context.command_path
     found = [f"\n## {path}\n\n```text\n{command.get_help(context)}\n```\n"]
     if isinstance(command, click.Group):
