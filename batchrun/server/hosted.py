@@ -18,6 +18,7 @@ import anyio
 from batchrun.server.ids import new_id
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.tools.code_interpreter import Sandbox, find_sandbox
+from batchrun.server.vectors import usable_stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,14 +125,15 @@ class HostedTools:
             ResponderError: the machine has no sandbox.
         """
         if call.name == "file_search":
-            return await self._search(run, resources, call, position)
+            return await self._search(owner, run, resources, call, position)
         return await self._python(owner, resources, call)
 
     # file_search
 
-    async def _search(self, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
+    async def _search(self, owner: str, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
         options = next(tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search")
-        store_ids = resources["vector_store_ids"]
+        with self._parts.database.transaction():
+            store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
         with anyio.move_on_after(_INGESTION_WAIT_S):
             await self._ingestion.settled(store_ids)
         hits = self._parts.index.search(

@@ -177,6 +177,8 @@ class _Uvicorn(uvicorn.Server):
                 # Longer than clients keep idle connections, so that none is closed under a request.
                 timeout_keep_alive=75,
                 backlog=4096,
+                # A client that reads nothing must not hold up the end.
+                timeout_graceful_shutdown=5,
             )
         )
         self._core = core

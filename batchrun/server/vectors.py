@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from batchrun.server.core import Parts
     from batchrun.server.shapes import Body
 
-__all__ = ["Ingestion", "add_store", "add_to_store", "chunking_body", "counts", "drop_from_store", "refresh_store"]
+__all__ = [
+    "Ingestion",
+    "add_store",
+    "add_to_store",
+    "chunking_body",
+    "counts",
+    "drop_from_store",
+    "refresh_store",
+    "usable_stores",
+    "use_store",
+]
 
 logger = logging.getLogger("batchrun.server")
 
@@ -99,6 +109,25 @@ def drop_from_store(parts: Parts, owner: str, store_id: str, file_id: str) -> No
     parts.index.remove(store_id, file_id)
     parts.blobs.remove(f"{store_id}/{file_id}")
     refresh_store(parts, owner, store_id)
+
+
+def use_store(parts: Parts, store: Body) -> None:
+    """Note that a store is being used: its expiry counts from here."""
+    store["last_active_at"] = parts.now()
+    if store["expires_after"] is not None:
+        store["expires_at"] = store["last_active_at"] + store["expires_after"]["days"] * DAY_S
+    parts.objects.save(store, status=store["status"])
+
+
+def usable_stores(parts: Parts, owner: str, store_ids: Sequence[str]) -> list[str]:
+    """Those of the stores that exist and have not expired; they are used by this."""
+    usable = []
+    for store_id in store_ids:
+        store = parts.objects.find("vector_store", owner, store_id)
+        if store is not None and (store["expires_at"] is None or store["expires_at"] > parts.now()):
+            use_store(parts, store)
+            usable.append(store_id)
+    return usable
 
 
 class Ingestion:

@@ -29,6 +29,7 @@ from batchrun.server.vectors import (
     counts,
     drop_from_store,
     refresh_store,
+    use_store,
 )
 
 if TYPE_CHECKING:
@@ -254,10 +255,7 @@ def search_store(call: Call, request: SearchVectorStore) -> Json:
     limit = request.max_num_results if request.filters is None else 10_000
     hits = parts.index.search([store["id"]], " ".join(queries), limit, threshold)
     found = [hit for hit in hits if hit.file_id in allowed][: request.max_num_results]
-    store["last_active_at"] = call.core.now()
-    if store["expires_after"] is not None:
-        store["expires_at"] = store["last_active_at"] + store["expires_after"]["days"] * DAY_S
-    parts.objects.save(store, status=store["status"])
+    use_store(parts, store)
     results = [
         {
             "file_id": hit.file_id, "filename": hit.filename, "score": hit.score,

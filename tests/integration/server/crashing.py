@@ -14,7 +14,7 @@ import anyio
 
 from batchrun.server import ServerSettings, serve_forever
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta
-from tests.integration.server.conftest import Scripted, call_functions, echo, forever
+from tests.integration.server.scripted import Scripted, call_functions, echo, forever
 
 
 async def by_word(conversation: Conversation) -> AsyncIterator[Part]:

@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.integration.server.conftest import WEATHER
 from tests.integration.server.crashing import killed
+from tests.integration.server.scripted import WEATHER
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 
@@ -25,7 +25,7 @@ def test_a_killed_server_takes_up_every_run(tmp_path: Path) -> None:
     with killed(data, "by_word") as url, OpenAI(base_url=url, api_key="k", max_retries=0) as client:
         threads = client.beta.threads
         plain = client.beta.assistants.create(model="m").id
-        calling = client.beta.assistants.create(model="m", tools=[WEATHER]).id  # type: ignore[list-item]  # a dict
+        calling = client.beta.assistants.create(model="m", tools=[WEATHER]).id
         done = threads.create_and_run_poll(assistant_id=plain, thread=thread_of("hello"), poll_interval_ms=20)
         waiting = threads.create_and_run_poll(assistant_id=calling, thread=thread_of("call"), poll_interval_ms=20)
         headers = {"Idempotency-Key": "stalled"}

@@ -9,7 +9,8 @@ import pytest
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
 from batchrun.server.tools.code_interpreter import find_sandbox
-from tests.integration.server.conftest import Running, echo
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import echo
 
 Start = Callable[..., Running]
 
@@ -260,3 +261,20 @@ def test_image_files_reach_the_responder(start: Start) -> None:
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw==", "detail": "auto"}},
     ]
     assert asked.parameters["reasoning_effort"] == "low"
+
+
+def test_an_expired_store_is_not_searched(start: Start) -> None:
+    """A run finds nothing in a vector store that has expired, and says so to the model instead of failing."""
+    running = start(search_and_cite)
+    client = running.client
+    store = client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1})
+    file = client.files.create(file=("notes.md", NOTES), purpose="assistants")
+    client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id, poll_interval_ms=20)
+    assistant_id = running.assistant(
+        tools=[{"type": "file_search"}], tool_resources={"file_search": {"vector_store_ids": [store.id]}}
+    )
+    found = client.beta.threads.create_and_run_poll(assistant_id=assistant_id, poll_interval_ms=20)
+    running.clock.advance(24 * 3600)
+    missed = client.beta.threads.create_and_run_poll(assistant_id=assistant_id, poll_interval_ms=20)
+    texts: list[Any] = [client.beta.threads.messages.list(run.thread_id).data[0].content[0] for run in (found, missed)]
+    assert [bool(text.text.annotations) for text in texts] == [True, False]

@@ -17,7 +17,7 @@ from openai import OpenAI
 
 from batchrun.server import EmbeddedServer, ServerSettings, SettingsError, StoreError
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta
-from tests.integration.server.conftest import Scripted, echo, forever
+from tests.integration.server.scripted import Scripted, echo, forever
 
 
 def test_a_taken_port_is_told_to_the_caller() -> None:

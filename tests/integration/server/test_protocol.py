@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, rule
 
 from batchrun.server import EmbeddedServer, ManualClock, ServerSettings
 from batchrun.server.responders.base import Conversation, Part, ResponderError
-from tests.integration.server.conftest import WEATHER, Scripted, call_functions, echo, forever
+from tests.integration.server.scripted import WEATHER, Scripted, call_functions, echo, forever
 
 
 async def as_told(conversation: Conversation) -> AsyncIterator[Part]:

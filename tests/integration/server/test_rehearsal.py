@@ -10,7 +10,8 @@ from openai import OpenAI
 
 from batchrun.server import EmbeddedServer, ManualClock, ServerSettings
 from batchrun.server.responders.faults import FaultPlan
-from tests.integration.server.conftest import Running, Scripted, echo
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import Scripted, echo
 
 PLAN = """
 [[fault]]

@@ -9,7 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.integration.server.conftest import Running, echo
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import echo
 
 Start = Callable[..., Running]
 BETA = {"OpenAI-Beta": "assistants=v2"}

@@ -7,7 +7,8 @@ import openai
 import pytest
 
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount
-from tests.integration.server.conftest import Running, call_functions, echo, forever
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import call_functions, echo, forever
 
 Start = Callable[..., Running]
 

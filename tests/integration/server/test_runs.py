@@ -11,7 +11,8 @@ import pytest
 from openai.types.beta.threads import Run
 
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount
-from tests.integration.server.conftest import TIME, WEATHER, Running, call_functions, echo, forever
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import TIME, WEATHER, call_functions, echo, forever
 
 Start = Callable[..., Running]
 

@@ -24,7 +24,8 @@ from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
 from pydantic import TypeAdapter
 
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta
-from tests.integration.server.conftest import WEATHER, Running, call_functions, echo, forever
+from tests.integration.server.conftest import Running
+from tests.integration.server.scripted import WEATHER, call_functions, echo, forever
 
 Start = Callable[..., Running]
 BETA = {"OpenAI-Beta": "assistants=v2"}
