@@ -1,0 +1,174 @@
+"""Numbers as people and models write them, read exactly.
+
+What is a number:
+
+- digits with a decimal point (`3.5`, `.5`) or a decimal comma (`3,5`);
+- thousands set off by commas (`1,234.5`), points (`1.234,5`, `1.234.567`), spaces (`1 234,5`) or apostrophes
+  (`1'234.5`). `1,234` is one thousand and `1.234` a little more than one; with `decimal=","` it is the other way
+  round. A group is three digits, so `1,23` is a decimal comma, and `1,2,3` are three numbers;
+- a sign (`-`, `−`, `–`, `+`) that touches the number or its currency and follows no letter, digit or bracket:
+  `10-3` are 10 and 3;
+- a power of ten (`1.2e-5`, `1.2 × 10^5`, `1.2·10⁵`), or one of the words thousand, million, billion, trillion;
+- a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`; a date such as `3/4/2025` is three numbers;
+- a percentage, which keeps its value and is marked: `50 %`.
+
+Digits behind a letter are a name and no number (`H2O`, `gsm8k`), unless the letters are a currency's (`USD100`).
+Numbers beyond 10^±400 or of more than 1,000 characters are none.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Final, Literal
+
+__all__ = ["ReadNumber", "last_number", "numbers_in"]
+
+_SPACES: Final = " \u00a0\u2009\u202f"
+_VULGAR: Final = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_MAX_CHARS: Final = 1_000
+_MAX_EXPONENT: Final = 400
+_WINDOW_CHARS: Final = 200
+_MAGNITUDES: Final = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_PLAIN_SIGNS: Final = str.maketrans("−–⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "--" + "-+0123456789")
+_SWAPPED: Final = str.maketrans(".,", ",.")
+
+_BODY: Final = rf"""(?:
+    (?P<commas>[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+(?:\.[0-9]+)?(?![0-9]))
+  | (?P<points>[1-9][0-9]{{0,2}}(?:(?:\.[0-9]{{3}})+,[0-9]+|(?:\.[0-9]{{3}}){{2,}})(?![0-9]))
+  | (?P<gaps>[1-9][0-9]{{0,2}}(?:(?:[{_SPACES}][0-9]{{3}})+|(?:['’][0-9]{{3}})+)(?![0-9])(?:[.,][0-9]+)?)
+  | (?P<comma>(?<![0-9],)[0-9]+,[0-9]+(?!,?[0-9]))
+  | (?P<point>[0-9]+(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)
+)"""
+
+_NUMBER: Final = re.compile(
+    rf"""
+    (?<![A-Za-z0-9_])(?<![0-9]\.)
+    (?:(?<![\w)\]}}%])(?P<sign>[-−–+]))?
+    (?:(?:(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
+    (?:
+        \\[dt]?frac\s*\{{\s*(?P<top>-?[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>[0-9]+)\s*\}}
+      | (?P<whole>[0-9]+)?[{_SPACES}]?(?P<vulgar>[{_VULGAR}])
+      | (?<![0-9]/)(?P<mixed>[0-9]+)[{_SPACES}](?P<part>[0-9]+)/(?P<of>[0-9]+)(?!/?[0-9])
+      | {_BODY}
+        (?:
+            (?:[eE](?P<exponent>[-−+]?[0-9]+)(?![A-Za-z0-9]))
+          | (?:[{_SPACES}]?(?:[×xX*·]|\\times|\\cdot)[{_SPACES}]?10
+               (?:(?:\^|\*\*)\{{?(?P<power>[-−+]?[0-9]+)\}}?|(?P<raised>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)))
+          | (?:[{_SPACES}](?P<magnitude>thousand|million|billion|trillion)\b)
+          | (?:[{_SPACES}]?/[{_SPACES}]?(?P<over>[0-9]+(?:\.[0-9]+)?)(?!/?[0-9]))
+        )?
+    )
+    (?P<percent>[{_SPACES}]?(?:\\?%|percent\b|per[ ]cent\b|pct\b))?
+    """,
+    re.VERBOSE,
+)
+_DATE_BEFORE: Final = re.compile(r"[0-9]/\Z")
+_LAST_DIGIT: Final = re.compile(rf".*[0-9{_VULGAR}]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNumber:
+    """A number in a text.
+
+    Attributes:
+        value: exactly what is written, a percentage without its sign: `50 %` is 50.
+        percent: it is a percentage.
+        text: as it is written.
+    """
+
+    value: Fraction
+    percent: bool
+    text: str
+
+
+def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumber]:
+    """All numbers of a text, in order (see the module for the rule)."""
+    if "{,}" in text or "\\," in text or "\\!" in text:
+        # LaTeX sets thousands off by 1{,}234 or 1\,234.
+        text = text.replace("{,}", ",").replace("\\,", "\u2009").replace("\\!", "")
+    searched = text.translate(_SWAPPED) if decimal == "," else text
+    position = 0
+    while match := _NUMBER.search(searched, position):
+        position = match.end()
+        value = _value(match)
+        if match["over"] is not None and (value is None or _DATE_BEFORE.search(searched, 0, match.start())):
+            # The last two thirds of a date, or a division by zero: only the part before the stroke is read.
+            position = match.start("over") - 1
+            match = _NUMBER.match(searched[:position].rstrip(_SPACES), match.start())
+            value = _value(match) if match else None
+        if match is not None and value is not None:
+            yield ReadNumber(value, match["percent"] is not None, text[match.start() : match.end()].strip())
+
+
+def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | None:
+    """The last number of a text, None if it has none.
+
+    Only the end of a long text is read, as far as the last number can reach.
+    """
+    digit = _LAST_DIGIT.match(text)
+    if digit is None:
+        return None
+    start = max(0, digit.end() - _WINDOW_CHARS)
+    while start > 0 and not text[start - 1].isspace():
+        start -= 1
+    found = None
+    for found in numbers_in(text[start:], decimal):  # noqa: B007 - the last one is wanted
+        pass
+    if found is None and start:
+        for found in numbers_in(text, decimal):  # noqa: B007 - the last one is wanted
+            pass
+    return found
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if match.end() - match.start() > _MAX_CHARS:
+        return None
+    try:
+        value = _magnitude(match)
+    except (InvalidOperation, ZeroDivisionError, OverflowError):
+        return None
+    if value is None:
+        return None
+    negative = (match["sign"] in ("-", "−", "–")) != (match["inner"] in ("-", "−", "–"))
+    return -value if negative else value
+
+
+def _magnitude(match: re.Match[str]) -> Fraction | None:
+    if match["top"] is not None:
+        return Fraction(int(match["top"]), int(match["bottom"]))
+    if match["vulgar"] is not None:
+        # As fine as the sixteenths that no vulgar fraction needs: numeric() gives thirds as floats.
+        part = Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(16)
+        return int(match["whole"] or 0) + part
+    if match["mixed"] is not None:
+        return int(match["mixed"]) + Fraction(int(match["part"]), int(match["of"]))
+    exponent = _exponent(match)
+    if abs(exponent) > _MAX_EXPONENT:
+        return None
+    value = Fraction(Decimal(_digits(match))) * Fraction(10) ** exponent
+    return value / Fraction(Decimal(match["over"])) if match["over"] is not None else value
+
+
+def _digits(match: re.Match[str]) -> str:
+    """The body without what sets thousands off, and with a decimal point."""
+    if (text := match["point"]) is not None:
+        return text
+    if (text := match["commas"]) is not None:
+        return text.replace(",", "")
+    if (text := match["points"]) is not None:
+        return text.replace(".", "").replace(",", ".")
+    if (text := match["comma"]) is not None:
+        return text.replace(",", ".")
+    return re.sub(rf"[{_SPACES}'’]", "", match["gaps"]).replace(",", ".")
+
+
+def _exponent(match: re.Match[str]) -> int:
+    written = match["exponent"] or match["power"] or match["raised"]
+    if written is not None:
+        return int(written.translate(_PLAIN_SIGNS))
+    return _MAGNITUDES.get(match["magnitude"] or "", 0)

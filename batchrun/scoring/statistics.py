@@ -1,0 +1,284 @@
+"""Means with intervals, tests of differences, and what repeated rows tell. Pure functions over arrays.
+
+All intervals are two-sided at 95 %. Formulas are scipy's wherever it has them; each of the others names its source.
+Randomness is seeded: the same table gives the same figures.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from batchrun.scoring.extra import needs_eval
+
+with needs_eval("statistics"):
+    from scipy import stats
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "all_right_of",
+    "any_right_of",
+    "difference",
+    "estimate",
+    "holm",
+    "pairs_needed",
+]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Method: TypeAlias = Literal["none", "wilson", "bootstrap", "clustered", "bonett-price"]
+
+CONFIDENCE: Final = 0.95
+POWER: Final = 0.8
+_SEED: Final = 20_250_101
+_MAX_DRAWS: Final = 20_000_000
+_MAX_RESAMPLES: Final = 9_999
+_BCA_UP_TO: Final = 1_000
+_PERMUTATION_UP_TO: Final = 2_000
+_NO_SPREAD: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and how well it is known.
+
+    Attributes:
+        n: values.
+        mean: their mean; None without values.
+        low, high: ends of the 95 % interval; None where there is none: no values, one value that is neither 0
+            nor 1, values that are all the same and neither 0 nor 1, a single cluster, or clusters without any spread.
+        standard_error: of the mean; None where it cannot be had.
+        method: how the interval was made.
+        clusters: number of clusters; None where rows are taken as independent.
+    """
+
+    n: int
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    standard_error: float | None = None
+    method: Method = "none"
+    clusters: int | None = None
+
+
+def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples: int = _MAX_RESAMPLES) -> Estimate:
+    """The mean of scores from 0 to 1, with its interval.
+
+    - Only 0 and 1: Wilson's interval.
+    - Other values: the bootstrap, BCa up to 1,000 values and percentile above. From 2,000 values on the
+      number of resamples falls, to 200 at 100,000 values.
+    - With clusters (rows that belong together, as questions about one text do): mean ± t·SE, within 0 and 1, with
+      the cluster-robust standard error and G - 1 degrees of freedom for G clusters. See `_clustered_error`.
+
+    Args:
+        values: scores.
+        clusters: of each value the cluster that it belongs to.
+        resamples: of the bootstrap, at most.
+    """
+    n = len(values)
+    if n == 0:
+        return Estimate(0)
+    mean = float(np.mean(values))
+    if clusters is not None:
+        error, groups = _clustered_error(values, clusters)
+        if error is None:
+            return Estimate(n, mean, clusters=groups)
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * error
+        return Estimate(n, mean, max(0.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
+    error = float(stats.sem(values)) if n > 1 else None
+    if _is_binary(values):
+        interval = stats.binomtest(int(values.sum()), n).proportion_ci(CONFIDENCE, "wilson")
+        return Estimate(n, mean, float(interval.low), float(interval.high), error, "wilson")
+    ends = _bootstrap(values, resamples)
+    return Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
+
+
+def _is_binary(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
+    n = len(values)
+    if n < 2 or np.ptp(values) < _NO_SPREAD:
+        return None
+
+    def interval(method: Literal["BCa", "percentile"]) -> tuple[float, float]:
+        found = stats.bootstrap(
+            (values,),
+            np.mean,
+            confidence_level=CONFIDENCE,
+            n_resamples=min(resamples, max(200, _MAX_DRAWS // n)),
+            batch=max(1, 1_000_000 // n),
+            method=method,
+            rng=np.random.default_rng(_SEED),
+        ).confidence_interval
+        return float(found.low), float(found.high)
+
+    if n <= _BCA_UP_TO:
+        with warnings.catch_warnings():
+            # Where BCa has no answer it says so by NaN; its warning is not for the user.
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            low, high = interval("BCa")
+        if low == low and high == high:
+            return low, high
+    return interval("percentile")
+
+
+def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | None, int]:
+    """The cluster-robust standard error of the mean (None for one cluster or no spread), and the number of clusters G.
+
+    SE² = G/(G-1) · Σ_g (Σ_{i∈g} (x_i - x̄))² / n², as in Miller 2024, "Adding Error Bars to Evals",
+    https://arxiv.org/abs/2411.00640, equation 4, with the usual correction for few clusters; the same as
+    statsmodels' OLS on a constant with cov_type="cluster".
+    """
+    _, group = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+    sums = np.bincount(group, weights=values - values.mean())
+    groups = len(sums)
+    if groups < 2:
+        return None, groups
+    variance = groups / (groups - 1) * float(np.sum(sums**2)) / len(values) ** 2
+    error = float(np.sqrt(variance))
+    return (error if error > _NO_SPREAD else None), groups
+
+
+# -- repeated rows ------------------------------------------------------------------------------------------
+
+
+def any_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
+    """pass@k of each row: the chance that at least one of k of its epochs, drawn at random, is right.
+
+    1 - C(n-c, k) / C(n, k) for c right ones of n, the unbiased estimator of Chen et al. 2021
+    (https://arxiv.org/abs/2107.03374, equation 1), here as the hypergeometric distribution that it is.
+
+    Args:
+        right: right epochs of each row.
+        epochs: all epochs of each row, none fewer than k.
+        k: draws.
+    """
+    return np.asarray(stats.hypergeom.sf(0, epochs, right, k), dtype=np.float64)
+
+
+def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
+    """pass^k of each row: the chance that all k epochs drawn at random are right, C(c, k) / C(n, k).
+
+    Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045, section 4. Arguments as for `any_right_of`.
+    """
+    return np.asarray(stats.hypergeom.pmf(k, epochs, right, k), dtype=np.float64)
+
+
+# -- two tables ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better B is than A on the same rows.
+
+    Attributes:
+        estimate: of the mean of B's score minus A's; its interval lies within -1 and 1.
+        p_value: how likely a difference at least as large would be if neither were better; None without pairs.
+        test: what gave it.
+        deviation: standard deviation of the rows' differences.
+    """
+
+    estimate: Estimate
+    p_value: float | None
+    test: Literal["none", "mcnemar", "permutation", "paired t", "clustered t"]
+    deviation: float | None
+
+
+def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> Difference:
+    """B minus A over pairs of scores.
+
+    - Only 0 and 1: McNemar's exact test, which is the binomial test of the rows that flipped, and the interval of
+      Bonett and Price 2012 (https://doi.org/10.3102/1076998611411915): Wald's after a pseudo-row for each way.
+    - Other values: a permutation test that swaps pairs (exact where there are at most 9,999 ways, above 2,000 pairs
+      the paired t-test instead), and the bootstrap interval of the differences.
+    - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
+
+    Args:
+        a: scores of the first table.
+        b: scores of the second, of the same rows.
+        clusters: of each pair the cluster that it belongs to.
+    """
+    change = b - a
+    n = len(change)
+    if n == 0:
+        return Difference(Estimate(0), None, "none", None)
+    mean = float(change.mean())
+    deviation = float(np.std(change, ddof=1)) if n > 1 else None
+    if clusters is not None:
+        error, groups = _clustered_error(change, clusters)
+        if error is None:
+            return Difference(Estimate(n, mean, clusters=groups), None, "none", deviation)
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * error
+        p_value = float(2 * stats.t.sf(abs(mean) / error, groups - 1))
+        found = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
+        return Difference(found, p_value, "clustered t", deviation)
+    error = float(stats.sem(change)) if n > 1 else None
+    if _is_binary(a) and _is_binary(b):
+        better, worse = int((change > 0).sum()), int((change < 0).sum())
+        p_value = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+        found = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
+        return Difference(found, p_value, "mcnemar", deviation)
+    ends = _bootstrap(change, _MAX_RESAMPLES)
+    found = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
+    if n > _PERMUTATION_UP_TO:
+        return Difference(found, float(stats.ttest_rel(b, a).pvalue), "paired t", deviation)
+    return Difference(found, _permutation(a, b), "permutation", deviation)
+
+
+def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
+    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
+    reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
+    return max(-1.0, up - down - reach), min(1.0, up - down + reach)
+
+
+def _permutation(a: Floats, b: Floats) -> float | None:
+    # Swapping within a pair that is the same changes nothing: the fewer pairs, the sooner the test is exact.
+    apart = a != b
+    if apart.sum() < 2:
+        return 1.0
+
+    def mean_change(one: Floats, other: Floats, axis: int) -> Floats:
+        return np.asarray(np.mean(other - one, axis=axis), dtype=np.float64)
+
+    found = stats.permutation_test(
+        (a[apart], b[apart]),
+        mean_change,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_MAX_RESAMPLES,
+        batch=max(1, 1_000_000 // int(apart.sum())),
+        rng=np.random.default_rng(_SEED),
+    )
+    return float(found.pvalue)
+
+
+def pairs_needed(deviation: float, wanted: float) -> int:
+    """Rows that show a difference of `wanted` with a power of 80 % at the level of 5 %, two-sided.
+
+    n = ((z_0.975 + z_0.8) · ω / δ)², where ω is the standard deviation of the rows' differences: the sample size of
+    a paired z-test, Miller 2024 (https://arxiv.org/abs/2411.00640), equation 9.
+
+    Args:
+        deviation: ω.
+        wanted: δ, above 0.
+    """
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
+    return max(1, int(np.ceil((z * deviation / wanted) ** 2)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, corrected for there being several (Holm 1979, https://www.jstor.org/stable/4615733)."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected

@@ -1,0 +1,221 @@
+"""What the scores of a table come to: overall, by group, over epochs; with what was left out, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from batchrun.errors import InputError
+from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
+from batchrun.scoring.table import Tally
+
+__all__ = ["Epochs", "FailedAs", "Figures", "Summary", "scored_values", "summarize"]
+
+FailedAs: TypeAlias = Literal["skip", "wrong"]
+"""What a row that failed counts as: nothing, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one scorer over some rows.
+
+    Attributes:
+        estimate: of the mean.
+        rows: all rows.
+        failed: rows that failed; in the mean as 0 or not at all, as `Summary.failed_as` says.
+        unfinished: rows without an answer yet; never in the mean.
+        unjudged: answered rows that the scorer could not judge; never in the mean.
+    """
+
+    estimate: Estimate
+    rows: int
+    failed: int
+    unfinished: int
+    unjudged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """What repeated rows tell, for scores of 0 and 1.
+
+    Attributes:
+        keys: different rows.
+        fewest, most: epochs of a row that were scored.
+        any_right: k → mean of pass@k over the rows with k epochs and more.
+        all_right: k → mean of pass^k over the same rows.
+    """
+
+    keys: int
+    fewest: int
+    most: int
+    any_right: Mapping[int, Estimate]
+    all_right: Mapping[int, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All figures of one scorer.
+
+    Attributes:
+        name: the scorer's.
+        failed_as: what failed rows counted as.
+        overall: over the whole table.
+        groups: column → value → figures of the rows with that value, in order of first sight.
+        epochs: None where no row is repeated, or values lie between 0 and 1.
+        reasons: why answered rows could not be judged → rows.
+    """
+
+    name: str
+    failed_as: FailedAs
+    overall: Figures
+    groups: Mapping[str, Mapping[str, Figures]]
+    epochs: Epochs | None
+    reasons: Mapping[str, int]
+
+    def facts(self) -> dict[str, Any]:
+        """The summary for machines."""
+        found = {
+            "scorer": self.name,
+            "failed_as": self.failed_as,
+            **_figures_facts(self.overall),
+            "unjudged_reasons": dict(self.reasons),
+            "groups": {
+                column: {label: _figures_facts(figures) for label, figures in groups.items()}
+                for column, groups in self.groups.items()
+            },
+        }
+        if self.epochs is not None:
+            found["epochs"] = {
+                "keys": self.epochs.keys,
+                "fewest": self.epochs.fewest,
+                "most": self.epochs.most,
+                "pass_at_k": {str(k): estimate_facts(each) for k, each in self.epochs.any_right.items()},
+                "pass_hat_k": {str(k): estimate_facts(each) for k, each in self.epochs.all_right.items()},
+            }
+        return found
+
+
+def estimate_facts(found: Estimate) -> dict[str, Any]:
+    """An estimate for machines."""
+    return {
+        "n": found.n,
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "standard_error": found.standard_error,
+        "interval": found.method,
+        "clusters": found.clusters,
+    }
+
+
+def _figures_facts(figures: Figures) -> dict[str, Any]:
+    return {
+        **estimate_facts(figures.estimate),
+        "rows": figures.rows,
+        "failed": figures.failed,
+        "unfinished": figures.unfinished,
+        "unjudged": figures.unjudged,
+    }
+
+
+def scored_values(tally: Tally, name: str, failed_as: FailedAs) -> list[float | None]:
+    """One value a row as it enters the means: a failed row is 0 where it counts as wrong, else None."""
+    return [
+        0.0 if kind == "failed" and failed_as == "wrong" else value
+        for kind, value in zip(tally.kinds, tally.values[name], strict=True)
+    ]
+
+
+def summarize(tally: Tally, failed_as: FailedAs = "skip") -> list[Summary]:
+    """The figures of every scorer of a table.
+
+    If a key column was named and keys are repeated, rows of one key are epochs: the interval is then that of
+    clusters by key, unless another column clusters.
+
+    Raises:
+        InputError: the epochs of one row are in two clusters.
+    """
+    clusters = _clusters(tally)
+    return [_summary(tally, name, clusters, failed_as) for name in tally.values]
+
+
+def _clusters(tally: Tally) -> list[str] | None:
+    if not tally.clusters:
+        return tally.keys if len(set(tally.keys)) < len(tally.keys) else None
+    homes: dict[str, str] = {}
+    for key, cluster in zip(tally.keys, tally.clusters, strict=False):
+        if homes.setdefault(key, cluster) != cluster:
+            raise InputError(f"--cluster: the rows with the key {key!r} are in two clusters; epochs belong together")
+    return tally.clusters
+
+
+def _summary(tally: Tally, name: str, clusters: Sequence[str] | None, failed_as: FailedAs) -> Summary:
+    values = scored_values(tally, name, failed_as)
+    groups: dict[str, dict[str, Figures]] = {}
+    for column, labels in tally.labels.items():
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, label in enumerate(labels):
+            members[label].append(index)
+        groups[column] = {label: _figures(tally, name, values, clusters, indexes) for label, indexes in members.items()}
+    return Summary(
+        name=name,
+        failed_as=failed_as,
+        overall=_figures(tally, name, values, clusters, range(len(values))),
+        groups=groups,
+        epochs=_epochs(tally.keys, values),
+        reasons=dict(tally.reasons[name].most_common()),
+    )
+
+
+def _figures(
+    tally: Tally,
+    name: str,
+    values: Sequence[float | None],
+    clusters: Sequence[str] | None,
+    indexes: Sequence[int] | range,
+) -> Figures:
+    scored = [index for index in indexes if values[index] is not None]
+    array = _array([values[index] for index in scored])
+    kinds = [tally.kinds[index] for index in indexes]
+    given = tally.values[name]
+    return Figures(
+        estimate=estimate(array, None if clusters is None else [clusters[index] for index in scored]),
+        rows=len(indexes),
+        failed=kinds.count("failed"),
+        unfinished=kinds.count("unfinished"),
+        unjudged=sum(tally.kinds[index] == "answered" and given[index] is None for index in indexes),
+    )
+
+
+def _array(values: Sequence[float | None]) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _epochs(keys: Sequence[str], values: Sequence[float | None]) -> Epochs | None:
+    if not keys or len(set(keys)) == len(keys):
+        return None
+    right: dict[str, int] = defaultdict(int)
+    epochs: dict[str, int] = defaultdict(int)
+    for key, value in zip(keys, values, strict=True):
+        if value is None:
+            continue
+        if value not in (0.0, 1.0):
+            return None
+        right[key] += int(value)
+        epochs[key] += 1
+    if not epochs:
+        return None
+    counts = np.asarray(list(epochs.values()), dtype=np.int64)
+    hits = np.asarray([right[key] for key in epochs], dtype=np.int64)
+    most = int(counts.max())
+    draws = sorted({1 << power for power in range(most.bit_length())} | {most})
+    any_right, all_right = {}, {}
+    for k in draws:
+        enough = counts >= k
+        any_right[k] = estimate(any_right_of(hits[enough], counts[enough], k))
+        all_right[k] = estimate(all_right_of(hits[enough], counts[enough], k))
+    return Epochs(len(counts), int(counts.min()), most, any_right, all_right)
