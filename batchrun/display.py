@@ -298,7 +298,7 @@ def _cost(cost_usd: float | None, *, unpriced: int) -> str:
     if cost_usd is None:
         return "cost unknown" if unpriced else ""
     known = dollars(cost_usd)
-    return f"{known} and {unpriced:,} rows of unknown cost" if unpriced else known
+    return f"{known}, unknown for {unpriced:,} of the rows" if unpriced else known
 
 
 def dollars(amount_usd: float) -> str:

@@ -146,6 +146,18 @@ def test_an_unknown_cost_is_said(bench: Bench) -> None:
     assert [row["cost_usd"] for row in bench.rows()] == ["", ""]
 
 
+def test_a_cost_that_is_known_in_part_says_so(bench: Bench) -> None:
+    """A sum that leaves rows out is not shown as the cost of all."""
+    job = str(bench.job("long", "short"))
+    bench.json("run", job)
+    db = sqlite3.connect(bench.folder / "out.csv.journal")
+    with db:
+        db.execute("UPDATE outcomes SET cost_usd = NULL WHERE row_key = '0'")
+    db.close()
+    assert f"${SHORT_USD:.4f}, unknown for 1 of the rows" in bench.run("run", job).stderr
+    assert bench.json("run", job)["unpriced"] == 1
+
+
 def test_the_embedded_server_costs_nothing_unknown(bench: Bench) -> None:
     """Where batchrun's own server answers, nobody is told of a cost."""
     (bench.folder / "sums.csv").write_text("question\n1+1\n", encoding="utf-8")

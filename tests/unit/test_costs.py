@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from batchrun.costs import Costs, batch_costs, cost_facts, cost_lines
+from batchrun.display import _spending
 from batchrun.errors import OutputError
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.bills import Bill, read_bills, write_costs
@@ -154,3 +155,24 @@ def test_the_table_for_people(output: Path) -> None:
         "m priced as m (own): $1 in, $1 cached, $2 out for a million tokens",
         "no price is known for gone: --prices FILE.toml can say it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "completed_rows", "embedded", "shown"),
+    [(None, 0, False, ""), (None, 3, False, "cost unknown"), (None, 3, True, ""), (0.25, 3, False, "$0.2500")],
+)
+def test_a_running_batch_says_that_its_cost_is_unknown(
+    cost_usd: float | None, completed_rows: int, embedded: bool, shown: str
+) -> None:
+    """Once a row is answered and its cost is not known; not before, and not where the embedded server answers."""
+    facts = {
+        "completed": completed_rows,
+        "incomplete": 0,
+        "rows_per_s": 1.0,
+        "prompt_tokens": 5,
+        "completion_tokens": 6,
+        "cost_usd": cost_usd,
+        "elapsed_s": 2.0,
+    }
+    parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s so far"]
+    assert _spending(facts, embedded=embedded) == " · ".join(parts)
