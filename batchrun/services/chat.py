@@ -135,13 +135,15 @@ class _Completion:
         self.id = chunk.get("id") or self.id
         self.model = chunk.get("model") or self.model
         self.usage = chunk.get("usage") or self.usage
-        for choice in _objects(chunk.get("choices")):
-            if choice.get("index"):
+        for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict) or choice.get("index"):
                 continue
             delta = choice.get("delta") or {}
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            self.texts.append(_text(delta.get("content")))
-            self.refusals.append(_text(delta.get("refusal")))
+            if content := delta.get("content"):
+                self.texts.append(content if isinstance(content, str) else _text(content))
+            if refusal := delta.get("refusal"):
+                self.refusals.append(_text(refusal))
             self.calls_tools = self.calls_tools or bool(delta.get("tool_calls") or delta.get("function_call"))
 
     def reply(self, seen: IdsSeen) -> Reply:
@@ -166,12 +168,12 @@ class _Completion:
         return Reply("incomplete" if reason else "completed", text, usage, self.model, reason)
 
 
-def _decoded(data: bytes) -> Mapping[str, Any]:
+def _decoded(data: bytes) -> dict[str, Any]:
     try:
         chunk = json.loads(data)
     except ValueError:
         chunk = None
-    if not isinstance(chunk, Mapping):
+    if not isinstance(chunk, dict):
         raise ConnectionLost("the stream broke inside a chunk", error_type="connection_error")
     return chunk
 

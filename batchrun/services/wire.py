@@ -64,6 +64,8 @@ class EventReader:
 
 
 def _decode(frame: bytes) -> tuple[str, bytes] | None:
+    if frame.startswith(b"data: ") and b"\n" not in frame:
+        return "message", frame[6:]  # the whole of most events of Chat Completions
     event, data = "message", []
     for line in frame.split(b"\n"):
         name, _, value = line.partition(b":")
