@@ -41,7 +41,15 @@ class SettingsError(ServerError, ValueError):
 
 
 class StoreError(ServerError):
-    """The data file cannot be opened, read, written or locked."""
+    """The data file cannot be opened, read, written or locked.
+
+    Attributes:
+        told_to_clients: the same without the path.
+    """
+
+    def __init__(self, message: str, told_to_clients: str = "The server cannot use its store.") -> None:
+        super().__init__(message)
+        self.told_to_clients = told_to_clients
 
 
 class ApiError(Exception):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel
 
 from batchrun.server.encoding import DONE
-from batchrun.server.errors import ApiError, forgotten_events, missing_beta
+from batchrun.server.errors import ApiError, StoreError, forgotten_events, missing_beta
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
 from batchrun.server.rehearsal import Dropped
@@ -132,6 +132,9 @@ class Endpoint:
                 reply = self._decide(scope, b"")
         except ApiError as error:
             reply = error_reply(error)
+        except StoreError as error:
+            logger.error("%s %s: %s", scope["method"], scope["path"], error)
+            reply = error_reply(ApiError(500, error.told_to_clients, type="server_error"))
         except Exception:
             logger.exception("%s %s met an error of the server", scope["method"], scope["path"])
             reply = error_reply(

@@ -82,21 +82,23 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Never `await` inside: the connection is shared by all requests."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        """All or nothing. Never `await` inside: the connection is shared by all requests.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
+            self.connection.execute("COMMIT")
+        except BaseException as error:
             # On a full disk SQLite may have rolled back by itself.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                full = "The server's disk is full." if "disk is full" in str(error) else "The server cannot store this."
+                raise StoreError(_explain(self.path, error), full) from error
             raise
-        try:
-            self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise StoreError(_explain(self.path, error)) from error
 
     def close(self) -> None:
         """Close the file, folding the log into it; a temporary one is removed."""

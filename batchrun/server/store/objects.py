@@ -46,7 +46,6 @@ class Objects:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
-        self._executemany = connection.executemany
 
     def add(
         self,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.server.counting import count_message, count_prompt, count_text
@@ -16,6 +16,7 @@ def test_four_bytes_are_a_token(text: str, tokens: int) -> None:
     assert count_text(text) == tokens
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_counting_is_nearly_additive(left: str, right: str) -> None:
     """Joining two texts never costs more than the two apart, and saves at most one token."""

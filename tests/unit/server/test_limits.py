@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.server import ManualClock
@@ -55,6 +55,7 @@ def test_without_limits_there_are_no_headers() -> None:
     assert RateLimits(None, None, ManualClock()).admit("a") == {}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 30), max_size=60), st.integers(1, 120))
 def test_never_more_than_the_limit_and_a_bucket(steps: list[float], limit: int) -> None:
     """Over any time, at most one bucket and the limit's flow are admitted, even by a clock that is set back."""

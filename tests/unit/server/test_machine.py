@@ -4,7 +4,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.server.machine import (
@@ -38,6 +38,7 @@ def test_only_the_table_changes_a_status(status: RunStatus, event: RunEvent) -> 
             advance(status, event)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=40))
 def test_terminal_states_are_final(events: list[RunEvent]) -> None:
     """From queued, whatever happens, a terminal state is never left."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.server.errors import ApiError
@@ -36,6 +36,7 @@ def read(objects: Objects, page: Page) -> tuple[list[str], bool]:
     return ids, listed["has_more"]
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 12), limit=st.integers(1, 5), ascending=st.booleans())
 def test_pages_forward_are_the_whole(count: int, limit: int, ascending: bool) -> None:
     """Following `after` from page to page gives every object once, in order, although all are of one second."""
@@ -50,6 +51,7 @@ def test_pages_forward_are_the_whole(count: int, limit: int, ascending: bool) ->
         assert collected == (whole if ascending else whole[::-1])
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 12), limit=st.integers(1, 5), ascending=st.booleans())
 def test_pages_backward_are_the_whole(count: int, limit: int, ascending: bool) -> None:
     """Following `before` from the last object gives every other object once, each page in the list's order."""
@@ -66,6 +68,7 @@ def test_pages_backward_are_the_whole(count: int, limit: int, ascending: bool) -
         assert collected == whole[:-1]
 
 
+@settings(deadline=None)
 @given(count=st.integers(2, 12), data=st.data(), ascending=st.booleans())
 def test_between_two_cursors(count: int, data: st.DataObject, ascending: bool) -> None:
     """`after` and `before` together give what lies between them."""
