@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import from_json
+
 from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Prompt
 from batchrun.services.base import IdsSeen, Reply
@@ -161,7 +163,7 @@ class _Completion:
         seen(None, self.id)
         if self.calls_tools:
             raise needs_tools(usage, run_ended=True)
-        text, refusal = "".join(self.texts), "".join(self.refusals)
+        text, refusal = _joined(self.texts), _joined(self.refusals)
         if refusal:
             return Reply("incomplete", text + refusal, usage, self.model, "refusal")
         reason = REASONS.get(self.finish_reason)
@@ -170,12 +172,26 @@ class _Completion:
 
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
-        chunk = json.loads(data)
+        chunk = from_json(data)  # a third of the CPU of json.loads, and there are many
     except ValueError:
-        chunk = None
+        chunk = _decoded_leniently(data)
     if not isinstance(chunk, dict):
         raise ConnectionLost("the stream broke inside a chunk", error_type="connection_error")
     return chunk
+
+
+def _decoded_leniently(data: bytes) -> Any:
+    """Half a character, escaped: a server that cuts a text into chunks by UTF-16 sends the other half in the next."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _joined(pieces: list[str]) -> str:
+    """The pieces as one text; halves of a character that meet become it, others U+FFFD."""
+    text = "".join(pieces)
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _objects(items: Any) -> list[Mapping[str, Any]]:

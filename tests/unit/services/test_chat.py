@@ -293,6 +293,15 @@ async def test_ends_of_streams(serve: Served, frames: list[bytes], status: str, 
     assert (reply.status, reply.response, reply.reason) == (status, text, reason)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"), [(["\ud83d", "\ude00!"], "\U0001f600!"), (["4\ud83d"], "4\ufffd"), (["naïve ✓"], "naïve ✓")]
+)
+async def test_halves_of_a_character(serve: Served, pieces: list[str], text: str) -> None:
+    """A character that two chunks share is whole again, and half a one does not get into the journal."""
+    reply, _ = await ask(serve(stream(*[chunk(content=piece) for piece in pieces], chunk("stop"), DONE)), stream=True)
+    assert reply.response == text
+
+
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(len(BEGUN) + 1))
 async def test_a_stream_that_breaks_before_the_end(serve: Served, frames: int, end: Any) -> None:
