@@ -208,8 +208,13 @@ def open_scored(
     return ScoredTable(source, found, prefix, scorers)
 
 
-def write_scored(table: ScoredTable, output: Path) -> Tally:
+def write_scored(table: ScoredTable, output: Path, *, compared: bool = False) -> Tally:
     """Score the table and write it with two more columns for each scorer: `score_NAME`, `score_NAME_read`.
+
+    Args:
+        table: what to score.
+        output: where it goes; the ending names the format.
+        compared: keep what comparisons need.
 
     Raises:
         InputError: an unknown ending, the output is the table itself, or a column would be there twice.
@@ -231,7 +236,7 @@ def write_scored(table: ScoredTable, output: Path) -> Tally:
     if path is not None and output.exists() and output.samefile(path):
         raise InputError(f"{output}: the output is the table itself; name another file")
     tally = Tally()
-    write_table(output, table.source, table.cells(tally), _ScoreColumns(extra_columns=added))
+    write_table(output, table.source, table.cells(tally, compared=compared), _ScoreColumns(extra_columns=added))
     return tally
 
 

@@ -77,7 +77,7 @@ def test_a_percentage_keeps_its_value(text: str) -> None:
     """A percentage is marked and not divided."""
     found = last_number(text)
     assert found is not None
-    assert (found.value, found.percent, found.text) == (50, True, text)
+    assert (found.value, found.percent, found.text) == (Fraction(50), True, text)
 
 
 def test_a_decimal_comma_can_be_said() -> None:

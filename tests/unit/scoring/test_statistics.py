@@ -128,7 +128,8 @@ def test_mcnemar_is_statsmodels() -> None:
     b = np.repeat([1.0, 0.0, 1.0, 0.0], [50, 17, 6, 27])
     found = difference(a, b)
     assert found.p_value == pytest.approx(0.03468966484069824)
-    assert (found.test, found.estimate.mean) == ("mcnemar", pytest.approx(-0.11))
+    assert found.test == "mcnemar"
+    assert found.estimate.mean == pytest.approx(-0.11)
 
 
 def test_the_interval_of_a_difference_is_bonett_and_prices() -> None:

@@ -1,0 +1,89 @@
+"""Conditions that a table has to meet, and files about them for CI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from xml.etree import ElementTree
+
+from batchrun.scoring.comparing import Pairing
+from batchrun.scoring.summary import Summary
+from batchrun.scoring.wording import signed, spread
+
+__all__ = ["Bar", "BarOn", "floor_bars", "junit", "no_worse_bars"]
+
+BarOn: TypeAlias = Literal["value", "interval"]
+"""What has to reach the bar: the figure, or the lower end of its interval."""
+
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A condition, and how it went.
+
+    Attributes:
+        name: the condition.
+        passed: whether it is met; False where there is nothing to judge by.
+        found: what was found, in a line.
+    """
+
+    name: str
+    passed: bool
+    found: str
+
+
+def floor_bars(summaries: Sequence[Summary], floor: float, on: BarOn) -> list[Bar]:
+    """One bar for each scorer: its mean is at least `floor`."""
+    bars = []
+    for summary in summaries:
+        found = summary.overall.estimate
+        name = f"{summary.name}: at least {floor:g}" + (" at the interval's lower end" if on == "interval" else "")
+        if found.mean is None:
+            bars.append(Bar(name, False, "no row has a score"))
+            continue
+        reached = found.mean if on == "value" else found.low
+        text = f"{found.mean:.4f} {spread(found)} of {found.n:,} rows"
+        if summary.overall.failed and summary.failed_as == "skip":
+            text += f", {summary.overall.failed:,} failed rows not counted"
+        bars.append(Bar(name, reached is not None and reached >= floor - _ROUNDING, text))
+    return bars
+
+
+def no_worse_bars(pairings: Sequence[Pairing], margin: float, on: BarOn) -> list[Bar]:
+    """One bar for each pairing of a baseline (first) with a table: the table's mean is at most `margin` lower."""
+    bars = []
+    for pairing in pairings:
+        found = pairing.difference.estimate
+        name = f"{pairing.scorer}: no worse than {pairing.first} by more than {margin:g}"
+        if on == "interval":
+            name += " at the interval's lower end"
+        if found.mean is None:
+            bars.append(Bar(name, False, "no row has a score in both tables"))
+            continue
+        reached = found.mean if on == "value" else found.low
+        passed = reached is not None and reached >= -margin - _ROUNDING
+        text = f"{signed(found.mean)} {spread(found, signed=True)} over {found.n:,} pairs"
+        if passed and found.low is not None and found.low < -margin:
+            text += f"; a loss of more than {margin:g} is not ruled out"
+        bars.append(Bar(name, passed, text))
+    return bars
+
+
+def junit(bars: Sequence[Bar], suite: str) -> bytes:
+    """The bars as JUnit XML, each a test case, in the form that CI systems read (one `testsuite`)."""
+    failures = sum(not bar.passed for bar in bars)
+    root = ElementTree.Element("testsuites")
+    element = ElementTree.SubElement(
+        root, "testsuite", name=suite, tests=str(len(bars)), failures=str(failures), errors="0", skipped="0", time="0"
+    )
+    for bar in bars:
+        case = ElementTree.SubElement(element, "testcase", classname="batchrun.score", name=bar.name, time="0")
+        if bar.passed:
+            ElementTree.SubElement(case, "system-out").text = bar.found
+        else:
+            ElementTree.SubElement(case, "failure", message=bar.found, type="bar").text = bar.found
+    ElementTree.indent(root)
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
