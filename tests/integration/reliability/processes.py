@@ -76,10 +76,10 @@ class Batchrun:
         if self.running:
             os.kill(self.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """The exit code; negative for a signal that ended it."""
-        self._process.join(END_TIMEOUT_S)
-        assert self._process.exitcode is not None, f"batchrun has not ended within {END_TIMEOUT_S:g} s"
+        self._process.join(timeout_s)
+        assert self._process.exitcode is not None, f"batchrun has not ended within {timeout_s:g} s"
         return int(self._process.exitcode)
 
     def kill(self) -> bool:
@@ -117,12 +117,13 @@ def batchrun(
         process.join()
 
 
-def _serve(settings: dict[str, Any], script: str, faults: str | None, started: Connection) -> None:
+def _serve(settings: dict[str, Any], script: str, faults: str | None, log: str, started: Connection) -> None:
     from batchrun.server import ServerSettings, serve_forever
     from batchrun.server.responders.base import Responder
     from batchrun.server.responders.faults import FaultPlan, FaultyResponder
     from batchrun.server.responders.script import ScriptResponder
 
+    os.dup2(os.open(Path(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     responder: Responder = ScriptResponder(Path(script))
     plan = FaultPlan.load(faults) if faults is not None else None
     if plan is not None:
@@ -164,6 +165,11 @@ class Served:
     def data(self) -> Path:
         return self.folder / "server.sqlite3"
 
+    @property
+    def log(self) -> Path:
+        """Its standard error: beside its folder, which may be a disk that is full."""
+        return self.folder.parent.parent / "server.log"
+
     def __enter__(self) -> Served:
         self.start()
         return self
@@ -180,7 +186,9 @@ class Served:
         port = int(self.url.rsplit(":", 1)[1].split("/")[0]) if self.url else 0
         settings = {"data": self.data, "port": port, "shutdown_grace_s": 0.0, **self.settings}
         receiver, sender = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_serve, args=(settings, str(script), plan and str(plan), sender))
+        self._process = _CONTEXT.Process(
+            target=_serve, args=(settings, str(script), plan and str(plan), str(self.log), sender)
+        )
         self._process.start()
         sender.close()
         with receiver:
