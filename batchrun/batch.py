@@ -205,7 +205,7 @@ def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     cells = counted(result_cells(plan.source, plan.prompter, journal), totals)
     if plan.write_output and not journal.is_empty():
         # Whoever has the output must find its answers in the journal, also after a power cut.
-        journal.checkpoint()
+        journal.settle()
         remove_stale(plan.paths.output)
         write_table(plan.paths.output, plan.source, cells, plan.write_options)
         return plan.paths.output, totals

@@ -322,6 +322,13 @@ class Journal:
         except sqlite3.Error as exc:
             raise OutputError(f"{self.path}: {_reason(exc)}") from exc
 
+    def settle(self) -> None:
+        """Make the file whole without its write-ahead log, and fsync it: what is told from now on stays known.
+
+        Not only synced but emptied: the beginning of a log that lost its end would stand in front of what the file has.
+        """
+        self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+
     # -- SQLite ---------------------------------------------------------------------------------------
 
     def _write(self, sql: str, values: tuple[Any, ...] = ()) -> None:
