@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -113,7 +114,7 @@ class Prompter:
             row_key=self.row_key(row),
             row_index=row.row_index,
             turns=turns,
-            fingerprint=digest(self._settings_digest, *(turn.text for turn in turns)),
+            fingerprint=_fingerprint(self._settings_digest, turns),
         )
 
     def _turns(self, values: dict[str, Value]) -> Iterator[Turn]:
@@ -131,6 +132,17 @@ class Prompter:
                     "bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks"
                 )
             yield Turn(text)
+
+
+def _fingerprint(settings_digest: str, turns: Sequence[Turn]) -> str:
+    """A hash (32 hex digits) of the settings and the turns; each part's length goes before it, so that none can be
+    taken for a part of another."""
+    whole = hashlib.blake2b(settings_digest.encode(), digest_size=16)
+    for turn in turns:
+        text = turn.text.encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(text))
+        whole.update(text)
+    return whole.hexdigest()
 
 
 def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str | None) -> Prompter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -42,7 +43,7 @@ class EventReader:
         Args:
             kept: names of the events that matter. Without any, all do.
         """
-        self._kept = tuple(f"event: {name}\n".encode() for name in kept)
+        self._kept = _first_lines(tuple(kept))
         self._rest = b""
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
@@ -61,6 +62,11 @@ class EventReader:
                 event = _decode(frame)
                 if event is not None:
                     yield event
+
+
+@lru_cache(maxsize=8)
+def _first_lines(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(f"event: {name}\n".encode() for name in names)
 
 
 def _decode(frame: bytes) -> tuple[str, bytes] | None:
