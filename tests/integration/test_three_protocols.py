@@ -237,7 +237,7 @@ async def test_going_on_after_sigkill(start: Callable[..., Bench], mode: Mode) -
             await process.wait()
     bench.responder.holding = False
     summary = await bench.run(mode)
-    assert (summary.exit_code, summary.statistics.finished_before) == (0, len(SUMS) - 1)
+    assert (summary.exit_code, summary.statistics.finished_before) == (0, len(SUMS) - 1), summary
     assert Counter(bench.responder.asked) == dict.fromkeys(SUMS, 1)
 
 
