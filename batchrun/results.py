@@ -47,7 +47,7 @@ class Totals:
         by_status: status → rows.
         failures: error_type → rows without an answer.
         cost_usd: None while no row's cost is known.
-        unpriced: rows that took tokens and whose cost is not known.
+        unpriced: rows that took tokens, or have an answer, and whose cost is not known.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -67,7 +67,7 @@ class Totals:
         self.completion_tokens += cells["completion_tokens"] or 0
         if cells["cost_usd"] is not None:
             self.cost_usd = (self.cost_usd or 0.0) + cells["cost_usd"]
-        elif cells["total_tokens"] is not None:
+        elif cells["total_tokens"] is not None or status in ("completed", "incomplete"):
             self.unpriced += 1
 
     @property

@@ -86,7 +86,10 @@ def test_what_cannot_carry_over_is_listed() -> None:
     _, lost = job_of_assistant(
         assistant(
             tools=[{"type": "code_interpreter"}, {"type": "file_search", "file_search": {}}],
-            tool_resources={"code_interpreter": {"file_ids": ["file-1"]}, "file_search": {"vector_store_ids": ["vs_2"]}},
+            tool_resources={
+                "code_interpreter": {"file_ids": ["file-1"]},
+                "file_search": {"vector_store_ids": ["vs_2"]},
+            },
             metadata={"team": "blue"},
             reasoning_effort="low",
         )

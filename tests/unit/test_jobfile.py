@@ -68,7 +68,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ('promt = "x"', r"unknown key 'promt'; did you mean 'prompt'\?"),
-        ('model = x', r"is no TOML: .*line 1"),
+        ("model = x", r"is no TOML: .*line 1"),
         ("extends = 3", "extends: the path of one file is needed, got 3"),
         ('extends = "gone.toml"', "gone.toml: no such file"),
     ],
@@ -83,7 +83,11 @@ def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, expected: s
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     """Any text survives the way into a job file and back."""
-    options = {"model": "m", "instructions": 'a "b" \\ c\n"""d""" \U0001f600 \u007f', "param": {"seed": 7, "stop": ["\n"]}}
+    options = {
+        "model": "m",
+        "instructions": 'a "b" \\ c\n"""d""" \U0001f600 \u007f',
+        "param": {"seed": 7, "stop": ["\n"]},
+    }
     path = write(tmp_path / "job.toml", job_toml(options, ("a comment", "")))
     assert load_job_file(path, {})[1] == options
     assert make_job(options).param == {"seed": 7, "stop": ["\n"]}
