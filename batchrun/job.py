@@ -360,7 +360,9 @@ def _json(name: str, text: str) -> Any:
 def _pair(name: str, text: str, kind: Literal["text", "json"]) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--{name.replace('_', '-')}: KEY=VALUE is needed, got {text!r}")
+        # A header or query may be a key, and `Authorization: Bearer …` is easily typed for `Authorization=Bearer …`.
+        got = "" if name in ("header", "query") else f", got {text!r}"
+        raise InputError(f"--{name.replace('_', '-')}: KEY=VALUE is needed{got}")
     if kind == "json":
         try:
             return key.strip(), json.loads(value)

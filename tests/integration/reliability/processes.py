@@ -36,7 +36,7 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, str], umask: int) -> None:
+def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, str], umask: int, stdin: str) -> None:
     from batchrun.cli import main
 
     os.umask(umask)
@@ -48,7 +48,8 @@ def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, s
     for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.dup2(os.open(stdin, os.O_RDONLY), 0)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     sys.argv = ["batchrun", *arguments]
     main()
 
@@ -102,12 +103,17 @@ class Batchrun:
 
 @contextlib.contextmanager
 def batchrun(
-    folder: Path, *arguments: str | Path, environ: Mapping[str, str] | None = None, umask: int = 0o022
+    folder: Path,
+    *arguments: str | Path,
+    environ: Mapping[str, str] | None = None,
+    umask: int = 0o022,
+    stdin: str | Path = os.devnull,
 ) -> Iterator[Batchrun]:
     """Start a command; whatever happens, it has ended after the block."""
     folder.mkdir(parents=True, exist_ok=True)
     process = _CONTEXT.Process(
-        target=_call_command, args=([str(each) for each in arguments], str(folder), dict(environ or {}), umask)
+        target=_call_command,
+        args=([str(each) for each in arguments], str(folder), dict(environ or {}), umask, str(stdin)),
     )
     process.start()
     try:

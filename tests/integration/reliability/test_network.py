@@ -55,8 +55,8 @@ def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> 
 @pytest.mark.nightly
 @pytest.mark.timeout(1_800)
 def test_a_bad_network_takes_at_most_twice_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same faults over 500 rows of a few seconds each make a batch of a given concurrency at most twice as long."""
-    rows, taken = 500, {}
+    """The same faults over 1,000 rows of a few seconds each make a batch of a given concurrency at most twice as long."""
+    rows, taken = 1_000, {}
     for name, faults, plan in (("good", None, {}), ("bad", FAILED_RUNS, RATES)):
         table = write_table(tmp_path / name, rows)
         with (
