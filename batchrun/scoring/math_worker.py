@@ -24,7 +24,8 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         reply = _compared(request, parse, verify) if request else {"ready": True}
-        print(json.dumps(reply), flush=True)  # noqa: T201 - the protocol of this process
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
 
 
 def _compared(request: dict[str, str], parse: Any, verify: Any) -> dict[str, Any]:

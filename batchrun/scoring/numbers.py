@@ -19,6 +19,7 @@ Numbers beyond 10^±400 or of more than 1,000 characters are none.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ _SPACES: Final = " \u00a0\u2009\u202f"
 _VULGAR: Final = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _MAX_CHARS: Final = 1_000
 _MAX_EXPONENT: Final = 400
-_WINDOW_CHARS: Final = 200
+_WINDOWS_CHARS: Final = (40, 1_000, sys.maxsize)
+_MARGIN_CHARS: Final = 20
 _MAGNITUDES: Final = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PLAIN_SIGNS: Final = str.maketrans("−–⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "--" + "-+0123456789")
 _SWAPPED: Final = str.maketrans(".,", ",.")
@@ -47,6 +49,7 @@ _BODY: Final = rf"""(?:
 
 _NUMBER: Final = re.compile(
     rf"""
+    (?=[-−–+0-9.$€£¥₹₽₩₪฿₫₺₴\\ACEGHIJURk{_VULGAR}])  # spares the most characters the rest
     (?<![A-Za-z0-9_])(?<![0-9]\.)
     (?:(?<![\w)\]}}%])(?P<sign>[-−–+]))?
     (?:(?:(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
@@ -67,7 +70,6 @@ _NUMBER: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_DATE_BEFORE: Final = re.compile(r"[0-9]/\Z")
 _LAST_DIGIT: Final = re.compile(rf".*[0-9{_VULGAR}]", re.DOTALL)
 
 
@@ -88,41 +90,71 @@ class ReadNumber:
 
 def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumber]:
     """All numbers of a text, in order (see the module for the rule)."""
-    if "{,}" in text or "\\," in text or "\\!" in text:
-        # LaTeX sets thousands off by 1{,}234 or 1\,234.
-        text = text.replace("{,}", ",").replace("\\,", "\u2009").replace("\\!", "")
-    searched = text.translate(_SWAPPED) if decimal == "," else text
-    position = 0
-    while match := _NUMBER.search(searched, position):
-        position = match.end()
-        value = _value(match)
-        if match["over"] is not None and (value is None or _DATE_BEFORE.search(searched, 0, match.start())):
-            # The last two thirds of a date, or a division by zero: only the part before the stroke is read.
-            position = match.start("over") - 1
-            match = _NUMBER.match(searched[:position].rstrip(_SPACES), match.start())
-            value = _value(match) if match else None
-        if match is not None and value is not None:
-            yield ReadNumber(value, match["percent"] is not None, text[match.start() : match.end()].strip())
+    text = _without_latex_gaps(text)
+    for match in _matches(text, decimal):
+        found = _number(match, text)
+        if found is not None:
+            yield found
 
 
 def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | None:
     """The last number of a text, None if it has none.
 
-    Only the end of a long text is read, as far as the last number can reach.
+    Only as much of the end of a long text is read as the last number can reach.
     """
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
+        return ReadNumber(Fraction(int(text)), False, text)
+    text = _without_latex_gaps(text)
     digit = _LAST_DIGIT.match(text)
     if digit is None:
         return None
-    start = max(0, digit.end() - _WINDOW_CHARS)
-    while start > 0 and not text[start - 1].isspace():
-        start -= 1
-    found = None
-    for found in numbers_in(text[start:], decimal):  # noqa: B007 - the last one is wanted
-        pass
-    if found is None and start:
-        for found in numbers_in(text, decimal):  # noqa: B007 - the last one is wanted
-            pass
-    return found
+    text = text[: digit.end() + _MARGIN_CHARS]
+    for window in _WINDOWS_CHARS:
+        start = max(0, digit.end() - window)
+        while start > 0 and not text[start - 1].isspace():
+            start -= 1
+        matches = list(_matches(text[start:], decimal))
+        # A number that begins where the window does may have begun before it.
+        if start and (not matches or matches[-1].start() < _MARGIN_CHARS):
+            continue
+        for match in reversed(matches):
+            found = _number(match, text[start:])
+            if found is not None:
+                return found
+        if not start:
+            break
+    return None
+
+
+def _without_latex_gaps(text: str) -> str:
+    """LaTeX sets thousands off by `1{,}234` or `1\\,234`."""
+    if "{,}" in text or "\\," in text or "\\!" in text:
+        return text.replace("{,}", ",").replace("\\,", "\u2009").replace("\\!", "")
+    return text
+
+
+def _matches(text: str, decimal: Literal[".", ","]) -> Iterator[re.Match[str]]:
+    searched = text.translate(_SWAPPED) if decimal == "," else text
+    position = 0
+    while match := _NUMBER.search(searched, position):
+        position = match.end()
+        start, over = match.start(), match["over"]
+        if over is not None and (
+            not over.strip("0.") or (start > 1 and searched[start - 1] == "/" and searched[start - 2].isdigit())
+        ):
+            # A division by zero, or the last two thirds of a date: only the part before the stroke is read.
+            position = searched.rindex("/", start, match.start("over"))
+            match = _NUMBER.match(searched, start, len(searched[start:position].rstrip(_SPACES)) + start)
+        if match is not None:
+            yield match
+
+
+def _number(match: re.Match[str], text: str) -> ReadNumber | None:
+    """The number of a match, written as in `text`; None if there is no such number."""
+    value = _value(match)
+    if value is None:
+        return None
+    return ReadNumber(value, match["percent"] is not None, text[match.start() : match.end()].strip())
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -147,11 +179,14 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
         return int(match["whole"] or 0) + part
     if match["mixed"] is not None:
         return int(match["mixed"]) + Fraction(int(match["part"]), int(match["of"]))
+    digits = _digits(match)
+    value = Fraction(int(digits)) if digits.isdigit() else Fraction(Decimal(digits))
+    if match["over"] is not None:
+        return value / Fraction(Decimal(match["over"]))
     exponent = _exponent(match)
     if abs(exponent) > _MAX_EXPONENT:
         return None
-    value = Fraction(Decimal(_digits(match))) * Fraction(10) ** exponent
-    return value / Fraction(Decimal(match["over"])) if match["over"] is not None else value
+    return value * Fraction(10) ** exponent if exponent else value
 
 
 def _digits(match: re.Match[str]) -> str:

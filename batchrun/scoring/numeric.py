@@ -40,11 +40,13 @@ class NumericScorer(Scorer):
         answer = last_number(sample.answer, self.decimal)
         if answer is None:
             return Score(0.0, f"no number; {target.text} expected")
-        right = any(abs(answer.value - wanted) <= self._allowance(wanted) for wanted in _readings(answer, target))
+        right = any(self._near(answer.value, wanted) for wanted in _readings(answer, target))
         return Score(float(right), f"{answer.text}; {target.text} expected", answer.text)
 
-    def _allowance(self, target: Fraction) -> Fraction:
-        return max(self.abs, self.rel * abs(target)) if self.abs or self.rel else Fraction(0)
+    def _near(self, found: Fraction, wanted: Fraction) -> bool:
+        if found == wanted or not (self.abs or self.rel):
+            return found == wanted
+        return abs(found - wanted) <= max(self.abs, self.rel * abs(wanted))
 
 
 def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Fraction, ...]:
