@@ -111,14 +111,14 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
     text = text[: digit.end() + _MARGIN_CHARS]
     for window in _WINDOWS_CHARS:
         start = max(0, digit.end() - window)
-        while start > 0 and not text[start - 1].isspace():
-            start -= 1
-        matches = list(_matches(text[start:], decimal))
+        start = max(text.rfind(" ", 0, start), text.rfind("\n", 0, start)) + 1
+        ending = text[start:]
+        matches = list(_matches(ending, decimal))
         # A number that begins where the window does may have begun before it.
         if start and (not matches or matches[-1].start() < _MARGIN_CHARS):
             continue
         for match in reversed(matches):
-            found = _number(match, text[start:])
+            found = _number(match, ending)
             if found is not None:
                 return found
         if not start:

@@ -1,0 +1,165 @@
+"""A table scored: what is counted, what is not, and what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from batchrun.errors import InputError
+from batchrun.scoring.choosing import make_scorers
+from batchrun.scoring.summary import FailedAs, Summary, summarize
+from batchrun.scoring.table import Columns, open_scored, write_scored
+
+ANSWERS = """id,answer,topic,response,status
+1,18,a,it is 18,completed
+2,19,a,it is 18,completed
+3,20,b,,failed
+4,21,b,partly 21,failed
+5,22,b,,pending
+6,,b,it is 1,completed
+7,many,b,it is 1,completed
+8,5,a,,completed
+9,6,a,it is 6,incomplete
+"""
+
+
+def scored(
+    folder: Path, text: str, columns: Columns, *specs: str, failed_as: FailedAs = "skip", name: str = "t.csv"
+) -> list[Summary]:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return summarize(open_scored(str(path), make_scorers(specs or ["numeric"]), columns).tally(), failed_as)
+
+
+def test_every_row_is_accounted_for(tmp_path: Path) -> None:
+    """Rows that failed, wait, lack a target or cannot be judged are left out of the mean, and each kind is counted."""
+    [found] = scored(tmp_path, ANSWERS, Columns(target="answer"))
+    figures = found.overall
+    assert (figures.rows, figures.failed, figures.unfinished, figures.unjudged) == (9, 2, 1, 2)
+    assert (figures.estimate.n, figures.estimate.mean) == (4, 0.5)
+    assert found.reasons == {"no target": 1, "the target has no number": 1}
+    assert figures.rows == figures.estimate.n + figures.failed + figures.unfinished + figures.unjudged
+
+
+def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
+    """Then they are 0, and rows that were not asked yet are still left out."""
+    [found] = scored(tmp_path, ANSWERS, Columns(target="answer"), failed_as="wrong")
+    assert found.overall.estimate.n == 6
+    assert found.overall.estimate.mean == pytest.approx(2 / 6)
+    assert found.overall.failed == 2
+
+
+def test_groups_add_up(tmp_path: Path) -> None:
+    """The rows of all groups are the rows of the table, and each group has its own interval."""
+    [found] = scored(tmp_path, ANSWERS, Columns(target="answer", by=("topic",)))
+    groups = found.groups["topic"]
+    assert list(groups) == ["a", "b"]
+    assert sum(each.rows for each in groups.values()) == 9
+    assert (groups["a"].estimate.n, groups["a"].estimate.mean, groups["b"].estimate.n) == (4, 0.5, 0)
+    assert groups["a"].estimate.method == "wilson"
+
+
+def test_a_table_without_status(tmp_path: Path) -> None:
+    """In a table of other origin a row without an answer is a failed row."""
+    [found] = scored(tmp_path, "said,truth\n1,1\n,1\n2,1\n", Columns(answer="said", target="truth"))
+    assert (found.overall.estimate.n, found.overall.failed) == (2, 1)
+
+
+def test_a_prefix_is_found(tmp_path: Path) -> None:
+    """Output columns that were set apart by a prefix are known all the same."""
+    [found] = scored(tmp_path, "truth,run_response,run_status\n1,1,completed\n1,,failed\n", Columns(target="truth"))
+    assert (found.overall.estimate.n, found.overall.failed) == (1, 1)
+
+
+def test_epochs(tmp_path: Path) -> None:
+    """Rows that share a key are epochs: pass@k, pass^k, and an interval of clusters."""
+    rows = [("a", "1"), ("a", "1"), ("b", "1"), ("b", "0"), ("c", "0"), ("c", "0")]
+    text = "id,truth,response\n" + "".join(f"{key},1,{said}\n" for key, said in rows)
+    [found] = scored(tmp_path, text, Columns(target="truth", key="id"))
+    assert found.overall.estimate.method == "clustered"
+    assert found.overall.estimate.clusters == 3
+    epochs = found.epochs
+    assert epochs is not None
+    assert (epochs.keys, epochs.fewest, epochs.most) == (3, 2, 2)
+    assert [epochs.any_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 2 / 3])
+    assert [epochs.all_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 1 / 3])
+
+
+def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
+    """Repetitions of one row cannot be independent of each other."""
+    with pytest.raises(InputError, match="the key 'a' are in two clusters"):
+        scored(tmp_path, "id,g,truth,response\na,1,1,1\na,2,1,1\n", Columns(target="truth", key="id", cluster="g"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Columns(), "--scorer numeric: compares with a target: say --target COLUMN"),
+        (Columns(target="gone"), "--target gone: .* has no such column"),
+        (Columns(target="answer", by=("gone",)), "--by gone: .* has no such column"),
+        (Columns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
+        (Columns(target="id", key="answer"), "line 7: no value in the key column 'answer'"),
+    ],
+)
+def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: Columns, message: str) -> None:
+    """A column that is not there, or not filled, is named with where it was looked for."""
+    with pytest.raises(InputError, match=message):
+        scored(tmp_path, ANSWERS, columns)
+
+
+def test_a_table_without_answers_says_what_it_has(tmp_path: Path) -> None:
+    """Without a column of answers the message lists the columns."""
+    with pytest.raises(InputError, match=r"no column 'response'; say --answer COLUMN \(columns: 'a', 'b'\)"):
+        scored(tmp_path, "a,b\n1,2\n", Columns(target="b"))
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_the_table_is_written_with_its_scores(tmp_path: Path, name: str) -> None:
+    """The table comes out as it was, with value and text read behind it."""
+    path = tmp_path / "t.csv"
+    path.write_text(ANSWERS, encoding="utf-8")
+    table = open_scored(str(path), make_scorers(["numeric", "same=exact"]), Columns(target="answer"))
+    output = tmp_path / name
+    write_scored(table, output)
+    again = open_scored(str(output), make_scorers(["column:score_numeric"]), Columns())
+    assert again.source.columns == (*ANSWERS.splitlines()[0].split(","), "score_numeric", "score_numeric_read",
+                                    "score_same", "score_same_read")  # fmt: skip
+    assert again.tally().values["numeric"] == [1, 0, None, None, None, None, None, 0, 1]
+    rows = [row.values for row in again.source.rows()]
+    assert [row["score_numeric_read"] or None for row in rows] == ["18", "18", None, None, None, None, None, None, "6"]
+    assert [row["response"] or "" for row in rows] == [line.split(",")[3] for line in ANSWERS.splitlines()[1:]]
+
+
+def test_targets_of_json_lines_may_be_lists(tmp_path: Path) -> None:
+    """A list of targets is matched by any of them; an empty one is no target."""
+    text = "".join(json.dumps({"truth": truth, "response": "b"}) + "\n" for truth in (["a", "b"], ["c"], [], None))
+    [found] = scored(tmp_path, text, Columns(target="truth"), "exact", name="t.jsonl")
+    assert (found.overall.estimate.n, found.overall.estimate.mean, found.overall.unjudged) == (2, 0.5, 2)
+
+
+def test_scores_are_not_written_over(tmp_path: Path) -> None:
+    """A table that has the columns already, or that would be its own output, is refused and left as it is."""
+    path = tmp_path / "t.csv"
+    text = "truth,response,score_exact\n1,1,0\n"
+    path.write_text(text)
+    table = open_scored(str(path), make_scorers(["exact"]), Columns(target="truth"))
+    with pytest.raises(InputError, match="has a column 'score_exact' already; name the scorer otherwise"):
+        write_scored(table, tmp_path / "out.csv")
+    table = open_scored(str(path), make_scorers(["numeric"]), Columns(target="truth"))
+    with pytest.raises(InputError, match="the output is the table itself"):
+        write_scored(table, path)
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_function_sees_the_row(tmp_path: Path) -> None:
+    """All cells reach a scorer of the user's own, and its scores come out under its name."""
+    (tmp_path / "mine.py").write_text("def weighed(answer, target, row):\n    return row['w'] == '2'\n")
+    (tmp_path / "t.csv").write_text("w,response\n1,a\n2,b\n")
+    table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), Columns())
+    write_scored(table, tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert [row["score_weighed"] for row in csv.DictReader(file)] == ["0.0", "1.0"]
