@@ -24,6 +24,7 @@ from batchrun.records import Usage
 
 __all__ = ["Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
 
+OVERSLEPT_S = 0.5
 MAX_COOL_DOWN_S = 600.0
 """A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
 
@@ -35,12 +36,14 @@ _current_lease: ContextVar[Lease | None] = ContextVar("batchrun_lease", default=
 class Stopwatch:
     """Counts the seconds a row is in flight and ends them at a limit; waits for limits stop it.
 
-    All state: `elapsed_s` over finished laps, and the scope of the lap that runs.
+    All state: `elapsed_s` over finished laps, the scope of the lap that runs, and `overslept`: the last lap was ended
+    long after its time, so that this process was suspended meanwhile and nobody knows what the row's own time was.
     """
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self.elapsed_s = 0.0
+        self.overslept = False
         self._scope: anyio.CancelScope | None = None
         self._lap_started_s = 0.0
 
@@ -53,8 +56,11 @@ class Stopwatch:
             try:
                 yield scope
             finally:
+                self.overslept = anyio.current_time() - scope.deadline > OVERSLEPT_S
                 self._pause()
                 self._scope = None
+                if self.overslept:
+                    self.elapsed_s = 0.0
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from batchrun.clock import WallClock
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.tally import Tally
-from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault
+from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault, Silence
 from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage, sum_usage
@@ -91,6 +91,8 @@ class RowRun:
             context.journal.begin(self._prompt, self._attempt, context.clock())
             try:
                 reply = await self._try()
+                if reply is None and self._lease.stopwatch.overslept:
+                    raise Silence("this process was suspended while the row was in flight", error_type="suspended")
             except ServiceFault as fault:
                 self._record(fault)
                 if isinstance(fault, RateLimited):

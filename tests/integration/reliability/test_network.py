@@ -61,7 +61,7 @@ def test_a_bad_network_takes_at_most_twice_the_time(tmp_path: Path, capsys: pyte
         table = write_table(tmp_path / name, rows)
         with (
             Served(tmp_path / f"server-{name}", delay_s=1.0, delta_delay_s=0.5, faults=faults) as server,
-            Proxy(server.url, planned(7, plan), retry_after_s=0.5) as proxy,
+            Proxy(server.url, planned(7, plan), retry_after_s=0.2) as proxy,
         ):
             taken[name], facts = ask(table, proxy, "--silence-timeout", "3", "--concurrency", "40")
         assert_each_row_once(table, server, spare_runs=True)

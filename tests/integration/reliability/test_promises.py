@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def tests_below(folder: Path) -> set[str]:
+def names_of_tests(folder: Path) -> set[str]:
     return {
         node.name
         for path in folder.rglob("test_*.py")
@@ -28,10 +28,10 @@ def named() -> set[str]:
 
 def test_every_promise_has_its_test(named: set[str]) -> None:
     """Each test that the page names exists."""
-    assert named - tests_below(ROOT / "tests") == set()
+    assert named - names_of_tests(ROOT / "tests") == set()
 
 
 def test_every_test_is_a_promise(named: set[str]) -> None:
     """Each test of this folder but those of the page itself stands on the page."""
-    own = tests_below(Path(__file__).parent) - set(re.findall(r"def (test_\w+)", Path(__file__).read_text()))
+    own = names_of_tests(Path(__file__).parent) - set(re.findall(r"def (test_\w+)", Path(__file__).read_text()))
     assert own - named == set()

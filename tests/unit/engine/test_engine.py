@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
 from batchrun.services.base import Reply
 from tests.support.rows import failed, noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
-from tests.support.virtual_time import BACKEND
+from tests.support.virtual_time import BACKEND, VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -327,6 +328,23 @@ async def test_a_run_that_ended_unseen_is_not_given_up(journal: Journal) -> None
     assert isinstance(outcome, Completed)
     assert (outcome.response, outcome.run_id) == ("late", "r")
     assert [asked.method for asked in service.asked] == ["answer", "cancel", "follow"]
+
+
+async def test_a_suspended_process_costs_no_row(journal: Journal) -> None:
+    """Where the deadline of a row passed while the process was suspended, the row is tried again with all its time."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+
+    def suspend() -> None:
+        loop.now_s += 3_600
+
+    loop.call_later(10, suspend)
+    service = ScriptedService({0: [Move(end=None, ids=None), Move(answered("yes"), after_s=50.0)]})
+    b = bench(journal, service, limits={"row_timeout_s": 60.0})
+    await b.engine.run(asks(1))
+    assert isinstance(b.outcome(0), Completed)
+    assert [asked.method for asked in service.asked] == ["answer", "answer"]
+    assert columns(journal, 0, "fault_type") == [("suspended",), (None,)]
 
 
 async def test_a_run_that_neither_ends_nor_stops_is_left(journal: Journal) -> None:
