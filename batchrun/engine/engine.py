@@ -182,9 +182,10 @@ class Engine:
         )
 
     async def _row(self, ask: Ask, lease: Lease, reserved_usd: float) -> None:
+        row = RowRun(ask, lease, self._context)
         with lease:
             try:
-                outcome = await RowRun(ask, lease, self._context).outcome()
+                outcome = await row.outcome()
             except BatchRefused as refusal:
                 self.request_stop(Stop(str(refusal), refusal.exit_code), GRACE_AFTER_REFUSAL_S)
                 return
@@ -194,14 +195,14 @@ class Engine:
                 lease.settle(outcome.usage, succeeded=isinstance(outcome, Completed))
                 if self._budget is not None:
                     self._budget.settle(reserved_usd, lease.prompt_chars, outcome.usage, outcome.cost_usd)
-                self._finish(outcome, ask.prompt.fingerprint)
+                self._finish(outcome, ask.prompt.fingerprint, with_ids=row.ids_unwritten)
                 self._check_failures(outcome)
         if outcome is not None and self._forget is not None:
             left = await self._forget(ask.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
-    def _finish(self, outcome: Outcome, fingerprint: str) -> None:
-        self._context.journal.finish(outcome, fingerprint)
+    def _finish(self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False) -> None:
+        self._context.journal.finish(outcome, fingerprint, with_ids=with_ids)
         self._tally.count(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)

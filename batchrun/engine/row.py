@@ -67,7 +67,8 @@ class RowRun:
     """One row in flight.
 
     All state: `_attempt`, the try at hand (on disk before anything is sent, and again when its ids are seen),
-    and `_billed`, the usage of runs that failed.
+    `_billed`, the usage of runs that failed, and `ids_unwritten`: the ids of the try came with the reply, and are to be
+    written with the outcome.
     """
 
     def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
@@ -76,6 +77,7 @@ class RowRun:
         self._context = context
         self._attempt = self._first_attempt(ask.last)
         self._billed: list[Usage] = []
+        self.ids_unwritten = False
 
     async def outcome(self) -> Outcome | None:
         """How the row ended; None if the batch stopped before it did.
@@ -133,13 +135,17 @@ class RowRun:
         if flight is not None:
             flight.doing = doing
 
-    def _seen(self, thread_id: str | None, run_id: str | None) -> None:
-        self._say(f"waits for {run_id or thread_id} to end")
+    def _seen(self, thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
         self._attempt = replace(self._attempt, thread_id=thread_id, run_id=run_id)
-        self._context.journal.seen(self._prompt.row_key, self._attempt.number, thread_id, run_id)
+        self.ids_unwritten = with_reply
+        if not with_reply:
+            self._say(f"waits for {run_id or thread_id} to end")
+            self._context.journal.seen(self._prompt.row_key, self._attempt.number, thread_id, run_id)
 
     def _record(self, fault: ServiceFault) -> None:
         self._context.tally.faults += 1
+        if self.ids_unwritten:
+            self._seen(self._attempt.thread_id, self._attempt.run_id)
         if fault.usage is not None:
             self._billed.append(fault.usage)
         if isinstance(fault, PermanentFault) and self._attempt.run_id is None:

@@ -221,15 +221,22 @@ class Journal:
             (fault.error_type, _storable(str(fault)), fault.run_ended, row_key, number),
         )
 
-    def finish(self, outcome: Outcome, fingerprint: str) -> None:
-        """The row has ended. An earlier outcome of the row is kept among the superseded."""
+    def finish(self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False) -> None:
+        """The row has ended. An earlier outcome of the row is kept among the superseded.
+
+        Args:
+            with_ids: the ids of its last try came with the outcome, and are written with it.
+        """
         values = _outcome_values(outcome, fingerprint)
-        if not self._lookups:
+        if not self._lookups and not with_ids:
             self._write(_INSERT_OUTCOME, values)
             return
         self._write("BEGIN IMMEDIATE")
-        self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
-        self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+        if with_ids:
+            self.seen(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
+        if self._lookups:
+            self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+            self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
         self._write(_INSERT_OUTCOME, values)
         self._write("COMMIT")
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
 from batchrun.records import Attempt, Prompt, Usage
 
 __all__ = ["IdsSeen", "Reply", "Service"]
 
-IdsSeen: TypeAlias = Callable[[str | None, str | None], None]
-"""Called with (thread_id, run_id) the moment the service names them; writes them to the journal."""
+
+class IdsSeen(Protocol):
+    """Called the moment the service names the thread and the run; writes them to the journal."""
+
+    def __call__(self, thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
+        """
+        Args:
+            with_reply: they came with the whole reply, which is returned next, without a wait: one transaction then
+                holds both.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class _Completion:
         usage = usage_of_tokens(self.usage)
         if self.finish_reason == "error":
             raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
-        seen(None, self.id)
+        seen(None, self.id, with_reply=True)
         if self.calls_tools:
             raise needs_tools(usage, run_ended=True)
         text, refusal = _joined(self.texts), _joined(self.refusals)

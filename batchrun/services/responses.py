@@ -101,8 +101,9 @@ class ResponsesService:
             return await self._read_streams(self._wire.post_stream("/responses", body, headers), conversation_id, seen)
         reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
         response = self._checked(reply)
-        seen(conversation_id or _thread_id(response), response["id"])
-        if _status(response) not in TERMINAL:
+        ended = _status(response) in TERMINAL
+        seen(conversation_id or _thread_id(response), response["id"], with_reply=ended)
+        if not ended:
             return await self._follow(response["id"])
         return self._reply(response)
 

@@ -389,3 +389,13 @@ def test_a_failed_outcome_of_old_times(journal: Journal) -> None:
     assert found is not None
     assert isinstance(found[0], Failed)
     assert found[0].error_type == "unknown"
+
+
+def test_ids_that_came_with_the_outcome(tmp_path: Path) -> None:
+    """Ids that came with the whole reply are written with the outcome: the try names them, as if seen before."""
+    with Journal(tmp_path / "j") as journal:
+        journal.begin(prompt(0), attempt(1), NOON)
+        journal.finish(completed(0, thread_id="resp_1", run_id="resp_1"), "fp", with_ids=True)
+        (found,) = journal.attempts("0")
+        assert (found["thread_id"], found["run_id"]) == ("resp_1", "resp_1")
+        assert journal.counts().completed == 1

@@ -25,6 +25,7 @@ from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from tests.support.rows import attempt, prompt
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, html, json_answer, stream
+from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
 
@@ -77,19 +78,6 @@ def serve() -> Iterator[Served]:
     """Starts servers from routes."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(ScriptedHttp.answering(routes))
-
-
-class Seen:
-    """The ids, and how many requests had arrived when they were seen."""
-
-    def __init__(self, server: ScriptedHttp) -> None:
-        self._server = server
-        self.ids: list[tuple[str | None, str | None]] = []
-        self.requests: list[int] = []
-
-    def __call__(self, thread_id: str | None, run_id: str | None) -> None:
-        self.ids.append((thread_id, run_id))
-        self.requests.append(len(self._server.requests))
 
 
 @asynccontextmanager
@@ -399,7 +387,7 @@ async def test_a_server_that_is_not_there(serve: Served) -> None:
         url = server.url
     async with _opened(url) as service:
         with pytest.raises(ConnectionLost):
-            await service.answer(prompt(), attempt(), lambda *_: None)
+            await service.answer(prompt(), attempt(), lambda *_, **__: None)
 
 
 async def test_a_server_that_never_answers(serve: Served) -> None:

@@ -87,7 +87,7 @@ async def ask(
     service = ChatService(wire, ChatSettings(**settings))
     try:
         await service.prepare()
-        reply = await service.answer(prompt(3), attempt(2, 1, "key-7"), lambda *ids: seen.append(ids))
+        reply = await service.answer(prompt(3), attempt(2, 1, "key-7"), lambda *ids, with_reply=False: seen.append(ids))
         return reply, seen
     finally:
         await wire.aclose()
