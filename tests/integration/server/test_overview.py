@@ -1,0 +1,52 @@
+"""The code of OpenAI's own overview runs unchanged against the embedded server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.tutor import TutorResponder
+
+OVERVIEW = Path(__file__).with_name("overview.md")
+
+
+def blocks() -> list[str]:
+    """The code blocks, in their order."""
+    return re.findall(r"```python\n(.*?)```", OVERVIEW.read_text(encoding="utf-8"), re.S)
+
+
+def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With OPENAI_BASE_URL and OPENAI_API_KEY set, every block does what the overview says it does."""
+    shown: list[Any] = []
+    names: dict[str, Any] = {"display": shown.append}  # IPython's, in a notebook
+    with EmbeddedServer(ServerSettings(api_keys=("sk-test",)), TutorResponder()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        for number, block in enumerate(blocks()):
+            exec(compile(block, f"overview.md, block {number}", "exec"), names)
+        runs = [names["wait_on_run"](names[f"run{n}"], names[f"thread{n}"]) for n in (1, 2, 3)]
+        answers = [names["get_response"](names[f"thread{n}"]).data[-1].content[0].text.value for n in (1, 2, 3)]
+        names["client"].close()
+    assistant, thread, message, queued, ended, listed, explained = shown
+    assert assistant["instructions"].startswith("You are a personal math tutor.")
+    assert thread["tool_resources"] == {"code_interpreter": None, "file_search": None}
+    assert message["content"][0]["text"]["value"].startswith("I need to solve the equation `3x + 11 = 14`.")
+    assert (queued["status"], queued["usage"]) == ("queued", None)
+    assert (ended["status"], ended["expires_at"]) == ("completed", None)
+    assert ended["usage"]["total_tokens"] > 0
+    assert [each["role"] for each in listed["data"]] == ["assistant", "user"]
+    assert "x = 1" in listed["data"][0]["content"][0]["text"]["value"]
+    assert len(explained["data"]) == 1
+    assert "subtract 11" in explained["data"][0]["content"][0]["text"]["value"]
+    assert [run.status for run in runs] == ["completed"] * 3
+    assert "x = 1" in answers[0]
+    assert all("not a language model" in answer for answer in answers[1:])
+
+
+def test_no_block_is_missing() -> None:
+    """The copy holds the eleven blocks that are Python."""
+    assert len(blocks()) == 11
