@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
 from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.results import UNASKED, prompts_of, result_cells, source_of
+from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
+from batchrun.services.wire import Wire
 from batchrun.tables import check_output, write_table
 
 __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
@@ -46,6 +50,7 @@ def batch_status(output: Path) -> dict[str, Any]:
         "running": is_held(paths.lock),
         "input": manifest["input"],
         "model": manifest["settings"]["model"],
+        "embedded": manifest["settings"]["embedded"],
         "rows": rows,
         "completed": counts.completed,
         "incomplete": counts.incomplete,
@@ -68,7 +73,10 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
         state = "finished"
     else:
         state = "stopped; the same command goes on"
-    cost = f" · ${facts['cost_usd']:.4f}" if facts["cost_usd"] is not None else ""
+    if facts["cost_usd"] is not None:
+        cost = f" · ${facts['cost_usd']:.4f}"
+    else:
+        cost = "" if facts["embedded"] else " · cost unknown"
     lines = [
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
         f"{ended:,} of {facts['rows']:,} rows ended: {facts['completed']:,} completed, "
@@ -109,10 +117,6 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
         ServiceFault: it does not.
         InputError: nothing says where it is.
     """
-    from batchrun.engine import Limits
-    from batchrun.services.assistants import BETA
-    from batchrun.services.wire import Wire
-
     where = base_url or environment.base_url
     if where is None:
         raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
@@ -141,7 +145,10 @@ class _Service:
             key = self.environment.api_key
             if key is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
-            return await _fetch(Endpoint(self.manifest["base_url"], key), thread_id, run_id)
+            endpoint = Endpoint(self.manifest["base_url"], key)
+            if self.manifest["settings"]["api"] == "responses":
+                return await _asked(endpoint, partial(_tell_response, run_id=str(run_id)))
+            return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
         if not self.paths.store.exists():
             return {"unreachable": f"{self.paths.store} with the threads is gone"}
         if is_held(self.paths.lock):
@@ -152,28 +159,36 @@ class _Service:
         from batchrun.batch import open_embedded
 
         with open_embedded(self.paths.store) as endpoint:
-            return await _fetch(endpoint, thread_id, run_id)
+            return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
 
 
-async def _fetch(endpoint: Endpoint, thread_id: str, run_id: str | None) -> dict[str, Any]:
-    from batchrun.engine import Limits
-    from batchrun.services.assistants import BETA
-    from batchrun.services.wire import Wire
-
+async def _asked(endpoint: Endpoint, tell: Callable[[Wire], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What `tell` finds out over a connection of its own; or why it cannot."""
     wire = Wire(endpoint, Limits(), silence_timeout_s=30)
     try:
-        found: dict[str, Any] = {}
-        messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)
-        found["messages"] = messages["data"]
-        if run_id is not None:
-            found["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
-            steps, _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}/steps", BETA, order="asc", limit=100)
-            found["steps"] = steps["data"]
-        return found
+        return await tell(wire)
     except ServiceFault as fault:
         return {"unreachable": str(fault)}
     finally:
         await wire.aclose()
+
+
+async def _tell_thread(wire: Wire, *, thread_id: str, run_id: str | None) -> dict[str, Any]:
+    """A thread's messages, and the run with its steps."""
+    messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)
+    found = {"messages": messages["data"]}
+    if run_id is not None:
+        found["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
+        steps, _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}/steps", BETA, order="asc", limit=100)
+        found["steps"] = steps["data"]
+    return found
+
+
+async def _tell_response(wire: Wire, *, run_id: str) -> dict[str, Any]:
+    """A response, and the items that it answered."""
+    response, _ = await wire.get(f"/responses/{run_id}", {})
+    items, _ = await wire.get(f"/responses/{run_id}/input_items", {}, order="asc", limit=100)
+    return {"response": response, "input_items": items["data"]}
 
 
 async def row_story(output: Path, row_key: str, environment: Environment) -> dict[str, Any]:
@@ -204,7 +219,8 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         "outcome": cells,
         "attempts": attempts,
     }
-    if cells["thread_id"]:
+    # A chat completion leaves nothing at the service: its thread is the prompt and the response.
+    if cells["thread_id"] and manifest["settings"]["api"] != "chat":
         story["thread"] = await _Service(manifest, paths, environment).story(cells["thread_id"], cells["run_id"])
     return story
 
@@ -222,6 +238,8 @@ def row_lines(story: Mapping[str, Any]) -> list[str]:
     thread = story.get("thread", {})
     if "messages" in thread:
         lines += _thread_lines(outcome["thread_id"], thread)
+    elif "response" in thread:
+        lines += _response_lines(thread["response"], thread["input_items"])
     else:
         lines += ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
         if outcome["response"]:
@@ -241,8 +259,6 @@ def row_lines(story: Mapping[str, Any]) -> list[str]:
 
 
 def _thread_lines(thread_id: str, thread: Mapping[str, Any]) -> list[str]:
-    from batchrun.services.assistants import message_text
-
     lines = ["", f"thread {thread_id}"]
     for message in thread["messages"]:
         lines += ["", f"{message['role']} · {message['id']}:", *_indented(message_text(message))]
@@ -253,6 +269,20 @@ def _thread_lines(thread_id: str, thread: Mapping[str, Any]) -> list[str]:
         lines += ["", f"run {run['id']} · {run['status']} · model {run['model']} · {started}{took}"]
     for step in thread.get("steps", []):
         lines.append(f"step {step['id']} · {step['type']} · {step['status']}")
+    return lines
+
+
+def _response_lines(response: Mapping[str, Any], input_items: Sequence[Mapping[str, Any]]) -> list[str]:
+    conversation = response.get("conversation")
+    lines = ["", f"conversation {conversation['id']}"] if conversation else []
+    for item in [*input_items, *response["output"]]:
+        if item["type"] == "message":
+            texts = (part.get("text") or part.get("refusal") or "" for part in item["content"])
+            lines += ["", f"{item['role']} · {item['id']}:", *_indented("\n".join(texts))]
+        else:
+            lines += ["", f"{item['type']} · {item.get('id')}"]
+    started = datetime.fromtimestamp(response["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+    lines += ["", f"response {response['id']} · {response['status']} · model {response['model']} · {started}"]
     return lines
 
 

@@ -1,0 +1,64 @@
+"""`show` tells a row's thread in each protocol, as far as the service keeps one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.tutor import TutorResponder
+from tests.support.command import batchrun
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with EmbeddedServer(ServerSettings(), TutorResponder()) as server:
+        yield server.url
+
+
+def shown(folder: Path, url: str, *options: str) -> str:
+    """Run one question, then show its row."""
+    (folder / "q.csv").write_text("question\n2+2\n", encoding="utf-8")
+    key = {"OPENAI_API_KEY": "sk-test"}
+    done = batchrun(folder, "run", "q.csv", "--base-url", url, "--model", "tutor", *options, **key)
+    assert done.returncode == 0, done.stderr
+    return batchrun(folder, "show", "outputs/q.csv", "0", **key).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--api", "assistants"], ["thread thread_", "user · msg_", "assistant · msg_", "run run_", "step step_"]),
+        (["--api", "responses"], ["user · msg_", "assistant · msg_", "response resp_"]),
+        (["--api", "responses", "--conversation"], ["conversation conv_", "assistant · msg_", "response resp_"]),
+        (["--api", "chat"], ["try 1 · ", "user:", "assistant:"]),
+    ],
+)
+def test_a_row_of_each_protocol(tmp_path: Path, url: str, options: list[str], expected: list[str]) -> None:
+    """Question, answer and usage are told, with the ids that the service gave."""
+    told = shown(tmp_path, url, *options)
+    for part in [*expected, "  2+2", "  2 + 2 = 4.", "usage: "]:
+        assert part in told, told
+
+
+def test_a_service_that_is_gone(tmp_path: Path) -> None:
+    """What the journal knows is shown all the same, and why the rest is not."""
+    with EmbeddedServer(ServerSettings(), TutorResponder()) as server:
+        shown(tmp_path, server.url, "--api", "assistants")
+    told = batchrun(tmp_path, "show", "outputs/q.csv", "0", OPENAI_API_KEY="sk-test")
+    assert told.returncode == 0
+    assert "  2 + 2 = 4." in told.stdout
+    assert "the connection failed" in told.stdout
+    no_key = batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
+    assert "set OPENAI_API_KEY to see the thread's messages and steps" in no_key
+
+
+def test_as_json(tmp_path: Path, url: str) -> None:
+    """--json gives the objects of the service as they are."""
+    shown(tmp_path, url, "--api", "responses")
+    story = json.loads(batchrun(tmp_path, "show", "outputs/q.csv", "0", "--json", OPENAI_API_KEY="sk-test").stdout)
+    assert story["thread"]["response"]["object"] == "response"
+    assert story["outcome"]["response"] == "2 + 2 = 4."
