@@ -118,7 +118,7 @@ class Proxy:
                 writer.write(_reply(502, "text/html", HTML))
                 return
             # Inside the head, in front of the ids or behind them: each request breaks elsewhere, always the same.
-            left = 100 + _number(request.headers.get("idempotency-key", request.path)) % 3_000
+            left = 100 + _number(request.headers.get("idempotency-key", request.path).partition("-")[2]) % 3_000
             while chunk := await reader.read(65_536):
                 if fault is None:
                     writer.write(chunk)
@@ -146,7 +146,7 @@ class Proxy:
 
 
 def planned(seed: int, rates: dict[Fault, float], tries: float = math.inf) -> Callable[[Request], Fault | None]:
-    """Each request meets at most one fault, by these rates; the same requests the same ones, whatever their order.
+    """Each request meets at most one fault, by these rates; the same rows the same ones, whatever their order.
 
     Args:
         tries: the same request made more often than so meets none any more.
@@ -154,7 +154,9 @@ def planned(seed: int, rates: dict[Fault, float], tries: float = math.inf) -> Ca
     seen: Counter[str] = Counter()
 
     def decide(request: Request) -> Fault | None:
-        name = f"{request.method} {request.path} {request.headers.get('idempotency-key')}"
+        # Behind the first dash: which row, and which of its runs; before it stands the batch, which is new each time.
+        key = request.headers.get("idempotency-key", "").partition("-")[2]
+        name = f"{request.method} {request.path} {key}"
         seen[name] += 1
         if seen[name] > tries:
             return None

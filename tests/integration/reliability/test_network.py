@@ -42,7 +42,7 @@ def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> 
     table = write_table(tmp_path / "batch", 100)
     with (
         Served(tmp_path / "server", faults=FAILED_RUNS) as server,
-        Proxy(server.url, planned(5, RATES, tries=2), retry_after_s=0.05) as proxy,
+        Proxy(server.url, planned(6, RATES, tries=2), retry_after_s=0.05) as proxy,
     ):
         ask(table, proxy, "--silence-timeout", "0.5", "--concurrency", "20")
     assert proxy.faults.keys() == RATES.keys()
@@ -61,7 +61,7 @@ def test_a_bad_network_takes_at_most_twice_the_time(tmp_path: Path, capsys: pyte
         table = write_table(tmp_path / name, rows)
         with (
             Served(tmp_path / f"server-{name}", delay_s=1.0, delta_delay_s=0.5, faults=faults) as server,
-            Proxy(server.url, planned(7, plan), retry_after_s=0.2) as proxy,
+            Proxy(server.url, planned(7, plan, tries=2), retry_after_s=0.2) as proxy,
         ):
             taken[name], facts = ask(table, proxy, "--silence-timeout", "3", "--concurrency", "40")
         assert_each_row_once(table, server, spare_runs=True)
