@@ -729,3 +729,38 @@ def _question(
     from batchrun.tables import ReadOptions
 
     return Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
+
+
+@cli.command()
+@click.argument("file", metavar="INPUT")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "given",
+    type=click.Choice(["table", "openai-evals", "batch-requests", "batch-results", "inspect", "promptfoo"]),
+    default="table",
+    show_default=True,
+    help="What INPUT is",
+)
+@click.option(
+    "--to",
+    "wanted",
+    type=click.Choice(["table", "openai-evals", "batch-requests", "batch-results", "inspect"]),
+    default="table",
+    show_default=True,
+    help="What OUTPUT is to be",
+)
+@click.option("--prompt", metavar="COLUMN", help="What is asked. Default: question or prompt")
+@click.option("--target", metavar="COLUMN", help="What is wanted. Default: target or answer")
+@click.option("--key", metavar="COLUMN", help="Ids of rows. Default: custom_id or id, else the rows are counted")
+@click.option("--model", metavar="NAME", help="Model of batch requests")
+@click.option("--join", metavar="TABLE", help="Put batch results beside the rows of this table, matched by --key")
+def convert(file: str, output: Path, **options: Any) -> None:
+    """Make a table of another tool's file, or the other way round; what does not map is listed."""
+    from batchrun.scoring.converting import Conversion
+    from batchrun.scoring.converting import convert as convert_file
+
+    rows, notes = convert_file(file, output, Conversion(**options))
+    for line in notes.lines():
+        click.echo(line, err=True)
+    click.echo(f"{rows:,} rows written: {output}", err=True)
