@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no defect: examples are bounded in number, not in time.
+settings.register_profile("batchrun", deadline=None)
+settings.load_profile("batchrun")
 
 
 @pytest.fixture
