@@ -39,12 +39,12 @@ def ask(table: Table, proxy: Proxy, *options: str) -> tuple[float, dict[str, obj
 def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> None:
     """With resets in the middle of streams, 429, 5xx before and after the work, stalls, failed runs and HTML at once,
     every row completes, and only runs that failed are made again."""
-    table = write_table(tmp_path / "batch", 100)
+    table = write_table(tmp_path / "batch", 50)
     with (
         Served(tmp_path / "server", faults=FAILED_RUNS) as server,
-        Proxy(server.url, planned(6, RATES, tries=2), retry_after_s=0.05) as proxy,
+        Proxy(server.url, planned(24, RATES, tries=2), retry_after_s=0.05) as proxy,
     ):
-        ask(table, proxy, "--silence-timeout", "0.5", "--concurrency", "20")
+        ask(table, proxy, "--silence-timeout", "0.5", "--concurrency", "25")
     assert proxy.faults.keys() == RATES.keys()
     records = assert_each_row_once(table, server, spare_runs=True)
     failed = [run for run in records.of("run").values() if run["status"] == "failed"]
