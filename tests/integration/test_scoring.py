@@ -1,0 +1,160 @@
+"""`score`, `compare` and `convert` as a user calls them; and GSM8K from questions to bars."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.script import ScriptResponder
+from tests.support.command import batchrun
+
+GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_test.csv"
+
+HOW_PEOPLE_ANSWER = (
+    "{n}",
+    "Step 1: 3 * 4 = 12.\nStep 2: we are done.\n#### {n}",
+    "Therefore, the answer is **${n:,}.00**.",
+    r"Adding up gives $\boxed{{{n}}}$",
+    "In the end, 7 of them cost {n:,} dollars",
+    "It takes {n} hours.",
+)
+"""Ways to say a whole number, of which only the last number counts."""
+
+
+def write(folder: Path, name: str, right: int, wrong: int, failed: int = 0) -> None:
+    rows = ["1,completed"] * right + ["0,completed"] * wrong + [",failed"] * failed
+    lines = "".join(f"{index},1,{'ab'[index % 2]},{row}\n" for index, row in enumerate(rows))
+    (folder / name).write_text(f"id,truth,topic,response,status\n{lines}")
+
+
+SCORE = ("--target", "truth", "--scorer", "numeric")
+
+
+def test_what_score_prints(tmp_path: Path) -> None:
+    """Figure, interval, counts, failed rows and groups are there, and the table lies beside its input."""
+    write(tmp_path, "a.csv", 6, 2, 1)
+    done = batchrun(tmp_path, "score", "a.csv", *SCORE, "--by", "topic")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "numeric  75.0 %  (40.9 % to 92.9 %)  of 8 rows",
+        "  1 failed rows are not counted (--failed-as wrong counts them as 0)",
+        "  by topic:",
+        "    a  75.0 %  (30.1 % to 95.4 %)  4 rows  1 failed",
+        "    b  75.0 %  (30.1 % to 95.4 %)  4 rows",
+    ]
+    assert done.stderr == "written: a.scored.csv\n"
+    with open(tmp_path / "a.scored.csv", newline="") as file:
+        assert [row["score_numeric"] for row in csv.DictReader(file)] == ["1.0"] * 6 + ["0.0"] * 2 + [""]
+    wrong = batchrun(tmp_path, "score", "a.csv", *SCORE, "--failed-as", "wrong", "--json")
+    assert json.loads(wrong.stdout)["scores"][0]["mean"] == pytest.approx(6 / 9)
+
+
+def test_bars_are_exit_code_7_and_files_for_ci(tmp_path: Path) -> None:
+    """A bar that is missed ends with 7, and JUnit and Markdown tell which."""
+    write(tmp_path, "base.csv", 9, 1)
+    write(tmp_path, "a.csv", 8, 2)
+    bars = ("--key", "id", "--fail-under", "0.8", "--no-worse-than", "base.csv", "--margin", "0.05")
+    files = ("--junit", "j.xml", "--markdown", "m.md")
+    done = batchrun(tmp_path, "score", "a.csv", *SCORE, *bars, *files)
+    assert done.returncode == 7
+    assert "passed  numeric: at least 0.8" in done.stdout
+    assert "FAILED  numeric: no worse than base.csv by more than 0.05: −0.1000" in done.stdout
+    suite = ElementTree.parse(tmp_path / "j.xml").find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert "| ❌ | numeric: no worse than base.csv by more than 0.05 |" in (tmp_path / "m.md").read_text()
+    assert batchrun(tmp_path, "score", "a.csv", *SCORE, "--fail-under", "0.8").returncode == 0
+
+
+def test_compare_lists_the_flips(tmp_path: Path) -> None:
+    """The JSON of a comparison names the rows that flipped, the test and the rows needed."""
+    write(tmp_path, "a.csv", 6, 4)
+    write(tmp_path, "b.csv", 9, 1)
+    done = batchrun(tmp_path, "compare", "a.csv", "b.csv", "--key", "id", *SCORE, "--detect", "0.1", "--json")
+    [found] = json.loads(done.stdout)["pairings"]
+    assert (found["better"], found["worse"], found["test"], found["p_value"]) == (["6", "7", "8"], [], "mcnemar", 0.25)
+    assert list(found["rows_needed"]) == ["0.1"]
+    text = batchrun(tmp_path, "compare", "a.csv", "b.csv", "--key", "id", *SCORE).stdout
+    assert "numeric: b.csv against a.csv, 10 pairs" in text
+
+
+def test_convert_says_what_is_lost(tmp_path: Path) -> None:
+    """Rows and losses are reported, and the result can be scored."""
+    (tmp_path / "evals.jsonl").write_text('{"item": {"truth": "2"}, "sample": {"output_text": "2", "seed": 1}}\n')
+    done = batchrun(tmp_path, "convert", "evals.jsonl", "t.csv", "--from", "openai-evals")
+    assert done.stderr.splitlines() == ["not carried over: sample.seed (1 rows)", "1 rows written: t.csv"]
+    assert batchrun(tmp_path, "score", "t.csv", *SCORE, "--fail-under", "1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["score", "gone.csv", *SCORE], "gone.csv: no such file"),
+        (["score", "a.csv", "--scorer", "numeric"], "--scorer numeric: compares with a target: say --target COLUMN"),
+        (["score", "a.csv", "--target", "truth"], "Missing option '--scorer'"),
+        (["score", "a.csv", *SCORE, "--fail-under", "2"], "2.0 is not in the range 0<=x<=1"),
+        (["score", "a.csv", *SCORE, "--margin", "0.1"], "--margin goes with --no-worse-than"),
+        (["score", "a.csv", *SCORE, "--junit", "j.xml"], "--junit writes bars"),
+        (["score", "a.csv", *SCORE, "-o", "a.csv"], "a.csv: the output is the table itself"),
+        (["compare", "a.csv", "--key", "id", *SCORE], "compare: two tables or more are expected"),
+        (["convert", "a.csv", "b.csv"], "say --from or --to with another format than table"),
+    ],
+)
+def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    """Exit code 2, no traceback, no file left behind."""
+    write(tmp_path, "a.csv", 1, 0)
+    done = batchrun(tmp_path, *arguments)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert expected in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
+    """Without scipy the command says which extra brings it."""
+    write(tmp_path, "a.csv", 1, 0)
+    code = (
+        "import sys; sys.modules['scipy'] = None; from batchrun.cli import main; "
+        "sys.argv = ['batchrun', 'score', 'a.csv', '--target', 'truth', '--scorer', 'numeric']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "batchrun: statistics: the package scipy is not installed; pip install 'batchrun[eval]' brings it\n"
+    )
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
+def test_gsm8k_from_questions_to_bars(tmp_path: Path) -> None:
+    """1,319 recorded answers, every fifth wrong and ten missing: the score is what was put in, to the row."""
+    with GSM8K.open(newline="", encoding="utf-8") as file:
+        asked = list(csv.DictReader(file))
+    with open(tmp_path / "recorded.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer"])
+        for index, row in enumerate(asked[:-10]):
+            number = int(row["answer"].replace(",", "")) + (index % 5 == 0)
+            writer.writerow([row["question"], HOW_PEOPLE_ANSWER[index % len(HOW_PEOPLE_ANSWER)].format(n=number)])
+    (tmp_path / "script.toml").write_text('[answers]\nfile = "recorded.csv"\n')
+    responder = ScriptResponder(tmp_path / "script.toml")
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), responder) as server:
+        where = ("--base-url", server.url, "--api", "assistants", "--model", "m")
+        ran = batchrun(tmp_path, "run", str(GSM8K), *where, "-o", "out.csv", "--quiet", OPENAI_API_KEY="any")
+    assert ran.returncode == 3
+    scored = ("score", "out.csv", "--target", "answer", "--scorer", "numeric", "--json")
+    found = json.loads(batchrun(tmp_path, *scored, "--fail-under", "0.79").stdout)
+    [figures] = found["scores"]
+    wrong = len(range(0, 1_309, 5))
+    assert (figures["rows"], figures["n"], figures["failed"], figures["unjudged"]) == (1_319, 1_309, 10, 0)
+    assert figures["mean"] == pytest.approx((1_309 - wrong) / 1_309)
+    assert figures["low"] < 0.8 < figures["high"]
+    assert found["exit_code"] == 0
+    strict = batchrun(tmp_path, *scored, "-o", "strict.csv", "--failed-as", "wrong", "--fail-under", "0.795")
+    assert strict.returncode == 7
+    assert json.loads(strict.stdout)["scores"][0]["mean"] == pytest.approx((1_309 - wrong) / 1_319)
