@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class FunctionScorer(Scorer):
         if spec is None or spec.loader is None:
             raise InputError(f"--scorer python:{where}: {path} is no Python file; its name ends in .py")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:  # whatever the user's file raises

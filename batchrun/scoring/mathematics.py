@@ -124,13 +124,22 @@ class _Worker:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(limit_s, process.kill)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(limit_s, end)
         timer.start()
         try:
             process.stdin.write(request + "\n")
             process.stdin.flush()
-            return process.stdout.readline()
+            line = process.stdout.readline()
         except BrokenPipeError:
-            return ""
+            line = ""
         finally:
             timer.cancel()
+            timer.join()
+        # A reply that crossed with the kill leaves a dead process, which the next answer is not to pay for.
+        return "" if late.is_set() else line

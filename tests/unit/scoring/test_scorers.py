@@ -158,7 +158,12 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
     """A function gets answer, target and, if it wants it, the row; bools, numbers, None and scores are values."""
     file = tmp_path / "mine.py"
     file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
         "from batchrun.scoring import Score\n"
+        "@dataclass\n"
+        "class Part:\n"
+        "    value: float\n"
         "def same(answer, target): return answer == target\n"
         "def half(answer, target, row): return float(row['weight'])\n"
         "def nothing(answer, target): return None\n"
