@@ -35,6 +35,7 @@ class JobOption:
         flags: overrides of the flag made from the name.
         at_least, above, at_most: bounds of a number; None for no bound.
         pairs: the option is given as KEY=VALUE, any number of times; the values are text, or JSON where they can be.
+        secret: its value may hold a key: it shows in no repr.
         flagless: it has no flag: its value is too rich for one.
         decides_answer: the value is part of a row's fingerprint: another value may give another answer.
     """
@@ -48,14 +49,14 @@ class JobOption:
     at_most: float | None = None
     pairs: Literal["text", "json"] | None = None
     flagless: bool = False
+    secret: bool = False
     decides_answer: bool = False
 
 
 def _option(default: Any, section: str, help: str, **rest: Any) -> Any:  # noqa: A002 - every option parser's word
-    metadata = {"option": JobOption(section, help, **rest)}
-    return (
-        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
-    )
+    option = JobOption(section, help, **rest)
+    settings: dict[str, Any] = {"metadata": {"option": option}, "repr": not option.secret}
+    return field(default_factory=dict, **settings) if default is dict else field(default=default, **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +187,20 @@ class Job:
         decides_answer=True,
     )
     header: dict[str, str] = _option(
-        dict, "Service", "Header to send with every request. May be repeated", metavar="NAME=VALUE", pairs="text"
+        dict,
+        "Service",
+        "Header to send with every request. May be repeated",
+        metavar="NAME=VALUE",
+        pairs="text",
+        secret=True,
     )
     query: dict[str, str] = _option(
-        dict, "Service", "Query to add to every request. May be repeated", metavar="NAME=VALUE", pairs="text"
+        dict,
+        "Service",
+        "Query to add to every request. May be repeated",
+        metavar="NAME=VALUE",
+        pairs="text",
+        secret=True,
     )
     organization: str | None = _option(
         None, "Service", "OpenAI organization. Default: the environment's OPENAI_ORG_ID", metavar="ID"
@@ -276,6 +287,7 @@ class Job:
         "Afterwards",
         "URL to call at the start (with /start), at a good end, and at a bad one (with /fail)",
         metavar="URL",
+        secret=True,
     )
 
 

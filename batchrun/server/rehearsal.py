@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,27 @@ _DELTAS = (b"event: thread.message.delta\n", b"event: response.output_text.delta
 
 
 class PlannedFaults:
-    """Draws the faults of requests that ask for answers. Mutable state: how many there were."""
+    """Draws the faults of requests that ask for answers.
+
+    Mutable state: how many there were, and the faults met by each row and attempt that met one.
+    """
 
     def __init__(self, plan: FaultPlan | None) -> None:
         self._plan = plan
         self._numbers = itertools.count()
+        self._hits: Counter[tuple[str, str]] = Counter()
 
     def draw(self, body: Any) -> Fault | None:
         """The fault that this request meets."""
         if self._plan is None or not isinstance(body, RunOptions | CreateResponse | CreateChatCompletion):
             return None
-        return self._plan.draw_http(body.metadata or {}, next(self._numbers))
+        metadata = body.metadata or {}
+        occasion = self._plan.occasion(metadata)
+        hits = self._hits[occasion] if occasion is not None and occasion in self._hits else 0
+        fault = self._plan.draw_http(metadata, next(self._numbers), hits)
+        if fault is not None and occasion is not None:
+            self._hits[occasion] += 1
+        return fault
 
     def refuse(self, fault: Fault) -> Reply | None:
         """The reply of a fault that does no work; None for one that does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,13 +11,14 @@ import anyio.to_thread
 
 from batchrun.server.errors import ApiError
 from batchrun.server.ids import new_id
-from batchrun.server.tools.file_search import ExtractionError, chunk_text, extract_text
+from batchrun.server.tools.file_search import EmbeddingError, ExtractionError, chunk_text, extract_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.core import Parts
     from batchrun.server.shapes import Body
+    from batchrun.server.tools.file_search import Vector
 
 __all__ = [
     "Ingestion",
@@ -130,8 +132,22 @@ def usable_stores(parts: Parts, owner: str, store_ids: Sequence[str]) -> list[st
     return usable
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is taken in of a file.
+
+    Attributes:
+        vectors: the chunks' embeddings; None without an embedder.
+    """
+
+    filename: str
+    text: str
+    chunks: list[str]
+    vectors: list[Vector] | None
+
+
 class Ingestion:
-    """Takes files into vector stores: text, chunks, index; each in a task of its own.
+    """Takes files into vector stores: text, chunks, embeddings, index; each in a task of its own.
 
     Mutable state: `_pending` (store/file → event, set when it is done).
     """
@@ -158,26 +174,25 @@ class Ingestion:
             await waiting[0].wait()
 
     async def _take_in(self, owner: str, body: Body, key: str, done: anyio.Event) -> None:
-        parts = self._parts
-        error: Body | None = None
-        filename, text, chunks = "", "", list[str]()
+        content: _Content | None = None
+        error: Body = {"code": "server_error", "message": "The file could not be processed."}
         try:
             async with self._workers:
-                file = parts.objects.find("file", owner, body["id"])
-                filename = file["filename"] if file is not None else body["id"]
-                data = parts.blobs.read(body["id"])
-                sizes = body["chunking_strategy"]["static"]
-                text, chunks = await anyio.to_thread.run_sync(_read, filename, data, sizes)
+                content = await self._content(owner, body, key)
         except ExtractionError as caught:
             error = {"code": "unsupported_file", "message": str(caught)}
+        except EmbeddingError as caught:
+            logger.warning("file %s could not be embedded: %s", body["id"], caught)
+            error = {"code": "server_error", "message": str(caught)}
         except Exception:
             logger.exception("file %s could not be taken in", body["id"])
-            error = {"code": "server_error", "message": "The file could not be processed."}
         try:
-            if error is None:
-                self._store(owner, body, key, filename, text, chunks)
-            else:
-                self._refuse(owner, body, key, error)
+            # It may have been removed or cancelled meanwhile.
+            if self._wanted(owner, key):
+                if content is not None:
+                    self._store(owner, body, key, content)
+                else:
+                    self._refuse(owner, body, key, error)
         except Exception:
             # The file cannot be written: the next start takes this one in.
             logger.exception("what became of file %s could not be stored", body["id"])
@@ -186,29 +201,41 @@ class Ingestion:
             if self._pending.get(key) is done:
                 del self._pending[key]
 
-    def _store(self, owner: str, body: Body, key: str, filename: str, text: str, chunks: list[str]) -> None:
+    async def _content(self, owner: str, body: Body, key: str) -> _Content:
+        """Read, cut and embed a file.
+
+        Raises:
+            ExtractionError: it holds no text that can be read.
+            EmbeddingError: its text cannot be embedded.
+        """
+        parts = self._parts
+        file = parts.objects.find("file", owner, body["id"])
+        filename = file["filename"] if file is not None else body["id"]
+        data = parts.blobs.read(body["id"])
+        text, chunks = await anyio.to_thread.run_sync(_read, filename, data, body["chunking_strategy"]["static"])
+        # Embeddings may cost money: none for a file that was removed while it waited for its turn.
+        vectors = await parts.embedded.embed(chunks) if parts.embedded and self._wanted(owner, key) else None
+        return _Content(filename, text, chunks, vectors)
+
+    def _store(self, owner: str, body: Body, key: str, content: _Content) -> None:
         parts, store_id = self._parts, body["vector_store_id"]
-        if not self._wanted(owner, key):
-            return
         body["status"] = "completed"
-        body["usage_bytes"] = sum(len(chunk.encode()) for chunk in chunks)
+        body["usage_bytes"] = sum(len(chunk.encode()) for chunk in content.chunks)
         with parts.database.transaction():
-            parts.index.add(store_id, body["id"], filename, chunks)
-            parts.blobs.put(key, text.encode())
+            parts.index.add(store_id, body["id"], content.filename, content.chunks, content.vectors)
+            parts.blobs.put(key, content.text.encode())
             parts.objects.save(body, key=key, status="completed")
             refresh_store(parts, owner, store_id)
 
     def _refuse(self, owner: str, body: Body, key: str, error: Body) -> None:
         parts = self._parts
-        if not self._wanted(owner, key):
-            return
         body |= {"status": "failed", "last_error": error}
         with parts.database.transaction():
             parts.objects.save(body, key=key, status="failed")
             refresh_store(parts, owner, body["vector_store_id"])
 
     def _wanted(self, owner: str, key: str) -> bool:
-        """Whether the file is still to be taken in: it may have been removed or cancelled meanwhile."""
+        """Whether the file is still to be taken in."""
         current = self._parts.objects.find("vector_store_file", owner, key)
         return current is not None and current["status"] == "in_progress"
 

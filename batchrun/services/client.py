@@ -46,7 +46,7 @@ class Endpoint:
     azure: bool = False
     api_version: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +63,7 @@ class Endpoint:
                 keys += credential.made
             elif isinstance(credential, str) and credential != NO_KEY:
                 keys.append(credential)
+        keys += [value for value in self.query.values() if len(value) >= 8]
         for header in self.headers.values():
             keys += [part for part in (header, header.rpartition(" ")[2]) if len(part) >= 8]  # "Bearer KEY", and KEY
         return tuple(keys)

@@ -120,3 +120,10 @@ def test_digests_ignore_the_order_of_names() -> None:
     """A mapping is the same in any order; a list is not."""
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest([1, 2]) != digest([2, 1])
+
+
+def test_no_secret_shows_in_a_repr() -> None:
+    """What may hold a key is left out of the job's repr."""
+    job = make_job({"header": ["X-Key=planted-1"], "query": ["sig=planted-2"], "ping": "https://hc.example/planted-3"})
+    assert job.header == {"X-Key": "planted-1"}
+    assert "planted" not in repr(job)

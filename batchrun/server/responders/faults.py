@@ -138,9 +138,22 @@ class FaultPlan:
                 return entry.fault()
         return None
 
-    def draw_http(self, metadata: Mapping[str, str], sequence: int) -> Fault | None:
-        """`draw` for a request: http_429, http_500, html or drop."""
+    def draw_http(self, metadata: Mapping[str, str], sequence: int, hits: int = 0) -> Fault | None:
+        """`draw` for a request: http_429, http_500, html or drop.
+
+        Args:
+            hits: faults that this row and attempt has met before. A client that sends a refused request again sends
+                the same metadata; each time counts as another attempt.
+        """
+        attempt = _whole(metadata.get(self._plan.attempt_key))
+        if hits and attempt is not None:
+            metadata = {**metadata, self._plan.attempt_key: str(attempt + hits)}
         return self.draw("http", metadata, sequence)
+
+    def occasion(self, metadata: Mapping[str, str]) -> tuple[str, str] | None:
+        """(row, attempt) that the metadata names, None where it does not."""
+        row, attempt = metadata.get(self._plan.row_key), metadata.get(self._plan.attempt_key)
+        return None if row is None or attempt is None else (row, attempt)
 
     def draw_run(self, metadata: Mapping[str, str], sequence: int) -> Fault | None:
         """`draw` for a run: stall, slow_start or run_failed."""

@@ -21,13 +21,13 @@ from openai import AsyncOpenAI, AsyncStream
 
 from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, TokenCount, ToolCall
 
-__all__ = ["UpstreamResponder"]
+__all__ = ["FAILURES", "UpstreamResponder", "fault_of", "open_client"]
 
 _CONNECT_TIMEOUT_S = 15.0
 _MAX_LINE_BYTES = 16 * 1024 * 1024
 _OWN_PARAMETERS = frozenset({"messages", "model", "n", "stream", "stream_options"})
 # The SDK's aiohttp transport lets some of aiohttp's own errors through, such as those of broken HTTP.
-_FAILURES = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
+FAILURES = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
 _FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
 _REASONS: Mapping[str, _FinishReason] = {
     "stop": "stop",
@@ -68,19 +68,9 @@ class UpstreamResponder:
         self._key = api_key
         self._max_tokens_parameter = max_tokens_parameter
         self._include_usage = include_usage
-        self._client = AsyncOpenAI(
-            api_key=api_key or "none",
-            base_url=base_url,
-            # Whoever started the run retries it; a hidden second request would be paid twice.
-            max_retries=0,
-            timeout=httpx2.Timeout(silence_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
-            http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-            ),
+        self._client = open_client(
+            base_url, api_key, silence_timeout_s=silence_timeout_s, max_connections=max_connections
         )
-        # Without these lines the SDK would take both from the environment and send them to any endpoint.
-        self._client.organization = None
-        self._client.project = None
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield the endpoint's answer as it comes; see `Responder.respond`.
@@ -137,8 +127,28 @@ class UpstreamResponder:
                 yield _events(response)
             finally:
                 await response.aclose()
-        except _FAILURES as exc:
-            raise _fault(exc, self._key) from exc
+        except FAILURES as exc:
+            raise fault_of(exc, self._key) from exc
+
+
+def open_client(
+    base_url: str, api_key: str | None, *, silence_timeout_s: float, max_connections: int
+) -> AsyncOpenAI:
+    """A client of an endpoint that sends each request once, with this key and nothing of the environment's."""
+    client = AsyncOpenAI(
+        api_key=api_key or "none",
+        base_url=base_url,
+        # Whoever started the run retries it; a hidden second request would be paid twice.
+        max_retries=0,
+        timeout=httpx2.Timeout(silence_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
+        http_client=openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+        ),
+    )
+    # Without these lines the SDK would take both from the environment and send them to any endpoint.
+    client.organization = None
+    client.project = None
+    return client
 
 
 def _messages(conversation: Conversation) -> list[dict[str, Any]]:
@@ -303,22 +313,23 @@ def _streamed_error(error: Any) -> ResponderError:
     return ResponderError(message, status_code=502)
 
 
-def _fault(exc: Exception, key: str | None) -> ResponderError:
+def fault_of(exc: Exception, key: str | None, name: str = "upstream") -> ResponderError:
+    """One of `FAILURES` in one line, without the key. `name` says which endpoint it was."""
     if isinstance(exc, openai.APIStatusError):
-        return _fault_of_status(exc, key)
+        return _fault_of_status(exc, key, name)
     cause = exc.__cause__ or exc
     # The SDK's aiohttp transport reports every failure to connect as ConnectTimeout.
     timeout = isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException))
     if timeout and not isinstance(cause, httpx2.ConnectTimeout):
-        return ResponderError("The upstream endpoint did not answer in time.", status_code=504)
-    return ResponderError(f"The connection to the upstream endpoint failed ({type(cause).__name__}).", status_code=502)
+        return ResponderError(f"The {name} endpoint did not answer in time.", status_code=504)
+    return ResponderError(f"The connection to the {name} endpoint failed ({type(cause).__name__}).", status_code=502)
 
 
-def _fault_of_status(exc: openai.APIStatusError, key: str | None) -> ResponderError:
+def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> ResponderError:
     status = exc.status_code
     body = exc.body if isinstance(exc.body, Mapping) else {}
     reason = _line(body.get("message") or f"HTTP {status} without a reason")
-    message = f"The upstream endpoint answered {status}: {reason.replace(key, '…') if key else reason}"
+    message = f"The {name} endpoint answered {status}: {reason.replace(key, '…') if key else reason}"
     if status == 429:
         return ResponderError(
             message,

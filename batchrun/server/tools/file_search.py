@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .extraction import ExtractionError, extract_text
 
-__all__ = ["EmbeddedIndex", "Embedder", "ExtractionError", "Hit", "SearchIndex", "chunk_text", "extract_text"]
+__all__ = [
+    "EmbeddedIndex",
+    "Embedder",
+    "EmbeddingError",
+    "ExtractionError",
+    "Hit",
+    "SearchIndex",
+    "Vector",
+    "chunk_text",
+    "extract_text",
+]
+
+logger = logging.getLogger("batchrun.server")
+
+Vector: TypeAlias = Sequence[float] | npt.NDArray[np.float32]
+"""An embedding; of any length above 0, and not scaled."""
 
 _BYTES_PER_TOKEN = 4
 _MAX_QUERY_WORDS = 64
@@ -135,7 +151,7 @@ class SearchIndex:
         file_id: str,
         filename: str,
         chunks: Sequence[str],
-        vectors: Sequence[Sequence[float]] | None = None,
+        vectors: Sequence[Vector] | None = None,
     ) -> None:
         """Put a file's chunks into a store, in place of those that it has of that file.
 
@@ -166,7 +182,7 @@ class SearchIndex:
         query: str,
         limit: int,
         score_threshold: float = 0.0,
-        query_vector: Sequence[float] | None = None,
+        query_vector: Vector | None = None,
     ) -> list[Hit]:
         """The best chunks for a query, best first.
 
@@ -206,7 +222,7 @@ class SearchIndex:
         )
         return {rowid: relevance for rowid, relevance in rows if relevance > 0}
 
-    def _by_cosine(self, store_ids: Sequence[str], query_vector: Sequence[float], limit: int) -> list[int]:
+    def _by_cosine(self, store_ids: Sequence[str], query_vector: Vector, limit: int) -> list[int]:
         """Rows, best first; chunks with an embedding of another length (of another model) are left out."""
         query = _unit(query_vector)
         rows = self._connection.execute(
@@ -254,7 +270,7 @@ def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def _unit(vector: Sequence[float]) -> npt.NDArray[np.float32]:
+def _unit(vector: Vector) -> npt.NDArray[np.float32]:
     """The vector scaled to length 1, so that a product of two is their cosine."""
     array: npt.NDArray[np.float32] = np.asarray(vector, dtype="<f4")
     length = np.float32(np.linalg.norm(array))
@@ -269,30 +285,70 @@ def _fused(rankings: Sequence[Sequence[int]]) -> dict[int, float]:
     return {rowid: score * (_RANK_CONSTANT + 1) / len(rankings) for rowid, score in scores.items()}
 
 
+class EmbeddingError(Exception):
+    """Texts could not be embedded; the message says why, in one line that clients may read."""
+
+
 class Embedder(Protocol):
     """Turns texts into vectors of one length, such as a call of an embeddings endpoint."""
 
-    async def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        """One vector for each text, in order."""
+    async def __call__(self, texts: Sequence[str]) -> Sequence[Vector]:
+        """One vector for each text, in order.
+
+        Raises:
+            EmbeddingError: why there are none.
+        """
         ...
 
 
 class EmbeddedIndex:
-    """A `SearchIndex` that ranks by embeddings too."""
+    """A `SearchIndex` that ranks by embeddings too.
+
+    Args:
+        texts_per_request: what the embedder gets at once. 64 chunks of the largest size, 4096 tokens, stay below
+            the 300,000 tokens that the hosted API takes in a request.
+    """
 
     def __init__(self, index: SearchIndex, embedder: Embedder, *, texts_per_request: int = 64) -> None:
         self._index = index
         self._embedder = embedder
         self._texts_per_request = texts_per_request
 
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector for each text.
+
+        Raises:
+            EmbeddingError: the embedder's own, or it gave another number of vectors.
+        """
+        vectors: list[Vector] = []
+        for start in range(0, len(texts), self._texts_per_request):
+            batch = texts[start : start + self._texts_per_request]
+            made = await self._embedder(batch)
+            if len(made) != len(batch):
+                raise EmbeddingError(f"The embedder gave {len(made)} vectors for {len(batch)} texts.")
+            vectors += made
+        return vectors
+
+    async def query_vector(self, query: str) -> Vector | None:
+        """The vector to search by; None, with a warning in the log, where the search is to go by words alone."""
+        if not query.strip():
+            return None
+        try:
+            (vector,) = await self.embed([query])
+        except EmbeddingError as error:
+            logger.warning("a search goes by words alone: %s", error)
+            return None
+        except Exception:
+            # Embedders are also written by callers: what theirs does wrong costs a ranking, not the answer.
+            logger.warning("a search goes by words alone: the embedder failed", exc_info=True)
+            return None
+        return vector
+
     async def add(self, store_id: str, file_id: str, filename: str, chunks: Sequence[str]) -> None:
         """Embed the chunks and put them into the store; nothing is stored where the embedder fails."""
-        vectors: list[Sequence[float]] = []
-        for start in range(0, len(chunks), self._texts_per_request):
-            vectors += await self._embedder(chunks[start : start + self._texts_per_request])
-        self._index.add(store_id, file_id, filename, chunks, vectors)
+        self._index.add(store_id, file_id, filename, chunks, await self.embed(chunks))
 
     async def search(self, store_ids: Sequence[str], query: str, limit: int, score_threshold: float = 0.0) -> list[Hit]:
-        """The best chunks by words and meaning; see `SearchIndex.search`."""
-        (vector,) = await self._embedder([query])
+        """The best chunks by words and meaning, or by words alone; see `SearchIndex.search`."""
+        vector = await self.query_vector(query) if store_ids else None
         return self._index.search(store_ids, query, limit, score_threshold, vector)
