@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["ReadNumber", "last_number", "numbers_in"]
+__all__ = ["Exact", "ReadNumber", "last_number", "numbers_in"]
 
 _SPACES: Final = " \u00a0\u2009\u202f"
 _VULGAR: Final = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
@@ -73,17 +73,21 @@ _NUMBER: Final = re.compile(
 _LAST_DIGIT: Final = re.compile(rf".*[0-9{_VULGAR}]", re.DOTALL)
 
 
+Exact: TypeAlias = int | Fraction
+
+
 @dataclass(frozen=True, slots=True)
 class ReadNumber:
     """A number in a text.
 
     Attributes:
-        value: exactly what is written, a percentage without its sign: `50 %` is 50.
+        value: exactly what is written, whole numbers as int, which is faster; a percentage without its sign: `50 %`
+            is 50.
         percent: it is a percentage.
         text: as it is written.
     """
 
-    value: Fraction
+    value: Exact
     percent: bool
     text: str
 
@@ -103,7 +107,7 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
     Only as much of the end of a long text is read as the last number can reach.
     """
     if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
-        return ReadNumber(Fraction(int(text)), False, text)
+        return ReadNumber(int(text), False, text)
     text = _without_latex_gaps(text)
     digit = _LAST_DIGIT.match(text)
     if digit is None:
@@ -157,7 +161,7 @@ def _number(match: re.Match[str], text: str) -> ReadNumber | None:
     return ReadNumber(value, match["percent"] is not None, text[match.start() : match.end()].strip())
 
 
-def _value(match: re.Match[str]) -> Fraction | None:
+def _value(match: re.Match[str]) -> Exact | None:
     if match.end() - match.start() > _MAX_CHARS:
         return None
     try:
@@ -170,7 +174,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     return -value if negative else value
 
 
-def _magnitude(match: re.Match[str]) -> Fraction | None:
+def _magnitude(match: re.Match[str]) -> Exact | None:
     if match["top"] is not None:
         return Fraction(int(match["top"]), int(match["bottom"]))
     if match["vulgar"] is not None:
@@ -180,7 +184,7 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
     if match["mixed"] is not None:
         return int(match["mixed"]) + Fraction(int(match["part"]), int(match["of"]))
     digits = _digits(match)
-    value = Fraction(int(digits)) if digits.isdigit() else Fraction(Decimal(digits))
+    value: Exact = int(digits) if digits.isdigit() else Fraction(Decimal(digits))
     if match["over"] is not None:
         return value / Fraction(Decimal(match["over"]))
     exponent = _exponent(match)

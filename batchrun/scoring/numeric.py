@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from batchrun.scoring.numbers import ReadNumber, last_number
+from batchrun.scoring.numbers import Exact, ReadNumber, last_number
 from batchrun.scoring.score import Sample, Score, Scorer, as_text
 
 __all__ = ["ChoiceScorer", "NumericScorer"]
@@ -43,17 +43,18 @@ class NumericScorer(Scorer):
         right = any(self._near(answer.value, wanted) for wanted in _readings(answer, target))
         return Score(float(right), f"{answer.text}; {target.text} expected", answer.text)
 
-    def _near(self, found: Fraction, wanted: Fraction) -> bool:
+    def _near(self, found: Exact, wanted: Exact) -> bool:
         if found == wanted or not (self.abs or self.rel):
             return found == wanted
-        return abs(found - wanted) <= max(self.abs, self.rel * abs(wanted))
+        away, size = abs(Fraction(found) - wanted), abs(Fraction(wanted))
+        return away <= max(self.abs, self.rel * size)
 
 
-def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Fraction, ...]:
+def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Exact, ...]:
     """The target, in all the ways in which it may be compared with the answer's value."""
     if answer.percent == target.percent:
         return (target.value,)
-    return (target.value, target.value * 100 if answer.percent else target.value / 100)
+    return (target.value, target.value * 100 if answer.percent else Fraction(target.value, 100))
 
 
 _SAID = re.compile(
