@@ -17,7 +17,7 @@ __all__ = ["ChoiceScorer", "NumericScorer"]
 class NumericScorer(Scorer):
     """1 if the last number of the answer is the last number of the target.
 
-    The last number is the rule of GSM8K's evaluations, whose answers end in the result (Cobbe et al. 2021,
+    The last number, since worked answers end in their result, as GSM8K's do (Cobbe et al. 2021,
     https://arxiv.org/abs/2110.14168). How numbers are read: `batchrun.scoring.numbers`. Units and
     currencies are ignored. Both are compared exactly, unless a tolerance is given. If only one of them is
     a percentage, 50 % is the same as 50 and as 0.5. An answer without a number is wrong; a target without one

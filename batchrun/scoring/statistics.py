@@ -133,7 +133,7 @@ def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | N
     """The cluster-robust standard error of the mean (None for one cluster or no spread), and the number of clusters G.
 
     SE² = G/(G-1) · Σ_g (Σ_{i∈g} (x_i - x̄))² / n², as in Miller 2024, "Adding Error Bars to Evals",
-    https://arxiv.org/abs/2411.00640, equation 4, with the usual correction for few clusters; the same as
+    https://arxiv.org/abs/2411.00640, with the usual correction for few clusters; the same as
     statsmodels' OLS on a constant with cov_type="cluster".
     """
     _, group = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
@@ -153,7 +153,7 @@ def any_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k:
     """pass@k of each row: the chance that at least one of k of its epochs, drawn at random, is right.
 
     1 - C(n-c, k) / C(n, k) for c right ones of n, the unbiased estimator of Chen et al. 2021
-    (https://arxiv.org/abs/2107.03374, equation 1), here as the hypergeometric distribution that it is.
+    (https://arxiv.org/abs/2107.03374), here as the hypergeometric distribution that it is.
 
     Args:
         right: right epochs of each row.
@@ -166,7 +166,7 @@ def any_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k:
 def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
     """pass^k of each row: the chance that all k epochs drawn at random are right, C(c, k) / C(n, k).
 
-    Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045, section 4. Arguments as for `any_right_of`.
+    Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045. Arguments as for `any_right_of`.
     """
     return np.asarray(stats.hypergeom.pmf(k, epochs, right, k), dtype=np.float64)
 
@@ -195,7 +195,7 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
     """B minus A over pairs of scores.
 
     - Only 0 and 1: McNemar's exact test, which is the binomial test of the rows that flipped, and the interval of
-      Bonett and Price 2012 (https://doi.org/10.3102/1076998611411915): Wald's after a pseudo-row for each way.
+      Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's after a pseudo-row for each way.
     - Other values: a permutation test that swaps pairs (exact where there are at most 9,999 ways, above 2,000 pairs
       the paired t-test instead), and the bootstrap interval of the differences.
     - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
@@ -263,7 +263,7 @@ def pairs_needed(deviation: float, wanted: float) -> int:
     """Rows that show a difference of `wanted` with a power of 80 % at the level of 5 %, two-sided.
 
     n = ((z_0.975 + z_0.8) · ω / δ)², where ω is the standard deviation of the rows' differences: the sample size of
-    a paired z-test, Miller 2024 (https://arxiv.org/abs/2411.00640), equation 9.
+    a paired z-test, Miller 2024 (https://arxiv.org/abs/2411.00640).
 
     Args:
         deviation: ω.
