@@ -195,7 +195,8 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
     """B minus A over pairs of scores.
 
     - Only 0 and 1: McNemar's exact test, which is the binomial test of the rows that flipped, and the interval of
-      Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's after a pseudo-row for each way.
+      Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's after
+      a pseudo-row for each way.
     - Other values: a permutation test that swaps pairs (exact where there are at most 9,999 ways, above 2,000 pairs
       the paired t-test instead), and the bootstrap interval of the differences.
     - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
