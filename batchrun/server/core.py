@@ -10,6 +10,7 @@ from batchrun.server.hosted import HostedTools
 from batchrun.server.rehearsal import PlannedFaults
 from batchrun.server.responses import Responses
 from batchrun.server.runner import Runner
+from batchrun.server.searching import Searches
 from batchrun.server.vectors import Ingestion
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from batchrun.server.responders.faults import FaultPlan
     from batchrun.server.settings import ServerSettings
     from batchrun.server.store import Blobs, Database, Objects, Replies
-    from batchrun.server.tools.file_search import SearchIndex
+    from batchrun.server.tools.file_search import EmbeddedIndex, SearchIndex
 
 __all__ = ["Core", "Parts"]
 
@@ -33,6 +34,7 @@ class Parts:
     """What everything that executes is made of.
 
     Attributes:
+        embedded: `index` with embeddings; None where it ranks by words alone.
         tasks: where runs, responses and completions have their tasks.
         slots: admits `max_concurrent_runs` of them at once, in the order of their arrival.
     """
@@ -45,6 +47,7 @@ class Parts:
     replies: Replies
     blobs: Blobs
     index: SearchIndex
+    embedded: EmbeddedIndex | None
     limits: RateLimits
     tasks: TaskGroup
     slots: anyio.Semaphore
@@ -67,6 +70,7 @@ class Core:
     runner: Runner
     responses: Responses
     chats: Chats
+    searches: Searches
     ingestion: Ingestion
     faults: PlannedFaults
 
@@ -84,6 +88,7 @@ class Core:
             runner=Runner(parts, HostedTools(parts, ingestion)),
             responses=Responses(parts),
             chats=Chats(parts),
+            searches=Searches(parts),
             ingestion=ingestion,
             faults=PlannedFaults(plan),
         )
@@ -93,14 +98,14 @@ class Core:
         return self.parts.now()
 
     def live_log(self, stream: str) -> EventLog | None:
-        """The event log of a run, response or completion that is executing."""
+        """The event log of a run, response, completion or search that is executing."""
         run = self.runner.live.get(stream)
         if run is not None:
             return run.writer.log
         response = self.responses.live.get(stream)
         if response is not None:
             return response.log
-        return self.chats.live.get(stream)
+        return self.chats.live.get(stream) or self.searches.live.get(stream)
 
     def live_logs(self) -> list[EventLog]:
         """All event logs that still grow."""
@@ -108,4 +113,5 @@ class Core:
             *(run.writer.log for run in self.runner.live.values()),
             *(response.log for response in self.responses.live.values()),
             *self.chats.live.values(),
+            *self.searches.live.values(),
         ]

@@ -136,12 +136,12 @@ class HostedTools:
             store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
         with anyio.move_on_after(_INGESTION_WAIT_S):
             await self._ingestion.settled(store_ids)
-        hits = self._parts.index.search(
-            store_ids,
-            _query(call.arguments),
-            options["max_num_results"] or _USUAL_RESULTS,
-            options["ranking_options"]["score_threshold"],
-        )
+        query, limit = _query(call.arguments), options["max_num_results"] or _USUAL_RESULTS
+        threshold, embedded = options["ranking_options"]["score_threshold"], self._parts.embedded
+        if embedded is None:
+            hits = self._parts.index.search(store_ids, query, limit, threshold)
+        else:
+            hits = await embedded.search(store_ids, query, limit, threshold)
         marks = [f"【{position}:{number}†{hit.filename}】" for number, hit in enumerate(hits)]
         output = "\n\n".join(f"{mark}\n{hit.text}" for mark, hit in zip(marks, hits, strict=True))
         results = [{"file_id": hit.file_id, "file_name": hit.filename, "score": hit.score} for hit in hits]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 import uvicorn
+from anyio.abc import AsyncResource
 
 from batchrun.server.app import build_app
 from batchrun.server.clock import Clock, SystemClock
@@ -21,7 +22,7 @@ from batchrun.server.core import Core, Parts
 from batchrun.server.errors import SettingsError, StoreError
 from batchrun.server.limits import RateLimits
 from batchrun.server.store import Blobs, Database, Objects, Replies
-from batchrun.server.tools.file_search import SearchIndex
+from batchrun.server.tools.file_search import EmbeddedIndex, SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from batchrun.server.responders.base import Responder
     from batchrun.server.responders.faults import FaultPlan
     from batchrun.server.settings import ServerSettings
+    from batchrun.server.tools.file_search import Embedder
 
 __all__ = ["EmbeddedServer", "serve_forever"]
 
@@ -42,6 +44,9 @@ class EmbeddedServer:
     Use as a context manager; `url` is known inside. Leaving it stops taking requests, gives active runs
     `shutdown_grace_s` to finish and leaves the rest in the data file for the next start.
 
+    With an `embedder`, files are embedded when they are put into a vector store, and searches rank by meaning as
+    well as by words. One that is an `anyio.abc.AsyncResource` is closed with the server.
+
     Mutable state: the thread, and what it reports through `_started`.
     """
 
@@ -52,9 +57,11 @@ class EmbeddedServer:
         *,
         clock: Clock | None = None,
         faults: FaultPlan | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._settings = settings
         self._faults = faults
+        self._embedder = embedder
         self._responder = responder
         self._clock = clock or SystemClock()
         self._thread: threading.Thread | None = None
@@ -124,7 +131,7 @@ class EmbeddedServer:
             self._started.set()
 
     async def _serve(self, listener: socket.socket) -> None:
-        async with open_core(self._settings, self._responder, self._clock, self._faults) as core:
+        async with open_core(self._settings, self._responder, self._clock, self._faults, self._embedder) as core:
             self._server = _Uvicorn(core, on_started=self._started.set, signals=False)
             await self._server.serve(sockets=[listener])
 
@@ -134,12 +141,14 @@ def serve_forever(
     responder: Responder,
     *,
     faults: FaultPlan | None = None,
+    embedder: Embedder | None = None,
     on_started: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then return; for a process of its own.
 
     Args:
         faults: planned faults of requests; those of runs are a `FaultyResponder`'s part.
+        embedder: as `EmbeddedServer` takes it.
         on_started: called with the base URL once requests are answered.
 
     Raises:
@@ -150,7 +159,7 @@ def serve_forever(
     url = _url(settings.host, listener.getsockname()[1])
 
     async def serve() -> None:
-        async with open_core(settings, responder, SystemClock(), faults) as core:
+        async with open_core(settings, responder, SystemClock(), faults, embedder) as core:
             await _Uvicorn(core, on_started=lambda: on_started(url), signals=True).serve([listener])
 
     try:
@@ -209,13 +218,14 @@ class _Uvicorn(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def open_core(
-    settings: ServerSettings, responder: Responder, clock: Clock, plan: FaultPlan | None
+    settings: ServerSettings, responder: Responder, clock: Clock, plan: FaultPlan | None, embedder: Embedder | None
 ) -> AsyncIterator[Core]:
     """The parts of a server over its data file; what was active in it is taken up."""
     database = Database(settings.data)
     try:
         async with anyio.create_task_group() as tasks:
             connection = database.connection
+            index = SearchIndex(connection)
             parts = Parts(
                 settings=settings,
                 responder=responder,
@@ -224,7 +234,8 @@ async def open_core(
                 objects=Objects(connection),
                 replies=Replies(connection),
                 blobs=Blobs(connection),
-                index=SearchIndex(connection),
+                index=index,
+                embedded=None if embedder is None else EmbeddedIndex(index, embedder),
                 limits=RateLimits(settings.requests_per_minute, settings.tokens_per_minute, clock),
                 tasks=tasks,
                 slots=anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True),
@@ -236,10 +247,13 @@ async def open_core(
             yield core
             tasks.cancel_scope.cancel()
     finally:
-        try:
-            await responder.aclose()
-        finally:
-            database.close()
+        # In the reverse of this order, and each one also where another fails.
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(database.close)
+            resource: object = embedder  # mypy takes a protocol's class to be no other class besides
+            if isinstance(resource, AsyncResource):
+                closing.push_async_callback(resource.aclose)
+            closing.push_async_callback(responder.aclose)
 
 
 async def _drain(core: Core) -> None:

@@ -131,9 +131,7 @@ class UpstreamResponder:
             raise fault_of(exc, self._key) from exc
 
 
-def open_client(
-    base_url: str, api_key: str | None, *, silence_timeout_s: float, max_connections: int
-) -> AsyncOpenAI:
+def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float, max_connections: int) -> AsyncOpenAI:
     """A client of an endpoint that sends each request once, with this key and nothing of the environment's."""
     client = AsyncOpenAI(
         api_key=api_key or "none",

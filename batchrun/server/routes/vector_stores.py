@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.server.encoding import dumps
 from batchrun.server.errors import ApiError, bad_value, no_such
+from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
 from batchrun.server.operations import operation
-from batchrun.server.replying import Json, json_reply
+from batchrun.server.replying import Json, Reply, Waiting, json_reply
 from batchrun.server.requests.base import validate
 from batchrun.server.requests.vector_stores import (
     AddVectorStoreFile,
@@ -35,8 +36,10 @@ from batchrun.server.vectors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchrun.server.core import Parts
     from batchrun.server.operations import Call
     from batchrun.server.shapes import Body
+    from batchrun.server.tools.file_search import Vector
 
 __all__ = ["OPERATIONS", "add_files"]
 
@@ -242,20 +245,48 @@ def list_batch_files(call: Call) -> Json:
 # Search
 
 
-def search_store(call: Call, request: SearchVectorStore) -> Json:
+def search_store(call: Call, request: SearchVectorStore) -> Reply:
     parts, store = call.core.parts, _store(call)
-    queries = [request.query] if isinstance(request.query, str) else request.query
+    use_store(parts, store)
+    results = partial(_results, parts, call.owner, store["id"], request)
+    if parts.embedded is None:
+        return Json(text=results(None))
+    log = EventLog(new_id("req_"), 0)
+    if call.keyed:
+        parts.objects.add(
+            "completion", call.owner, {"id": log.stream, "result": None}, status="in_progress", active=True
+        )
+    call.after.append(
+        partial(
+            call.core.searches.launch,
+            call.owner, " ".join(_queries(request)), parts.embedded, log, results, keep=call.keyed,
+        )
+    )  # fmt: skip
+    return Waiting(log=log)
+
+
+def _queries(request: SearchVectorStore) -> list[str]:
+    return [request.query] if isinstance(request.query, str) else request.query
+
+
+def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore, vector: Vector | None) -> str:
+    """A search's page as JSON text: what is found in the store now, by words and by the query's vector if any.
+
+    Raises:
+        ApiError: 404 where the store was deleted meanwhile.
+    """
+    parts.objects.get("vector_store", owner, store_id, noun="vector store")
+    queries = _queries(request)
     threshold = request.ranking_options.score_threshold if request.ranking_options else 0.0
-    files = {file["id"]: file for file in parts.objects.children(call.owner, "vector_store_file", store["id"])}
+    files = {file["id"]: file for file in parts.objects.children(owner, "vector_store_file", store_id)}
     allowed = {
         file_id for file_id, file in files.items()
         if request.filters is None or _passes(request.filters, file["attributes"])
     }  # fmt: skip
     # Filters are applied to what was found, so all of it is asked for where there are some.
     limit = request.max_num_results if request.filters is None else 10_000
-    hits = parts.index.search([store["id"]], " ".join(queries), limit, threshold)
+    hits = parts.index.search([store_id], " ".join(queries), limit, threshold, vector)
     found = [hit for hit in hits if hit.file_id in allowed][: request.max_num_results]
-    use_store(parts, store)
     results = [
         {
             "file_id": hit.file_id, "filename": hit.filename, "score": hit.score,
@@ -267,7 +298,7 @@ def search_store(call: Call, request: SearchVectorStore) -> Json:
         "object": "vector_store.search_results.page", "search_query": queries, "data": results,
         "has_more": False, "next_page": None,
     }  # fmt: skip
-    return Json(text=dumps(page))
+    return dumps(page)
 
 
 def _passes(wanted: Comparison | Compound, attributes: Body) -> bool:
