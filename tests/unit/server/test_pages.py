@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.server.errors import ApiError
+from batchrun.server.errors import ApiError, StoreError
 from batchrun.server.store import Database, Objects, Page
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_failed_transaction() -> None:
             objects.add("thread", "owner", {"id": "thread_2"})
             objects.add("thread", "owner", {"id": "thread_3", "metadata": "x" * 1_000_000})
 
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(StoreError, match="the disk is full"):
         add_too_much()
     assert objects.find("thread", "owner", "thread_2") is None
     with database.transaction():
