@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from batchrun.scoring.summary import FailedAs
     from batchrun.server import ServerSettings
     from batchrun.server.responders.base import Responder
+    from batchrun.server.tools.file_search import Embedder
 
 __all__ = ["cli", "main"]
 
@@ -527,6 +528,7 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
 @click.option(
     "--upstream-model", "models", multiple=True, help="Model that /models lists; may be repeated", metavar="NAME"
 )
+@click.option("--embeddings", help="Rank file searches by this embedding model of the upstream too", metavar="MODEL")
 @click.option("--faults", type=click.Path(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
 @click.option("--rpm", type=click.IntRange(1), help="Requests a minute that each key may send", metavar="N")
 @click.option("--tpm", type=click.IntRange(1), help="Tokens a minute that each key may use", metavar="N")
@@ -535,6 +537,7 @@ def serve(
     port: int,
     data: Path | None,
     keys: tuple[str, ...],
+    embeddings: str | None,
     faults: Path | None,
     rpm: int | None,
     tpm: int | None,
@@ -552,11 +555,13 @@ def serve(
             host=host, port=port, data=data, api_keys=keys, requests_per_minute=rpm, tokens_per_minute=tpm
         )
         chosen = _responder(**responder)
+        embedder = _embedder(embeddings, responder["upstream"], responder["upstream_key_env"])
         plan = FaultPlan.load(faults) if faults is not None else None
         serve_forever(
             settings,
             chosen if plan is None else FaultyResponder(chosen, plan),
             faults=plan,
+            embedder=embedder,
             on_started=lambda url: click.echo(_announcement(url, settings, chosen), err=True),
         )
     except (ServerError, OSError) as exc:
@@ -574,10 +579,7 @@ def _responder(
     if upstream is not None:
         from batchrun.server.responders.upstream import UpstreamResponder
 
-        key = os.environ.get(upstream_key_env) if upstream_key_env is not None else None
-        if upstream_key_env is not None and not key:
-            raise click.UsageError(f"--upstream-key-env: the environment has no {upstream_key_env}")
-        return UpstreamResponder(upstream, key, models=models)
+        return UpstreamResponder(upstream, _upstream_key(upstream_key_env), models=models)
     if script is not None:
         from batchrun.server.responders.script import ScriptResponder
 
@@ -585,6 +587,23 @@ def _responder(
     from batchrun.server.responders.tutor import TutorResponder
 
     return TutorResponder()
+
+
+def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | None) -> Embedder | None:
+    if model is None:
+        return None
+    if upstream is None:
+        raise click.UsageError("--embeddings goes with --upstream")
+    from batchrun.server.tools.embeddings import UpstreamEmbedder
+
+    return UpstreamEmbedder(upstream, _upstream_key(upstream_key_env), model)
+
+
+def _upstream_key(name: str | None) -> str | None:
+    key = os.environ.get(name) if name is not None else None
+    if name is not None and not key:
+        raise click.UsageError(f"--upstream-key-env: the environment has no {name}")
+    return key
 
 
 def _announcement(url: str, settings: ServerSettings, responder: Responder) -> str:

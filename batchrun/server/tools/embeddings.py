@@ -12,7 +12,7 @@ import numpy.typing as npt
 from anyio.abc import AsyncResource
 
 from batchrun.server.responders.upstream import FAILURES, fault_of, open_client
-from batchrun.server.tools.file_search import EmbeddingError
+from batchrun.server.tools.file_search import EmbeddingError, Vector
 
 __all__ = ["UpstreamEmbedder"]
 
@@ -38,8 +38,8 @@ class UpstreamEmbedder(AsyncResource):
     def __repr__(self) -> str:
         return f"<UpstreamEmbedder {self._model}>"
 
-    async def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The texts' vectors as the rows of a matrix (texts × dimensions).
+    async def __call__(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector of float32 for each text, in order.
 
         Raises:
             EmbeddingError: refused, failed, too late, or not the vectors that were asked for.
@@ -54,7 +54,7 @@ class UpstreamEmbedder(AsyncResource):
         except FAILURES as exc:
             raise EmbeddingError(str(fault_of(exc, self._key, "embeddings"))) from exc
         try:
-            return _matrix(response.content, len(texts))
+            return list(_matrix(response.content, len(texts)))
         except (ValueError, TypeError, LookupError) as exc:
             raise EmbeddingError(
                 f"The embeddings endpoint did not answer with {len(texts)} vectors of one length; are its URL and "
@@ -67,7 +67,7 @@ class UpstreamEmbedder(AsyncResource):
 
 
 def _matrix(reply: bytes, count: int) -> npt.NDArray[np.float32]:
-    """The vectors of a reply, by their `index`.
+    """The vectors of a reply as rows, in the order of their `index`.
 
     Raises:
         ValueError, TypeError, LookupError: it is something else.
