@@ -1,0 +1,139 @@
+"""`status`, `export`, `show`, `costs`, `cleanup`: a batch looked at, reckoned up and cleared away."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrun.cli.group import cli
+from batchrun.cli.options import CleanupCommand, SectionedOption, job_parameters
+from batchrun.cli.running import given_options, job_and_output
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "show", "status"]
+
+
+CLEANUP_OPTIONS = frozenset(
+    {
+        "api_version",
+        "azure",
+        "concurrency",
+        "header",
+        "max_attempts",
+        "organization",
+        "project",
+        "query",
+        "rpm",
+        "wait",
+    }
+)
+"""Options of `Job` that matter to a cleanup."""
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def status(output: Path, *, as_json: bool) -> None:
+    """Say how the batch behind OUTPUT stands, also while it runs."""
+    import json
+
+    from batchrun.inspection import batch_status, status_lines
+
+    facts = batch_status(output)
+    click.echo(json.dumps(facts) if as_json else "\n".join(status_lines(facts)))
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there. Default: OUTPUT itself")
+def export(output: Path, *, to: Path | None) -> None:
+    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs."""
+    from batchrun.inspection import export_table
+
+    rows = export_table(output, to or output)
+    click.echo(f"{rows:,} rows written: {to or output}", err=True)
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="Job file whose [prices] hold. Default: those that the batch was run with, and today's list",
+    metavar="FILE.toml",
+)
+@click.option("--write", is_flag=True, help="Replace the recorded costs in the journal")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
+    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded."""
+    import json
+
+    from batchrun.costs import batch_costs, cost_facts, cost_lines, prices_of_file
+
+    own = prices_of_file(prices, os.environ) if prices is not None else None
+    found = batch_costs(output, own, write=write)
+    click.echo(json.dumps(cost_facts(found)) if as_json else "\n".join(cost_lines(found)))
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("row", metavar="ROW")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def show(output: Path, row: str, *, as_json: bool) -> None:
+    """Print the thread of row ROW (from 0) of OUTPUT: prompt, tries, messages, run, steps, usage."""
+    import json
+
+    from batchrun.frames import run_loop
+    from batchrun.inspection import row_lines, row_story
+    from batchrun.job import Environment
+
+    story = run_loop(row_story(output, row, Environment.read(os.environ)))
+    click.echo(json.dumps(story, ensure_ascii=False) if as_json else "\n".join(row_lines(story)))
+
+
+@cli.command(cls=CleanupCommand)
+@click.argument("target", metavar="OUTPUT|JOB.toml")
+@partial(job_parameters, only=CLEANUP_OPTIONS)
+@click.option("--in-flight", is_flag=True, help="Also what rows in flight need to go on", cls=SectionedOption)
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing", cls=SectionedOption)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Delete at the service what the batch behind OUTPUT made there.
+
+    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight
+    need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
+    brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
+    """
+    import json
+
+    from batchrun.cleanup import clean_up, cleanup_facts, cleanup_line
+    from batchrun.display import watch_cleanup
+    from batchrun.frames import run_loop
+    from batchrun.job import Environment, make_job
+    from batchrun.jobfile import is_job_file
+
+    name, folder, given = given_options(target, options)
+    job, output = job_and_output(name, folder, given) if is_job_file(target) else (make_job(given), Path(target))
+    summary = run_loop(
+        clean_up(
+            output,
+            job,
+            Environment.read(os.environ),
+            in_flight=in_flight,
+            show=(lambda made: click.echo(f"{made.kind} {made.object_id}")) if dry_run else None,
+            watch=None if quiet or as_json else partial(watch_cleanup, stream=sys.stderr),
+        )
+    )
+    if as_json and not dry_run:
+        click.echo(json.dumps(cleanup_facts(summary)))
+    elif not quiet or summary.stop is not None:
+        click.echo(cleanup_line(summary, dry_run=dry_run), err=True)
+    return 0 if dry_run else summary.exit_code

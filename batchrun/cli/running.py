@@ -1,0 +1,221 @@
+"""`run`, `init`, `check`: a batch from its table or job file to its summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from batchrun.cli.group import cli
+from batchrun.cli.options import MoneyOption, SectionedCommand, SectionedOption, job_parameters
+from batchrun.errors import InputError
+
+if TYPE_CHECKING:
+    from batchrun.batch import Summary, Watch
+    from batchrun.job import Environment, Job
+    from batchrun.plan import Plan
+
+__all__ = ["check", "given_options", "init", "job_and_output", "run", "warn"]
+
+
+@cli.command(cls=SectionedCommand)
+@click.argument("table", metavar="TABLE|JOB.toml")
+@job_parameters
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and estimate tokens, cost and time; send nothing", cls=MoneyOption
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(min=1),
+    help="Ask N random rows and estimate the whole table from them; the rest stays pending",
+    metavar="N",
+    cls=MoneyOption,
+)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
+def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input), or run a job file.
+
+    The same command run again resumes: what is finished is not asked again, what was in flight is picked up
+    where it is. Flags win over the job file.
+    """
+    from batchrun.display import summary_line
+    from batchrun.job import Environment
+    from batchrun.ping import pinged
+
+    environment = Environment.read(os.environ)
+    name, folder, given = given_options(table, options)
+    if dry_run and pilot is not None:
+        raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
+    if dry_run:
+        return _dry_run(name, folder, given, environment, quiet=quiet, as_json=as_json)
+    if pilot is not None:
+        plan = _plan(name, folder, given, environment)
+        return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
+    url = given.get("ping")
+    # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
+    with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
+        plan = _plan(name, folder, given, environment)
+        summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
+        verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
+        return summary.exit_code
+
+
+def warn(text: str) -> None:
+    click.echo(f"batchrun: {text}", err=True)
+
+
+def given_options(table: str, flags: Mapping[str, Any]) -> tuple[str, Path, dict[str, Any]]:
+    """(input, folder of the default output, options), from the job file where there is one; flags win."""
+    from batchrun.jobfile import is_job_file, load_job_file
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    folder = Path()
+    if is_job_file(table):
+        path = Path(table)
+        name, from_file = load_job_file(path, os.environ)
+        if name is None:
+            raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
+        table, folder, given = name, path.parent, {**from_file, **given}
+    return table, folder, given
+
+
+def job_and_output(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
+    """The job, and where its output goes."""
+    from batchrun.clock import utc_now
+    from batchrun.job import make_job
+    from batchrun.plan import dated, default_output
+
+    job = make_job(given)
+    return job, dated(job.output or folder / default_output(name), utc_now)
+
+
+def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.plan import make_plan
+
+    job, output = job_and_output(name, folder, given)
+    return make_plan(job, name, environment, output)
+
+
+def _dry_run(
+    name: str, folder: Path, given: Mapping[str, Any], environment: Environment, *, quiet: bool, as_json: bool
+) -> int:
+    import json
+
+    from batchrun.estimate import dry_plan, dry_run, dry_run_facts, dry_run_lines, o200k_counter
+
+    job, output = job_and_output(name, folder, given)
+    with dry_plan(job, name, environment, output) as plan:
+        found = dry_run(plan, count=o200k_counter())
+    if as_json:
+        click.echo(json.dumps(dry_run_facts(found)))
+    elif not quiet:
+        click.echo("\n".join(dry_run_lines(found)))
+    else:
+        for line in (*found.examples, *found.problems):
+            warn(line)
+    return found.exit_code
+
+
+def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
+    import json
+
+    from batchrun.frames import run_loop
+    from batchrun.pilot import pilot_facts, pilot_lines, run_pilot
+
+    watch, leave = _seen(plan, os._exit, quiet=quiet, as_json=as_json)
+    found = run_loop(run_pilot(plan, environment, size, watch=watch, leave=leave))
+    if as_json:
+        click.echo(json.dumps(pilot_facts(found)))
+    elif not quiet:
+        for line in pilot_lines(found):
+            click.echo(line, err=True)
+    elif found.summary.stop is not None:
+        warn(found.summary.stop.reason)
+    return found.exit_code
+
+
+def _run_plan(
+    plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> Summary:
+    import json
+
+    from batchrun.batch import run_batch
+    from batchrun.display import summary_facts, summary_lines
+    from batchrun.frames import run_loop
+
+    watch, leave = _seen(plan, leaving, quiet=quiet, as_json=as_json)
+    summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+    if as_json:
+        click.echo(json.dumps(summary_facts(summary)))
+    elif not quiet:
+        for line in summary_lines(summary):
+            click.echo(line, err=True)
+    elif summary.stop is not None:
+        warn(summary.stop.reason)
+    return summary
+
+
+def _seen(
+    plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> tuple[Watch | None, Callable[[int], NoReturn]]:
+    """What shows the progress of a batch, and what to do when it is to be left at once."""
+    from rich.console import Console
+
+    from batchrun.display import watch_lines, watch_terminal
+
+    console = Console(stderr=True)
+    if plan.embedded and not quiet:
+        click.echo(
+            "no key found (OPENAI_API_KEY) and no --base-url: answered offline by the embedded server's "
+            "rule-based tutor, which is no language model",
+            err=True,
+        )
+    watch: Watch | None
+    if as_json:
+        watch = partial(watch_lines, stream=sys.stdout, as_json=True)
+    elif quiet:
+        watch = None
+    elif console.is_terminal:
+        watch = partial(watch_terminal, console=console)
+    else:
+        watch = partial(watch_lines, stream=sys.stderr, as_json=False)
+
+    def leave(exit_code: int) -> NoReturn:
+        console.show_cursor()
+        leaving(exit_code)
+        os._exit(exit_code)
+
+    return watch, leave
+
+
+@cli.command()
+@click.argument("table", metavar="TABLE")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: TABLE's name with .toml")
+def init(table: str, output: Path | None) -> None:
+    """Write a first job file for TABLE: it runs as it is, and says in comments what can be changed."""
+    from batchrun.starting import first_job, write_new
+    from batchrun.tables import ReadOptions, open_source
+
+    source = open_source(table, ReadOptions())
+    path = output or Path(table).with_suffix(".toml")
+    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
+    click.echo(f"written: {path}; next: batchrun check {path}", err=True)
+
+
+@cli.command()
+@click.argument("job", metavar="JOB.toml")
+def check(job: str) -> None:
+    """Check a job file with its table, template and output; send nothing, write nothing."""
+    from batchrun.estimate import dry_plan
+    from batchrun.job import Environment
+
+    name, folder, given = given_options(job, {})
+    made, output = job_and_output(name, folder, given)
+    with dry_plan(made, name, Environment.read(os.environ), output) as plan:
+        click.echo(f"{job}: {plan.rows:,} rows of {name}, to be asked of {plan.api}, answers to {output}")
