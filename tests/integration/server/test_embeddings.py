@@ -244,6 +244,23 @@ def test_a_search_with_a_key_is_repeated(endpoint: ScriptedHttp, serve: Serve, t
     assert len(endpoint.requests) == 2
 
 
+def test_a_search_under_way_is_joined_by_its_key(endpoint: ScriptedHttp, serve: Serve) -> None:
+    """A search repeated with its key before the first is answered waits for that one and asks for no embedding."""
+    client = serve(by(endpoint))
+    store_id = stored(client, NOTES)
+    keyed: Any = {"extra_headers": {"Idempotency-Key": "once"}}
+
+    def impatient(request: Request) -> Answer:
+        with pytest.raises(openai.APITimeoutError):
+            found(client, store_id, timeout=0.3, **keyed)
+        return embedded(request)
+
+    endpoint.script = impatient
+    assert found(client, store_id, **keyed) == ["0.txt"]
+    assert found(client, store_id, **keyed) == ["0.txt"]
+    assert len(endpoint.requests) == 2
+
+
 def test_a_search_that_was_cut_off_frees_its_key(endpoint: ScriptedHttp, tmp_path: Path) -> None:
     """A server that stops while a query is embedded answers 503, and the key works on the next server."""
     options = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
