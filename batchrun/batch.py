@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import secrets
 import signal
 import time
@@ -23,7 +24,7 @@ from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Price
 from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
 from batchrun.job import Environment, Job, digest, seconds_of
 from batchrun.journal import Created, Journal, RowHistory, open_journal, place_of
-from batchrun.plan import Plan
+from batchrun.plan import Paths, Plan
 from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome, Prompt, Usage
@@ -129,6 +130,7 @@ async def run_batch(
     price_list(plan)  # a wrong table of prices is refused before anything is made
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
+        stack.callback(plan.paths.incoming.unlink, missing_ok=True)
         journal = stack.enter_context(
             open_journal(
                 plan.paths.journal,
@@ -139,6 +141,8 @@ async def run_batch(
                 clock=clock,
             )
         )
+        if plan.input_name == "-":
+            _keep_input(plan.paths)
         limits = Limits(
             concurrency=plan.job.concurrency,
             max_requests_per_minute=plan.job.rpm,
@@ -173,6 +177,18 @@ async def run_batch(
             stop=engine.stop,
             embedded=plan.embedded,
         )
+
+
+def _keep_input(paths: Paths) -> None:
+    """The batch is accepted: what came through standard input takes the place of an earlier copy. The source goes on
+    reading it under the name that it was opened by."""
+    beside = paths.incoming.with_name(paths.incoming.name + ".link")
+    try:
+        beside.unlink(missing_ok=True)
+        os.link(paths.incoming, beside)
+        beside.replace(paths.spool)
+    except OSError as exc:
+        raise OutputError(f"{paths.spool}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None
 
 
 @contextmanager

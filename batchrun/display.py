@@ -77,6 +77,7 @@ def progress_facts(
         "waiting_for": "cool-down" if limits.cool_down_s > 0 else limits.waiting_for,
         "cool_down_s": round(limits.cool_down_s, 1),
         "slots": limits.capacity,
+        "stopping": statistics.stopping,
         "faults": statistics.faults,
         "created_again": statistics.created_again,
         "requests": limits.requests,
@@ -166,6 +167,8 @@ def _counts(facts: dict[str, Any]) -> str:
     parts.append(f"{facts['in_flight']:,} in flight")
     if facts["retrying"]:
         parts.append(f"{facts['retrying']:,} to be tried again")
+    if facts["stopping"] is not None:
+        parts.append(f"stopping ({facts['stopping']}); a second signal leaves at once")
     waiting = facts["waiting_for"]
     if waiting == "cool-down":
         parts.append(f"cooling down for {facts['cool_down_s']:g} s")

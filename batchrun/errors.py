@@ -120,7 +120,13 @@ class ServerFault(TransientFault):
 
 
 class ConnectionLost(TransientFault):
-    """No connection could be made, or it closed before the answer was whole."""
+    """No connection could be made, or it closed before the answer was whole.
+
+    Attributes:
+        connected: False where there was no connection at all, so that the service certainly did nothing.
+    """
+
+    connected = True
 
 
 class Silence(TransientFault):

@@ -26,7 +26,7 @@ __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_
 
 def _paths(output: Path) -> Paths:
     """The files of a batch, named by its output or by its journal."""
-    return paths_for(output.with_name(output.name.removesuffix(".journal")))
+    return paths_for(Path(str(output).removesuffix(".journal")))
 
 
 # -- status -------------------------------------------------------------------------------------------------
@@ -143,9 +143,9 @@ class _Service:
         """Messages, run and steps of a thread, as the service tells them; or why it cannot be asked."""
         if not self.manifest["settings"]["embedded"]:
             key = self.environment.api_key
-            if key is None:
+            if key is None and self.manifest["base_url"] is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
-            endpoint = Endpoint(self.manifest["base_url"], key)
+            endpoint = Endpoint(self.manifest["base_url"], key)  # servers of one's own often want no key
             if self.manifest["settings"]["api"] == "responses":
                 return await _asked(endpoint, partial(_tell_response, run_id=str(run_id)))
             return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))

@@ -268,7 +268,8 @@ class Job:
     accept_changes: bool = _option(
         False,
         "Resuming",
-        "Go on although the input, the prompt or a setting changed; only rows whose prompt changed are asked again",
+        "Go on although the input, the prompt or a setting changed; rows whose prompt changed are asked and paid for "
+        "again, all rows where it is a model or a setting",
     )
     retry_failed: bool = _option(False, "Resuming", "Ask rows again that failed in an earlier run")
     max_age: str | None = _option(

@@ -34,6 +34,7 @@ class Paths:
         lock: held while a process works on this output.
         store: the embedded server's threads, where it is used.
         spool: a copy of the input where it came through standard input.
+        incoming: the same while it is read and checked: what an accepted batch stands on is not overwritten before.
     """
 
     output: Path
@@ -41,15 +42,24 @@ class Paths:
     lock: Path
     store: Path
     spool: Path
+    incoming: Path
 
 
 def paths_for(output: Path) -> Paths:
-    """Everything lies beside the output and begins with its name."""
+    """Everything lies beside the output and begins with its name.
+
+    Raises:
+        InputError: the output has no name.
+    """
+    if not output.name:
+        raise InputError(f"{str(output)!r}: is no name of an output table; one such as answers.csv is expected")
 
     def beside(ending: str) -> Path:
         return output.with_name(output.name + ending)
 
-    return Paths(output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"))
+    return Paths(
+        output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"), beside(".input.csv.new")
+    )
 
 
 def dated(output: Path, clock: WallClock) -> Path:
@@ -116,6 +126,17 @@ def make_plan(
         InputError, OutputError: one line on what is wrong and what to do.
     """
     paths = paths_for(output)
+    try:
+        return _planned(job, table, environment, paths, write_output=write_output)
+    except BaseException:
+        if isinstance(table, str) and table == "-":
+            paths.incoming.unlink(missing_ok=True)
+        raise
+
+
+def _planned(
+    job: Job, table: str | Path | pandas.DataFrame, environment: Environment, paths: Paths, *, write_output: bool
+) -> Plan:
     job = replace(
         job,
         prompt=read_text_option(job.prompt, "prompt"),
@@ -126,9 +147,11 @@ def make_plan(
     job = replace(job, api=api, model=job.model or (EMBEDDED_MODEL if embedded else None))
     if job.model is None and job.assistant is None:
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
+    if not isinstance(table, (str, Path)) and not hasattr(table, "columns"):
+        raise InputError(f"a path or a DataFrame is expected as the table, got a {type(table).__name__}")
     if isinstance(table, str) and table == "-":
         _check_spool(paths)
-    source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.spool)
+    source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.incoming)
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
     check_output(paths.output, source, write_options)
     job = replace(job, prompt=job.prompt or default_template(source.columns))

@@ -129,7 +129,9 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """A snapshot for progress displays and tests."""
-        return self._tally.snapshot(self._context.limits.statistics())
+        return self._tally.snapshot(
+            self._context.limits.statistics(), self.stop.reason if self.stop is not None else None
+        )
 
     async def _prepare(self) -> bool:
         """Make what the whole batch needs; a service that cannot be reached at all stops the batch here."""
@@ -174,7 +176,7 @@ class Engine:
     def _stop_for_budget(self, budget: Budget, prompt_chars: int) -> None:
         self.request_stop(
             Stop(
-                f"the budget of ${budget.limit_usd:,.2f} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
+                f"the budget of ${budget.limit_usd:,.4g} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
                 f"may cost ${budget.estimate(prompt_chars):,.4f}; the same command with a larger --budget goes on",
                 exit_code=4,
             ),

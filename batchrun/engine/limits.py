@@ -138,7 +138,7 @@ class Limits:
     """All limits of one batch.
 
     All state: `_in_use` slots, `_cool_until_s` (loop time), the pacers, `_waiting_for` (what the admission
-    waits for), `requests` sent so far.
+    waits for), `requests` sent and `replies` received so far.
     """
 
     def __init__(
@@ -151,6 +151,7 @@ class Limits:
         row_timeout_s: float = 600.0,
     ) -> None:
         self.requests = 0
+        self.replies = 0
         self._slots = SlotPolicy(concurrency)
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
         self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None

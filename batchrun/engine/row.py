@@ -12,7 +12,7 @@ from batchrun.clock import WallClock
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.tally import Tally
-from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault, Silence
+from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, RateLimited, RunLost, ServiceFault, Silence
 from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage, sum_usage
@@ -103,6 +103,11 @@ class RowRun:
                     raise
                 decision = context.policy.decide(fault, tries, context.random_unit())
                 if isinstance(decision, GiveUp):
+                    if isinstance(fault, ConnectionLost) and not fault.connected and not context.limits.replies:
+                        # Nobody has ever answered: every other row would fail the same way.
+                        raise BatchRefused(
+                            f"the service cannot be reached: {fault}", error_type="unreachable"
+                        ) from fault
                     return await self._given_up(fault)
                 if decision.shared:
                     context.limits.cool_down(decision.wait_s)
@@ -186,7 +191,8 @@ class RowRun:
                 return replace(attempt, number=attempt.number + 1, run_id=None)
         if not attempt.run_ended:
             # Under the same key a service that honours it answers with the run that it may have made already.
-            if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON:
+            certainly_nothing = isinstance(fault, ConnectionLost) and not fault.connected
+            if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON and not certainly_nothing:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
         generation = attempt.generation + 1

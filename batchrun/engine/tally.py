@@ -22,6 +22,7 @@ class EngineStatistics:
         created_again: requests repeated although the service may have acted on the first, and runs made anew
             since the service did not know the first any more.
         prompt_tokens, completion_tokens, cost_usd: of this run of the batch; cost None while none is known.
+        stopping: why no more rows are admitted, None while they are.
         oldest: (row_key, loop time in seconds of its admission, what it does) of the rows that are longest in flight.
         not_deleted: objects of rows that ended (threads and the like) which should have been deleted and were not.
     """
@@ -38,6 +39,7 @@ class EngineStatistics:
     completion_tokens: int
     cost_usd: float | None
     limits: LimitsStatistics
+    stopping: str | None
     oldest: tuple[tuple[str, float, str], ...]
     not_deleted: int = 0
 
@@ -85,7 +87,7 @@ class Tally:
         if outcome.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd
 
-    def snapshot(self, limits: LimitsStatistics) -> EngineStatistics:
+    def snapshot(self, limits: LimitsStatistics, stopping: str | None = None) -> EngineStatistics:
         """The counts as they stand."""
         oldest = nsmallest(3, self.in_flight.items(), key=lambda item: item[1].since_s)
         return EngineStatistics(
@@ -101,6 +103,7 @@ class Tally:
             completion_tokens=self.completion_tokens,
             cost_usd=self.cost_usd,
             limits=limits,
+            stopping=stopping,
             oldest=tuple((row_key, flight.since_s, flight.doing) for row_key, flight in oldest),
             not_deleted=self.not_deleted,
         )

@@ -57,8 +57,9 @@ def open_journal(
         found = changes(stored, manifest)
         if found and not accept_changes:
             raise JournalMismatch(
-                f"{path} belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks only "
-                "rows again whose prompt changed; --fresh starts over (the old journal is kept)"
+                f"{path} belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks again "
+                "(and pays for) the rows whose prompt changed, or all where it is a model or a setting; "
+                "--fresh starts over (the old journal is kept)"
             )
         if _service_of(stored) != _service_of(manifest):
             journal.created.gather(stored)  # while it is known where they are

@@ -81,17 +81,25 @@ def fault_of_exception(
         return _fault_of_status(exc, secrets, settings)
     causes = tuple(_chain(exc))
     if _any(causes, aiohttp.ConnectionTimeoutError):
-        return ConnectionLost("the server could not be reached", error_type="connection_error")
+        return _unconnected("the server could not be reached")
     if _any(causes, aiohttp.ServerDisconnectedError):
         return ConnectionLost("the server closed the connection without an answer", error_type="connection_error")
     # The adapter calls every other trouble with a connection a connect timeout: aiohttp's own error decides.
     if _any(causes, httpx2.ConnectTimeout) or not _any(causes, openai.APITimeoutError, httpx2.TimeoutException):
         if _any(causes, openai.APIConnectionError, httpx2.TransportError, aiohttp.ClientError):
             words = " ".join(scrubbed(str(causes[-1]) or type(causes[-1]).__name__, secrets).split())
+            if _any(causes, aiohttp.ClientConnectorError):
+                return _unconnected(f"the connection failed: {words}")
             return ConnectionLost(f"the connection failed: {words}", error_type="connection_error")
     else:
         return Silence("the server sent nothing within the deadline", error_type="timeout")
     return PermanentFault(scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
+
+
+def _unconnected(message: str) -> ConnectionLost:
+    fault = ConnectionLost(message, error_type="connection_error")
+    fault.connected = False
+    return fault
 
 
 def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], settings: frozenset[str]) -> ServiceFault:

@@ -171,3 +171,35 @@ def test_a_job_file_runs_from_anywhere(tmp_path: Path) -> None:
     assert len(written) == 1
     assert written[0].read_text().splitlines()[0].startswith("question,x_response,")
     assert "2 + 1 + 1 = 4" in written[0].read_text()
+
+
+def test_a_refused_standard_input_leaves_the_copy_alone(tmp_path: Path) -> None:
+    """Another table through `-` is refused, and what the finished batch stands on is still there."""
+    assert batchrun(tmp_path, "run", "-", "-o", "s.csv", stdin="question\n1+1\n").returncode == 0
+    for other in ("question\n5+5\n6+6\n", "", 'question\n"open\n'):
+        assert batchrun(tmp_path, "run", "-", "-o", "s.csv", stdin=other).returncode == 2
+        assert batchrun(tmp_path, "export", "s.csv").returncode == 0
+        assert "1 + 1 = 2." in (tmp_path / "s.csv").read_text(encoding="utf-8")
+    assert not (tmp_path / "s.csv.input.csv.new").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "status", "export"])
+def test_an_output_without_a_name(tmp_path: Path, command: str) -> None:
+    """A folder or nothing in the output's place gets one line."""
+    questions(tmp_path)
+    arguments = ["run", "q.csv", "-o", "."] if command == "run" else [command, "."]
+    done = batchrun(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "is no name of an output table" in done.stderr
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
+def test_a_service_that_cannot_be_reached(tmp_path: Path, api: str) -> None:
+    """Where nobody ever answers the batch stops with 5, no row has failed, and nothing is said to be paid for twice."""
+    questions(tmp_path)
+    arguments = ["--api", api, "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--max-attempts", "1"]
+    done = batchrun(tmp_path, "run", "q.csv", *arguments)
+    assert done.returncode == 5
+    assert "the connection failed" in done.stderr
+    assert "1 not asked" in done.stderr or "1 in flight" in done.stderr
+    assert "sent again" not in done.stderr

@@ -61,7 +61,7 @@ async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
     assert journal.spent_usd() == pytest.approx(2.00)
     assert engine.stop is not None
     assert engine.stop.exit_code == 4
-    assert "$2.00 is reached: $2.0000 are spent" in engine.stop.reason
+    assert "$2 is reached: $2.0000 are spent" in engine.stop.reason
     assert journal.counts().completed == 10
 
 
