@@ -52,8 +52,8 @@ def test_a_service_that_is_gone(tmp_path: Path) -> None:
     assert told.returncode == 0
     assert "  2 + 2 = 4." in told.stdout
     assert "the connection failed" in told.stdout
-    no_key = batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
-    assert "set OPENAI_API_KEY to see the thread's messages and steps" in no_key
+    # Servers of one's own often want no key: it is tried without one.
+    assert "the connection failed" in batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
 
 
 def test_as_json(tmp_path: Path, url: str) -> None:
