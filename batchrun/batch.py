@@ -41,6 +41,7 @@ __all__ = [
     "Watch",
     "continued",
     "endpoint_of",
+    "held",
     "hold",
     "keep_checkpoints",
     "oldest_that_holds",
@@ -395,7 +396,7 @@ async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
     """Hold the output for this process, at once or (with `wait`) as soon as it is free."""
     while True:
         try:
-            stack.enter_context(_held(path))
+            stack.enter_context(held(path))
             return
         except OutputHeld:
             if not wait:
@@ -404,15 +405,20 @@ async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold the output for this process."""
+def held(path: Path, otherwise: str = "--wait waits for it") -> Iterator[None]:
+    """Hold the output for this process.
+
+    Args:
+        path: of the lock.
+        otherwise: what to do where another process holds it, for the message.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         # `status` holds it for a moment to see whether anyone else does.
         lock.acquire(timeout=PROBE_PATIENCE_S, poll_interval=PROBE_PATIENCE_S / 10)
     except Timeout:
-        raise OutputHeld(f"another batch works on this output (it holds {path}); --wait waits for it") from None
+        raise OutputHeld(f"another batch works on this output (it holds {path}); {otherwise}") from None
     except OSError as exc:
         raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
     try:

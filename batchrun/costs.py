@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from batchrun.batch import held
 from batchrun.clock import WallClock, utc_now
 from batchrun.display import dollars
-from batchrun.errors import InputError, OutputError, OutputHeld
+from batchrun.errors import InputError
 from batchrun.job import make_job
 from batchrun.jobfile import load_job_file
 from batchrun.journal import Journal
@@ -117,7 +116,7 @@ def batch_costs(
         with Journal(paths.journal, read_only=True) as journal:
             manifest = journal.read_manifest()
         if write:
-            stack.enter_context(_held(paths.lock))
+            stack.enter_context(held(paths.lock, "write its costs when it ended"))
         settings = manifest["settings"]
         costs = Costs(paths.output, settings["embedded"])
         price = PriceList(
@@ -164,23 +163,6 @@ def _priced(
         cost = price.exact(model, bill.usage)
         entry.add(bill, cost)
         yield bill, cost
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputHeld(
-            f"another batch works on this output (it holds {path}); write its costs when it ended"
-        ) from None
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def cost_facts(costs: Costs) -> dict[str, Any]:

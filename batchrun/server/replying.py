@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Binary", "Json", "Reply", "Stream", "Waiting", "error_reply", "json_reply"]
 
-Headers = "list[tuple[bytes, bytes]]"
-
 
 @dataclass(slots=True)
 class Reply:
