@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = [
     "OUTPUT_COLUMNS",
+    "Attachment",
     "Attempt",
     "Completed",
     "Failed",
@@ -16,6 +17,8 @@ __all__ = [
     "Prompt",
     "Row",
     "RowStatus",
+    "ToolCall",
+    "ToolOutput",
     "Turn",
     "Usage",
     "Value",
@@ -67,10 +70,59 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file or an image that goes with a user message.
+
+    Attributes:
+        source: a path or an http(s) URL, as the cell has it.
+        kind: how the model is to take it.
+        sha256: of a local file's content (hex); None for a URL, which the service fetches itself.
+    """
+
+    source: str
+    kind: Literal["image", "file"]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One user message and the run that answers it."""
+    """One user message and the run that answers it.
+
+    Attributes:
+        number: from 1.
+    """
 
     text: str
+    number: int = 1
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model asks for.
+
+    Attributes:
+        call_id: as the service names the call.
+        arguments: JSON text, as the model wrote it; nobody has checked it.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What came of a call.
+
+    Attributes:
+        text: what the model is told.
+        failed: the call did not work (wrong arguments, an exception, a timeout); the text says why.
+    """
+
+    call_id: str
+    text: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

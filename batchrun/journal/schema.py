@@ -66,4 +66,51 @@ STEPS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX created_by_row ON created (row_key);
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN turn INTEGER NOT NULL DEFAULT 1;   -- from 1
+
+    -- What an outcome has beside its text: citations, files, calls of functions. JSON, NULL where there is nothing.
+    ALTER TABLE outcomes ADD COLUMN extras TEXT;
+    ALTER TABLE superseded ADD COLUMN extras TEXT;
+
+    -- Of rows that are more than one question: every run that ended, so that none is paid for twice.
+    CREATE TABLE exchanges (
+        row_key           TEXT NOT NULL,
+        fingerprint       TEXT NOT NULL,
+        number            INTEGER NOT NULL,  -- from 1
+        turn              INTEGER NOT NULL,  -- from 1; the same again for a round of tools, or a correction
+        asked             TEXT NOT NULL,     -- the user message
+        status            TEXT NOT NULL,
+        response          TEXT NOT NULL,
+        reason            TEXT,
+        thread_id         TEXT,
+        run_id            TEXT,
+        model             TEXT,
+        prompt_tokens     INTEGER,
+        completion_tokens INTEGER,
+        total_tokens      INTEGER,
+        cached_tokens     INTEGER,
+        reasoning_tokens  INTEGER,
+        raw_usage         TEXT,              -- JSON, the service's own object
+        extras            TEXT,              -- JSON, as in outcomes
+        said              TEXT,              -- JSON: the message list so far, where the service keeps no thread
+        PRIMARY KEY (row_key, fingerprint, number)
+    ) WITHOUT ROWID;
+
+    -- Files that were uploaded, by their content.
+    CREATE TABLE uploads (
+        place   TEXT NOT NULL,              -- URL of the service, or `embedded`
+        purpose TEXT NOT NULL,
+        sha256  TEXT NOT NULL,              -- of the content, hex
+        file_id TEXT NOT NULL,
+        PRIMARY KEY (place, purpose, sha256)
+    ) WITHOUT ROWID;
+
+    -- Rows that ask what another row asks already.
+    CREATE TABLE duplicates (
+        row_key     TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        first_key   TEXT NOT NULL           -- the row that is asked
+    ) WITHOUT ROWID;
+    """,
 )
