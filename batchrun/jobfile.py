@@ -30,8 +30,11 @@ def is_job_file(name: str) -> bool:
     return name.endswith(".toml")
 
 
-def load_job_file(path: Path, environ: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
+def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, dict[str, Any]]:
     """(input, options) of a job file; paths made absolute, `@file` likewise.
+
+    Args:
+        environ: what `${NAME}` stands for; None leaves it as it is, for commands that send nothing.
 
     Raises:
         InputError: the file cannot be read, its TOML is wrong (line and column named), a key is unknown (the nearest
@@ -42,7 +45,7 @@ def load_job_file(path: Path, environ: Mapping[str, str]) -> tuple[str | None, d
     return name, options
 
 
-def _load(path: Path, environ: Mapping[str, str], seen: tuple[Path, ...]) -> dict[str, Any]:
+def _load(path: Path, environ: Mapping[str, str] | None, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise InputError(f"{path}: extends itself, through {' and '.join(str(each) for each in seen)}")
     try:
@@ -73,8 +76,8 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str]) -> Any:
-    if key in FROM_ENVIRONMENT:
+def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | None) -> Any:
+    if key in FROM_ENVIRONMENT and environ is not None:
         return _expanded(value, path, key, environ)
     if not isinstance(value, str):
         return value

@@ -15,7 +15,7 @@ from batchrun.cli.options import CleanupCommand, SectionedOption, job_parameters
 from batchrun.cli.running import given_options, job_and_output
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 __all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "show", "status"]
 
@@ -37,11 +37,29 @@ CLEANUP_OPTIONS = frozenset(
 """Options of `Job` that matter to a cleanup."""
 
 
+def _named_output(_context: click.Context, _parameter: click.Parameter, given: str) -> Path:
+    """The output that is named itself, or that a job file names: the one that `run` would write today."""
+    from batchrun.jobfile import is_job_file
+
+    if not is_job_file(given):
+        return Path(given)
+    name, folder, options = given_options(given, {}, sending=False)
+    return job_and_output(name, folder, options)[1]
+
+
+_output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
+    "output", metavar="OUTPUT|JOB.toml", callback=_named_output
+)
+
+
 @cli.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@_output_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def status(output: Path, *, as_json: bool) -> None:
-    """Say how the batch behind OUTPUT stands, also while it runs."""
+    """Say how the batch behind OUTPUT stands, also while it runs.
+
+    A job file stands for the output that it names.
+    """
     import json
 
     from batchrun.inspection import batch_status, status_lines
@@ -51,10 +69,13 @@ def status(output: Path, *, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@_output_argument
 @click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there. Default: OUTPUT itself")
 def export(output: Path, *, to: Path | None) -> None:
-    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs."""
+    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs.
+
+    A job file stands for the output that it names.
+    """
     from batchrun.inspection import export_table
 
     rows = export_table(output, to or output)
@@ -62,7 +83,7 @@ def export(output: Path, *, to: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@_output_argument
 @click.option(
     "--prices",
     type=click.Path(path_type=Path),
@@ -72,7 +93,10 @@ def export(output: Path, *, to: Path | None) -> None:
 @click.option("--write", is_flag=True, help="Replace the recorded costs in the journal")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
-    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded."""
+    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded.
+
+    A job file stands for the output that it names; its prices hold only with --prices.
+    """
     import json
 
     from batchrun.costs import batch_costs, cost_facts, cost_lines, prices_of_file
@@ -83,11 +107,14 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 
 
 @cli.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@_output_argument
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
-    """Print the thread of row ROW (from 0) of OUTPUT: prompt, tries, messages, run, steps, usage."""
+    """Print the thread of row ROW (from 0) of OUTPUT: prompt, tries, messages, run, steps, usage.
+
+    A job file stands for the output that it names.
+    """
     import json
 
     from batchrun.frames import run_loop

@@ -70,15 +70,19 @@ def warn(text: str) -> None:
     click.echo(f"batchrun: {text}", err=True)
 
 
-def given_options(table: str, flags: Mapping[str, Any]) -> tuple[str, Path, dict[str, Any]]:
-    """(input, folder of the default output, options), from the job file where there is one; flags win."""
+def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True) -> tuple[str, Path, dict[str, Any]]:
+    """(input, folder of the default output, options), from the job file where there is one; flags win.
+
+    Args:
+        sending: False where nothing will be sent, so that keys may be missing in the environment.
+    """
     from batchrun.jobfile import is_job_file, load_job_file
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     folder = Path()
     if is_job_file(table):
         path = Path(table)
-        name, from_file = load_job_file(path, os.environ)
+        name, from_file = load_job_file(path, os.environ if sending else None)
         if name is None:
             raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
         table, folder, given = name, path.parent, {**from_file, **given}

@@ -1,0 +1,60 @@
+"""Looking at a batch from outside: by its output or its job file, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import batchrun
+
+
+def job_file(folder: Path, *lines: str, table: str = "question\n1+1\n2+2\n") -> str:
+    """A table in a folder of its own, and a job file beside it; returns the job file's name from `folder`."""
+    (folder / "night").mkdir()
+    (folder / "night" / "q.csv").write_text(table, encoding="utf-8")
+    (folder / "night" / "job.toml").write_text("\n".join(('input = "q.csv"', *lines)), encoding="utf-8")
+    return "night/job.toml"
+
+
+# -- a job file in the output's place -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["", 'output = "{date}/a.csv"'], ids=["default output", "dated output"])
+def test_a_job_file_stands_for_its_output(tmp_path: Path, line: str) -> None:
+    """status, export, show, costs and cleanup find the batch of a job file, wherever that puts its output today."""
+    job = job_file(tmp_path, line)
+    assert batchrun(tmp_path, "run", job).returncode == 0
+    facts = json.loads(batchrun(tmp_path, "status", job, "--json").stdout)
+    (output,) = tmp_path.glob("night/*/*.csv")
+    assert (tmp_path / facts["output"], facts["completed"]) == (output, 2)
+    output.unlink()
+    assert batchrun(tmp_path, "export", job).returncode == 0
+    assert "2 + 2 = 4." in output.read_text(encoding="utf-8")
+    assert "2 + 2 = 4." in batchrun(tmp_path, "show", job, "1").stdout
+    assert json.loads(batchrun(tmp_path, "costs", job, "--json").stdout)["models"][0]["rows"] == 2
+    assert batchrun(tmp_path, "cleanup", job).stderr.startswith("3 deleted")
+
+
+def test_looking_needs_no_keys(tmp_path: Path) -> None:
+    """A job file whose variables are not set here can be looked at, since nothing of them is sent."""
+    job = job_file(tmp_path, 'ping = "${NIGHT_PING}"')
+    assert batchrun(tmp_path, "run", job).returncode == 2
+    assert batchrun(tmp_path, "run", "night/q.csv", "-o", "night/outputs/q.csv").returncode == 0
+    assert "finished" in batchrun(tmp_path, "status", job).stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("", "q.csv.journal: no journal here"), ("outptu = 'a.csv'", "unknown key 'outptu'; did you mean 'output'?")],
+    ids=["never run", "wrong"],
+)
+@pytest.mark.parametrize("command", [["status"], ["export"], ["show"], ["costs"], ["cleanup"]])
+def test_a_job_file_without_a_batch(tmp_path: Path, command: list[str], line: str, expected: str) -> None:
+    """One line says that the batch was never run, or what is wrong with the file."""
+    job = job_file(tmp_path, line)
+    done = batchrun(tmp_path, *command, job, *(["0"] if command == ["show"] else []))
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
