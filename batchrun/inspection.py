@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ from batchrun.errors import InputError, ServiceFault
 from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Paths, is_held, paths_for
-from batchrun.prompts import PromptError, prompter_for
+from batchrun.prompts import Prompter, PromptError, prompter_for
 from batchrun.results import UNASKED, prompts_of, result_cells, source_of
 from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from batchrun.tables import check_output, write_table
+from batchrun.tables import Source, check_output, write_table
 
 __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
+
+KEYS_COMPARED = 100_000
+"""Keys that a row's misspelt name is compared with."""
 
 
 def _paths(output: Path) -> Paths:
@@ -194,6 +199,9 @@ async def _tell_response(wire: Wire, *, run_id: str) -> dict[str, Any]:
 async def row_story(output: Path, row_key: str, environment: Environment) -> dict[str, Any]:
     """Everything known about one row: its input, prompt, tries, outcome, and its thread from the service.
 
+    Args:
+        row_key: the row's position, from 0, or its key where the batch has one.
+
     Raises:
         InputError: no such row.
         OutputError: no journal.
@@ -205,7 +213,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:
-            raise InputError(f"no row {row_key!r} in {source.name}: its rows are 0 to {manifest['rows'] - 1}")
+            raise InputError(f"no row {row_key!r} in {source.name}: {_rows_there(row_key, source, prompter, manifest)}")
         _, row, prompt = found
         problem = str(prompt) if isinstance(prompt, PromptError) else None
         cells = journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
@@ -223,6 +231,22 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
     if cells["thread_id"] and manifest["settings"]["api"] != "chat":
         story["thread"] = await _Service(manifest, paths, environment).story(cells["thread_id"], cells["run_id"])
     return story
+
+
+def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
+    """How the rows are named, and what may have been meant instead of `wanted`."""
+    column = manifest.get("key")
+    if column is None:
+        return f"its rows are 0 to {manifest['rows'] - 1}"
+    # Each comparison takes microseconds: in a larger table the nearest of its beginning must do.
+    keys = [prompter.row_key(row) for row in islice(source.rows(), KEYS_COMPARED)]
+    near = difflib.get_close_matches(wanted, keys, n=3)
+    place = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 10 else len(keys)
+    return (
+        f"with --key its rows are named by the column {column!r}"
+        + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+        + (f"; the row at position {place} is {keys[place]!r}" if place < len(keys) else "")
+    )
 
 
 def row_lines(story: Mapping[str, Any]) -> list[str]:

@@ -111,9 +111,9 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
-    """Print the thread of row ROW (from 0) of OUTPUT: prompt, tries, messages, run, steps, usage.
+    """Print the thread of row ROW of OUTPUT: prompt, tries, messages, run, steps, usage.
 
-    A job file stands for the output that it names.
+    ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
     """
     import json
 

@@ -58,3 +58,35 @@ def test_a_job_file_without_a_batch(tmp_path: Path, command: list[str], line: st
     assert done.returncode == 2
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# -- one row ----------------------------------------------------------------------------------------------------
+
+KEYED = "id,question\ncat-1,1+1\ncat-2,2+2\ndog-1,3+3\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("cat1", "did you mean 'cat-1' or 'cat-2'?"),
+        ("1", "with --key its rows are named by the column 'id'; the row at position 1 is 'cat-2'"),
+        ("3", "with --key its rows are named by the column 'id'"),
+        ("²", "with --key its rows are named by the column 'id'"),
+    ],
+)
+def test_an_unknown_row_of_a_keyed_batch(tmp_path: Path, row: str, expected: str) -> None:
+    """With --key the message says how rows are named, and which one may have been meant."""
+    job = job_file(tmp_path, 'key = "id"', table=KEYED)
+    assert batchrun(tmp_path, "run", job).returncode == 0
+    assert "3 + 3 = 6." in batchrun(tmp_path, "show", job, "dog-1").stdout
+    done = batchrun(tmp_path, "show", job, row)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"no row {row!r} in " in done.stderr
+    assert done.stderr.endswith(expected + "\n")
+
+
+def test_an_unknown_row_without_a_key(tmp_path: Path) -> None:
+    """Without --key the message names the positions that there are."""
+    job = job_file(tmp_path)
+    assert batchrun(tmp_path, "run", job).returncode == 0
+    assert batchrun(tmp_path, "show", job, "2").stderr.endswith("q.csv: its rows are 0 to 1\n")
