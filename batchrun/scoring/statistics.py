@@ -2,6 +2,10 @@
 
 All intervals are two-sided at 95 %. Formulas are scipy's wherever it has them; each of the others names its source.
 Randomness is seeded: the same table gives the same figures.
+
+`scipy.stats` takes more than three seconds of CPU to import, and what most tables need of it is short. So Wilson's
+interval and the binomial test of one half are written out or taken from `scipy.special`, the tests hold them to
+`scipy.stats`, and only the bootstrap and the tests of other values than 0 and 1 import it.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -16,8 +21,9 @@ import numpy.typing as npt
 
 from batchrun.scoring.extra import needs_eval
 
+# At once, so that a table is not scored for nothing; next to free, unlike its parts.
 with needs_eval("statistics"):
-    from scipy import stats
+    import scipy  # noqa: F401
 
 __all__ = [
     "Difference",
@@ -35,6 +41,8 @@ Method: TypeAlias = Literal["none", "wilson", "bootstrap", "clustered", "bonett-
 
 CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
+_Z: Final = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_Z_POWER: Final = NormalDist().inv_cdf(POWER)
 _SEED: Final = 20_250_101
 _MAX_DRAWS: Final = 20_000_000
 _MAX_RESAMPLES: Final = 9_999
@@ -88,24 +96,42 @@ def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples
         error, groups = _clustered_error(values, clusters)
         if error is None:
             return Estimate(n, mean, clusters=groups)
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * error
+        reach = _reach(error, groups)
         return Estimate(n, mean, max(0.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
-    error = float(stats.sem(values)) if n > 1 else None
+    error = _standard_error(values)
     if _is_binary(values):
-        interval = stats.binomtest(int(values.sum()), n).proportion_ci(CONFIDENCE, "wilson")
-        return Estimate(n, mean, float(interval.low), float(interval.high), error, "wilson")
+        return Estimate(n, mean, *_wilson(int(values.sum()), n), error, "wilson")
     ends = _bootstrap(values, resamples)
     return Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
 
 
 def _is_binary(values: Floats) -> bool:
-    return bool(np.isin(values, (0.0, 1.0)).all())
+    return bool(((values == 0.0) | (values == 1.0)).all())
+
+
+def _standard_error(values: Floats) -> float | None:
+    return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
+
+
+def _wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson 1927, https://doi.org/10.2307/2276774. None right begins at 0, all right ends at 1."""
+    centre = (right + _Z**2 / 2) / (n + _Z**2)
+    reach = _Z / (n + _Z**2) * (right * (n - right) / n + _Z**2 / 4) ** 0.5
+    return max(0.0, centre - reach) if right else 0.0, min(1.0, centre + reach) if right < n else 1.0
+
+
+def _reach(error: float, groups: int) -> float:
+    """How far a mean's interval reaches by a standard error over clusters."""
+    from scipy import special
+
+    return float(special.stdtrit(groups - 1, (1 + CONFIDENCE) / 2)) * error
 
 
 def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
     n = len(values)
     if n < 2 or np.ptp(values) < _NO_SPREAD:
         return None
+    from scipy import stats
 
     def interval(method: Literal["BCa", "percentile"]) -> tuple[float, float]:
         found = stats.bootstrap(
@@ -153,14 +179,14 @@ def any_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k:
     """pass@k of each row: the chance that at least one of k of its epochs, drawn at random, is right.
 
     1 - C(n-c, k) / C(n, k) for c right ones of n, the unbiased estimator of Chen et al. 2021
-    (https://arxiv.org/abs/2107.03374), here as the hypergeometric distribution that it is.
+    (https://arxiv.org/abs/2107.03374).
 
     Args:
         right: right epochs of each row.
         epochs: all epochs of each row, none fewer than k.
         k: draws.
     """
-    return np.asarray(stats.hypergeom.sf(0, epochs, right, k), dtype=np.float64)
+    return 1.0 - all_right_of(epochs - right, epochs, k)
 
 
 def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
@@ -168,7 +194,10 @@ def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k:
 
     Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045. Arguments as for `any_right_of`.
     """
-    return np.asarray(stats.hypergeom.pmf(k, epochs, right, k), dtype=np.float64)
+    chance = np.ones(len(epochs))
+    for drawn in range(k):
+        chance *= np.maximum(right - drawn, 0) / (epochs - drawn)
+    return chance
 
 
 # -- two tables ---------------------------------------------------------------------------------------------
@@ -216,26 +245,36 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
         error, groups = _clustered_error(change, clusters)
         if error is None:
             return Difference(Estimate(n, mean, clusters=groups), None, "none", deviation)
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * error
-        p_value = float(2 * stats.t.sf(abs(mean) / error, groups - 1))
+        from scipy import special
+
+        reach = _reach(error, groups)
+        p_value = 2 * float(special.stdtr(groups - 1, -abs(mean) / error))
         found = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
         return Difference(found, p_value, "clustered t", deviation)
-    error = float(stats.sem(change)) if n > 1 else None
+    error = _standard_error(change)
     if _is_binary(a) and _is_binary(b):
         better, worse = int((change > 0).sum()), int((change < 0).sum())
-        p_value = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
         found = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
-        return Difference(found, p_value, "mcnemar", deviation)
+        return Difference(found, _mcnemar(better, worse), "mcnemar", deviation)
     ends = _bootstrap(change, _MAX_RESAMPLES)
     found = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
     if n > _PERMUTATION_UP_TO:
+        from scipy import stats
+
         return Difference(found, float(stats.ttest_rel(b, a).pvalue), "paired t", deviation)
     return Difference(found, _permutation(a, b), "permutation", deviation)
 
 
+def _mcnemar(better: int, worse: int) -> float:
+    """The binomial test of one half, which is symmetrical: twice the smaller tail."""
+    from scipy import special
+
+    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
+
+
 def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
     up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
+    reach = _Z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
     return max(-1.0, up - down - reach), min(1.0, up - down + reach)
 
 
@@ -244,6 +283,7 @@ def _permutation(a: Floats, b: Floats) -> float | None:
     apart = a != b
     if apart.sum() < 2:
         return 1.0
+    from scipy import stats
 
     def mean_change(one: Floats, other: Floats, axis: int) -> Floats:
         return np.asarray(np.mean(other - one, axis=axis), dtype=np.float64)
@@ -270,8 +310,7 @@ def pairs_needed(deviation: float, wanted: float) -> int:
         deviation: ω.
         wanted: δ, above 0.
     """
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER))
-    return max(1, int(np.ceil((z * deviation / wanted) ** 2)))
+    return max(1, int(np.ceil(((_Z + _Z_POWER) * deviation / wanted) ** 2)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

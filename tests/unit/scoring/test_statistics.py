@@ -5,6 +5,8 @@ Figures named as statsmodels' were computed with its version 0.15.0, by the call
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from itertools import combinations
 
@@ -49,6 +51,23 @@ def test_wilson_is_statsmodels() -> None:
     found = estimate(bools(404, 500))
     assert (found.low, found.high) == pytest.approx((0.771179624871567, 0.8401237814041169))
     assert (found.n, found.mean, found.method) == (500, 0.808, "wilson")
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (81_234, 100_000), (1, 1_000_000)])
+def test_wilson_is_scipys(right: int, n: int) -> None:
+    """What is written out, since scipy.stats takes seconds to import, is what scipy.stats says; ends included."""
+    wanted = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
+    found = estimate(bools(right, n))
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-12)
+    assert found.standard_error == (pytest.approx(stats.sem(bools(right, n))) if n > 1 else None)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(1, 0), (1, 1), (3, 1), (12, 25), (5_000, 5_200), (40_000, 40_000)])
+def test_mcnemar_is_scipys(better: int, worse: int) -> None:
+    """The p-value is that of scipy.stats' binomial test of the rows that flipped, each way alike."""
+    wanted = pytest.approx(stats.binomtest(better, better + worse).pvalue, rel=1e-9)
+    assert change(better, worse, better + worse).p_value == wanted
+    assert change(worse, better, better + worse).p_value == wanted
 
 
 def test_the_clustered_interval_is_statsmodels() -> None:
@@ -199,6 +218,24 @@ def test_pass_at_k_counts_the_draws(right: int, epochs: int, k: int) -> None:
     c, n = np.asarray([right]), np.asarray([epochs])
     assert any_right_of(c, n, k)[0] == pytest.approx(sum(hits > 0 for hits in draws) / len(draws))
     assert all_right_of(c, n, k)[0] == pytest.approx(sum(hits == k for hits in draws) / len(draws))
+
+
+def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
+    """Of many epochs as well: no binomial coefficient overflows."""
+    right, epochs = np.asarray([0, 1, 700, 1_999, 2_000]), np.full(5, 2_000)
+    for k in (1, 2, 1_300, 2_000):
+        assert any_right_of(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
+        assert all_right_of(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
+
+
+def test_scores_of_0_and_1_do_without_scipys_statistics() -> None:
+    """Its import takes seconds; means, differences and epochs of right and wrong answers leave it alone."""
+    code = (
+        "import sys, numpy as np; from batchrun.scoring.statistics import *; x = np.array([1.0, 0, 1]); n = np.array([3]);"
+        "estimate(x); estimate(x, list('aab')); difference(x, x[::-1]); difference(x, x, list('aab'));"
+        "any_right_of(n, n, 2); pairs_needed(0.5, 0.1); assert 'scipy.stats' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rows_needed_is_statsmodels() -> None:
