@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
+from batchrun.errors import InputError
 
 if TYPE_CHECKING:
     from batchrun.server import ServerSettings
@@ -70,10 +71,12 @@ def serve(
             chosen if plan is None else FaultyResponder(chosen, plan),
             faults=plan,
             embedder=embedder,
-            on_started=lambda url: click.echo(_announcement(url, settings, chosen), err=True),
+            on_started=lambda url: click.echo(
+                _announcement(url, settings, _named(faults=faults, **responder)), err=True
+            ),
         )
     except (ServerError, OSError) as exc:
-        raise click.UsageError(str(exc)) from exc
+        raise InputError(str(exc)) from exc
 
 
 def _responder(
@@ -81,9 +84,9 @@ def _responder(
 ) -> Responder:
     """What stands behind the server. A key is named by its variable, so that no command line shows it."""
     if script is not None and upstream is not None:
-        raise click.UsageError("--script and --upstream: say one of them")
+        raise InputError("--script and --upstream: say one of them")
     if upstream is None and (upstream_key_env is not None or models):
-        raise click.UsageError("--upstream-key-env and --upstream-model go with --upstream")
+        raise InputError("--upstream-key-env and --upstream-model go with --upstream")
     if upstream is not None:
         from batchrun.server.responders.upstream import UpstreamResponder
 
@@ -101,7 +104,7 @@ def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | N
     if model is None:
         return None
     if upstream is None:
-        raise click.UsageError("--embeddings goes with --upstream")
+        raise InputError("--embeddings goes with --upstream")
     from batchrun.server.tools.embeddings import UpstreamEmbedder
 
     return UpstreamEmbedder(upstream, _upstream_key(upstream_key_env), model)
@@ -110,11 +113,18 @@ def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | N
 def _upstream_key(name: str | None) -> str | None:
     key = os.environ.get(name) if name is not None else None
     if name is not None and not key:
-        raise click.UsageError(f"--upstream-key-env: the environment has no {name}")
+        raise InputError(f"--upstream-key-env: the environment has no {name}")
     return key
 
 
-def _announcement(url: str, settings: ServerSettings, responder: Responder) -> str:
+def _named(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:
+    """What answers, for people. The URL of an upstream holds no secret: one that could is refused."""
+    given = {"upstream": upstream, "script": script}
+    name = next((f"{kind} {what}" for kind, what in given.items() if what is not None), "tutor")
+    return name if faults is None else f"{name} with the faults of {faults}"
+
+
+def _announcement(url: str, settings: ServerSettings, answering: str) -> str:
     where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, gone at the end"
     keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any or none accepted"
-    return f"serving {url} · answered by {responder.name} · {where} · keys: {keys}"
+    return f"serving {url} · answered by {answering} · {where} · keys: {keys}"

@@ -13,11 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 import openai
 from openai import AsyncOpenAI, AsyncStream
+
+from batchrun.server.errors import SettingsError
 
 from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, TokenCount, ToolCall
 
@@ -49,6 +52,9 @@ class UpstreamResponder:
         max_tokens_parameter: the name under which the endpoint takes the bound on the answer's tokens.
         include_usage: ask for the token count; off for endpoints that refuse `stream_options`.
         max_connections: connections open at once; further answers wait for one.
+
+    Raises:
+        SettingsError: `base_url` is none that requests can be sent to.
     """
 
     name = "upstream"
@@ -132,7 +138,12 @@ class UpstreamResponder:
 
 
 def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float, max_connections: int) -> AsyncOpenAI:
-    """A client of an endpoint that sends each request once, with this key and nothing of the environment's."""
+    """A client of an endpoint that sends each request once, with this key and nothing of the environment's.
+
+    Raises:
+        SettingsError: `base_url` is none that requests can be sent to.
+    """
+    _check_url(base_url)
     client = AsyncOpenAI(
         api_key=api_key or "none",
         base_url=base_url,
@@ -147,6 +158,26 @@ def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float,
     client.organization = None
     client.project = None
     return client
+
+
+def _check_url(base_url: str) -> None:
+    """Refuse what no request could be sent to, without repeating what may be secret in it."""
+    if "@" in base_url:
+        raise SettingsError(
+            "upstream: the URL holds a user or password (before its @), which cannot be sent beside a key; "
+            "give the key by itself."
+        )
+    if "?" in base_url or "#" in base_url:
+        raise SettingsError("upstream: a URL without ? and # is needed; the endpoints' paths are put behind it.")
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, or a port that is none
+        usable = False
+    if not usable or not base_url.isprintable() or " " in base_url:
+        raise SettingsError(
+            f"upstream: a base URL such as http://127.0.0.1:11434/v1 is needed, with its host, got {base_url!r}."
+        )
 
 
 def _messages(conversation: Conversation) -> list[dict[str, Any]]:

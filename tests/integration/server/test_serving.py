@@ -1,0 +1,92 @@
+"""`serve`: what the start says, and what is refused before it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import batchrun
+
+SCRIPT = '[default]\nreply = "yes"\n'
+FAULTS = '[[fault]]\nkind = "http_429"\nrows = ["0"]\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "answered by tutor · objects in a temporary file, gone at the end · keys: any or none accepted"),
+        (
+            ["--script", "script.toml", "--faults", "faults.toml", "--key", "secret"],
+            "answered by script script.toml with the faults of faults.toml · "
+            "objects in a temporary file, gone at the end · keys: 1 accepted",
+        ),
+        (
+            ["--upstream", "http://127.0.0.1:9/v1", "--data", "threads.sqlite"],
+            "answered by upstream http://127.0.0.1:9/v1 · objects in threads.sqlite · keys: any or none accepted",
+        ),
+    ],
+    ids=["tutor", "script", "upstream"],
+)
+def test_the_start_names_what_answers(tmp_path: Path, options: list[str], expected: str) -> None:
+    """The line at the start tells the address, the responder with its file or URL, the data and the keys."""
+    (tmp_path / "script.toml").write_text(SCRIPT, encoding="utf-8")
+    (tmp_path / "faults.toml").write_text(FAULTS, encoding="utf-8")
+    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stderr is not None
+            announced = process.stderr.readline()
+        finally:
+            process.terminate()
+    url, _, rest = announced.removeprefix("serving ").partition(" · ")
+    assert url.startswith("http://127.0.0.1:")
+    assert rest == expected + "\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["foo", "", "ftp://host/v1", "http://", "http:///v1", "http://[::1", "http://host:99999/v1", "http://a b/v1"],
+)
+@pytest.mark.parametrize("options", [[], ["--embeddings", "small"]], ids=["", "embeddings"])
+def test_an_upstream_that_is_no_url(tmp_path: Path, url: str, options: list[str]) -> None:
+    """What no request can be sent to is refused at the start, in one line."""
+    done = batchrun(tmp_path, "serve", "--port", "0", "--upstream", url, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"batchrun: upstream: a base URL such as http://127.0.0.1:11434/v1 is needed, with its host, got {url!r}.\n"
+    )
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?key=secret", "https://host/v1#secret"])
+def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
+    """A URL that holds more than an address is refused without being repeated."""
+    done = batchrun(tmp_path, "serve", "--port", "0", "--upstream", url)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("batchrun: upstream: ")
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--script", "a.toml", "--upstream", "http://h/v1"], "--script and --upstream: say one of them"),
+        (["--upstream-model", "m"], "--upstream-key-env and --upstream-model go with --upstream"),
+        (["--embeddings", "m"], "--embeddings goes with --upstream"),
+        (
+            ["--upstream", "http://h/v1", "--upstream-key-env", "GONE"],
+            "--upstream-key-env: the environment has no GONE",
+        ),
+        (["--script", "gone.toml"], "gone.toml: cannot be read (No such file or directory); check the path"),
+        (
+            ["--host", "0.0.0.0"],
+            "host 0.0.0.0 can be reached from other machines: give at least one API key, or listen on 127.0.0.1.",
+        ),
+    ],
+)
+def test_what_is_wrong_gets_the_common_line(tmp_path: Path, options: list[str], expected: str) -> None:
+    """A wrong start says one line that begins with the program's name, like every other command."""
+    done = batchrun(tmp_path, "serve", "--port", "0", *options)
+    assert (done.returncode, done.stderr) == (2, f"batchrun: {expected}\n")
