@@ -11,7 +11,7 @@ from typing import Any
 
 from batchrun.batch import held
 from batchrun.clock import WallClock, utc_now
-from batchrun.display import dollars
+from batchrun.display import FREE, dollars
 from batchrun.errors import InputError
 from batchrun.job import make_job
 from batchrun.jobfile import load_job_file
@@ -68,7 +68,7 @@ class Costs:
     """What a batch cost, recorded and computed.
 
     Attributes:
-        embedded: the embedded server answered, which costs nothing.
+        embedded: the embedded server answered, which is free.
         models: one entry a model and ledger; the standing answers first.
         written: rows whose recorded cost was replaced, None where none was to be.
     """
@@ -169,6 +169,7 @@ def cost_facts(costs: Costs) -> dict[str, Any]:
     """Costs for machines."""
     return {
         "output": str(costs.output),
+        "embedded": costs.embedded,
         "models": [
             {
                 "model": entry.model,
@@ -208,10 +209,10 @@ def cost_lines(costs: Costs) -> list[str]:
     for entry in costs.models:
         counts = (entry.rows, entry.prompt_tokens, entry.cached_tokens, entry.completion_tokens)
         name = (entry.model or "not told") + (" (replaced since)" if entry.ledger == "superseded" else "")
-        table.append((name, *(f"{count:,}" for count in counts), *_shown(_sums([entry]))))
+        table.append((name, *(f"{count:,}" for count in counts), *_shown(costs, [entry])))
     if len(costs.models) > 1:
         table.append(
-            ("in all", f"{sum(entry.rows for entry in costs.models):,}", "", "", "", *_shown(_sums(costs.models)))
+            ("in all", f"{sum(entry.rows for entry in costs.models):,}", "", "", "", *_shown(costs, costs.models))
         )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
@@ -225,7 +226,7 @@ def cost_lines(costs: Costs) -> list[str]:
         entry.model or "a model that was not told" for entry in costs.models if entry.price is None
     )
     if costs.embedded:
-        lines.append("the embedded server answered, which costs nothing")
+        lines += [f"{FREE}: the embedded server answered"] if unpriced else []
     else:
         lines += [f"no price is known for {name}: --prices FILE.toml can say it" for name in unpriced]
     if costs.written is not None:
@@ -233,13 +234,13 @@ def cost_lines(costs: Costs) -> list[str]:
     return lines
 
 
-def _shown(sums: Mapping[str, Any]) -> tuple[str, str]:
-    return _amount(sums["recorded_usd"], sums["recorded_unknown"]), _amount(
-        sums["computed_usd"], sums["computed_unknown"]
-    )
+def _shown(costs: Costs, entries: list[ModelCosts]) -> tuple[str, str]:
+    sums = _sums(entries)
 
+    def amount(name: str) -> str:
+        amount_usd, unknown = sums[f"{name}_usd"], sums[f"{name}_unknown"]
+        if amount_usd is None:
+            return FREE if costs.embedded else "unknown"
+        return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown and not costs.embedded else dollars(amount_usd)
 
-def _amount(amount_usd: float | None, unknown: int) -> str:
-    if amount_usd is None:
-        return "unknown"
-    return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown else dollars(amount_usd)
+    return amount("recorded"), amount("computed")

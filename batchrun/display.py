@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from batchrun.engine import EngineStatistics
 
 __all__ = [
+    "FREE",
     "Progress",
+    "cost_text",
     "dollars",
     "duration",
     "progress_facts",
@@ -33,6 +35,9 @@ __all__ = [
 LINE_EVERY_S = 30.0
 FRAME_EVERY_S = 0.25
 RATE_WINDOW_S = 30.0
+
+FREE = "free"
+"""What the embedded server's answers cost, unless the job gives its model a price."""
 
 
 @dataclass(slots=True)
@@ -189,7 +194,7 @@ def _spending(facts: dict[str, Any], *, embedded: bool) -> str:
     parts = [
         f"{facts['rows_per_s']:g} rows/s",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out",
-        _cost(facts["cost_usd"], unpriced=answered if facts["cost_usd"] is None and not embedded else 0),
+        cost_text(facts["cost_usd"], unpriced=answered if facts["cost_usd"] is None else 0, embedded=embedded),
         f"{duration(facts['elapsed_s'])} so far",
     ]
     return " · ".join(part for part in parts if part)
@@ -220,6 +225,7 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "completion_tokens": totals.completion_tokens,
         "cost_usd": totals.cost_usd,
         "unpriced": _unpriced(summary),
+        "embedded": summary.embedded,
         "elapsed_s": round(summary.elapsed_s, 3),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
@@ -250,7 +256,7 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
     parts += [
         f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out",
-        _cost(totals.cost_usd, unpriced=_unpriced(summary)),
+        cost_text(totals.cost_usd, unpriced=_unpriced(summary), embedded=summary.embedded),
         duration(summary.elapsed_s),
     ]
     lines = [" · ".join(part for part in parts if part)]
@@ -296,8 +302,15 @@ def _unpriced(summary: Summary) -> int:
     return totals.unpriced
 
 
-def _cost(cost_usd: float | None, *, unpriced: int) -> str:
-    """What is not known is said, so that nobody takes it for nothing."""
+def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
+    """What is not known is said, so that nobody takes it for nothing; answers of the embedded server are free.
+
+    Args:
+        cost_usd: None where no row's cost is known.
+        unpriced: rows of unknown cost.
+    """
+    if cost_usd is None and embedded:
+        return FREE
     if cost_usd is None:
         return "cost unknown" if unpriced else ""
     known = dollars(cost_usd)

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from batchrun.batch import continued, oldest_that_holds, price_list
 from batchrun.clock import WallClock, utc_now
-from batchrun.display import dollars, duration
+from batchrun.display import FREE, dollars, duration
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.engine.slots import CEILING, START
 from batchrun.job import Environment, Job
@@ -305,7 +305,7 @@ def _cost_text(found: DryRun) -> str:
     if found.cost is not None and found.price is not None:
         return f"about {dollars(float(found.cost))} ({found.price.line()})"
     if found.embedded:
-        return "none, the embedded server answers"
+        return f"{FREE}, the embedded server answers"
     return f"unknown: no price is known for {found.model or 'the assistant'} there; the job file's [prices] can say it"
 
 

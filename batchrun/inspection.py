@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from batchrun.display import FREE, dollars
 from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
 from batchrun.job import Environment
@@ -79,15 +80,15 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
     else:
         state = "stopped; the same command goes on"
     if facts["cost_usd"] is not None:
-        cost = f" · ${facts['cost_usd']:.4f}"
+        cost = dollars(facts["cost_usd"])
     else:
-        cost = "" if facts["embedded"] else " · cost unknown"
+        cost = FREE if facts["embedded"] else "cost unknown"
     lines = [
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
         f"{ended:,} of {facts['rows']:,} rows ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
         f"{facts['pending']:,} not asked",
-        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out{cost} · model {facts['model']}",
+        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
     return lines

@@ -13,7 +13,7 @@ from typing import Any
 
 from batchrun.batch import BatchView, Summary, Watch, run_batch
 from batchrun.clock import WallClock, utc_now
-from batchrun.display import dollars
+from batchrun.display import FREE, dollars
 from batchrun.estimate import TimeNeeded, time_needed, time_text
 from batchrun.job import Environment
 from batchrun.journal import Journal
@@ -240,7 +240,7 @@ def pilot_lines(pilot: Pilot) -> list[str]:
     if pilot.cost_usd is not None and pilot.spent_usd is not None:
         lines.append(f"cost: {_range(pilot.cost_usd, dollars)}, of which {dollars(pilot.spent_usd)} is spent")
     else:
-        lines.append("cost: none, the embedded server answers" if pilot.summary.embedded else "cost: unknown")
+        lines.append(f"cost: {FREE}, the embedded server answers" if pilot.summary.embedded else "cost: unknown")
     if pilot.time is not None and pilot.rows > pilot.sampled:
         lines.append(f"time for the other {pilot.rows - pilot.sampled:,} rows: {time_text(pilot.time)}, measured")
     if pilot.rows > pilot.sampled:

@@ -90,3 +90,33 @@ def test_an_unknown_row_without_a_key(tmp_path: Path) -> None:
     job = job_file(tmp_path)
     assert batchrun(tmp_path, "run", job).returncode == 0
     assert batchrun(tmp_path, "show", job, "2").stderr.endswith("q.csv: its rows are 0 to 1\n")
+
+
+# -- what it cost -----------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_server_is_free_in_one_word(tmp_path: Path) -> None:
+    """Summary, status, costs, dry run and pilot call it free; the column is empty, and machines are told why."""
+    job = job_file(tmp_path, 'output = "a.csv"')
+    run = batchrun(tmp_path, "run", job)
+    assert run.stderr.splitlines()[1].startswith("2 rows · 2 completed · 10 tokens in, 6 out · free · ")
+    assert "10 tokens in, 6 out · free · model tutor" in batchrun(tmp_path, "status", job).stdout
+    assert batchrun(tmp_path, "costs", job).stdout.splitlines() == [
+        "model  rows  tokens in  cached  out  recorded  computed",
+        "tutor     2         10       0    6      free      free",
+        "free: the embedded server answered",
+    ]
+    assert "cost: free, the embedded server answers" in batchrun(tmp_path, "run", job, "--dry-run").stdout
+    assert "cost: free, the embedded server answers" in batchrun(tmp_path, "run", job, "--pilot", "1").stderr
+    for command in (["status"], ["costs"], ["run"]):
+        facts = json.loads(batchrun(tmp_path, *command, job, "--json").stdout.splitlines()[-1])
+        assert (facts["embedded"], facts.get("cost_usd"), facts.get("recorded_usd")) == (True, None, None)
+
+
+def test_prices_of_ones_own_hold_for_the_embedded_server(tmp_path: Path) -> None:
+    """A budget can be rehearsed: with a price for the tutor, its answers cost what the job says."""
+    job = job_file(tmp_path, "[prices.tutor]", "input = 1_000_000", "output = 0")
+    assert " · $10.00 · " in batchrun(tmp_path, "run", job).stderr
+    assert " · $10.00 · model tutor" in batchrun(tmp_path, "status", job).stdout
+    assert batchrun(tmp_path, "costs", job).stdout.splitlines()[1].split()[-2:] == ["$10.00", "$10.00"]
+    assert "free" not in batchrun(tmp_path, "costs", job).stdout

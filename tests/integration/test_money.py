@@ -159,11 +159,12 @@ def test_a_cost_that_is_known_in_part_says_so(bench: Bench) -> None:
 
 
 def test_the_embedded_server_costs_nothing_unknown(bench: Bench) -> None:
-    """Where batchrun's own server answers, nobody is told of a cost."""
+    """Where batchrun's own server answers, nobody is told of an unknown cost: it is free."""
     (bench.folder / "sums.csv").write_text("question\n1+1\n", encoding="utf-8")
     done = bench.run("run", "sums.csv")
     assert done.returncode == 0
     assert "cost" not in done.stderr
+    assert " · free · " in done.stderr
 
 
 def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> None:

@@ -159,12 +159,12 @@ def test_the_table_for_people(output: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cost_usd", "completed_rows", "embedded", "shown"),
-    [(None, 0, False, ""), (None, 3, False, "cost unknown"), (None, 3, True, ""), (0.25, 3, False, "$0.2500")],
+    [(None, 0, False, ""), (None, 3, False, "cost unknown"), (None, 3, True, "free"), (0.25, 3, False, "$0.2500")],
 )
-def test_a_running_batch_says_that_its_cost_is_unknown(
+def test_a_running_batch_says_what_is_known_of_its_cost(
     cost_usd: float | None, completed_rows: int, embedded: bool, shown: str
 ) -> None:
-    """Once a row is answered and its cost is not known; not before, and not where the embedded server answers."""
+    """An unknown cost is said once a row is answered; what the embedded server answers is free."""
     facts = {
         "completed": completed_rows,
         "incomplete": 0,
