@@ -51,8 +51,9 @@ def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], 
     The file is replaced as a whole once it is complete and on the disk; after any failure the old one stands
     (see `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8 without byte order mark, lines end in `\\n`,
     None is an empty cell, lists and objects are compact JSON, booleans `true` and `false`. In JSON Lines, rows
-    that come from JSON Lines keep their text. NUL in CSV, and lone surrogates anywhere, appear as escapes
-    (`\\x00`, `\\ud800`), since an answer may hold anything. For Parquet see `batchrun.tables.arrow`.
+    that come from JSON Lines keep their text, without the keys that they lack. NUL in CSV, and lone surrogates
+    anywhere, appear as escapes (`\\x00`, `\\ud800`), since an answer may hold anything. For Parquet see
+    `batchrun.tables.arrow`.
 
     Args:
         path: the output; its ending names the format.
@@ -163,15 +164,12 @@ def _write_jsonl(stream: IO[bytes], source: Source, cells: Iterator[Mapping[str,
 def _openings(source: Source) -> Iterator[str]:
     """Each row as a JSON object without its closing brace.
 
-    What came as JSON keeps its text, so that no number loses a digit; keys that a row lacks are added as null.
+    What came as JSON keeps its text, so that no number loses a digit, and a key that a row lacks is still lacking:
+    for some readers that is another thing than null.
     """
     if not isinstance(source, JsonlSource):
         for row in source.rows():
             yield json_text(dict(row.values))[:-1]
         return
-    for _, text, given in source.objects():
-        opening = text[:-1].rstrip(JSON_SPACE)
-        if len(given) < len(source.columns):
-            missing = json_text({column: None for column in source.columns if column not in given})
-            opening += ("," if given else "") + missing[1:-1]
-        yield opening
+    for _, text, _ in source.objects():
+        yield text[:-1].rstrip(JSON_SPACE)
