@@ -1,4 +1,4 @@
-"""Deleting at the service what a batch made there: threads, conversations, responses and the batch's assistant.
+"""Deleting at the service what a batch made there: threads, conversations, responses, files, the batch's own objects.
 
 What is deleted is in the journal at once, so that the same command goes on where it was stopped. Answers stay: they are
 in the journal and in the output.
@@ -276,7 +276,9 @@ def progress_line(summary: CleanupSummary) -> str:
 
 def cleanup_line(summary: CleanupSummary, *, dry_run: bool = False) -> str:
     """The summary in one line."""
-    kinds = ", ".join(f"{number:,} {kind}{'s' if number != 1 else ''}" for kind, number in summary.deleted.items())
+    kinds = ", ".join(
+        f"{number:,} {kind.replace('_', ' ')}{'s' if number != 1 else ''}" for kind, number in summary.deleted.items()
+    )
     left = summary.to_delete - summary.done
     failures = ", ".join(f"{number:,} × {kind}" for kind, number in summary.failures.most_common())
     parts = [

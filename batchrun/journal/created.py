@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
 
-Kind: TypeAlias = Literal["thread", "conversation", "response", "assistant"]
+Kind: TypeAlias = Literal["thread", "conversation", "response", "assistant", "file", "vector_store"]
 
 PAGE = 500
 

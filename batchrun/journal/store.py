@@ -20,20 +20,22 @@ from typing import Any
 
 from batchrun.errors import OutputError, ServiceFault
 from batchrun.journal.created import CreatedObjects
+from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.schema import APPLICATION_ID, STEPS
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, Usage
+from batchrun.journal.uploads import UploadedFiles
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, RunEnd, Usage
 
 __all__ = ["Counts", "Journal", "RowHistory"]
 
 _OUTCOME_COLUMNS = (
     "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
-    "duration_s, completed_at"
+    "duration_s, completed_at, extras"
 )
 _MAY_GO_ON = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
 """Whether the run of a try may still be going on: no fault ended the try, or it ended with the run left behind."""
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
-_INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 19)})"
+_INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Journal:
         except sqlite3.Error as exc:
             raise OutputError(f"{path}: {_reason(exc)}") from exc
         self.created = CreatedObjects(self._write, self._all)
+        self.exchanges = Exchanges(self._write, self._all)
+        self.uploads = UploadedFiles(self._write, self._all)
         self._lookups = self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
 
     def _connect(self, read_only: bool) -> sqlite3.Connection:
@@ -190,11 +194,11 @@ class Journal:
             trying=last is not None and (outcome is None or last[1] > outcome[2]),
         )
 
-    def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime) -> None:
-        """A try is about to be sent."""
+    def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime, turn: int = 1) -> None:
+        """A try at a turn of the row is about to be sent."""
         self._write(
             "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, "
-            "thread_id, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "thread_id, run_id, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 prompt.row_key,
                 attempt.number,
@@ -204,6 +208,7 @@ class Journal:
                 _stamp(started_at),
                 attempt.thread_id,
                 attempt.run_id,
+                turn,
             ),
         )
 
@@ -220,6 +225,18 @@ class Journal:
             "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ? WHERE row_key = ? AND number = ?",
             (fault.error_type, _storable(str(fault)), fault.run_ended, row_key, number),
         )
+
+    def run_ended(self, row_key: str, fingerprint: str, end: RunEnd, *, with_ids: bool = False) -> None:
+        """A run of a row that may need more than one has ended.
+
+        Args:
+            with_ids: the ids of its try came with its end, and are written with it.
+        """
+        self._write("BEGIN IMMEDIATE")
+        if with_ids:
+            self.seen(row_key, end.attempt, end.thread_id, end.run_id)
+        self.exchanges.add(row_key, fingerprint, end)
+        self._write("COMMIT")
 
     def finish(self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False) -> None:
         """The row has ended. An earlier outcome of the row is kept among the superseded.
@@ -267,6 +284,11 @@ class Journal:
             cells["status"] = "in_flight" if last[0] else "pending"
             cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
+
+    def extras(self, row_key: str) -> dict[str, Any]:
+        """What the row's outcome has beside its text: `citations`, `files`, `tool_calls`, `tool_errors`."""
+        found = self._one("SELECT extras FROM outcomes WHERE row_key = ?", (row_key,))
+        return json.loads(found[0]) if found is not None and found[0] else {}
 
     def attempts(self, row_key: str) -> Iterator[dict[str, Any]]:
         """Every try of the row, oldest first, as the columns of the table `attempts`."""
@@ -407,6 +429,7 @@ def _outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
         outcome.attempts,
         outcome.duration_s,
         _stamp(outcome.completed_at),
+        json.dumps(outcome.extras) if outcome.extras else None,
     )
 
 
@@ -436,7 +459,7 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
         reasoning_tokens,
         json.loads(raw) if raw else None,
     )
-    cost_usd, attempts, duration_s, completed_at = row[15:]
+    cost_usd, attempts, duration_s, completed_at, extras = row[15:]
     moment = datetime.fromisoformat(completed_at)
     if status in ("completed", "incomplete"):
         return Completed(
@@ -452,6 +475,7 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
             cost_usd=cost_usd,
             status=status,
             reason=error_type,
+            extras=json.loads(extras) if extras else None,
         )
     return Failed(
         row_key=row_key,
@@ -467,4 +491,5 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
         cost_usd=cost_usd,
         response=response,
         status=status,
+        extras=json.loads(extras) if extras else None,
     )

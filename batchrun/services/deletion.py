@@ -24,12 +24,14 @@ _ENDPOINTS: Mapping[Kind, tuple[str, Mapping[str, str]]] = {
     "assistant": ("/assistants", BETA),
     "conversation": ("/conversations", {}),
     "response": ("/responses", {}),
+    "file": ("/files", {}),
+    "vector_store": ("/vector_stores", BETA),
 }
 
 
 async def delete_object(wire: Wire, made: Created) -> bool:
     """Delete one object; False if the service does not know it (any more). A thread takes its runs along; a
-    conversation does not take its responses.
+    conversation does not take its responses, nor a vector store its files.
 
     Raises:
         ServiceFault: it cannot be deleted, or not now.

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import httpx2
@@ -149,6 +149,52 @@ class Wire:
             raise self._fault(exc) from exc
         return self._json(response)
 
+    async def post_file(
+        self, path: str, fields: Mapping[str, str], name: str, content: BinaryIO, headers: Mapping[str, str]
+    ) -> Any:
+        """POST a form with a file, which is read as it is sent; returns the JSON reply.
+
+        Raises:
+            ServiceFault: as translated by `batchrun.services.faults`.
+        """
+        try:
+            response = await self._client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=dict(fields),
+                files=[("file", (name, content))],
+                # The SDK adds the boundary.
+                options={"headers": {"Content-Type": "multipart/form-data", **headers}},
+            )
+        except HttpFailure as exc:
+            raise self._fault(exc) from exc
+        return self._json(response)
+
+    @asynccontextmanager
+    async def download(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """GET bytes, as they come.
+
+        Raises:
+            ServiceFault: also while they are read; a reply that breaks off is one.
+        """
+        try:
+            response = await _unread(
+                self._client.get(
+                    path,
+                    cast_to=httpx2.Response,
+                    options={"headers": {"Accept": "application/binary", **headers}},
+                    stream=True,
+                    stream_cls=AsyncStream[Any],
+                )
+            )
+            try:
+                async with aclosing(response.aiter_bytes()) as chunks:
+                    yield chunks
+            finally:
+                await response.aclose()
+        except HttpFailure as exc:
+            raise self._fault(exc) from exc
+
     async def delete(self, path: str, headers: Mapping[str, str]) -> bool:
         """DELETE an object; False if the service says that there is none (any more).
 
@@ -209,9 +255,7 @@ class Wire:
     @asynccontextmanager
     async def _stream(self, request: Awaitable[object]) -> AsyncIterator[AsyncIterator[bytes]]:
         try:
-            # `cast_to=Response` wins over `stream_cls`: the SDK hands out the raw response, unread.
-            response = await request
-            assert isinstance(response, httpx2.Response)
+            response = await _unread(request)
             try:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     await response.aread()
@@ -243,6 +287,13 @@ class Wire:
             error_type="bad_reply",
             status_code=response.status_code,
         )
+
+
+async def _unread(request: Awaitable[object]) -> httpx2.Response:
+    """`cast_to=Response` wins over `stream_cls`: the SDK hands out the raw response, unread."""
+    response = await request
+    assert isinstance(response, httpx2.Response)
+    return response
 
 
 def _knows_the_endpoint(exc: openai.NotFoundError) -> bool:

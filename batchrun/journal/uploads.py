@@ -1,0 +1,32 @@
+"""The files that a batch has uploaded, by their content: none is uploaded twice, also after a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["UploadedFiles"]
+
+
+class UploadedFiles:
+    """The table `uploads`, through the journal's own connection.
+
+    Methods raise OutputError where the journal cannot be used.
+    """
+
+    def __init__(
+        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
+    ) -> None:
+        self._write = write
+        self._read = read
+
+    def find(self, place: str, purpose: str, sha256: str) -> str | None:
+        """The id that a content has at a service; the service may have lost it meanwhile."""
+        rows = self._read(
+            "SELECT file_id FROM uploads WHERE place = ? AND purpose = ? AND sha256 = ?", (place, purpose, sha256)
+        )
+        return str(rows[0][0]) if rows else None
+
+    def keep(self, place: str, purpose: str, sha256: str, file_id: str) -> None:
+        """A content was uploaded; takes the place of an earlier id."""
+        self._write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (place, purpose, sha256, file_id))
