@@ -19,6 +19,7 @@ from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.plan import paths_for
 from batchrun.pricing import OWN, MatchedPrice, PriceList
+from batchrun.wording import rows_text
 
 __all__ = ["Costs", "ModelCosts", "batch_costs", "cost_facts", "cost_lines", "prices_of_file"]
 
@@ -230,7 +231,9 @@ def cost_lines(costs: Costs) -> list[str]:
     else:
         lines += [f"no price is known for {name}: --prices FILE.toml can say it" for name in unpriced]
     if costs.written is not None:
-        lines.append(f"{costs.written:,} rows changed in the journal; batchrun export {costs.output} writes the table")
+        lines.append(
+            f"{rows_text(costs.written)} changed in the journal; batchrun export {costs.output} writes the table"
+        )
     return lines
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 
+from batchrun.wording import rows_text
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -242,7 +244,7 @@ def summary_lines(summary: Summary) -> list[str]:
     """The summary for people: one line, and one for each thing to know or do."""
     totals, statistics = summary.totals, summary.statistics
     left = totals.by_status["in_flight"] + totals.by_status["pending"]
-    parts = [f"{summary.rows:,} rows", f"{totals.by_status['completed']:,} completed"]
+    parts = [rows_text(summary.rows), f"{totals.by_status['completed']:,} completed"]
     parts += [
         f"{number:,} {word}"
         for number, word in (
@@ -266,8 +268,9 @@ def summary_lines(summary: Summary) -> list[str]:
         listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")
     if statistics.created_again:
+        was = "request was" if statistics.created_again == 1 else "requests were"
         lines.append(
-            f"{statistics.created_again:,} requests were sent again whose first answer was never seen: "
+            f"{statistics.created_again:,} {was} sent again whose first answer was never seen: "
             "a service that ignores Idempotency-Key may have run them twice"
         )
     if statistics.not_deleted:

@@ -30,6 +30,7 @@ from batchrun.prompts import PromptError
 from batchrun.records import Prompt, Row, Usage
 from batchrun.results import prompts_of
 from batchrun.tables import check_output
+from batchrun.wording import rows_text
 
 __all__ = [
     "Bound",
@@ -279,7 +280,7 @@ def dry_run_facts(found: DryRun) -> dict[str, Any]:
 def dry_run_lines(found: DryRun) -> list[str]:
     """A dry run for people."""
     unaskable = found.unaskable.total()
-    parts = [f"{found.rows:,} rows", f"{found.to_ask:,} to ask"]
+    parts = [rows_text(found.rows), f"{found.to_ask:,} to ask"]
     parts += [f"{found.finished_before:,} answered before"] if found.finished_before else []
     parts += [f"{unaskable:,} cannot be asked"] if unaskable else []
     more = [f"  and {unaskable - len(found.examples):,} more"] if unaskable > len(found.examples) else []

@@ -23,6 +23,7 @@ from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from batchrun.tables import Source, check_output, write_table
+from batchrun.wording import rows_text
 
 __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
 
@@ -85,7 +86,7 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
         cost = FREE if facts["embedded"] else "cost unknown"
     lines = [
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
-        f"{ended:,} of {facts['rows']:,} rows ended: {facts['completed']:,} completed, "
+        f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
         f"{facts['pending']:,} not asked",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",

@@ -375,7 +375,8 @@ def _pair(name: str, text: str, kind: Literal["text", "json"]) -> tuple[str, Any
     if not equals or not key.strip():
         # A header or query may be a key, and `Authorization: Bearer …` is easily typed for `Authorization=Bearer …`.
         got = "" if name in ("header", "query") else f", got {text!r}"
-        raise InputError(f"--{name.replace('_', '-')}: KEY=VALUE is needed{got}")
+        metavar = job_options()[name][0].metavar
+        raise InputError(f"--{name.replace('_', '-')}: {metavar} is needed{got}")
     if kind == "json":
         try:
             return key.strip(), json.loads(value)

@@ -23,6 +23,7 @@ from batchrun.records import Outcome, Row, Usage
 from batchrun.results import prompts_of
 from batchrun.sampling import Total, sample_positions, total_of
 from batchrun.tables import Source
+from batchrun.wording import rows_text
 
 __all__ = ["Pilot", "Sample", "pilot_facts", "pilot_lines", "run_pilot"]
 
@@ -216,7 +217,7 @@ def pilot_facts(pilot: Pilot) -> dict[str, Any]:
 def pilot_lines(pilot: Pilot) -> list[str]:
     """A pilot for people."""
     totals = pilot.summary.totals
-    parts = [f"pilot: {pilot.sampled:,} of {pilot.rows:,} rows", f"{totals.by_status['completed']:,} completed"]
+    parts = [f"pilot: {pilot.sampled:,} of {rows_text(pilot.rows)}", f"{totals.by_status['completed']:,} completed"]
     parts += [
         f"{number:,} {word}"
         for number, word in (
@@ -234,7 +235,7 @@ def pilot_lines(pilot: Pilot) -> list[str]:
     if pilot.summary.stop is not None:
         lines.append(f"stopped: {pilot.summary.stop.reason}")
     lines.append(
-        f"all {pilot.rows:,} rows: {_range(pilot.prompt_tokens, _whole)} tokens in, "
+        f"all {rows_text(pilot.rows)}: {_range(pilot.prompt_tokens, _whole)} tokens in, "
         f"{_range(pilot.completion_tokens, _whole)} out"
     )
     if pilot.cost_usd is not None and pilot.spent_usd is not None:
@@ -242,7 +243,7 @@ def pilot_lines(pilot: Pilot) -> list[str]:
     else:
         lines.append(f"cost: {FREE}, the embedded server answers" if pilot.summary.embedded else "cost: unknown")
     if pilot.time is not None and pilot.rows > pilot.sampled:
-        lines.append(f"time for the other {pilot.rows - pilot.sampled:,} rows: {time_text(pilot.time)}, measured")
+        lines.append(f"time for the other {rows_text(pilot.rows - pilot.sampled)}: {time_text(pilot.time)}, measured")
     if pilot.rows > pilot.sampled:
         lines.append("the same command without --pilot asks the rest; nothing is paid for twice")
     return lines

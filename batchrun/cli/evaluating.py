@@ -184,8 +184,9 @@ def convert(file: str, output: Path, **options: Any) -> None:
     """Make a table of another tool's file, or the other way round; what does not map is listed."""
     from batchrun.scoring.converting import Conversion
     from batchrun.scoring.converting import convert as convert_file
+    from batchrun.wording import rows_text
 
     rows, notes = convert_file(file, output, Conversion(**options))
     for line in notes.lines():
         click.echo(line, err=True)
-    click.echo(f"{rows:,} rows written: {output}", err=True)
+    click.echo(f"{rows_text(rows)} written: {output}", err=True)

@@ -77,9 +77,10 @@ def export(output: Path, *, to: Path | None) -> None:
     A job file stands for the output that it names.
     """
     from batchrun.inspection import export_table
+    from batchrun.wording import rows_text
 
     rows = export_table(output, to or output)
-    click.echo(f"{rows:,} rows written: {to or output}", err=True)
+    click.echo(f"{rows_text(rows)} written: {to or output}", err=True)
 
 
 @cli.command()

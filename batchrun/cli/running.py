@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batchrun.job import Environment, Job
     from batchrun.plan import Plan
 
-__all__ = ["check", "given_options", "init", "job_and_output", "run", "warn"]
+__all__ = ["check", "given_options", "init", "job_and_output", "run", "seen", "warn"]
 
 
 @cli.command(cls=SectionedCommand)
@@ -132,7 +132,7 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
     from batchrun.frames import run_loop
     from batchrun.pilot import pilot_facts, pilot_lines, run_pilot
 
-    watch, leave = _seen(plan, os._exit, quiet=quiet, as_json=as_json)
+    watch, leave = seen(plan, os._exit, quiet=quiet, as_json=as_json)
     found = run_loop(run_pilot(plan, environment, size, watch=watch, leave=leave))
     if as_json:
         click.echo(json.dumps(pilot_facts(found)))
@@ -153,7 +153,7 @@ def _run_plan(
     from batchrun.display import summary_facts, summary_lines
     from batchrun.frames import run_loop
 
-    watch, leave = _seen(plan, leaving, quiet=quiet, as_json=as_json)
+    watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
     summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
     if as_json:
         click.echo(json.dumps(summary_facts(summary)))
@@ -165,7 +165,7 @@ def _run_plan(
     return summary
 
 
-def _seen(
+def seen(
     plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> tuple[Watch | None, Callable[[int], NoReturn]]:
     """What shows the progress of a batch, and what to do when it is to be left at once."""
@@ -218,8 +218,9 @@ def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
     from batchrun.estimate import dry_plan
     from batchrun.job import Environment
+    from batchrun.wording import rows_text
 
     name, folder, given = given_options(job, {})
     made, output = job_and_output(name, folder, given)
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
-        click.echo(f"{job}: {plan.rows:,} rows of {name}, to be asked of {plan.api}, answers to {output}")
+        click.echo(f"{job}: {rows_text(plan.rows)} of {name}, to be asked of {plan.api}, answers to {output}")

@@ -69,7 +69,7 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert lines[0].startswith("no key found (OPENAI_API_KEY)")
     assert "tutor, which is no language model" in lines[0]
-    assert lines[1].startswith("1 rows · 1 completed · ")
+    assert lines[1].startswith("1 row · 1 completed · ")
     assert lines[-1] == "written: outputs/q.csv"
 
 
@@ -132,6 +132,9 @@ def test_status_and_show(tmp_path: Path) -> None:
         (["run", "q.csv", "--prompt", "{{ quest }}"], "no column named 'quest' in the input (columns: 'question')"),
         (["run", "q.csv", "--prompt", "{{ question"], "--prompt: syntax error"),
         (["run", "q.csv", "--prompt", "@gone.txt"], "--prompt @gone.txt: cannot be read: No such file"),
+        (["run", "q.csv", "--header", "secret"], "--header: NAME=VALUE is needed\n"),
+        (["run", "q.csv", "--query", "secret"], "--query: NAME=VALUE is needed\n"),
+        (["run", "q.csv", "--param", "seed"], "--param: KEY=VALUE is needed, got 'seed'\n"),
         (["run", "q.csv", "--api", "chat"], "--api chat needs a service: set OPENAI_API_KEY, or say --base-url"),
         (["run", "q.csv", "--base-url", "host"], "--base-url: a URL that begins with http:// or https:// is needed"),
         (

@@ -21,7 +21,7 @@ def test_a_first_job_runs_as_it_is(tmp_path: Path) -> None:
     assert batchrun(tmp_path, "init", "data/my table.csv", "-o", "night.toml").returncode == 0
     checked = batchrun(tmp_path, "check", "night.toml")
     assert checked.returncode == 0
-    assert "night.toml: 1 rows of" in checked.stdout
+    assert "night.toml: 1 row of" in checked.stdout
     assert not (tmp_path / "outputs").exists()
     assert batchrun(tmp_path, "run", "night.toml").returncode == 0
     assert "1 + 1 = 2." in (tmp_path / "outputs" / "my table.csv").read_text(encoding="utf-8")

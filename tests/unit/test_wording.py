@@ -1,0 +1,15 @@
+"""Counts as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchrun.wording import rows_text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_000, "1,000 rows"), (1_001, "1,001 rows")]
+)
+def test_one_row_is_a_row(number: int, text: str) -> None:
+    """Only a single one stands without its s."""
+    assert rows_text(number) == text
