@@ -5,6 +5,7 @@ BatchrunError
 ├── OutputError             an output, journal or store that cannot be written or read           exit 2
 ├── JournalMismatch         this output belongs to another job; says what changed                exit 2
 ├── OutputHeld              another batch is working on this output                              exit 6
+├── GradingStopped          the batch of a grader ended early; exits as that batch       exit 4, 5, 130
 └── ServiceFault            a service said no; one of two branches:
     ├── TransientFault      the same request may succeed later: retried
     │   ├── RateLimited       429, or a run that failed with `rate_limit_exceeded`
@@ -32,6 +33,7 @@ __all__ = [
     "BatchRefused",
     "BatchrunError",
     "ConnectionLost",
+    "GradingStopped",
     "InputError",
     "JournalMismatch",
     "OutputError",
@@ -75,6 +77,18 @@ class OutputHeld(BatchrunError):
     """Another process is working on this output."""
 
     exit_code = 6
+
+
+class GradingStopped(BatchrunError):
+    """The batch of a grader ended early: its budget is spent, it was refused or interrupted.
+
+    Attributes:
+        exit_code: of that batch.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class ServiceFault(BatchrunError):

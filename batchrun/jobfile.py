@@ -2,23 +2,25 @@
 
 Keys are the options' names with underscores, and `input`. Paths are relative to the file, so that a job means the same
 from cron as from a shell. `extends = "base.toml"` takes another file's keys first. `${NAME}` stands for an environment
-variable in `base_url`, `header`, `query` and `ping`, and nowhere else: prompts may hold it as text.
+variable in `base_url`, `header`, `query` and `ping`, and nowhere else: prompts may hold it as text. A table `[score]`
+says how the output is to be scored, and a table `[grader]`, in the file of a grader, how its verdicts are read.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.job import job_options, nearest
 
-__all__ = ["is_job_file", "job_toml", "load_job_file"]
+__all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file"]
 
 PATHS = ("input", "output")
+SCORE_PATHS = ("output", "baseline", "grader", "junit", "markdown")
 TEXT_FILES = ("prompt", "instructions")
 FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")
 
@@ -31,21 +33,33 @@ def is_job_file(name: str) -> bool:
 
 
 def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, dict[str, Any]]:
-    """(input, options) of a job file; paths made absolute, `@file` likewise.
+    """(input, options) of a job file; see `read_job_file`."""
+    name, options, _ = read_job_file(path, environ, ("score",))
+    return name, options
+
+
+def read_job_file(
+    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str]
+) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+    """(input, options, tables) of a job file; paths made absolute, `@file` likewise.
 
     Args:
         environ: what `${NAME}` stands for; None leaves it as it is, for commands that send nothing.
+        tables: names of tables that are no options of a batch and may be there; those that are come as they are.
 
     Raises:
         InputError: the file cannot be read, its TOML is wrong (line and column named), a key is unknown (the nearest
             one named), or a variable is not set.
     """
-    options = _load(path.absolute(), environ, seen=())
+    options = _load(path.absolute(), environ, tables, seen=())
     name = options.pop("input", None)
-    return name, options
+    found = {table: options.pop(table) for table in tables if table in options}
+    return name, options, found
 
 
-def _load(path: Path, environ: Mapping[str, str] | None, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _load(
+    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], seen: tuple[Path, ...]
+) -> dict[str, Any]:
     if path in seen:
         raise InputError(f"{path}: extends itself, through {' and '.join(str(each) for each in seen)}")
     try:
@@ -55,7 +69,7 @@ def _load(path: Path, environ: Mapping[str, str] | None, seen: tuple[Path, ...])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise InputError(f"{path}: is no TOML: {exc}") from None
     base = raw.pop("extends", None)
-    known = {"input", *job_options()}
+    known = {"input", *job_options(), *tables}
     for key in raw:
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}{nearest(key, known)}")
@@ -64,7 +78,7 @@ def _load(path: Path, environ: Mapping[str, str] | None, seen: tuple[Path, ...])
         return own
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: the path of one file is needed, got {base!r}")
-    return _merged(_load((path.parent / base).resolve(), environ, (*seen, path)), own)
+    return _merged(_load((path.parent / base).resolve(), environ, tables, (*seen, path)), own)
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +93,8 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | None) -> Any:
     if key in FROM_ENVIRONMENT and environ is not None:
         return _expanded(value, path, key, environ)
+    if key == "score" and isinstance(value, dict):
+        return {name: _beside(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
     if not isinstance(value, str):
         return value
     if key in PATHS and value != "-":
@@ -86,6 +102,13 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     if key in TEXT_FILES and value.startswith("@") and not value.startswith("@@"):
         return f"@{path.parent / value[1:]}"
     return value
+
+
+def _beside(value: Any, path: Path) -> Any:
+    """Paths in a table, made absolute; what is no text is somebody else's to refuse."""
+    if isinstance(value, list):
+        return [_beside(each, path) for each in value]
+    return str(path.parent / value) if isinstance(value, str) else value
 
 
 def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> Any:

@@ -155,6 +155,13 @@ def _column(options: str) -> Scorer:
     return ColumnScorer(options)
 
 
+def _model_graded(options: str) -> Scorer:
+    from batchrun.scoring.grading import ModelGradedScorer
+
+    files = _pairs("model-graded", options, ("grader",)).get("grader", "")
+    return ModelGradedScorer([Path(name) for name in files.split("+") if name])
+
+
 def _plain(kind: str, make: Callable[[], Scorer]) -> Callable[[str], Scorer]:
     def chosen(options: str) -> Scorer:
         _pairs(kind, options, ())
@@ -177,5 +184,6 @@ SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
     "math": _math,
     "python": FunctionScorer.load,
     "column": _column,
+    "model-graded": _model_graded,
 }
 """Kind → what makes the scorer of the text behind its colon."""

@@ -11,6 +11,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, BarOn, floor_bars, junit, no_worse_bars
 from batchrun.scoring.choosing import make_scorers
 from batchrun.scoring.comparing import DETECTABLE, Comparison, compare, contender, pair
+from batchrun.scoring.grading import GraderReport, Grading, graded, grader_lines, reports_of
 from batchrun.scoring.lines import comparison_markdown, score_markdown
 from batchrun.scoring.summary import FailedAs, Summary, summarize
 from batchrun.scoring.table import Columns, ScoredTable, open_scored, write_scored
@@ -31,20 +32,24 @@ class Question:
         columns: which column is what.
         failed_as: what failed rows count as.
         read: how text tables are to be understood.
+        grading: how the graders of model-graded scorers are asked.
     """
 
     scorers: Sequence[str]
     columns: Columns
     failed_as: FailedAs = "skip"
     read: ReadOptions = field(default_factory=ReadOptions)
+    grading: Grading | None = None
 
     def open(self, name: str) -> ScoredTable:
-        """A table to be asked this; with scorers of its own.
+        """A table to be asked this; with scorers of its own, and graded where a scorer needs that.
 
         Raises:
             InputError: see `open_scored` and `make_scorers`.
+            GradingStopped, OutputError, OutputHeld: see `graded`.
         """
-        return open_scored(name, make_scorers(self.scorers), self.columns, self.read)
+        table = open_scored(name, make_scorers(self.scorers), self.columns, self.read)
+        return table if self.grading is None else graded(table, self.grading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Evaluation:
         summaries: scorer by scorer.
         bars: how they went; empty without any.
         incomplete: answers that were cut short.
+        graders: what graders did.
     """
 
     table: str
@@ -86,6 +92,7 @@ class Evaluation:
     summaries: Sequence[Summary]
     bars: Sequence[Bar]
     incomplete: int
+    graders: Sequence[GraderReport] = ()
 
     @property
     def exit_code(self) -> int:
@@ -100,6 +107,7 @@ class Evaluation:
             "scores": [each.facts() for each in self.summaries],
             "bars": [{"bar": bar.name, "passed": bar.passed, "found": bar.found} for bar in self.bars],
             "incomplete": self.incomplete,
+            "graders": [grader.facts() for grader in self.graders],
             "exit_code": self.exit_code,
         }
 
@@ -119,7 +127,9 @@ class Evaluation:
             OutputError: the system refused.
         """
         with replacing(path) as file:
-            file.write(score_markdown(self.table, self.summaries, self.bars).encode("utf-8", "replace"))
+            notes = "".join(f"\n{line}\n" for line in grader_lines(self.graders))
+            text = score_markdown(self.table, self.summaries, self.bars) + notes
+            file.write(text.encode("utf-8", "replace"))
 
 
 def default_scored(name: str) -> Path:
@@ -156,7 +166,7 @@ def score_table(name: str, question: Question, bars: Bars, output: Path | None =
         after = contender(table, question.failed_as, tally)
         pairings = [pair(before, after, each.name, question.failed_as) for each in summaries]
         found += no_worse_bars(pairings, bars.margin, bars.on)
-    return Evaluation(name, output, summaries, found, tally.incomplete)
+    return Evaluation(name, output, summaries, found, tally.incomplete, reports_of(table))
 
 
 def compare_tables(
