@@ -9,7 +9,7 @@ from typing import Any
 
 from batchrun.errors import InputError
 
-__all__ = ["job_of_assistant", "read_assistant"]
+__all__ = ["checked_assistant", "job_of_assistant", "read_assistant"]
 
 _DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
 """What the API echoes where nothing was set; sending it would be refused by models that take no such parameter."""
@@ -82,6 +82,18 @@ def read_assistant(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
     except ValueError as exc:
         raise InputError(f"{path}: is no JSON: {exc}") from None
+    return checked_assistant(found, str(path))
+
+
+def checked_assistant(found: object, name: str) -> dict[str, Any]:
+    """What `job_of_assistant` can read.
+
+    Args:
+        name: where it is from, for the message.
+
+    Raises:
+        InputError: it is something else.
+    """
     if not isinstance(found, dict) or not isinstance(found.get("model"), str):
-        raise InputError(f"{path}: is not the JSON of an assistant: it names no model")
+        raise InputError(f"{name}: is not the JSON of an assistant: it names no model")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from batchrun.carryover import checked_assistant
 from batchrun.display import FREE, dollars
 from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
@@ -29,6 +31,8 @@ __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_
 
 KEYS_COMPARED = 100_000
 """Keys that a row's misspelt name is compared with."""
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
 
 
 def _paths(output: Path) -> Paths:
@@ -122,17 +126,24 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
 
     Raises:
         ServiceFault: it does not.
-        InputError: nothing says where it is.
+        InputError: nothing says where it is, or it is not there.
     """
+    if not _ID.fullmatch(assistant_id):
+        raise InputError(f"{assistant_id!r}: is no id of an assistant; one such as asst_abc123 is expected")
     where = base_url or environment.base_url
     if where is None:
         raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
     wire = Wire(Endpoint(where, environment.api_key or "none"), Limits(), silence_timeout_s=30)
     try:
         found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
+    except ServiceFault as fault:
+        # A server without assistants answers with 404 too; what it says is about the endpoint.
+        if fault.status_code != 404 or str(fault).startswith("no such endpoint"):
+            raise
+        raise InputError(f"{assistant_id}: there is no such assistant at {where}, or not for this key") from None
     finally:
         await wire.aclose()
-    return dict(found)
+    return checked_assistant(found, f"the reply of {where}")
 
 
 # -- one row --------------------------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     title = " · ".join(str(assistant[key]) for key in ("name", "id", "description") if assistant.get(key))
     comments = [f"From the assistant {' '.join(title.split())}"] if title else ["From an assistant"]
     comments += [f"Not carried over: {line}" for line in lost]
+    comments += [
+        "",
+        "input is missing: say here which table to ask, and the file can be run:",
+        'input = "questions.csv"',
+    ]
     text = job_toml(options, tuple(comments))
     if output is None:
         click.echo(text, nl=False)
