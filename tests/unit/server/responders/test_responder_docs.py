@@ -56,6 +56,9 @@ def test_fault_plan(folder: Path) -> None:
     kinds = [fault.kind for n in range(2000) if (fault := plan.draw_http({}, n))]
     assert 60 < kinds.count("http_429") < 140
     assert 15 < kinds.count("drop") < 65
+    stalls = [fault for n in range(2000) if (fault := plan.draw_run({}, n))]
+    assert 5 < len(stalls) < 45
+    assert {(fault.kind, fault.delay_s) for fault in stalls} == {("stall", 2)}
 
 
 def test_every_key_is_described(tmp_path: Path) -> None:
