@@ -1,0 +1,181 @@
+"""What is wrong with an answer, in words that a model understands and a person too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+    from pydantic_core import ErrorDetails
+
+__all__ = ["SchemaMismatch", "checked", "model_lines", "place", "shown"]
+
+_MOST_LINES: Final = 10
+_MOST_CHARS: Final = 60
+_TYPES: Final = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+
+
+class SchemaMismatch(Exception):
+    """An answer is not what the schema asks for. `str(error)`: one line for each problem, the first ten of them."""
+
+
+def checked(errors: Iterable[ValidationError]) -> None:
+    """Nothing where there are no errors.
+
+    Raises:
+        SchemaMismatch: there are.
+    """
+    # The same fault may be found twice, and a list of ten thousand wrong items is as wrong as one of ten.
+    _refuse_if_any(line for error in islice(errors, 10 * _MOST_LINES) for line in _lines(error))
+
+
+def model_lines(errors: Sequence[ErrorDetails]) -> str:
+    """What a pydantic model finds wrong, one line each."""
+    return "\n".join(_cut_list(_at(error["loc"]) + error["msg"] for error in errors))
+
+
+def _refuse_if_any(lines: Iterable[str]) -> None:
+    found = _cut_list(lines)
+    if found:
+        raise SchemaMismatch("\n".join(found))
+
+
+def _cut_list(lines: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(" ".join(line.split()) for line in lines))
+    return found if len(found) <= _MOST_LINES else [*found[:_MOST_LINES], "and more of the like"]
+
+
+def shown(value: Any) -> str:
+    """A value of an answer for a message: short, on one line."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return repr(value if len(value) <= _MOST_CHARS else value[: _MOST_CHARS - 1] + "…")
+    text = str(value)
+    return text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 1] + "…"
+
+
+def place(path: Iterable[object]) -> str:
+    """`items[0].price`; empty for the whole answer."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _at(path: Iterable[object]) -> str:
+    where = place(path)
+    return f"at `{where}`: " if where else ""
+
+
+def _lines(error: ValidationError) -> Iterator[str]:
+    at = _at(error.absolute_path)
+    if error.context and error.validator in ("anyOf", "oneOf"):
+        yield from _of_branches(error, at)
+    elif error.validator in _WORDS:
+        yield at + _WORDS[str(error.validator)](error)
+    else:
+        yield at + _cut(error.message)
+
+
+def _of_branches(error: ValidationError, at: str) -> Iterator[str]:
+    """One branch at least was to fit. If all name types, those; else the faults of the branch that comes nearest."""
+    branches: dict[object, list[ValidationError]] = {}
+    for each in error.context or ():
+        branches.setdefault(each.relative_schema_path[0], []).append(each)
+    wrong_types = [each for each in error.context or () if each.validator == "type" and not each.relative_path]
+    if len(wrong_types) == len(error.context or ()):
+        types = dict.fromkeys(name for each in wrong_types for name in _names(each.validator_value))
+        yield f"{at}expected {_either(types)}, got {shown(error.instance)}"
+        return
+    for each in min(branches.values(), key=_distance):
+        yield from _lines(each)
+
+
+def _distance(branch: Sequence[ValidationError]) -> tuple[bool, bool, int]:
+    """How far an answer is from a branch: another type altogether, another variant by its marks, the faults."""
+    return (
+        any(each.validator == "type" and not each.relative_path for each in branch),
+        any(each.validator in ("const", "enum") for each in branch),
+        len(branch),
+    )
+
+
+def _names(types: Any) -> list[str]:
+    return [types] if isinstance(types, str) else list(types)
+
+
+def _either(types: Iterable[str]) -> str:
+    return " or ".join(_TYPES.get(name, name) for name in types)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _instance(error: ValidationError) -> Any:
+    # The library's types allow for errors that are still being made.
+    return error.instance
+
+
+def _missing(error: ValidationError) -> str:
+    names = error.validator_value if isinstance(error.validator_value, list) else []
+    missing = [name for name in names if name not in _instance(error)]
+    verb = "is" if len(missing) == 1 else "are"
+    return _cut(f"{', '.join(f'`{name}`' for name in missing)} {verb} missing" if missing else error.message)
+
+
+def _too_many(error: ValidationError) -> str:
+    schema = error.schema if isinstance(error.schema, Mapping) else {}
+    if "patternProperties" in schema:
+        return _cut(error.message)
+    extra = sorted(set(_instance(error)) - set(schema.get("properties", {})))
+    return _cut(f"{', '.join(f'`{name}`' for name in extra)}: not among the names that are asked for")
+
+
+def _allowed(error: ValidationError) -> Any:
+    return error.validator_value
+
+
+def _expected(what: str) -> Callable[[ValidationError], str]:
+    return lambda error: f"expected {what.format(error.validator_value)}, got {shown(error.instance)}"
+
+
+def _expected_size(what: str) -> Callable[[ValidationError], str]:
+    return lambda error: f"expected {what.format(error.validator_value)}, got {len(_instance(error))}"
+
+
+_WORDS: Final[Mapping[str, Callable[[ValidationError], str]]] = {
+    "type": lambda error: f"expected {_either(_names(error.validator_value))}, got {shown(error.instance)}",
+    "required": _missing,
+    "additionalProperties": _too_many,
+    "enum": lambda error: (
+        f"expected one of {_cut(', '.join(shown(each) for each in _allowed(error)))}, got {shown(error.instance)}"
+    ),
+    "const": lambda error: f"expected {shown(error.validator_value)}, got {shown(error.instance)}",
+    "minimum": _expected("at least {}"),
+    "maximum": _expected("at most {}"),
+    "exclusiveMinimum": _expected("more than {}"),
+    "exclusiveMaximum": _expected("less than {}"),
+    "multipleOf": _expected("a multiple of {}"),
+    "pattern": _expected("text that matches the pattern {}"),
+    "minLength": _expected_size("text of at least {} characters"),
+    "maxLength": _expected_size("text of at most {} characters"),
+    "minItems": _expected_size("a list of at least {}"),
+    "maxItems": _expected_size("a list of at most {}"),
+    "uniqueItems": lambda _: "expected no item twice",
+}
