@@ -34,6 +34,12 @@ def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--target", metavar="COLUMN", help="Column of what was wanted"),
             click.option("--answer", metavar="COLUMN", help="Column of what was answered. Default: response"),
             click.option("--key", metavar="COLUMN", help="Column of row ids; rows that share one are epochs of it"),
+            click.option(
+                "--epochs-column",
+                "epoch",
+                metavar="COLUMN",
+                help="Column that numbers the repetitions of a row. Default: epoch, if there is one",
+            ),
             click.option("--cluster", metavar="COLUMN", help="Rows that share a value here belong together"),
             click.option(
                 "--failed-as",

@@ -8,7 +8,7 @@ from batchrun.display import dollars, duration
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparing import Comparison, Contender, Pairing
 from batchrun.scoring.statistics import Estimate
-from batchrun.scoring.summary import Figures, Summary
+from batchrun.scoring.summary import Epochs, Figures, Summary
 from batchrun.scoring.wording import p_text, percent, signed, spread
 
 __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
@@ -26,15 +26,7 @@ def score_lines(summaries: Sequence[Summary], incomplete: int) -> list[str]:
             lines.append(f"  by {column}:")
             rows = [(label or "(empty)", *_group_cells(figures)) for label, figures in groups.items()]
             lines += [f"    {line}" for line in _aligned(rows)]
-        if summary.epochs is not None:
-            epochs = summary.epochs
-            times = f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
-            lines.append(f"  {epochs.keys:,} different rows, {times} epochs each:")
-            rows = [
-                (f"pass@{k}", _interval(epochs.any_right[k]), f"pass^{k}", _interval(epochs.all_right[k]))
-                for k in epochs.any_right
-            ]
-            lines += [f"    {line}" for line in _aligned(rows)]
+        lines += [f"  {line}" for line in _epoch_lines(summary)]
     if incomplete:
         lines.append(f"{incomplete:,} answers were cut short and are scored as they are")
     return lines
@@ -136,6 +128,24 @@ def _interval(found: Estimate) -> str:
     return f"{percent(found.mean)}  {ends}"
 
 
+def _epoch_lines(summary: Summary) -> list[str]:
+    """pass@k and pass^k; where they would mix unlike rows, what tells that."""
+    epochs = summary.overall.epochs
+    if epochs is None:
+        if summary.doubled is None:
+            return []
+        return [f"no pass@k: several rows are {summary.doubled}; --by, or compare --split, sets them apart"]
+    rows = [
+        (f"pass@{k}", _interval(epochs.any_right[k]), f"pass^{k}", _interval(epochs.all_right[k]))
+        for k in epochs.any_right
+    ]
+    return [f"{epochs.keys:,} different rows, {_times(epochs)} epochs each:", *(f"  {line}" for line in _aligned(rows))]
+
+
+def _times(epochs: Epochs) -> str:
+    return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
+
+
 def _left_out(summary: Summary) -> list[str]:
     """What is not in the mean, or is in it by decision."""
     figures, lines = summary.overall, []
@@ -160,6 +170,10 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         )
         if count
     ]
+    if figures.epochs is not None:
+        k = figures.epochs.most
+        any_right, all_right = figures.epochs.any_right[k], figures.epochs.all_right[k]
+        aside.append(f"pass@{k} {percent(any_right.mean)}, pass^{k} {percent(all_right.mean)}")
     return _interval(found) if found.mean is not None else "–", f"{found.n:,} rows", ", ".join(aside)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -11,31 +11,12 @@ import numpy as np
 
 from batchrun.errors import InputError
 from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
-from batchrun.scoring.table import Tally
+from batchrun.scoring.table import Mark, Tally
 
-__all__ = ["Epochs", "FailedAs", "Figures", "Summary", "scored_values", "summarize"]
+__all__ = ["Epochs", "FailedAs", "Figures", "Summary", "doubled_epoch", "scored_values", "summarize"]
 
 FailedAs: TypeAlias = Literal["skip", "wrong"]
 """What a row that failed counts as: nothing, or 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The figures of one scorer over some rows.
-
-    Attributes:
-        estimate: of the mean.
-        rows: all rows.
-        failed: rows that failed; in the mean as 0 or not at all, as `Summary.failed_as` says.
-        unfinished: rows without an answer yet; never in the mean.
-        unjudged: answered rows that the scorer could not judge; never in the mean.
-    """
-
-    estimate: Estimate
-    rows: int
-    failed: int
-    unfinished: int
-    unjudged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +38,28 @@ class Epochs:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one scorer over some rows.
+
+    Attributes:
+        estimate: of the mean.
+        rows: all rows.
+        failed: rows that failed; in the mean as 0 or not at all, as `Summary.failed_as` says.
+        unfinished: rows without an answer yet; never in the mean.
+        unjudged: answered rows that the scorer could not judge; never in the mean.
+        epochs: None where no row is repeated, values lie between 0 and 1, or rows with the same key and epoch
+            tell that they are not only repetitions.
+    """
+
+    estimate: Estimate
+    rows: int
+    failed: int
+    unfinished: int
+    unjudged: int
+    epochs: Epochs | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All figures of one scorer.
 
@@ -65,20 +68,21 @@ class Summary:
         failed_as: what failed rows counted as.
         overall: over the whole table.
         groups: column → value → figures of the rows with that value, in order of first sight.
-        epochs: None where no row is repeated, or values lie between 0 and 1.
         reasons: why answered rows could not be judged → rows.
+        doubled: of rows with the same key and epoch, of which there should be but one, the first, as `a, epoch 1`;
+            None where there are none.
     """
 
     name: str
     failed_as: FailedAs
     overall: Figures
     groups: Mapping[str, Mapping[str, Figures]]
-    epochs: Epochs | None
     reasons: Mapping[str, int]
+    doubled: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """The summary for machines."""
-        found = {
+        return {
             "scorer": self.name,
             "failed_as": self.failed_as,
             **_figures_facts(self.overall),
@@ -88,15 +92,6 @@ class Summary:
                 for column, groups in self.groups.items()
             },
         }
-        if self.epochs is not None:
-            found["epochs"] = {
-                "keys": self.epochs.keys,
-                "fewest": self.epochs.fewest,
-                "most": self.epochs.most,
-                "pass_at_k": {str(k): estimate_facts(each) for k, each in self.epochs.any_right.items()},
-                "pass_hat_k": {str(k): estimate_facts(each) for k, each in self.epochs.all_right.items()},
-            }
-        return found
 
 
 def estimate_facts(found: Estimate) -> dict[str, Any]:
@@ -113,13 +108,22 @@ def estimate_facts(found: Estimate) -> dict[str, Any]:
 
 
 def _figures_facts(figures: Figures) -> dict[str, Any]:
-    return {
+    found = {
         **estimate_facts(figures.estimate),
         "rows": figures.rows,
         "failed": figures.failed,
         "unfinished": figures.unfinished,
         "unjudged": figures.unjudged,
     }
+    if figures.epochs is not None:
+        found["epochs"] = {
+            "keys": figures.epochs.keys,
+            "fewest": figures.epochs.fewest,
+            "most": figures.epochs.most,
+            "pass_at_k": {str(k): estimate_facts(each) for k, each in figures.epochs.any_right.items()},
+            "pass_hat_k": {str(k): estimate_facts(each) for k, each in figures.epochs.all_right.items()},
+        }
+    return found
 
 
 def scored_values(tally: Tally, name: str, failed_as: FailedAs) -> list[float | None]:
@@ -133,14 +137,29 @@ def scored_values(tally: Tally, name: str, failed_as: FailedAs) -> list[float | 
 def summarize(tally: Tally, failed_as: FailedAs = "skip") -> list[Summary]:
     """The figures of every scorer of a table.
 
-    If a key column was named and keys are repeated, rows of one key are epochs: the interval is then that of
-    clusters by key, unless another column clusters.
+    Where keys are repeated, rows of one key are epochs: the interval is then that of clusters by key, unless another
+    column clusters.
 
     Raises:
         InputError: the epochs of one row are in two clusters.
     """
     clusters = _clusters(tally)
-    return [_summary(tally, name, clusters, failed_as) for name in tally.values]
+    doubled = doubled_epoch(tally)
+    return [_summary(tally, name, clusters, doubled, failed_as) for name in tally.values]
+
+
+def doubled_epoch(tally: Tally) -> str | None:
+    """The first row whose key and epoch an earlier one has; None where there is none, or no column of epochs.
+
+    Such rows differ in more than the epoch, and in something else than a batch's own axes.
+    """
+    seen: set[Mark] = set()
+    for mark in tally.marks() if tally.epochs else ():
+        if mark in seen:
+            key, _, epoch = mark
+            return f"{key}, epoch {epoch}"
+        seen.add(mark)
+    return None
 
 
 def _clusters(tally: Tally) -> list[str] | None:
@@ -153,7 +172,9 @@ def _clusters(tally: Tally) -> list[str] | None:
     return tally.clusters
 
 
-def _summary(tally: Tally, name: str, clusters: Sequence[str] | None, failed_as: FailedAs) -> Summary:
+def _summary(
+    tally: Tally, name: str, clusters: Sequence[str] | None, doubled: str | None, failed_as: FailedAs
+) -> Summary:
     values = scored_values(tally, name, failed_as)
     groups: dict[str, dict[str, Figures]] = {}
     for column, labels in tally.labels.items():
@@ -166,8 +187,8 @@ def _summary(tally: Tally, name: str, clusters: Sequence[str] | None, failed_as:
         failed_as=failed_as,
         overall=_figures(tally, name, values, clusters, range(len(values))),
         groups=groups,
-        epochs=_epochs(tally.keys, values),
-        reasons=dict(tally.reasons[name].most_common()),
+        reasons=dict(Counter(tally.reasons[name].values()).most_common()),
+        doubled=doubled,
     )
 
 
@@ -182,12 +203,16 @@ def _figures(
     array = _array([values[index] for index in scored])
     kinds = [tally.kinds[index] for index in indexes]
     given = tally.values[name]
+    homes = None if clusters is None else [clusters[index] for index in scored]
+    if homes is not None and len(set(homes)) == len(homes):
+        homes = None  # no two rows belong together
     return Figures(
-        estimate=estimate(array, None if clusters is None else [clusters[index] for index in scored]),
+        estimate=estimate(array, homes),
         rows=len(indexes),
         failed=kinds.count("failed"),
         unfinished=kinds.count("unfinished"),
         unjudged=sum(tally.kinds[index] == "answered" and given[index] is None for index in indexes),
+        epochs=_epochs(tally, values, indexes),
     )
 
 
@@ -195,12 +220,16 @@ def _array(values: Sequence[float | None]) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _epochs(keys: Sequence[str], values: Sequence[float | None]) -> Epochs | None:
-    if not keys or len(set(keys)) == len(keys):
+def _epochs(tally: Tally, values: Sequence[float | None], indexes: Sequence[int] | range) -> Epochs | None:
+    if not tally.keys:
         return None
-    right: dict[str, int] = defaultdict(int)
-    epochs: dict[str, int] = defaultdict(int)
-    for key, value in zip(keys, values, strict=True):
+    keys = tally.marks(indexes, epochs=False)
+    if len(set(keys)) == len(keys) or (tally.epochs and len(set(tally.marks(indexes))) < len(keys)):
+        return None
+    right: dict[Mark, int] = defaultdict(int)
+    epochs: dict[Mark, int] = defaultdict(int)
+    for key, index in zip(keys, indexes, strict=True):
+        value = values[index]
         if value is None:
             continue
         if value not in (0.0, 1.0):

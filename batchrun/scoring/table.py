@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import islice, tee
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
@@ -17,15 +16,23 @@ from batchrun.scoring.score import Sample, Score, as_text, is_missing
 from batchrun.tables import ReadOptions, Source, WriteOptions, open_source, write_table
 from batchrun.tables.atomic import check_writable
 from batchrun.tables.options import format_of
+from batchrun.tables.text import TextSource
 
-__all__ = ["Columns", "RowKind", "ScoredTable", "Tally", "open_scored", "write_scored"]
+__all__ = ["Columns", "Mark", "RowKind", "ScoredTable", "Tally", "open_scored", "scored_table", "write_scored"]
 
 RowKind: TypeAlias = Literal["answered", "failed", "unfinished"]
 """What is there to be scored: an answer; none, since the row failed; none yet."""
 
+Mark: TypeAlias = tuple[str, tuple[str, ...], str]
+"""Key, variant and epoch of a row: what it shares with its like in another table."""
+
+_T = TypeVar("_T")
+
 _FAILED: Final = frozenset({"failed", "expired", "cancelled"})
 _UNFINISHED: Final = frozenset({"in_flight", "pending"})
 _CHUNK_ROWS: Final = 256
+_EPOCH: Final = "epoch"
+_AXIS: Final = "axis_"
 _NO_TARGET: Final = Score(None, "no target")
 
 
@@ -37,14 +44,19 @@ class Columns:
         answer: what was answered; None finds `response`, also with a prefix that all output columns share.
         target: what was wanted; None where the scorers need none.
         key: a row's id. Rows that share it are epochs of one row, or the same row of another table.
+        epoch: which repetition of its row a row is; None finds `epoch`, and a table without it has none.
         cluster: rows that share a value here belong together.
+        split: rows that differ here are compared with each other; of a batch's axes the option's name will do, so
+            that `model` is `axis_model` where there is one, and else the model that answered.
         by: the columns to break figures down by.
     """
 
     answer: str | None = None
     target: str | None = None
     key: str | None = None
+    epoch: str | None = None
     cluster: str | None = None
+    split: str | None = None
     by: tuple[str, ...] = ()
 
 
@@ -55,10 +67,13 @@ class Tally:
     Attributes:
         kinds: what was there to be scored.
         values: scorer → values; None where there is none.
-        reasons: scorer → why answered rows have no value → rows.
-        keys, clusters: cells as text; empty lists where no column was named.
+        reasons: scorer → position of an answered row without a value → why.
+        keys: cells as text. Where no column was named but there is one of epochs, or of an axis, rows that are alike
+            in all columns that batchrun did not add share a key; else empty.
+        epochs, clusters, splits: cells as text; empty lists where there is no such column.
+        variants: the cells of a batch's other axes, `axis_…`; empty where there are none.
         labels: column of `--by` → cells as text.
-        incomplete: rows whose answer was cut short; they are scored as they are.
+        cut_short: positions of rows whose answer was; they are scored as they are.
         facts: of each row, what comparisons need: cost in US dollars, duration in seconds and tokens,
             None where not known.
         contents: hashes of the cells of the columns that batchrun did not add, in their order, of each row; only
@@ -67,13 +82,58 @@ class Tally:
 
     kinds: list[RowKind] = field(default_factory=list)
     values: dict[str, list[float | None]] = field(default_factory=dict)
-    reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    reasons: dict[str, dict[int, str]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    epochs: list[str] = field(default_factory=list)
+    variants: list[tuple[str, ...]] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
     labels: dict[str, list[str]] = field(default_factory=dict)
-    incomplete: int = 0
+    cut_short: list[int] = field(default_factory=list)
     facts: list[tuple[float | None, float | None, float | None]] = field(default_factory=list)
     contents: list[tuple[int, ...]] = field(default_factory=list)
+
+    @property
+    def incomplete(self) -> int:
+        """Rows whose answer was cut short."""
+        return len(self.cut_short)
+
+    def marks(self, positions: Iterable[int] | None = None, *, epochs: bool = True) -> list[Mark]:
+        """Of each row (None: of all) key, variant and epoch; "" and () where there are none, or they are not wanted."""
+        chosen = range(len(self.keys)) if positions is None else positions
+        return [
+            (
+                self.keys[position],
+                self.variants[position] if self.variants else (),
+                self.epochs[position] if self.epochs and epochs else "",
+            )
+            for position in chosen
+        ]
+
+    def part(self, positions: Sequence[int]) -> Tally:
+        """What was kept of some rows; the positions rise."""
+        places = {position: place for place, position in enumerate(positions)}
+
+        def taken(given: list[_T]) -> list[_T]:
+            return [given[position] for position in positions] if given else []
+
+        return Tally(
+            kinds=taken(self.kinds),
+            values={name: taken(values) for name, values in self.values.items()},
+            reasons={
+                name: {places[position]: reason for position, reason in reasons.items() if position in places}
+                for name, reasons in self.reasons.items()
+            },
+            keys=taken(self.keys),
+            epochs=taken(self.epochs),
+            variants=taken(self.variants),
+            clusters=taken(self.clusters),
+            splits=taken(self.splits),
+            labels={column: taken(labels) for column, labels in self.labels.items()},
+            cut_short=[places[position] for position in self.cut_short if position in places],
+            facts=taken(self.facts),
+            contents=taken(self.contents),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +142,7 @@ class ScoredTable:
 
     Attributes:
         source: the table.
-        columns: which column is what; `answer` is never None.
+        columns: which column is what; `answer` is never None, `epoch` only where there is none.
         prefix: what stands before the names of the output columns, `status` and so on.
         scorers: what to score by.
     """
@@ -93,71 +153,58 @@ class ScoredTable:
     scorers: Sequence[NamedScorer]
 
     @property
-    def own_columns(self) -> tuple[str, ...]:
-        """The columns that were there before batchrun came, as far as names tell."""
-        added = {self.prefix + name for name in OUTPUT_COLUMNS} | {self.columns.answer}
-        return tuple(name for name in self.source.columns if name not in added and not name.startswith("score_"))
+    def axes(self) -> tuple[str, ...]:
+        """The columns in which a batch tells its combinations of settings apart, but for the one that is split by."""
+        return tuple(name for name in self.source.columns if name.startswith(_AXIS) and name != self.columns.split)
 
-    def cells(self, tally: Tally, *, compared: bool = False) -> Iterator[dict[str, Any]]:
-        """Score the table: for each row, in order, the cells `score_NAME` and `score_NAME_read`.
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns that say what was asked: those that were there before batchrun came.
+
+        In an output of batchrun they stand before its columns; in other tables they are told by their names.
+        """
+        columns = self.source.columns
+        added = [self.prefix + name for name in OUTPUT_COLUMNS]
+        if set(added) <= set(columns):
+            columns = columns[: min(map(columns.index, added))]
+        others = {*added, *self.axes, self.columns.answer, self.columns.epoch, self.columns.split}
+        return tuple(name for name in columns if name not in others and not name.startswith("score_"))
+
+    def scored(self, tally: Tally, *, compared: bool = False) -> Iterator[tuple[Row, Sequence[Score | None]]]:
+        """Score the table: each row, in order, and what each scorer says of it; None where there is no answer.
 
         Args:
             tally: filled with what statistics need, row by row.
-            compared: keep `contents` as well.
+            compared: keep `facts` and `contents` as well.
         """
         for named in self.scorers:
             tally.values[named.name] = []
-            tally.reasons[named.name] = Counter()
+            tally.reasons[named.name] = {}
         tally.labels.update({column: [] for column in self.columns.by})
+        note = _Notes(self, tally, compared=compared)
         with ExitStack() as stack:
             for named in self.scorers:
                 stack.enter_context(named.scorer)
             rows = self.source.rows()
             while chunk := list(islice(rows, _CHUNK_ROWS)):
-                kinds = [self._note(row, tally, compared=compared) for row in chunk]
+                kinds = [note.row(row) for row in chunk]
                 found = [self._scores(named, chunk, kinds, tally) for named in self.scorers]
-                for scores in zip(*found, strict=True):
-                    yield {
-                        key: cell
-                        for named, score in zip(self.scorers, scores, strict=True)
-                        for key, cell in _cells(named.name, score)
-                    }
+                yield from zip(chunk, zip(*found, strict=True), strict=True)
+
+    def cells(self, scores: Sequence[Score | None]) -> dict[str, Any]:
+        """The cells `score_NAME` and `score_NAME_read` of a row."""
+        found: dict[str, Any] = {}
+        for named, score in zip(self.scorers, scores, strict=True):
+            found[f"score_{named.name}"] = None if score is None else score.value
+            found[f"score_{named.name}_read"] = None if score is None else score.read
+        return found
 
     def tally(self, *, compared: bool = False) -> Tally:
         """Score the table for its figures alone."""
         tally = Tally()
-        for _ in self.cells(tally, compared=compared):
+        for _ in self.scored(tally, compared=compared):
             pass
         return tally
-
-    def _note(self, row: Row, tally: Tally, *, compared: bool) -> RowKind:
-        """Keep what statistics need of a row, scores apart."""
-        values, columns = row.values, self.columns
-        status = values.get(self.prefix + "status")
-        kind: RowKind = "answered"
-        if status in _FAILED or (is_missing(status) and is_missing(values[columns.answer or ""])):
-            kind = "failed"
-        elif status in _UNFINISHED:
-            kind = "unfinished"
-        tally.kinds.append(kind)
-        tally.incomplete += status == "incomplete"
-        if columns.key is not None:
-            key = values[columns.key]
-            if is_missing(key):
-                where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
-                raise InputError(f"{self.source.name}, {where}: no value in the key column {columns.key!r}")
-            tally.keys.append(as_text(key))
-        if columns.cluster is not None:
-            tally.clusters.append(as_text(values[columns.cluster]))
-        for column, labels in tally.labels.items():
-            labels.append(as_text(values[column]))
-        if compared:
-            cost, duration, tokens = (
-                _float(values.get(self.prefix + name)) for name in ("cost_usd", "duration_s", "total_tokens")
-            )
-            tally.facts.append((cost, duration, tokens))
-            tally.contents.append(tuple(hash(as_text(values[name])) for name in self.own_columns))
-        return kind
 
     def _scores(
         self, named: NamedScorer, chunk: Sequence[Row], kinds: Sequence[RowKind], tally: Tally
@@ -176,11 +223,71 @@ class ScoredTable:
         scores = named.scorer.score_all([sample for _, sample in samples])
         for (position, _), score in zip(samples, scores, strict=True):
             found[position] = score
+        values, reasons = tally.values[named.name], tally.reasons[named.name]
         for each in found:
-            tally.values[named.name].append(None if each is None else each.value)
             if each is not None and each.value is None:
-                tally.reasons[named.name][each.explanation] += 1
+                reasons[len(values)] = each.explanation
+            values.append(None if each is None else each.value)
         return found
+
+
+class _Notes:
+    """What statistics need of rows, scores apart, noted row by row.
+
+    Mutable state: the tally, and the rows seen so far where epochs are known by what the rows ask.
+    """
+
+    def __init__(self, table: ScoredTable, tally: Tally, *, compared: bool) -> None:
+        self._table = table
+        self._tally = tally
+        self._compared = compared
+        self._status = f"{table.prefix}status"
+        self._facts = tuple(table.prefix + name for name in ("cost_usd", "duration_s", "total_tokens"))
+        self._own = table.own_columns
+        self._axes = table.axes
+        self._seen: dict[tuple[int, ...], str] = {}
+
+    def row(self, row: Row) -> RowKind:
+        """Note a row; says what there is to be scored."""
+        values, columns, tally = row.values, self._table.columns, self._tally
+        status = values.get(self._status)
+        kind: RowKind = "answered"
+        if status in _FAILED or (is_missing(status) and is_missing(values[columns.answer or ""])):
+            kind = "failed"
+        elif status in _UNFINISHED:
+            kind = "unfinished"
+        elif status == "incomplete":
+            tally.cut_short.append(len(tally.kinds))
+        tally.kinds.append(kind)
+        if columns.key is not None:
+            tally.keys.append(self._key(row, columns.key))
+        elif columns.epoch is not None or self._axes:
+            tally.keys.append(self._seen.setdefault(self._contents(row), f"row {row.row_index}"))
+        if self._axes and tally.keys:
+            tally.variants.append(tuple(as_text(values[name]) for name in self._axes))
+        for column, cells in (
+            (columns.epoch, tally.epochs),
+            (columns.cluster, tally.clusters),
+            (columns.split, tally.splits),
+            *tally.labels.items(),
+        ):
+            if column is not None:
+                cells.append(as_text(values[column]))
+        if self._compared:
+            cost, duration, tokens = (_float(values.get(name)) for name in self._facts)
+            tally.facts.append((cost, duration, tokens))
+            tally.contents.append(self._contents(row))
+        return kind
+
+    def _key(self, row: Row, column: str) -> str:
+        key = row.values[column]
+        if is_missing(key):
+            where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+            raise InputError(f"{self._table.source.name}, {where}: no value in the key column {column!r}")
+        return as_text(key)
+
+    def _contents(self, row: Row) -> tuple[int, ...]:
+        return tuple(hash(as_text(row.values[name])) for name in self._own)
 
 
 def open_scored(
@@ -191,20 +298,35 @@ def open_scored(
     Raises:
         InputError: no table, a column that it does not have, or a scorer that needs a target where none is named.
     """
-    source = open_source(name, read or ReadOptions())
+    return scored_table(open_source(name, read or ReadOptions()), scorers, columns)
+
+
+def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: Columns) -> ScoredTable:
+    """Find the columns of a table.
+
+    Raises:
+        InputError: a column that it does not have, or a scorer that needs a target where none is named.
+    """
     answer, prefix = _answer(source, columns.answer)
+    split = columns.split
+    if split is not None and f"{_AXIS}{split}" in source.columns:
+        split = f"{_AXIS}{split}"
     for option, column in (
         ("target", columns.target),
         ("key", columns.key),
+        ("epochs-column", columns.epoch),
         ("cluster", columns.cluster),
         *(("by", column) for column in columns.by),
     ):
         if column is not None and column not in source.columns:
-            raise InputError(f"--{option} {column}: {name} has no such column ({_listed(source.columns)})")
+            raise InputError(f"--{option} {column}: {source.name} has no such column ({_listed(source.columns)})")
+    if split is not None and split not in source.columns:
+        raise InputError(f"--split {split}: {source.name} has no such column ({_listed(source.columns)})")
     needy = [each.name for each in scorers if each.scorer.needs_target]
     if needy and columns.target is None:
         raise InputError(f"--scorer {needy[0]}: compares with a target: say --target COLUMN")
-    found = Columns(answer, columns.target, columns.key, columns.cluster, columns.by)
+    epoch = columns.epoch or (_EPOCH if _EPOCH in source.columns else None)
+    found = replace(columns, answer=answer, epoch=epoch, split=split)
     return ScoredTable(source, found, prefix, scorers)
 
 
@@ -236,8 +358,30 @@ def write_scored(table: ScoredTable, output: Path, *, compared: bool = False) ->
     if path is not None and output.exists() and output.samefile(path):
         raise InputError(f"{output}: the output is the table itself; name another file")
     tally = Tally()
-    write_table(output, table.source, table.cells(tally, compared=compared), _ScoreColumns(extra_columns=added))
+    source = table.source
+    scored = table.scored(tally, compared=compared)
+    if isinstance(source, TextSource):
+        # The writer takes a row, then its cells: the table need not be read a second time.
+        given, scored = tee(scored)
+        source = _ReadOnce(source.file, source.delimiter, source.columns, (row for row, _ in given))
+    cells = (table.cells(scores) for _, scores in scored)
+    write_table(output, source, cells, _ScoreColumns(extra_columns=added))
     return tally
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadOnce(TextSource):
+    """A table of text whose rows are read elsewhere, for a writer that asks for them once.
+
+    Attributes:
+        read: the rows.
+    """
+
+    read: Iterator[Row]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows, the first time."""
+        return self.read
 
 
 class _ScoreColumns(WriteOptions):
@@ -249,13 +393,6 @@ class _ScoreColumns(WriteOptions):
     def keys(self) -> Mapping[str, type]:
         """Key in the cells → type, in output order."""
         return self.extra_columns
-
-
-def _cells(name: str, score: Score | None) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    return (
-        (f"score_{name}", None if score is None else score.value),
-        (f"score_{name}_read", None if score is None else score.read),
-    )
 
 
 def _answer(source: Source, named: str | None) -> tuple[str, str]:

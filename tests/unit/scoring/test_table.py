@@ -10,6 +10,7 @@ import pytest
 
 from batchrun.errors import InputError
 from batchrun.scoring.choosing import make_scorers
+from batchrun.scoring.lines import score_lines
 from batchrun.scoring.summary import FailedAs, Summary, summarize
 from batchrun.scoring.table import Columns, open_scored, write_scored
 
@@ -81,11 +82,78 @@ def test_epochs(tmp_path: Path) -> None:
     [found] = scored(tmp_path, text, Columns(target="truth", key="id"))
     assert found.overall.estimate.method == "clustered"
     assert found.overall.estimate.clusters == 3
-    epochs = found.epochs
+    epochs = found.overall.epochs
     assert epochs is not None
     assert (epochs.keys, epochs.fewest, epochs.most) == (3, 2, 2)
     assert [epochs.any_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 2 / 3])
     assert [epochs.all_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 1 / 3])
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
+    """Rows repeated with `epoch` from 1 on are epochs, by their key, or where none is named by what they ask."""
+    asked = [("a", "2", "111"), ("b", "3", "010"), ("c", "4", "000")]
+    rows = [
+        f"{name},{truth},{truth if said == '1' else '0'},completed,{epoch}\n"
+        for epoch in (1, 2, 3)
+        for name, truth, marks in asked
+        for said in marks[epoch - 1]
+    ]
+    text = "id,truth,response,status,epoch\n" + "".join(rows)
+    [found] = scored(tmp_path, text, Columns(target="truth", key=key, by=("truth",)))
+    epochs = found.overall.epochs
+    assert epochs is not None
+    assert (epochs.keys, epochs.fewest, epochs.most) == (3, 3, 3)
+    assert [epochs.any_right[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 5 / 9, 2 / 3])
+    assert [epochs.all_right[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 1 / 3, 1 / 3])
+    assert found.overall.estimate.clusters == 3
+    groups = found.groups["truth"]
+    assert groups["3"].epochs is not None
+    assert groups["3"].epochs.any_right[3].mean == 1
+    assert "  3 different rows, 3 epochs each:" in score_lines([found], 0)
+
+
+def test_a_column_of_another_name_can_number_the_epochs(tmp_path: Path) -> None:
+    """`--epochs-column` names it; a column `epoch` beside it is then one of the row's own."""
+    text = "truth,epoch,try,response\n1,old,1,1\n1,old,2,0\n1,new,1,1\n1,new,2,1\n"
+    [found] = scored(tmp_path, text, Columns(target="truth", epoch="try"))
+    assert found.overall.epochs is not None
+    assert (found.overall.epochs.keys, found.overall.epochs.most) == (2, 2)
+
+
+def test_epochs_of_several_models_are_not_mixed(tmp_path: Path) -> None:
+    """Rows with the same key and epoch are no repetitions: pass@k is told for each model and not for all."""
+    rows = [f"{key},{model},1,{said},{epoch}\n"
+            for model, said in (("m", 1), ("n", 0)) for key in "ab" for epoch in (1, 2)]  # fmt: skip
+    text = "id,asked,truth,response,epoch\n" + "".join(rows)
+    [found] = scored(tmp_path, text, Columns(target="truth", key="id", by=("asked",)))
+    assert found.overall.epochs is None
+    line = "  no pass@k: several rows are a, epoch 1; --by, or compare --split, sets them apart"
+    assert line in score_lines([found], 0)
+    by_model = found.groups["asked"]
+    assert [by_model[model].epochs.any_right[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
+
+
+def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
+    """A batch of two models with two epochs has four rows of each key: two repetitions of each of its combinations."""
+    rows = [f"{key},{model},{epoch},1,{said}\n"
+            for key in "ab" for model, said in (("m", 1), ("n", 0)) for epoch in (1, 2)]  # fmt: skip
+    text = "id,axis_model,epoch,truth,response\n" + "".join(rows)
+    [found] = scored(tmp_path, text, Columns(target="truth", key="id", by=("axis_model",)))
+    epochs = found.overall.epochs
+    assert epochs is not None
+    assert (epochs.keys, epochs.most, epochs.any_right[2].mean) == (4, 2, 0.5)
+    assert found.overall.estimate.clusters == 2
+    by_model = found.groups["axis_model"]
+    assert [by_model[model].epochs.all_right[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
+
+
+def test_a_column_of_epochs_without_repetitions_changes_nothing(tmp_path: Path) -> None:
+    """`epoch` may be a word of the user's own: where no row is repeated it is a column as any other."""
+    text = "id,epoch,truth,response\na,1923,1,1\nb,1924,2,0\n"
+    [found] = scored(tmp_path, text, Columns(target="truth", key="id"))
+    assert (found.overall.epochs, found.doubled) == (None, None)
+    assert found.overall.estimate.method == "wilson"
 
 
 def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
@@ -100,6 +168,7 @@ def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
         (Columns(), "--scorer numeric: compares with a target: say --target COLUMN"),
         (Columns(target="gone"), "--target gone: .* has no such column"),
         (Columns(target="answer", by=("gone",)), "--by gone: .* has no such column"),
+        (Columns(target="answer", epoch="gone"), "--epochs-column gone: .* has no such column"),
         (Columns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
         (Columns(target="id", key="answer"), "line 7: no value in the key column 'answer'"),
     ],
