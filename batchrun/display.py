@@ -37,6 +37,9 @@ __all__ = [
 LINE_EVERY_S = 30.0
 FRAME_EVERY_S = 0.25
 RATE_WINDOW_S = 30.0
+FAILURES_EXPLAINED = 20
+"""Failed rows up to which the summary says why, by the first of each kind: of more, the first says little."""
+REASON_CHARS = 300
 
 FREE = "free"
 """What the embedded server's answers cost, unless the job gives its model a price."""
@@ -267,6 +270,8 @@ def summary_lines(summary: Summary) -> list[str]:
     if totals.failures:
         listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")
+        if totals.failed <= FAILURES_EXPLAINED:
+            lines += [f"  {kind}: {_short(totals.reasons[kind])}" for kind, _ in totals.failures.most_common()]
     if statistics.created_again:
         was = "request was" if statistics.created_again == 1 else "requests were"
         lines.append(
@@ -283,6 +288,12 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.output is not None:
         lines.append(f"written: {summary.output}")
     return lines
+
+
+def _short(text: str) -> str:
+    """One line that fits on a few of a terminal."""
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_CHARS else f"{line[:REASON_CHARS].rstrip()}…"
 
 
 def duration(seconds: float | None) -> str:

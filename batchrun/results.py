@@ -46,12 +46,14 @@ class Totals:
     Attributes:
         by_status: status → rows.
         failures: error_type → rows without an answer.
+        reasons: error_type → what the first of them says.
         cost_usd: None while no row's cost is known.
         unpriced: rows that took tokens, or have an answer, and whose cost is not known.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
@@ -63,6 +65,7 @@ class Totals:
         self.by_status[status] += 1
         if status in ("failed", "expired", "cancelled"):
             self.failures[cells["error_type"]] += 1
+            self.reasons.setdefault(cells["error_type"], cells["error"] or "")
         self.prompt_tokens += cells["prompt_tokens"] or 0
         self.completion_tokens += cells["completion_tokens"] or 0
         if cells["cost_usd"] is not None:

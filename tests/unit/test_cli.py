@@ -90,11 +90,12 @@ def test_quiet_is_quiet(tmp_path: Path) -> None:
 
 
 def test_failed_rows_are_exit_code_3(tmp_path: Path) -> None:
-    """A row that cannot be asked fails alone; the summary counts it by its kind."""
+    """A row that cannot be asked fails alone; the summary counts it by its kind and says why."""
     questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
     done = batchrun(tmp_path, "run", "q.csv")
     assert done.returncode == 3
-    assert "failed rows: 1 × empty_prompt; --retry-failed asks them again" in done.stderr
+    assert "failed rows: 1 × empty_prompt; --retry-failed asks them again\n" in done.stderr
+    assert "\n  empty_prompt: the rendered prompt is empty\n" in done.stderr
 
 
 def test_standard_input_and_export(tmp_path: Path) -> None:
