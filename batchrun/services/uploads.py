@@ -289,8 +289,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _safe_name(name: str) -> str:
-    """The name as a form can carry it: half characters (of undecodable names) and control characters replaced."""
-    return _CONTROL.sub("_", name.encode("utf-8", "replace").decode())
+    """The name as every server reads it in a form: no quotes, control characters or halves of undecodable ones."""
+    return _CONTROL.sub("_", name.encode("utf-8", "replace").decode()).replace('"', "'")
 
 
 # -- the file itself --------------------------------------------------------------------------------------------

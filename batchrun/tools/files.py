@@ -10,7 +10,7 @@ import mimetypes
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ __all__ = [
     "files_of",
     "is_url",
     "kind_of",
+    "named_in",
     "sha256_of",
 ]
 
@@ -171,16 +172,23 @@ class Attachments:
         Raises:
             AttachmentError: one of them cannot be used.
         """
-        return tuple(self._attachment(source, folder) for source in dict.fromkeys(_sources(cell)))
+        return self.found(named_in(cell), folder)
 
-    def _attachment(self, source: str, folder: Path) -> Attachment:
+    def found(self, named: Sequence[Attachment], folder: Path) -> tuple[Attachment, ...]:
+        """The attachments with the hashes of those that are files here.
+
+        Raises:
+            AttachmentError: one of them cannot be used.
+        """
+        return tuple(self._found(attachment, folder) for attachment in named)
+
+    def _found(self, attachment: Attachment, folder: Path) -> Attachment:
+        source = attachment.source
         if "://" in source:
-            if not is_url(source):
-                raise AttachmentError(f"attachment {source!r}: is no URL of a file; one such as https://… is expected")
-            return Attachment(source, kind_of(source), None)
+            return attachment
         path = folder / source
         try:
-            return Attachment(source, kind_of(source), self._hash(path))
+            return replace(attachment, sha256=self._hash(path))
         except _Unusable as error:
             hint = ""
             if "no such file" in str(error):
@@ -188,7 +196,7 @@ class Attachments:
                     "; several are written one a line, or as a JSON list" if ";" in source or "," in source else ""
                 )
                 hint = f" in {folder.absolute()}{several}"
-            raise AttachmentError(f"attachment {source!r}: {error}{hint}") from None
+            raise AttachmentError(f"attachment {source[:200]!r}: {error}{hint}") from None
 
     def _hash(self, path: Path) -> str:
         """Raises `_Unusable`."""
@@ -197,6 +205,23 @@ class Attachments:
         if known not in self._hashes:
             self._hashes[known] = _local_file(path).sha256
         return self._hashes[known]
+
+
+def named_in(cell: Value) -> tuple[Attachment, ...]:
+    """What a cell names, before anybody looks whether it is there.
+
+    Raises:
+        AttachmentError: something that can be no path and no URL.
+    """
+    sources = dict.fromkeys(_sources(cell))
+    for source in sources:
+        _check_url(source)
+    return tuple(Attachment(source, kind_of(source), None) for source in sources)
+
+
+def _check_url(source: str) -> None:
+    if "://" in source and not is_url(source):
+        raise AttachmentError(f"attachment {source[:200]!r}: is no URL of a file; one such as https://… is expected")
 
 
 def is_url(source: str) -> bool:

@@ -162,5 +162,6 @@ def _read(file: Any) -> Request | None:
     raw = file.read(int(headers.get("content-length", "0")))
     url = urlsplit(line[1])
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    plain = headers.get("content-type", "").startswith("text/plain")
-    return Request(line[0], url.path, query, headers, raw.decode() if plain else json.loads(raw) if raw else None)
+    plain = headers.get("content-type", "").startswith(("text/plain", "multipart/form-data"))
+    body = raw.decode(errors="replace") if plain else json.loads(raw) if raw else None
+    return Request(line[0], url.path, query, headers, body)
