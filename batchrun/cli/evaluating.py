@@ -116,8 +116,10 @@ def score(
 
 
 @cli.command()
-@click.argument("tables", nargs=-1, required=True, metavar="A B [C…]")
+@click.argument("tables", nargs=-1, required=True, metavar="A [B C…]")
 @scoring_parameters
+@click.option("--split", metavar="COLUMN", help="Compare the rows of one table that differ in this column")
+@click.option("--baseline", metavar="VALUE", help="Of --split, what the others are compared with. Default: the first")
 @click.option(
     "--detect",
     "detectable",
@@ -132,18 +134,25 @@ def compare(
     tables: tuple[str, ...],
     *,
     detectable: tuple[float, ...],
+    baseline: str | None,
     markdown: Path | None,
     as_json: bool,
     **question: Any,
 ) -> None:
-    """Score tables over the same rows, and say which is better and how sure that is."""
+    """Score tables over the same rows, or parts of one table, and say which is better and how sure that is."""
     import json
 
     from batchrun.scoring.comparing import DETECTABLE
     from batchrun.scoring.evaluating import compare_tables
     from batchrun.scoring.lines import comparison_lines
 
-    found = compare_tables(tables, _question(**question), detectable=detectable or DETECTABLE, markdown=markdown)
+    found = compare_tables(
+        tables,
+        _question(**question),
+        detectable=detectable or DETECTABLE,
+        baseline=baseline,
+        markdown=markdown,
+    )
     click.echo(json.dumps(found.facts(), ensure_ascii=False) if as_json else "\n".join(comparison_lines(found)))
 
 

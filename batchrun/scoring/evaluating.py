@@ -10,7 +10,7 @@ from typing import Any, Final
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, BarOn, floor_bars, junit, no_worse_bars
 from batchrun.scoring.choosing import make_scorers
-from batchrun.scoring.comparing import DETECTABLE, Comparison, compare, contender, pair
+from batchrun.scoring.comparing import DETECTABLE, Comparison, compare, compare_parts, contender, pair
 from batchrun.scoring.grading import GraderReport, Grading, graded, grader_lines, reports_of
 from batchrun.scoring.lines import comparison_markdown, score_markdown
 from batchrun.scoring.summary import FailedAs, Summary, summarize
@@ -18,7 +18,16 @@ from batchrun.scoring.table import Columns, ScoredTable, open_scored, write_scor
 from batchrun.tables import ReadOptions
 from batchrun.tables.atomic import replacing
 
-__all__ = ["BELOW_THE_BAR", "Bars", "Evaluation", "Question", "compare_tables", "default_scored", "score_table"]
+__all__ = [
+    "BELOW_THE_BAR",
+    "Bars",
+    "Evaluation",
+    "Question",
+    "check_baseline",
+    "compare_tables",
+    "default_scored",
+    "score_table",
+]
 
 BELOW_THE_BAR: Final = 7
 
@@ -140,6 +149,16 @@ def default_scored(name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
 
 
+def check_baseline(baseline: str | None, columns: Columns) -> None:
+    """A table is paired with a baseline by a key.
+
+    Raises:
+        InputError: there is none.
+    """
+    if baseline is not None and columns.key is None:
+        raise InputError("--no-worse-than: pairs the rows of two tables: say --key COLUMN")
+
+
 def score_table(name: str, question: Question, bars: Bars, output: Path | None = None) -> Evaluation:
     """Score a table, write it with its scores, and hold it against the bars.
 
@@ -153,8 +172,7 @@ def score_table(name: str, question: Question, bars: Bars, output: Path | None =
         InputError: what was given cannot be used.
         OutputError: the table cannot be written.
     """
-    if bars.baseline is not None and question.columns.key is None:
-        raise InputError("--no-worse-than: pairs the rows of two tables: say --key COLUMN")
+    check_baseline(bars.baseline, question.columns)
     table = question.open(name)
     baseline = question.open(bars.baseline) if bars.baseline is not None else None
     output = output or default_scored(name)
@@ -174,29 +192,44 @@ def compare_tables(
     question: Question,
     *,
     detectable: Sequence[float] = DETECTABLE,
+    baseline: str | None = None,
     markdown: Path | None = None,
 ) -> Comparison:
-    """Score several tables alike and compare each pair of them.
+    """Score several tables alike and compare each pair of them, or one table and compare its parts.
 
     Args:
-        names: two tables or more.
-        question: how to score them; with a key.
+        names: two tables or more; one where the question splits it.
+        question: how to score them; with a key, unless it splits a table.
         detectable: differences for which to tell the rows needed.
+        baseline: of a split table, the value that the others are compared with; None for the first.
         markdown: where to write the comparison as Markdown.
 
     Raises:
         InputError: what was given cannot be used.
         OutputError: the Markdown cannot be written.
     """
-    if len(names) < 2:
-        raise InputError("compare: two tables or more are expected")
-    if len(set(names)) < len(names):
-        raise InputError("compare: a table is named twice")
-    if question.columns.key is None:
-        raise InputError("compare: pairs the rows of the tables: say --key COLUMN")
+    split = question.columns.split is not None
+    if baseline is not None and not split:
+        raise InputError("--baseline: a value of the column that a table is split by: say --split COLUMN")
+    if split and len(names) > 1:
+        raise InputError("--split: compares the rows of one table; name one")
+    if not split:
+        _check_tables(names, question.columns)
     tables = [question.open(name) for name in names]
-    found = compare([contender(table, question.failed_as) for table in tables], question.failed_as, detectable)
+    if split:
+        found = compare_parts(tables[0], question.failed_as, detectable, baseline)
+    else:
+        found = compare([contender(table, question.failed_as) for table in tables], question.failed_as, detectable)
     if markdown is not None:
         with replacing(markdown) as file:
             file.write(comparison_markdown(found).encode("utf-8", "replace"))
     return found
+
+
+def _check_tables(names: Sequence[str], columns: Columns) -> None:
+    if len(names) < 2:
+        raise InputError("compare: two tables or more are expected, or one and --split COLUMN")
+    if len(set(names)) < len(names):
+        raise InputError("compare: a table is named twice")
+    if columns.key is None:
+        raise InputError("compare: pairs the rows of the tables: say --key COLUMN")

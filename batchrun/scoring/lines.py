@@ -40,7 +40,9 @@ def bar_lines(bars: Sequence[Bar]) -> list[str]:
 def comparison_lines(comparison: Comparison) -> list[str]:
     """A comparison for people."""
     lines = [f"warning: {line}" for line in comparison.warnings]
-    rows: list[tuple[str, ...]] = [("table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS)]
+    rows: list[tuple[str, ...]] = [
+        (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS)
+    ]
     rows += [_contender_cells(each) for each in comparison.contenders]
     lines += _aligned(rows)
     several = len(comparison.contenders) > 2
@@ -83,7 +85,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts += [f"> ⚠️ {_md(line)}\n" for line in comparison.warnings]
     parts += _md_table(
         [
-            ("table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS),
+            (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS),
             *(_contender_cells(each) for each in comparison.contenders),
         ]
     )

@@ -68,8 +68,8 @@ class Tally:
         kinds: what was there to be scored.
         values: scorer → values; None where there is none.
         reasons: scorer → position of an answered row without a value → why.
-        keys: cells as text. Where no column was named but there is one of epochs, or of an axis, rows that are alike
-            in all columns that batchrun did not add share a key; else empty.
+        keys: cells as text. Where no column was named but there is one of epochs, a split or an axis, rows that are
+            alike in all columns that batchrun did not add share a key; else empty.
         epochs, clusters, splits: cells as text; empty lists where there is no such column.
         variants: the cells of a batch's other axes, `axis_…`; empty where there are none.
         labels: column of `--by` → cells as text.
@@ -153,9 +153,14 @@ class ScoredTable:
     scorers: Sequence[NamedScorer]
 
     @property
+    def axis_columns(self) -> tuple[str, ...]:
+        """The columns in which a batch tells its combinations of settings apart."""
+        return tuple(name for name in self.source.columns if name.startswith(_AXIS))
+
+    @property
     def axes(self) -> tuple[str, ...]:
-        """The columns in which a batch tells its combinations of settings apart, but for the one that is split by."""
-        return tuple(name for name in self.source.columns if name.startswith(_AXIS) and name != self.columns.split)
+        """Those of them by which the table is not split."""
+        return tuple(name for name in self.axis_columns if name != self.columns.split)
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -261,7 +266,7 @@ class _Notes:
         tally.kinds.append(kind)
         if columns.key is not None:
             tally.keys.append(self._key(row, columns.key))
-        elif columns.epoch is not None or self._axes:
+        elif columns.epoch is not None or columns.split is not None or self._axes:
             tally.keys.append(self._seen.setdefault(self._contents(row), f"row {row.row_index}"))
         if self._axes and tally.keys:
             tally.variants.append(tuple(as_text(values[name]) for name in self._axes))

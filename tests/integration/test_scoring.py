@@ -85,6 +85,24 @@ def test_compare_lists_the_flips(tmp_path: Path) -> None:
     assert "numeric: b.csv against a.csv, 10 pairs" in text
 
 
+def test_compare_within_one_table(tmp_path: Path) -> None:
+    """The rows of one output that differ in a column are compared with those of its first value, or of the baseline."""
+    rows = "".join(f"{row},1,{model},{int(model == 'n' or row < 6)},completed\n" for row in range(10) for model in "mn")
+    (tmp_path / "a.csv").write_text(f"id,truth,axis_model,response,status\n{rows}")
+    done = batchrun(tmp_path, "compare", "a.csv", "--split", "model", "--key", "id", *SCORE)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[:2] == [
+        "axis_model  numeric  cost  median  95 %  tokens",
+        "m           60.0 %   –     –       –     –",
+    ]
+    assert "numeric: n against m, 10 pairs" in done.stdout
+    other = batchrun(
+        tmp_path, "compare", "a.csv", "--split", "model", "--baseline", "n", "--key", "id", *SCORE, "--json"
+    )
+    found = json.loads(other.stdout)
+    assert (found["split"], found["pairings"][0]["worse"]) == ("axis_model", ["6", "7", "8", "9"])
+
+
 def test_convert_says_what_is_lost(tmp_path: Path) -> None:
     """Rows and losses are reported, and the result can be scored."""
     (tmp_path / "evals.jsonl").write_text('{"item": {"truth": "2"}, "sample": {"output_text": "2", "seed": 1}}\n')

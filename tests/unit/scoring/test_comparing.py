@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -52,8 +53,8 @@ def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
     a, b = write(tmp_path, "a.csv", "1111"), write(tmp_path, "b.csv", "1111", first=1)
     warnings = compared(a, b).warnings
     assert [line.replace(str(tmp_path) + "/", "") for line in warnings] == [
-        "1 rows of a.csv are not in b.csv, such as 0",
-        "1 rows of b.csv are not in a.csv, such as 4",
+        "1 row of a.csv not in b.csv, such as 0",
+        "1 row of b.csv not in a.csv, such as 4",
         "'question' differs between a.csv and b.csv in 3 rows, such as 1: there they did not answer the same",
     ]
     same = write(tmp_path, "c.csv", "0000")
@@ -96,6 +97,127 @@ def test_epochs_are_paired_by_their_mean(tmp_path: Path) -> None:
     two.write_text("id,truth,response\na,1,1\na,1,1\nb,1,0\nb,1,1\n")
     [found] = compared(str(one), str(two)).pairings
     assert (found.pairs, found.means, found.difference.test) == (2, (0.25, 0.75), "permutation")
+
+
+def test_epochs_are_paired_by_their_number(tmp_path: Path) -> None:
+    """With a column of epochs only those that both tables have a score of count, whatever the order of the rows."""
+    head = "id,truth,response,epoch\n"
+    (tmp_path / "one.csv").write_text(head + "a,1,1,1\na,1,0,2\nb,1,0,1\nb,1,1,2\n")
+    (tmp_path / "two.csv").write_text(head + "b,1,1,2\nb,1,1,1\na,1,1,3\na,1,1,1\n")
+    found = compared(str(tmp_path / "one.csv"), str(tmp_path / "two.csv"))
+    [pairing] = found.pairings
+    assert (pairing.pairs, pairing.means, pairing.better) == (2, (0.75, 1.0), ["b"])
+    assert [line.replace(str(tmp_path) + "/", "") for line in found.warnings] == [
+        "1 row of one.csv not in two.csv, such as a (epoch 2)",
+        "1 row of two.csv not in one.csv, such as a (epoch 3)",
+    ]
+
+
+def test_a_column_named_epoch_does_not_part_rows_that_are_not_repeated(tmp_path: Path) -> None:
+    """Where each key is there once, `epoch` may be a time stamp, and differ."""
+    for name, stamp in (("a.csv", 1923), ("b.csv", 1924)):
+        (tmp_path / name).write_text(f"id,truth,response,epoch\na,1,1,{stamp}\nb,1,0,{stamp}\n")
+    assert compared(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")).pairings[0].pairs == 2
+
+
+def write_models(folder: Path, right: dict[str, str], *, epochs: int = 1, key: str = "id") -> str:
+    """A batch of several models: of each the marks of its questions, 1 right, 0 wrong, x failed."""
+    lines = [
+        f"{index},q{index},1,{model},{epoch},{'' if mark == 'x' else mark},{'failed' if mark == 'x' else 'completed'},"
+        f"{'' if mark == 'x' else model + '-2026'},0.5,1,10\n"
+        for index in range(len(next(iter(right.values()))))
+        for model, marks in right.items()
+        for epoch in range(1, epochs + 1)
+        for mark in marks[index]
+    ]
+    path = folder / "out.csv"
+    path.write_text(
+        f"{key},question,truth,axis_model,epoch,response,status,model,cost_usd,duration_s,total_tokens\n"
+        + "".join(lines)
+    )
+    return str(path)
+
+
+def split(name: str, column: str = "model", key: str | None = "id", **options: Any) -> Comparison:
+    return compare_tables([name], Question(["numeric"], Columns(target="truth", key=key, split=column)), **options)
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_table_is_split_by_a_column(tmp_path: Path, key: str | None) -> None:
+    """The values of one column are compared with the first, as tables are, with figures, costs and warnings."""
+    found = split(write_models(tmp_path, {"m": "1100x", "n": "10111", "o": "00000"}), key=key)
+    assert found.split == "axis_model"
+    assert [each.name for each in found.contenders] == ["m", "n", "o"]
+    assert [(each.first, each.second, each.pairs) for each in found.pairings] == [("m", "n", 4), ("m", "o", 4)]
+    assert found.pairings[0].means == (0.5, 0.75)
+    assert found.contenders[0].costs.rows == 5
+    assert found.contenders[0].summaries[0].overall.failed == 1
+    assert found.warnings == []
+    plain = [each.difference.p_value for each in found.pairings]
+    assert plain == [1.0, 0.5]
+    assert [each.corrected_p for each in found.pairings] == [1.0, 1.0]
+
+
+def test_the_parts_of_a_table_are_what_tables_of_them_would_be(tmp_path: Path) -> None:
+    """A split gives the figures of a comparison of two tables that hold the same rows."""
+    marks = ("1100110101", "1011111011")
+    [apart] = compared(*(write(tmp_path, name, each) for name, each in zip(("a.csv", "b.csv"), marks, strict=True))).pairings  # fmt: skip
+    [within] = split(write_models(tmp_path, dict(zip("ab", marks, strict=True)))).pairings
+    facts = apart.facts() | {"first": "a", "second": "b"}
+    assert within.facts() == facts
+
+
+def test_the_baseline_of_a_split_can_be_named(tmp_path: Path) -> None:
+    """Then all other values are compared with that one; a value that is not there is an error that lists them."""
+    name = write_models(tmp_path, {"m": "11", "n": "10", "o": "00"})
+    assert [each.first + each.second for each in split(name, baseline="n").pairings] == ["nm", "no"]
+    with pytest.raises(InputError, match="--baseline p: the values of 'axis_model' are 'm', 'n', 'o'"):
+        split(name, baseline="p")
+
+
+def test_epochs_of_a_split_are_paired(tmp_path: Path) -> None:
+    """Repetitions enter with their mean: a row is a pair, however often it was asked."""
+    found = split(write_models(tmp_path, {"m": "1010", "n": "1110"}, epochs=3))
+    assert found.pairings[0].pairs == 4
+    assert found.pairings[0].means == (0.5, 0.75)
+    assert found.contenders[1].summaries[0].overall.epochs is not None
+    assert found.warnings == []
+
+
+def test_rows_without_a_value_are_said(tmp_path: Path) -> None:
+    """Split by the model that answered, failed rows belong to none, and the comparison tells how many."""
+    path = Path(write_models(tmp_path, {"m": "110x", "n": "1011"}))
+    path.write_text(path.read_text().replace("axis_model", "wanted"))
+    found = split(str(path), "model")
+    assert [each.name for each in found.contenders] == ["m-2026", "n-2026"]
+    assert found.warnings == [
+        "1 row not compared, without a value in 'model'",
+        "1 row of n-2026 not in m-2026, such as 3",
+    ]
+
+
+def test_other_axes_are_paired_with_their_likes(tmp_path: Path) -> None:
+    """In a batch of models and prompts, split by prompt, each model's answer meets the same model's."""
+    path = tmp_path / "out.csv"
+    path.write_text(
+        "id,truth,axis_model,axis_prompt,response\n"
+        "a,1,m,short,1\na,1,m,long,0\na,1,n,short,1\na,1,n,long,1\nb,1,m,short,1\nb,1,m,long,1\n"
+    )
+    found = split(str(path), "prompt")
+    assert (found.pairings[0].pairs, found.pairings[0].means) == (2, (1.0, 0.75))
+    assert found.warnings == []
+
+
+def test_what_belongs_to_a_part_is_no_difference(tmp_path: Path) -> None:
+    """A column that only says more of the value, as a prompt's text does, gives no warning; another question does."""
+    path = tmp_path / "out.csv"
+    path.write_text(
+        "id,question,prompt,text,truth,response\n"
+        "a,q1,p1,Be brief,1,1\nb,q2,p1,Be brief,1,1\na,q1,p2,Think,1,1\nb,q3,p2,Think,1,0\n"
+    )
+    assert split(str(path), "prompt").warnings == [
+        "'question' differs between p1 and p2 in 1 row, such as b: there they did not answer the same"
+    ]
 
 
 def test_clusters_widen_a_difference(tmp_path: Path) -> None:
@@ -206,6 +328,38 @@ def test_what_cannot_be_compared(names: list[str], key: str | None, message: str
     """One line says what is missing."""
     with pytest.raises(InputError, match=message):
         compare_tables(names, Question(["numeric"], Columns(target="truth", key=key)))
+
+
+@pytest.mark.parametrize(
+    ("names", "column", "options", "message"),
+    [
+        (["out.csv", "b.csv"], "model", {}, "--split: compares the rows of one table; name one"),
+        (["out.csv"], "gone", {}, "--split gone: out.csv has no such column"),
+        (["out.csv"], "status", {}, "--split status: 2 to 50 different values are expected, out.csv has 1"),
+        (["out.csv"], "question", {}, "--split question: .*, out.csv has 60"),
+        (["out.csv", "b.csv"], None, {"baseline": "m"}, "--baseline: .*: say --split COLUMN"),
+    ],
+)
+def test_what_cannot_be_split(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    column: str | None,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    """One line says what is wrong with the column."""
+    monkeypatch.chdir(tmp_path)
+    write_models(Path(), {"m": "1" * 60, "n": "0" * 60})
+    with pytest.raises(InputError, match=message):
+        compare_tables(names, Question(["numeric"], Columns(target="truth", key="id", split=column)), **options)
+
+
+def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
+    """Nothing to pair is an error and not a difference of 0."""
+    (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
+    with pytest.raises(InputError, match="x and y have no key in common; is --key the right column"):
+        split(str(tmp_path / "t.csv"), "m")
 
 
 def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
