@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.structure.finding import plain_loads
-from batchrun.structure.mismatch import SchemaMismatch, place
+from batchrun.structure.mismatch import SchemaMismatch, described
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -154,7 +154,7 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
         json.dumps(copy, ensure_ascii=False).encode()
         if not isinstance(copy.get("$schema", ""), str):
             raise InputError(f"{name}: `$schema` is the address of a draft, as text")
-        dialect = validator_for(copy, default=Draft202012Validator)
+        dialect: Any = validator_for(copy, default=Draft202012Validator)
         if dialect is Draft3Validator:
             raise InputError(f"{name}: JSON schemas are read from draft 4 on; `required` is a list there")
         # No formats: `_check_inside` says more of a pattern that cannot be read.
@@ -162,9 +162,7 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
         lookup = references(copy)
         _check_inside(copy, name)
     except SchemaError as error:
-        at = place(error.absolute_path)
-        reason = " ".join(error.message.split())[:200]
-        raise InputError(f"{name}: {f'at `{at}`: ' if at else ''}no JSON schema: {reason}") from None
+        raise InputError(f"{name}: is no JSON schema: {described(error)}") from None
     except RecursionError:
         raise InputError(f"{name}: is nested too deeply") from None
     except UnicodeEncodeError:
@@ -190,20 +188,20 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return copy
 
 
-def references(schema: dict[str, Any]) -> Callable[[str], Any]:
+def references(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     """What finds the schema that a `$ref` at the root, or at a property of it, names."""
     resolver = _resolver(schema)
     return lambda ref: resolver.lookup(ref).contents
 
 
-def _resource(schema: dict[str, Any]) -> Any:
+def _resource(schema: Mapping[str, Any]) -> Any:
     from referencing import Resource
     from referencing.jsonschema import DRAFT202012
 
     return Resource.from_contents(schema, default_specification=DRAFT202012)
 
 
-def _resolver(schema: dict[str, Any]) -> Any:
+def _resolver(schema: Mapping[str, Any]) -> Any:
     from referencing import Registry
 
     registry: Any = Registry()

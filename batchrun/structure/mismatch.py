@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from jsonschema import ValidationError
+    from jsonschema import SchemaError, ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["SchemaMismatch", "checked", "model_lines", "place", "shown"]
+    _Fault: TypeAlias = ValidationError | SchemaError
+
+__all__ = ["SchemaMismatch", "checked", "described", "model_lines", "shown"]
 
 _MOST_LINES: Final = 10
 _MOST_CHARS: Final = 60
@@ -29,7 +31,7 @@ class SchemaMismatch(Exception):
     """An answer is not what the schema asks for. `str(error)`: one line for each problem, the first ten of them."""
 
 
-def checked(errors: Iterable[ValidationError]) -> None:
+def checked(errors: Iterable[_Fault]) -> None:
     """Nothing where there are no errors.
 
     Raises:
@@ -37,6 +39,11 @@ def checked(errors: Iterable[ValidationError]) -> None:
     """
     # The same fault may be found twice, and a list of ten thousand wrong items is as wrong as one of ten.
     _refuse_if_any(line for error in islice(errors, 10 * _MOST_LINES) for line in _lines(error))
+
+
+def described(error: _Fault) -> str:
+    """An error of jsonschema in one line."""
+    return "; ".join(_cut_list(_lines(error)))
 
 
 def model_lines(errors: Sequence[ErrorDetails]) -> str:
@@ -82,7 +89,7 @@ def _at(path: Iterable[object]) -> str:
     return f"at `{where}`: " if where else ""
 
 
-def _lines(error: ValidationError) -> Iterator[str]:
+def _lines(error: _Fault) -> Iterator[str]:
     at = _at(error.absolute_path)
     if error.context and error.validator in ("anyOf", "oneOf"):
         yield from _of_branches(error, at)
@@ -92,9 +99,9 @@ def _lines(error: ValidationError) -> Iterator[str]:
         yield at + _cut(error.message)
 
 
-def _of_branches(error: ValidationError, at: str) -> Iterator[str]:
+def _of_branches(error: _Fault, at: str) -> Iterator[str]:
     """One branch at least was to fit. If all name types, those; else the faults of the branch that comes nearest."""
-    branches: dict[object, list[ValidationError]] = {}
+    branches: dict[object, list[_Fault]] = {}
     for each in error.context or ():
         branches.setdefault(each.relative_schema_path[0], []).append(each)
     wrong_types = [each for each in error.context or () if each.validator == "type" and not each.relative_path]
@@ -102,11 +109,11 @@ def _of_branches(error: ValidationError, at: str) -> Iterator[str]:
         types = dict.fromkeys(name for each in wrong_types for name in _names(each.validator_value))
         yield f"{at}expected {_either(types)}, got {shown(error.instance)}"
         return
-    for each in min(branches.values(), key=_distance):
-        yield from _lines(each)
+    for nearest in min(branches.values(), key=_distance):
+        yield from _lines(nearest)
 
 
-def _distance(branch: Sequence[ValidationError]) -> tuple[bool, bool, int]:
+def _distance(branch: Sequence[_Fault]) -> tuple[bool, bool, int]:
     """How far an answer is from a branch: another type altogether, another variant by its marks, the faults."""
     return (
         any(each.validator == "type" and not each.relative_path for each in branch),
@@ -127,19 +134,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _instance(error: ValidationError) -> Any:
+def _instance(error: _Fault) -> Any:
     # The library's types allow for errors that are still being made.
     return error.instance
 
 
-def _missing(error: ValidationError) -> str:
+def _missing(error: _Fault) -> str:
     names = error.validator_value if isinstance(error.validator_value, list) else []
     missing = [name for name in names if name not in _instance(error)]
     verb = "is" if len(missing) == 1 else "are"
     return _cut(f"{', '.join(f'`{name}`' for name in missing)} {verb} missing" if missing else error.message)
 
 
-def _too_many(error: ValidationError) -> str:
+def _too_many(error: _Fault) -> str:
     schema = error.schema if isinstance(error.schema, Mapping) else {}
     if "patternProperties" in schema:
         return _cut(error.message)
@@ -147,19 +154,19 @@ def _too_many(error: ValidationError) -> str:
     return _cut(f"{', '.join(f'`{name}`' for name in extra)}: not among the names that are asked for")
 
 
-def _allowed(error: ValidationError) -> Any:
+def _allowed(error: _Fault) -> Any:
     return error.validator_value
 
 
-def _expected(what: str) -> Callable[[ValidationError], str]:
+def _expected(what: str) -> Callable[[_Fault], str]:
     return lambda error: f"expected {what.format(error.validator_value)}, got {shown(error.instance)}"
 
 
-def _expected_size(what: str) -> Callable[[ValidationError], str]:
+def _expected_size(what: str) -> Callable[[_Fault], str]:
     return lambda error: f"expected {what.format(error.validator_value)}, got {len(_instance(error))}"
 
 
-_WORDS: Final[Mapping[str, Callable[[ValidationError], str]]] = {
+_WORDS: Final[Mapping[str, Callable[[_Fault], str]]] = {
     "type": lambda error: f"expected {_either(_names(error.validator_value))}, got {shown(error.instance)}",
     "required": _missing,
     "additionalProperties": _too_many,

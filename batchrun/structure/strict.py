@@ -23,11 +23,18 @@ _SAID: Final = frozenset({"title", "description", "format"})
 _REFUSED: Final = frozenset({
     "allOf", "not", "oneOf", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies",
     "patternProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "minProperties",
-    "maxProperties", "prefixItems", "additionalItems", "contains", "minContains", "maxContains", "uniqueItems",
-    "minLength", "maxLength", "$dynamicRef", "$recursiveRef",
+    "maxProperties", "prefixItems", "additionalItems", "contains", "minContains", "maxContains", "$dynamicRef",
+    "$recursiveRef",
 })  # fmt: skip
 """Keywords that restrict, and that strict mode does not know. Any other, `default` and `examples` among them, only
 tells something, and is left out of what is sent."""
+_SPOKEN: Final = {
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "uniqueItems": "no item twice",
+}
+"""Keywords that restrict, are not known to strict mode either, and leave the shape as it is: the model reads of them in
+the description, and the answer is held against them here. For their sake no answer goes without its shape."""
 _FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
 )
@@ -60,6 +67,9 @@ def sent(schema: Any) -> Any:
     same = _each(schema, sent)
     if _is_discriminated(same):
         same["anyOf"] = same.pop("oneOf")
+    limits = [words.format(same[key]) for key, words in _SPOKEN.items() if same.get(key, False) is not False]
+    if limits:
+        same["description"] = f"{same.get('description', '')} ({', '.join(limits)})".lstrip()
     same = {key: value for key, value in same.items() if key in _MEANT | _SAID}
     if same.get("format") not in _FORMATS:
         same.pop("format", None)

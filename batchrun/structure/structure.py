@@ -111,20 +111,15 @@ class Structure:
         whole = rooted(schema, where)
         if title is not None:
             whole.setdefault("title", title)
-        tightened: dict[str, Any] = closed(whole)
-        not_strict = strict_fault(tightened)
-        if not_strict is None:
-            whole = tightened
-        lookup = references(whole)
-        properties: dict[str, tuple[str, Kind]] = {}
-        for name, each in whole["properties"].items():
-            column = _column_name(name)
-            if column != name and column in whole["properties"]:
-                raise InputError(f"{where}: {name} becomes the column {column}, which is a property too; rename one")
-            try:
-                properties[column] = name, kind_of(each, lookup)
-            except ValueError as error:
-                raise InputError(f"{where}: at `properties.{name}`: {error}") from None
+        try:
+            tightened: dict[str, Any] = closed(whole)
+            not_strict = strict_fault(tightened)
+            if not_strict is None:
+                whole = tightened
+            properties = _columns(whole, where)
+            asked = sent(whole) if not_strict is None else whole
+        except RecursionError:
+            raise InputError(f"{where}: is nested too deeply") from None
         # An empty registry: nothing is ever fetched. Formats are remarks: services read them differently.
         validator = validator_for(whole, default=Draft202012Validator)(whole, registry=Registry())
         return cls(
@@ -133,7 +128,7 @@ class Structure:
             not_strict=not_strict,
             columns={column: COLUMN_TYPES[kind] for column, (_, kind) in properties.items()},
             _properties=properties,
-            _sent=sent(whole) if not_strict is None else whole,
+            _sent=asked,
             _validator=validator,
             _model=model,
         )
@@ -160,6 +155,21 @@ class Structure:
             raise SchemaMismatch("the answer is nested too deeply") from None
         except OverflowError:
             raise SchemaMismatch("a number is too large") from None
+
+
+def _columns(schema: Mapping[str, Any], where: str) -> dict[str, tuple[str, Kind]]:
+    """Column → its property, and what it holds."""
+    lookup = references(schema)
+    columns: dict[str, tuple[str, Kind]] = {}
+    for name, each in schema["properties"].items():
+        column = _column_name(name)
+        if column != name and column in schema["properties"]:
+            raise InputError(f"{where}: {name} becomes the column {column}, which is a property too; rename one")
+        try:
+            columns[column] = name, kind_of(each, lookup)
+        except ValueError as error:
+            raise InputError(f"{where}: at `properties.{name}`: {error}") from None
+    return columns
 
 
 def _all_required(model: type[BaseModel]) -> Any:
