@@ -27,9 +27,9 @@ from batchrun.tools.files import sha256_of
 
 __all__ = ["Downloads", "Fetched", "file_name", "folder_name"]
 
-TRIES = 4
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 10.0
+PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,20 @@ class Fetched:
 class Downloads:
     """Fetches what runs made. Safe to use from many tasks at once. No state but the files."""
 
-    def __init__(self, wire: Wire, journal: Journal, place: str, folder: Path) -> None:
+    def __init__(
+        self, wire: Wire, journal: Journal, place: str, folder: Path, *, patience_s: float = PATIENCE_S
+    ) -> None:
         """
         Args:
             place: where the service is, as `batchrun.journal.place_of` names it.
             folder: where the rows' folders go, such as `outputs/answers.csv.files`; made with the first file.
+            patience_s: seconds that a file is waited for, over all tries, before it counts as missing.
         """
         self._wire = wire
         self._journal = journal
         self._place = place
         self._folder = folder
+        self._patience_s = patience_s
 
     async def fetch(self, produced: Sequence[Produced], row_key: str) -> Fetched:
         """Fetch a row's files into a folder of its own.
@@ -84,19 +88,19 @@ class Downloads:
         return Fetched(tuple(dict.fromkeys(paths)), tuple(missing))
 
     async def _fetch(self, produced: Produced, folder: Path) -> Path:
-        tries = 0
+        waited_s, wait_s = 0.0, FIRST_WAIT_S
         while True:
-            tries += 1
             try:
                 name = produced.name or await self._name_of(produced)
                 with await anyio.to_thread.run_sync(_scratch, self._folder.parent) as scratch:
                     await self._read(produced, scratch)
                     return await anyio.to_thread.run_sync(_placed, scratch, folder, name)
             except ServiceFault as fault:
-                if isinstance(fault, PermanentFault) or tries == TRIES:
+                pause_s = max(wait_s, fault.retry_after_s or 0.0)
+                if isinstance(fault, PermanentFault) or waited_s + pause_s > self._patience_s:
                     raise
-                wait_s = FIRST_WAIT_S * 2 ** (tries - 1)
-                await anyio.sleep(min(MAX_WAIT_S, max(fault.retry_after_s or 0.0, wait_s)))
+            await anyio.sleep(pause_s)
+            waited_s, wait_s = waited_s + pause_s, min(MAX_WAIT_S, wait_s * 2)
 
     async def _name_of(self, produced: Produced) -> str | None:
         if produced.content is not None:
@@ -134,7 +138,7 @@ def _placed(content: IO[bytes], folder: Path, name: str | None) -> Path:
     while piece := content.read(1 << 20):
         sha256.update(piece)
     wanted = Path(file_name(name or ""))
-    ending = wanted.suffix or next((ending for mark, ending in _MARKS.items() if head.startswith(mark)), "")
+    ending = wanted.suffix or _ending(head)
     for number in itertools.count(1):
         path = folder / f"{wanted.stem}{'' if number == 1 else f'~{number}'}{ending}"
         if not os.path.lexists(path):
@@ -147,14 +151,14 @@ def _placed(content: IO[bytes], folder: Path, name: str | None) -> Path:
     return path
 
 
-_MARKS: Mapping[bytes, str] = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"%PDF-": ".pdf",
-}
+_MARKS: Mapping[bytes, str] = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"%PDF-": ".pdf"}
 """How files begin that services leave without an ending."""
+
+
+def _ending(head: bytes) -> str:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    return next((ending for mark, ending in _MARKS.items() if head.startswith(mark)), "")
 
 
 # -- names that a model or a table chose ------------------------------------------------------------------------
