@@ -1,0 +1,119 @@
+"""`report`, `view`: a batch as a page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrun.cli.evaluating import GRADING_OPTIONS, scoring_parameters
+from batchrun.cli.group import cli
+from batchrun.cli.looking import _output_argument
+
+if TYPE_CHECKING:
+    from batchrun.scoring.summary import FailedAs
+
+__all__ = ["report", "view"]
+
+_MOST_ROWS = 100_000
+
+
+def _scoring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `score` that say how a table is scored. None is needed, and no model is asked to grade."""
+    command = scoring_parameters(command)
+    grading = {flags[0].removeprefix("--").replace("-", "_") for flags, _ in GRADING_OPTIONS}
+    options: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined] # click keeps them there
+    options[:] = [option for option in options if option.name not in grading]
+    for option in options:
+        if option.name == "scorers":
+            option.required = False
+    return command
+
+
+@cli.command()
+@_output_argument
+@click.option(
+    "-o", "--output", "to", type=click.Path(path_type=Path), help="Write there. Default: NAME.report.html beside it"
+)
+@_scoring
+@click.option("--by", multiple=True, metavar="COLUMN", help="Break the figures down by this column; may be repeated")
+@click.option("--compare", "baseline", metavar="BASELINE", help="Compare with this table, row by row; needs --key")
+@click.option(
+    "--rows",
+    "most_rows",
+    type=click.IntRange(min=0),
+    default=_MOST_ROWS,
+    show_default=True,
+    help="Most rows to put into the page; figures are over all",
+    metavar="N",
+)
+def report(
+    output: Path,
+    *,
+    to: Path | None,
+    scorers: tuple[str, ...],
+    failed_as: FailedAs,
+    encoding: str | None,
+    delimiter: str | None,
+    by: tuple[str, ...],
+    baseline: str | None,
+    most_rows: int,
+    **columns: str | None,
+) -> None:
+    """Write one page about OUTPUT, or about any table with answers: figures, charts, and every row.
+
+    The page is one HTML file that needs no network. It is richer when the batch's journal lies beside OUTPUT. A job
+    file stands for the output that it names.
+    """
+    from batchrun.clock import utc_now
+    from batchrun.report.making import default_report, make_report, page_data
+    from batchrun.report.page import report_page
+    from batchrun.scoring.evaluating import Question
+    from batchrun.scoring.table import Columns
+    from batchrun.tables import ReadOptions
+    from batchrun.tables.atomic import replacing
+
+    question = Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
+    found = make_report(output, question, baseline=baseline, clock=utc_now)
+    target = to or default_report(output)
+    with replacing(target) as file:
+        file.write(report_page(page_data(found, most_rows)))
+    click.echo(f"written: {target}", err=True)
+
+
+@cli.command()
+@_output_argument
+@click.option(
+    "--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one"
+)
+@click.option(
+    "--browser/--no-browser", default=None, help="Open the page in a browser. Default: where there is a display"
+)
+def view(output: Path, *, port: int, browser: bool | None) -> None:
+    """Serve a page about the batch behind OUTPUT that keeps up with it, until Ctrl-C.
+
+    Only this machine can reach it, and only who knows the address that is printed. It works while the batch runs and
+    after it, and never holds it up. A job file stands for the output that it names.
+    """
+    from batchrun.clock import utc_now
+    from batchrun.report.serving import view_forever
+
+    wanted = _has_display() if browser is None else browser
+
+    def started(url: str) -> None:
+        click.echo(f"{url}\nCtrl-C ends it", err=True)
+        if wanted:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    view_forever(output, port, utc_now, started)
+
+
+def _has_display() -> bool:
+    """Whether a browser would have a window: elsewhere it would take over the terminal."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

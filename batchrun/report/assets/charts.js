@@ -1,0 +1,113 @@
+// -- charts: Observable Plot, in the colours of the style sheet -----------------------------------------------------
+
+const CHART_TITLES = {
+  prompt_tokens: "Prompt tokens",
+  completion_tokens: "Completion tokens",
+  cost_usd: "Cost of a row",
+  duration_s: "Latency",
+};
+
+// A figure whose chart is drawn again when its width changes.
+function chartFigure(title, note, summary, draw) {
+  const place = el("div", { class: "chart-place" });
+  const figure = el("figure", {}, el("figcaption", {}, el("h3", { text: title }), note), place);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (Math.abs(place.clientWidth - width) < 8 || place.clientWidth === 0) return;
+    width = place.clientWidth;
+    const chart = draw(width);
+    chart.setAttribute("role", "img");
+    chart.setAttribute("aria-label", summary);
+    place.replaceChildren(chart);
+  }).observe(place);
+  return figure;
+}
+
+function plotted(width, height, marks, scales) {
+  return vendor.plot({ className: "chart", width, height, marginLeft: 44, marginRight: 12, marginTop: 22, marginBottom: 28, ...scales, marks });
+}
+
+function histogram(facts) {
+  const show = format.measure(facts.unit);
+  const bars = facts.bars.map(([from, to, count]) => ({ from, to, count }));
+  const quantiles = [["p50", facts.p50], ["p90", facts.p90], ["p99", facts.p99]].map(([name, value]) => ({ name, value }));
+  const note = el("p", { class: "quantiles" }, quantiles.map(({ name, value }) => el("span", {}, el("b", { text: name }), ` ${show(value)}`)));
+  const summary = `${CHART_TITLES[facts.column]} of ${format.many(facts.n, "row")}: median ${show(facts.p50)}, 90th percentile ${show(facts.p90)}, 99th ${show(facts.p99)}`;
+  const last = facts.bars.at(-1)[1];
+  const figure = chartFigure(CHART_TITLES[facts.column], note, summary, (width) => {
+    const inSight = quantiles.filter(({ value }) => value <= last);
+    return plotted(width, 170, [
+      vendor.rectY(bars, {
+        x1: "from", x2: "to", y: "count", fill: "var(--bar)", insetLeft: 0.5, insetRight: 0.5,
+        tip: { format: { x: false, y: false }, fontSize: 12 },
+        title: ({ from, to, count }) => `${show(from)} to ${show(to)}\n${format.many(count, "row")}`,
+      }),
+      vendor.ruleY([0], { stroke: "var(--line)" }),
+      vendor.ruleX(inSight, { x: "value", stroke: "var(--mark)", strokeDasharray: "2 3" }),
+      vendor.text(spread(inSight, facts.bars[0][0], last, width), { x: "value", text: "name", frameAnchor: "top", dy: -14, fill: "var(--muted)", fontSize: 11 }),
+    ], {
+      x: { label: null, tickFormat: format.tick(facts.unit), ticks: Math.max(3, Math.floor(width / 90)), domain: [facts.bars[0][0], last] },
+      y: { label: null, ticks: 3, tickFormat: (value) => (Number.isInteger(value) ? format.short(value) : ""), grid: true },
+    });
+  });
+  const beyond = facts.beyond > 0 ? `${format.many(facts.beyond, "row")} above ${show(last)}, up to ${show(facts.max)}.` : null;
+  if (beyond !== null) figure.append(el("p", { class: "aside", text: beyond }));
+  return figure;
+}
+
+// Names of marks that would cover each other are left out, the middle ones first.
+function spread(marks, low, high, width) {
+  const taken = [];
+  const px = (value) => ((value - low) / (high - low || 1)) * (width - 56);
+  for (const mark of [marks[0], marks.at(-1), ...marks.slice(1, -1)]) {
+    if (mark !== undefined && !taken.some((other) => other === mark || Math.abs(px(other.value) - px(mark.value)) < 26)) taken.push(mark);
+  }
+  return taken;
+}
+
+const OVER_TIME = {
+  ended: { title: "Rows a minute", limit: null },
+  tries: { title: "Tries a minute", limit: "rpm" },
+  tokens: { title: "Tokens a minute", limit: "tpm" },
+};
+
+function overTime(sitting, measure, limits) {
+  const { title, limit } = OVER_TIME[measure];
+  const perMinute = 60 / sitting.bin_s;
+  const points = [];
+  sitting[measure].forEach((count, index) => {
+    const at = new Date((sitting.origin_s + index * sitting.bin_s) * 1000);
+    const until = new Date((sitting.origin_s + (index + 1) * sitting.bin_s) * 1000);
+    points.push({ at, until, rate: count * perMinute, failed: sitting.failed[index], refused: sitting.refusals?.[index] ?? 0 });
+  });
+  const bound = limit === null ? null : (limits?.[limit] ?? null);
+  const most = points.reduce((largest, { rate }) => Math.max(largest, rate), 0);
+  const notes = [`at most ${format.short(most)}`];
+  if (bound !== null) notes.push(`limit ${format.short(bound)}`);
+  const refusals = points.filter(({ refused }) => refused > 0);
+  if (measure !== "tokens" && refusals.length > 0) notes.push(`${format.many(refusals.reduce((sum, { refused }) => sum + refused, 0), "refusal")} (429)`);
+  const clock = (moment) => moment.toISOString().slice(11, sitting.bin_s < 60 ? 19 : 16);
+  const days = sitting.ended_s - sitting.started_s > 86_400;
+  const tick = (moment) => (days ? moment.toISOString().slice(5, 16).replace("T", " ") : clock(moment));
+  return chartFigure(title, el("p", { class: "quantiles" }, notes.map((text) => el("span", { text }))), `${title}, ${notes.join(", ")}`, (width) => {
+    const marks = [
+      vendor.rectY(points, {
+        x1: "at", x2: "until", y: "rate", fill: "var(--bar)", insetLeft: 0.25, insetRight: 0.25,
+        tip: { format: { x: false, y: false }, fontSize: 12 },
+        title: (point) => [
+          `${clock(point.at)} to ${clock(point.until)} UTC`, `${format.short(point.rate)} a minute`,
+          point.failed > 0 && measure === "ended" ? `${format.many(point.failed, "row")} failed` : "",
+          point.refused > 0 ? format.many(point.refused, "refusal") : "",
+        ].filter(Boolean).join("\n"),
+      }),
+      vendor.ruleY([0], { stroke: "var(--line)" }),
+    ];
+    if (measure === "ended") marks.push(vendor.rectY(points, { x1: "at", x2: "until", y: (point) => point.failed * perMinute, fill: "var(--bad)", insetLeft: 0.25, insetRight: 0.25, pointerEvents: "none" }));
+    if (bound !== null && bound < 4 * most) marks.push(vendor.ruleY([bound], { stroke: "var(--mark)", strokeDasharray: "5 3" }));
+    if (measure !== "tokens") marks.push(vendor.tickX(refusals, { x: (point) => new Date((point.at.getTime() + point.until.getTime()) / 2), stroke: "var(--warn)", strokeWidth: 2, frameAnchor: "top", insetBottom: 110, y: null }));
+    return plotted(width, 170, marks, {
+      x: { type: "utc", label: null, ticks: Math.max(2, Math.floor(width / 110)), tickFormat: tick },
+      y: { label: null, ticks: 4, tickFormat: (value) => format.short(value), grid: true },
+    });
+  });
+}

@@ -1,0 +1,175 @@
+// -- one row, beside the table ---------------------------------------------------------------------------------
+
+const LONG_TEXT = 50_000;
+
+class Detail {
+  constructor(rows, onStep, onClose) {
+    this.rows = rows;
+    this.onStep = onStep;
+    this.onClose = onClose;
+    this.row = null;
+    this.title = el("h2", { id: "detail-title", tabindex: "-1" });
+    this.content = el("div", { class: "detail-content" });
+    this.element = el(
+      "aside",
+      { class: "detail", role: "dialog", "aria-labelledby": "detail-title", hidden: true, onkeydown: (event) => this.key(event) },
+      el("header", {},
+        this.title,
+        el("div", { class: "buttons" },
+          el("button", { type: "button", class: "plain", "aria-label": "Row before", title: "Row before", text: "\u2191", onclick: () => onStep(-1) }),
+          el("button", { type: "button", class: "plain", "aria-label": "Next row", title: "Next row", text: "\u2193", onclick: () => onStep(1) }),
+          el("button", { type: "button", class: "plain close", "aria-label": "Close", title: "Close (Esc)", text: "\u00d7", onclick: () => this.close() }))),
+      this.content,
+    );
+  }
+
+  get isOpen() {
+    return !this.element.hidden;
+  }
+
+  open(row, { ifOpen = false, keepFocus = false } = {}) {
+    if (ifOpen && !this.isOpen) return;
+    const same = this.row === row;
+    this.row = row;
+    if (!same) this.fill();
+    this.element.hidden = false;
+    document.body.classList.add("with-detail");
+    if (!ifOpen && !keepFocus) this.title.focus({ preventScroll: true });
+  }
+
+  close() {
+    this.element.hidden = true;
+    this.row = null;
+    document.body.classList.remove("with-detail");
+    this.onClose();
+  }
+
+  key(event) {
+    if (event.key === "Escape") { event.stopPropagation(); this.close(); }
+    if (event.target === this.title && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+      event.preventDefault();
+      this.onStep(event.key === "ArrowDown" ? 1 : -1);
+    }
+  }
+
+  fill() {
+    const { rows, row } = this;
+    this.title.replaceChildren(
+      el("span", { class: "eyebrow", text: rows.names.key ?? "row" }), " ", el("bdi", { text: row.k.slice(0, 200) }), " ", statusPill(rows.statusOf(row)),
+    );
+    const failed = rows.output(row, "error");
+    this.content.replaceChildren(
+      ...[
+        failed ? el("p", { class: "problem", dir: "auto", text: `${rows.output(row, "error_type") ?? "error"}: ${failed}` }) : null,
+        this.scores(),
+        // Where the prompt is not known, the row's own cells say best what was asked.
+        row.p === undefined ? this.others() : null,
+        ...this.talk(),
+        this.target(),
+        this.before(),
+        this.tries(),
+        this.usage(),
+        row.p === undefined ? null : this.others(),
+      ].filter((part) => part !== null),
+    );
+    this.content.scrollTop = 0;
+  }
+
+  talk() {
+    const { rows, row } = this;
+    const answer = rows.output(row, "response");
+    if (row.d !== undefined) {
+      return row.d.flatMap(([turn, asked, response]) => [block(`Prompt, turn ${turn}`, asked, "prompt"), block("Answer", response, "answer")]);
+    }
+    const prompt = rows.prompt(row);
+    return [prompt === null ? null : block("Prompt", prompt, "prompt"), block("Answer", answer, "answer")];
+  }
+
+  target() {
+    const index = this.rows.columns.findIndex((column) => column.role === "own" && column.name === this.rows.names.target);
+    return index < 0 ? null : block(`Target \u00b7 ${this.rows.names.target}`, this.row.c[index], "target");
+  }
+
+  scores() {
+    const { columns } = this.rows;
+    const lines = columns.flatMap((column, index) => {
+      if (column.role !== "score") return [];
+      const value = this.row.c[index];
+      const read = this.row.c[this.rows.column("read", column.key)];
+      const judged = value === null ? "not judged" : value >= 1 ? "right" : value <= 0 ? "wrong" : "partly right";
+      return [
+        el("li", {},
+          el("span", { class: `verdict ${value === null ? "none" : value >= 1 ? "right" : value <= 0 ? "wrong" : "partly"}`, text: judged }),
+          el("bdi", { class: "scorer", text: column.key }),
+          value === null || value === 0 || value === 1 ? null : el("span", { text: format.number(value) }),
+          MISSING(read) ? null : el("span", { class: "read" }, "read ", el("q", { dir: "auto", text: String(read).slice(0, 400) }))),
+      ];
+    });
+    return lines.length === 0 ? null : el("ul", { class: "verdicts", "aria-label": "Scores" }, lines);
+  }
+
+  before() {
+    const { b: before } = this.row;
+    if (before === undefined) return null;
+    const part = block("Answer in the baseline", before.response, "before");
+    part.append(
+      el("p", { class: "aside", text: Object.entries(before.scores).map(([name, value]) => `${name}: ${value === null ? "not judged" : format.number(value)}`).join(" \u00b7 ") }),
+    );
+    return part;
+  }
+
+  tries() {
+    const { t: tries } = this.row;
+    if (tries === undefined) return null;
+    return el("section", {},
+      el("h3", { text: format.many(tries.length, "try", "tries") }),
+      el("ol", { class: "tries" },
+        tries.map(([number, startedAt, threadId, runId, faultType, fault]) =>
+          el("li", { value: number },
+            el("span", { class: "when", text: format.moment(startedAt) }),
+            el("span", { class: "run", text: [threadId, runId].filter(Boolean).join(" \u00b7 ") || "no run seen" }),
+            faultType === null ? null : el("span", { class: "fault", dir: "auto" }, el("b", { text: faultType }), fault ? ` ${fault.slice(0, 2_000)}` : "")))));
+  }
+
+  usage() {
+    const { rows, row } = this;
+    const told = (key, form) => { const value = rows.output(row, key); return MISSING(value) ? null : form(value); };
+    const parts = [
+      ["Tokens in", told("prompt_tokens", format.number)], ["of them cached", told("cached_tokens", format.number)],
+      ["Tokens out", told("completion_tokens", format.number)], ["of them reasoning", told("reasoning_tokens", format.number)],
+      ["Cost", told("cost_usd", format.dollars)], ["Latency", told("duration_s", format.seconds)], ["Ended", told("completed_at", format.moment)],
+      ["Model", told("model", String)], ["Thread", told("thread_id", String)], ["Run", told("run_id", String)],
+    ].filter(([, value]) => value !== null);
+    return parts.length === 0 ? null : definitions("Run", parts);
+  }
+
+  others() {
+    const parts = this.rows.columns.flatMap((column, index) =>
+      column.role === "own" && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.c[index]) ? [[column.name, String(this.row.c[index])]] : [],
+    );
+    return parts.length === 0 ? null : definitions("The row\u2019s own columns", parts);
+  }
+}
+
+function block(title, text, kind) {
+  const part = el("section", { class: `said ${kind}` }, el("h3", { text: title }));
+  if (MISSING(text)) {
+    part.append(el("p", { class: "nothing", text: "nothing" }));
+    return part;
+  }
+  const whole = String(text);
+  const body = el("div", { class: "text", dir: "auto", text: whole.slice(0, LONG_TEXT) });
+  part.append(body);
+  if (whole.length > LONG_TEXT) {
+    part.append(el("button", {
+      type: "button", class: "plain", text: `Show all ${format.count(whole.length)} characters`,
+      onclick: (event) => { body.textContent = whole; event.target.remove(); },
+    }));
+  }
+  return part;
+}
+
+function definitions(title, parts) {
+  return el("section", {}, el("h3", { text: title }),
+    el("dl", {}, parts.map(([name, value]) => el("div", {}, el("dt", {}, el("bdi", { text: name.slice(0, 200) })), el("dd", { dir: "auto", text: value.slice(0, LONG_TEXT) })))));
+}

@@ -1,0 +1,87 @@
+// -- the page -------------------------------------------------------------------------------------------------
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const rows = new Rows();
+const parts = { head: null, progress: el("div", { class: "progress-place", "aria-live": "polite" }), top: el("div", { class: "top" }) };
+let facts = null;
+let sitting = null;
+
+const table = new RowTable(rows, (row, how) => detail.open(row, how));
+const detail = new Detail(
+  rows,
+  (step) => { const row = table.go(table.current + step); if (row !== undefined) detail.open(row, { keepFocus: true }); },
+  () => table.grid.focus({ preventScroll: true }),
+);
+
+function openRow(row) {
+  table.goTo(row.i);
+  detail.open(row, {});
+}
+
+function drawTop() {
+  const left = data.live ? 0 : facts.headline.rows - rows.all.length;
+  const sections = [
+    pageHead(facts, data.live),
+    parts.progress,
+    notes(facts, left),
+    cards(facts),
+    comparisonSection(facts, rows, openRow, (positions) => table.showOnly(positions)),
+    scoreSection(facts),
+    errorSection(facts, (kind) => table.showErrors(kind)),
+    timeSection(facts, sitting, (chosen) => { sitting = chosen; drawTop(); }),
+    distributionSection(facts),
+  ];
+  parts.top.replaceChildren(...sections.filter((section) => section !== null));
+}
+
+function drawProgress(gone) {
+  const { headline, batch } = facts;
+  const waiting = (headline.by_status.pending ?? 0) + (headline.by_status.in_flight ?? 0);
+  const ended = headline.rows - waiting;
+  const bar = el("span", {});
+  bar.style.width = `${headline.rows === 0 ? 100 : (100 * ended) / headline.rows}%`;
+  const state = gone ?? (batch.running ? "running" : waiting === 0 ? "finished" : "stopped; the same command goes on");
+  parts.progress.replaceChildren(
+    el("div", { class: `progress ${batch.running && gone === null ? "running" : ""}` }, bar),
+    el("p", {}, el("b", { class: "state", text: state }), ` \u00b7 ${format.count(ended)} of ${format.many(headline.rows, "row")} ended`),
+  );
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select") !== null;
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    table.searchField.focus();
+    table.searchField.select();
+  }
+  if (event.key === "Escape" && !typing && detail.isOpen) detail.close();
+});
+
+document.getElementById("page").replaceChildren(parts.top, table.element);
+document.body.append(detail.element);
+
+if (data.live) {
+  follow(
+    (news, anew) => {
+      facts = news.facts;
+      if (anew) rows.clear(news.columns);
+      rows.put(news.rows);
+      if (news.more) return;
+      drawTop();
+      drawProgress(null);
+      if (anew || table.virtualizer === undefined) table.adopt();
+      else if (news.rows.length > 0) table.refresh();
+      if (detail.isOpen && detail.row !== rows.at(detail.row.i)) {
+        const row = rows.at(detail.row.i);
+        if (row !== undefined) detail.open(row, { ifOpen: true });
+      }
+    },
+    (gone) => { if (facts !== null) drawProgress(gone); },
+  );
+} else {
+  ({ facts } = data);
+  rows.clear(data.columns);
+  rows.put(data.rows);
+  drawTop();
+  table.adopt();
+}

@@ -1,0 +1,162 @@
+// -- rows: what there is, what is shown of it, and in which order ------------------------------------------------
+
+const NUMBERS = new Set([
+  "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "attempts",
+  "duration_s",
+]);
+const MISSING = (cell) => cell === null || cell === undefined || cell === "";
+
+// All rows. A row is as `row_json` makes it: i position, k name, c cells, p prompt, d dialogue, t tries, b before.
+class Rows {
+  constructor() {
+    this.clear({ listed: [], key: null, target: null });
+  }
+
+  clear(columns) {
+    this.columns = columns.listed;
+    this.names = columns;
+    this.all = [];
+    this.places = new Map();
+    this.kinds = new Map();
+    this.shown = [];
+    this.search = "";
+    this.statuses = null; // null: all
+    this.only = null; // positions, or null
+    this.filters = new Map(); // column → text
+    this.order = { column: null, falling: false };
+    this.status = this.columns.findIndex((column) => column.role === "output" && column.key === "status");
+  }
+
+  put(rows) {
+    for (const row of rows) {
+      const place = this.places.get(row.i);
+      if (place === undefined) {
+        this.places.set(row.i, this.all.length);
+        this.all.push(row);
+      } else {
+        this.all[place] = row;
+      }
+    }
+    this.kinds.clear();
+  }
+
+  at(position) {
+    return this.all[this.places.get(position)];
+  }
+
+  column(role, key) {
+    return this.columns.findIndex((column) => column.role === role && column.key === key);
+  }
+
+  output(row, key) {
+    const index = this.column("output", key);
+    return index < 0 ? null : row.c[index];
+  }
+
+  statusOf(row) {
+    return row.c[this.status];
+  }
+
+  prompt(row) {
+    return typeof row.p === "number" ? String(row.c[row.p]) : (row.p ?? null);
+  }
+
+  // A column of numbers: sorted and filtered as such, also where a text table has them as text.
+  isNumber(index) {
+    const column = this.columns[index];
+    if (column.role === "score" || (column.role === "output" && NUMBERS.has(column.key))) return true;
+    if (column.role !== "own") return false;
+    if (!this.kinds.has(index)) {
+      let seen = false;
+      const numeric = this.all.every((row) => {
+        const cell = row.c[index];
+        if (MISSING(cell)) return true;
+        seen = true;
+        return typeof cell === "number" || (typeof cell === "string" && cell.trim() !== "" && Number.isFinite(Number(cell)));
+      });
+      this.kinds.set(index, numeric && seen);
+    }
+    return this.kinds.get(index);
+  }
+
+  counts() {
+    const counts = new Map();
+    for (const row of this.all) {
+      const status = this.statusOf(row);
+      counts.set(status, (counts.get(status) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  arrange() {
+    const tests = [];
+    if (this.only !== null) tests.push((row) => this.only.has(row.i));
+    if (this.statuses !== null) tests.push((row) => this.statuses.has(this.statusOf(row)));
+    for (const [index, text] of this.filters) tests.push(this.cellTest(index, text));
+    const wanted = this.search.toLowerCase();
+    if (wanted !== "") tests.push((row) => haystack(row).includes(wanted));
+    const shown = tests.length === 0 ? this.all.slice() : this.all.filter((row) => tests.every((test) => test(row)));
+    this.shown = this.sorted(shown);
+  }
+
+  sorted(rows) {
+    const { column, falling } = this.order;
+    if (column === null) return rows.sort((one, other) => one.i - other.i);
+    const numeric = column !== "row" && this.isNumber(column);
+    const sign = falling ? -1 : 1;
+    const keyed = rows.map((row) => {
+      if (column === "row") return { row, key: row.i };
+      const cell = row.c[column];
+      if (MISSING(cell)) return { row, key: null };
+      return { row, key: numeric ? Number(cell) : String(cell).slice(0, 200).toLowerCase() };
+    });
+    keyed.sort((one, other) => {
+      if (one.key === null || other.key === null) {
+        if (one.key !== other.key) return one.key === null ? 1 : -1; // what is missing comes last either way
+      } else if (one.key !== other.key) {
+        return one.key < other.key ? -sign : sign;
+      }
+      return one.row.i - other.row.i;
+    });
+    return keyed.map(({ row }) => row);
+  }
+
+  // What a filter's text means: `>5`, `<=5`, `5..10` and `5` for numbers; else a part of the text, `=whole`, `!not`.
+  cellTest(index, text) {
+    if (this.isNumber(index)) {
+      const number = (row) => (MISSING(row.c[index]) ? NaN : Number(row.c[index]));
+      const range = /^\s*(-?[\d.]+)\s*\.\.\s*(-?[\d.]+)\s*$/.exec(text);
+      if (range) return (row) => number(row) >= Number(range[1]) && number(row) <= Number(range[2]);
+      const bound = /^\s*(>=|<=|>|<|=)?\s*(-?[\d.]+)\s*$/.exec(text);
+      if (bound) {
+        const limit = Number(bound[2]);
+        const holds = {
+          ">": (value) => value > limit,
+          "<": (value) => value < limit,
+          ">=": (value) => value >= limit,
+          "<=": (value) => value <= limit,
+          "=": (value) => value === limit,
+        }[bound[1] ?? "="];
+        return (row) => holds(number(row));
+      }
+    }
+    const sign = text[0];
+    const part = (sign === "=" || sign === "!" ? text.slice(1) : text).trim().toLowerCase();
+    const cell = (row) => (MISSING(row.c[index]) ? "" : String(row.c[index]).toLowerCase());
+    if (sign === "=") return (row) => cell(row).trim() === part;
+    if (sign === "!") return (row) => (part === "" ? cell(row) !== "" : !cell(row).includes(part));
+    return (row) => cell(row).includes(part);
+  }
+}
+
+// Everything in a row that can be searched, in lower case; kept for the next key that is pressed.
+function haystack(row) {
+  if (row.h === undefined) {
+    const parts = [row.k, ...row.c.map((cell) => (cell === null ? "" : String(cell)))];
+    if (typeof row.p === "string") parts.push(row.p);
+    for (const [, asked, response] of row.d ?? []) parts.push(asked, response);
+    for (const each of row.t ?? []) parts.push(each[2] ?? "", each[3] ?? "", each[4] ?? "", each[5] ?? "");
+    row.h = parts.join("\n").toLowerCase();
+  }
+  return row.h;
+}

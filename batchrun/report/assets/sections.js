@@ -1,0 +1,231 @@
+// -- everything above the table -------------------------------------------------------------------------------
+
+const title = (text, aside = null) => el("h2", {}, text, aside === null ? null : el("small", { text: ` ${aside}` }));
+
+function pageHead(facts, live) {
+  const { batch, headline } = facts;
+  const parts = [];
+  const models = Object.keys(headline.models);
+  if (models.length > 0) parts.push(models.length > 3 ? `${models.slice(0, 3).join(", ")} and ${models.length - 3} more` : models.join(", "));
+  else if (batch?.model) parts.push(batch.model);
+  if (batch !== null) parts.push(batch.embedded ? "embedded server" : `${batch.api}${batch.base_url ? ` at ${batch.base_url}` : ""}`);
+  if (headline.started_at !== null) parts.push(`${format.moment(headline.started_at)} to ${sameDay(headline.started_at, headline.ended_at)}`);
+  return el("header", { class: "page-head" },
+    el("p", { class: "eyebrow", text: live ? "batchrun \u00b7 live" : "batchrun \u00b7 report" }),
+    el("h1", {}, el("bdi", { text: facts.table })),
+    el("p", { class: "about", dir: "auto", text: parts.join(" \u00b7 ") }),
+    batch === null ? null : el("p", { class: "ids", text: [batch.batch_id, live ? null : `report made ${format.moment(facts.made_at)}`].filter(Boolean).join(" \u00b7 ") }));
+}
+
+function sameDay(from, to) {
+  return from.slice(0, 10) === to.slice(0, 10) ? `${to.slice(11, 19)} UTC` : format.moment(to);
+}
+
+function card(name, value, notes, extra = null) {
+  return el("div", { class: "card" },
+    el("h2", { text: name }),
+    el("p", { class: "figure" }, value),
+    notes.filter(Boolean).map((text) => el("p", { class: "note", text })),
+    extra);
+}
+
+function cards(facts) {
+  const { headline } = facts;
+  const statuses = Object.keys(STATUS_WORDS).filter((status) => headline.by_status[status] > 0);
+  const others = Object.keys(headline.by_status).filter((status) => !Object.hasOwn(STATUS_WORDS, status));
+  const share = (status) => headline.by_status[status] / headline.rows;
+  const bar = el("div", { class: "stack", "aria-hidden": "true" }, statuses.map((status) => {
+    const part = el("span", { class: statusKind(status) });
+    part.style.flexGrow = String(share(status));
+    return part;
+  }));
+  const list = el("ul", { class: "legend" }, [...statuses, ...others.slice(0, 4)].map((status) =>
+    el("li", { class: statusKind(status) }, el("span", { class: "dot", "aria-hidden": "true" }), `${format.count(headline.by_status[status])} ${statusWord(status)}`)));
+  const found = [card("Rows", format.count(headline.rows), [], [bar, list])];
+  for (const score of (facts.scores ?? []).slice(0, 3)) {
+    found.push(card(score.scorer, format.percent(score.mean), [
+      score.mean === null ? null : `${format.interval(score.low, score.high)} (95${NARROW_SPACE}%)`,
+      `${format.many(score.n, "row")} scored`,
+      score.failed > 0 ? `${format.count(score.failed)} failed ${score.failed_as === "wrong" ? "count as 0" : "not counted"}` : null,
+    ]));
+  }
+  const priced = headline.cost_usd !== null;
+  const free = facts.batch?.embedded && !priced;
+  const spent = facts.batch?.spent_usd ?? null;
+  found.push(card("Cost", priced ? format.dollars(headline.cost_usd) : free ? "free" : "unknown", [
+    priced && headline.unpriced > 0 ? `${format.many(headline.unpriced, "row")} of unknown cost` : null,
+    priced && headline.rows > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / headline.rows)} a thousand rows` : null,
+    priced && spent !== null && spent > headline.cost_usd * 1.0001 ? `${format.dollars(spent)} with answers that were replaced` : null,
+    free ? "answered by the embedded server" : null,
+  ]));
+  if (headline.tokens_known) {
+    found.push(card("Tokens", format.short(headline.prompt_tokens + headline.completion_tokens), [
+      `${format.short(headline.prompt_tokens)} in${headline.cached_tokens > 0 ? `, ${format.short(headline.cached_tokens)} of them cached` : ""}`,
+      `${format.short(headline.completion_tokens)} out${headline.reasoning_tokens > 0 ? `, ${format.short(headline.reasoning_tokens)} of them reasoning` : ""}`,
+    ]));
+  }
+  if (headline.busy_s !== null) {
+    const latency = facts.distributions.find((each) => each.column === "duration_s");
+    found.push(card("Duration", format.seconds(headline.busy_s), [
+      facts.sittings.length > 1 ? `in ${facts.sittings.length} sittings` : null,
+      latency === undefined ? null : `median row ${format.seconds(latency.p50)}`,
+      headline.busy_s > 1 ? `${format.number(Math.round((600 * facts.sittings.reduce((sum, each) => sum + each.ended.reduce((one, other) => one + other, 0), 0)) / headline.busy_s) / 10)} rows a minute` : null,
+    ]));
+  }
+  return el("section", { class: "cards", "aria-label": "Headline figures" }, found);
+}
+
+function notes(facts, left) {
+  const lines = [...facts.notes];
+  if (left > 0) lines.push(`${format.many(left, "further row")} not in this page; figures are over all. --rows N puts more in.`);
+  return lines.length === 0 ? null : el("ul", { class: "notes" }, lines.map((text) => el("li", { dir: "auto", text })));
+}
+
+// A line from low to high with a dot at the mean, on a track from `from` to `to`.
+function intervalTrack(mean, low, high, from, to, zero = null) {
+  const percent = (value) => `${(100 * (Math.min(Math.max(value, from), to) - from)) / (to - from)}%`;
+  const track = el("span", { class: "track", "aria-hidden": "true" });
+  if (zero !== null) {
+    const mark = el("span", { class: "zero" });
+    mark.style.left = percent(zero);
+    track.append(mark);
+  }
+  if (low !== null && high !== null) {
+    const span = el("span", { class: "span" });
+    span.style.left = percent(low);
+    span.style.right = `calc(100% - ${percent(high)})`;
+    track.append(span);
+  }
+  if (mean !== null) {
+    const dot = el("span", { class: "mean" });
+    dot.style.left = percent(mean);
+    track.append(dot);
+  }
+  return track;
+}
+
+const GROUPS_SHOWN = 40;
+
+function scoreSection(facts) {
+  if (!facts.scores?.length) return null;
+  const parts = facts.scores.map((score) => {
+    const overall = groupLine("all rows", score, "overall");
+    const groups = Object.entries(score.groups).map(([column, labels]) => {
+      const listed = Object.entries(labels).sort(([, one], [, other]) => other.rows - one.rows);
+      return el("tbody", {},
+        el("tr", { class: "group-head" }, el("th", { colspan: "5", scope: "rowgroup" }, "by ", el("bdi", { text: column }))),
+        listed.slice(0, GROUPS_SHOWN).map(([label, figures]) => groupLine(label === "" ? "(empty)" : label, figures)),
+        listed.length > GROUPS_SHOWN ? el("tr", {}, el("td", { colspan: "5", class: "aside", text: `${listed.length - GROUPS_SHOWN} smaller groups not shown` })) : null);
+    });
+    const reasons = Object.entries(score.unjudged_reasons);
+    return el("div", { class: "scorer-block" },
+      el("table", { class: "scores" },
+        el("caption", {}, el("bdi", { text: score.scorer }), el("span", { class: "axis", "aria-hidden": "true" }, el("i", { text: "0 %" }), el("i", { text: "100 %" }))),
+        el("thead", { class: "hidden" }, el("tr", {}, ["Group", "Interval drawn", "Mean", "95 % interval", "Rows"].map((text) => el("th", { scope: "col", text })))),
+        el("tbody", {}, overall),
+        groups),
+      reasons.length === 0 ? null : el("p", { class: "aside", dir: "auto", text: `Not judged: ${reasons.slice(0, 5).map(([reason, rows]) => `${format.count(rows)} \u00d7 ${reason}`).join(", ")}` }),
+      score.epochs === undefined ? null : epochs(score.epochs));
+  });
+  return el("section", { class: "score-section" }, title("Scores", "with 95 % intervals"), parts);
+}
+
+function groupLine(label, figures, kind = "") {
+  const asides = [
+    figures.failed > 0 ? `${format.count(figures.failed)} failed` : null,
+    figures.unfinished > 0 ? `${format.count(figures.unfinished)} unfinished` : null,
+    figures.unjudged > 0 ? `${format.count(figures.unjudged)} not judged` : null,
+  ].filter(Boolean);
+  return el("tr", { class: kind },
+    el("th", { scope: "row", dir: "auto", text: label.slice(0, 120) }),
+    el("td", { class: "drawn" }, intervalTrack(figures.mean, figures.low, figures.high, 0, 1)),
+    el("td", { class: "mean-text", text: format.percent(figures.mean) }),
+    el("td", { class: "range", text: format.interval(figures.low, figures.high) }),
+    el("td", { class: "n" }, format.many(figures.n, "row"), asides.length > 0 ? el("small", { text: ` ${asides.join(", ")}` }) : null));
+}
+
+function epochs(facts) {
+  const line = (name, figures) => Object.entries(figures).map(([k, found]) => `${name}${k} ${format.percent(found.mean)}`).join(", ");
+  return el("p", { class: "aside", text: `${format.many(facts.keys, "different row")}, ${facts.fewest === facts.most ? facts.most : `${facts.fewest} to ${facts.most}`} epochs each: ${line("pass@", facts.pass_at_k)}; ${line("pass^", facts.pass_hat_k)}` });
+}
+
+const FLIPS_LISTED = 200;
+
+function comparisonSection(facts, rows, open, showOnly) {
+  const { comparison } = facts;
+  if (!comparison) return null;
+  const parts = comparison.pairings.map((pairing) => {
+    const { difference } = pairing;
+    const reach = Math.max(0.02, ...[difference.low, difference.high, difference.mean].filter((value) => value !== null).map(Math.abs)) * 1.25;
+    const better = difference.mean === null ? "" : difference.mean > 0 ? "better" : difference.mean < 0 ? "worse" : "";
+    return el("div", { class: "pairing" },
+      el("h3", {}, el("bdi", { text: pairing.scorer })),
+      el("p", { class: `figure ${better}`, text: difference.mean === null ? EN_DASH : `${format.points(difference.mean)} points` }),
+      el("div", { class: "difference" }, el("span", { "aria-hidden": "true", text: "worse" }), intervalTrack(difference.mean, difference.low, difference.high, -reach, reach, 0), el("span", { "aria-hidden": "true", text: "better" })),
+      el("p", { class: "note", text: [
+        pairing.means === null ? null : `${format.percent(pairing.means[0])} \u2192 ${format.percent(pairing.means[1])}`,
+        `${format.interval(difference.low, difference.high, format.points)} (95${NARROW_SPACE}%)`,
+        format.p(pairing.p_value), `over ${format.many(pairing.pairs, "pair")}`,
+      ].filter(Boolean).join(" \u00b7 ") }),
+      el("div", { class: "flips" },
+        flips("Got better", "better", pairing.better_rows, rows, open, showOnly),
+        flips("Got worse", "worse", pairing.worse_rows, rows, open, showOnly)));
+  });
+  const [before, after] = comparison.tables;
+  return el("section", { class: "comparison" },
+    title("Compared", null),
+    el("p", { class: "about", dir: "auto" }, "from ", el("bdi", { text: before.table }), " to ", el("bdi", { text: after.table })),
+    comparison.warnings.length === 0 ? null : el("ul", { class: "notes" }, comparison.warnings.map((text) => el("li", { dir: "auto", text }))),
+    parts);
+}
+
+function flips(name, kind, positions, rows, open, showOnly) {
+  const listed = positions.map((position) => rows.at(position)).filter((row) => row !== undefined);
+  const answer = rows.column("output", "response");
+  return el("div", { class: `flip-list ${kind}` },
+    el("h4", {}, el("span", { class: "dot", "aria-hidden": "true" }), `${name} (${format.count(positions.length)})`,
+      listed.length > 0 ? el("button", { type: "button", class: "plain", text: "in the table", onclick: () => showOnly(positions) }) : null),
+    el("ul", {}, listed.slice(0, FLIPS_LISTED).map((row) =>
+      el("li", {}, el("button", { type: "button", class: "flip", onclick: () => open(row) },
+        el("b", { text: row.k.slice(0, 60) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.c[answer] ?? "")).slice(0, 160) }))))),
+    listed.length > FLIPS_LISTED ? el("p", { class: "aside", text: `${format.count(listed.length - FLIPS_LISTED)} more in the table` }) : null);
+}
+
+function distributionSection(facts) {
+  if (facts.distributions.length === 0) return null;
+  return el("section", {}, title("Distributions", "a row\u2019s tokens, cost and latency"), el("div", { class: "charts" }, facts.distributions.map(histogram)));
+}
+
+function timeSection(facts, chosen, choose) {
+  if (facts.sittings.length === 0) return null;
+  const largest = facts.sittings.reduce((best, each, index) => (count(each) > count(facts.sittings[best]) ? index : best), 0);
+  const index = Math.min(chosen ?? largest, facts.sittings.length - 1);
+  const sitting = facts.sittings[index];
+  const measures = ["ended", ...(sitting.tries !== null ? ["tries"] : []), ...(sitting.tokens.some((each) => each > 0) ? ["tokens"] : [])];
+  const picker = facts.sittings.length === 1 ? null : el("label", { class: "picker" }, "sitting ",
+    el("select", { onchange: (event) => choose(Number(event.target.value)) },
+      facts.sittings.map((each, place) => el("option", { value: place, selected: place === index, text: `${format.moment(new Date(each.started_s * 1000).toISOString())} \u00b7 ${format.many(count(each), "row")}` }))));
+  return el("section", {}, title("Over time", "UTC"), picker, el("div", { class: "charts" }, measures.map((measure) => overTime(sitting, measure, facts.batch?.limits))));
+}
+
+function count(sitting) {
+  return sitting.ended.reduce((one, other) => one + other, 0);
+}
+
+function errorSection(facts, showErrors) {
+  if (facts.errors.length === 0) return null;
+  const most = Math.max(...facts.errors.map((each) => Math.max(each.rows + each.cut_short, each.tries ?? 0)));
+  return el("section", {}, title("Errors", "by type"),
+    el("div", { class: "scroll" }, el("table", { class: "errors" },
+      el("thead", {}, el("tr", {}, ["Type", "Rows failed", "Cut short", "Tries", "For example"].map((text) => el("th", { scope: "col", text })))),
+      el("tbody", {}, facts.errors.slice(0, 50).map((each) => {
+        const bar = el("span", { class: "bar", "aria-hidden": "true" });
+        bar.style.width = `${(100 * Math.max(each.rows + each.cut_short, each.tries ?? 0)) / most}%`;
+        return el("tr", {},
+          el("th", { scope: "row" }, el("button", { type: "button", class: "link", title: "Show these rows in the table", onclick: () => showErrors(each.error_type) }, el("bdi", { text: each.error_type.slice(0, 120) })), el("span", { class: "bar-place" }, bar)),
+          el("td", { class: "n", text: each.rows > 0 ? format.count(each.rows) : EN_DASH }),
+          el("td", { class: "n", text: each.cut_short > 0 ? format.count(each.cut_short) : EN_DASH }),
+          el("td", { class: "n", text: each.tries === null ? "not known" : each.tries > 0 ? format.count(each.tries) : EN_DASH }),
+          el("td", { class: "example", dir: "auto", text: each.example }));
+      })))));
+}

@@ -1,0 +1,7 @@
+export { areaY, dot, gridX, gridY, lineY, plot, rectY, ruleX, ruleY, text, tickX } from "@observablehq/plot";
+export {
+  Virtualizer,
+  elementScroll,
+  observeElementOffset,
+  observeElementRect,
+} from "@tanstack/virtual-core";
