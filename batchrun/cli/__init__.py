@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import click
 
-from batchrun.cli import carrying, evaluating, looking, running, serving
+from batchrun.cli import carrying, evaluating, looking, reporting, running, serving
 from batchrun.cli.group import cli
 from batchrun.cli.options import EXIT_CODES
 from batchrun.errors import BatchrunError
@@ -24,7 +24,7 @@ from batchrun.errors import BatchrunError
 __all__ = ["EXIT_CODES", "cli", "main"]
 
 # Importing a module of commands adds them to the group.
-_COMMANDS = (carrying, evaluating, looking, running, serving)
+_COMMANDS = (carrying, evaluating, looking, reporting, running, serving)
 
 
 def main() -> NoReturn:
