@@ -185,7 +185,7 @@ def _question(
 @click.option(
     "--to",
     "wanted",
-    type=click.Choice(["table", "openai-evals", "batch-requests", "batch-results", "inspect"]),
+    type=click.Choice(["table", "openai-evals", "batch-requests", "batch-results", "inspect", "promptfoo"]),
     default="table",
     show_default=True,
     help="What OUTPUT is to be",

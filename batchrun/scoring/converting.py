@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
 from batchrun.errors import InputError
-from batchrun.records import OUTPUT_COLUMNS, Value
-from batchrun.scoring.importing import READERS, Notes
-from batchrun.scoring.score import as_text, is_missing
+from batchrun.records import OUTPUT_COLUMNS, Row, Value
+from batchrun.scoring.importing import CHECKS, READERS, Notes
+from batchrun.scoring.score import as_text, is_missing, targets_of
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.tables.atomic import replacing
-from batchrun.tables.options import format_of
-from batchrun.tables.values import json_text
+from batchrun.tables.options import Format, WriteOptions, format_of
+from batchrun.tables.sink import CsvLines
+from batchrun.tables.values import KindOf, json_text
 
 __all__ = ["FORMATS", "WRITERS", "Conversion", "convert"]
 
@@ -58,35 +59,83 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
         InputError: the file is none of its format, or an option does not fit.
         OutputError: the result cannot be written.
     """
-    _check(name, output, conversion)
     source = open_source(name, ReadOptions())
     form = format_of(output, str(output))
-    if form.kind == "parquet" or (conversion.wanted != "table" and form.kind != "jsonl"):
-        wanted = ".csv, .tsv or .jsonl" if conversion.wanted == "table" else ".jsonl"
-        raise InputError(f"{output}: convert --to {conversion.wanted} writes {wanted}")
+    _check(name, output, form, conversion)
     # A table of text names its columns before its rows: the first pass finds them, and all faults.
-    columns: dict[str, None] = {}
-    for row in _rows(source, conversion, Notes()):
-        columns.update(dict.fromkeys(row))
     notes = Notes()
-    count = 0
+    found = _Table.read(source, conversion, notes)
+    rows: Iterator[Cells] = (row.values for row in found.rows())
+    if conversion.wanted != "table":
+        write = WRITERS[conversion.wanted]
+        rows = (write(row, index, conversion, notes) for index, row in enumerate(rows))
     with replacing(output) as file, _stream(file, gzipped=form.gzipped) as stream:
-        rows = _rows(source, conversion, notes)
-        if conversion.wanted == "table" and form.kind != "jsonl":
-            count = _write_text(stream, "\t" if form.kind == "tsv" else ",", list(columns), rows, notes)
+        if form.kind == "parquet":
+            _write_parquet(stream, found, notes)
+        elif form.kind == "jsonl":
+            for line in rows:
+                stream.write(json_text(line).encode("utf-8", "backslashreplace") + b"\n")
         else:
-            write = WRITERS[conversion.wanted] if conversion.wanted != "table" else None
-            for row in rows:
-                found = {name: row.get(name) for name in columns}
-                line = json_text(found if write is None else write(found, count, conversion, notes))
-                stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
-                count += 1
-    return count, notes
+            _write_text(stream, "\t" if form.kind == "tsv" else ",", rows, notes)
+    return found.count, notes
 
 
-def _check(name: str, output: Path, conversion: Conversion) -> None:
-    if conversion.given == conversion.wanted == "table":
-        raise InputError("convert: say --from or --to with another format than table")
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A file that has been read once, as a table.
+
+    Attributes:
+        source: the file.
+        conversion: how it is read.
+        kinds: column → what was seen in it, in order of first sight.
+        count: of rows.
+    """
+
+    source: Source
+    conversion: Conversion
+    kinds: Mapping[str, KindOf]
+    count: int
+
+    @classmethod
+    def read(cls, source: Source, conversion: Conversion, notes: Notes) -> _Table:
+        kinds: dict[str, KindOf] = {}
+        count = 0
+        for row in _rows(source, conversion, notes):
+            count += 1
+            for column, value in row.items():
+                if column not in kinds:
+                    kinds[column] = KindOf(set())
+                kinds[column].see(value)
+        return cls(source, conversion, kinds, count)
+
+    @property
+    def name(self) -> str:
+        """The file, for messages."""
+        return self.source.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """In order of first sight."""
+        return tuple(self.kinds)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows from the first on, all with all columns."""
+        for index, row in enumerate(_rows(self.source, self.conversion, Notes())):
+            yield Row(index, {column: row.get(column) for column in self.kinds})
+
+    def fingerprint(self) -> str:
+        """The file's."""
+        return self.source.fingerprint()
+
+
+def _check(name: str, output: Path, form: Format, conversion: Conversion) -> None:
+    if conversion.given == conversion.wanted == "table" and form.kind == format_of(Path(name), name).kind:
+        raise InputError(f"{output}: a table like the input; say --from or --to with another format than table")
+    kinds = {"table": ("csv", "tsv", "jsonl", "parquet"), "promptfoo": ("csv",)}.get(conversion.wanted, ("jsonl",))
+    if form.kind not in kinds:
+        raise InputError(
+            f"{output}: convert --to {conversion.wanted} writes {' or '.join(f'.{kind}' for kind in kinds)}"
+        )
     if output.exists() and Path(name).exists() and output.samefile(name):
         raise InputError(f"{output}: the output is the input itself; name another file")
     if conversion.join is not None and (conversion.given != "batch-results" or conversion.key is None):
@@ -129,20 +178,36 @@ def _stream(file: IO[bytes], *, gzipped: bool) -> Any:
     return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) if gzipped else nullcontext(file)
 
 
-def _write_text(
-    stream: IO[bytes], delimiter: str, columns: list[str], rows: Iterator[dict[str, Value]], notes: Notes
-) -> int:
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns)
-    count = 0
-    for row in rows:
+def _write_parquet(stream: IO[bytes], table: _Table, notes: Notes) -> None:
+    from batchrun.tables.arrow import write_parquet
+
+    for column, seen in table.kinds.items():
+        if seen.kind == "json":
+            notes.rows[f"{column}: lists, objects or values of several types, which are JSON text in Parquet"] = (
+                table.count
+            )
+    write_parquet(stream, table, ({} for _ in range(table.count)), _NoColumns())
+
+
+class _NoColumns(WriteOptions):
+    """Only the table's own columns."""
+
+    __slots__ = ()
+
+    @property
+    def keys(self) -> Mapping[str, type]:
+        """None."""
+        return {}
+
+
+def _write_text(stream: IO[bytes], delimiter: str, rows: Iterator[Cells], notes: Notes) -> None:
+    writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
+    for index, row in enumerate(rows):
+        if not index:
+            writer.writerow(row)
         if any(isinstance(value, list | dict) for value in row.values()):
             notes.add("lists and objects, which are JSON text in CSV: write .jsonl to keep them")
-        writer.writerow([as_text(row.get(column)) for column in columns])
-        count += 1
-    text.detach()
-    return count
+        writer.writerow([as_text(value) for value in row.values()])
 
 
 # -- out ----------------------------------------------------------------------------------------------------
@@ -248,12 +313,56 @@ def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) ->
     return {**found, "metadata": metadata} if metadata else found
 
 
+def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes) -> dict[str, Any]:
+    target = _column(row, conversion.target, "target", ("target", "answer"))
+    outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
+    notes.add_rest(outcome, ("response",))
+    own = {name: value for name, value in _own(row).items() if name not in (target, "check")}
+    notes.add_rest({name: value for name, value in own.items() if name.startswith("__")}, ())
+    found = {name: value for name, value in own.items() if not name.startswith("__")}
+    expected = _expected(row.get("check"), None if target is None else row[target], notes)
+    for column, given in (("__description", "description"), ("__providerOutput", "response")):
+        if given in row:
+            found[column] = row[given]
+    found["__expected"] = expected
+    if any(_RENDERED.search(as_text(value)) for value in found.values()):
+        notes.add("cells with {{, {% or file://, which promptfoo takes for templates and files")
+    return found
+
+
+_RENDERED: Final = re.compile(r"\{[{%#]|file://")
+
+
+def _expected(check: Value, target: Value, notes: Notes) -> str | None:
+    """The `__expected` cell that `importing` reads as this scorer and target; None where there is none."""
+    scorer = "exact" if is_missing(check) else as_text(check)
+    kinds = [kind for kind, known in CHECKS.items() if known == scorer]
+    if not kinds:
+        notes.add(f"check: {scorer}")
+        return None
+    several = isinstance(target, list)
+    if scorer == "json":
+        if is_missing(target):
+            return kinds[0]
+        notes.add("target: of the check json")
+        return None
+    if not several:
+        return None if is_missing(target) else f"{kinds[0]}:{as_text(target)}"
+    texts = targets_of(target)
+    anys = [kind for kind in kinds if kind.endswith("-any")]
+    if not anys or any("," in text or text != text.strip() for text in texts):
+        notes.add("target: lists, of the check exact or with a comma in them")
+        return None
+    return f"{anys[0]}:{', '.join(texts)}" if texts else None
+
+
 WRITERS: Final[Mapping[str, Callable[[Cells, int, Conversion, Notes], dict[str, Any]]]] = {
     "openai-evals": _to_evals,
     "batch-requests": _to_batch_request,
     "batch-results": _to_batch_result,
     "inspect": _to_inspect,
+    "promptfoo": _to_promptfoo,
 }
-"""Format → what makes a line of a row."""
+"""Format → what makes a line of a row. All rows have the same columns."""
 
 FORMATS: Final = ("table", *READERS)

@@ -15,8 +15,9 @@ from typing import Final, TypeAlias
 from batchrun.errors import InputError
 from batchrun.records import Value
 from batchrun.scoring.score import as_text, is_missing
+from batchrun.wording import rows_text
 
-__all__ = ["READERS", "Notes", "RowReader"]
+__all__ = ["CHECKS", "READERS", "Notes", "RowReader"]
 
 Cells: TypeAlias = dict[str, Value]
 
@@ -39,7 +40,7 @@ class Notes:
 
     def lines(self) -> list[str]:
         """For people, the most frequent first."""
-        return [f"not carried over: {reason} ({count:,} rows)" for reason, count in self.rows.most_common()]
+        return [f"not carried over: {reason} ({rows_text(count)})" for reason, count in self.rows.most_common()]
 
 
 RowReader: TypeAlias = Callable[[Mapping[str, Value], str, Notes], Cells]
@@ -178,8 +179,7 @@ def _read_inspect(cells: Mapping[str, Value], where: str, notes: Notes) -> Cells
     return row
 
 
-# Of the assertions of promptfoo, those that a scorer of batchrun judges alike; the others need code or a model.
-_CHECKS: Final[Mapping[str, str]] = {
+CHECKS: Final[Mapping[str, str]] = {
     "equals": "exact",
     "contains": "includes:case=keep",
     "icontains": "includes",
@@ -187,6 +187,8 @@ _CHECKS: Final[Mapping[str, str]] = {
     "icontains-any": "includes",
     "is-json": "json",
 }
+"""Of the assertions of promptfoo, those that a scorer of batchrun judges alike, and the scorer; others need code or a
+model."""
 _CODE: Final = ("javascript:", "fn:", "eval:", "python:", "file://", "grade:", "llm-rubric:")
 _OTHERS: Final = (
     "contains-all|icontains-all|contains-json|starts-with|regex|similar|levenshtein|rouge-n|bleu|gleu|meteor|cost|"
@@ -196,7 +198,7 @@ _OTHERS: Final = (
     "is-valid-openai-function-call|guardrails|pi|finish-reason"
 )
 _ASSERTION: Final = re.compile(
-    rf"(?P<no>not-)?(?P<type>{'|'.join(_CHECKS)}|{_OTHERS})(?:\([0-9.]+\))?(?::(?P<value>.*))?", re.DOTALL
+    rf"(?P<no>not-)?(?P<type>{'|'.join(CHECKS)}|{_OTHERS})(?:\([0-9.]+\))?(?::(?P<value>.*))?", re.DOTALL
 )
 
 
@@ -229,12 +231,12 @@ def _check(expected: str, notes: Notes) -> list[tuple[str, Value]]:
     if match is None:
         return [("exact", expected)]
     kind, value = match["type"], (match["value"] or "").strip()
-    if match["no"] or kind not in _CHECKS or (kind == "is-json" and value):
+    if match["no"] or kind not in CHECKS or (kind == "is-json" and value):
         notes.add(f"__expected: {match['no'] or ''}{kind}{' with a schema' if kind == 'is-json' else ''}")
         return []
     if kind.endswith("-any"):
-        return [(_CHECKS[kind], [each.strip() for each in value.split(",")])]
-    return [(_CHECKS[kind], value or None)]
+        return [(CHECKS[kind], [each.strip() for each in value.split(",")])]
+    return [(CHECKS[kind], value or None)]
 
 
 READERS: Final[Mapping[str, RowReader]] = {

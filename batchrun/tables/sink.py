@@ -19,7 +19,7 @@ from batchrun.tables.options import Format, WriteOptions, check_added, format_of
 from batchrun.tables.source import Source
 from batchrun.tables.values import json_text, plain
 
-__all__ = ["check_output", "disarmed", "write_table"]
+__all__ = ["CsvLines", "check_output", "disarmed", "write_table"]
 
 _ADVICE: Final = "; the answers are safe in the journal: mend that and run the same command again"
 
@@ -107,8 +107,8 @@ def _stream(file: IO[bytes], form: Format) -> Any:
     return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) if form.gzipped else nullcontext(file)
 
 
-class _CsvLines:
-    """Takes whole rows from csv.writer.
+class CsvLines:
+    """Takes whole rows from csv.writer: UTF-8, lines end in `\\n`, what text cannot hold appears as an escape.
 
     The writer must be told that lines end in CRLF: up to Python 3.12 it quotes a carriage return inside
     a cell only if the line end has one.
@@ -129,7 +129,7 @@ def _write_delimited(
     cells: Iterator[Mapping[str, Any]],
     options: WriteOptions,
 ) -> int:
-    writer = csv.writer(_CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
+    writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow([*source.columns, *options.added_columns])
     take = itemgetter(*options.keys)
     rows = 0

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from batchrun.cli import cli
@@ -36,7 +37,7 @@ def test_data_of_openai_evals(tmp_path: Path) -> None:
         {"q": "1+1", "tags": ["a"], "response": "2"},
         {"q": "é", "tags": None, "response": None},
     ]
-    assert notes == ["not carried over: sample.seed (1 rows)"]
+    assert notes == ["not carried over: sample.seed (1 row)"]
 
 
 def test_an_exported_run(tmp_path: Path) -> None:
@@ -97,9 +98,9 @@ def test_batch_requests_in(tmp_path: Path) -> None:
     ]
     assert notes[0] == "not carried over: body.model: say --model m (2 rows)"
     assert set(notes[1:]) == {
-        "not carried over: body.temperature (1 rows)",
-        "not carried over: body: all but the last user message of a conversation (1 rows)",
-        "not carried over: body: parts of type 'image_url' (1 rows)",
+        "not carried over: body.temperature (1 row)",
+        "not carried over: body: all but the last user message of a conversation (1 row)",
+        "not carried over: body: parts of type 'image_url' (1 row)",
     }
 
 
@@ -164,7 +165,7 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
             "metadata_target": "other",
         }
     ]
-    assert notes == ["not carried over: sandbox (1 rows)"]
+    assert notes == ["not carried over: sandbox (1 row)"]
     (tmp_path / "again").mkdir()
     back, _ = converted(tmp_path / "again", rows, wanted="inspect")
     del sample["sandbox"]
@@ -199,11 +200,11 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
     ]
     assert rows[0]["description"] == "first"
     assert set(notes.lines()) == {
-        "not carried over: __metric (1 rows)",
-        "not carried over: __expected: all but the first check of a row (1 rows)",
-        "not carried over: __expected: llm-rubric (1 rows)",
-        "not carried over: __expected: not-contains (1 rows)",
-        "not carried over: __expected: similar (1 rows)",
+        "not carried over: __metric (1 row)",
+        "not carried over: __expected: all but the first check of a row (1 row)",
+        "not carried over: __expected: llm-rubric (1 row)",
+        "not carried over: __expected: not-contains (1 row)",
+        "not carried over: __expected: similar (1 row)",
     }
 
 
@@ -219,7 +220,7 @@ def test_requests_come_back(tmp_path: Path) -> None:
     """A table written as batch requests is read back with its questions, and what is left out is listed."""
     table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
     lines, notes = converted(tmp_path, table, wanted="batch-requests", model="m")
-    assert notes == ["not carried over: truth (1 rows)"]
+    assert notes == ["not carried over: truth (1 row)"]
     rows, _ = converted(tmp_path, lines, given="batch-requests")
     assert rows == [{"custom_id": "a", "question": "1+1", "instructions": "Be brief."}]
 
@@ -242,8 +243,102 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
     with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
     assert notes.lines() == [
-        "not carried over: lists and objects, which are JSON text in CSV: write .jsonl to keep them (1 rows)"
+        "not carried over: lists and objects, which are JSON text in CSV: write .jsonl to keep them (1 row)"
     ]
+
+
+def test_parquet_keeps_types(tmp_path: Path) -> None:
+    """Numbers, truths and missing cells are what they were; nested and mixed values are JSON text, which is said."""
+    rows: list[dict[str, Any]] = [
+        {"q": "é", "n": 1, "x": 0.5, "b": True, "l": [1, 2], "m": 1},
+        {"q": None, "n": None, "x": 2.0, "b": None, "l": None, "m": "one"},
+    ]
+    lines = "".join(json.dumps({"item": row}) + "\n" for row in rows)
+    (tmp_path / "in.jsonl").write_text(lines, encoding="utf-8")
+    count, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "t.parquet", Conversion("openai-evals"))
+    assert count == 2
+    assert set(notes.lines()) == {
+        f"not carried over: {name}: lists, objects or values of several types, which are JSON text in Parquet (2 rows)"
+        for name in "lm"
+    }
+    columns = pq.read_table(tmp_path / "t.parquet").to_pydict()
+    assert columns == {
+        "q": ["é", None], "n": [1, None], "x": [0.5, 2.0], "b": [True, None], "l": ["[1,2]", None], "m": ["1", '"one"']
+    }  # fmt: skip
+
+
+def test_parquet_comes_back(tmp_path: Path) -> None:
+    """Rows that went through Parquet, and through CSV to Parquet, are the same rows."""
+    rows = [{"id": index, "q": f"a,\r{index}\n", "share": index / 4, "right": index > 1} for index in range(600)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for given, output in (
+        ("a.jsonl", "b.parquet"),
+        ("b.parquet", "c.jsonl"),
+        ("c.jsonl", "d.csv"),
+        ("d.csv", "e.parquet"),
+    ):
+        count, notes = convert(str(tmp_path / given), tmp_path / output, Conversion())
+        assert (count, notes.lines()) == (600, [])
+    assert [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()] == rows
+    assert pq.read_table(tmp_path / "e.parquet").to_pylist()[3] == {
+        "id": "3",
+        "q": "a,\r3\n",
+        "share": "0.75",
+        "right": "true",
+    }
+
+
+def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
+    """Whatever maps is the same after a way there and back: variables, checks, targets, descriptions, answers."""
+    tests = (
+        "topic,__expected,__description,__providerOutput\n"
+        "a,Note: plain text,first,said\n"
+        "b,contains:Paris,,\n"
+        'c,"icontains-any: Paris, Rome",,\n'
+        "d,is-json,,\n"
+        "e,,,\n"
+        "f,equals:llm-rubric: x,,\n"
+    )
+    (tmp_path / "tests.csv").write_text(tests)
+    convert(str(tmp_path / "tests.csv"), tmp_path / "t.jsonl", Conversion("promptfoo"))
+    count, notes = convert(str(tmp_path / "t.jsonl"), tmp_path / "again.csv", Conversion(wanted="promptfoo"))
+    assert (count, notes.lines()) == (6, [])
+    convert(str(tmp_path / "again.csv"), tmp_path / "u.jsonl", Conversion("promptfoo"))
+    first, second = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("t.jsonl", "u.jsonl")
+    )
+    assert second == [{key: value or "" for key, value in row.items()} | {
+        key: row[key] for key in ("check", "target")} for row in first]  # fmt: skip
+    with open(tmp_path / "again.csv", newline="") as file:
+        assert [row["__expected"] for row in csv.DictReader(file)] == [
+            "equals:Note: plain text", "contains:Paris", "icontains-any:Paris, Rome", "is-json", "",
+            "equals:llm-rubric: x",
+        ]  # fmt: skip
+
+
+def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
+    """Scorers without a check, lists that no check holds, outcomes, and cells that would be run as templates."""
+    rows: list[dict[str, Any]] = [
+        {"q": "{{ env.HOME }}", "answer": "1", "check": "numeric", "response": "1", "status": "completed", "__m": "x"},
+        {"q": "b", "answer": ["a", "b"], "check": "exact", "response": "a", "status": "completed"},
+        {"q": "c", "answer": ["a,b"], "check": "includes", "response": "a", "status": "completed"},
+        {"q": "d", "answer": {"a": 1}, "check": "json", "response": "{}", "status": "completed"},
+        {"q": "e", "answer": 3.0, "check": None, "response": "3", "status": "completed"},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(wanted="promptfoo"))
+    assert set(notes.lines()) == {
+        "not carried over: status (5 rows)",
+        "not carried over: target: lists, of the check exact or with a comma in them (2 rows)",
+        "not carried over: check: numeric (1 row)",
+        "not carried over: target: of the check json (1 row)",
+        "not carried over: __m (1 row)",
+        "not carried over: cells with {{, {% or file://, which promptfoo takes for templates and files (1 row)",
+    }
+    with open(tmp_path / "o.csv", newline="") as file:
+        assert [(row["q"], row["__providerOutput"], row["__expected"]) for row in csv.DictReader(file)] == [
+            ("{{ env.HOME }}", "1", ""), ("b", "a", ""), ("c", "a", ""), ("d", "{}", ""), ("e", "3", "equals:3")
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,8 +348,8 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
         ({"a": 1}, "o.csv", {"given": "batch-requests"}, "line 1: a request of the Batch API is expected"),
         ({"a": 1}, "o.csv", {"given": "batch-results"}, "line 1: a result of the Batch API is expected"),
         ({"a": 1}, "o.csv", {"given": "inspect"}, "line 1: a sample of inspect_ai is expected"),
-        ({"a": 1}, "o.csv", {}, "say --from or --to"),
-        ({"item": {}}, "o.parquet", {"given": "openai-evals"}, r"writes \.csv, \.tsv or \.jsonl"),
+        ({"a": 1}, "o.jsonl", {}, "a table like the input; say --from or --to"),
+        ({"a": 1}, "o.parquet", {"wanted": "promptfoo"}, r"--to promptfoo writes \.csv"),
         ({"a": 1}, "o.csv", {"wanted": "inspect"}, r"--to inspect writes \.jsonl"),
         ({"a": 1}, "o.jsonl", {"wanted": "inspect"}, "say --prompt COLUMN"),
         ({"a": 1}, "o.jsonl", {"wanted": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
