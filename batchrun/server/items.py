@@ -10,7 +10,7 @@ from batchrun.server.ids import new_id
 from batchrun.server.responders.base import Message, ToolCall, ToolOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from batchrun.server.shapes import Body
 
@@ -97,13 +97,17 @@ def check_calls(items: Iterable[Body]) -> None:
             raise ApiError(400, f"No tool output found for function call {call_id}.", param="input")
 
 
-def item_messages(items: Sequence[Body]) -> list[Message]:
-    """Items as a responder reads them: calls join the assistant message before, outputs follow as `tool`."""
+def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None) -> list[Message]:
+    """Items as a responder reads them: calls join the assistant message before, outputs follow as `tool`.
+
+    Args:
+        files: file id → what a responder reads in its place: an image's URL, a file's text.
+    """
     messages: list[Message] = []
     for item in items:
         last = messages[-1] if messages else None
         if item["type"] == "message":
-            messages.append(_message(item))
+            messages.append(_message(item, files or {}))
         elif item["type"] == "function_call":
             call = ToolCall(item["call_id"], item["name"], item["arguments"])
             if last is not None and last.role == "assistant":
@@ -121,15 +125,19 @@ def item_messages(items: Sequence[Body]) -> list[Message]:
     return messages
 
 
-def _message(item: Body) -> Message:
-    parts = item["content"]
-    text = "\n".join(part.get("text") or part.get("refusal") or "" for part in parts if part["type"] != "input_image")
-    content = None
-    if any(part["type"] == "input_image" for part in parts):
-        content = [
-            {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part["detail"]}}
-            if part["type"] == "input_image"
-            else {"type": "text", "text": part.get("text") or ""}
-            for part in parts
-        ]
-    return Message(item["role"], text, content=content)
+def _message(item: Body, files: Mapping[str, str]) -> Message:
+    parts = [_read_part(part, files) for part in item["content"]]
+    text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+    return Message(item["role"], text, content=parts if any(part["type"] == "image_url" for part in parts) else None)
+
+
+def _read_part(part: Body, files: Mapping[str, str]) -> Body:
+    """A part as Chat Completions have it; a file that is gone is named."""
+    file_id = part.get("file_id")
+    if part["type"] == "input_image":
+        url = part["image_url"] or files.get(file_id or "")
+        if url is not None:
+            return {"type": "image_url", "image_url": {"url": url, "detail": part["detail"]}}
+    elif part["type"] != "input_file":
+        return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
+    return {"type": "text", "text": files.get(file_id or "", f"[{file_id or 'a file'} is gone]")}

@@ -13,6 +13,7 @@ from batchrun.server.encoding import dumps, frame_text
 from batchrun.server.errors import ApiError
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
+from batchrun.server.input_files import read_files
 from batchrun.server.items import function_call_item, item_messages, message_item, text_part
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 
@@ -180,7 +181,7 @@ class Responses:
     async def _answer(self, live: LiveResponse) -> None:
         live.body["status"] = "in_progress"
         live.announce("in_progress")
-        conversation = self._conversation(live)
+        conversation = await self._conversation(live)
         answer = await ask(self._parts.responder, conversation, live.delta)
         self._parts.limits.charge(live.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
         if answer.finish.reason in ("length", "content_filter"):
@@ -219,7 +220,7 @@ class Responses:
                 parts.objects.remove(body["id"])
         live.log.close()
 
-    def _conversation(self, live: LiveResponse) -> Conversation:
+    async def _conversation(self, live: LiveResponse) -> Conversation:
         body = live.body
         items = [*self.earlier_items(live.owner, body), *live.hidden["input"]]
         text_format = body["text"]["format"]
@@ -227,7 +228,7 @@ class Responses:
         return Conversation(
             model=body["model"],
             instructions=body["instructions"] or "",
-            messages=tuple(item_messages(items)),
+            messages=tuple(item_messages(items, await read_files(self._parts, live.owner, items))),
             tools=[
                 {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
                 for tool in body["tools"]

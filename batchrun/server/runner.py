@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import mimetypes
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +21,7 @@ from batchrun.server.hosted import (
     hidden_json,
     offered_tools,
 )  # fmt: skip
+from batchrun.server.input_files import image_url
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 from batchrun.server.writer import RunWriter, opening_frames, resuming_frames
 
@@ -271,19 +270,11 @@ class Runner:
             offered_tools(run["tools"]),
             completion_left=left,
             parameters=writer.hidden.get("parameters", {}),
-            image_url=partial(self._image_url, writer.owner),
+            image_url=partial(image_url, self._parts, writer.owner),
         )
         if run["max_prompt_tokens"] is None:
             return conversation
         return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
-
-    def _image_url(self, owner: str, file_id: str) -> str | None:
-        """An image file as a `data:` URL; files of the owner only."""
-        file = self._objects.find("file", owner, file_id)
-        if file is None:
-            return None
-        kind = mimetypes.guess_type(file["filename"])[0] or "image/png"
-        return f"data:{kind};base64,{base64.b64encode(self._parts.blobs.read(file_id)).decode()}"
 
     def _conclude(self, writer: RunWriter, answer: Answer, conversation: Conversation) -> None:
         """What the answer means for the run; calls of hosted tools are made by now."""

@@ -28,12 +28,22 @@ class ChatImage(RequestModel):
     image_url: ImageUrl
 
 
+class FileData(RequestModel):
+    filename: str | None = None
+    file_data: str
+
+
+class ChatFile(RequestModel):
+    type: Literal["file"]
+    file: FileData
+
+
 class ChatRefusal(RequestModel):
     type: Literal["refusal"]
     refusal: str
 
 
-ChatPart: TypeAlias = Annotated[ChatText | ChatImage | ChatRefusal, Field(discriminator="type")]
+ChatPart: TypeAlias = Annotated[ChatText | ChatImage | ChatFile | ChatRefusal, Field(discriminator="type")]
 
 
 class CalledFunction(RequestModel):

@@ -28,6 +28,13 @@ class InputImage(RequestModel):
     detail: Detail | Literal["original"] | None = None
 
 
+class InputFile(RequestModel):
+    type: Literal["input_file"]
+    file_id: str
+    filename: str | None = None
+    detail: Literal["auto", "low", "high"] | None = None
+
+
 class OutputText(RequestModel):
     type: Literal["output_text"]
     text: Text
@@ -40,7 +47,7 @@ class Refusal(RequestModel):
     refusal: str
 
 
-Part: TypeAlias = Annotated[InputText | InputImage | OutputText | Refusal, Field(discriminator="type")]
+Part: TypeAlias = Annotated[InputText | InputImage | InputFile | OutputText | Refusal, Field(discriminator="type")]
 
 
 class MessageItem(RequestModel):

@@ -33,6 +33,8 @@ def create_response(call: Call, request: CreateResponse) -> Reply:
         "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
     }  # fmt: skip
     check_calls([*core.responses.earlier_items(call.owner, body), *hidden["input"]])
+    for item in hidden["input"]:
+        _check_files(call, item)
     kind: Kind = "unstored_response" if request.store is False else "response"
     core.objects.add(
         kind, call.owner, body,
@@ -48,6 +50,13 @@ def create_response(call: Call, request: CreateResponse) -> Reply:
     if request.background:
         return accepted
     return Waiting(log=live.log)
+
+
+def _check_files(call: Call, item: Body) -> None:
+    """Refuse an item with a file that does not exist."""
+    for part in item["content"] if item["type"] == "message" else ():
+        if part.get("file_id"):
+            call.core.objects.get("file", call.owner, part["file_id"])
 
 
 def _new_response(request: CreateResponse, now: int) -> Body:
