@@ -52,6 +52,9 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     name, folder, given = given_options(table, options)
     if dry_run and pilot is not None:
         raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
+    if name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():
+        end = "Ctrl-Z and Enter end" if os.name == "nt" else "Ctrl-D ends"
+        click.echo(f"reading CSV from standard input: a line of column names, then rows; {end} it", err=True)
     if dry_run:
         return _dry_run(name, folder, given, environment, quiet=quiet, as_json=as_json)
     if pilot is not None:

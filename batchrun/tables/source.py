@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from batchrun.errors import InputError
 from batchrun.records import Row
@@ -19,6 +18,8 @@ from batchrun.tables.parquet import ParquetSource
 from batchrun.tables.text import TextSource
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     import pandas as pd
 
 __all__ = ["Source", "open_source", "validate"]
@@ -115,7 +116,9 @@ def _copy_stdin(spool: Path) -> None:
         raise InputError(f"{_STDIN}: closed; pipe a CSV table in, or name a file")
     # Prompts may be private: nobody else reads the copy.
     with replacing(spool, mode=0o600) as file:
-        shutil.copyfileobj(stream.buffer, file, 1 << 20)
+        # `read` would go on after the end that is typed at a terminal, and want a second one.
+        while block := cast("BufferedReader", stream.buffer).read1(1 << 20):
+            file.write(block)
 
 
 def _delimiter(options: ReadOptions) -> str | None:

@@ -1,0 +1,54 @@
+"""`run -` where nothing is piped in: somebody at a terminal is told what it waits for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import batchrun
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+
+HINT = "reading CSV from standard input: a line of column names, then rows; Ctrl-D ends it"
+
+
+def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:
+    """`run -` with `text` typed at a terminal and ended with Ctrl-D; returns exit code and what it says."""
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, text.encode() + b"\x04")
+        done = subprocess.run(
+            [sys.executable, "-m", "batchrun", "run", "-", "-o", "a.csv", *options],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_somebody_at_a_terminal_is_told_what_is_read(tmp_path: Path) -> None:
+    """The first line says that a table is to be typed, and how it ends; one Ctrl-D does, and what was typed is asked."""
+    exit_code, lines = typed(tmp_path, "question\n1+1\n")
+    assert (exit_code, lines[0]) == (0, HINT)
+    assert "1 + 1 = 2." in (tmp_path / "a.csv").read_text(encoding="utf-8")
+
+
+def test_quiet_says_nothing_at_a_terminal(tmp_path: Path) -> None:
+    """Who says --quiet knows."""
+    assert typed(tmp_path, "question\n1+1\n", "--quiet") == (0, [])
+
+
+def test_a_pipe_is_told_nothing(tmp_path: Path) -> None:
+    """What is piped in needs no hint."""
+    done = batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n")
+    assert (done.returncode, HINT in done.stderr) == (0, False)
