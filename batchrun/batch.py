@@ -20,7 +20,7 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Price, RetryPolicy, Stop, Work
+from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Manner, Price, RetryPolicy, Stop, Work
 from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
 from batchrun.job import Environment, Job, digest, seconds_of
 from batchrun.journal import Created, Journal, RowHistory, open_journal, place_of
@@ -29,10 +29,16 @@ from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.prompts import PromptError
 from batchrun.records import Failed, Outcome, Prompt, Usage
 from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
+from batchrun.services.base import Service
 from batchrun.services.choice import make_service, model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
+from batchrun.services.downloads import Downloads
+from batchrun.services.enclosures import Enclosures
+from batchrun.services.uploads import Uploads
+from batchrun.services.variants import Variants
 from batchrun.services.wire import Wire
+from batchrun.structure import SchemaMismatch
 from batchrun.tables import remove_stale, write_table
 
 __all__ = [
@@ -155,7 +161,7 @@ async def run_batch(
             _endpoint(plan, environment, stack),
             limits,
             silence_timeout_s=plan.job.silence_timeout,
-            settings=model_parameters(plan.job, plan.api),
+            settings={name for variant in plan.variants for name in model_parameters(variant, plan.api)},
         )
         stack.push_async_callback(wire.aclose)
         engine = _engine(plan, journal, wire, limits, clock, on_outcome)
@@ -168,6 +174,8 @@ async def run_batch(
                 beside.start_soon(keep_checkpoints, journal)
                 await engine.run(_work(plan, journal, clock))
                 beside.cancel_scope.cancel()
+        if plan.job.dedupe:
+            journal.duplicates.share()
         output, totals = _write(plan, journal)
         return Summary(
             output=output,
@@ -234,7 +242,7 @@ def _keep_price(journal: Journal, match: MatchedPrice) -> None:
 def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     """Stage 7. An output that would hold nothing but pending rows is not written over an earlier one."""
     totals = Totals()
-    cells = counted(result_cells(plan.source, plan.prompter, journal), totals)
+    cells = counted(result_cells(plan.source, plan.prompter, journal, plan.added), totals)
     if plan.write_output and not journal.is_empty():
         # Whoever has the output must find its answers in the journal, also after a power cut.
         journal.settle()
@@ -254,63 +262,118 @@ def _engine(
     clock: WallClock,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> Engine:
+    price = price_list(plan, clock, partial(_keep_price, journal))
     job = plan.job
+    batch_id = journal.read_manifest()["batch_id"]
+    return Engine(
+        service=_service(plan, journal, wire, batch_id),
+        journal=journal,
+        limits=limits,
+        policy=RetryPolicy(max_attempts=job.max_attempts),
+        batch_id=batch_id,
+        keep_going=job.keep_going,
+        price=price,
+        budget=_budget(plan, journal, price),
+        clock=clock,
+        on_outcome=on_outcome,
+        forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
+        manner=_manner(plan),
+    )
+
+
+def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service:
+    """The service of the batch, or one for each combination of settings."""
+    enclosures = _enclosures(plan, journal, wire, batch_id)
+    services = [_variant(variant, plan, journal, wire, batch_id, enclosures) for variant in plan.variants]
+    return services[0] if len(services) == 1 else Variants(services)
+
+
+def _variant(
+    job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, enclosures: Enclosures | None
+) -> Service:
     manifest = journal.read_manifest()
     # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
     assistant_for = digest(job.model, job.instructions)
 
     def assistant_made(made: str) -> None:
         journal.created.add(Created("assistant", made, None), place_of(manifest))
-        journal.write_manifest({"assistant_id": made, "assistant_for": assistant_for})
+        assistants = journal.read_manifest().get("assistants", {})
+        journal.write_manifest({"assistants": {**assistants, assistant_for: made}})
 
-    service = make_service(
+    return make_service(
         job,
         plan.api,
         wire,
-        batch_id=manifest["batch_id"],
-        assistant_id=manifest.get("assistant_id") if manifest.get("assistant_for") == assistant_for else None,
+        batch_id=batch_id,
+        assistant_id=manifest.get("assistants", {}).get(assistant_for),
         assistant_made=assistant_made,
-    )
-    prices = price_list(plan, clock, partial(_keep_price, journal))
-
-    def price(model: str | None, usage: Usage) -> float | None:
-        # A run that failed does not tell its model: it was the one that was asked for.
-        return prices(model or job.model, usage)
-
-    return Engine(
-        service=service,
-        journal=journal,
-        limits=limits,
-        policy=RetryPolicy(max_attempts=job.max_attempts),
-        batch_id=manifest["batch_id"],
-        keep_going=job.keep_going,
-        price=price,
-        budget=_budget(job, journal, price),
-        clock=clock,
-        on_outcome=on_outcome,
-        forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
+        structure=plan.structure.response_format() if plan.structure is not None else None,
+        enclosures=enclosures,
     )
 
 
-def _budget(job: Job, journal: Journal, price: Price | None) -> Budget | None:
-    """The budget, if there is one.
+def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Enclosures | None:
+    """The files of the batch, None where it has none."""
+    job = plan.job
+    if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):
+        return None
+    place = place_of(journal.read_manifest())
+    return Enclosures(
+        Uploads(wire, journal, place, plan.folder),
+        Downloads(wire, journal, place, plan.paths.files),
+        folder=plan.folder,
+        searched=plan.searched,
+        code_interpreter=job.code_interpreter,
+        batch_id=batch_id,
+    )
+
+
+def _manner(plan: Plan) -> Manner:
+    """How rows that are more than one question go on."""
+    structure = plan.structure
+
+    def check(answer: str) -> str | None:
+        assert structure is not None
+        try:
+            structure.read(answer)
+        except SchemaMismatch as exc:
+            return str(exc)
+        return None
+
+    return Manner(
+        recorded=len(plan.job.turns or ()) > 1 or plan.toolbox is not None or structure is not None,
+        call_tools=plan.toolbox.call if plan.toolbox is not None else None,
+        max_tool_rounds=plan.job.max_tool_rounds,
+        check=check if structure is not None else None,
+        max_corrections=plan.job.schema_retries,
+    )
+
+
+def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
+    """The budget, if there is one: reckoned with the dearest of the batch's models, and for all turns of a row.
 
     Raises:
         InputError: there is no price to reckon with.
     """
+    job = plan.job
     if job.budget is None:
         return None
-    if price is None or price(job.model, Usage(1_000, 1_000, 2_000)) is None:
+    models = {variant.model for variant in plan.variants}
+    costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
+    unknown = [model for model, cost in costs.items() if cost is None]
+    if unknown:
         raise InputError(
-            f"--budget: the price of {job.model or 'the assistant'} is not known; "
+            f"--budget: the price of {unknown[0] or 'the assistant'} is not known; "
             "give it in the job file, such as prices.NAME = {input = 0.5, output = 2.0}"
         )
+    dearest = max(models, key=lambda model: costs[model] or 0.0)
+    turns = len(job.turns or (1,))
     return Budget(
         job.budget,
         journal.spent_usd(),
-        lambda usage: price(job.model, usage),
-        fixed_chars=len(job.instructions or ""),
-        max_completion_tokens=job.max_completion_tokens,
+        lambda usage: price(dearest, usage),
+        fixed_chars=max(len(variant.instructions or "") for variant in plan.variants),
+        max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )
 
 
@@ -359,7 +422,11 @@ def open_embedded(store: Path) -> Iterator[Endpoint]:
 
 def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
     """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
-    stale_before = oldest_that_holds(plan.job, clock)
+    job = plan.job
+    stale_before = oldest_that_holds(job, clock)
+    recorded = _manner(plan).recorded
+    if job.dedupe:
+        journal.duplicates.begin()
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
@@ -367,10 +434,23 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
                 yield None
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
+        elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
+            yield None
         elif history is None:
             yield Ask(prompt)
         else:
-            yield continued(prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before)
+            ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
+            yield _with_ends(ask, history, journal) if recorded and ask is not None else ask
+
+
+def _with_ends(ask: Ask, history: RowHistory, journal: Journal) -> Ask:
+    """With the runs that ended already, but for those of a turn that is to be asked again."""
+    prompt = ask.prompt
+    if history.fingerprint == prompt.fingerprint and not history.trying:
+        # Too old an answer is asked for from the beginning, a failed row from the turn in which it failed.
+        again = 1 if history.answered else journal.last_turn(prompt.row_key)
+        journal.exchanges.forget_turn(prompt.row_key, prompt.fingerprint, again)
+    return replace(ask, ends=journal.exchanges.of_row(prompt.row_key, prompt.fingerprint))
 
 
 def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:

@@ -125,6 +125,7 @@ async def clean_up(
         if not manifest:
             raise OutputError(f"{journal_path}: no batch was begun here")
         place = place_of(manifest)
+        paths = paths.with_store(manifest.get("store"))
         if job.base_url is not None and job.base_url.rstrip("/") != place.rstrip("/"):
             raise InputError(f"--base-url: what this batch made is at {place}, not at {job.base_url}")
         journal.created.gather(manifest)

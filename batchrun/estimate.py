@@ -129,10 +129,11 @@ class _TokenGuess:
         return self._rule.guess(len(text)) - self.completion_tokens
 
     def runs(self, prompt: Prompt) -> Iterator[Usage]:
-        """The usage of each turn's run."""
+        """The usage of each turn's run; later turns, not known yet, are taken to be as long as the first."""
         read = self._instructions
-        for turn in prompt.turns:
-            read += self._text(turn.text)
+        text = self._text(prompt.first.text)
+        for _ in range(prompt.later.count if prompt.later is not None else 1):
+            read += text
             yield Usage(math.ceil(read), math.ceil(self.completion_tokens))
             read += self.completion_tokens
 

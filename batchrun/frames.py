@@ -76,7 +76,8 @@ async def arun(
         if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
             raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
         with Journal(plan.paths.journal, read_only=True) as journal:
-            return to_frame(plan.source, result_cells(plan.source, plan.prompter, journal), plan.write_options)
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            return to_frame(plan.source, cells, plan.write_options)
 
 
 def _warn(text: str) -> None:

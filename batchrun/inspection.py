@@ -20,7 +20,7 @@ from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import Prompter, PromptError, prompter_for
-from batchrun.results import UNASKED, prompts_of, result_cells, source_of
+from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
 from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
@@ -115,7 +115,9 @@ def export_table(output: Path, target: Path) -> int:
         source, options = source_of(manifest, paths.spool)
         check_output(target, source, options)
         prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
-        return write_table(target, source, result_cells(source, prompter, journal), options)
+        return write_table(
+            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
+        )
 
 
 # -- assistants -------------------------------------------------------------------------------------------------
@@ -235,14 +237,15 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         "row": row_key,
         "line": row.line,
         "input": dict(row.values),
-        "prompt": None if isinstance(prompt, PromptError) else [turn.text for turn in prompt.turns],
+        "prompt": None if isinstance(prompt, PromptError) else [prompt.first.text],
         "problem": problem,
         "outcome": cells,
         "attempts": attempts,
     }
     # A chat completion leaves nothing at the service: its thread is the prompt and the response.
     if cells["thread_id"] and manifest["settings"]["api"] != "chat":
-        story["thread"] = await _Service(manifest, paths, environment).story(cells["thread_id"], cells["run_id"])
+        service = _Service(manifest, paths.with_store(manifest.get("store")), environment)
+        story["thread"] = await service.story(cells["thread_id"], cells["run_id"])
     return story
 
 

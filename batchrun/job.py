@@ -34,6 +34,7 @@ class JobOption:
         metavar: what stands for the value in the help.
         flags: overrides of the flag made from the name.
         at_least, above, at_most: bounds of a number; None for no bound.
+        repeated: the flag may be given any number of times; a list elsewhere.
         pairs: the option is given as KEY=VALUE, any number of times; the values are text, or JSON where they can be.
         secret: its value may hold a key: it shows in no repr.
         flagless: it has no flag: its value is too rich for one.
@@ -47,6 +48,7 @@ class JobOption:
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
+    repeated: bool = False
     pairs: Literal["text", "json"] | None = None
     flagless: bool = False
     secret: bool = False
@@ -95,9 +97,17 @@ class Job:
     prompt: str | None = _option(
         None,
         "Prompt",
-        "Jinja template over the row's columns, or @FILE. "
-        "Default: the column `prompt` or `question`, or the only column",
+        "Jinja template over the row's columns, or @FILE. Given again: the next turn on the same thread, which sees "
+        "the answers before it as `responses`. Default: the column `prompt` or `question`, or the only column",
         metavar="TEXT|@FILE",
+        repeated=True,
+        decides_answer=True,
+    )
+    turns: list[dict[str, str]] | None = _option(
+        None,
+        "Prompt",
+        "All turns, each a `prompt` and perhaps `when`, a condition (job file and Python only)",
+        flagless=True,
         decides_answer=True,
     )
     instructions: str | None = _option(
@@ -106,8 +116,10 @@ class Job:
     model: str | None = _option(
         None,
         "Prompt",
-        "Model name, as the service knows it. Default: the environment's BATCHRUN_MODEL",
+        "Model name, as the service knows it. Given again: every row is asked of each. "
+        "Default: the environment's BATCHRUN_MODEL",
         metavar="NAME",
+        repeated=True,
         decides_answer=True,
     )
     temperature: float | None = _option(
@@ -130,6 +142,75 @@ class Job:
     )
     max_completion_tokens: int | None = _option(
         None, "Prompt", "Most tokens that one answer may take", metavar="N", decides_answer=True, at_least=1
+    )
+
+    thread_column: str | None = _option(
+        None,
+        "Prompt",
+        "Column with the thread (or conversation, or response) that a row continues; a new one where it is empty",
+        metavar="COLUMN",
+        decides_answer=True,
+    )
+    attach: list[str] | None = _option(
+        None,
+        "Prompt",
+        "Column that names a file or an image to go with the prompt, by path or URL. May be repeated",
+        metavar="COLUMN",
+        repeated=True,
+        decides_answer=True,
+    )
+    schema: str | None = _option(
+        None,
+        "Prompt",
+        "Form of the answers: a JSON schema, or a pydantic model as module:Model or FILE.py:Model; "
+        "their fields become columns",
+        metavar="FILE.json|MODEL",
+    )
+    schema_retries: int = _option(
+        2,
+        "Prompt",
+        "How often the model is told what is wrong with the form of its answer",
+        metavar="N",
+        at_least=0,
+    )
+
+    # Several at once
+    matrix: dict[str, list[Any]] = _option(
+        dict,
+        "Several at once",
+        "Options with the values that every row is asked with, in all combinations (job file and Python only)",
+        flagless=True,
+        decides_answer=True,
+    )
+    epochs: int = _option(
+        1, "Several at once", "Ask every row so many times", metavar="N", decides_answer=True, at_least=1
+    )
+    dedupe: bool = _option(
+        False, "Several at once", "Ask once what several rows ask alike; each gets the answer, one bears its cost"
+    )
+
+    # Tools
+    tools: Path | None = _option(
+        None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py"
+    )
+    tool_timeout: float = _option(
+        60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0
+    )
+    max_tool_rounds: int = _option(
+        10, "Tools", "How often the model may ask for functions before it has to answer", metavar="N", at_least=1
+    )
+    file_search: list[str] | None = _option(
+        None,
+        "Tools",
+        "Files that the model may search, by path, folder or pattern; uploaded once. May be repeated",
+        metavar="GLOB",
+        repeated=True,
+    )
+    code_interpreter: bool = _option(
+        False,
+        "Tools",
+        "The model may run Python at the service; files that it makes are downloaded to OUTPUT's name with .files",
+        decides_answer=True,
     )
 
     # Service
@@ -218,6 +299,13 @@ class Job:
         "Service",
         "API version to ask Azure for. Default: the environment's OPENAI_API_VERSION",
         metavar="VERSION",
+    )
+
+    store: Path | None = _option(
+        None,
+        "Service",
+        "File in which the embedded server keeps its threads. Default: OUTPUT's name with .store",
+        metavar="PATH",
     )
 
     # Limits
@@ -345,7 +433,7 @@ def make_job(options: Mapping[str, Any]) -> Job:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = dict(options)
+    given = _sorted_out(options)
     for name, (option, _) in job_options().items():
         if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
             given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
@@ -360,7 +448,62 @@ def make_job(options: Mapping[str, Any]) -> Job:
         _check_bounds(name, option, getattr(job, name))
     if job.max_age is not None:
         seconds_of(job.max_age, "max-age")
-    return job
+    _check_turns(job)
+    return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
+
+
+def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Several prompts are turns, several models an axis of the matrix."""
+    given = dict(options)
+    prompts, models = given.get("prompt"), given.get("model")
+    if isinstance(prompts, (list, tuple)):
+        del given["prompt"]
+        if len(prompts) == 1:
+            given["prompt"] = prompts[0]
+        elif given.setdefault("turns", turns := [{"prompt": text} for text in prompts]) is not turns:
+            raise InputError("turns: are given, and --prompt several times: say one of them")
+    if isinstance(models, (list, tuple)):
+        del given["model"]
+        if len(models) == 1:
+            given["model"] = models[0]
+        else:
+            given["matrix"] = {**(given.get("matrix") or {}), "model": list(models)}
+    return given
+
+
+def _check_turns(job: Job) -> None:
+    if job.turns is None:
+        return
+    if job.prompt is not None:
+        raise InputError("turns: are given, and a prompt beside them: the first of the turns is the prompt")
+    if not job.turns:
+        raise InputError("turns: are empty")
+    for number, turn in enumerate(job.turns, start=1):
+        unknown = turn.keys() - {"prompt", "when"}
+        if unknown or "prompt" not in turn:
+            wrong = f"unknown key {min(unknown)!r}" if unknown else "has no prompt"
+            raise InputError(f"turns: turn {number} {wrong}; a turn has `prompt` and perhaps `when`")
+    if "when" in job.turns[0]:
+        raise InputError("turns: the first turn has a condition; leave the row out of the table instead")
+
+
+def _checked_matrix(job: Job) -> dict[str, list[Any]]:
+    """The axes with their values as the options would have them."""
+    options = job_options()
+    checked = {}
+    for name, values in job.matrix.items():
+        known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs", "turns"}
+        if name not in known:
+            raise InputError(f"matrix: {name!r} is no option that decides answers{nearest(name, known)}")
+        default = options[name][1]
+        if getattr(job, name) != ({} if default is None and options[name][0].pairs else default):
+            raise InputError(f"matrix: {name} is given, and beside the matrix too: say one of them")
+        if not values:
+            raise InputError(f"matrix: {name} has no values")
+        checked[name] = [getattr(make_job({name: value}), name) for value in values]
+        if any(value in checked[name][:place] for place, value in enumerate(checked[name])):
+            raise InputError(f"matrix: {name} has a value twice; --epochs repeats a row")
+    return checked
 
 
 def _json(name: str, text: str) -> Any:
@@ -450,7 +593,9 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
 def settings_of(job: Job) -> dict[str, Any]:
     """The options that decide answers and are set, by name: what the journal compares between runs."""
     named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
-    return {name: value for name, value in named if value not in (None, {})}
+    return {
+        name: value for name, value in named if value not in (None, {}, [], False) and (name, value) != ("epochs", 1)
+    }
 
 
 def digest(*parts: object) -> str:

@@ -19,8 +19,8 @@ from batchrun.job import job_options, nearest
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file"]
 
-PATHS = ("input", "output")
-SCORE_PATHS = ("output", "baseline", "grader", "junit", "markdown")
+PATHS = ("input", "output", "tools", "store")
+SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
 TEXT_FILES = ("prompt", "instructions")
 FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")
 
@@ -95,13 +95,50 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
         return _expanded(value, path, key, environ)
     if key == "score" and isinstance(value, dict):
         return {name: _beside(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
+    if key == "file_search":
+        return _beside([value] if isinstance(value, str) else value, path)
+    if key == "turns" and isinstance(value, list):
+        return [_resolved_texts(turn, path) for turn in value]
+    if key == "prompt" and isinstance(value, list):
+        return [_text_file(text, path) for text in value]
+    if key == "matrix" and isinstance(value, dict):
+        return _resolved_texts(value, path)
     if not isinstance(value, str):
         return value
     if key in PATHS and value != "-":
         return str(path.parent / value)
-    if key in TEXT_FILES and value.startswith("@") and not value.startswith("@@"):
+    if key in TEXT_FILES:
+        return _text_file(value, path)
+    if key == "schema":
+        return _schema(value, path)
+    return value
+
+
+def _resolved_texts(table: Any, path: Path) -> Any:
+    """`@file` in the texts of a table, alone or in lists."""
+    if not isinstance(table, dict):
+        return table
+    resolved = {}
+    for name, value in table.items():
+        if name in TEXT_FILES:
+            value = [_text_file(text, path) for text in value] if isinstance(value, list) else _text_file(value, path)
+        resolved[name] = value
+    return resolved
+
+
+def _text_file(value: Any, path: Path) -> Any:
+    if isinstance(value, str) and value.startswith("@") and not value.startswith("@@"):
         return f"@{path.parent / value[1:]}"
     return value
+
+
+def _schema(value: str, path: Path) -> str:
+    """A file beside the job file; a module that is there is named by its file."""
+    file, colon, model = value.partition(":")
+    if not colon or file.endswith(".py"):
+        return f"{path.parent / file}{colon}{model}"
+    beside = path.parent / (file.replace(".", "/") + ".py")
+    return f"{beside}:{model}" if beside.is_file() else value
 
 
 def _beside(value: Any, path: Path) -> Any:

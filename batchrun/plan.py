@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
-from batchrun.job import Api, Environment, Job, read_text_option, settings_of
+from batchrun.job import Api, Environment, Job, digest, read_text_option, settings_of
 from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
 from batchrun.records import Row
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, validate
+from batchrun.results import AddedColumns
+from batchrun.structure import Structure
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source, validate
+from batchrun.tools import Toolbox
+from batchrun.tools.files import LocalFile, files_of
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +41,7 @@ class Paths:
         store: the embedded server's threads, where it is used.
         spool: a copy of the input where it came through standard input.
         incoming: the same while it is read and checked: what an accepted batch stands on is not overwritten before.
+        files: folder of the files that runs made.
     """
 
     output: Path
@@ -43,6 +50,11 @@ class Paths:
     store: Path
     spool: Path
     incoming: Path
+    files: Path
+
+    def with_store(self, store: str | Path | None) -> Paths:
+        """The same, with the embedded server's threads in a file that the user named."""
+        return self if store is None else replace(self, store=Path(store))
 
 
 def paths_for(output: Path) -> Paths:
@@ -58,7 +70,13 @@ def paths_for(output: Path) -> Paths:
         return output.with_name(output.name + ending)
 
     return Paths(
-        output, beside(".journal"), beside(".lock"), beside(".store"), beside(".input.csv"), beside(".input.csv.new")
+        output=output,
+        journal=beside(".journal"),
+        lock=beside(".lock"),
+        store=beside(".store"),
+        spool=beside(".input.csv"),
+        incoming=beside(".input.csv.new"),
+        files=beside(".files"),
     )
 
 
@@ -82,8 +100,15 @@ class Plan:
     Attributes:
         job: with templates and instructions read from their files, and the model and the API filled in.
         input_name: the path as the user gave it, "-" for standard input, None for a DataFrame.
+        combinations: how each row is asked; one where there is no matrix and no epochs.
+        variants: the job of each combination of settings.
+        added: the columns behind the usual ones.
+        toolbox: the user's functions, None where there are none.
+        structure: the form of the answers, None where any form does.
+        searched: files that the model may search.
+        folder: where relative paths of attachments begin.
         write_output: False where only the journal is wanted (a DataFrame without an output path).
-        rows: number of input rows.
+        rows: number of rows to be answered: those of the input, times the combinations.
         embedded: the batch brings its own server.
         base_url: of the service, None for the SDK's default.
         settings: what decides answers, as stored in the journal.
@@ -101,6 +126,13 @@ class Plan:
     settings: Mapping[str, Any]
     write_options: WriteOptions
     write_output: bool
+    combinations: tuple[Combination, ...]
+    variants: tuple[Job, ...]
+    added: AddedColumns
+    toolbox: Toolbox | None = None
+    structure: Structure | None = None
+    searched: tuple[LocalFile, ...] = ()
+    folder: Path = Path()
 
     def manifest(self) -> dict[str, Any]:
         """What the journal keeps of the plan: enough to notice changes, and to export without the command line."""
@@ -112,6 +144,7 @@ class Plan:
             "columns": list(self.source.columns),
             "settings": dict(self.settings),
             "base_url": self.base_url,
+            "store": str(self.job.store.absolute()) if self.job.store is not None else None,
             "read_options": {"encoding": self.job.encoding, "delimiter": self.job.delimiter},
             "write_options": {"prefix": self.job.output_prefix, "safe_csv": self.job.safe_csv},
         }
@@ -125,7 +158,7 @@ def make_plan(
     Raises:
         InputError, OutputError: one line on what is wrong and what to do.
     """
-    paths = paths_for(output)
+    paths = paths_for(output).with_store(job.store)
     try:
         return _planned(job, table, environment, paths, write_output=write_output)
     except BaseException:
@@ -137,30 +170,40 @@ def make_plan(
 def _planned(
     job: Job, table: str | Path | pandas.DataFrame, environment: Environment, paths: Paths, *, write_output: bool
 ) -> Plan:
-    job = replace(
-        job,
-        prompt=read_text_option(job.prompt, "prompt"),
-        instructions=read_text_option(job.instructions, "instructions"),
-        model=job.model or environment.model,
-    )
+    job = _with_texts(replace(job, model=job.model or environment.model))
     embedded, api, base_url = _service(job, environment)
-    job = replace(job, api=api, model=job.model or (EMBEDDED_MODEL if embedded else None))
-    if job.model is None and job.assistant is None:
+    job = replace(job, api=api)
+    if job.model is None and "model" not in job.matrix:
+        job = replace(job, model=EMBEDDED_MODEL if embedded else None)
+    if job.model is None and job.assistant is None and "model" not in job.matrix:
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
+    toolbox, structure = _tools(job), _structure(job)
+    if toolbox is not None:
+        job = replace(job, functions=list(toolbox.declarations))
+    searched = files_of(job.file_search, Path()) if job.file_search else ()
     if not isinstance(table, (str, Path)) and not hasattr(table, "columns"):
         raise InputError(f"a path or a DataFrame is expected as the table, got a {type(table).__name__}")
     if isinstance(table, str) and table == "-":
         _check_spool(paths)
     source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.incoming)
-    write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv)
-    check_output(paths.output, source, write_options)
-    job = replace(job, prompt=job.prompt or default_template(source.columns))
+    if job.prompt is None and job.turns is None and "prompt" not in job.matrix:
+        job = replace(job, prompt=default_template(source.columns))
     settings = {**settings_of(job), "embedded": embedded, "model": job.model}
+    if structure is not None:
+        settings["schema"] = structure.schema
+    if searched:
+        settings["file_search"] = digest(*sorted(file.sha256 for file in searched))
+    combinations = combinations_of(settings)
+    source = expand(source, [combination.cells for combination in combinations])
+    added = AddedColumns(settings, structure)
+    write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv, extra_columns=added.types)
+    check_output(paths.output, source, write_options)
     prompter = prompter_for(settings, source.columns, job.key)
     rows = validate(source)
     if job.key is not None:
         _check_keys(prompter, source, job.key)
-    _check_first(prompter, source.rows())
+    _check_first(prompter, source.rows(), len(combinations))
+    is_file = isinstance(table, (str, Path)) and table != "-"
     return Plan(
         job=job,
         input_name=str(table) if isinstance(table, (str, Path)) else None,
@@ -174,7 +217,59 @@ def _planned(
         settings=settings,
         write_options=write_options,
         write_output=write_output,
+        combinations=combinations,
+        variants=_variants(job),
+        added=added,
+        toolbox=toolbox,
+        structure=structure,
+        searched=searched,
+        folder=Path(str(table)).parent if is_file else Path(),
     )
+
+
+def _with_texts(job: Job) -> Job:
+    """The job with the texts of the files that it names."""
+    turns, matrix = job.turns, dict(job.matrix)
+    if turns is not None:
+        turns = [{**turn, "prompt": read_text_option(turn["prompt"], "prompt") or ""} for turn in turns]
+    for name in ("prompt", "instructions"):
+        if name in matrix:
+            matrix[name] = [read_text_option(text, name) for text in matrix[name]]
+    return replace(
+        job,
+        prompt=read_text_option(job.prompt, "prompt"),
+        instructions=read_text_option(job.instructions, "instructions"),
+        turns=turns,
+        matrix=matrix,
+    )
+
+
+def _variants(job: Job) -> tuple[Job, ...]:
+    """The job of each combination of the matrix, in the order of `batchrun.axes.combinations_of`."""
+    alone = replace(job, matrix={})
+    found = []
+    for values in itertools.product(*job.matrix.values()):
+        chosen = dict(zip(job.matrix, values, strict=True))
+        if "param" in chosen:
+            chosen["param"] = {**job.param, **chosen["param"]}
+        found.append(replace(alone, **chosen))
+    return tuple(found)
+
+
+def _tools(job: Job) -> Toolbox | None:
+    if job.tools is None:
+        return None
+    if job.functions:
+        raise InputError("--tools: the job names functions too, which nothing here can call: say one of them")
+    return Toolbox.load(job.tools, timeout_s=job.tool_timeout)
+
+
+def _structure(job: Job) -> Structure | None:
+    if job.schema is None:
+        return None
+    if job.response_format is not None or "response_format" in job.matrix:
+        raise InputError("--schema: the job has a response_format too: say one of them")
+    return Structure.load(job.schema, Path())
 
 
 def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]:
@@ -221,9 +316,16 @@ def _check_modes(job: Job, api: Api) -> None:
         ("stream", ("responses", "chat")),
         ("background", ("responses",)),
         ("conversation", ("responses",)),
+        ("thread_column", ("assistants", "responses")),
+        ("file_search", ("assistants", "responses")),
+        ("code_interpreter", ("assistants", "responses")),
     ):
         if getattr(job, name) and api not in apis:
-            raise InputError(f"--{name}: is for --api {' or '.join(apis)}, and this batch speaks {api}")
+            raise InputError(
+                f"--{name.replace('_', '-')}: is for --api {' or '.join(apis)}, and this batch speaks {api}"
+            )
+    if "api" in job.matrix:
+        raise InputError("matrix: api: a batch speaks one protocol; compare the outputs of two batches")
 
 
 def _check_spool(paths: Paths) -> None:
@@ -254,7 +356,7 @@ def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
     seen: set[str] = set()
     for row in source.rows():
         key = prompter.row_key(row)
-        if not key:
+        if not prompter.key_cell(row):
             raise InputError(f"{source.name}, {_place(row)}: --key {column}: the cell is empty")
         if key in seen:
             first = next(each for each in source.rows() if prompter.row_key(each) == key)
@@ -269,12 +371,11 @@ def _place(row: Row) -> str:
     return f"line {row.line}" if row.line is not None else f"row {row.row_index}"
 
 
-def _check_first(prompter: Prompter, rows: Iterator[Row]) -> None:
+def _check_first(prompter: Prompter, rows: Iterator[Row], combinations: int) -> None:
     """A template that fails on the first row most likely fails on all: say so before anything is sent."""
-    for row in rows:
+    for row in itertools.islice(rows, combinations):
         try:
             prompter.render(row)
         except PromptError as exc:
             if exc.error_type == "template_error":
                 raise InputError(f"--prompt: on the first row, {exc}") from None
-        return

@@ -6,14 +6,17 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import minijinja
 
+from batchrun.axes import Combination, combinations_of
 from batchrun.errors import InputError
 from batchrun.job import digest
-from batchrun.records import Prompt, Row, Turn, Value
+from batchrun.records import Attachment, Prompt, Row, Turn, Value
+from batchrun.tools.files import AttachmentError, named_in
 
 __all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
 
@@ -34,7 +37,7 @@ class PromptError(Exception):
     """This row cannot be asked: it fails, the batch goes on.
 
     Attributes:
-        error_type: `empty_prompt`, `template_error` or `bad_text`.
+        error_type: `empty_prompt`, `template_error`, `bad_text` or `bad_attachment`.
     """
 
     def __init__(self, error_type: str, message: str) -> None:
@@ -61,94 +64,222 @@ def default_template(columns: Sequence[str]) -> str:
 
 
 class Prompter:
-    """Renders rows with one or more templates, one template a turn.
+    """Renders rows with the templates of their turns.
 
     A template sees every column by its name, and all of them as `row`, for names that are no identifiers
     (`{{ row['Full name'] }}`). It gets plain Python values only; a missing cell (None, NaN) renders as empty
-    text, an undefined name is an error.
+    text, an undefined name is an error. Later turns and their conditions also see `responses`, the answers so far.
+
+    Where a batch asks every row in several combinations, rows come as `tables.expand` makes them, combination by
+    combination.
     """
 
     def __init__(
-        self, templates: Sequence[str], columns: Sequence[str], settings_digest: str, key: str | None = None
+        self,
+        combinations: Sequence[Combination],
+        columns: Sequence[str],
+        *,
+        key: str | None = None,
+        thread_column: str | None = None,
+        attach: Sequence[str] = (),
     ) -> None:
         """
         Args:
+            columns: those that templates may name.
             key: column that identifies rows; their position where there is none.
-            settings_digest: hash of the settings that decide answers beside the prompt's own text.
+            thread_column: column with the thread that a row continues.
+            attach: columns that name files.
 
         Raises:
             InputError: a template's syntax is wrong, or it names a column that there is not.
         """
-        self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
-        self._names = [f"turn {number}" for number in range(1, len(templates) + 1)]
-        self._settings_digest = settings_digest
         self._key = key
-        if key is not None and key not in columns:
-            raise InputError(f"--key: no column named {key!r} in the input (columns: {_listed(columns)})")
-        for name, template in zip(self._names, templates, strict=True):
-            self._add(name, template, columns)
+        self._thread_column = thread_column
+        self._attach = tuple(attach)
+        for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attach)):
+            if name is not None and name not in columns:
+                raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
+        self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
+        self._forms = [self._form(combination, columns) for combination in combinations]
 
-    def _add(self, name: str, template: str, columns: Sequence[str]) -> None:
+    def _form(self, combination: Combination, columns: Sequence[str]) -> _Form:
+        settings = combination.settings
+        turns = settings.get("turns") or [{"prompt": settings["prompt"]}]
+        names = []
+        used: set[str] = set()
+        for number, turn in enumerate(turns, start=1):
+            name = f"{combination.variant}: turn {number}"
+            used |= self._add(name, turn["prompt"], number, columns)
+            when = None
+            if turn.get("when"):
+                when = f"{name}, when"
+                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, columns, option="when")
+            names.append((name, when))
+        decisive = {name: value for name, value in settings.items() if name not in ("prompt", "turns")}
+        later = [] if len(turns) == 1 else [turns[1:], sorted(used & set(columns))]
+        return _Form(
+            combination=combination,
+            names=tuple(names),
+            settings_digest=digest(decisive, *later) if later else digest(decisive),
+            columns_used=tuple(column for column in columns if column in used or "row" in used) if later else (),
+        )
+
+    def _add(
+        self, name: str, template: str, number: int, columns: Sequence[str], option: str = "prompt"
+    ) -> frozenset[str]:
+        where = f"--{option}" if number == 1 else f"turn {number}: {option}"
         try:
             self._environment.add_template(name, template)
-            used = self._environment.undeclared_variables_in_template(name)
+            used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
-            raise InputError(f"--prompt: {exc.message} (line {exc.line or 1} of the template)") from None
-        unknown = sorted(used - set(columns) - _BUILTINS - {"row"})
+            raise InputError(f"{where}: {exc.message} (line {exc.line or 1} of the template)") from None
+        known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
+        unknown = sorted(used - known)
         if unknown:
-            raise InputError(f"--prompt: no column named {_listed(unknown)} in the input (columns: {_listed(columns)})")
+            raise InputError(
+                f"{where}: no column named {_listed(unknown)} in the input (columns: {_listed(columns)}"
+                + _spaced(unknown, columns)
+                + ")"
+            )
+        return used
 
     def row_key(self, row: Row) -> str:
         """The row's stable id."""
-        return str(row.row_index) if self._key is None else str(_plain(row.values[self._key]))
+        forms = len(self._forms)
+        own = str(row.row_index // forms) if self._key is None else self.key_cell(row)
+        return own + self._forms[row.row_index % forms].combination.suffix
+
+    def key_cell(self, row: Row) -> str:
+        """What the row has in the column of keys."""
+        return str(_plain(row.values[self._key])) if self._key is not None else ""
 
     def render(self, row: Row) -> Prompt:
-        """The row's prompt.
+        """The row's prompt: its first turn, and what makes the others.
 
         Raises:
             PromptError: the rendered text is empty, or the template fails on this row.
         """
+        form = self._forms[row.row_index % len(self._forms)]
         values = {name: _plain(value) for name, value in row.values.items()}
-        turns = tuple(self._turns(values))
+        first = Turn(self.text(form.names[0][0], values, ()), 1, self._attachments(row))
+        thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
+        combination = form.combination
         return Prompt(
             row_key=self.row_key(row),
             row_index=row.row_index,
-            turns=turns,
-            fingerprint=_fingerprint(self._settings_digest, turns),
+            first=first,
+            fingerprint=_fingerprint(form, first, values, thread_id),
+            later=_Later(self, form, values) if len(form.names) > 1 else None,
+            thread_id=thread_id or None,
+            variant=combination.variant,
+            model=combination.settings.get("model"),
         )
 
-    def _turns(self, values: dict[str, Value]) -> Iterator[Turn]:
+    def text(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
+        """A template rendered.
+
+        Raises:
+            PromptError: it fails, or renders to nothing.
+        """
+        text = self._rendered(name, values, responses)
+        if not text.strip():
+            raise PromptError("empty_prompt", "the rendered prompt is empty")
+        # The template engine puts U+FFFD in the place of what UTF-8 lacks.
+        if "\ufffd" in text and _SURROGATE.search(json.dumps([values, responses], ensure_ascii=False, default=str)):
+            raise PromptError("bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks")
+        return text
+
+    def holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
+        """Whether a turn's condition holds.
+
+        Raises:
+            PromptError: it fails.
+        """
+        return bool(self._rendered(name, values, responses))
+
+    def _rendered(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
         context: dict[str, Any] = {"row": values, **values}
-        for name in self._names:
-            try:
-                text = self._environment.render_template(name, **context)
-            except minijinja.TemplateError as exc:
-                raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
-            if not text.strip():
-                raise PromptError("empty_prompt", "the rendered prompt is empty")
-            # The template engine puts U+FFFD in the place of what UTF-8 lacks.
-            if "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str)):
-                raise PromptError(
-                    "bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks"
-                )
-            yield Turn(text)
+        if responses:
+            context["responses"] = list(responses)
+        try:
+            return self._environment.render_template(name, **context)
+        except minijinja.TemplateError as exc:
+            raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
+
+    def _attachments(self, row: Row) -> tuple[Attachment, ...]:
+        try:
+            return tuple(each for column in self._attach for each in named_in(row.values[column]))
+        except AttachmentError as exc:
+            raise PromptError(exc.error_type, str(exc)) from None
 
 
-def _fingerprint(settings_digest: str, turns: Sequence[Turn]) -> str:
-    """A hash (32 hex digits) of the settings and the turns; each part's length goes before it, so that none can be
-    taken for a part of another."""
-    whole = hashlib.blake2b(settings_digest.encode(), digest_size=16)
-    for turn in turns:
-        text = turn.text.encode("utf-8", "surrogatepass")
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a row is asked in one combination.
+
+    Attributes:
+        names: of each turn's template, and of its condition if it has one.
+        settings_digest: hash of what decides answers beside the first turn's own text.
+        columns_used: by later turns, whose text is not known yet.
+    """
+
+    combination: Combination
+    names: tuple[tuple[str, str | None], ...]
+    settings_digest: str
+    columns_used: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """The turns behind the first, of one row."""
+
+    prompter: Prompter
+    form: _Form
+    values: Mapping[str, Value]
+
+    @property
+    def count(self) -> int:
+        return len(self.form.names)
+
+    def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
+        name, when = self.form.names[number - 1]
+        if when is not None and not self.prompter.holds(when, self.values, responses):
+            return None
+        return Turn(self.prompter.text(name, self.values, responses), number)
+
+
+def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
+    """A hash (32 hex digits) of the settings and all that is asked; each part's length goes before it, so that none can
+    be taken for a part of another."""
+    whole = hashlib.blake2b(form.settings_digest.encode(), digest_size=16)
+    parts = [first.text]
+    if form.columns_used:
+        parts.append(json.dumps([values[column] for column in form.columns_used], default=str))
+    if thread_id:
+        parts.append(f"thread {thread_id}")
+    parts += [f"attached {attachment.source}" for attachment in first.attachments]
+    if form.combination.epoch > 1:
+        parts.append(f"epoch {form.combination.epoch}")
+    for part in parts:
+        text = part.encode("utf-8", "surrogatepass")
         whole.update(b"%d:" % len(text))
         whole.update(text)
     return whole.hexdigest()
 
 
 def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str | None) -> Prompter:
-    """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them)."""
-    decisive = {name: value for name, value in settings.items() if name != "prompt"}
-    return Prompter([settings["prompt"]], columns, digest(decisive), key)
+    """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them).
+
+    Args:
+        columns: of the input, those that tell combinations apart included.
+    """
+    return Prompter(
+        combinations_of(settings),
+        columns,
+        key=key,
+        thread_column=settings.get("thread_column"),
+        attach=settings.get("attach") or (),
+    )
 
 
 def _plain(value: Value) -> Value:
@@ -158,6 +289,12 @@ def _plain(value: Value) -> Value:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, (int, float, bool, list, dict)) else str(value)
+
+
+def _spaced(unknown: Sequence[str], columns: Sequence[str]) -> str:
+    """`Unit` is what the template engine sees of `{{ Unit price }}`: names with spaces are reached through the row."""
+    meant = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
+    return f"; a name that is no plain word is written row[{meant[0]!r}]" if meant else ""
 
 
 def _listed(names: Sequence[str]) -> str:

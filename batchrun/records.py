@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = [
     "OUTPUT_COLUMNS",
     "Attachment",
     "Attempt",
     "Completed",
+    "Exchange",
     "Failed",
+    "LaterTurns",
     "Outcome",
     "Prompt",
+    "Reply",
     "Row",
     "RowStatus",
+    "RunEnd",
     "ToolCall",
     "ToolOutput",
     "Turn",
@@ -125,6 +129,24 @@ class ToolOutput:
     failed: bool = False
 
 
+class LaterTurns(Protocol):
+    """The turns behind the first, which may depend on the answers so far."""
+
+    @property
+    def count(self) -> int:
+        """Turns in all, the first included."""
+        ...
+
+    def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
+        """Turn `number` (from 2), given one answer for each turn before it ("" for one that was left out); None if its
+        condition does not hold.
+
+        Raises:
+            PromptError: it cannot be asked.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a row asks.
@@ -132,15 +154,23 @@ class Prompt:
     Attributes:
         row_key: stable id of the row in the journal; its position as text where the user named no key column.
         row_index: the row's position, from 0.
-        turns: the user messages, in order; at least one.
+        first: the first user message.
         fingerprint: hash (hex) of everything that decides the answer: the turns and the model settings.
             The same fingerprint means that an answer in the journal still holds.
+        later: the turns behind the first, None where there are none.
+        thread_id: the thread that is to be continued, None for one of the row's own.
+        variant: which of the batch's combinations of settings, from 0.
+        model: that is asked for, None where an assistant decides.
     """
 
     row_key: str
     row_index: int
-    turns: tuple[Turn, ...]
+    first: Turn
     fingerprint: str
+    later: LaterTurns | None = None
+    thread_id: str | None = None
+    variant: int = 0
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +212,83 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """How a run ended, where another try would not help, or what it waits for.
+
+    Attributes:
+        status: `requires_action`: the model wants `calls` answered.
+        response: the text obtained, "" where there is none.
+        reason: why it is incomplete, or a short name of why it failed.
+        error: one line for a person, for a run that failed.
+        calls: functions that the model asks for.
+        waiting: the run itself waits for the outputs of the calls; else it has ended with them.
+        said: where the service keeps no thread: the messages that this exchange added, as the protocol has them.
+        extras: `citations` and `files`, each a list, where the run has them.
+    """
+
+    status: Literal["completed", "incomplete", "failed", "expired", "cancelled", "requires_action"]
+    response: str
+    usage: Usage = field(default_factory=Usage)
+    model: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    waiting: bool = False
+    said: tuple[Mapping[str, Any], ...] = ()
+    extras: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A run that is to be made, or to be continued with the outputs of functions.
+
+    Attributes:
+        turn: the user message.
+        variant: which of the batch's combinations of settings, from 0.
+        thread_id: the thread that it goes on, None for a new one.
+        after: id of the run that it follows on, None for the first of a thread.
+        said: where the service keeps no thread: the messages before, as the protocol has them.
+        outputs: of the functions that the run `after` asked for; they take the place of the user message.
+        round: how often outputs were given in this turn.
+        heard: what a run that waits has said before it asked for functions.
+        structured: the answer is to have the form that the batch asks for.
+    """
+
+    row_key: str
+    turn: Turn
+    variant: int = 0
+    thread_id: str | None = None
+    after: str | None = None
+    said: tuple[Mapping[str, Any], ...] = ()
+    outputs: tuple[ToolOutput, ...] = ()
+    round: int = 0
+    heard: tuple[str, ...] = ()
+    structured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A run that ended, of a row that may need more than one.
+
+    Attributes:
+        number: counts the ended runs of the row, from 1.
+        turn: the number of the turn that it belongs to.
+        attempt: the number of the try that it ended.
+        asked: the user message, or the outputs of functions as text.
+        said: where the service keeps no thread: all messages so far.
+    """
+
+    number: int
+    turn: int
+    attempt: int
+    asked: str
+    reply: Reply
+    thread_id: str | None
+    run_id: str | None
+    said: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at a row that may have reached the service.
 
@@ -207,11 +314,12 @@ class Completed:
     """The row has an answer, whole (`completed`) or cut short (`incomplete`, with its reason in `reason`).
 
     Attributes:
-        response: all assistant messages of the run, joined by a blank line.
+        response: all assistant messages of the last run, joined by a blank line.
         cost_usd: US dollars, None where the price is unknown.
         attempts: tries that it took, from 1.
         duration_s: seconds from the first request of the row to its end, waits for limits excluded.
         completed_at: wall clock, UTC.
+        extras: `citations` and `files` (lists), `tool_calls` and `tool_errors` (numbers), where there are any.
     """
 
     row_key: str
@@ -226,6 +334,7 @@ class Completed:
     cost_usd: float | None = None
     status: Literal["completed", "incomplete"] = "completed"
     reason: str | None = None
+    extras: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +361,7 @@ class Failed:
     cost_usd: float | None = None
     response: str | None = None
     status: Literal["failed", "expired", "cancelled"] = "failed"
+    extras: Mapping[str, Any] | None = None
 
 
 Outcome: TypeAlias = Completed | Failed

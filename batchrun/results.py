@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchrun.axes import combinations_of
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts import Prompter, PromptError
 from batchrun.records import Prompt, Row
-from batchrun.tables import ReadOptions, Source, WriteOptions, open_source
+from batchrun.structure import SchemaMismatch, Structure
+from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
 
-__all__ = ["UNASKED", "Totals", "counted", "prompts_of", "result_cells", "source_of"]
+__all__ = ["UNASKED", "AddedColumns", "Totals", "counted", "prompts_of", "result_cells", "source_of"]
 
 UNASKED = ""
 """Stands for the fingerprint of a row that has no prompt."""
@@ -29,14 +31,76 @@ def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, P
             yield row_key, row, exc
 
 
-def result_cells(source: Source, prompter: Prompter, journal: Journal) -> Iterator[dict[str, Any]]:
-    """One mapping per input row, in order, with the keys of `OUTPUT_COLUMNS`.
+class AddedColumns:
+    """The columns that a batch's settings add behind `OUTPUT_COLUMNS`, and what a row has in them."""
+
+    def __init__(self, settings: Mapping[str, Any], structure: Structure | None = None) -> None:
+        """
+        Args:
+            settings: as the journal keeps them.
+            structure: of the answers, where it is at hand; else it is made from the settings.
+        """
+        turns = len(settings.get("turns") or ())
+        self._responses = range(1, turns + 1) if turns > 1 else range(0)
+        if structure is None and "schema" in settings:
+            structure = Structure.of_schema(settings["schema"])
+        self._structure = structure
+        self._extras: dict[str, type] = {}
+        if settings.get("functions"):
+            self._extras |= {"tool_calls": int, "tool_errors": int}
+        if settings.get("file_search"):
+            self._extras |= {"citations": list}
+        if settings.get("code_interpreter"):
+            self._extras |= {"files": list}
+
+    @property
+    def types(self) -> Mapping[str, type]:
+        """Name → type, in order."""
+        return {
+            **{f"response_{turn}": str for turn in self._responses},
+            **(self._structure.columns if self._structure is not None else {}),
+            **self._extras,
+        }
+
+    def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row has in them.
+
+        Args:
+            outcome: its cells in `OUTPUT_COLUMNS`.
+        """
+        cells: dict[str, Any] = {}
+        if self._responses:
+            answers = journal.exchanges.answers(row_key, fingerprint)
+            cells |= {f"response_{turn}": answers.get(turn) for turn in self._responses}
+        if self._structure is not None:
+            cells |= self._fields(outcome)
+        if self._extras:
+            found = journal.extras(row_key) if outcome["attempts"] is not None else {}
+            cells |= {name: found.get(name) for name in self._extras}
+        return cells
+
+    def _fields(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of an answer that has the form asked for."""
+        assert self._structure is not None
+        if outcome["status"] == "completed":
+            try:
+                return self._structure.read(outcome["response"])
+            except SchemaMismatch:
+                pass
+        return dict.fromkeys(self._structure.columns)
+
+
+def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[dict[str, Any]]:
+    """One mapping per row, in order, with the keys of `OUTPUT_COLUMNS` and of `added`.
 
     Each answer is joined to the row whose prompt it answers, so that an input that was edited meanwhile shows
     rows as pending rather than with the answer to another question.
     """
+    more = bool(added.types)
     for row_key, _, prompt in prompts_of(source, prompter):
-        yield journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
+        fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
+        cells = journal.cells(row_key, fingerprint)
+        yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if more else cells
 
 
 @dataclass(slots=True)
@@ -87,7 +151,7 @@ def counted(cells: Iterable[dict[str, Any]], totals: Totals) -> Iterator[dict[st
 
 
 def source_of(manifest: Mapping[str, Any], spool: Any) -> tuple[Source, WriteOptions]:
-    """The input of a batch and how its output is written, from its journal alone.
+    """The input of a batch, each row as often as it is asked, and how its output is written; from its journal alone.
 
     Raises:
         InputError: the input is gone, or was a DataFrame.
@@ -96,4 +160,6 @@ def source_of(manifest: Mapping[str, Any], spool: Any) -> tuple[Source, WriteOpt
     if name is None:
         raise InputError("the input of this batch was a DataFrame, which is gone; run the batch again to see its rows")
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
-    return source, WriteOptions(**manifest["write_options"])
+    source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
+    options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)
+    return source, options

@@ -90,7 +90,12 @@ def job_parameters(command: Callable[..., Any], only: Container[str] | None = No
             )
         else:
             parameter = click.option(
-                name, *flags, metavar=option.metavar, help=text, cls=SectionedOption, multiple=option.pairs is not None
+                name,
+                *flags,
+                metavar=option.metavar,
+                help=text,
+                cls=SectionedOption,
+                multiple=option.pairs is not None or option.repeated,
             )
         command = parameter(command)
         command.__click_params__[-1].section = option.section  # type: ignore[attr-defined] # click keeps them there

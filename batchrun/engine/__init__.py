@@ -4,7 +4,7 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Forget, Stop, Work
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.row import Ask, Price
+from batchrun.engine.row import Ask, Manner, Price
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Forget",
     "Limits",
     "LimitsStatistics",
+    "Manner",
     "Price",
     "RetryPolicy",
     "Stop",

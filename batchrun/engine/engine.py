@@ -19,11 +19,12 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
-from batchrun.engine.row import Ask, Price, RowContext, RowRun
+from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
+from batchrun.engine.turnstiles import Turnstiles
 from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
 from batchrun.journal import Journal
-from batchrun.records import Completed, Failed, Outcome, Usage
+from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 from batchrun.services.base import Service
 
 __all__ = ["Engine", "Forget", "Stop", "Work"]
@@ -77,9 +78,11 @@ class Engine:
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
         forget: Forget | None = None,
+        manner: Manner | None = None,
     ) -> None:
         """
         Args:
+            manner: how rows that are more than one question go on.
             forget: called for each row that was asked, when its outcome is in the journal and its slot is free again.
         """
         self.stop: Stop | None = None
@@ -95,6 +98,8 @@ class Engine:
             random_unit=random_unit,
             tally=self._tally,
             stopped=anyio.Event(),
+            manner=manner or Manner(),
+            locks=Turnstiles().through,
         )
         self._keep_going = keep_going
         self._budget = budget
@@ -155,7 +160,7 @@ class Engine:
     async def _admit_all(self, work: Iterable[Work], tasks: anyio.abc.TaskGroup) -> None:
         for number, item in enumerate(work):
             if isinstance(item, Ask):
-                prompt_chars = sum(len(turn.text) for turn in item.prompt.turns)
+                prompt_chars = len(item.prompt.first.text)
                 reserved_usd = 0.0
                 if self._budget is not None:
                     reserve = await self._budget.reserve(prompt_chars)
@@ -194,7 +199,8 @@ class Engine:
             finally:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
-                lease.settle(outcome.usage, succeeded=isinstance(outcome, Completed))
+                unsettled = sum_usage(row.unsettled) if row.unsettled else outcome.usage
+                lease.settle(unsettled, succeeded=isinstance(outcome, Completed))
                 if self._budget is not None:
                     self._budget.settle(reserved_usd, lease.prompt_chars, outcome.usage, outcome.cost_usd)
                 self._finish(outcome, ask.prompt.fingerprint, with_ids=row.ids_unwritten)

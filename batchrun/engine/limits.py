@@ -182,6 +182,15 @@ class Limits:
         self._in_use += 1
         return Lease(self, prompt_chars, reserved, self._row_timeout_s)
 
+    async def readmit(self, lease: Lease, usage: Usage, prompt_chars: int) -> None:
+        """Before another run of a row in flight: settle what its last one took, and set tokens aside for this one."""
+        self._settle(lease, usage, succeeded=False)
+        lease.prompt_chars = prompt_chars
+        if self._token_pacer is not None:
+            reserved = self._estimate.guess(prompt_chars)
+            await self._token_pacer.acquire(reserved)
+            lease.reserved_tokens = reserved
+
     async def request(self) -> None:
         """Called by the HTTP client before every request, in the task of the row that makes it."""
         lease = _current_lease.get()

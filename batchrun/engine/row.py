@@ -1,24 +1,39 @@
-"""One row, from its admission to its outcome: tries, retries, re-attachment, the deadline."""
+"""One row, from its admission to its outcome: its runs, their tries, retries, re-attachment, the deadline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import anyio
 
 from batchrun.clock import WallClock
+from batchrun.engine.dialogue import Check, Dialogue, Misshapen, with_outputs
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.tally import Tally
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, RateLimited, RunLost, ServiceFault, Silence
 from batchrun.job import digest
 from batchrun.journal import Journal
-from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Usage, sum_usage
-from batchrun.services.base import Reply, Service
+from batchrun.prompts import PromptError
+from batchrun.records import (
+    Attempt,
+    Completed,
+    Exchange,
+    Failed,
+    Outcome,
+    Prompt,
+    Reply,
+    RunEnd,
+    ToolOutput,
+    Usage,
+    sum_usage,
+)
+from batchrun.services.base import CallTools, Service
 
-__all__ = ["Ask", "Price", "RowContext", "RowRun"]
+__all__ = ["Ask", "Manner", "Price", "RowContext", "RowRun", "ThreadLocks"]
 
 CANCEL_TIMEOUT_S = 10.0
 
@@ -28,6 +43,9 @@ NOT_ACTED_ON = (409, 429)
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
 
+ThreadLocks: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
+"""(thread_id) → held by the one row that may go on with the thread now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -36,10 +54,31 @@ class Ask:
     Attributes:
         last: its last try in an earlier run, None for a row never tried. With `run_ended` another run is made;
             else its run is followed, or its request repeated under the same key.
+        ends: the runs that ended, of a row that needs more than one.
     """
 
     prompt: Prompt
     last: Attempt | None = None
+    ends: Sequence[RunEnd] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How rows that are more than one question go on.
+
+    Attributes:
+        recorded: rows may need more than one run, so that each is kept in the journal.
+        call_tools: calls the user's functions; None where there are none.
+        max_tool_rounds: how often the model may ask for functions in one turn.
+        check: of the form of the last turn's answer, None where any form does.
+        max_corrections: how often the model is told what is wrong with it.
+    """
+
+    recorded: bool = False
+    call_tools: CallTools | None = None
+    max_tool_rounds: int = 10
+    check: Check | None = None
+    max_corrections: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +88,7 @@ class RowContext:
     Attributes:
         stopped: set when the batch admits no more rows: a row that waits for its next try then ends without
             an outcome, to be continued by the next run.
+        locks: of threads that are continued, so that rows go on with the same one in turn.
     """
 
     service: Service
@@ -61,22 +101,37 @@ class RowContext:
     random_unit: Callable[[], float]
     tally: Tally
     stopped: anyio.Event
+    manner: Manner
+    locks: ThreadLocks
 
 
 class RowRun:
     """One row in flight.
 
-    All state: `_attempt`, the try at hand (on disk before anything is sent, and again when its ids are seen),
-    `_billed`, the usage of runs that failed, and `ids_unwritten`: the ids of the try came with the reply, and are to be
-    written with the outcome.
+    All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
+    before anything is sent, and again when its ids are seen); `_billed`, the usage of runs that failed; `_outputs` of
+    functions by call, and those that are not counted yet; `unsettled`, the usage since tokens were last reserved; and
+    `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
     """
 
     def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
         self._prompt = ask.prompt
         self._lease = lease
         self._context = context
+        manner = context.manner
+        self._dialogue = Dialogue(
+            ask.prompt,
+            ask.ends,
+            check=manner.check,
+            max_corrections=manner.max_corrections,
+            recorded=manner.recorded,
+        )
         self._attempt = self._first_attempt(ask.last)
+        self._exchange = Exchange(ask.prompt.row_key, ask.prompt.first)
         self._billed: list[Usage] = []
+        self._outputs: dict[str, ToolOutput] = {}
+        self._uncounted: list[ToolOutput] = []
+        self.unsettled: list[Usage] = []
         self.ids_unwritten = False
 
     async def outcome(self) -> Outcome | None:
@@ -86,11 +141,42 @@ class RowRun:
             BatchRefused: every other row would end the same way.
             OutputError: the journal cannot be written.
         """
+        if self._prompt.thread_id is None:
+            return await self._through()
+        async with self._context.locks(self._prompt.thread_id):
+            return await self._through()
+
+    async def _through(self) -> Outcome | None:
+        """Run after run, until nothing is left to ask."""
+        fresh = False
+        while True:
+            try:
+                exchange = self._dialogue.next()
+            except PromptError as exc:
+                return self._failed(PermanentFault(str(exc), error_type=exc.error_type))
+            except Misshapen as exc:
+                return self._misshapen(exc)
+            if exchange is None:
+                return self._completed(self._dialogue.whole())
+            self._exchange = exchange
+            if fresh:
+                self._attempt = self._another_run()
+                await self._reserve()
+            end = await self._answered()
+            if not isinstance(end, Reply):
+                return end
+            if end.status not in ("completed", "incomplete"):
+                return self._run_failed(end)
+            self._end(end)
+            fresh = True
+
+    async def _answered(self) -> Reply | Outcome | None:
+        """The reply to the exchange at hand, after as many tries as it takes; or how the row ended without one."""
         context = self._context
         tries = 0
         while True:
             tries += 1
-            context.journal.begin(self._prompt, self._attempt, context.clock())
+            context.journal.begin(self._prompt, self._attempt, context.clock(), self._exchange.turn.number)
             try:
                 reply = await self._try()
                 if reply is None and self._lease.stopwatch.overslept:
@@ -118,21 +204,101 @@ class RowRun:
                 continue
             if reply is None:
                 return await self._timed_out()
-            return self._ended(reply)
+            return reply
 
     # -- one try ----------------------------------------------------------------------------------------
 
     async def _try(self) -> Reply | None:
-        """Make or follow the run; None if the row's time ran out."""
+        """Make or follow the run, and answer the calls of functions that it makes; None if the row's time ran out."""
         service = self._context.service
         reply: Reply | None = None
         with self._lease.stopwatch.running():
             if self._attempt.run_id is not None:
                 self._say(f"asks for {self._attempt.run_id} by its id")
-                reply = await service.follow(self._prompt, self._attempt, self._seen)
+                reply = await service.follow(self._exchange, self._attempt, self._seen)
+            elif (left := self._calls_left()) is not None:
+                self._exchange = await self._with_outputs(self._exchange, left)
+                reply = await service.answer(self._exchange, self._attempt, self._seen)
             else:
-                reply = await service.answer(self._prompt, self._attempt, self._seen)
+                reply = await service.answer(self._exchange, self._attempt, self._seen)
+            while reply.calls:
+                exchange = await self._round(reply)
+                reply = await service.answer(exchange, self._attempt, self._seen)
         return reply
+
+    def _calls_left(self) -> RunEnd | None:
+        """The run of an earlier batch run whose calls of functions were not answered."""
+        last = self._dialogue.last
+        return last if last is not None and last.reply.calls and not self._exchange.outputs else None
+
+    async def _round(self, reply: Reply) -> Exchange:
+        """Answer the calls of a run: the exchange that goes on with the outputs.
+
+        Raises:
+            PermanentFault: nobody here can call functions, or the model does not stop asking for them.
+        """
+        manner = self._context.manner
+        fault = None
+        if manner.call_tools is None:
+            fault = PermanentFault(
+                "the model asks for a function to be called, and this batch has no functions (--tools)",
+                error_type="requires_action",
+            )
+        elif self._exchange.round >= manner.max_tool_rounds:
+            fault = PermanentFault(
+                f"the model asks for functions more than {manner.max_tool_rounds} times (--max-tool-rounds)",
+                error_type="too_many_tool_rounds",
+            )
+        if fault is not None:
+            fault.run_ended = not reply.waiting
+            fault.usage = None if reply.waiting else reply.usage
+            raise fault
+        if reply.waiting:
+            # One run, whatever the number of rounds: a try after this one begins with the run, not with outputs.
+            end = RunEnd(0, 0, 0, "", reply, self._attempt.thread_id, self._attempt.run_id)
+            exchange = await self._with_outputs(self._exchange, end)
+            self._exchange = replace(exchange, outputs=())
+            return exchange
+        end = self._end(reply)
+        self._exchange = await self._with_outputs(self._exchange, end)
+        self._attempt = replace(self._attempt, run_id=None)
+        return self._exchange
+
+    async def _with_outputs(self, exchange: Exchange, end: RunEnd) -> Exchange:
+        """Call the functions that `end` asks for, each call once, however often it is asked about."""
+        calls = end.reply.calls
+        new = [call for call in calls if call.call_id not in self._outputs]
+        assert self._context.manner.call_tools is not None
+        self._say(f"waits for {', '.join(call.name for call in new) or 'the run'} to end")
+        for output in await self._context.manner.call_tools(new):
+            self._outputs[output.call_id] = output
+            self._uncounted.append(output)
+        self._context.tally.tool_calls += len(new)
+        self._context.tally.tool_errors += sum(self._outputs[call.call_id].failed for call in new)
+        return with_outputs(exchange, end, tuple(self._outputs[call.call_id] for call in calls))
+
+    def _end(self, reply: Reply) -> RunEnd:
+        """A run has ended: remember it, here and (where rows need more than one) in the journal."""
+        if self._uncounted:
+            failed = sum(output.failed for output in self._uncounted)
+            counts = {"tool_calls": len(self._uncounted), "tool_errors": failed}
+            reply = replace(reply, extras={**(reply.extras or {}), **counts})
+            self._uncounted = []
+        attempt = self._attempt
+        end = self._dialogue.add(self._exchange, reply, attempt.number, attempt.thread_id, attempt.run_id)
+        self.unsettled.append(reply.usage)
+        if self._dialogue.recorded:
+            self._context.journal.run_ended(
+                self._prompt.row_key, self._prompt.fingerprint, end, with_ids=self.ids_unwritten
+            )
+            self.ids_unwritten = False
+        return end
+
+    async def _reserve(self) -> None:
+        """Another run of the row: settle what the last took, and set aside what this one may take."""
+        usage = sum_usage(self.unsettled) if self.unsettled else Usage()
+        self.unsettled = []
+        await self._context.limits.readmit(self._lease, usage, self._dialogue.chars(self._exchange))
 
     def _say(self, doing: str) -> None:
         """Tell displays what this row waits for."""
@@ -153,6 +319,7 @@ class RowRun:
             self._seen(self._attempt.thread_id, self._attempt.run_id)
         if fault.usage is not None:
             self._billed.append(fault.usage)
+            self.unsettled.append(fault.usage)
         if isinstance(fault, PermanentFault) and self._attempt.run_id is None:
             # Refused for good: a service that keeps its replies by key would refuse the key again.
             fault.run_ended = True
@@ -175,9 +342,12 @@ class RowRun:
     def _first_attempt(self, last: Attempt | None) -> Attempt:
         if last is None:
             return Attempt(1, 1, self._key(1))
-        if last.run_ended:
+        end = self._dialogue.last
+        if last.run_ended or (end is not None and end.attempt >= last.number and not end.reply.calls):
             generation = last.generation + 1
             return Attempt(last.number + 1, generation, self._key(generation))
+        if end is not None and end.reply.calls and end.run_id == last.run_id:
+            return replace(last, number=last.number + 1, run_id=None)  # it ended; its calls are to be answered
         if last.run_id is None:
             self._context.tally.created_again += 1
         return replace(last, number=last.number + 1)
@@ -195,8 +365,11 @@ class RowRun:
             if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON and not certainly_nothing:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
-        generation = attempt.generation + 1
-        return Attempt(attempt.number + 1, generation, self._key(generation))
+        return self._another_run()
+
+    def _another_run(self) -> Attempt:
+        generation = self._attempt.generation + 1
+        return Attempt(self._attempt.number + 1, generation, self._key(generation))
 
     def _key(self, generation: int) -> str:
         row_key = self._prompt.row_key
@@ -205,13 +378,13 @@ class RowRun:
 
     # -- ends ---------------------------------------------------------------------------------------------
 
-    async def _given_up(self, fault: ServiceFault) -> Outcome:
+    async def _given_up(self, fault: ServiceFault) -> Reply | Outcome:
         """The row fails, unless its run has ended well without our seeing it."""
         try:
             with anyio.move_on_after(CANCEL_TIMEOUT_S):
                 late = await self._stop_run(fault)
-                if late is not None:
-                    return self._ended(late)
+                if late is not None and not late.calls:
+                    return late
         except ServiceFault:
             pass  # the row's own fault is what counts; the run's id stays in the journal
         return self._failed(fault)
@@ -222,73 +395,109 @@ class RowRun:
         if attempt.run_id is None or attempt.run_ended:
             return None
         try:
-            await self._context.service.cancel(attempt)
+            await self._context.service.cancel(self._exchange, attempt)
         except PermanentFault:
-            return await self._context.service.follow(self._prompt, attempt, self._seen)
+            return await self._context.service.follow(self._exchange, attempt, self._seen)
         fault.run_ended = True
         self._context.journal.fault(self._prompt.row_key, attempt.number, fault)
         return None
 
-    async def _timed_out(self) -> Outcome:
+    async def _timed_out(self) -> Reply | Outcome:
         limit_s = self._lease.stopwatch.limit_s
         fault = ServiceFault(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
         self._record(fault)
         return await self._given_up(fault)
 
+    def _usage(self, *more: Usage) -> tuple[Usage, bool]:
+        """(all that the row took so far, whether anything is known of it)."""
+        usages = [*self._billed, *self._dialogue.usages(), *more]
+        return sum_usage(usages) if usages else Usage(), bool(usages)
+
+    def _ids(self) -> tuple[str | None, str | None]:
+        """The thread and the run of the try at hand, or else of the run that ended last."""
+        attempt, end = self._attempt, self._dialogue.last
+        if end is None or attempt.thread_id is not None or attempt.run_id is not None:
+            return attempt.thread_id, attempt.run_id
+        return end.thread_id, end.run_id
+
     def _failed(self, fault: ServiceFault) -> Failed:
-        attempt = self._attempt
-        usage = sum_usage(self._billed)
+        usage, known = self._usage()
+        thread_id, run_id = self._ids()
+        end = self._dialogue.last
         return Failed(
             row_key=self._prompt.row_key,
             error_type=fault.error_type,
-            error=str(fault),
-            attempts=attempt.number,
+            error=self._at_turn(str(fault)),
+            attempts=self._attempt.number,
             duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
-            thread_id=attempt.thread_id,
-            run_id=attempt.run_id,
+            thread_id=thread_id,
+            run_id=run_id,
+            model=end.reply.model if end is not None else None,
             usage=usage,
-            cost_usd=self._context.price(None, usage) if self._billed else None,
+            cost_usd=self._context.price(self._prompt.model, usage) if known else None,
+            response=(end.reply.response or None) if end is not None else None,
+            extras=self._dialogue.extras(),
         )
 
-    def _ended(self, reply: Reply) -> Outcome:
+    def _misshapen(self, problem: Misshapen) -> Failed:
+        """The answers are kept: the last one in the row, the others in the journal."""
+        words = " ".join(str(problem).split())
+        fault = PermanentFault(f"the answer does not have the form asked for: {words}", error_type="schema_mismatch")
+        fault.run_ended = True
+        self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
+        return self._failed(fault)
+
+    def _at_turn(self, error: str) -> str:
+        turn = self._exchange.turn.number
+        return f"turn {turn}: {error}" if self._prompt.later is not None else error
+
+    def _run_failed(self, reply: Reply) -> Failed:
+        """A run that ended badly, so that another would not help."""
         attempt = self._attempt
-        usage = sum_usage([*self._billed, reply.usage])
-        cost_usd = self._context.price(reply.model, usage)
-        duration_s = round(self._lease.stopwatch.elapsed_s, 3)
-        completed_at = self._context.clock()
-        if reply.status == "completed" or reply.status == "incomplete":
-            return Completed(
-                row_key=self._prompt.row_key,
-                response=reply.response,
-                thread_id=attempt.thread_id,
-                run_id=attempt.run_id,
-                model=reply.model,
-                usage=usage,
-                attempts=attempt.number,
-                duration_s=duration_s,
-                completed_at=completed_at,
-                cost_usd=cost_usd,
-                status=reply.status,
-                reason=reply.reason,
-            )
+        usage, _ = self._usage(reply.usage)
+        self.unsettled.append(reply.usage)
         self._context.journal.fault(
             self._prompt.row_key,
             attempt.number,
             ServiceFault(reply.error or "", error_type=reply.reason or "run_failed", run_ended=True),
         )
+        assert reply.status == "failed" or reply.status == "expired" or reply.status == "cancelled"
         return Failed(
             row_key=self._prompt.row_key,
             error_type=reply.reason or "run_failed",
-            error=reply.error or f"the run ended as {reply.status}",
+            error=self._at_turn(reply.error or f"the run ended as {reply.status}"),
             attempts=attempt.number,
-            duration_s=duration_s,
-            completed_at=completed_at,
+            duration_s=round(self._lease.stopwatch.elapsed_s, 3),
+            completed_at=self._context.clock(),
             thread_id=attempt.thread_id,
             run_id=attempt.run_id,
             model=reply.model,
             usage=usage,
-            cost_usd=cost_usd,
+            cost_usd=self._context.price(reply.model or self._prompt.model, usage),
             response=reply.response or None,
             status=reply.status,
+            extras=self._dialogue.extras(),
+        )
+
+    def _completed(self, reply: Reply) -> Completed:
+        usage, _ = self._usage()
+        thread_id, run_id = self._ids()
+        end = self._dialogue.last
+        assert end is not None
+        assert reply.status == "completed" or reply.status == "incomplete"
+        return Completed(
+            row_key=self._prompt.row_key,
+            response=reply.response,
+            thread_id=thread_id,
+            run_id=run_id,
+            model=reply.model,
+            usage=usage,
+            attempts=end.attempt,
+            duration_s=round(self._lease.stopwatch.elapsed_s, 3),
+            completed_at=self._context.clock(),
+            cost_usd=self._context.price(reply.model or self._prompt.model, usage),
+            status=reply.status,
+            reason=reply.reason,
+            extras=reply.extras,
         )

@@ -25,6 +25,7 @@ class EngineStatistics:
         stopping: why no more rows are admitted, None while they are.
         oldest: (row_key, loop time in seconds of its admission, what it does) of the rows that are longest in flight.
         not_deleted: objects of rows that ended (threads and the like) which should have been deleted and were not.
+        tool_calls, tool_errors: functions of the user's that were called, and how many of the calls did not work.
     """
 
     completed: int
@@ -42,6 +43,8 @@ class EngineStatistics:
     stopping: str | None
     oldest: tuple[tuple[str, float, str], ...]
     not_deleted: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class Tally:
     completion_tokens: int = 0
     cost_usd: float | None = None
     not_deleted: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> None:
@@ -106,4 +111,6 @@ class Tally:
             stopping=stopping,
             oldest=tuple((row_key, flight.since_s, flight.doing) for row_key, flight in oldest),
             not_deleted=self.not_deleted,
+            tool_calls=self.tool_calls,
+            tool_errors=self.tool_errors,
         )

@@ -78,17 +78,17 @@ class CreatedObjects:
         )
 
     def gather(self, manifest: Mapping[str, Any], row_key: str | None = None) -> None:
-        """Take over what the tries name, of one row or of all, and the assistant that the manifest names."""
+        """Take over what the tries name, of one row or of all. Threads that rows continue are the user's own."""
         place = place_of(manifest)
         for kind, column, condition in _NAMED_BY_TRIES[manifest["settings"].get("api", "assistants")]:
+            if column == "thread_id" and manifest["settings"].get("thread_column"):
+                continue
             one_row = "" if row_key is None else " AND row_key = ?"
             self._write(
                 f"INSERT OR IGNORE INTO created (id, kind, place, row_key) SELECT {column}, ?, ?, row_key "
                 f"FROM attempts WHERE {condition}{one_row}",
                 (kind, place) if row_key is None else (kind, place, row_key),
             )
-        if row_key is None and manifest.get("assistant_id") is not None:
-            self.add(Created("assistant", manifest["assistant_id"], None), place)
 
     def of_row(self, row_key: str, place: str) -> list[Created]:
         """What there still is of a row."""

@@ -79,7 +79,8 @@ STEPS: tuple[str, ...] = (
         fingerprint       TEXT NOT NULL,
         number            INTEGER NOT NULL,  -- from 1
         turn              INTEGER NOT NULL,  -- from 1; the same again for a round of tools, or a correction
-        asked             TEXT NOT NULL,     -- the user message
+        attempt           INTEGER NOT NULL,  -- the try that it ended
+        asked             TEXT NOT NULL,     -- the user message, or the outputs of functions
         status            TEXT NOT NULL,
         response          TEXT NOT NULL,
         reason            TEXT,
@@ -93,6 +94,7 @@ STEPS: tuple[str, ...] = (
         reasoning_tokens  INTEGER,
         raw_usage         TEXT,              -- JSON, the service's own object
         extras            TEXT,              -- JSON, as in outcomes
+        calls             TEXT,              -- JSON: the functions that it asked for
         said              TEXT,              -- JSON: the message list so far, where the service keeps no thread
         PRIMARY KEY (row_key, fingerprint, number)
     ) WITHOUT ROWID;

@@ -20,6 +20,7 @@ from typing import Any
 
 from batchrun.errors import OutputError, ServiceFault
 from batchrun.journal.created import CreatedObjects
+from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.journal.uploads import UploadedFiles
@@ -97,6 +98,7 @@ class Journal:
             raise OutputError(f"{path}: {_reason(exc)}") from exc
         self.created = CreatedObjects(self._write, self._all)
         self.exchanges = Exchanges(self._write, self._all)
+        self.duplicates = Duplicates(self._write, self._all)
         self.uploads = UploadedFiles(self._write, self._all)
         self._lookups = self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
 
@@ -296,6 +298,11 @@ class Journal:
         names = [column[0] for column in cursor.description]
         for row in cursor:
             yield dict(zip(names, row, strict=True))
+
+    def last_turn(self, row_key: str) -> int:
+        """The turn that the row's last try was at."""
+        found = self._one("SELECT turn FROM attempts WHERE row_key = ? ORDER BY number DESC LIMIT 1", (row_key,))
+        return int(found[0]) if found is not None else 1
 
     def is_empty(self) -> bool:
         """Nothing is known about any row."""

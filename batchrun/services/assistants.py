@@ -1,22 +1,24 @@
 """The Assistants protocol: a thread and a run per row, in one streamed request.
 
-`POST /threads/runs` makes both and streams the run to its end. The stream's first events name the ids, which
-go to the journal at once. A stream that ends without a terminal run event says nothing about the run: it is
-then looked up by its id and polled, never made again.
+`POST /threads/runs` makes both and streams the run to its end; a run on a thread that exists is one request too. The
+stream's first events name the ids, which go to the journal at once. A stream that ends without a terminal run event
+says nothing about the run: it is then looked up by its id and polled, never made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
 from batchrun.job import digest
-from batchrun.records import Attempt, Prompt
+from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.faults import fault_of_error_body, fault_of_failed_run, needs_tools
+from batchrun.services.enclosures import Enclosures
+from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
 from batchrun.services.polling import poll
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
@@ -25,6 +27,11 @@ __all__ = ["AssistantSettings", "AssistantsService"]
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
+ENDED = TERMINAL | {"requires_action"}
+"""States in which a run goes on no more, unless something is done about it."""
+
+_LOCKED = re.compile(r"already has an active run (\w+)")
+"""The API's words where a thread cannot take another run now."""
 
 KEPT_EVENTS = (
     "thread.run.created",
@@ -52,6 +59,7 @@ class AssistantSettings:
         name: name of the assistant that is made.
         metadata: put on threads and runs, with `row` and `attempt` added.
         parameters: temperature and the like, as the API names them.
+        structure: the response format of answers that are to have a form.
     """
 
     assistant_id: str | None
@@ -61,16 +69,17 @@ class AssistantSettings:
     instructions: str | None
     metadata: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    structure: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What a stream has told so far."""
+    """What a stream has told so far; `run` is the run once it has ended, or waits for outputs."""
 
     thread_id: str | None = None
     run_id: str | None = None
-    texts: list[str] = field(default_factory=list)
-    final_run: Mapping[str, Any] | None = None
+    messages: list[Mapping[str, Any]] = field(default_factory=list)
+    run: Mapping[str, Any] | None = None
 
 
 class AssistantsService:
@@ -83,20 +92,25 @@ class AssistantsService:
         *,
         poll: bool = False,
         made: Callable[[str], None] = lambda _assistant_id: None,
+        enclosures: Enclosures | None = None,
     ) -> None:
         """
         Args:
             poll: never stream.
             made: called with the id of the assistant that is made for the batch.
+            enclosures: the files of the batch, where it has any.
         """
         self._wire = wire
         self._settings = settings
         self._poll = poll
         self._made = made
+        self._enclosures = enclosures
         self.assistant_id = settings.assistant_id or settings.known_assistant_id
 
     async def prepare(self) -> None:
         """Check that the assistant exists, or make one for the batch; its id is then in `assistant_id`."""
+        if self._enclosures is not None:
+            await self._enclosures.prepare()
         if self.assistant_id is not None:
             try:
                 await self._wire.get(f"/assistants/{self.assistant_id}", BETA)
@@ -119,53 +133,92 @@ class AssistantsService:
         self.assistant_id = _field(assistant, "id", str)
         self._made(self.assistant_id)
 
-    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        """One streamed request; falls back to polling by id when the stream breaks off."""
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        """One streamed request; falls back to polling by id when the stream breaks off.
+
+        A thread on which another run is active is waited for.
+        """
+        while True:
+            try:
+                return await self._answer(exchange, attempt, seen)
+            except PermanentFault as fault:
+                blocking = _LOCKED.search(str(fault)) if exchange.thread_id and not exchange.outputs else None
+                if blocking is None:
+                    raise
+                run = await self._run_when_free(str(exchange.thread_id), blocking[1])
+                if _is_made_by(run, self._metadata(exchange, attempt)):
+                    # The request was acted on, and its reply lost.
+                    seen(exchange.thread_id, run["id"])
+                    return await self._follow(exchange, str(exchange.thread_id), run["id"])
+
+    async def _answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         if self._poll:
-            return await self._answer_polled(prompt, attempt, seen)
+            return await self._answer_polled(exchange, attempt, seen)
         stream = _Stream()
         reader = EventReader(KEPT_EVENTS)
+        if exchange.outputs:
+            stream.thread_id, stream.run_id = attempt.thread_id, attempt.run_id
         try:
             async with self._wire.post_stream(
-                "/threads/runs", self._body(prompt, attempt, stream=True), self._headers(attempt)
+                self._path(exchange, attempt), await self._body(exchange, attempt, stream=True), self._headers(attempt)
             ) as chunks:
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
                         self._take(event, data, stream, seen)
-                    if stream.final_run is not None:
-                        return self._reply(stream.final_run, stream.texts)
+                    if stream.run is not None:
+                        break
         except TransientFault as fault:
             if stream.run_id is None or fault.run_ended:
                 raise
+        if stream.run is not None:
+            return await self._reply(exchange, stream.run, stream.messages)
         if stream.run_id is None:
             raise ConnectionLost("the stream ended before it named a run", error_type="connection_error")
-        return await self._follow(str(stream.thread_id), stream.run_id)
+        return await self._follow(exchange, str(stream.thread_id), stream.run_id)
 
-    async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
-        """Poll the run that the journal names to its end."""
+    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
+        """Poll the run that the journal names to its end, or to the functions that it asks for."""
         assert attempt.thread_id is not None
         assert attempt.run_id is not None
-        return await self._follow(attempt.thread_id, attempt.run_id)
+        return await self._follow(exchange, attempt.thread_id, attempt.run_id)
 
-    async def cancel(self, attempt: Attempt) -> None:
+    async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:  # noqa: ARG002 - the interface's
         """Cancel the run."""
         await self._wire.post(f"/threads/{attempt.thread_id}/runs/{attempt.run_id}/cancel", {}, BETA)
 
     # -- making a run ---------------------------------------------------------------------------------
 
-    def _body(self, prompt: Prompt, attempt: Attempt, *, stream: bool) -> dict[str, Any]:
+    @staticmethod
+    def _path(exchange: Exchange, attempt: Attempt) -> str:
+        if exchange.outputs:
+            return f"/threads/{attempt.thread_id}/runs/{attempt.run_id}/submit_tool_outputs"
+        return "/threads/runs" if exchange.thread_id is None else f"/threads/{exchange.thread_id}/runs"
+
+    async def _body(self, exchange: Exchange, attempt: Attempt, *, stream: bool) -> dict[str, Any]:
         settings = self._settings
-        metadata = {**settings.metadata, "row": prompt.row_key[:512], "attempt": str(attempt.generation)}
+        if exchange.outputs:
+            outputs = [{"tool_call_id": output.call_id, "output": output.text} for output in exchange.outputs]
+            return {"tool_outputs": outputs, "stream": stream}
+        metadata = self._metadata(exchange, attempt)
         body: dict[str, Any] = {
             "assistant_id": self.assistant_id,
-            "thread": {
-                "messages": [{"role": "user", "content": prompt.turns[0].text}],
-                "metadata": metadata,
-            },
             "metadata": metadata,
             "stream": stream,
             **settings.parameters,
         }
+        files = self._enclosures
+        message = {"role": "user", "content": exchange.turn.text}
+        if files is not None:
+            message = await files.message(exchange.turn)
+            body["tools"] = [*files.assistants_tools(), *body.get("tools", ())]
+        if exchange.thread_id is None:
+            body["thread"] = {"messages": [message], "metadata": metadata}
+            if files is not None:
+                body["thread"]["tool_resources"] = files.thread_resources()
+        else:
+            body["additional_messages"] = [message]
+        if exchange.structured and settings.structure is not None:
+            body["response_format"] = settings.structure
         if settings.assistant_id is not None:
             # The user's assistant stands as it is, but for what the job says otherwise.
             if settings.instructions is not None:
@@ -174,14 +227,26 @@ class AssistantsService:
                 body["model"] = settings.model
         return body
 
+    def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
+        return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
+
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         return {**BETA, "Idempotency-Key": attempt.key}
 
-    async def _answer_polled(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        run = await self._wire.post("/threads/runs", self._body(prompt, attempt, stream=False), self._headers(attempt))
+    async def _answer_polled(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        body = await self._body(exchange, attempt, stream=False)
+        run = await self._wire.post(self._path(exchange, attempt), body, self._headers(attempt))
         thread_id, run_id = _field(run, "thread_id", str), _field(run, "id", str)
-        seen(thread_id, run_id)
-        return await self._follow(thread_id, run_id)
+        if run_id != attempt.run_id:
+            seen(thread_id, run_id)
+        return await self._follow(exchange, thread_id, run_id)
+
+    async def _run_when_free(self, thread_id: str, run_id: str) -> Mapping[str, Any]:
+        """The run that keeps the thread locked, once it has ended or waits for its own batch's outputs."""
+        found: Mapping[str, Any] = await poll(
+            self._wire, f"/threads/{thread_id}/runs/{run_id}", BETA, lambda run: _field(run, "status", str) in TERMINAL
+        )
+        return found
 
     # -- following a run ------------------------------------------------------------------------------
 
@@ -197,41 +262,38 @@ class AssistantsService:
             raise fault_of_error_body(body, self._wire.secrets)
         if event.startswith("thread.message."):
             if body.get("role") == "assistant":
-                stream.texts.append(message_text(body))
+                stream.messages.append(body)
             return
         if stream.run_id is None:
             stream.thread_id, stream.run_id = _field(body, "thread_id", str), _field(body, "id", str)
             seen(stream.thread_id, stream.run_id)
-        if body.get("status") == "requires_action":
-            raise needs_tools()
-        if body.get("status") in TERMINAL and event != "json":
-            stream.final_run = body
+        if body.get("status") in ENDED and event != "json":
+            stream.run = body
 
-    async def _follow(self, thread_id: str, run_id: str) -> Reply:
-        """Poll a run to its end."""
+    async def _follow(self, exchange: Exchange, thread_id: str, run_id: str) -> Reply:
+        """Poll a run to its end, or to the functions that it asks for."""
         path = f"/threads/{thread_id}/runs/{run_id}"
-        run = await poll(
-            self._wire, path, BETA, lambda run: _field(run, "status", str) in TERMINAL | {"requires_action"}
-        )
+        run = await poll(self._wire, path, BETA, lambda run: _field(run, "status", str) in ENDED)
         if run["status"] == "requires_action":
-            raise needs_tools()
-        return self._reply(run, await self._texts(thread_id, run_id))
+            return await self._reply(exchange, run, ())
+        # Asked for anew, they include what the run said before it asked for functions.
+        return await self._reply(replace(exchange, heard=()), run, await self._messages(thread_id, run_id))
 
-    async def _texts(self, thread_id: str, run_id: str) -> list[str]:
+    async def _messages(self, thread_id: str, run_id: str) -> list[Mapping[str, Any]]:
         """The assistant's messages of a run, oldest first."""
-        texts: list[str] = []
+        messages: list[Mapping[str, Any]] = []
         after: dict[str, str] = {}
         while True:
             page, _ = await self._wire.get(
                 f"/threads/{thread_id}/messages", BETA, run_id=run_id, order="asc", limit=100, **after
             )
-            texts += [message_text(message) for message in _field(page, "data", list) if message["role"] == "assistant"]
+            messages += [message for message in _field(page, "data", list) if message["role"] == "assistant"]
             if not page.get("has_more"):
-                return texts
+                return messages
             after = {"after": page["last_id"]}
 
-    def _reply(self, run: Mapping[str, Any], texts: list[str]) -> Reply:
-        """How a run that ended, ended.
+    async def _reply(self, exchange: Exchange, run: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> Reply:
+        """How a run that ended, ended; or what it waits for.
 
         Raises:
             ServiceFault: it failed in a way that another run may cure, or that concerns the whole batch.
@@ -248,9 +310,24 @@ class AssistantsService:
             reason, error = fault.error_type, str(fault)
         elif status == "incomplete":
             reason = (run.get("incomplete_details") or {}).get("reason") or "incomplete"
+        elif status == "requires_action":
+            text = "\n\n".join(message_text(message) for message in messages)
+            return Reply(status, text, calls=_calls(run), waiting=True, model=run.get("model"))
         elif status != "completed":
             reason, error = f"run_{status}", f"the run ended as {status}"
-        return Reply(status, "\n\n".join(texts), usage, run.get("model"), reason, error)
+        text = "\n\n".join([*exchange.heard, *(message_text(message) for message in messages)])
+        extras = None
+        if self._enclosures is not None and messages:
+            steps = await self._steps(run) if self._enclosures.code_interpreter else ()
+            extras = await self._enclosures.of_messages(messages, steps, exchange.row_key)
+        return Reply(status, text, usage, run.get("model"), reason, error, extras=extras)
+
+    async def _steps(self, run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """What a run did; the files that its code made show here only where no message shows them."""
+        page, _ = await self._wire.get(
+            f"/threads/{run['thread_id']}/runs/{run['id']}/steps", BETA, order="asc", limit=100
+        )
+        return _field(page, "data", list)
 
 
 T = TypeVar("T")
@@ -269,6 +346,17 @@ def _field(body: Any, name: str, kind: type[T]) -> T:
             error_type="bad_reply",
         )
     return value
+
+
+def _calls(run: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """The functions whose outputs a run waits for."""
+    action = _field(_field(run, "required_action", dict), "submit_tool_outputs", dict)
+    calls = _field(action, "tool_calls", list)
+    return tuple(ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls)
+
+
+def _is_made_by(run: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
+    return all((run.get("metadata") or {}).get(name) == value for name, value in metadata.items())
 
 
 def message_text(message: Mapping[str, Any]) -> str:

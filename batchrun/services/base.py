@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
-from batchrun.records import Attempt, Prompt, Usage
+from batchrun.records import Attempt, Exchange, Reply, ToolCall, ToolOutput
 
-__all__ = ["IdsSeen", "Reply", "Service"]
+__all__ = ["CallTools", "IdsSeen", "Reply", "Service"]
+
+CallTools: TypeAlias = Callable[[Sequence[ToolCall]], Awaitable[tuple[ToolOutput, ...]]]
+"""Calls the user's functions; in the order of the calls. Does not raise for what a function or the model does."""
 
 
 class IdsSeen(Protocol):
@@ -22,24 +25,6 @@ class IdsSeen(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a run ended, where another try would not help.
-
-    Attributes:
-        response: the text obtained, "" where there is none.
-        reason: why it is incomplete, or a short name of why it failed.
-        error: one line for a person, for a run that failed.
-    """
-
-    status: Literal["completed", "incomplete", "failed", "expired", "cancelled"]
-    response: str
-    usage: Usage = field(default_factory=Usage)
-    model: str | None = None
-    reason: str | None = None
-    error: str | None = None
-
-
 class Service(Protocol):
     """A service that answers prompts. Safe to use from many tasks at once.
 
@@ -50,21 +35,22 @@ class Service(Protocol):
         """Make what the whole batch needs, before the first row."""
         ...
 
-    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        """Make the thread and the run for this prompt, and follow the run to its end.
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        """Make the run (where there is none to go on, also the thread), or go on with it, and follow it to its end or
+        to the functions that it asks for.
 
         Calls `seen` before it waits for anything that comes after the ids.
         """
         ...
 
-    async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        """Follow the run that `attempt` names to its end, without making another.
+    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        """Follow the run that `attempt` names, without making another.
 
         Raises:
             RunLost: the service does not know the run.
         """
         ...
 
-    async def cancel(self, attempt: Attempt) -> None:
+    async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """Ask the service to stop the run that `attempt` names, where it can."""
         ...

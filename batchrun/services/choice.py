@@ -9,10 +9,11 @@ from batchrun.job import Api, Job
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.base import Service
 from batchrun.services.chat import ChatService, ChatSettings
+from batchrun.services.enclosures import Enclosures
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 
-__all__ = ["make_service", "model_parameters"]
+__all__ = ["make_service", "model_parameters", "response_format"]
 
 
 def model_parameters(job: Job, api: Api) -> dict[str, Any]:
@@ -22,15 +23,15 @@ def model_parameters(job: Job, api: Api) -> dict[str, Any]:
         "temperature": job.temperature,
         "top_p": job.top_p,
         "max_output_tokens" if responses else "max_completion_tokens": job.max_completion_tokens,
-        "text" if responses else "response_format": _format(job.response_format, responses=responses),
+        "text" if responses else "response_format": response_format(job.response_format, api),
         "tools": [_tool(function, responses=responses) for function in job.functions] if job.functions else None,
     }
     return {name: value for name, value in named.items() if value is not None} | job.param
 
 
-def _format(wanted: Mapping[str, Any] | None, *, responses: bool) -> dict[str, Any] | None:
+def response_format(wanted: Mapping[str, Any] | None, api: Api) -> dict[str, Any] | None:
     """Responses has the format under `text`, and a schema's fields beside its type rather than below it."""
-    if wanted is None or not responses:
+    if wanted is None or api != "responses":
         return dict(wanted) if wanted is not None else None
     schema = wanted.get("json_schema")
     return {"format": {"type": wanted["type"], **schema} if isinstance(schema, Mapping) else dict(wanted)}
@@ -51,10 +52,14 @@ def make_service(
     batch_id: str,
     assistant_id: str | None,
     assistant_made: Callable[[str], None],
+    structure: Mapping[str, Any] | None = None,
+    enclosures: Enclosures | None = None,
 ) -> Service:
     """The service that the job speaks to, over `wire`.
 
     Args:
+        structure: the response format of answers that are to have a form.
+        enclosures: the files of the batch, where it has any.
         assistant_id: the assistant that an earlier run of this batch made.
         assistant_made: called with the id of the one that is made now.
     """
@@ -70,8 +75,9 @@ def make_service(
                 instructions=job.instructions,
                 metadata=metadata,
                 parameters=parameters,
+                structure=structure,
             )
-            return AssistantsService(wire, settings, poll=job.poll, made=assistant_made)
+            return AssistantsService(wire, settings, poll=job.poll, made=assistant_made, enclosures=enclosures)
         case "responses":
             return ResponsesService(
                 wire,
@@ -83,11 +89,20 @@ def make_service(
                     stream=job.stream,
                     background=job.background,
                     parameters=parameters,
+                    structure=response_format(structure, api),
                 ),
+                enclosures,
             )
         case "chat":
             return ChatService(
                 wire,
-                ChatSettings(model=job.model, instructions=job.instructions, stream=job.stream, parameters=parameters),
+                ChatSettings(
+                    model=job.model,
+                    instructions=job.instructions,
+                    stream=job.stream,
+                    parameters=parameters,
+                    structure=structure,
+                ),
+                enclosures,
             )
     assert_never(api)

@@ -237,16 +237,12 @@ def bad_reply(missing: str, body: Any, protocol: str, secrets: tuple[str, ...]) 
     )
 
 
-def needs_tools(usage: Usage | None = None, *, run_ended: bool = False) -> PermanentFault:
-    """The model asks for a function to be called that nobody here can call.
-
-    Args:
-        run_ended: the run does not wait for the function's output, and need not be cancelled.
-    """
+def needs_tools(usage: Usage) -> PermanentFault:
+    """The model asks for a function in a way that names no call (`function_call`), so that no output can be given."""
     return PermanentFault(
-        "the model asks for a function to be called, and this batch has no functions",
+        "the model asks for a function by `function_call`, which was given up in 2023; `tool_calls` are understood",
         error_type="requires_action",
-        run_ended=run_ended,
+        run_ended=True,
         usage=usage,
     )
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
-from batchrun.records import Attempt, Prompt
+from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run, needs_tools
+from batchrun.services.enclosures import Enclosures
+from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
 from batchrun.services.polling import poll
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, Wire
@@ -46,6 +47,7 @@ class ResponseSettings:
         background: let the service work on its own, so that the response can be polled, resumed and cancelled.
         metadata: put on responses and conversations, with `row` and `attempt` added.
         parameters: temperature and the like, as the API names them.
+        structure: the `text` parameter of answers that are to have a form.
     """
 
     model: str | None
@@ -55,6 +57,7 @@ class ResponseSettings:
     stream: bool = False
     background: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    structure: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -70,78 +73,96 @@ class _Stream:
 class ResponsesService:
     """Rows as stored responses; see the module's docstring."""
 
-    def __init__(self, wire: Wire, settings: ResponseSettings) -> None:
+    def __init__(self, wire: Wire, settings: ResponseSettings, enclosures: Enclosures | None = None) -> None:
+        """
+        Args:
+            enclosures: the files of the batch, where it has any.
+        """
         self._wire = wire
         self._settings = settings
+        self._enclosures = enclosures
 
     async def prepare(self) -> None:
-        """Nothing: there is no assistant any more, each request carries all it needs."""
+        """Upload the files that are to be searched; all else goes with each request."""
+        if self._enclosures is not None:
+            await self._enclosures.prepare()
 
-    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         """Make a response and read it to its end."""
-        conversation_id, key = attempt.thread_id, attempt.key
-        if conversation_id is not None:
-            # An earlier try made it; whether its response was made too, only the conversation can tell.
-            items = await self._items_of(conversation_id)
-            found = _answer_among(items or ())
-            if found is not None:
-                return found
-            if items != []:
-                # It is gone, or holds the question alone, and would hold it twice if it were asked in it again.
-                conversation_id = None
-        if conversation_id is None and self._settings.conversation:
-            conversation_id = await self._make_conversation(prompt, attempt)
-            seen(conversation_id, None)
-        if conversation_id is not None:
-            # A key stands for one request: the same question in another conversation is another.
-            key = f"{key}-{conversation_id}"
-        body = self._body(prompt, attempt, conversation_id)
+        key = attempt.key if exchange.round == 0 else f"{attempt.key}-{exchange.round}"
+        conversation_id = exchange.thread_id if _is_conversation(exchange.thread_id) else None
+        if exchange.after is None:
+            conversation_id = attempt.thread_id
+            if conversation_id is not None:
+                # An earlier try made it; whether its response was made too, only the conversation can tell.
+                items = await self._items_of(conversation_id)
+                found = _answer_among(items or ())
+                if found is not None:
+                    return found
+                if items != []:
+                    # It is gone, or holds the question alone, and would hold it twice if it were asked in it again.
+                    conversation_id = None
+            if conversation_id is None and self._settings.conversation:
+                conversation_id = await self._make_conversation(exchange, attempt)
+                seen(conversation_id, None)
+            if conversation_id is not None:
+                # A key stands for one request: the same question in another conversation is another.
+                key = f"{key}-{conversation_id}"
+        body = await self._body(exchange, attempt, conversation_id)
         headers = {"Idempotency-Key": key}
         if self._settings.stream:
-            return await self._read_streams(self._wire.post_stream("/responses", body, headers), conversation_id, seen)
+            opened = self._wire.post_stream("/responses", body, headers)
+            return await self._reply(exchange, await self._read_streams(opened, conversation_id, seen))
         reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
         response = self._checked(reply)
         ended = _status(response) in TERMINAL
         seen(conversation_id or _thread_id(response), response["id"], with_reply=ended)
-        if not ended:
-            return await self._follow(response["id"])
-        return self._reply(response)
+        return await self._reply(exchange, response if ended else await self._follow(response["id"]))
 
-    async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
+    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the response that the journal names to its end."""
-        return await self._follow(str(attempt.run_id))
+        return await self._reply(exchange, await self._follow(str(attempt.run_id)))
 
-    async def cancel(self, attempt: Attempt) -> None:
+    async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:  # noqa: ARG002 - the interface's
         """Cancel the response; only one made in the background can be."""
         await self._wire.post(f"/responses/{attempt.run_id}/cancel", {}, {})
 
     # -- making ---------------------------------------------------------------------------------------
 
-    def _metadata(self, prompt: Prompt, attempt: Attempt) -> dict[str, str]:
-        return {**self._settings.metadata, "row": prompt.row_key[:512], "attempt": str(attempt.generation)}
+    def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
+        return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
 
-    def _body(self, prompt: Prompt, attempt: Attempt, conversation_id: str | None) -> dict[str, Any]:
+    async def _body(self, exchange: Exchange, attempt: Attempt, conversation_id: str | None) -> dict[str, Any]:
         settings = self._settings
         body: dict[str, Any] = {
             "model": settings.model,
-            "input": prompt.turns[0].text,
+            "input": _outputs(exchange) if exchange.outputs else exchange.turn.text,
             "store": True,
-            "metadata": self._metadata(prompt, attempt),
+            "metadata": self._metadata(exchange, attempt),
         }
         if settings.instructions is not None:
             body["instructions"] = settings.instructions
         if conversation_id is not None:
             body["conversation"] = conversation_id
+        elif exchange.after is not None:
+            body["previous_response_id"] = exchange.after
         if settings.stream:
             body["stream"] = True
         if settings.background:
             body["background"] = True
-        return {**body, **settings.parameters}
+        body |= settings.parameters
+        if self._enclosures is not None:
+            body["tools"] = [*self._enclosures.responses_tools(), *body.get("tools", ())]
+            if not exchange.outputs:
+                body["input"] = await self._enclosures.input(exchange.turn)
+        if exchange.structured and settings.structure is not None:
+            body["text"] = settings.structure
+        return body
 
-    async def _make_conversation(self, prompt: Prompt, attempt: Attempt) -> str:
+    async def _make_conversation(self, exchange: Exchange, attempt: Attempt) -> str:
         conversation = await self._wire.post(
             "/conversations",
-            {"metadata": self._metadata(prompt, attempt)},
+            {"metadata": self._metadata(exchange, attempt)},
             {"Idempotency-Key": f"{attempt.key}-conversation-{attempt.number}"},
         )
         return str(self._checked(conversation)["id"])
@@ -158,15 +179,18 @@ class ResponsesService:
 
     # -- following ------------------------------------------------------------------------------------
 
-    async def _follow(self, response_id: str) -> Reply:
-        return self._reply(
-            await poll(self._wire, f"/responses/{response_id}", {}, lambda found: _status(found) in TERMINAL)
+    async def _follow(self, response_id: str) -> Mapping[str, Any]:
+        """A response, once it has ended."""
+        found: Mapping[str, Any] = await poll(
+            self._wire, f"/responses/{response_id}", {}, lambda found: _status(found) in TERMINAL
         )
+        return found
 
     async def _read_streams(
         self, opened: AbstractAsyncContextManager[AsyncIterator[bytes]], conversation_id: str | None, seen: IdsSeen
-    ) -> Reply:
-        """Read a stream; one of a background response that breaks off is resumed behind its last event."""
+    ) -> Mapping[str, Any]:
+        """The response at the end of a stream; one made in the background that breaks off is resumed behind its last
+        event."""
         stream = _Stream()
         while True:
             try:
@@ -179,7 +203,7 @@ class ResponsesService:
                     raise
                 break  # the stream cannot be had any more; the response can be looked up
             if stream.final is not None:
-                return self._reply(stream.final)
+                return stream.final
             if stream.response_id is None:
                 raise ConnectionLost("the stream ended before it named a response", error_type="connection_error")
             if not self._settings.background or stream.position is None or stream.resumes == MAX_RESUMES:
@@ -239,12 +263,11 @@ class ResponsesService:
             raise fault_of_error_body(body, self._wire.secrets)
         raise bad_reply("id", body, "Responses", self._wire.secrets)
 
-    def _reply(self, response: Mapping[str, Any]) -> Reply:
+    async def _reply(self, exchange: Exchange, response: Mapping[str, Any]) -> Reply:
         """How a response ended.
 
         Raises:
-            ServiceFault: it failed in a way that another may cure, or that concerns the whole batch; or it asks for
-                a function call.
+            ServiceFault: it failed in a way that another may cure, or that concerns the whole batch.
         """
         usage = usage_of_response(response.get("usage"))
         output = _objects(response.get("output"))
@@ -261,11 +284,13 @@ class ResponsesService:
             reason = (response.get("incomplete_details") or {}).get("reason") or "incomplete"
         elif status == "cancelled":
             reason, error = "run_cancelled", "the response was cancelled"
-        elif any(item.get("type") == "function_call" for item in output):
-            raise needs_tools(usage, run_ended=True)
+        elif calls := _calls(output):
+            return Reply("requires_action", text, usage, response.get("model"), calls=calls)
         elif refused:
             status, reason = "incomplete", "refusal"
-        return Reply(status, text, usage, response.get("model"), _REASONS.get(str(reason), reason), error)
+        extras = await self._enclosures.of_items(output, exchange.row_key) if self._enclosures is not None else None
+        reason = _REASONS.get(str(reason), reason)
+        return Reply(status, text, usage, response.get("model"), reason, error, extras=extras)
 
 
 def _decoded(data: bytes) -> Mapping[str, Any]:
@@ -283,8 +308,29 @@ def _status(response: Mapping[str, Any]) -> Any:
     return response.get("status") or ("failed" if response.get("error") else "completed")
 
 
+def _is_conversation(thread_id: str | None) -> bool:
+    """A thread is a Conversation, or the chain that ends with a response."""
+    return thread_id is not None and thread_id.startswith("conv")
+
+
+def _outputs(exchange: Exchange) -> list[dict[str, Any]]:
+    return [
+        {"type": "function_call_output", "call_id": output.call_id, "output": output.text}
+        for output in exchange.outputs
+    ]
+
+
+def _calls(items: Iterable[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """The functions that a response asks for."""
+    return tuple(
+        ToolCall(str(item.get("call_id")), str(item.get("name")), str(item.get("arguments") or "{}"))
+        for item in items
+        if item.get("type") == "function_call"
+    )
+
+
 def _thread_id(response: Mapping[str, Any]) -> str:
-    """The conversation, or the response itself: it begins a chain that `previous_response_id` continues."""
+    """The conversation, or the response itself: it ends a chain that `previous_response_id` continues."""
     conversation = response.get("conversation") or response
     return str(conversation["id"])
 

@@ -9,6 +9,7 @@ costs next to nothing, and `pyarrow.dataset`, which brings pandas along, is neve
 """
 
 from batchrun.tables.atomic import remove_stale
+from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.options import ReadOptions, WriteOptions
 from batchrun.tables.sink import check_output, write_table
@@ -19,6 +20,7 @@ __all__ = [
     "Source",
     "WriteOptions",
     "check_output",
+    "expand",
     "open_source",
     "remove_stale",
     "to_frame",

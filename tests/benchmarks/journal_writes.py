@@ -37,7 +37,7 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def prompt_of(number: int) -> Prompt:
     """A prompt with the fingerprint's usual length."""
-    return Prompt(str(number), number, (Turn("When is it due?"),), f"{number:032x}")
+    return Prompt(str(number), number, Turn("When is it due?"), f"{number:032x}")
 
 
 def outcome_of(number: int) -> Completed:

@@ -306,7 +306,7 @@ async def test_a_deleted_assistant_is_made_again(bench: Bench) -> None:
     table = bench.input(*SUMS[:2], "")
     await bench.run(table)
     with bench.journal() as journal:
-        assistant_id = journal.read_manifest()["assistant_id"]
+        (assistant_id,) = journal.read_manifest()["assistants"].values()
     headers = {"Authorization": f"Bearer {KEY}", "OpenAI-Beta": "assistants=v2"}
     async with httpx2.AsyncClient(headers=headers) as client:
         assert (await client.delete(f"{bench.server.url}/assistants/{assistant_id}")).status_code == 200

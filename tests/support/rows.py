@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt, Turn, Usage
+from batchrun.prompts import Prompter, prompter_for
+from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn, Usage
 
-__all__ = ["NOON", "attempt", "completed", "failed", "noon", "prompt", "write_csv"]
+__all__ = ["NOON", "attempt", "completed", "exchange", "failed", "noon", "prompt", "prompter", "write_csv"]
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -20,7 +21,16 @@ def noon() -> datetime:
 
 
 def prompt(row: int = 0, text: str = "What is 2 + 2?", fingerprint: str | None = None) -> Prompt:
-    return Prompt(str(row), row, (Turn(text),), fingerprint if fingerprint is not None else f"fp-{text}")
+    return Prompt(str(row), row, Turn(text), fingerprint if fingerprint is not None else f"fp-{text}")
+
+
+def exchange(row: int = 0, text: str = "What is 2 + 2?", **fields: Any) -> Exchange:
+    return Exchange(str(row), Turn(text), **fields)
+
+
+def prompter(templates: Sequence[str], columns: Sequence[str], key: str | None = None, **settings: Any) -> Prompter:
+    turns = {"prompt": templates[0]} if len(templates) == 1 else {"turns": [{"prompt": each} for each in templates]}
+    return prompter_for({**turns, **settings}, columns, key)
 
 
 def attempt(number: int = 1, generation: int = 1, key: str = "key-1", **ids: Any) -> Attempt:

@@ -10,8 +10,8 @@ from typing import Literal
 import anyio
 
 from batchrun.errors import ServiceFault
-from batchrun.records import Attempt, Prompt, Usage
-from batchrun.services.base import IdsSeen, Reply
+from batchrun.records import Attempt, Exchange, Reply, Usage
+from batchrun.services.base import IdsSeen
 
 __all__ = ["Asked", "Move", "ScriptedService", "answered"]
 
@@ -81,13 +81,13 @@ class ScriptedService:
         if self._prepare:
             await _act(self._prepare.pop(0))
 
-    async def answer(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        return await self._play("answer", prompt, attempt, seen)
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        return await self._play("answer", exchange, attempt, seen)
 
-    async def follow(self, prompt: Prompt, attempt: Attempt, seen: IdsSeen) -> Reply:
-        return await self._play("follow", prompt, attempt, seen)
+    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        return await self._play("follow", exchange, attempt, seen)
 
-    async def cancel(self, attempt: Attempt) -> None:
+    async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         self.asked.append(Asked("cancel", "", attempt, anyio.current_time()))
         if self._cancel is not None:
             await _act(self._cancel)
@@ -96,9 +96,9 @@ class ScriptedService:
         return [asked for asked in self.asked if asked.method == method]
 
     async def _play(
-        self, method: Literal["answer", "follow"], prompt: Prompt, attempt: Attempt, seen: IdsSeen
+        self, method: Literal["answer", "follow"], exchange: Exchange, attempt: Attempt, seen: IdsSeen
     ) -> Reply:
-        key = prompt.row_key
+        key = exchange.row_key
         self.asked.append(Asked(method, key, attempt, anyio.current_time()))
         self._calls[key] += 1
         left = self._moves.get(key)

@@ -10,8 +10,8 @@ import pytest
 
 from batchrun.estimate import DryRun, _TokenGuess, dry_plan, dry_run, o200k_counter, time_needed
 from batchrun.job import Environment, make_job
-from batchrun.records import Prompt, Turn
-from tests.support.rows import noon, write_csv
+from batchrun.records import Row
+from tests.support.rows import noon, prompter, write_csv
 
 URL = "http://127.0.0.1:9/v1"
 PRICES = {"m": {"input": 1_000.0, "output": 10_000.0}}
@@ -96,12 +96,12 @@ def test_tokens_can_be_counted(tmp_path: Path) -> None:
 
 
 def test_later_turns_read_what_came_before() -> None:
-    """Each run of a conversation reads instructions, earlier turns and their answers again."""
+    """Each run of a thread reads instructions, earlier turns and their answers again; a later turn counts as the first."""
     guess = _TokenGuess(make_job({"instructions": "i" * 40, "max_completion_tokens": 100}), None)
-    prompt = Prompt("0", 0, (Turn("a" * 80), Turn("b" * 120)), "fp")
+    prompt = prompter(["a" * 80, "b"], ["x"]).render(Row(0, {"x": ""}))
     assert [(run.prompt_tokens, run.completion_tokens) for run in guess.runs(prompt)] == [
         (10 + 20, 100),
-        (10 + 20 + 100 + 30, 100),
+        (10 + 20 + 100 + 20, 100),
     ]
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import InputError
-from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
-from batchrun.records import Row
+from batchrun.prompts import PromptError, default_template, prompter_for
+from batchrun.records import Row, Turn
+from tests.support.rows import prompter
 
 
 def rendered(template: str, **values: Any) -> str:
-    prompter = Prompter([template], list(values), "settings")
-    return prompter.render(Row(0, values)).turns[0].text
+    return prompter([template], list(values)).render(Row(0, values)).first.text
 
 
 def refused(template: str, **values: Any) -> PromptError:
@@ -133,28 +133,30 @@ def test_templates_that_cannot_be(template: str, words: str) -> None:
         assert words in str(refused(template, a="x"))
         return
     with pytest.raises(InputError) as caught:
-        Prompter([template], ["a"], "s")
+        prompter([template], ["a"])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_turn_for_each_template() -> None:
-    """Several templates make several turns, in order."""
-    prompt = Prompter(["{{ a }}", "Explain {{ a }}."], ["a"], "s").render(Row(4, {"a": "x"}))
-    assert [turn.text for turn in prompt.turns] == ["x", "Explain x."]
-    assert (prompt.row_key, prompt.row_index) == ("4", 4)
+    """Several templates make several turns, in order; later ones see the answers before them."""
+    prompt = prompter(["{{ a }}", "Explain {{ a }}: {{ responses[0] }}"], ["a"]).render(Row(4, {"a": "x"}))
+    assert (prompt.row_key, prompt.row_index, prompt.first) == ("4", 4, Turn("x"))
+    assert prompt.later is not None
+    assert prompt.later.count == 2
+    assert prompt.later.turn(2, ["y"]) == Turn("Explain x: y", 2)
 
 
 def test_rows_by_a_key_column() -> None:
     """With a key column its cell is the row's id; a key column that is not there is refused by name."""
-    assert Prompter(["x"], ["id"], "s", "id").render(Row(4, {"id": "q7"})).row_key == "q7"
+    assert prompter(["x"], ["id"], "id").render(Row(4, {"id": "q7"})).row_key == "q7"
     with pytest.raises(InputError, match="--key: no column named 'nope'"):
-        Prompter(["x"], ["id"], "s", "nope")
+        prompter(["x"], ["id"], "nope")
 
 
 def fingerprint(text: str = "x", **settings: Any) -> str:
-    prompter = prompter_for({"prompt": "{{ a }}", "model": "m", "temperature": None, **settings}, ["a"], None)
-    return prompter.render(Row(0, {"a": text})).fingerprint
+    made = prompter_for({"prompt": "{{ a }}", "model": "m", "temperature": None, **settings}, ["a"], None)
+    return made.render(Row(0, {"a": text})).fingerprint
 
 
 def test_what_decides_an_answer_is_in_the_fingerprint() -> None:
@@ -171,5 +173,5 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
 
 def test_turns_are_told_apart() -> None:
     """Where one turn ends and the next begins is part of the question."""
-    one, two = (Prompter(templates, ["a"], "s").render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
+    one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
     assert one.fingerprint != two.fingerprint

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from batchrun.journal import Journal
-from batchrun.prompts import Prompter, PromptError
+from batchrun.prompts import PromptError
 from batchrun.records import OUTPUT_COLUMNS, Prompt
-from batchrun.results import UNASKED, Totals, prompts_of, result_cells
+from batchrun.results import UNASKED, AddedColumns, Totals, prompts_of, result_cells
 from batchrun.tables import ReadOptions, Source, open_source
-from tests.support.rows import NOON, attempt, completed, failed, write_csv
+from tests.support.rows import NOON, attempt, completed, failed, prompter, write_csv
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield journal
 
 
-PROMPTER = Prompter(["{{ question }}"], ["question"], "s")
+PROMPTER = prompter(["{{ question }}"], ["question"])
 
 
 def prompts(source: Source) -> list[Prompt | PromptError]:
@@ -49,7 +49,7 @@ def test_every_row_has_cells(source: Source, journal: Journal) -> None:
     journal.finish(failed(1), made[1].fingerprint)
     journal.finish(failed(2, error_type="empty_prompt"), UNASKED)
     journal.begin(made[3], attempt(), NOON)
-    cells = list(result_cells(source, PROMPTER, journal))
+    cells = list(result_cells(source, PROMPTER, journal, AddedColumns({})))
     assert [cell["status"] for cell in cells] == ["completed", "failed", "failed", "in_flight", "pending"]
     assert all(set(OUTPUT_COLUMNS) <= set(cell) for cell in cells)
     assert cells[0]["response"] == "A"
@@ -59,7 +59,7 @@ def test_an_answer_never_stands_beside_another_question(source: Source, journal:
     """An outcome whose prompt is no longer the row's is left out."""
     journal.finish(completed(0, "to something else"), "other")
     journal.finish(failed(1), UNASKED)
-    cells = list(result_cells(source, PROMPTER, journal))
+    cells = list(result_cells(source, PROMPTER, journal, AddedColumns({})))
     assert [cell["status"] for cell in cells] == ["pending"] * 5
     assert all(cell["response"] is None for cell in cells)
 
@@ -71,7 +71,7 @@ def test_totals(source: Source, journal: Journal) -> None:
     journal.finish(completed(0, cost_usd=0.5), made[0].fingerprint)
     journal.finish(completed(99, cost_usd=7.0), "row that is gone")
     totals = Totals()
-    for cells in result_cells(source, PROMPTER, journal):
+    for cells in result_cells(source, PROMPTER, journal, AddedColumns({})):
         totals.add(cells)
     assert (totals.by_status["completed"], totals.by_status["pending"], totals.cost_usd) == (1, 4, 0.5)
     assert (totals.prompt_tokens, totals.completion_tokens) == (3, 1)

@@ -138,12 +138,11 @@ def test_pages_are_walked_while_they_shrink(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
-    """A journal without the table gets it and loses nothing; its assistant is known from the manifest."""
+    """A journal without the table gets it and loses nothing."""
     path = tmp_path / "j"
     db = sqlite3.connect(path)
     db.executescript(f"{STEPS[0]}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1;")
     db.execute("INSERT INTO manifest VALUES ('settings', '{\"api\": \"assistants\"}')")
-    db.execute("INSERT INTO manifest VALUES ('assistant_id', '\"asst_1\"')")
     db.execute(
         "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, thread_id) "
         "VALUES ('0', 1, 1, 'k', 'f', '2026-11-23T12:00:00.000+00:00', 'thread_old')"
@@ -158,7 +157,7 @@ def test_a_journal_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
         assert history.last is not None
         assert history.last.thread_id == "thread_old"
         journal.created.gather(journal.read_manifest())
-        assert left(journal, "https://api.openai.com/v1") == {("thread", "thread_old"), ("assistant", "asst_1")}
+        assert left(journal, "https://api.openai.com/v1") == {("thread", "thread_old")}
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     db.close()

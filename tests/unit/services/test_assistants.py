@@ -19,11 +19,12 @@ from batchrun.errors import (
     ServiceFault,
     Silence,
 )
+from batchrun.records import ToolCall, ToolOutput
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.base import Reply
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from tests.support.rows import attempt, prompt
+from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, html, json_answer, stream
 from tests.support.seen import Seen
 
@@ -106,7 +107,7 @@ def opened(server: ScriptedHttp, **options: Any) -> AbstractAsyncContextManager[
 async def answer(server: ScriptedHttp, **options: Any) -> tuple[Reply, Seen]:
     seen = Seen(server)
     async with opened(server, **options) as service:
-        return await service.answer(prompt(3), attempt(2, 1, "key-7"), seen), seen
+        return await service.answer(exchange(3), attempt(2, 1, "key-7"), seen), seen
 
 
 async def fault_of(server: ScriptedHttp, **options: Any) -> ServiceFault:
@@ -162,7 +163,7 @@ async def test_the_same_try_sends_the_same_bytes(serve: Served) -> None:
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     async with opened(server) as service:
         for number in (1, 2):
-            await service.answer(prompt(), attempt(number, 1, "k"), Seen(server))
+            await service.answer(exchange(), attempt(number, 1, "k"), Seen(server))
     assert server.requests[0].body == server.requests[1].body
 
 
@@ -254,15 +255,21 @@ async def test_runs_that_another_may_cure(serve: Served, last_error: dict[str, s
 
 
 async def test_a_run_that_wants_functions(serve: Served) -> None:
-    """A run that waits for tool outputs which nobody can give fails the row, with its ids seen for the cancelling."""
-    frames = [*CREATED, event("thread.run.requires_action", run("requires_action")), DONE]
-    server = serve({"POST /threads/runs": stream(*frames)})
+    """A run that waits for outputs tells which, its ids seen; it goes on with them in one streamed request."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
+    frames = [*CREATED, event("thread.run.requires_action", run("requires_action", required_action=action)), DONE]
+    submit = "POST /threads/thread_1/runs/run_1/submit_tool_outputs"
+    server = serve({"POST /threads/runs": stream(*frames), submit: stream(*WHOLE[2:])})
     seen = Seen(server)
     async with opened(server) as service:
-        with pytest.raises(PermanentFault) as caught:
-            await service.answer(prompt(), attempt(), seen)
-    assert caught.value.error_type == "requires_action"
-    assert seen.ids == [("thread_1", "run_1")]
+        reply = await service.answer(exchange(), attempt(), seen)
+        assert (reply.status, reply.waiting, seen.ids) == ("requires_action", True, [("thread_1", "run_1")])
+        assert reply.calls == (ToolCall("call_1", "weather", "{}"),)
+        going_on = exchange(outputs=(ToolOutput("call_1", "sun"),))
+        reply = await service.answer(going_on, attempt(thread_id="thread_1", run_id="run_1"), seen)
+    assert (reply.status, reply.response) == ("completed", "It is 4.")
+    assert server.requests[-1].body == {"tool_outputs": [{"tool_call_id": "call_1", "output": "sun"}], "stream": True}
 
 
 # -- streams that break ----------------------------------------------------------------------------------------
@@ -387,7 +394,7 @@ async def test_a_server_that_is_not_there(serve: Served) -> None:
         url = server.url
     async with _opened(url) as service:
         with pytest.raises(ConnectionLost):
-            await service.answer(prompt(), attempt(), lambda *_, **__: None)
+            await service.answer(exchange(), attempt(), lambda *_, **__: None)
 
 
 async def test_a_server_that_never_answers(serve: Served) -> None:
@@ -469,7 +476,7 @@ async def test_following_makes_nothing(serve: Served) -> None:
     """A run of an earlier process is asked after by its id: no POST."""
     server = serve(LOOKED_UP)
     async with opened(server) as service:
-        reply = await service.follow(prompt(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
+        reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
     assert reply.response == "It is 4."
     assert {request.method for request in server.requests} == {"GET"}
 
@@ -477,7 +484,7 @@ async def test_following_makes_nothing(serve: Served) -> None:
 async def follow_fault(server: ScriptedHttp) -> ServiceFault:
     async with opened(server) as service:
         with pytest.raises(ServiceFault) as caught:
-            await service.follow(prompt(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
+            await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
     return caught.value
 
 
@@ -500,7 +507,7 @@ async def test_a_poll_that_fails_is_repeated(serve: Served) -> None:
     """One lost poll is nothing: asking again costs nothing."""
     server = serve({**LOOKED_UP, f"GET {RUN}": [json_answer({"error": {"message": "x"}}, 500), json_answer(run())]})
     async with opened(server) as service:
-        reply = await service.follow(prompt(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
+        reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
     assert reply.response == "It is 4."
 
 
@@ -515,7 +522,7 @@ async def test_cancelling(serve: Served) -> None:
     """A run is cancelled by its ids."""
     server = serve({f"POST {RUN}/cancel": json_answer(run("cancelling"))})
     async with opened(server) as service:
-        await service.cancel(attempt(thread_id="thread_1", run_id="run_1"))
+        await service.cancel(exchange(), attempt(thread_id="thread_1", run_id="run_1"))
     assert server.paths() == [f"POST {RUN}/cancel"]
 
 

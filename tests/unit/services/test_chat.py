@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -20,12 +21,12 @@ from batchrun.errors import (
     ServiceFault,
     Silence,
 )
-from batchrun.records import Usage
+from batchrun.records import ToolCall, ToolOutput, Usage
 from batchrun.services.base import Reply
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from tests.support.rows import attempt, prompt
+from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +62,13 @@ def data(body: Any) -> bytes:
 
 COUNTED = data({"id": "chatcmpl-1", "model": "m-1", "choices": [], "usage": USAGE})
 DONE = b"data: [DONE]\n\n"
+PIECES = [
+    chunk(
+        tool_calls=[{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}]
+    ),
+    chunk(tool_calls=[{"index": 0, "function": {"arguments": "{"}}]),
+    chunk(tool_calls=[{"index": 0, "function": {"arguments": "}"}}]),
+]
 BEGUN = [chunk(role="assistant", content=""), chunk(content="It is "), chunk(content="4.")]
 WHOLE = [*BEGUN, chunk("stop"), COUNTED, DONE]
 
@@ -87,7 +95,9 @@ async def ask(
     service = ChatService(wire, ChatSettings(**settings))
     try:
         await service.prepare()
-        reply = await service.answer(prompt(3), attempt(2, 1, "key-7"), lambda *ids, with_reply=False: seen.append(ids))
+        reply = await service.answer(
+            exchange(3), attempt(2, 1, "key-7"), lambda *ids, with_reply=False: seen.append(ids)
+        )
         return reply, seen
     finally:
         await wire.aclose()
@@ -113,7 +123,8 @@ async def test_one_request_a_row(serve: Served) -> None:
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"}],
         "temperature": 0.5,
     }
-    assert reply == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert replace(reply, said=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert [message["role"] for message in reply.said] == ["system", "user", "assistant"]
     assert seen == [(None, "chatcmpl-1")]
 
 
@@ -161,13 +172,38 @@ async def test_no_usage_is_none(serve: Served, streamed: bool) -> None:
     "answer",
     [
         json_answer(completion(None, "tool_calls", message={"tool_calls": TOOL_CALLS})),
-        json_answer(completion(None, "function_call", message={"function_call": {"name": "weather"}})),
-        stream(chunk(role="assistant"), chunk(tool_calls=TOOL_CALLS), chunk("tool_calls"), COUNTED, DONE),
+        stream(chunk(role="assistant"), *PIECES, chunk("tool_calls"), COUNTED, DONE),
     ],
 )
-async def test_a_call_of_a_function_nobody_has(serve: Served, answer: Answer) -> None:
-    """A function call in a batch without functions fails the row, tells what it cost, and leaves nothing to cancel."""
-    fault = await fault_of(serve(answer), stream=answer.data.find(b"event-stream") >= 0)
+async def test_calls_of_functions(serve: Served, answer: Answer) -> None:
+    """What the model asks for is told, with what it cost and the message that has to come before the outputs."""
+    reply, _ = await ask(serve(answer), stream=answer.data.find(b"event-stream") >= 0)
+    assert (reply.status, reply.waiting, reply.usage.total_tokens) == ("requires_action", False, 13)
+    assert reply.calls == (ToolCall("call_1", "weather", "{}"),)
+    assert reply.said[-1]["tool_calls"] == [{name: value for name, value in TOOL_CALLS[0].items() if name != "index"}]
+
+
+async def test_outputs_follow_what_was_said(serve: Served) -> None:
+    """The outputs of functions go behind all messages before, under a key of their round."""
+    server = serve(json_answer(completion()))
+    said = ({"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": TOOL_CALLS})
+    wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5.0)
+    try:
+        asked = exchange(3, said=said, outputs=(ToolOutput("call_1", "sun"),), round=1)
+        service = ChatService(wire, ChatSettings(model="m-1", instructions="Be brief."))
+        reply = await service.answer(asked, attempt(2, 1, "key-7"), lambda *ids, with_reply=False: None)
+    finally:
+        await wire.aclose()
+    output = {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+    assert server.requests[0].body["messages"] == [*said, output]
+    assert server.requests[0].headers["idempotency-key"] == "key-7-1"
+    assert reply.said == (output, {"role": "assistant", "content": "It is 4."})
+
+
+async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
+    """A call in the form of before 2023 has no id: it fails the row, tells what it cost, and leaves nothing to cancel."""
+    answer = json_answer(completion(None, "function_call", message={"function_call": {"name": "weather"}}))
+    fault = await fault_of(serve(answer))
     assert isinstance(fault, PermanentFault)
     assert (fault.error_type, fault.run_ended) == ("requires_action", True)
     assert fault.usage is not None
@@ -242,8 +278,8 @@ async def test_nothing_can_be_followed(serve: Served, method: str) -> None:
     service = ChatService(wire, ChatSettings("m-1", None))
     try:
         with pytest.raises(RunLost) as caught:
-            await service.follow(prompt(), attempt(1, 1, "key-7", run_id="chatcmpl-1"), lambda *_: None)
-        await service.cancel(attempt(1, 1, "key-7", run_id="chatcmpl-1"))
+            await service.follow(exchange(), attempt(1, 1, "key-7", run_id="chatcmpl-1"), lambda *_: None)
+        await service.cancel(exchange(), attempt(1, 1, "key-7", run_id="chatcmpl-1"))
     finally:
         await wire.aclose()
     assert not caught.value.run_ended
@@ -259,7 +295,8 @@ async def test_stream(serve: Served) -> None:
     reply, seen = await ask(server, stream=True)
     body = server.requests[0].body
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
-    assert reply == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert replace(reply, said=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert [message["role"] for message in reply.said] == ["system", "user", "assistant"]
     assert seen == [(None, "chatcmpl-1")]
 
 

@@ -133,4 +133,4 @@ def test_documented_commands(tmp_path: Path, command: str) -> None:
     options = {name: value for name, value in context.params.items() if value not in (None, (), False)}
     options.pop("table")
     environment = Environment(api_key=KEY, azure_key=KEY)
-    assert planned(tmp_path, environment, **options).job.model == options["model"]
+    assert planned(tmp_path, environment, **options).job.model == options["model"][0]

@@ -18,12 +18,12 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
 )
-from batchrun.records import Attempt, Usage
+from batchrun.records import Attempt, ToolCall, Usage
 from batchrun.services.base import Reply
 from batchrun.services.client import Endpoint
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
-from tests.support.rows import attempt, prompt
+from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, ScriptedHttp, event, html, json_answer, stream
 from tests.support.seen import Seen
 
@@ -103,7 +103,7 @@ async def ask(
     try:
         await service.prepare()
         call = service.answer if method == "answer" else service.follow
-        return await call(prompt(3), tried or attempt(2, 1, "key-7"), seen), seen
+        return await call(exchange(3), tried or attempt(2, 1, "key-7"), seen), seen
     finally:
         await wire.aclose()
 
@@ -242,15 +242,13 @@ async def test_failures_with_http_200(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_call_of_a_function_nobody_has(serve: Served, streamed: bool) -> None:
-    """A function call in a batch without functions fails the row, tells what it cost, and leaves nothing to cancel."""
+async def test_calls_of_functions(serve: Served, streamed: bool) -> None:
+    """What the model asks for is told, with what it cost; nothing waits for the outputs."""
     body = response(output=[CALL])
     answer = stream(*BEGUN, told("completed", 3, response=body)) if streamed else json_answer(body)
-    fault = await fault_of(serve({"POST /responses": answer}), stream=streamed)
-    assert isinstance(fault, PermanentFault)
-    assert (fault.error_type, fault.run_ended) == ("requires_action", True)
-    assert fault.usage is not None
-    assert fault.usage.completion_tokens == 4
+    reply, _ = await ask(serve({"POST /responses": answer}), stream=streamed)
+    assert (reply.status, reply.waiting, reply.usage.completion_tokens) == ("requires_action", False, 4)
+    assert reply.calls == (ToolCall(CALL["call_id"], CALL["name"], CALL["arguments"]),)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +372,7 @@ async def test_cancel(serve: Served) -> None:
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
     try:
         service = ResponsesService(wire, ResponseSettings("m-1", None, {}, background=True))
-        await service.cancel(attempt(1, 1, "key-7", thread_id="resp_1", run_id="resp_1"))
+        await service.cancel(exchange(), attempt(1, 1, "key-7", thread_id="resp_1", run_id="resp_1"))
     finally:
         await wire.aclose()
     assert server.paths() == ["POST /responses/resp_1/cancel"]

@@ -1,0 +1,171 @@
+"""What a row has said so far, and what it says next. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from batchrun.records import Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
+
+__all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
+
+Check: TypeAlias = Callable[[str], str | None]
+"""(answer) → what is wrong with its form, in words for the model; None where it is right."""
+
+CORRECTION = (
+    "That answer does not have the form that was asked for:\n{problem}\n"
+    "Answer the question again, with JSON of that form and nothing else."
+)
+
+
+class Misshapen(Exception):
+    """The last answer does not have the form that was asked for, and no further correction is allowed."""
+
+
+class Dialogue:
+    """The turns of one row: the runs that ended, and from them the next exchange.
+
+    All state: `ends`, oldest first.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        ends: Sequence[RunEnd] = (),
+        *,
+        check: Check | None = None,
+        max_corrections: int = 0,
+        recorded: bool = False,
+    ) -> None:
+        """
+        Args:
+            ends: of an earlier run of the batch.
+            check: of the form of the last turn's answer.
+            max_corrections: how often the model is told what is wrong with the form of an answer.
+            recorded: rows of this batch may need more than one run, so that each is to be kept.
+        """
+        self._prompt = prompt
+        self._check = check
+        self._max_corrections = max_corrections
+        self._last_turn = prompt.later.count if prompt.later is not None else 1
+        self.recorded = recorded
+        self.ends = list(ends)
+
+    # -- what comes next ------------------------------------------------------------------------------------
+
+    def next(self) -> Exchange | None:
+        """What is to be asked now; None: the row has its answer.
+
+        Raises:
+            Misshapen: it has one that does not do.
+            PromptError: the next turn cannot be rendered.
+        """
+        if not self.ends:
+            return self._exchange(self._prompt.first)
+        last = self.ends[-1]
+        if last.reply.calls:
+            # The functions were not called yet, or nobody knows what came of it: the caller calls them (again).
+            rounds = sum(1 for end in self.ends if end.turn == last.turn and end.reply.calls)
+            return replace(self._exchange(Turn(last.asked, last.turn)), round=rounds - 1)
+        problem = self._problem(last)
+        if problem is not None:
+            if self._corrections(last.turn) >= self._max_corrections:
+                raise Misshapen(problem)
+            return self._exchange(Turn(CORRECTION.format(problem=problem), last.turn))
+        for number in range(last.turn + 1, self._last_turn + 1):
+            assert self._prompt.later is not None
+            turn = self._prompt.later.turn(number, self.responses(number - 1))
+            if turn is not None:
+                return self._exchange(turn)
+        return None
+
+    def _exchange(self, turn: Turn) -> Exchange:
+        last = self.ends[-1] if self.ends else None
+        given = self._prompt.thread_id
+        return Exchange(
+            row_key=self._prompt.row_key,
+            turn=turn,
+            variant=self._prompt.variant,
+            thread_id=last.thread_id if last is not None else given,
+            after=last.run_id if last is not None else given,
+            said=last.said if last is not None else (),
+            structured=self._check is not None and turn.number == self._last_turn,
+        )
+
+    def _problem(self, last: RunEnd) -> str | None:
+        if self._check is None or last.turn != self._last_turn or last.reply.status != "completed":
+            return None
+        return self._check(last.reply.response)
+
+    def _corrections(self, turn: int) -> int:
+        return sum(1 for end in self.ends if end.turn == turn and not end.reply.calls) - 1
+
+    # -- what was said --------------------------------------------------------------------------------------
+
+    def add(self, exchange: Exchange, reply: Reply, attempt: int, thread_id: str | None, run_id: str | None) -> RunEnd:
+        """The run of this exchange ended so."""
+        outputs = "\n".join(output.text for output in exchange.outputs)
+        end = RunEnd(
+            number=self.ends[-1].number + 1 if self.ends else 1,
+            turn=exchange.turn.number,
+            attempt=attempt,
+            asked=outputs if exchange.outputs else exchange.turn.text,
+            reply=reply,
+            thread_id=thread_id,
+            run_id=run_id,
+            said=(*exchange.said, *reply.said),
+        )
+        self.ends.append(end)
+        return end
+
+    def responses(self, turns: int) -> list[str]:
+        """The answers of the first turns, "" where a turn was left out."""
+        answers = {end.turn: end.reply.response for end in self.ends if not end.reply.calls}
+        return [answers.get(number, "") for number in range(1, turns + 1)]
+
+    @property
+    def last(self) -> RunEnd | None:
+        """The run that ended last."""
+        return self.ends[-1] if self.ends else None
+
+    def whole(self) -> Reply:
+        """All that the row came to, once `next` says that nothing is left: its last answer, cut short if any of its
+        answers was, and what all of its runs produced."""
+        last = self.ends[-1].reply
+        answers = [end for end in self.ends if not end.reply.calls]
+        cut = next((end for end in answers if end.reply.status == "incomplete"), None)
+        if cut is not None and last.status == "completed":
+            last = replace(last, status="incomplete", reason=cut.reply.reason)
+        extras = self.extras()
+        return last if extras is None else replace(last, extras=extras)
+
+    def extras(self) -> Mapping[str, Any] | None:
+        """The extras of all runs: lists joined, numbers added."""
+        found: dict[str, Any] = {}
+        for end in self.ends:
+            for name, value in (end.reply.extras or {}).items():
+                found[name] = found[name] + value if name in found else value
+        return found or None
+
+    def usages(self) -> list[Usage]:
+        """Of the runs that ended."""
+        return [end.reply.usage for end in self.ends]
+
+    def chars(self, exchange: Exchange) -> int:
+        """Characters that the model will have to read."""
+        said = sum(len(end.asked) + len(end.reply.response) for end in self.ends)
+        return said + len(exchange.turn.text)
+
+
+def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...]) -> Exchange:
+    """The exchange that goes on with the outputs of the functions for which `end` asked."""
+    return replace(
+        exchange,
+        thread_id=end.thread_id,
+        after=end.run_id,
+        said=end.said,
+        outputs=outputs,
+        round=exchange.round + 1,
+        heard=(*exchange.heard, end.reply.response) if end.reply.waiting and end.reply.response else exchange.heard,
+    )

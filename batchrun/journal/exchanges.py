@@ -1,0 +1,108 @@
+"""The runs that ended, of rows that need more than one: a batch that goes on neither asks nor pays for them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from batchrun.records import Reply, RunEnd, ToolCall, Usage
+
+__all__ = ["Exchanges"]
+
+_COLUMNS = (
+    "number, turn, attempt, asked, status, response, reason, thread_id, run_id, model, prompt_tokens, "
+    "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, extras, calls, said"
+)
+
+
+class Exchanges:
+    """The table `exchanges`, through the journal's own connection.
+
+    Methods raise OutputError where the journal cannot be used.
+    """
+
+    def __init__(
+        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
+    ) -> None:
+        self._write = write
+        self._read = read
+
+    def add(self, row_key: str, fingerprint: str, end: RunEnd) -> None:
+        """A run ended."""
+        reply, usage = end.reply, end.reply.usage
+        calls = [[call.call_id, call.name, call.arguments] for call in reply.calls]
+        self._write(
+            f"INSERT OR REPLACE INTO exchanges (row_key, fingerprint, {_COLUMNS}) VALUES ({', '.join('?' * 21)})",
+            (
+                row_key,
+                fingerprint,
+                end.number,
+                end.turn,
+                end.attempt,
+                _storable(end.asked),
+                reply.status,
+                _storable(reply.response),
+                reply.reason,
+                end.thread_id,
+                end.run_id,
+                reply.model,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.total_tokens,
+                usage.cached_tokens,
+                usage.reasoning_tokens,
+                _json(usage.raw),
+                _json(reply.extras),
+                _json(calls or None),
+                _json(list(end.said) or None),
+            ),
+        )
+
+    def of_row(self, row_key: str, fingerprint: str) -> list[RunEnd]:
+        """The runs that ended of the prompt with this fingerprint, oldest first."""
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM exchanges WHERE row_key = ? AND fingerprint = ? ORDER BY number",
+            (row_key, fingerprint),
+        )
+        return [_end(row) for row in rows]
+
+    def answers(self, row_key: str, fingerprint: str) -> dict[int, str]:
+        """Turn → its answer, the last one where it was corrected."""
+        return dict(
+            self._read(
+                "SELECT turn, response FROM exchanges WHERE row_key = ? AND fingerprint = ? AND calls IS NULL "
+                "ORDER BY number",
+                (row_key, fingerprint),
+            )
+        )
+
+    def forget_turn(self, row_key: str, fingerprint: str, turn: int) -> None:
+        """This turn is to be asked anew."""
+        self._write(
+            "DELETE FROM exchanges WHERE row_key = ? AND fingerprint = ? AND turn >= ?", (row_key, fingerprint, turn)
+        )
+
+
+def _json(value: Mapping[str, Any] | list[Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _storable(text: str) -> str:
+    """SQLite refuses lone surrogates: they become `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _end(row: tuple[Any, ...]) -> RunEnd:
+    number, turn, attempt, asked, status, response, reason, thread_id, run_id, model = row[:10]
+    read, written, total, cached, reasoning, raw, extras, calls, said = row[10:]
+    reply = Reply(
+        status,
+        response,
+        Usage(read, written, total, cached, reasoning, json.loads(raw) if raw else None),
+        model,
+        reason,
+        calls=tuple(ToolCall(*call) for call in json.loads(calls or "[]")),
+        extras=json.loads(extras) if extras else None,
+    )
+    return RunEnd(number, turn, attempt, asked, reply, thread_id, run_id, tuple(json.loads(said or "[]")))
