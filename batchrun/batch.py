@@ -148,6 +148,8 @@ async def run_batch(
                 clock=clock,
             )
         )
+        # For those who look at the batch: it does not decide answers.
+        journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
         if plan.input_name == "-":
             _keep_input(plan.paths)
         limits = Limits(
