@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchrun.cli.group import cli
+from batchrun.cli.options import SectionedOption
+from batchrun.errors import InputError
 
 if TYPE_CHECKING:
+    from batchrun.batch import Summary
+    from batchrun.plan import Plan
     from batchrun.scoring.bars import BarOn
-    from batchrun.scoring.evaluating import Question
+    from batchrun.scoring.evaluating import Bars, Evaluation, Question
+    from batchrun.scoring.grading import Grading
+    from batchrun.scoring.options import ScoreOptions
     from batchrun.scoring.summary import FailedAs
+    from batchrun.scoring.verdicts import Vote
 
-__all__ = ["compare", "convert", "score", "scoring_parameters"]
+__all__ = [
+    "after_parameters",
+    "compare",
+    "convert",
+    "question_after",
+    "score",
+    "score_after",
+    "scoring_parameters",
+    "take_score_options",
+]
+
+
+GRADING_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--grader",),
+        {
+            "multiple": True,
+            "type": click.Path(path_type=Path),
+            "metavar": "FILE.toml",
+            "help": "Who grades for model-graded: a job file with a rubric as its prompt; may be repeated, for votes",
+        },
+    ),
+    (
+        ("--grader-model",),
+        {
+            "multiple": True,
+            "metavar": "NAME",
+            "help": "A model that grades for model-graded, by the default rubric; may be repeated, for votes",
+        },
+    ),
+    (
+        ("--vote",),
+        {
+            "type": click.Choice(["majority", "mean"]),
+            "help": "What several verdicts come to. Default: mean for grades on a scale, else majority",
+        },
+    ),
+    (
+        ("--question",),
+        {"metavar": "COLUMN", "help": "Column of the question, for graders. Default: prompt or question"},
+    ),
+)
+"""Options about model-graded scoring, which `score`, `compare` and `run` share."""
 
 
 def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +79,7 @@ def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
                 required=True,
                 metavar="[NAME=]KIND[:OPTIONS]",
                 help="Rule to score by: exact, includes, regex, numeric, choice, json, fuzzy, f1, rougeL, bleu, math, "
-                "python:FILE.py:function, column; may be repeated",
+                "python:FILE.py:function, column, model-graded; may be repeated",
             ),
             click.option("--target", metavar="COLUMN", help="Column of what was wanted"),
             click.option("--answer", metavar="COLUMN", help="Column of what was answered. Default: response"),
@@ -48,12 +98,140 @@ def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Whether failed rows are left out, or count as 0; they are reported in either case",
             ),
+            *(click.option(*flags, **settings) for flags, settings in GRADING_OPTIONS),
             click.option("--encoding", help="Encoding of text tables. Default: byte order mark, else UTF-8"),
             click.option("--delimiter", help="What separates the cells of CSV. Default: found"),
         )
     ):
         command = option(command)
     return command
+
+
+_AFTER_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--score", "scorer"),
+        {
+            "multiple": True,
+            "metavar": "[NAME=]KIND[:OPTIONS]",
+            "help": "Score the output by this scorer, as batchrun score does; may be repeated",
+        },
+    ),
+    (("--target",), {"metavar": "COLUMN", "help": "Column of what is wanted"}),
+    (("--by",), {"multiple": True, "metavar": "COLUMN", "help": "Break the figures down by this column"}),
+    (("--cluster",), {"metavar": "COLUMN", "help": "Rows that share a value here belong together"}),
+    (
+        ("--failed-as",),
+        {
+            "type": click.Choice(["skip", "wrong"]),
+            "help": "Whether failed rows are left out of the score, or count as 0. Default: skip",
+        },
+    ),
+    (
+        ("--fail-under",),
+        {"type": click.FloatRange(0, 1), "metavar": "X", "help": "Exit with 7 if a scorer's mean is lower"},
+    ),
+    (
+        ("--no-worse-than",),
+        {"metavar": "BASELINE", "help": "Exit with 7 if a scorer's mean is lower than this table's"},
+    ),
+    (("--margin",), {"type": click.FloatRange(0, 1), "metavar": "X", "help": "How much lower it may be. Default: 0"}),
+    (
+        ("--bar-on",),
+        {
+            "type": click.Choice(["value", "interval"]),
+            "help": "What has to reach the bar: the figure, or the lower end of its 95 % interval. Default: value",
+        },
+    ),
+    (
+        ("--junit",),
+        {"type": click.Path(path_type=Path), "metavar": "FILE.xml", "help": "Write the bars as JUnit XML"},
+    ),
+    (
+        ("--markdown",),
+        {"type": click.Path(path_type=Path), "metavar": "FILE.md", "help": "Write the scores as Markdown"},
+    ),
+    *GRADING_OPTIONS,
+)
+"""Options of `run` about the scoring of its output; their names are the fields of `ScoreOptions`."""
+
+
+class ScoringOption(SectionedOption):
+    """An option of `run` about the scoring of its output."""
+
+    section = "Scoring"
+
+
+def after_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that have the output of a batch scored."""
+    for flags, settings in reversed(_AFTER_OPTIONS):
+        command = click.option(*flags, cls=ScoringOption, **settings)(command)
+    return command
+
+
+def take_score_options(table: str, flags: dict[str, Any]) -> ScoreOptions | None:
+    """How the output of a batch is to be scored: by flags, which are taken out, over the job file; None for not."""
+    from batchrun.jobfile import is_job_file, read_job_file
+    from batchrun.scoring.options import make_score_options
+
+    taken = {name.lstrip("-").replace("-", "_"): None for (name, *_), _ in _AFTER_OPTIONS}
+    taken["scorer"] = taken.pop("score")
+    said = {name: value for name in taken if (value := flags.pop(name, None)) not in (None, ())}
+    in_file = read_job_file(Path(table), None, ("score",))[2].get("score") if is_job_file(table) else None
+    if in_file is None:
+        return make_score_options(said, "--score") if said else None
+    if not isinstance(in_file, dict):
+        raise InputError(f"{table}: score: a table [score] is expected, got {in_file!r}")
+    return make_score_options({**in_file, **said}, f"{table}: score")
+
+
+def question_after(plan: Plan, options: ScoreOptions, given: Mapping[str, Any], *, quiet: bool) -> Question:
+    """How the output of a batch is to be scored, checked before the batch.
+
+    Args:
+        given: the batch's options: graders that are only a model's name share its service.
+        quiet: print nothing while graders are asked.
+    """
+    from batchrun.scoring.evaluating import Question
+    from batchrun.scoring.options import check_question
+    from batchrun.scoring.table import Columns
+
+    columns = Columns(
+        answer=options.answer or f"{plan.job.output_prefix}response",
+        target=options.target,
+        key=plan.job.key,
+        cluster=options.cluster,
+        by=options.by,
+    )
+    grading = grading_by(options.grader, options.grader_model, options.vote, options.question, given, quiet=quiet)
+    question = Question(options.scorer, columns, options.failed_as, grading=grading)
+    added = plan.write_options.added_columns
+    check_question(str(plan.paths.output), [*plan.source.columns, *added], question, options.no_worse_than)
+    return question
+
+
+def score_after(
+    summary: Summary, options: ScoreOptions, question: Question, *, quiet: bool, as_json: bool
+) -> Evaluation | None:
+    """Score the output of a batch that has come to its end, as `score` does, and print it."""
+    import json
+
+    from batchrun.scoring.evaluating import Bars
+
+    if summary.stop is not None or summary.output is None:
+        click.echo("batchrun: not scored, since the batch stopped before its end", err=True)
+        return None
+    bars = Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on)
+    name, files = str(summary.output), {"junit": options.junit, "markdown": options.markdown}
+    found = evaluated(name, question, bars, output=options.output, **files)
+    if as_json:
+        click.echo(json.dumps({"event": "score", **found.facts()}, ensure_ascii=False))
+    elif not quiet:
+        show(found)
+    else:
+        for bar in found.bars:
+            if not bar.passed:
+                click.echo(f"batchrun: {bar.name}: {bar.found}", err=True)
+    return found
 
 
 @cli.command()
@@ -94,25 +272,42 @@ def score(
     """Score the answers in OUTPUT, or in any table with answers and targets, and say how sure that is."""
     import json
 
-    from batchrun.scoring.evaluating import Bars, score_table
-    from batchrun.scoring.lines import bar_lines, score_lines
+    from batchrun.scoring.evaluating import Bars
 
     if margin is not None and baseline is None:
         raise click.UsageError("--margin goes with --no-worse-than")
     bars = Bars(fail_under, baseline, margin or 0.0, bar_on)
     if junit is not None and not bars.given:
         raise click.UsageError("--junit writes bars: add --fail-under or --no-worse-than")
-    found = score_table(table, _question(**question), bars, output)
+    wanted = _question(**question, quiet=as_json)
+    found = evaluated(table, wanted, bars, output=output, junit=junit, markdown=markdown)
+    if as_json:
+        click.echo(json.dumps(found.facts(), ensure_ascii=False))
+    else:
+        show(found)
+    return found.exit_code
+
+
+def evaluated(
+    table: str, question: Question, bars: Bars, *, output: Path | None, junit: Path | None, markdown: Path | None
+) -> Evaluation:
+    """Score a table, and write the files that were asked for."""
+    from batchrun.scoring.evaluating import score_table
+
+    found = score_table(table, question, bars, output)
     if junit is not None:
         found.write_junit(junit)
     if markdown is not None:
         found.write_markdown(markdown)
-    if as_json:
-        click.echo(json.dumps(found.facts(), ensure_ascii=False))
-    else:
-        click.echo("\n".join([*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars)]))
-        click.echo(f"written: {found.output}", err=True)
-    return found.exit_code
+    return found
+
+
+def show(found: Evaluation) -> None:
+    """Print what scores and bars are."""
+    from batchrun.scoring.lines import bar_lines, score_lines
+
+    click.echo("\n".join([*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars)]))
+    click.echo(f"written: {found.output}", err=True)
 
 
 @cli.command()
@@ -148,7 +343,7 @@ def compare(
 
     found = compare_tables(
         tables,
-        _question(**question),
+        _question(**question, quiet=as_json),
         detectable=detectable or DETECTABLE,
         baseline=baseline,
         markdown=markdown,
@@ -161,14 +356,72 @@ def _question(
     failed_as: FailedAs,
     encoding: str | None,
     delimiter: str | None,
+    grader: tuple[Path, ...],
+    grader_model: tuple[str, ...],
+    vote: Vote | None,
+    question: str | None,
     by: tuple[str, ...] = (),
+    *,
+    quiet: bool,
     **columns: str | None,
 ) -> Question:
     from batchrun.scoring.evaluating import Question
     from batchrun.scoring.table import Columns
     from batchrun.tables import ReadOptions
 
-    return Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
+    grading = grading_by(grader, grader_model, vote, question, quiet=quiet)
+    return Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter), grading)
+
+
+def grading_by(
+    graders: Sequence[Path],
+    models: Sequence[str],
+    vote: Vote | None,
+    question: str | None,
+    service: Mapping[str, Any] | None = None,
+    *,
+    quiet: bool,
+) -> Grading:
+    """How graders are asked, and shown while they are.
+
+    Args:
+        graders: job files.
+        models: of graders that need no file.
+        service: options of a batch that say where these models are.
+        quiet: print nothing.
+    """
+    from batchrun.job import Environment
+    from batchrun.scoring.grading import Grader, GraderReport, Grading, grader_lines, load_grader
+
+    environment = Environment.read(os.environ)
+
+    def run(plan: Plan) -> Summary:
+        from batchrun.batch import run_batch
+        from batchrun.cli.running import seen
+        from batchrun.frames import run_loop
+
+        watch, leave = seen(plan, os._exit, quiet=quiet, as_json=False)
+        return run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+
+    def tell(report: GraderReport) -> None:
+        if not quiet:
+            click.echo("\n".join(grader_lines([report])), err=True)
+
+    def load(path: Path) -> Grader:
+        return load_grader(path, os.environ)
+
+    return Grading(
+        environment=environment,
+        run=run,
+        graders=[
+            *map(load, graders),
+            *(Grader.of_model(name, service or {}, f"--grader-model {name}") for name in models),
+        ],
+        load=load,
+        vote=vote,
+        question=question,
+        tell=tell,
+    )
 
 
 @cli.command()

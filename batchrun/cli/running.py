@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from batchrun.cli.evaluating import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.group import cli
 from batchrun.cli.options import MoneyOption, SectionedCommand, SectionedOption, job_parameters
 from batchrun.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from batchrun.batch import Summary, Watch
     from batchrun.job import Environment, Job
     from batchrun.plan import Plan
+    from batchrun.scoring.options import ScoreOptions
 
 __all__ = ["check", "given_options", "init", "job_and_output", "run", "seen", "warn"]
 
@@ -36,6 +38,7 @@ __all__ = ["check", "given_options", "init", "job_and_output", "run", "seen", "w
     metavar="N",
     cls=MoneyOption,
 )
+@after_parameters
 @click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
@@ -49,6 +52,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     from batchrun.ping import pinged
 
     environment = Environment.read(os.environ)
+    scoring = take_score_options(table, options)
     name, folder, given = given_options(table, options)
     if dry_run and pilot is not None:
         raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
@@ -56,7 +60,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
         end = "Ctrl-Z and Enter end" if os.name == "nt" else "Ctrl-D ends"
         click.echo(f"reading CSV from standard input: a line of column names, then rows; {end} it", err=True)
     if dry_run:
-        return _dry_run(name, folder, given, environment, quiet=quiet, as_json=as_json)
+        return _dry_run(name, folder, given, environment, scoring, quiet=quiet, as_json=as_json)
     if pilot is not None:
         plan = _plan(name, folder, given, environment)
         return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
@@ -64,9 +68,14 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
     with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
         plan = _plan(name, folder, given, environment)
+        question = question_after(plan, scoring, given, quiet=quiet or as_json) if scoring is not None else None
         summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
-        return summary.exit_code
+        if scoring is not None and question is not None:
+            scored = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
+            if scored is not None and summary.exit_code == 0:
+                verdict.exit_code = scored.exit_code
+        return verdict.exit_code
 
 
 def warn(text: str) -> None:
@@ -110,7 +119,14 @@ def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Enviro
 
 
 def _dry_run(
-    name: str, folder: Path, given: Mapping[str, Any], environment: Environment, *, quiet: bool, as_json: bool
+    name: str,
+    folder: Path,
+    given: Mapping[str, Any],
+    environment: Environment,
+    scoring: ScoreOptions | None,
+    *,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     import json
 
@@ -118,6 +134,8 @@ def _dry_run(
 
     job, output = job_and_output(name, folder, given)
     with dry_plan(job, name, environment, output) as plan:
+        if scoring is not None:
+            question_after(plan, scoring, given, quiet=True)
         found = dry_run(plan, count=o200k_counter())
     if as_json:
         click.echo(json.dumps(dry_run_facts(found)))
@@ -225,5 +243,8 @@ def check(job: str) -> None:
 
     name, folder, given = given_options(job, {})
     made, output = job_and_output(name, folder, given)
+    scoring = take_score_options(job, {})
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
+        if scoring is not None:
+            question_after(plan, scoring, given, quiet=True)
         click.echo(f"{job}: {rows_text(plan.rows)} of {name}, to be asked of {plan.api}, answers to {output}")

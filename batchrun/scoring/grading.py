@@ -285,7 +285,19 @@ class Grading:
                 raise InputError(
                     f"{grader.where}: there are two graders named {grader.name!r}; name one in its [grader] table"
                 )
+            self._check(grader)
         return graders
+
+    def _check(self, grader: Grader) -> None:
+        job, environment = grader.job, self.environment
+        key = environment.azure_key if job.azure else environment.api_key
+        if not (key or job.base_url or environment.base_url or environment.client_options):
+            raise InputError(
+                f"{grader.where}: where is the model? Set OPENAI_API_KEY, or say base_url in the grader's file; the "
+                "embedded server's tutor grades nothing"
+            )
+        if not (job.model or job.assistant or environment.model):
+            raise InputError(f'{grader.where}: names no model: add a line such as model = "NAME"')
 
 
 class ModelGradedScorer(Scorer):
@@ -462,11 +474,6 @@ def _graded(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading
         plan = make_plan(job, asked, grading.environment, output)
     except InputError as exc:
         raise InputError(f"{grader.where}: {exc}") from None
-    if plan.embedded:
-        raise InputError(
-            f"{grader.where}: needs a model: set OPENAI_API_KEY, or say base_url in the grader's file; the embedded "
-            "server's tutor grades nothing"
-        )
     summary = grading.run(plan)
     if summary.stop is not None:
         raise GradingStopped(
