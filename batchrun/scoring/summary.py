@@ -203,9 +203,7 @@ def _figures(
     array = _array([values[index] for index in scored])
     kinds = [tally.kinds[index] for index in indexes]
     given = tally.values[name]
-    homes = None if clusters is None else [clusters[index] for index in scored]
-    if homes is not None and len(set(homes)) == len(homes):
-        homes = None  # no two rows belong together
+    homes = None if clusters is None else _together([clusters[index] for index in scored])
     return Figures(
         estimate=estimate(array, homes),
         rows=len(indexes),
@@ -214,6 +212,11 @@ def _figures(
         unjudged=sum(tally.kinds[index] == "answered" and given[index] is None for index in indexes),
         epochs=_epochs(tally, values, indexes),
     )
+
+
+def _together(clusters: list[str]) -> list[str] | None:
+    """The clusters; None where no two rows belong together."""
+    return clusters if len(set(clusters)) < len(clusters) else None
 
 
 def _array(values: Sequence[float | None]) -> Floats:
@@ -242,9 +245,13 @@ def _epochs(tally: Tally, values: Sequence[float | None], indexes: Sequence[int]
     hits = np.asarray([right[key] for key in epochs], dtype=np.int64)
     most = int(counts.max())
     draws = sorted({1 << power for power in range(most.bit_length())} | {most})
+    # Rows of one key in several settings belong together, as those of one cluster do.
+    clusters = dict(zip(tally.keys, tally.clusters or tally.keys, strict=True))
+    homes = [clusters[key] for key, _, _ in epochs]
     any_right, all_right = {}, {}
     for k in draws:
         enough = counts >= k
-        any_right[k] = estimate(any_right_of(hits[enough], counts[enough], k))
-        all_right[k] = estimate(all_right_of(hits[enough], counts[enough], k))
+        together = _together([home for home, is_enough in zip(homes, enough, strict=True) if is_enough])
+        any_right[k] = estimate(any_right_of(hits[enough], counts[enough], k), together)
+        all_right[k] = estimate(all_right_of(hits[enough], counts[enough], k), together)
     return Epochs(len(counts), int(counts.min()), most, any_right, all_right)

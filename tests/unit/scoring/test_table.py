@@ -144,6 +144,7 @@ def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
     assert epochs is not None
     assert (epochs.keys, epochs.most, epochs.any_right[2].mean) == (4, 2, 0.5)
     assert found.overall.estimate.clusters == 2
+    assert epochs.any_right[2].clusters == 2
     by_model = found.groups["axis_model"]
     assert [by_model[model].epochs.all_right[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
 
