@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import base64
 import codecs
-import mimetypes
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio.to_thread
 
 from batchrun.records import Attachment, Turn
 from batchrun.services.uploads import SEARCHED, Uploads, attachment_fault, opened
+from batchrun.tools.files import IMAGE_TYPES
 
 __all__ = ["assistants_message", "chat_content", "responses_input"]
 
@@ -120,22 +119,17 @@ async def chat_content(turn: Turn, folder: Path) -> str | list[dict[str, Any]]:
                 )
             parts.append({"type": "image_url", "image_url": {"url": each.source}})
             continue
-        name = _name_of(each)
+        name = Path(each.source).name.encode("utf-8", "replace").decode()
         data = await anyio.to_thread.run_sync(_content, folder / each.source, each.sha256)
         if each.kind == "image":
-            parts.append({"type": "image_url", "image_url": {"url": _data_url(name, data)}})
+            kind = IMAGE_TYPES[Path(name).suffix.lower()]
+            parts.append({"type": "image_url", "image_url": {"url": _data_url(kind, data)}})
         elif data.startswith(b"%PDF-"):
-            parts.append({"type": "file", "file": {"filename": name, "file_data": _data_url("x.pdf", data)}})
+            parts.append({"type": "file", "file": {"filename": name, "file_data": _data_url("application/pdf", data)}})
         else:
             texts.append(f"{name}:\n\n{_text(data, each)}")
     text = "\n\n".join([*texts, turn.text])
     return [*parts, {"type": "text", "text": text}] if parts else text
-
-
-def _name_of(attachment: Attachment) -> str:
-    if attachment.sha256 is None:
-        return PurePosixPath(urlsplit(attachment.source).path).name
-    return Path(attachment.source).name.encode("utf-8", "replace").decode()
 
 
 def _content(path: Path, sha256: str) -> bytes:
@@ -148,8 +142,7 @@ def _content(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _data_url(name: str, data: bytes) -> str:
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+def _data_url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -22,7 +22,7 @@ from batchrun.journal import Created, Journal
 from batchrun.records import Attachment
 from batchrun.services.polling import poll
 from batchrun.services.wire import Wire
-from batchrun.tools.files import LocalFile
+from batchrun.tools.files import AttachmentError, LocalFile
 
 __all__ = ["Uploads", "attachment_fault", "opened"]
 
@@ -38,10 +38,12 @@ AT_ONCE = 8
 EXPIRY = {"anchor": "last_active_at", "days": 7}
 """A vector store that nobody uses any more costs no more after this; a batch that needs it again makes another."""
 
+BAD_ATTACHMENT = AttachmentError.error_type
+
 
 def attachment_fault(message: str) -> PermanentFault:
     """A file that cannot go with its row."""
-    return PermanentFault(message, error_type="bad_attachment")
+    return PermanentFault(message, error_type=BAD_ATTACHMENT)
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class _Content:
     Attributes:
         lock: held by the task that uploads it.
         file_id: once the service is known to have it.
-        tries: uploads that ended, and `fault`, how the last one did.
+        tries: uploads that the service did not take, and `fault`, how the last one ended.
     """
 
     lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -63,8 +65,8 @@ class _Content:
 class Uploads:
     """Uploads of one batch. Safe to use from many tasks at once.
 
-    All state: a `_Content` for each content and purpose that was asked for, and the names of the files in the vector
-    store. What outlives the process is in the journal.
+    All state: a `_Content` for each content and purpose that was asked for, and the names of the files. What outlives
+    the process is in the journal.
     """
 
     def __init__(self, wire: Wire, journal: Journal, place: str, folder: Path) -> None:
@@ -109,7 +111,9 @@ class Uploads:
                 try:
                     content.file_id = await self._obtain(path, sha256, purpose, purpose_key)
                 except ServiceFault as fault:
-                    content.tries, content.fault = content.tries + 1, fault
+                    # What is wrong with this file need not be with another of the same content.
+                    if fault.error_type != BAD_ATTACHMENT:
+                        content.tries, content.fault = content.tries + 1, fault
                     raise
                 self._names[content.file_id] = path.name
         return content.file_id

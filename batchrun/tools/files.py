@@ -6,12 +6,11 @@ import glob
 import hashlib
 import json
 import math
-import mimetypes
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from batchrun.errors import InputError
 from batchrun.records import Attachment, Value
 
 __all__ = [
+    "IMAGE_TYPES",
     "MAX_FILE_BYTES",
     "AttachmentError",
     "Attachments",
@@ -33,8 +33,14 @@ __all__ = [
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """What services take at most as one file."""
 
-_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""What models look at; pictures of other kinds go along as files."""
+IMAGE_TYPES: Mapping[str, str] = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+"""What models look at, by its ending; pictures of other kinds go along as files."""
 
 
 class AttachmentError(Exception):
@@ -269,9 +275,7 @@ def _json_list(text: str) -> list[Any] | None:
 
 
 def kind_of(source: str) -> Literal["image", "file"]:
-    """How the model is to take it, by the ending; a URL without one that is known is taken for an image's."""
-    name = urlsplit(source).path if "://" in source else source
-    guessed = mimetypes.guess_type(Path(name).name)[0]
-    if guessed is None and "://" in source:
-        return "image"
-    return "image" if guessed in _IMAGES else "file"
+    """How the model is to take it, by its ending; a URL without one is taken for an image's."""
+    remote = "://" in source
+    ending = PurePosixPath(urlsplit(source).path).suffix if remote else Path(source).suffix
+    return "image" if ending.lower() in IMAGE_TYPES or (remote and not ending) else "file"

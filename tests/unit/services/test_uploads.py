@@ -195,7 +195,7 @@ async def test_a_file_that_changed_is_not_sent(service: Filing, tmp_path: Path) 
 
 @pytest.mark.parametrize("what", ["gone", "folder"])
 async def test_a_file_that_cannot_be_read_any_more(service: Filing, tmp_path: Path, what: str) -> None:
-    """A file that went away fails its row with one line, and no row behind it looks again."""
+    """A file that went away fails its row with one line, and a copy of it under another name is as good as ever."""
     file, uploads = attached(tmp_path), service.uploads()
     (tmp_path / "a.md").unlink()
     if what == "folder":
@@ -204,6 +204,8 @@ async def test_a_file_that_cannot_be_read_any_more(service: Filing, tmp_path: Pa
         with pytest.raises(PermanentFault, match=r"a\.md: cannot be read \((no such file|is a directory)"):
             await uploads.file_id(file, "assistants")
     assert service.limits.requests == 0
+    await uploads.file_id(attached(tmp_path, "b.md"), "assistants")
+    assert service.names() == ["b.md"]
 
 
 async def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
