@@ -211,15 +211,19 @@ def question_after(plan: Plan, options: ScoreOptions, given: Mapping[str, Any], 
 
 def score_after(
     summary: Summary, options: ScoreOptions, question: Question, *, quiet: bool, as_json: bool
-) -> Evaluation | None:
-    """Score the output of a batch that has come to its end, as `score` does, and print it."""
+) -> tuple[int, str]:
+    """Score the output of a batch that has come to its end, as `score` does, and print it.
+
+    Returns:
+        The exit code, 0 or that of a bar that is missed, and such a bar in a line.
+    """
     import json
 
     from batchrun.scoring.evaluating import Bars
 
     if summary.stop is not None or summary.output is None:
         click.echo("batchrun: not scored, since the batch stopped before its end", err=True)
-        return None
+        return 0, ""
     bars = Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on)
     name, files = str(summary.output), {"junit": options.junit, "markdown": options.markdown}
     found = evaluated(name, question, bars, output=options.output, **files)
@@ -227,11 +231,10 @@ def score_after(
         click.echo(json.dumps({"event": "score", **found.facts()}, ensure_ascii=False))
     elif not quiet:
         show(found)
-    else:
-        for bar in found.bars:
-            if not bar.passed:
-                click.echo(f"batchrun: {bar.name}: {bar.found}", err=True)
-    return found
+    missed = [f"{bar.name}: {bar.found}" for bar in found.bars if not bar.passed]
+    for line in missed if quiet and not as_json else ():
+        click.echo(f"batchrun: {line}", err=True)
+    return found.exit_code, "; ".join(missed)
 
 
 @cli.command()

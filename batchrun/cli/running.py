@@ -72,9 +72,9 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
         summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
         if scoring is not None and question is not None:
-            scored = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
-            if scored is not None and summary.exit_code == 0:
-                verdict.exit_code = scored.exit_code
+            below, line = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
+            if below:
+                verdict.exit_code, verdict.line = summary.exit_code or below, f"{line} · {verdict.line}"
         return verdict.exit_code
 
 
@@ -195,7 +195,9 @@ def seen(
     from batchrun.display import watch_lines, watch_terminal
 
     console = Console(stderr=True)
-    if plan.embedded and not quiet:
+    if plan.job.script is not None and not quiet:
+        click.echo(f"rehearsal: answered offline by the embedded server from {plan.job.script}", err=True)
+    elif plan.embedded and not quiet:
         click.echo(
             "no key found (OPENAI_API_KEY) and no --base-url: answered offline by the embedded server's "
             "rule-based tutor, which is no language model",
