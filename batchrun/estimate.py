@@ -21,6 +21,7 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars, duration
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.engine.slots import CEILING, START
+from batchrun.errors import InputError
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal
 from batchrun.journal.opening import changes
@@ -318,6 +319,9 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
     Raises:
         InputError, OutputError: as `make_plan`.
     """
+    journal = paths_for(output).journal
+    if table != "-" and journal.exists() and not Path(table).exists():
+        raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
         if table != "-":

@@ -24,7 +24,7 @@ from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, so
 from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from batchrun.tables import Source, check_output, write_table
+from batchrun.tables import Source, WriteOptions, check_output, write_table
 from batchrun.wording import rows_text
 
 __all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
@@ -38,6 +38,21 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
 def _paths(output: Path) -> Paths:
     """The files of a batch, named by its output or by its journal."""
     return paths_for(Path(str(output).removesuffix(".journal")))
+
+
+def _source_of(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
+    """The input of a batch, and how its output is written.
+
+    Raises:
+        InputError: the input is gone, or was a DataFrame.
+    """
+    name = paths.spool if manifest["input"] == "-" else manifest["input"]
+    if name is not None and not Path(name).exists():
+        raise InputError(
+            f"{name}: the input of this batch is gone; put it back there, and nothing is lost: {paths.journal} still "
+            "holds the answers"
+        )
+    return source_of(manifest, paths.spool)
 
 
 # -- status -------------------------------------------------------------------------------------------------
@@ -112,7 +127,7 @@ def export_table(output: Path, target: Path) -> int:
     paths = _paths(output)
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
-        source, options = source_of(manifest, paths.spool)
+        source, options = _source_of(manifest, paths)
         check_output(target, source, options)
         prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         return write_table(
@@ -224,7 +239,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
     paths = _paths(output)
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
-        source, _ = source_of(manifest, paths.spool)
+        source, _ = _source_of(manifest, paths)
         prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:

@@ -120,3 +120,45 @@ def test_prices_of_ones_own_hold_for_the_embedded_server(tmp_path: Path) -> None
     assert " · $10.00 · model tutor" in batchrun(tmp_path, "status", job).stdout
     assert batchrun(tmp_path, "costs", job).stdout.splitlines()[1].split()[-2:] == ["$10.00", "$10.00"]
     assert "free" not in batchrun(tmp_path, "costs", job).stdout
+
+
+# -- an input that is gone --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["export"], ["show"]])
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "standard input"])
+def test_an_input_that_is_gone(tmp_path: Path, command: list[str], stdin: bool) -> None:
+    """Without the input no table can be made: one line names it, and says that the answers are not lost."""
+    gone = tmp_path / ("a.csv.input.csv" if stdin else "q.csv")
+    if stdin:
+        assert batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n").returncode == 0
+    else:
+        gone.write_text("question\n1+1\n", encoding="utf-8")
+        assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
+    table, answers = gone.read_bytes(), (tmp_path / "a.csv").read_bytes()
+    gone.unlink()
+    done = batchrun(tmp_path, *command, "a.csv", *(["0"] if command == ["show"] else []))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{gone.name}: the input of this batch is gone; put it back there, and nothing is lost: " in done.stderr
+    assert done.stderr.endswith("a.csv.journal still holds the answers\n")
+    assert (tmp_path / "a.csv").read_bytes() == answers
+    gone.write_bytes(table)
+    assert batchrun(tmp_path, "export", "a.csv").returncode == 0
+    assert (tmp_path / "a.csv").read_bytes() == answers
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["check"]])
+def test_a_dry_run_without_its_input(tmp_path: Path, command: list[str]) -> None:
+    """The line names the file; where the batch was run before, it says that its answers are there."""
+    job = job_file(tmp_path)
+    table = tmp_path / "night" / "q.csv"
+    text = table.read_bytes()
+    table.unlink()
+    assert batchrun(tmp_path, *command, job).stderr.endswith("q.csv: no such file\n")
+    table.write_bytes(text)
+    assert batchrun(tmp_path, "run", job).returncode == 0
+    table.unlink()
+    done = batchrun(tmp_path, *command, job)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "q.csv: no such file; " in done.stderr
+    assert done.stderr.endswith("q.csv.journal still holds the answers of an earlier run over it\n")
