@@ -9,6 +9,7 @@ from itertools import islice, tee
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
+from batchrun.axes import AXIS_PREFIX, EPOCH
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
 from batchrun.scoring.choosing import NamedScorer
@@ -31,8 +32,6 @@ _T = TypeVar("_T")
 _FAILED: Final = frozenset({"failed", "expired", "cancelled"})
 _UNFINISHED: Final = frozenset({"in_flight", "pending"})
 _CHUNK_ROWS: Final = 256
-_EPOCH: Final = "epoch"
-_AXIS: Final = "axis_"
 _NO_TARGET: Final = Score(None, "no target")
 
 
@@ -155,7 +154,7 @@ class ScoredTable:
     @property
     def axis_columns(self) -> tuple[str, ...]:
         """The columns in which a batch tells its combinations of settings apart."""
-        return tuple(name for name in self.source.columns if name.startswith(_AXIS))
+        return tuple(name for name in self.source.columns if name.startswith(AXIS_PREFIX))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -314,8 +313,8 @@ def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: Column
     """
     answer, prefix = _answer(source, columns.answer)
     split = columns.split
-    if split is not None and f"{_AXIS}{split}" in source.columns:
-        split = f"{_AXIS}{split}"
+    if split is not None and f"{AXIS_PREFIX}{split}" in source.columns:
+        split = f"{AXIS_PREFIX}{split}"
     for option, column in (
         ("target", columns.target),
         ("key", columns.key),
@@ -330,7 +329,7 @@ def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: Column
     needy = [each.name for each in scorers if each.scorer.needs_target]
     if needy and columns.target is None:
         raise InputError(f"--scorer {needy[0]}: compares with a target: say --target COLUMN")
-    epoch = columns.epoch or (_EPOCH if _EPOCH in source.columns else None)
+    epoch = columns.epoch or (EPOCH if EPOCH in source.columns else None)
     found = replace(columns, answer=answer, epoch=epoch, split=split)
     return ScoredTable(source, found, prefix, scorers)
 

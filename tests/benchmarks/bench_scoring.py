@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIMIT_S = 10.0
+LIMIT_S = 6.0
 
 
 def write_answers(path: Path, rows: int) -> None:

@@ -103,6 +103,22 @@ def test_compare_within_one_table(tmp_path: Path) -> None:
     assert (found["split"], found["pairings"][0]["worse"]) == ("axis_model", ["6", "7", "8", "9"])
 
 
+def test_a_batch_of_models_and_epochs(tmp_path: Path) -> None:
+    """What `run --epochs` with two models writes is scored and compared without a word about its columns."""
+    (tmp_path / "q.csv").write_text("id,question,truth\na,What is 2 + 3?,5\nb,What is 4 * 4?,16\nc,What is 9 - 2?,8\n")
+    ran = batchrun(
+        tmp_path, "run", "q.csv", "--model", "m", "--model", "n", "--epochs", "2", "-o", "out.csv", "--quiet"
+    )
+    assert ran.returncode == 0
+    [figures] = json.loads(batchrun(tmp_path, "score", "out.csv", *SCORE, "--json").stdout)["scores"]
+    assert (figures["n"], figures["clusters"], figures["mean"]) == (12, 3, pytest.approx(2 / 3))
+    assert (figures["epochs"]["keys"], figures["epochs"]["most"]) == (6, 2)
+    assert figures["epochs"]["pass_hat_k"]["2"]["mean"] == pytest.approx(2 / 3)
+    done = batchrun(tmp_path, "compare", "out.csv", "--split", "model", "--key", "id", *SCORE, "--json")
+    [pairing] = json.loads(done.stdout)["pairings"]
+    assert (pairing["first"], pairing["second"], pairing["pairs"], pairing["p_value"]) == ("m", "n", 3, 1.0)
+
+
 def test_convert_says_what_is_lost(tmp_path: Path) -> None:
     """Rows and losses are reported, and the result can be scored."""
     (tmp_path / "evals.jsonl").write_text('{"item": {"truth": "2"}, "sample": {"output_text": "2", "seed": 1}}\n')
