@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from batchrun.scoring.comparing import Pairing
 from batchrun.scoring.summary import Summary
 from batchrun.scoring.wording import signed, spread
+from batchrun.wording import rows_text
 
 __all__ = ["Bar", "BarOn", "floor_bars", "junit", "no_worse_bars"]
 
@@ -44,9 +45,9 @@ def floor_bars(summaries: Sequence[Summary], floor: float, on: BarOn) -> list[Ba
             bars.append(Bar(name, False, "no row has a score"))
             continue
         reached = found.mean if on == "value" else found.low
-        text = f"{found.mean:.4f} {spread(found)} of {found.n:,} rows"
+        text = f"{found.mean:.4f} {spread(found)} of {rows_text(found.n)}"
         if summary.overall.failed and summary.failed_as == "skip":
-            text += f", {summary.overall.failed:,} failed rows not counted"
+            text += f", {rows_text(summary.overall.failed, 'failed')} not counted"
         bars.append(Bar(name, reached is not None and reached >= floor - _ROUNDING, text))
     return bars
 

@@ -10,6 +10,7 @@ from batchrun.scoring.comparing import Comparison, Contender, Pairing
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, Summary
 from batchrun.scoring.wording import p_text, percent, signed, spread
+from batchrun.wording import rows_text
 
 __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
 
@@ -53,8 +54,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         lines.append(f"  difference {signed(found.estimate.mean)} {spread(found.estimate, signed=True)}")
         corrected = f", {p_text(pairing.corrected_p)} after Holm" if several else ""
         lines.append(f"  {_TESTS[found.test]}: {p_text(found.p_value)}{corrected}")
-        lines.append(f"  {len(pairing.better):,} rows better{_some(pairing.better)}")
-        lines.append(f"  {len(pairing.worse):,} rows worse{_some(pairing.worse)}")
+        lines.append(f"  {rows_text(len(pairing.better))} better{_some(pairing.better)}")
+        lines.append(f"  {rows_text(len(pairing.worse))} worse{_some(pairing.worse)}")
         if pairing.needed:
             lines.append(f"  to see a difference (80 % power, 5 % level): {_needed(pairing)}")
     return lines
@@ -122,7 +123,7 @@ def _figure(found: Estimate) -> str:
     if found.mean is None:
         return "no row has a score"
     grouped = f" in {found.clusters:,} clusters" if found.clusters is not None else ""
-    return f"{_interval(found)}  of {found.n:,} rows{grouped}"
+    return f"{_interval(found)}  of {rows_text(found.n)}{grouped}"
 
 
 def _interval(found: Estimate) -> str:
@@ -152,12 +153,13 @@ def _left_out(summary: Summary) -> list[str]:
     """What is not in the mean, or is in it by decision."""
     figures, lines = summary.overall, []
     if figures.failed and summary.failed_as == "skip":
-        lines.append(f"{figures.failed:,} failed rows are not counted (--failed-as wrong counts them as 0)")
+        one, are = ("it", "is") if figures.failed == 1 else ("them", "are")
+        lines.append(f"{rows_text(figures.failed, 'failed')} {are} not counted (--failed-as wrong counts {one} as 0)")
     elif figures.failed:
-        lines.append(f"{figures.failed:,} failed rows count as 0")
+        lines.append(f"{rows_text(figures.failed, 'failed')} counted as 0")
     if figures.unfinished:
-        lines.append(f"{figures.unfinished:,} rows have no answer yet and are not counted")
-    lines += [f"{count:,} rows cannot be judged: {reason}" for reason, count in summary.reasons.items()]
+        lines.append(f"{rows_text(figures.unfinished)} without an answer yet, not counted")
+    lines += [f"{rows_text(count)} cannot be judged: {reason}" for reason, count in summary.reasons.items()]
     return lines
 
 
@@ -176,7 +178,7 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         k = figures.epochs.most
         any_right, all_right = figures.epochs.any_right[k], figures.epochs.all_right[k]
         aside.append(f"pass@{k} {percent(any_right.mean)}, pass^{k} {percent(all_right.mean)}")
-    return _interval(found) if found.mean is not None else "–", f"{found.n:,} rows", ", ".join(aside)
+    return _interval(found) if found.mean is not None else "–", rows_text(found.n), ", ".join(aside)
 
 
 def _md_cells(figures: Figures) -> tuple[str, ...]:
@@ -192,7 +194,7 @@ def _contender_cells(each: Contender) -> tuple[str, ...]:
     if costs.cost_usd is not None:
         cost = dollars(costs.cost_usd)
         if costs.priced < costs.rows:
-            cost += f" ({costs.priced:,} of {costs.rows:,} rows)"
+            cost += f" ({costs.priced:,} of {rows_text(costs.rows)})"
     times = (duration(seconds) if seconds is not None else "–" for seconds in (costs.median_s, costs.p95_s))
     tokens = "–" if costs.tokens is None else f"{costs.tokens:,.0f}"
     means = (
@@ -211,7 +213,7 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def _needed(pairing: Pairing) -> str:
-    return ", ".join(f"{rows:,} rows for {wanted:g}" for wanted, rows in pairing.needed.items())
+    return ", ".join(f"{rows_text(rows)} for {wanted:g}" for wanted, rows in pairing.needed.items())
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

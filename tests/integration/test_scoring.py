@@ -44,7 +44,7 @@ def test_what_score_prints(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "numeric  75.0 %  (40.9 % to 92.9 %)  of 8 rows",
-        "  1 failed rows are not counted (--failed-as wrong counts them as 0)",
+        "  1 failed row is not counted (--failed-as wrong counts it as 0)",
         "  by topic:",
         "    a  75.0 %  (30.1 % to 95.4 %)  4 rows  1 failed",
         "    b  75.0 %  (30.1 % to 95.4 %)  4 rows",

@@ -280,7 +280,7 @@ def test_a_pass_that_may_be_luck_says_so(tmp_path: Path) -> None:
     assert bar.passed
     assert "a loss of more than 0.01 is not ruled out" in bar.found
     found = score_table(a, question(), Bars(fail_under=0.5))
-    assert "1 failed rows not counted" in found.bars[0].found
+    assert "1 failed row not counted" in found.bars[0].found
     assert floor_bars(found.summaries, 0.5, "value") == found.bars
 
 
