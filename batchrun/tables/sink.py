@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from batchrun.errors import InputError
 from batchrun.records import Value
 from batchrun.tables.atomic import check_writable, replacing
+from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
 from batchrun.tables.options import Format, WriteOptions, check_added, format_of
 from batchrun.tables.source import Source
@@ -167,6 +168,11 @@ def _openings(source: Source) -> Iterator[str]:
     What came as JSON keeps its text, so that no number loses a digit, and a key that a row lacks is still lacking:
     for some readers that is another thing than null.
     """
+    if isinstance(source, ExpandedSource):
+        added = [json_text(dict(cells))[1:-1] for cells in source.combinations]
+        for opening in _openings(source.source):
+            yield from (f"{opening}{'' if opening == '{' else ','}{cells}" for cells in added)
+        return
     if not isinstance(source, JsonlSource):
         for row in source.rows():
             yield json_text(dict(row.values))[:-1]

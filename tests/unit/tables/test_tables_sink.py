@@ -19,7 +19,7 @@ import pytest
 
 from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.records import OUTPUT_COLUMNS
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, write_table
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source, write_table
 from batchrun.tables.sink import disarmed
 
 Open = Callable[..., Source]
@@ -71,6 +71,16 @@ def test_jsonl_keeps_the_text(tmp_path: Path, table: Open, outcomes: Outcomes) -
     for line in lines:
         assert list(json.loads(line))[-len(OUTPUT_COLUMNS) - 1 :] == ["o_" + key for key in (*OUTPUT_COLUMNS, "s")]
         assert json.loads(line)["o_s"] is None
+
+
+def test_jsonl_keeps_the_text_of_rows_that_stand_several_times(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """Where each row is asked in several ways, each of its lines has its own text, and what tells them apart behind."""
+    source = expand(table('{"n": 0.10, "u": 1}\n{}\n', "in.jsonl"), [{"epoch": 1}, {"epoch": 2}])
+    write_table(tmp_path / "out.jsonl", source, outcomes("a", "b", "c", "d"), WriteOptions())
+    starts = ['{"n": 0.10, "u": 1,"epoch":1', '{"n": 0.10, "u": 1,"epoch":2', '{"epoch":1', '{"epoch":2']
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(',"response"')[0] for line in lines] == starts
+    assert [json.loads(line)["response"] for line in lines] == ["a", "b", "c", "d"]
 
 
 def test_jsonl_from_csv(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
