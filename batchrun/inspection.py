@@ -150,6 +150,8 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
     where = base_url or environment.base_url
     if where is None:
         raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
+    if not where.startswith(("http://", "https://")):
+        raise InputError("--base-url: a URL that begins with http:// or https:// is needed")
     wire = Wire(Endpoint(where, environment.api_key or "none"), Limits(), silence_timeout_s=30)
     try:
         found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
@@ -271,7 +273,7 @@ def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mappi
         return f"its rows are 0 to {manifest['rows'] - 1}"
     # Each comparison takes microseconds: in a larger table the nearest of its beginning must do.
     keys = [prompter.row_key(row) for row in islice(source.rows(), KEYS_COMPARED)]
-    near = difflib.get_close_matches(wanted, keys, n=3)
+    near = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.5)
     place = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 10 else len(keys)
     return (
         f"with --key its rows are named by the column {column!r}"

@@ -68,6 +68,7 @@ KEYED = "id,question\ncat-1,1+1\ncat-2,2+2\ndog-1,3+3\n"
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
+        ("cat", "did you mean 'cat-2' or 'cat-1'?"),
         ("cat1", "did you mean 'cat-1' or 'cat-2'?"),
         ("1", "with --key its rows are named by the column 'id'; the row at position 1 is 'cat-2'"),
         ("3", "with --key its rows are named by the column 'id'"),
