@@ -62,7 +62,10 @@ GRADING_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--question",),
-        {"metavar": "COLUMN", "help": "Column of the question, for graders. Default: prompt or question"},
+        {
+            "metavar": "COLUMN|TEMPLATE",
+            "help": "The question, for graders. Default: the column prompt or question; in run, what was asked",
+        },
     ),
 )
 """Options about model-graded scoring, which `score`, `compare` and `run` share."""
@@ -184,12 +187,20 @@ def take_score_options(table: str, flags: dict[str, Any]) -> ScoreOptions | None
     return make_score_options({**in_file, **said}, f"{table}: score")
 
 
-def question_after(plan: Plan, options: ScoreOptions, given: Mapping[str, Any], *, quiet: bool) -> Question:
+def question_after(
+    plan: Plan,
+    options: ScoreOptions,
+    given: Mapping[str, Any],
+    *,
+    quiet: bool = True,
+    leaving: Callable[[int], None] = os._exit,
+) -> Question:
     """How the output of a batch is to be scored, checked before the batch.
 
     Args:
         given: the batch's options: graders that are only a model's name share its service.
         quiet: print nothing while graders are asked.
+        leaving: called when they are to be left at once, before the process ends.
     """
     from batchrun.scoring.evaluating import Question
     from batchrun.scoring.options import check_question
@@ -202,7 +213,9 @@ def question_after(plan: Plan, options: ScoreOptions, given: Mapping[str, Any], 
         cluster=options.cluster,
         by=options.by,
     )
-    grading = grading_by(options.grader, options.grader_model, options.vote, options.question, given, quiet=quiet)
+    # With several prompts or turns there is no one question: then the columns decide.
+    asked = options.question or plan.job.prompt
+    grading = grading_by(options.grader, options.grader_model, options.vote, asked, given, quiet=quiet, leaving=leaving)
     question = Question(options.scorer, columns, options.failed_as, grading=grading)
     added = plan.write_options.added_columns
     check_question(str(plan.paths.output), [*plan.source.columns, *added], question, options.no_worse_than)
@@ -384,6 +397,7 @@ def grading_by(
     service: Mapping[str, Any] | None = None,
     *,
     quiet: bool,
+    leaving: Callable[[int], None] = os._exit,
 ) -> Grading:
     """How graders are asked, and shown while they are.
 
@@ -392,6 +406,7 @@ def grading_by(
         models: of graders that need no file.
         service: options of a batch that say where these models are.
         quiet: print nothing.
+        leaving: called when they are to be left at once, before the process ends.
     """
     from batchrun.job import Environment
     from batchrun.scoring.grading import Grader, GraderReport, Grading, grader_lines, load_grader
@@ -403,7 +418,7 @@ def grading_by(
         from batchrun.cli.running import seen
         from batchrun.frames import run_loop
 
-        watch, leave = seen(plan, os._exit, quiet=quiet, as_json=False)
+        watch, leave = seen(plan, leaving, quiet=quiet, as_json=False)
         return run_loop(run_batch(plan, environment, watch=watch, leave=leave))
 
     def tell(report: GraderReport) -> None:

@@ -68,7 +68,9 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
     with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
         plan = _plan(name, folder, given, environment)
-        question = question_after(plan, scoring, given, quiet=quiet or as_json) if scoring is not None else None
+        question = None
+        if scoring is not None:
+            question = question_after(plan, scoring, given, quiet=quiet or as_json, leaving=leaving)
         summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
         if scoring is not None and question is not None:
@@ -135,7 +137,7 @@ def _dry_run(
     job, output = job_and_output(name, folder, given)
     with dry_plan(job, name, environment, output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given, quiet=True)
+            question_after(plan, scoring, given)
         found = dry_run(plan, count=o200k_counter())
     if as_json:
         click.echo(json.dumps(dry_run_facts(found)))
@@ -248,5 +250,5 @@ def check(job: str) -> None:
     scoring = take_score_options(job, {})
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given, quiet=True)
+            question_after(plan, scoring, given)
         click.echo(f"{job}: {rows_text(plan.rows)} of {name}, to be asked of {plan.api}, answers to {output}")

@@ -45,8 +45,18 @@ __all__ = [
     "verdict_table",
 ]
 
-_NOT_A_GRADERS: Final = ("output", "output_prefix", "key", "encoding", "delimiter", "safe_csv", "ping")
-"""Options of a batch that are about its table: a grader's is made for it."""
+_NOT_A_GRADERS: Final = {
+    **dict.fromkeys(
+        ("input", "output", "output_prefix", "key", "encoding", "delimiter", "safe_csv", "thread_column", "attach"),
+        "a grader has none, it grades the table that is scored",
+    ),
+    "turns": "a grader is asked once: let the rubric say it all",
+    "matrix": "a grader is one model with one rubric: name several graders",
+    "epochs": "say votes in the table [grader]",
+    "dedupe": "the same is never asked twice, unless by votes",
+    "ping": "no watch is told of a grader; that of the batch can be",
+}
+"""Options of a batch that a grader cannot have, and why."""
 
 _SERVICE: Final = (
     "api",
@@ -81,7 +91,7 @@ class Grader:
         rubric: the template of what it is asked.
         reader: how its verdicts are read.
         votes: how often it is asked about each answer.
-        question: column of the question, None for the usual ones.
+        question: column of the question, or a template for it; None for the usual columns.
     """
 
     name: str
@@ -113,9 +123,10 @@ def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
         InputError: the file cannot be read, or something in it does not fit.
     """
     name, options, tables = read_job_file(path, environ, ("grader",))
-    given = next((key for key in ("input", *_NOT_A_GRADERS) if (name if key == "input" else options.get(key))), None)
-    if given is not None:
-        raise InputError(f"{path}: {given}: a grader has none, it grades the table that is scored; remove the line")
+    given = {**options, "input": name}
+    for key, reason in _NOT_A_GRADERS.items():
+        if given.get(key):
+            raise InputError(f"{path}: {key}: {reason}; remove the line")
     job = make_job({"retry_failed": True, **options})
     own = _GraderTable(str(path), tables.get("grader", {}))
     rubric = read_text_option(job.prompt, "prompt")
@@ -258,7 +269,7 @@ class Grading:
         graders: those of every scorer that names none of its own.
         load: makes a grader of a path.
         vote: what several verdicts come to; None for the mean on scales, else the majority.
-        question: column of the question, where a grader names none.
+        question: the same, where a grader names none.
         tell: is given each report.
     """
 
@@ -291,7 +302,7 @@ class Grading:
     def _check(self, grader: Grader) -> None:
         job, environment = grader.job, self.environment
         key = environment.azure_key if job.azure else environment.api_key
-        if not (key or job.base_url or environment.base_url or environment.client_options):
+        if not (key or job.base_url or job.script or environment.base_url or environment.client_options):
             raise InputError(
                 f"{grader.where}: where is the model? Set OPENAI_API_KEY, or say base_url in the grader's file; the "
                 "embedded server's tutor grades nothing"
@@ -582,7 +593,8 @@ def grader_lines(reports: Iterable[GraderReport]) -> Iterator[str]:
             cost += f", unknown for {each.unpriced:,} of them"
         parts = [
             f"grader {each.grader}",
-            f"{each.requests:,} verdicts" + (f", {each.asked:,} of them asked for now" if each.requests else ""),
+            f"{each.requests:,} verdict{'' if each.requests == 1 else 's'}",
+            f"{each.asked:,} asked for now" if each.requests else "",
             f"{each.unread:,} not readable" if each.unread else "",
             f"{each.failed:,} failed" if each.failed else "",
             f"{each.prompt_tokens:,} tokens in, {each.completion_tokens:,} out",

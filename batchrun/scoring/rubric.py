@@ -7,12 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import minijinja
-
 from batchrun.errors import InputError
-from batchrun.prompts import DEFAULT_COLUMNS, FUEL
 from batchrun.records import Value
-from batchrun.scoring.score import Sample, as_text, is_missing, targets_of
+from batchrun.scoring.score import Sample, is_missing, targets_of
 
 __all__ = ["DEFAULT_RUBRIC", "NAMES", "Rubric", "RubricError"]
 
@@ -78,36 +75,55 @@ class Rubric:
         Args:
             columns: of the table.
             where: the template, for messages.
-            question: column of the question; None for `prompt` or `question`, the first that exists.
+            question: column of the question, or a template for it; None for `prompt` or `question`, the first column
+                that exists.
             target: column of the target, None where none was named.
 
         Raises:
             InputError: its syntax is wrong, or it names what is not there.
         """
-        if question is not None and question not in columns:
-            raise InputError(f"--question {question}: the table has no such column ({_listed(columns)})")
-        self._question = question or next((name for name in DEFAULT_COLUMNS if name in columns), None)
-        self._fixed = {"grade_line": grade_line, "grades": list(grades)}
+        # Imported late: most scoring asks no grader.
+        import minijinja
+
+        from batchrun.prompts import DEFAULT_COLUMNS, FUEL
+
         self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
-        try:
-            self._environment.add_template("rubric", template)
-            used = self._environment.undeclared_variables_in_template("rubric")
-        except minijinja.TemplateError as exc:
-            raise InputError(f"{where}: {exc.message} (line {exc.line or 1} of the template)") from None
-        if "question" in used and self._question is None:
-            raise InputError(
-                f"{where}: asks for the question, and no column is named 'prompt' or 'question'; say --question COLUMN "
-                f"({_listed(columns)})"
-            )
-        if "target" in used and target is None:
+        self._columns = columns
+        self._fixed = {"grade_line": grade_line, "grades": list(grades)}
+        used = self._add("rubric", template, where, NAMES)
+        self.needs_target = "target" in used
+        if self.needs_target and target is None:
             raise InputError(f"{where}: compares with a target: say --target COLUMN")
-        unknown = sorted(used - set(columns) - {*NAMES, "range", "dict", "namespace"})
+        self._asks = "question" in used
+        if self._asks:
+            question = question or next((name for name in DEFAULT_COLUMNS if name in columns), None)
+            if question is None:
+                raise InputError(
+                    f"{where}: asks for the question, and no column is named 'prompt' or 'question'; say --question "
+                    f"COLUMN ({_listed(columns)})"
+                )
+            if question in columns:
+                question = f"{{{{ row[{json.dumps(question)}] }}}}"
+            elif "{" not in question:
+                raise InputError(f"--question {question}: the table has no such column ({_listed(columns)})")
+            self._add("question", question, "--question", ("row",))
+
+    def _add(self, name: str, template: str, where: str, known: Sequence[str]) -> set[str]:
+        """Take a template in; returns the names that it uses."""
+        from minijinja import TemplateError
+
+        try:
+            self._environment.add_template(name, template)
+            used = set(self._environment.undeclared_variables_in_template(name))
+        except TemplateError as exc:
+            raise InputError(f"{where}: {exc.message} (line {exc.line or 1} of the template)") from None
+        unknown = sorted(used - {*self._columns, *known, "range", "dict", "namespace"})
         if unknown:
             raise InputError(
-                f"{where}: the table has no column {', '.join(map(repr, unknown))} ({_listed(columns)}; also "
-                f"{', '.join(NAMES)})"
+                f"{where}: the table has no column {', '.join(map(repr, unknown))} ({_listed(self._columns)}; also "
+                f"{', '.join(known)})"
             )
-        self.needs_target = "target" in used
+        return used
 
     def render(self, sample: Sample) -> str:
         """What the grader is asked about one row.
@@ -119,12 +135,15 @@ class Rubric:
         texts = {
             "response": sample.answer,
             "target": "" if is_missing(sample.target) else " or ".join(targets_of(sample.target)),
-            "question": "" if self._question is None else as_text(row[self._question]),
         }
-        context = {**row, **self._fixed, **texts, "fence": _fence(texts, row), "row": row}
+        from minijinja import TemplateError
+
         try:
+            if self._asks:
+                texts["question"] = self._environment.render_template("question", **{**row, "row": row})
+            context = {**row, **self._fixed, **texts, "fence": _fence(texts, row), "row": row}
             text = self._environment.render_template("rubric", **context)
-        except minijinja.TemplateError as exc:
+        except TemplateError as exc:
             raise RubricError(f"the rubric fails on this row: {exc.message}") from None
         if not text.strip():
             raise RubricError("the rubric comes to nothing on this row")

@@ -151,7 +151,7 @@ def test_a_model_alone_grades_by_the_default_rubric(bench: Bench) -> None:
     done = bench.run("score", "a.csv", *SCORE, "--grader-model", "x/m", OPENAI_BASE_URL=bench.url)
     assert done.returncode == 0
     assert done.stdout.startswith("model-graded  50.0 %")
-    assert "grader x-m · 4 verdicts, 4 of them asked for now · 400 tokens in, 40 out · cost unknown" in done.stderr
+    assert "grader x-m · 4 verdicts · 4 asked for now · 400 tokens in, 40 out · cost unknown" in done.stderr
     assert bench.run("status", "a.csv.grader-x-m.csv").returncode == 0
     assert bench.run("export", "a.csv.grader-x-m.csv", "-o", "v.jsonl").returncode == 0
     assert json.loads((bench.folder / "v.jsonl").read_text().splitlines()[1])["response"].endswith("GRADE: C")

@@ -105,6 +105,31 @@ def test_graders_share_the_service_of_the_batch(tmp_path: Path, url: str) -> Non
     assert (tmp_path / "out.csv.grader-judge.csv").exists()
 
 
+def test_graders_see_what_was_asked(tmp_path: Path, url: str) -> None:
+    """The question of a rubric is the prompt of the batch, also where that is made of several columns."""
+    score = ("--score", "model-graded", "--target", "answer", "--grader-model", "judge")
+    assert run(tmp_path, url, "--prompt", "In {{ topic }}: {{ question }}", *score).returncode == 0
+    assert "question ---\nIn a: 2\n---" in (tmp_path / "out.csv.grader-judge.csv").read_text()
+
+
+def test_repeated_rows_are_scored_as_such(tmp_path: Path, url: str) -> None:
+    """The epochs of a batch are the epochs of its scores."""
+    done = run(tmp_path, url, *SCORE, "--epochs", "2")
+    assert "4 different rows, 2 epochs each:" in done.stdout
+
+
+def test_a_grader_that_stops_ends_the_command(tmp_path: Path, url: str) -> None:
+    """Its exit code is that of its batch, and the answers are written."""
+    (tmp_path / "poor.toml").write_text(
+        f'model = "j"\nbase_url = "{url}"\nbudget = 0.000001\nprices.j = {{ input = 10.0, output = 10.0 }}\n'
+    )
+    done = run(tmp_path, url, "--score", "model-graded", "--target", "answer", "--grader", "poor.toml")
+    assert done.returncode == 4
+    assert "grader poor stopped: " in done.stderr
+    assert (tmp_path / "out.csv").exists()
+    assert not (tmp_path / "out.scored.csv").exists()
+
+
 def job(folder: Path, url: str, score: str) -> str:
     (folder / "night").mkdir(exist_ok=True)
     (folder / "night" / "job.toml").write_text(

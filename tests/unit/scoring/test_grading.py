@@ -77,6 +77,8 @@ def test_a_model_shares_the_service_of_a_batch() -> None:
         ("[grader]\nscale = [1, 5]", "grades of its own need a rubric that says what they mean: add prompt"),
         ('input = "a.csv"', "input: a grader has none, it grades the table that is scored; remove the line"),
         ('key = "id"', "key: a grader has none"),
+        ("epochs = 3", "epochs: say votes in the table [grader]; remove the line"),
+        ("[[turns]]\nprompt = 'x'", "turns: a grader is asked once: let the rubric say it all"),
         ('prompt = "@gone.txt"', "gone.txt: cannot be read: No such file"),
     ],
 )

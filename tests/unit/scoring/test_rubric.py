@@ -64,6 +64,13 @@ def test_what_a_rubric_knows() -> None:
 def test_another_column_may_be_the_question() -> None:
     """The column that is named, else `prompt` or `question`."""
     assert rubric("{{ question }}", question="topic").render(sample(topic="T")) == "T"
+    assert rubric("{{ question }}", question="two words").render(sample(**{"two words": "T"})) == "T"
+
+
+def test_a_question_may_be_a_template() -> None:
+    """As a batch asked it: of several columns, and what they hold is never run."""
+    found = rubric("<{{ question }}>", question="About {{ topic }}: {{ row['two words'] }}")
+    assert found.render(sample(topic="{{ 1 }}", **{"two words": "x"})) == "<About {{ 1 }}: x>"
 
 
 def test_partial_credit_is_offered_where_it_is_read() -> None:
@@ -84,6 +91,8 @@ def test_templates_in_an_answer_are_text() -> None:
         ("{{ response", {}, "g.toml: syntax error"),
         ("{{ target }}", {"target": None}, "g.toml: compares with a target: say --target COLUMN"),
         ("{{ question }}", {"question": "ask"}, "--question ask: the table has no such column"),
+        ("{{ question }}", {"question": "{{ ask }}"}, "--question: the table has no column 'ask' (columns: "),
+        ("{{ question }}", {"question": "{{ topic"}, "--question: syntax error"),
     ],
 )
 def test_a_wrong_rubric_gets_one_line(template: str, options: dict[str, Any], expected: str) -> None:
