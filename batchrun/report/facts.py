@@ -112,8 +112,10 @@ def distribution(values: Sequence[float], *, whole: bool = False) -> dict[str, A
     # The whole numbers 3 to 5 need a bar for 5 itself; fractions may end on the last bar's end.
     bars = max(1, math.floor(end / step) - first + 1 if whole else math.ceil(end / step - 1e-9) - first)
     edges = np.arange(first, first + bars + 1) * step
-    counts, _ = np.histogram(array, bins=edges)
-    beyond = int((array > edges[-1]).sum())
+    within = array[array <= edges[-1]] if high > end else array
+    # Clipped, since rounding may put a value a hair beside the bar that begins with it.
+    places = np.clip(np.floor(within / step).astype(np.int64) - first, 0, bars - 1)
+    counts = np.bincount(places, minlength=bars)
     return {
         "n": len(array),
         "mean": float(array.mean()),
@@ -125,7 +127,7 @@ def distribution(values: Sequence[float], *, whole: bool = False) -> dict[str, A
         "bars": [
             [float(edges[index]), float(edges[index + 1]), int(count)] for index, count in enumerate(counts.tolist())
         ],
-        "beyond": beyond,
+        "beyond": len(array) - len(within),
     }
 
 

@@ -56,7 +56,7 @@ class FollowedBatch:
         """
         self._output = output
         self._clock = clock
-        self._paths = paths_for(output)
+        self._paths = paths_for(Path(str(output).removesuffix(".journal")))
         self._journal = FollowedJournal(self._paths.journal)
         self._file = self._identity()
         self._known = _Known()

@@ -87,7 +87,7 @@ def _document(name: str, data: str, policy: Policy) -> bytes:
     }
     # One pass, so that no part is searched for the marks of the others.
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
-    return text.encode("utf-8")
+    return text.encode("utf-8", "replace")
 
 
 def _hashes(*texts: str) -> str:

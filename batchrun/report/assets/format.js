@@ -98,6 +98,6 @@ const STATUS_KIND = {
   pending: "idle",
 };
 
-const statusWord = (status) => STATUS_WORDS[status] ?? status;
+const statusWord = (status) => (Object.hasOwn(STATUS_WORDS, status) ? STATUS_WORDS[status] : status);
 const statusKind = (status) => (Object.hasOwn(STATUS_KIND, status) ? STATUS_KIND[status] : "idle");
 const statusPill = (status) => el("span", { class: `pill ${statusKind(status)}`, text: statusWord(status) });

@@ -2,10 +2,12 @@
 
 const WATCH_MS = 1_000;
 const IDLE_MS = 5_000;
+const PATIENCE = 10; // times as long as the server took to answer
 
 async function follow(onNews, onGone) {
   let generation = 0;
   let version = 0;
+  let running = null;
   for (;;) {
     let wait = IDLE_MS;
     if (!document.hidden) {
@@ -13,10 +15,12 @@ async function follow(onNews, onGone) {
         const answer = await fetch(`facts?generation=${generation}&after=${version}`, { cache: "no-store" });
         if (!answer.ok) throw new Error(String(answer.status));
         const news = await answer.json();
-        if (news.generation !== generation || news.version !== version || generation === 0) onNews(news, news.generation !== generation);
+        const { batch } = news.facts;
+        if (news.generation !== generation || news.version !== version || batch.running !== running) onNews(news, news.generation !== generation);
         ({ generation, version } = news);
+        running = batch.running;
         onGone(null);
-        wait = news.more ? 0 : Math.max(news.facts.batch.running ? WATCH_MS : IDLE_MS, 10 * news.took_ms);
+        wait = news.more ? 0 : running ? Math.min(Math.max(WATCH_MS, PATIENCE * news.took_ms), IDLE_MS) : IDLE_MS;
       } catch {
         onGone("The viewer has ended; this is how the batch stood.");
       }

@@ -3,6 +3,7 @@
 const ROW_PX = 38;
 const CELL_CHARACTERS = 240;
 const PRINTED_ROWS = 40;
+const PRINTED_CHARACTERS = 140;
 const MEASURED_ROWS = 200;
 const CHARACTER_PX = 8.6;
 const PADDING_PX = 18;
@@ -84,7 +85,8 @@ class RowTable {
       const own = this.rows.columns.filter((column) => column.role === "own" && column.name !== this.rows.names.key);
       return own.findIndex((column) => column.name === name) >= 0 && own.findIndex((column) => column.name === name) < 3;
     }
-    return ["response", "status", "completion_tokens", "cost_usd", "duration_s"].includes(key);
+    if (key === "response" || key === "status") return true;
+    return ["completion_tokens", "cost_usd", "duration_s"].includes(key) && this.rows.all.some((row) => !MISSING(row.c[index]));
   }
 
   later(task) {
@@ -393,11 +395,15 @@ class RowTable {
     this.onOpen(this.rows.shown[this.current], { keepFocus: true });
   }
 
-  // Paper takes the first rows of what is shown.
+  // Paper takes the first rows of what is shown, and the columns that say most.
   print() {
+    const columns = this.visible.filter((index) => {
+      const { role, key } = this.rows.columns[index];
+      return role !== "output" || key === "status" || key === "response";
+    });
     const rows = this.rows.shown.slice(0, PRINTED_ROWS);
-    const heads = el("tr", {}, el("th", { text: this.rows.names.key ?? "row" }), this.visible.map((index) => el("th", { text: this.rows.columns[index].name })));
-    const lines = rows.map((row) => el("tr", {}, el("td", { text: row.k }), this.visible.map((index) => el("td", { text: cellText(this.rows.columns[index], row.c[index]) }))));
+    const heads = el("tr", {}, el("th", { text: this.rows.names.key ?? "row" }), columns.map((index) => el("th", { text: this.rows.columns[index].name })));
+    const lines = rows.map((row) => el("tr", {}, el("td", { text: row.k }), columns.map((index) => el("td", { text: cellText(this.rows.columns[index], row.c[index]).slice(0, PRINTED_CHARACTERS) }))));
     const left = this.rows.shown.length - rows.length;
     this.printed.replaceChildren(
       el("table", {}, el("thead", {}, heads), el("tbody", {}, lines)),

@@ -1,0 +1,135 @@
+"""`batchrun report` as a user calls it: what is in the page, and what is said where there can be none."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.answers import SCORE, numbered, write
+from tests.support.command import batchrun
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """The JSON that a page has."""
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S
+    )
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+# -- the command ----------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_any_table(tmp_path: Path) -> None:
+    """A table that batchrun never saw has a page beside it: rows, statuses told by the answers, and why it says no more."""
+    (tmp_path / "old.csv").write_text("q,said\n1+1,2\n2+2,\n", encoding="utf-8")
+    done = batchrun(tmp_path, "report", "old.csv", "--answer", "said")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "written: old.report.html\n")
+    data = data_of(tmp_path / "old.report.html")
+    assert data["facts"]["headline"]["by_status"] == {"completed": 1, "failed": 1}
+    assert [row["c"] for row in data["rows"]] == [["1+1", "2", "completed"], ["2+2", None, "failed"]]
+    assert "No journal" in data["facts"]["notes"][0]
+
+
+def test_scores_are_those_of_score(tmp_path: Path) -> None:
+    """Figures, intervals and groups are those that `batchrun score --json` prints."""
+    write(tmp_path, "a.csv", numbered(6, 2, 1))
+    assert batchrun(tmp_path, "report", "a.csv", *SCORE, "--by", "topic", "-o", "a.html").returncode == 0
+    scored = batchrun(tmp_path, "score", "a.csv", *SCORE, "--by", "topic", "--json")
+    data = data_of(tmp_path / "a.html")
+    assert data["facts"]["scores"] == json.loads(scored.stdout)["scores"]
+    place = [each["name"] for each in data["columns"]["listed"]].index("score_numeric")
+    assert [row["c"][place] for row in data["rows"]] == [1.0] * 6 + [0.0] * 2 + [None]
+
+
+def test_a_comparison_is_that_of_compare_and_flipped_rows_have_both_answers(tmp_path: Path) -> None:
+    """Each row that flipped is told by its place, with what the baseline answered."""
+    write(tmp_path, "a.csv", numbered(4, 2))
+    write(tmp_path, "b.csv", [*numbered(3, 3)[:5], ("r05", "b", "1", "1")])
+    assert batchrun(tmp_path, "report", "b.csv", *SCORE, "--compare", "a.csv", "-o", "b.html").returncode == 0
+    compared = json.loads(batchrun(tmp_path, "compare", "a.csv", "b.csv", *SCORE, "--json").stdout)["pairings"][0]
+    data = data_of(tmp_path / "b.html")
+    pairing = data["facts"]["comparison"]["pairings"][0]
+    assert {name: pairing[name] for name in compared} == compared
+    assert (pairing["better_rows"], pairing["worse_rows"]) == ([5], [3])
+    assert {row["i"]: row["b"]["response"] for row in data["rows"] if "b" in row} == {5: "0", 3: "1"}
+
+
+def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
+    """Prompts, tries, run ids, the model and the limits come from the journal; a job file names the output."""
+    (tmp_path / "q.csv").write_text("id,question\nx,1+1\ny,2+3\n", encoding="utf-8")
+    (tmp_path / "job.toml").write_text(
+        'input = "q.csv"\noutput = "a.csv"\nkey = "id"\nprompt = "Say {{ question }}"\nrpm = 6000\n'
+    )
+    assert batchrun(tmp_path, "run", "job.toml").returncode == 0
+    assert batchrun(tmp_path, "report", "job.toml").returncode == 0
+    data = data_of(tmp_path / "a.report.html")
+    batch = data["facts"]["batch"]
+    assert (batch["model"], batch["running"], batch["limits"]["rpm"], data["facts"]["notes"]) == (
+        "tutor",
+        False,
+        6000.0,
+        [],
+    )
+    assert [(row["k"], row["p"], len(row["t"])) for row in data["rows"]] == [("x", "Say 1+1", 1), ("y", "Say 2+3", 1)]
+    assert all(row["t"][0][3].startswith("run_") for row in data["rows"])
+    assert sum(data["facts"]["sittings"][0]["tries"]) == 2
+
+
+def test_an_edited_input_costs_the_prompts_and_nothing_else(tmp_path: Path) -> None:
+    """Where the input is gone or longer than the table, the page says so and shows the table."""
+    source = tmp_path / "q.csv"
+    source.write_text("question\n1+1\n", encoding="utf-8")
+    assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
+    for change, note in ((lambda: source.write_text("question\n1+1\n2+2\n"), "its input 2"), (source.unlink, "q.csv")):
+        change()
+        assert batchrun(tmp_path, "report", "a.csv").returncode == 0
+        data = data_of(tmp_path / "a.report.html")
+        assert note in data["facts"]["notes"][0]
+        assert len(data["rows"]) == 1
+        assert "t" not in data["rows"][0]
+
+
+def test_a_page_may_hold_fewer_rows_than_the_table(tmp_path: Path) -> None:
+    """Failed rows are in it before others, in the table's order; figures are over all."""
+    write(tmp_path, "a.csv", [*numbered(5, 0), ("r9", "a", "1", ""), *numbered(2, 0)])
+    assert batchrun(tmp_path, "report", "a.csv", "--rows", "3", "-o", "a.html").returncode == 0
+    data = data_of(tmp_path / "a.html")
+    assert [row["i"] for row in data["rows"]] == [0, 1, 5]
+    assert data["facts"]["headline"]["rows"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("none.csv",), "none.csv"),
+        (("a.csv", "--target", "truth"), "--target: says how to score: add --scorer"),
+        (("a.csv", "--compare", "b.csv", "--scorer", "exact", "--target", "truth"), "--compare: pairs the rows of two tables: say --key"),
+        (("a.csv", "--scorer", "exact", "--target", "nope"), "--target nope: a.csv has no such column"),
+        (("a.csv", "--answer", "nope"), "--answer nope"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+    """Exit code 2, one line, no page."""
+    write(tmp_path, "a.csv", numbered(1, 1))
+    done = batchrun(tmp_path, "report", *arguments)
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_a_batch_without_a_table_yet_is_shown_another_way(tmp_path: Path) -> None:
+    """While there is a journal only, the line names the commands that help."""
+    (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
+    assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
+    (tmp_path / "a.csv").unlink()
+    done = batchrun(tmp_path, "report", "a.csv")
+    assert done.returncode == 2
+    assert "batchrun export a.csv" in done.stderr
+    assert "batchrun view a.csv" in done.stderr

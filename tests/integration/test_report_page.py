@@ -1,0 +1,215 @@
+"""The page of `batchrun report` in a real browser: what it shows, and what it refuses to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.answers import SCORE, numbered, write
+from tests.support.browser import Watched, open_browser, watched_page
+from tests.support.command import batchrun
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "<svg/onload=alert(3)>",
+    "javascript:alert(4)",
+    '"><a href="http://127.0.0.1:9/x">x</a>',
+    "{{constructor.constructor('alert(5)')()}} ${alert(6)}",
+    "<!-- <script> -->",
+    "line\u2028para\u2029end",
+    "nul\0byte",
+    "\u202eright to left",
+    "__proto__",
+    "<style>*{display:none}</style>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+]
+
+
+# -- the page -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as found:
+        yield found
+
+
+@pytest.fixture
+def shown(browser: Browser) -> Iterator[Watched]:
+    with watched_page(browser, viewport={"width": 1280, "height": 900}) as found:
+        yield found
+
+
+def hostile_table(folder: Path) -> Path:
+    """Answers, questions, errors, names of columns, groups and statuses that try to get out of their place."""
+    path = folder / "<img src=x onerror=alert(0)>.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for place, text in enumerate(HOSTILE):
+            row = {
+                "id": f"{place} {text}", "</script><b>": text, "{{data}}": text, "constructor": text, "truth": text, "response": text,
+                "status": ("completed", "failed", text)[place % 3], "error_type": text, "error": text, "thread_id": text, "run_id": text, "model": text,
+                "total_tokens": text, "completed_at": text,
+            }  # fmt: skip
+            file.write(json.dumps(row) + "\n")
+        file.write(json.dumps({**row, "id": "huge", "response": "<b>" * 100_000, "status": "completed"}) + "\n")
+    return path
+
+
+def test_hostile_text_is_text(tmp_path: Path, shown: Watched) -> None:
+    """Whatever a model, a table or an error says: no dialog, no request, no violation, and the text is there verbatim."""
+    path = hostile_table(tmp_path)
+    options = ("--scorer", "exact", "--target", "truth", "--key", "id", "--by", "{{data}}")
+    assert batchrun(tmp_path, "report", path.name, *options, "-o", "page.html").returncode == 0
+    address = (tmp_path / "page.html").as_uri()
+    page = shown.page
+    page.goto(address)
+    assert page.inner_text("h1") == path.name
+    assert set(page.locator(".scores tbody th[scope=row]").all_text_contents()) == {"all rows", *HOSTILE}
+    page.locator(".grid").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    for place, text in enumerate(HOSTILE):
+        assert page.locator("#detail-title bdi").text_content() == f"{place} {text}"
+        assert page.locator(".answer .text").text_content() == text
+        assert page.locator(".target .text").text_content() == text
+        assert "</script><b>" in page.locator(".detail dt").all_text_contents()
+        page.keyboard.press("ArrowDown")
+    assert page.locator(".answer .text").text_content() == ("<b>" * 100_000)[:50_000]
+    page.get_by_text("Show all 300,000 characters").click()
+    assert len(page.locator(".answer .text").text_content() or "") == 300_000
+    page.keyboard.press("Escape")
+    for button in page.locator(".errors button").all():
+        button.click()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("script").count() == 3
+    assert page.locator("#page img, #page a[href^=http], #page iframe, .detail img").count() == 0
+    assert shown.violations() == []
+    assert shown.requests == [address]
+
+
+def test_the_policy_holds_against_a_script_in_the_document(tmp_path: Path, shown: Watched) -> None:
+    """Even code that got into the page could run nothing, load nothing and send nothing."""
+    write(tmp_path, "a.csv", numbered(1, 1))
+    batchrun(tmp_path, "report", "a.csv", "-o", "page.html")
+    page = shown.page
+    page.goto((tmp_path / "page.html").as_uri())
+    refused = page.evaluate(
+        """async () => {
+            const tried = [];
+            const script = document.createElement('script');
+            try { script.textContent = 'window.ran = 1'; document.body.append(script); } catch { tried.push('script'); }
+            try { document.body.insertAdjacentHTML('beforeend', '<b>x</b>'); } catch { tried.push('markup'); }
+            try { await fetch('http://127.0.0.1:9/'); } catch { tried.push('fetch'); }
+            return [tried, window.ran];
+        }"""
+    )
+    assert refused == [["script", "markup", "fetch"], None]
+
+
+def rows_in_sight(shown: Watched) -> list[str]:
+    return shown.page.locator(".grid-body .row .key").all_text_contents()
+
+
+def test_the_table_by_keyboard(tmp_path: Path, shown: Watched) -> None:
+    """Search, open, step, close, sort and filter, with nothing but keys; the focus is never lost."""
+    write(
+        tmp_path,
+        "a.csv",
+        [(f"r{place:03}", "ab"[place % 2], str(place), f"answer {place % 7}") for place in range(500)]
+        + [("rx", "a", "1", "")],
+    )
+    batchrun(tmp_path, "report", "a.csv", *SCORE, "-o", "page.html")
+    page = shown.page
+    page.goto((tmp_path / "page.html").as_uri())
+
+    def counter() -> str:
+        return page.inner_text(".counter")
+
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.keyboard.type("ANSWER 3")
+    page.locator(".counter", has_text="71 of").wait_for()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("#detail-title bdi").text_content() == "r010"
+    assert page.evaluate("document.activeElement.id") == "detail-title"
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#detail-title bdi").text_content() == "r017"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "grid"
+    assert page.locator(".detail").is_hidden()
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    assert counter() == "501 rows"
+    page.keyboard.press("End")
+    assert page.locator(".row.current .key").text_content() == "rx"
+    page.keyboard.press("Home")
+    assert page.locator(".row.current .key").text_content() == "r000"
+    page.keyboard.press("PageDown")
+    assert page.locator(".row.current .key").text_content() != "r000"
+
+    head = page.locator(".grid-head button", has_text="truth")
+    head.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.locator("[aria-sort=descending]").inner_text().startswith("truth")
+    assert rows_in_sight(shown)[0] == "r499"  # as a number: as text, 99 would come first
+    assert page.evaluate("document.activeElement.textContent").startswith("truth")
+
+    page.get_by_role("button", name="Filter columns").focus()
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Filter truth")
+    field.focus()
+    page.keyboard.type("10..12")
+    page.locator(".counter", has_text="3 of").wait_for()
+    assert rows_in_sight(shown) == ["r012", "r011", "r010"]
+    page.get_by_role("button", name="Show all").focus()
+    page.keyboard.press("Enter")
+    assert counter() == "501 rows"
+    page.locator(".chip.bad").focus()
+    page.keyboard.press("Enter")
+    assert counter() == "1 of 501 rows"
+    assert page.evaluate("document.activeElement.dataset.status") == "failed"
+    assert shown.violations() == []
+
+
+def test_flips_open_from_the_comparison(tmp_path: Path, shown: Watched) -> None:
+    """A flipped row opens with the answer that the baseline gave."""
+    write(tmp_path, "a.csv", numbered(4, 2))
+    write(tmp_path, "b.csv", numbered(6, 0))
+    batchrun(tmp_path, "report", "b.csv", *SCORE, "--compare", "a.csv", "-o", "page.html")
+    page = shown.page
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".flip-list.better .flip").first.click()
+    assert page.locator(".answer .text").text_content() == "1"
+    assert page.locator(".before .text").text_content() == "0"
+    page.keyboard.press("Escape")
+    page.locator(".flip-list.better h4 button").click()
+    assert rows_in_sight(shown) == ["r04", "r05"]
+    assert shown.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "media", "dark"), [("light", "screen", False), ("dark", "screen", True), ("dark", "print", False)]
+)
+def test_light_dark_and_paper(tmp_path: Path, browser: Browser, scheme: str, media: Any, dark: bool) -> None:
+    """Colours follow the reader's choice, paper is white, and nothing is wider than a narrow window."""
+    write(tmp_path, "a.csv", numbered(4, 2))
+    batchrun(tmp_path, "report", "a.csv", *SCORE, "--by", "topic", "-o", "page.html")
+    with watched_page(browser, color_scheme=scheme, viewport={"width": 390, "height": 800}) as shown:
+        shown.page.goto((tmp_path / "page.html").as_uri())
+        shown.page.emulate_media(media=media, color_scheme=scheme)
+        red = shown.page.evaluate("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+        assert (red < 60) is dark
+        if media == "screen":
+            assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert shown.violations() == []

@@ -1,0 +1,185 @@
+"""Figures of rows: exact on small tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.journal.following import Try
+from batchrun.report.facts import batch_facts, distribution, errors, headline, nice_step, sittings
+from batchrun.report.rows import ReportRow, pending_cells
+
+
+def row(status: str = "completed", tries: tuple[Try, ...] = (), **cells: Any) -> ReportRow:
+    return ReportRow("0", {}, {**pending_cells(), "status": status, **cells}, tries=tries)
+
+
+def attempt(number: int, started_at: str, fault_type: str | None = None, fault: str | None = None) -> Try:
+    return Try("0", number, started_at, "fp", None, None, False, fault_type, fault)
+
+
+def at(seconds: float) -> str:
+    return f"2026-11-23T12:{int(seconds // 60):02}:{seconds % 60:06.3f}+00:00"
+
+
+def test_the_headline_counts_every_row_once() -> None:
+    """Statuses, tokens and cost are sums over the rows; what nobody told is not taken for 0."""
+    rows = [
+        row(prompt_tokens=3, completion_tokens=4, total_tokens=7, cached_tokens=2, cost_usd=0.5, model="m"),
+        row("incomplete", prompt_tokens=1, completion_tokens=9, total_tokens=10, model="m"),
+        row("failed", error_type="timeout"),
+        row("pending"),
+    ]
+    found = headline(rows, sittings(rows))
+    assert found == {
+        "rows": 4,
+        "by_status": {"completed": 1, "incomplete": 1, "failed": 1, "pending": 1},
+        "failed": 1,
+        "prompt_tokens": 4,
+        "completion_tokens": 13,
+        "tokens_known": True,
+        "cached_tokens": 2,
+        "reasoning_tokens": 0,
+        "cost_usd": 0.5,
+        "unpriced": 1,
+        "models": {"m": 2},
+        "busy_s": None,
+        "started_at": None,
+        "ended_at": None,
+    }
+
+
+def test_facts_of_nothing() -> None:
+    """A table whose rows know nothing has facts all the same."""
+    found = batch_facts([row("pending")])
+    assert (found["distributions"], found["sittings"], found["errors"]) == ([], [], [])
+    assert found["headline"]["cost_usd"] is None
+
+
+# -- distributions ------------------------------------------------------------------------------------------
+
+
+def test_whole_numbers_have_bars_of_whole_numbers() -> None:
+    """Small counts get a bar each, the largest one included."""
+    found = distribution([3, 3, 4, 5], whole=True)
+    assert found["bars"] == [[3.0, 4.0, 2], [4.0, 5.0, 1], [5.0, 6.0, 1]]
+    assert (found["p50"], found["min"], found["max"], found["mean"], found["beyond"]) == (3.5, 3.0, 5.0, 3.75, 0)
+
+
+def test_quantiles_are_interpolated() -> None:
+    """p50, p90 and p99 of 0 to 100 are 50, 90 and 99."""
+    found = distribution([float(each) for each in range(101)])
+    assert (found["p50"], found["p90"], found["p99"]) == (50.0, 90.0, 99.0)
+    assert sum(count for _, _, count in found["bars"]) == 101
+    assert found["bars"][0] == [0.0, 2.5, 3]
+
+
+def test_one_value_far_out_does_not_hide_the_others() -> None:
+    """The bars end a little above the 99th percentile, and what lies beyond is counted."""
+    found = distribution([1.0] * 500 + [2.0] * 499 + [1000.0])
+    assert found["bars"][-1][1] < 4
+    assert (found["beyond"], found["max"]) == (1, 1000.0)
+
+
+@pytest.mark.parametrize("values", [[0.0], [7.5, 7.5], [-2.0], [0.0, 0.0]])
+def test_values_that_are_all_the_same_have_a_bar(values: list[float]) -> None:
+    """No spread is no error: one bar holds them all."""
+    bars = distribution(values)["bars"]
+    assert sum(count for _, _, count in bars) == len(values)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60), st.booleans())
+def test_every_value_is_in_a_bar_or_beyond(values: list[float], whole: bool) -> None:
+    """Bars and what lies beyond them hold each value once, and there are never many bars."""
+    given_values = [float(int(each)) for each in values] if whole else values
+    found = distribution(given_values, whole=whole)
+    assert sum(count for _, _, count in found["bars"]) + found["beyond"] == len(values)
+    assert len(found["bars"]) <= 43
+
+
+@pytest.mark.parametrize(("least", "step"), [(1, 1), (1.1, 2), (2.2, 2.5), (3, 5), (6, 10), (0.013, 0.02), (700, 1000)])
+def test_steps_are_round(least: float, step: float) -> None:
+    """1, 2, 2.5, 5 times a power of ten."""
+    assert nice_step(least) == pytest.approx(step)
+
+
+# -- over time ----------------------------------------------------------------------------------------------
+
+
+def test_rows_tokens_and_tries_are_counted_in_bins() -> None:
+    """Each row is in the bin in which it ended, each try in the one in which it began."""
+    rows = [
+        row(completed_at=at(0.5), duration_s=0.5, total_tokens=10, tries=(attempt(1, at(0.1)),)),
+        row("failed", completed_at=at(2.5), duration_s=1.0, prompt_tokens=1, completion_tokens=1,
+            tries=(attempt(1, at(1.0), "rate_limit_exceeded"), attempt(2, at(2.0)))),
+    ]  # fmt: skip
+    (found,) = sittings(rows)
+    assert found["bin_s"] == 1
+    assert found["ended"] == [1, 0, 1]
+    assert found["failed"] == [0, 0, 1]
+    assert found["tokens"] == [10, 0, 2]
+    assert found["tries"] == [1, 1, 1]
+    assert found["refusals"] == [0, 1, 0]
+    assert found["ended_s"] - found["started_s"] == pytest.approx(2.5)
+
+
+def test_a_pause_of_a_quarter_of_an_hour_parts_two_sittings() -> None:
+    """A batch that was stopped and resumed is as long as its sittings together, not as the pause between."""
+    rows = [row(completed_at=at(seconds), duration_s=1.0) for seconds in (1, 3, 1800, 1801)]
+    found = batch_facts(rows)
+    assert [sum(each["ended"]) for each in found["sittings"]] == [2, 2]
+    assert found["headline"]["busy_s"] == pytest.approx(3 + 2)
+    assert [each["tries"] for each in found["sittings"]] == [None, None]
+
+
+def test_a_long_row_is_no_pause() -> None:
+    """A row that took an hour was being asked all the time."""
+    rows = [row(completed_at=at(1), duration_s=1.0), row(completed_at=at(3000), duration_s=2999.0)]
+    assert len(sittings(rows)) == 1
+
+
+@pytest.mark.parametrize("moment", ["", "yesterday", "2026-13-45", "<script>"])
+def test_what_is_no_moment_is_not_known(moment: str) -> None:
+    """A table that somebody edited has no figures over time, and no error."""
+    assert sittings([row(completed_at=moment or None)]) == []
+
+
+def test_there_are_never_too_many_bins() -> None:
+    """A week of work has bins of hours, not of seconds."""
+    rows = [
+        row(completed_at=f"2026-11-{day:02}T{hour:02}:00:00Z", duration_s=3600.0)
+        for day in range(1, 8)
+        for hour in range(24)
+    ]
+    (found,) = sittings(rows)
+    assert len(found["ended"]) <= 121
+    assert sum(found["ended"]) == len(rows)
+
+
+# -- errors -------------------------------------------------------------------------------------------------
+
+
+def test_errors_tell_rows_and_tries_apart() -> None:
+    """A fault that another try cured is no failed row, and both are counted."""
+    rows = [
+        row(tries=(attempt(1, at(0), "server_error", "502 Bad Gateway"), attempt(2, at(1)))),
+        row("failed", error_type="timeout", error="600 s", tries=(attempt(1, at(0), "timeout", "600 s"),)),
+        row("incomplete", error_type="max_completion_tokens"),
+        row("expired"),
+    ]
+    assert errors(rows) == [
+        {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": 1, "example": "600 s"},
+        {"error_type": "expired", "rows": 1, "cut_short": 0, "tries": 0, "example": ""},
+        {"error_type": "max_completion_tokens", "rows": 0, "cut_short": 1, "tries": 0, "example": ""},
+        {"error_type": "server_error", "rows": 0, "cut_short": 0, "tries": 1, "example": "502 Bad Gateway"},
+    ]
+
+
+def test_without_a_journal_tries_are_not_known() -> None:
+    """Not known is not none."""
+    assert errors([row("failed", error_type="timeout", error="x" * 900)]) == [
+        {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": None, "example": "x" * 500}
+    ]

@@ -1,0 +1,84 @@
+"""Rows for a page: what a table says is understood, and nothing is lost on the way to JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from batchrun.journal.following import Spoken, Try
+from batchrun.report.making import Named, columns_of
+from batchrun.report.rows import ReportRow, cells_of, pending_cells, row_json
+
+
+def test_numbers_of_text_tables_are_numbers() -> None:
+    """CSV has text; tokens become int, dollars and seconds float, and empty cells are not known."""
+    cells = cells_of(
+        {"response": "4", "status": "completed", "total_tokens": "7.0", "cost_usd": "0.25", "duration_s": ""},
+        "",
+        "response",
+    )
+    assert (cells["total_tokens"], cells["cost_usd"], cells["duration_s"]) == (7, 0.25, None)
+
+
+@pytest.mark.parametrize("value", ["many", "nan", "inf", "1e999", [1], "<b>"])
+def test_what_is_no_number_is_not_known(value: Any) -> None:
+    """A cell that somebody edited does no harm."""
+    assert cells_of({"a": "x", "cost_usd": value}, "", "a")["cost_usd"] is None
+
+
+def test_a_table_without_a_status_tells_it_by_the_answer() -> None:
+    """Any table with an answer will do: an answer is completed, none has failed."""
+    assert cells_of({"said": "4"}, "", "said")["status"] == "completed"
+    nothing = cells_of({"said": " "}, "", "said")
+    assert (nothing["status"], nothing["error_type"]) == ("failed", "no_answer")
+
+
+def test_a_prefix_is_taken_off() -> None:
+    """Output columns that were renamed by a prefix are found."""
+    assert (
+        cells_of({"a_response": "4", "a_status": "expired", "status": "mine"}, "a_", "a_response")["status"]
+        == "expired"
+    )
+
+
+def test_columns_of_the_table_stay_its_own() -> None:
+    """A column of the input that is called like one of batchrun's is the input's, where a prefix tells them apart."""
+    columns = columns_of(["status", "q", "a_response", "a_status"], "a_", Named("a_response", ["exact"]), "q", "status")
+    assert [(each.name, each.role) for each in columns.listed] == [
+        ("status", "own"),
+        ("q", "own"),
+        ("a_response", "output"),
+        ("a_status", "output"),
+        ("score_exact", "score"),
+        ("score_exact_read", "read"),
+    ]
+
+
+def test_a_row_as_json() -> None:
+    """Cells in the columns' order; a prompt that is also a cell is told by its place."""
+    columns = columns_of(["q", "response", "status"], "", Named("response"))
+    cells = {**pending_cells(), "response": "4", "status": "completed"}
+    row = ReportRow("7", {"q": "2+2?"}, cells, "2+2?", (), (Try("7", 1, "t", "fp", "th", "run", False, None, None),))
+    assert row_json(row, columns) == {
+        "k": "7", "c": ["2+2?", "4", "completed"], "p": 0, "t": [[1, "t", "th", "run", None, None]],
+    }  # fmt: skip
+    spoken = ReportRow("7", {"q": "x"}, cells, "2+2?", (Spoken(1, "2+2?", "4"), Spoken(2, "Sure?", "Yes")))
+    assert row_json(spoken, columns)["p"] == "2+2?"
+    assert row_json(spoken, columns)["d"] == [[1, "2+2?", "4"], [2, "Sure?", "Yes"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2**60, str(2**60)), (2**52, 2**52), (float("nan"), "nan"), (float("-inf"), "-inf"), ([1, {"a": None}], '[1,{"a":null}]'),
+        (True, True), (None, None), ("", ""), (0.1, 0.1),
+    ],
+)  # fmt: skip
+def test_cells_survive_javascript(value: Any, shown: Any) -> None:
+    """Numbers that JavaScript would round, and what JSON lacks, go as text."""
+    columns = columns_of(["x", "status"], "", Named("response"))
+    found = row_json(ReportRow("0", {"x": value}, pending_cells()), columns)["c"][0]
+    assert found == shown
+    json.dumps(found, allow_nan=False)
