@@ -436,11 +436,18 @@ def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[
     """
     if grading.graders and not any(isinstance(named.scorer, ModelGradedScorer) for named in table.scorers):
         raise InputError(f"{grading.graders[0].where}: a grader goes with --scorer model-graded")
-    return {
-        named.name: [(grader, _rubric(table, grader, grading)) for grader in grading.graders_of(named.scorer)]
+    found = {
+        named.name: grading.graders_of(named.scorer)
         for named in table.scorers
         if isinstance(named.scorer, ModelGradedScorer)
     }
+    names: dict[str, Grader] = {}
+    for grader in (grader for graders in found.values() for grader in graders):
+        if names.setdefault(grader.name, grader) != grader:
+            raise InputError(
+                f"{grader.where}: there are two graders named {grader.name!r}; name one in its [grader] table"
+            )
+    return {name: [(grader, _rubric(table, grader, grading)) for grader in graders] for name, graders in found.items()}
 
 
 def _rubric(table: ScoredTable, grader: Grader, grading: Grading) -> Rubric:
@@ -483,13 +490,13 @@ def _graded(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading
     job = replace(grader.job, prompt="{{ prompt }}", key="key", accept_changes=True)
     try:
         plan = make_plan(job, asked, grading.environment, output)
+        summary = grading.run(plan)
     except InputError as exc:
         raise InputError(f"{grader.where}: {exc}") from None
-    summary = grading.run(plan)
     if summary.stop is not None:
         raise GradingStopped(
-            f"grader {grader.name} stopped: {summary.stop.reason}; the verdicts so far are kept in {paths.journal}: "
-            "when that is mended, score again, and only the rest is asked",
+            f"grader {grader.name} stopped: {summary.stop.reason}; the verdicts so far are kept in {paths.journal}; "
+            "score again to go on: only the rest is asked",
             exit_code=summary.stop.exit_code,
         )
     found = _read_verdicts(output, grader, several=several)
@@ -578,7 +585,7 @@ def _report(grader: Grader, plan: Plan, summary: Summary, found: Mapping[str, Se
         prompt_tokens=summary.totals.prompt_tokens,
         completion_tokens=summary.totals.completion_tokens,
         cost_usd=summary.totals.cost_usd,
-        unpriced=summary.totals.unpriced,
+        unpriced=0 if plan.embedded else summary.totals.unpriced,
         table=summary.output,
     )
 
@@ -588,9 +595,9 @@ def grader_lines(reports: Iterable[GraderReport]) -> Iterator[str]:
     from batchrun.display import dollars
 
     for each in reports:
-        cost = "cost unknown" if each.cost_usd is None else dollars(each.cost_usd)
-        if each.cost_usd is not None and each.unpriced:
-            cost += f", unknown for {each.unpriced:,} of them"
+        cost = "" if each.cost_usd is None else dollars(each.cost_usd)
+        if each.unpriced:
+            cost += f", unknown for {each.unpriced:,} of them" if cost else "cost unknown"
         parts = [
             f"grader {each.grader}",
             f"{each.requests:,} verdict{'' if each.requests == 1 else 's'}",
@@ -598,7 +605,7 @@ def grader_lines(reports: Iterable[GraderReport]) -> Iterator[str]:
             f"{each.unread:,} not readable" if each.unread else "",
             f"{each.failed:,} failed" if each.failed else "",
             f"{each.prompt_tokens:,} tokens in, {each.completion_tokens:,} out",
-            cost if each.requests else "",
+            cost,
+            str(each.table or ""),
         ]
-        lines = " · ".join(filter(None, parts))
-        yield f"{lines} · {each.table}" if each.table is not None else lines
+        yield " · ".join(filter(None, parts))
