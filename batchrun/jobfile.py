@@ -19,7 +19,7 @@ from batchrun.job import job_options, nearest
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file"]
 
-PATHS = ("input", "output", "tools", "store")
+PATHS = ("input", "output", "tools", "store", "script")
 SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
 TEXT_FILES = ("prompt", "instructions")
 FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")

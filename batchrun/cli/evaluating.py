@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from batchrun.scoring.verdicts import Vote
 
 __all__ = [
+    "GRADING_OPTIONS",
     "after_parameters",
     "compare",
     "convert",

@@ -324,7 +324,10 @@ class ModelGradedScorer(Scorer):
         self.files = tuple(files)
 
     def score(self, sample: Sample) -> Score:  # noqa: ARG002 - the interface's signature
-        raise InputError("--scorer model-graded: works in batchrun score, compare and run, where its graders are asked")
+        raise InputError(
+            "--scorer model-graded: works in batchrun score, compare and run; elsewhere take the scored table, and "
+            "--scorer column:score_model-graded"
+        )
 
 
 @dataclass(frozen=True, slots=True)
