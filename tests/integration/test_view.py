@@ -101,7 +101,10 @@ def finished(tmp_path: Path) -> Path:
 
 
 def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
-    """Another Host header is refused, as is every path that does not begin with the token; Ctrl-C ends it with 0."""
+    """Another Host header is refused, as is every path that does not begin with the token; Ctrl-C ends it with 0.
+
+    A port that is taken is told in one line.
+    """
     with viewing(finished, "a.csv") as (address, process):
         assert address.startswith("http://127.0.0.1:")
         status, headers, body = get(address)
@@ -110,6 +113,9 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
         assert b'{"live":true}' in body
         assert get(address, Host="evil.example:80")[0] == 400
         assert [get(address, path)[0] for path in ("/", "/facts", "/x/", "facts?after=many")] == [404, 404, 404, 400]
+        taken = batchrun(finished, "view", "a.csv", "--no-browser", "--port", str(urlsplit(address).port))
+        assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
+        assert "cannot be listened on" in taken.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0
 
@@ -148,17 +154,9 @@ def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: st
     assert line in done.stderr
 
 
-def test_a_taken_port_is_one_line(finished: Path) -> None:
-    """The line names the port and the way out."""
-    with viewing(finished, "a.csv") as (address, _):
-        done = batchrun(finished, "view", "a.csv", "--no-browser", "--port", str(urlsplit(address).port))
-    assert done.returncode == 2
-    assert "cannot be listened on" in done.stderr
-
-
 def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:
     """Rows turn from pending to completed while somebody looks, and the end is told; the batch is not held up."""
-    (tmp_path / "q.csv").write_text("question\n" + "".join(f"{each}+1\n" for each in range(40)), encoding="utf-8")
+    (tmp_path / "q.csv").write_text("question\n" + "".join(f"{each}+1\n" for each in range(20)), encoding="utf-8")
     with (
         open_browser() as browser,
         running(tmp_path, "--rpm", "900") as batch,
@@ -175,9 +173,9 @@ def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:
         batch.send_signal(signal.SIGCONT)
         page.locator(".state", has_text="finished").wait_for(timeout=1000 * PATIENCE_S)
         assert page.locator(".row.current .pill").text_content() == "completed"
-        assert page.locator(".answer .text").text_content() == "39 + 1 = 40."
-        assert page.inner_text(".chips") + page.inner_text(".counter") == "40 rows"
+        assert page.locator(".answer .text").text_content() == "19 + 1 = 20."
+        assert page.inner_text(".chips") + page.inner_text(".counter") == "20 rows"
         assert shown.violations() == []
         assert {urlsplit(each).netloc for each in shown.requests} <= {urlsplit(address).netloc, ""}
         assert batch.wait(PATIENCE_S) == 0
-    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count(",completed,") == 40
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count(",completed,") == 20
