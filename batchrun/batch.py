@@ -382,7 +382,7 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
     """Where the service is; starts the embedded server where the batch brings its own."""
     if plan.embedded:
-        return stack.enter_context(open_embedded(plan.paths.store))
+        return stack.enter_context(open_embedded(plan.paths.store, plan.job.script))
     return endpoint_of(plan.job, plan.base_url, environment)
 
 
@@ -402,21 +402,29 @@ def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> End
 
 
 @contextmanager
-def open_embedded(store: Path) -> Iterator[Endpoint]:
+def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]:
     """The embedded server over `store`, for as long as the context lasts.
+
+    Args:
+        script: what it answers from; None for the tutor.
 
     Raises:
         OutputError: it cannot start.
+        InputError: the script cannot be used.
     """
     # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
-    from batchrun.server import EmbeddedServer, ServerError, ServerSettings
+    from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
+    from batchrun.server.responders.script import ScriptResponder
     from batchrun.server.responders.tutor import TutorResponder
 
     key = f"sk-local-{secrets.token_urlsafe(24)}"
     settings = ServerSettings(data=store, api_keys=(key,), owner="batchrun")
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(EmbeddedServer(settings, TutorResponder()))
+            responder = TutorResponder() if script is None else ScriptResponder(script)
+            server = stack.enter_context(EmbeddedServer(settings, responder))
+        except SettingsError as exc:
+            raise InputError(f"--script: {exc}") from None
         except (ServerError, OSError) as exc:
             raise OutputError(f"the embedded server cannot start: {exc}") from exc
         yield Endpoint(server.url, key)
@@ -433,16 +441,19 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
             if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
-                yield None
+                yield "finished before"
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
-            yield None
+            yield "asked alike"
         elif history is None:
             yield Ask(prompt)
         else:
             ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
-            yield _with_ends(ask, history, journal) if recorded and ask is not None else ask
+            if ask is None:
+                yield "finished before"
+            else:
+                yield _with_ends(ask, history, journal) if recorded else ask
 
 
 def _with_ends(ask: Ask, history: RowHistory, journal: Journal) -> Ask:

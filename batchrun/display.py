@@ -73,7 +73,7 @@ def progress_facts(
 ) -> dict[str, Any]:
     """What lines, displays and machines are told of a running batch. Times in seconds, None for not known."""
     ended = statistics.completed + statistics.incomplete + statistics.failed
-    done = ended + statistics.finished_before
+    done = ended + statistics.finished_before + statistics.asked_alike
     limits = statistics.limits
     return {
         "rows": rows,
@@ -82,6 +82,9 @@ def progress_facts(
         "incomplete": statistics.incomplete,
         "failed": statistics.failed,
         "finished_before": statistics.finished_before,
+        "asked_alike": statistics.asked_alike,
+        "tool_calls": statistics.tool_calls,
+        "tool_errors": statistics.tool_errors,
         "in_flight": statistics.in_flight,
         "retrying": statistics.retrying,
         "waiting_for": "cool-down" if limits.cool_down_s > 0 else limits.waiting_for,
@@ -170,7 +173,7 @@ async def watch_cleanup(summary: CleanupSummary, stream: TextIO) -> None:
 
 
 def _counts(facts: dict[str, Any]) -> str:
-    parts = [f"{facts['completed'] + facts['finished_before']:,} done"]
+    parts = [f"{facts['completed'] + facts['finished_before'] + facts['asked_alike']:,} done"]
     if facts["incomplete"]:
         parts.append(f"{facts['incomplete']:,} incomplete")
     parts.append(f"{facts['failed']:,} failed")
@@ -222,6 +225,9 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "in_flight": totals.by_status["in_flight"],
         "pending": totals.by_status["pending"],
         "finished_before": statistics.finished_before,
+        "asked_alike": statistics.asked_alike,
+        "tool_calls": statistics.tool_calls,
+        "tool_errors": statistics.tool_errors,
         "faults": statistics.faults,
         "created_again": statistics.created_again,
         "not_deleted": statistics.not_deleted,
@@ -256,6 +262,7 @@ def summary_lines(summary: Summary) -> list[str]:
             (totals.by_status["in_flight"], "in flight"),
             (totals.by_status["pending"], "not asked"),
             (statistics.finished_before, "from an earlier run"),
+            (statistics.asked_alike, "asked once with another row"),
         )
         if number
     ]
@@ -272,6 +279,9 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")
         if totals.failed <= FAILURES_EXPLAINED:
             lines += [f"  {kind}: {_short(totals.reasons[kind])}" for kind, _ in totals.failures.most_common()]
+    if statistics.tool_calls:
+        failed = f", {statistics.tool_errors:,} of them with an error" if statistics.tool_errors else ""
+        lines.append(f"functions called: {statistics.tool_calls:,}{failed}")
     if statistics.created_again:
         was = "request was" if statistics.created_again == 1 else "requests were"
         lines.append(

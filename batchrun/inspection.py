@@ -75,7 +75,7 @@ def batch_status(output: Path) -> dict[str, Any]:
         "created_at": manifest["created_at"],
         "running": is_held(paths.lock),
         "input": manifest["input"],
-        "model": manifest["settings"]["model"],
+        "model": _models(manifest["settings"]),
         "embedded": manifest["settings"]["embedded"],
         "rows": rows,
         "completed": counts.completed,
@@ -88,6 +88,12 @@ def batch_status(output: Path) -> dict[str, Any]:
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
     }
+
+
+def _models(settings: Mapping[str, Any]) -> str | None:
+    """The model that is asked, or all of them."""
+    several = settings.get("matrix", {}).get("model")
+    return ", ".join(several) if several else settings["model"]
 
 
 def status_lines(facts: Mapping[str, Any]) -> list[str]:

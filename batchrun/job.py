@@ -301,6 +301,12 @@ class Job:
         metavar="VERSION",
     )
 
+    script: Path | None = _option(
+        None,
+        "Service",
+        "Rehearse: the embedded server answers from this file of patterns and recorded answers (see responders)",
+        metavar="FILE",
+    )
     store: Path | None = _option(
         None,
         "Service",

@@ -275,6 +275,8 @@ def _structure(job: Job) -> Structure | None:
 def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]:
     """(embedded, api, base_url): the embedded server where there is neither key nor base URL."""
     base_url = job.base_url or environment.base_url
+    if job.script is not None:
+        return _rehearsal(job)
     key = environment.azure_key if job.azure else environment.api_key
     if base_url is not None:
         _check_base_url(base_url)
@@ -291,6 +293,17 @@ def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]
     api: Api = job.api or ("assistants" if embedded or job.assistant is not None else default)
     _check_modes(job, api)
     return embedded, api, base_url
+
+
+def _rehearsal(job: Job) -> tuple[bool, Api, str | None]:
+    """The embedded server, whatever the environment says: it speaks all protocols."""
+    if job.base_url is not None:
+        raise InputError("--script: is answered by the embedded server, and --base-url names another: say one of them")
+    if not job.script or not job.script.is_file():
+        raise InputError(f"--script: {job.script}: no such file")
+    api: Api = job.api or "assistants"
+    _check_modes(job, api)
+    return True, api, None
 
 
 def _check_base_url(base_url: str) -> None:

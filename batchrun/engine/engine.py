@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import anyio
 import anyio.abc
@@ -35,9 +35,9 @@ GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
 PREPARE_TIMEOUT_S = 30.0
 
-Work: TypeAlias = Ask | Failed | None
-"""What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, or None for
-a row that an earlier run finished."""
+Work: TypeAlias = Ask | Failed | Literal["finished before", "asked alike"]
+"""What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, one that an earlier
+run finished, or one that gets the answer of another row."""
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
 """(row_key) → objects left, after an attempt to delete at the service what the row made there."""
@@ -171,10 +171,12 @@ class Engine:
                 lease = await self._context.limits.admit(prompt_chars)
                 self._tally.in_flight[item.prompt.row_key] = Flight(anyio.current_time())
                 tasks.start_soon(self._row, item, lease, reserved_usd)
-            elif item is None:
-                self._tally.finished_before += 1
-            else:
+            elif isinstance(item, Failed):
                 self._finish(item, fingerprint="")
+            elif item == "asked alike":
+                self._tally.asked_alike += 1
+            else:
+                self._tally.finished_before += 1
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that need no wait must not keep the others waiting
 

@@ -257,7 +257,7 @@ class RowRun:
             # One run, whatever the number of rounds: a try after this one begins with the run, not with outputs.
             end = RunEnd(0, 0, 0, "", reply, self._attempt.thread_id, self._attempt.run_id)
             exchange = await self._with_outputs(self._exchange, end)
-            self._exchange = replace(exchange, outputs=())
+            self._exchange = replace(self._exchange, round=exchange.round, heard=exchange.heard)
             return exchange
         end = self._end(reply)
         self._exchange = await self._with_outputs(self._exchange, end)
@@ -365,6 +365,7 @@ class RowRun:
             if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON and not certainly_nothing:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
+        self._exchange = replace(self._exchange, heard=())  # another run says it anew
         return self._another_run()
 
     def _another_run(self) -> Attempt:

@@ -17,6 +17,7 @@ class EngineStatistics:
 
     Attributes:
         finished_before: rows that an earlier run had finished.
+        asked_alike: rows that get the answer of another row, which asks the same.
         retrying: rows in flight that wait for their next try.
         faults: tries that ended badly.
         created_again: requests repeated although the service may have acted on the first, and runs made anew
@@ -45,6 +46,7 @@ class EngineStatistics:
     not_deleted: int = 0
     tool_calls: int = 0
     tool_errors: int = 0
+    asked_alike: int = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Tally:
     not_deleted: int = 0
     tool_calls: int = 0
     tool_errors: int = 0
+    asked_alike: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> None:
@@ -113,4 +116,5 @@ class Tally:
             not_deleted=self.not_deleted,
             tool_calls=self.tool_calls,
             tool_errors=self.tool_errors,
+            asked_alike=self.asked_alike,
         )

@@ -18,7 +18,7 @@ _FREE = {
     "cached_tokens": "0",
     "reasoning_tokens": "0",
     "raw_usage": "NULL",
-    "cost_usd": "0.0",
+    "cost_usd": "CASE WHEN o.cost_usd IS NULL THEN NULL ELSE 0.0 END",
     "attempts": "0",
     "duration_s": "0.0",
 }

@@ -160,7 +160,9 @@ class AssistantsService:
             stream.thread_id, stream.run_id = attempt.thread_id, attempt.run_id
         try:
             async with self._wire.post_stream(
-                self._path(exchange, attempt), await self._body(exchange, attempt, stream=True), self._headers(attempt)
+                self._path(exchange, attempt),
+                await self._body(exchange, attempt, stream=True),
+                self._headers(exchange, attempt),
             ) as chunks:
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
@@ -230,12 +232,13 @@ class AssistantsService:
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
         return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
 
-    def _headers(self, attempt: Attempt) -> dict[str, str]:
-        return {**BETA, "Idempotency-Key": attempt.key}
+    def _headers(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
+        key = f"{attempt.key}-{exchange.round}" if exchange.outputs else attempt.key
+        return {**BETA, "Idempotency-Key": key}
 
     async def _answer_polled(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         body = await self._body(exchange, attempt, stream=False)
-        run = await self._wire.post(self._path(exchange, attempt), body, self._headers(attempt))
+        run = await self._wire.post(self._path(exchange, attempt), body, self._headers(exchange, attempt))
         thread_id, run_id = _field(run, "thread_id", str), _field(run, "id", str)
         if run_id != attempt.run_id:
             seen(thread_id, run_id)
