@@ -18,19 +18,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchrun.frames import arun, run
+    from batchrun.frames import arun, outcomes, run
+    from batchrun.job import Job
+    from batchrun.records import Completed, Failed, Outcome, Usage
 
     __version__: str
 
-__all__ = ["__version__", "arun", "run"]
+__all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
+
+_HOMES = {
+    **dict.fromkeys(("arun", "outcomes", "run"), "frames"),
+    "Job": "job",
+    **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What takes time to import is imported when it is first used: `run` and `arun` bring pandas and the SDK."""
+    """What takes time to import is imported when it is first used: `run` and its like bring pandas and the SDK."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("batchrun")
-    if name in ("run", "arun"):
-        return getattr(import_module("batchrun.frames"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"batchrun.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,18 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 
-__all__ = ["Api", "ApiKey", "Environment", "Job", "JobOption", "job_options", "make_job", "nearest", "read_text_option"]
+__all__ = [
+    "Api",
+    "ApiKey",
+    "Environment",
+    "Job",
+    "JobOption",
+    "given_in",
+    "job_options",
+    "make_job",
+    "nearest",
+    "read_text_option",
+]
 
 Api = Literal["assistants", "responses", "chat"]
 ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
@@ -429,6 +440,13 @@ class Environment:
 def job_options() -> dict[str, tuple[JobOption, Any]]:
     """Field name → how it shows, and its default (None for pairs), in the order of the help."""
     return {f.name: (f.metadata["option"], None if f.default is MISSING else f.default) for f in fields(Job)}
+
+
+def given_in(job: Job) -> dict[str, Any]:
+    """The options of a job that are not left as they are: what `make_job` takes."""
+    defaults = Job()
+    named = ((f.name, getattr(job, f.name)) for f in fields(Job))
+    return {name: value for name, value in named if value != getattr(defaults, name)}
 
 
 def make_job(options: Mapping[str, Any]) -> Job:

@@ -1,0 +1,107 @@
+"""batchrun called from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import batchrun
+from batchrun.errors import InputError
+from tests.support.rows import write_csv
+
+pytestmark = pytest.mark.anyio
+
+SUMS = [{"question": f"{number} + {number}"} for number in range(1, 6)]
+ANSWERS = [f"{number} + {number} = {number + number}." for number in range(1, 6)]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, so that the embedded server answers; and a folder of its own."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BATCHRUN_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_frame_pipes_through() -> None:
+    """`df.pipe(batchrun.run, ...)` keeps the frame's index and columns, and adds the answers."""
+    frame = pd.DataFrame(SUMS, index=list("abcde"))
+    answered = frame.pipe(batchrun.run, prompt="{{ question }}")
+    assert list(answered.index) == list("abcde")
+    assert list(answered["response"]) == ANSWERS
+
+
+def test_a_job_is_the_same_object() -> None:
+    """A Job gives the options; those of the call win over it, and what is wrong in it is one line."""
+    job = batchrun.Job(prompt="{{ question }}", model="one", max_attempts=2)
+    assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job)["model"]) == ["one"]
+    assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job, model="two")["model"]) == ["two"]
+    assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job, model=["two", "three"])["model"]) == ["two", "three"]
+    with pytest.raises(InputError, match="--temperature: must be at most 2"):
+        batchrun.run(pd.DataFrame(SUMS), batchrun.Job(temperature=3.0))
+
+
+def test_a_job_file_runs_from_python(tmp_path: Path) -> None:
+    """The path of a job file stands for its table and its options; paths are the file's own."""
+    (tmp_path / "jobs").mkdir()
+    write_csv(tmp_path / "jobs" / "q.csv", SUMS)
+    (tmp_path / "jobs" / "job.toml").write_text('input = "q.csv"\noutput = "a.csv"\nprompt = "{{ question }}"\n')
+    assert list(batchrun.run("jobs/job.toml")["response"]) == ANSWERS
+    assert (tmp_path / "jobs" / "a.csv").is_file()
+    (tmp_path / "jobs" / "none.toml").write_text('prompt = "x"\n')
+    with pytest.raises(InputError, match="names no input"):
+        batchrun.run("jobs/none.toml")
+
+
+def test_outcomes_are_told_as_they_come() -> None:
+    """The callback sees every row that ends in this run, and none that an earlier one finished."""
+    seen: list[batchrun.Outcome] = []
+    batchrun.run(pd.DataFrame(SUMS[:3]), output="a.csv", on_outcome=seen.append)
+    assert sorted(outcome.row_key for outcome in seen) == ["0", "1", "2"]
+    assert all(isinstance(outcome, batchrun.Completed) for outcome in seen)
+    batchrun.run(pd.DataFrame(SUMS[:3]), output="a.csv", on_outcome=seen.append)
+    assert len(seen) == 3
+
+
+def test_an_error_of_the_callback_loses_nothing() -> None:
+    """What a callback raises ends the batch bare; the rows that had ended are not asked again."""
+
+    def fail(outcome: batchrun.Outcome) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        batchrun.run(pd.DataFrame(SUMS), output="a.csv", concurrency=1, on_outcome=fail)
+    assert caught.group_contains(ZeroDivisionError)
+    seen: list[batchrun.Outcome] = []
+    answers = batchrun.run(pd.DataFrame(SUMS), output="a.csv", on_outcome=seen.append)
+    assert list(answers["response"]) == ANSWERS
+    assert len(seen) == 4
+
+
+async def test_outcomes_can_be_iterated(tmp_path: Path) -> None:
+    """The iterator gives every outcome; when it ends, the output is there."""
+    async with batchrun.outcomes(pd.DataFrame(SUMS), output="a.csv") as outcomes:
+        responses = [outcome.response async for outcome in outcomes]
+    assert sorted(map(str, responses)) == sorted(ANSWERS)
+    assert list(pd.read_csv(tmp_path / "a.csv")["response"]) == ANSWERS
+
+
+async def test_leaving_early_keeps_what_has_ended() -> None:
+    """Leaving the iteration stops the batch; the same call asks only the rows that are left."""
+    async with batchrun.outcomes(pd.DataFrame(SUMS), output="a.csv", concurrency=1) as outcomes:
+        async for _ in outcomes:
+            break
+    seen: list[batchrun.Outcome] = []
+    answers = await batchrun.arun(pd.DataFrame(SUMS), output="a.csv", on_outcome=seen.append)
+    assert list(answers["response"]) == ANSWERS
+    assert len(seen) < 5
+
+
+async def test_an_iteration_that_cannot_begin() -> None:
+    """What is wrong with the call is raised bare, as by `run`."""
+    with pytest.raises(InputError, match="no column named 'nope'"):
+        async with batchrun.outcomes(pd.DataFrame(SUMS), prompt="{{ nope }}") as outcomes:
+            async for _ in outcomes:
+                pass
