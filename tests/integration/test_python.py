@@ -101,7 +101,11 @@ async def test_leaving_early_keeps_what_has_ended() -> None:
 
 async def test_an_iteration_that_cannot_begin() -> None:
     """What is wrong with the call is raised bare, as by `run`."""
-    with pytest.raises(InputError, match="no column named 'nope'"):
+
+    async def iterate() -> None:
         async with batchrun.outcomes(pd.DataFrame(SUMS), prompt="{{ nope }}") as outcomes:
             async for _ in outcomes:
                 pass
+
+    with pytest.raises(InputError, match="no column named 'nope'"):
+        await iterate()
