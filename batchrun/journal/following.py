@@ -85,7 +85,8 @@ class Changes:
     Attributes:
         anew: the batch is another than at the last look, or this is the first: what was known before is void.
         outcomes: of the rows that ended since.
-        tries: row → its tries, oldest first: of the rows in `outcomes`, and of all that have not ended.
+        tries: row → its tries, oldest first: of the rows in `outcomes`, and of all that have not ended; of all rows
+            where the batch begins anew.
         spoken: row → its runs, oldest first, of the rows in `outcomes` that took more than one.
     """
 
@@ -163,6 +164,8 @@ class FollowedJournal(Journal):
             marks = self._marks = _Marks(identity=identity)
         marks.version = version
         outcomes = self._new_outcomes(marks)
+        if anew:
+            return Changes(True, outcomes, self.all_tries(), self.all_spoken())
         tries = _by_row(
             self._all(
                 f"{_TRIES} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
@@ -173,7 +176,7 @@ class FollowedJournal(Journal):
         for outcome in outcomes:
             tries.update(_by_row(self._all(f"{_TRIES} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
             spoken.update(self._spoken("WHERE row_key = ?", (outcome.row_key,)))
-        return Changes(anew, outcomes, tries, spoken)
+        return Changes(False, outcomes, tries, spoken)
 
     def _new_outcomes(self, marks: _Marks) -> list[RecordedOutcome]:
         """Rows that ended since; moves the marks.

@@ -81,11 +81,13 @@ class FollowedBatch:
         if changes.anew:
             self._begin()
         self._take(changes)
+        if changes.anew:
+            self._known.log = list(range(len(self._known.rows)))
 
     def news(self, generation: int, after: int) -> dict[str, Any]:
         """What is to be told to one who knows `generation` up to the version `after`.
 
-        Rows come in portions; `more` says that there is another.
+        Rows come in portions; `more` says that there is another, and the facts come with the last.
         """
         known = self._known
         if generation != known.generation or not 0 <= after <= len(known.log):
@@ -97,7 +99,7 @@ class FollowedBatch:
             "version": until,
             "more": until < len(known.log),
             "columns": known.columns.facts(),
-            "facts": self._current_facts(),
+            "facts": self._current_facts() if until == len(known.log) else None,
             "rows": [{"i": position, **row_json(known.rows[position], known.columns)} for position in changed],
         }
 
@@ -131,7 +133,6 @@ class FollowedBatch:
             known.rows.append(ReportRow(row_key, dict(row.values), pending_cells(), asked))
             known.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
             known.places[row_key] = position
-            known.log.append(position)
         listed = (*source.columns, *(prefix + name for name in OUTPUT_COLUMNS))
         known.columns = columns_of(listed, prefix, Named(f"{prefix}response"), manifest.get("key"))
         self._known = known

@@ -15,10 +15,10 @@ async function follow(onNews, onGone) {
         const answer = await fetch(`facts?generation=${generation}&after=${version}`, { cache: "no-store" });
         if (!answer.ok) throw new Error(String(answer.status));
         const news = await answer.json();
-        const { batch } = news.facts;
-        if (news.generation !== generation || news.version !== version || batch.running !== running) onNews(news, news.generation !== generation);
+        const state = news.facts === null ? running : news.facts.batch.running; // facts come with the last portion of rows
+        if (news.generation !== generation || news.version !== version || state !== running) onNews(news, news.generation !== generation);
         ({ generation, version } = news);
-        running = batch.running;
+        running = state;
         onGone(null);
         wait = news.more ? 0 : running ? Math.min(Math.max(WATCH_MS, PATIENCE * news.took_ms), IDLE_MS) : IDLE_MS;
       } catch {

@@ -5,6 +5,7 @@ const rows = new Rows();
 const parts = { head: null, progress: el("div", { class: "progress-place", "aria-live": "polite" }), top: el("div", { class: "top" }) };
 let facts = null;
 let sitting = null;
+let adopted = false; // the table has the columns of this generation
 
 const table = new RowTable(rows, (row, how) => detail.open(row, how));
 const detail = new Detail(
@@ -63,14 +64,18 @@ document.body.append(detail.element);
 if (data.live) {
   follow(
     (news, anew) => {
-      facts = news.facts;
-      if (anew) rows.clear(news.columns);
+      if (anew) {
+        rows.clear(news.columns);
+        adopted = false;
+      }
       rows.put(news.rows);
       if (news.more) return;
+      facts = news.facts;
       drawTop();
       drawProgress(null);
-      if (anew || table.virtualizer === undefined) table.adopt();
+      if (!adopted) table.adopt();
       else if (news.rows.length > 0) table.refresh();
+      adopted = true;
       if (detail.isOpen && detail.row !== rows.at(detail.row.i)) {
         const row = rows.at(detail.row.i);
         if (row !== undefined) detail.open(row, { ifOpen: true });
