@@ -70,13 +70,14 @@ class _Reply(Settings):
 
 class _Rule(_Reply):
     pattern: str | None = None
+    model: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     times: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _can_miss(self) -> _Rule:
-        if self.pattern is None and not self.metadata and self.times is None:
-            raise ValueError("matches everything: give it a 'pattern' or 'metadata', or make it the default")
+        if self.pattern is None and self.model is None and not self.metadata and self.times is None:
+            raise ValueError("matches everything: give it a 'pattern', 'model' or 'metadata', or make it the default")
         return self
 
 
@@ -110,6 +111,8 @@ class _LoadedRule:
         self.left = self.rule.times
 
     def match(self, question: str, conversation: Conversation) -> _Match | None:
+        if self.rule.model not in (None, conversation.model):
+            return None
         if any(conversation.metadata.get(key) != value for key, value in self.rule.metadata.items()):
             return None
         found = self.pattern.search(question) if self.pattern else None

@@ -35,7 +35,7 @@ def script(folder: Path, text: str, name: str = "script.toml") -> ScriptResponde
 
 def asked(text: str, **options: Any) -> Conversation:
     messages = options.pop("messages", (Message("user", text),))
-    return Conversation("any", "", messages, **options)
+    return Conversation(options.pop("model", "any"), "", messages, **options)
 
 
 async def parts(responder: ScriptResponder, conversation: Conversation) -> list[Part]:
@@ -87,6 +87,22 @@ async def test_metadata(tmp_path: Path) -> None:
     assert await said(responder, "hello", metadata={"row": "7", "batch": "b"}) == "row seven"
     assert await said(responder, "hello", metadata={"row": "8"}) == "another"
     assert await said(responder, "bye", metadata={"row": "7"}) == "another"
+
+
+async def test_model(tmp_path: Path) -> None:
+    """A rule with a model takes only what that model is asked, by its whole name."""
+    responder = script(
+        tmp_path,
+        """
+        [[rule]]
+        model = "small"
+        reply = "I am small"
+        [default]
+        reply = "another"
+        """,
+    )
+    assert await said(responder, "hello", model="small") == "I am small"
+    assert await said(responder, "hello", model="small-2") == "another"
 
 
 async def test_times(tmp_path: Path) -> None:
