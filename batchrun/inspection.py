@@ -20,6 +20,7 @@ from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import Prompter, PromptError, prompter_for
+from batchrun.records import RunEnd
 from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
 from batchrun.services.assistants import BETA, message_text
 from batchrun.services.client import Endpoint
@@ -189,9 +190,7 @@ class _Service:
             if key is None and self.manifest["base_url"] is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
             endpoint = Endpoint(self.manifest["base_url"], key)  # servers of one's own often want no key
-            if self.manifest["settings"]["api"] == "responses":
-                return await _asked(endpoint, partial(_tell_response, run_id=str(run_id)))
-            return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
+            return await self._asked(endpoint, thread_id, run_id)
         if not self.paths.store.exists():
             return {"unreachable": f"{self.paths.store} with the threads is gone"}
         if is_held(self.paths.lock):
@@ -202,7 +201,12 @@ class _Service:
         from batchrun.batch import open_embedded
 
         with open_embedded(self.paths.store) as endpoint:
-            return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
+            return await self._asked(endpoint, thread_id, run_id)
+
+    async def _asked(self, endpoint: Endpoint, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        if self.manifest["settings"]["api"] == "responses":
+            return await _asked(endpoint, partial(_tell_response, run_id=str(run_id)))
+        return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
 
 
 async def _asked(endpoint: Endpoint, tell: Callable[[Wire], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -256,6 +260,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         problem = str(prompt) if isinstance(prompt, PromptError) else None
         cells = journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
         attempts = list(journal.attempts(row_key))
+        ends = [] if isinstance(prompt, PromptError) else journal.exchanges.of_row(row_key, prompt.fingerprint)
     story = {
         "row": row_key,
         "line": row.line,
@@ -264,6 +269,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         "problem": problem,
         "outcome": cells,
         "attempts": attempts,
+        "exchanges": [_exchange(end) for end in ends],
     }
     # A chat completion leaves nothing at the service: its thread is the prompt and the response.
     if cells["thread_id"] and manifest["settings"]["api"] != "chat":
@@ -272,11 +278,26 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
     return story
 
 
+def _exchange(end: RunEnd) -> dict[str, Any]:
+    """One run of a row that may need several."""
+    return {
+        "turn": end.turn,
+        "asked": end.asked,
+        "response": end.reply.response,
+        "calls": [f"{call.name}({call.arguments})" for call in end.reply.calls],
+        "status": end.reply.status,
+        "run_id": end.run_id,
+        "prompt_tokens": end.reply.usage.prompt_tokens,
+        "completion_tokens": end.reply.usage.completion_tokens,
+    }
+
+
 def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
     """How the rows are named, and what may have been meant instead of `wanted`."""
     column = manifest.get("key")
     if column is None:
-        return f"its rows are 0 to {manifest['rows'] - 1}"
+        keys = [prompter.row_key(row) for row in islice(source.rows(), manifest["rows"])]
+        return f"its rows are {keys[0]} to {keys[-1]}"
     # Each comparison takes microseconds: in a larger table the nearest of its beginning must do.
     keys = [prompter.row_key(row) for row in islice(source.rows(), KEYS_COMPARED)]
     near = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.5)
@@ -301,12 +322,10 @@ def row_lines(story: Mapping[str, Any]) -> list[str]:
     thread = story.get("thread", {})
     if "messages" in thread:
         lines += _thread_lines(outcome["thread_id"], thread)
-    elif "response" in thread:
+    elif "response" in thread and not story["exchanges"]:
         lines += _response_lines(thread["response"], thread["input_items"])
     else:
-        lines += ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
-        if outcome["response"]:
-            lines += ["", "assistant:", *_indented(outcome["response"])]
+        lines += _spoken_lines(story)
         if "unreachable" in thread:
             lines += ["", f"thread {outcome['thread_id']}: {thread['unreachable']}"]
     if outcome["error"]:
@@ -318,6 +337,25 @@ def row_lines(story: Mapping[str, Any]) -> list[str]:
             f"{outcome['completion_tokens']} out ({outcome['reasoning_tokens'] or 0} reasoning)"
             + (f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""),
         ]
+    return lines
+
+
+def _spoken_lines(story: Mapping[str, Any]) -> list[str]:
+    """What the journal itself knows of a row's thread."""
+    if not story["exchanges"]:
+        lines = ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
+        if story["outcome"]["response"]:
+            lines += ["", "assistant:", *_indented(story["outcome"]["response"])]
+        return lines
+    lines, after_calls = [], False
+    for exchange in story["exchanges"]:
+        who = "functions" if after_calls else f"user · turn {exchange['turn']}"
+        lines += ["", f"{who}:", *_indented(exchange["asked"])]
+        if exchange["response"]:
+            lines += ["", f"assistant · {exchange['run_id']}:", *_indented(exchange["response"])]
+        if exchange["calls"]:
+            lines += ["", *(f"assistant calls {call}" for call in exchange["calls"])]
+        after_calls = bool(exchange["calls"])
     return lines
 
 

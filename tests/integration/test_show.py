@@ -11,6 +11,7 @@ import pytest
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.tutor import TutorResponder
 from tests.support.command import batchrun
+from tests.support.rows import write_csv
 
 
 @pytest.fixture
@@ -62,3 +63,24 @@ def test_as_json(tmp_path: Path, url: str) -> None:
     story = json.loads(batchrun(tmp_path, "show", "outputs/q.csv", "0", "--json", OPENAI_API_KEY="sk-test").stdout)
     assert story["thread"]["response"]["object"] == "response"
     assert story["outcome"]["response"] == "2 + 2 = 4."
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_row_of_several_runs(tmp_path: Path, api: str) -> None:
+    """`show` tells all that was said in a row of several runs, calls of functions and their outputs included."""
+    write_csv(tmp_path / "q.csv", [{"question": "weather in Paris"}])
+    (tmp_path / "tools.py").write_text(
+        'def weather(city: str) -> str:\n    """The weather."""\n    return f"sun over {city}"\n'
+    )
+    (tmp_path / "script.toml").write_text(
+        "[[rule]]\npattern = 'weather in (\\w+)'\n"
+        "tool_calls = [{ name = 'weather', arguments = { city = '\\1' } }]\nafter = 'It is: \\o1'\n"
+    )
+    ran = batchrun(
+        tmp_path, "run", "q.csv", "-o", "a.csv", "--api", api, "--tools", "tools.py", "--script", "script.toml"
+    )
+    assert ran.returncode == 0, ran.stderr
+    shown = batchrun(tmp_path, "show", "a.csv", "0").stdout
+    spoken = ["weather in Paris", 'assistant calls weather({"city": "Paris"})', "functions:", "It is: sun over Paris"]
+    places = [shown.index(words) for words in spoken]
+    assert places == sorted(places)
