@@ -70,16 +70,17 @@ def report(
     file stands for the output that it names.
     """
     from batchrun.clock import utc_now
-    from batchrun.report.making import default_report, make_report, page_data
+    from batchrun.report.making import check_page, default_report, make_report, page_data
     from batchrun.report.page import report_page
     from batchrun.scoring.evaluating import Question
     from batchrun.scoring.table import Columns
     from batchrun.tables import ReadOptions
     from batchrun.tables.atomic import replacing
 
+    target = to or default_report(output)
+    check_page(target)
     question = Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
     found = make_report(output, question, baseline=baseline, clock=utc_now)
-    target = to or default_report(output)
     with replacing(target) as file:
         file.write(report_page(page_data(found, most_rows)))
     click.echo(f"written: {target}", err=True)

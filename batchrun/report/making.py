@@ -47,6 +47,16 @@ def default_report(output: Path) -> Path:
     return output.with_name(f"{output.name.removesuffix('.gz').rpartition('.')[0] or output.name}.report.html")
 
 
+def check_page(path: Path) -> None:
+    """A page never takes the place of a table or a journal.
+
+    Raises:
+        InputError: the name is not that of a page.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"-o {path}: a page is written, so a name that ends in .html is expected")
+
+
 def page_data(report: Report, most_rows: int | None = None) -> dict[str, Any]:
     """A report as JSON.
 
