@@ -24,7 +24,17 @@ from batchrun.scoring.score import Score, as_text
 from batchrun.scoring.summary import FailedAs, summarize
 from batchrun.scoring.table import ScoredTable, Tally, open_scored
 
-__all__ = ["Named", "Report", "batch_of", "columns_of", "default_report", "head", "make_report", "page_data"]
+__all__ = [
+    "Named",
+    "Report",
+    "batch_of",
+    "check_page",
+    "columns_of",
+    "default_report",
+    "head",
+    "make_report",
+    "page_data",
+]
 
 
 @dataclass(frozen=True, slots=True)
