@@ -243,9 +243,12 @@ class _Later:
 
     def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
         name, when = self.form.names[number - 1]
-        if when is not None and not self.prompter.holds(when, self.values, responses):
-            return None
-        return Turn(self.prompter.text(name, self.values, responses), number)
+        try:
+            if when is not None and not self.prompter.holds(when, self.values, responses):
+                return None
+            return Turn(self.prompter.text(name, self.values, responses), number)
+        except PromptError as exc:
+            raise PromptError(exc.error_type, f"turn {number}: {exc}") from None
 
 
 def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:

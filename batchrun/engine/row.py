@@ -153,7 +153,7 @@ class RowRun:
             try:
                 exchange = self._dialogue.next()
             except PromptError as exc:
-                return self._failed(PermanentFault(str(exc), error_type=exc.error_type))
+                return self._failed(PermanentFault(str(exc), error_type=exc.error_type), str(exc))
             except Misshapen as exc:
                 return self._misshapen(exc)
             if exchange is None:
@@ -421,14 +421,18 @@ class RowRun:
             return attempt.thread_id, attempt.run_id
         return end.thread_id, end.run_id
 
-    def _failed(self, fault: ServiceFault) -> Failed:
+    def _failed(self, fault: ServiceFault, error: str | None = None) -> Failed:
+        """
+        Args:
+            error: what the row says, where it is not the fault at the turn that was asked last.
+        """
         usage, known = self._usage()
         thread_id, run_id = self._ids()
         end = self._dialogue.last
         return Failed(
             row_key=self._prompt.row_key,
             error_type=fault.error_type,
-            error=self._at_turn(str(fault)),
+            error=error if error is not None else self._at_turn(str(fault)),
             attempts=self._attempt.number,
             duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
