@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 
-from batchrun.wording import rows_text
+from batchrun.wording import rows_text, shown_path
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -296,7 +296,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if left:
         lines.append("run the same command again to finish the rest")
     if summary.output is not None:
-        lines.append(f"written: {summary.output}")
+        lines.append(f"written: {shown_path(summary.output)}")
     return lines
 
 

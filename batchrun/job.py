@@ -506,7 +506,8 @@ def _check_turns(job: Job) -> None:
         unknown = turn.keys() - {"prompt", "when"}
         if unknown or "prompt" not in turn:
             wrong = f"unknown key {min(unknown)!r}" if unknown else "has no prompt"
-            raise InputError(f"turns: turn {number} {wrong}; a turn has `prompt` and perhaps `when`")
+            misplaced = "; in TOML, options stand above the first [[turns]]" if unknown & job_options().keys() else ""
+            raise InputError(f"turns: turn {number} {wrong}; a turn has `prompt` and perhaps `when`{misplaced}")
     if "when" in job.turns[0]:
         raise InputError("turns: the first turn has a condition; leave the row out of the table instead")
 
@@ -569,7 +570,9 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
     name = str(location[0]) if location else "job"
     if kind == "unexpected_keyword_argument":
         return f"unknown option {name!r}{nearest(name, job_options())}"
-    return f"--{name.replace('_', '-')}: {message[0].lower()}{message[1:]}, got {value!r}"
+    known = job_options().get(name)
+    shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
+    return f"{shown}: {message[0].lower()}{message[1:]}, got {value!r}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -174,7 +174,7 @@ def _planned(
     embedded, api, base_url = _service(job, environment)
     job = replace(job, api=api)
     if job.model is None and "model" not in job.matrix:
-        job = replace(job, model=EMBEDDED_MODEL if embedded else None)
+        job = replace(job, model=("script" if job.script is not None else EMBEDDED_MODEL) if embedded else None)
     if job.model is None and job.assistant is None and "model" not in job.matrix:
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
     toolbox, structure = _tools(job), _structure(job)
@@ -303,6 +303,12 @@ def _rehearsal(job: Job) -> tuple[bool, Api, str | None]:
         raise InputError(f"--script: {job.script}: no such file")
     api: Api = job.api or "assistants"
     _check_modes(job, api)
+    for name in ("file_search", "code_interpreter"):
+        if getattr(job, name) and api != "assistants":
+            raise InputError(
+                f"--{name.replace('_', '-')}: the embedded server, which answers from --script, has it with "
+                f"--api assistants only, and this batch speaks {api}"
+            )
     return True, api, None
 
 

@@ -322,9 +322,10 @@ def evaluated(
 def show(found: Evaluation) -> None:
     """Print what scores and bars are."""
     from batchrun.scoring.lines import bar_lines, score_lines
+    from batchrun.wording import shown_path
 
     click.echo("\n".join([*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars)]))
-    click.echo(f"written: {found.output}", err=True)
+    click.echo(f"written: {shown_path(found.output)}", err=True)
 
 
 @cli.command()

@@ -195,10 +195,11 @@ def seen(
     from rich.console import Console
 
     from batchrun.display import watch_lines, watch_terminal
+    from batchrun.wording import shown_path
 
     console = Console(stderr=True)
     if plan.job.script is not None and not quiet:
-        click.echo(f"rehearsal: answered offline by the embedded server from {plan.job.script}", err=True)
+        click.echo(f"rehearsal: answered offline by the embedded server from {shown_path(plan.job.script)}", err=True)
     elif plan.embedded and not quiet:
         click.echo(
             "no key found (OPENAI_API_KEY) and no --base-url: answered offline by the embedded server's "
@@ -243,7 +244,7 @@ def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
     from batchrun.estimate import dry_plan
     from batchrun.job import Environment
-    from batchrun.wording import rows_text
+    from batchrun.wording import rows_text, shown_path
 
     name, folder, given = given_options(job, {})
     made, output = job_and_output(name, folder, given)
@@ -251,4 +252,7 @@ def check(job: str) -> None:
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
         if scoring is not None:
             question_after(plan, scoring, given)
-        click.echo(f"{job}: {rows_text(plan.rows)} of {name}, to be asked of {plan.api}, answers to {output}")
+        click.echo(
+            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.api}, "
+            f"answers to {shown_path(output)}"
+        )

@@ -596,6 +596,7 @@ def _report(grader: Grader, plan: Plan, summary: Summary, found: Mapping[str, Se
 def grader_lines(reports: Iterable[GraderReport]) -> Iterator[str]:
     """The reports for people."""
     from batchrun.display import dollars
+    from batchrun.wording import shown_path
 
     for each in reports:
         cost = "" if each.cost_usd is None else dollars(each.cost_usd)
@@ -609,6 +610,6 @@ def grader_lines(reports: Iterable[GraderReport]) -> Iterator[str]:
             f"{each.failed:,} failed" if each.failed else "",
             f"{each.prompt_tokens:,} tokens in, {each.completion_tokens:,} out",
             cost,
-            str(each.table or ""),
+            shown_path(each.table) if each.table is not None else "",
         ]
         yield " · ".join(filter(None, parts))
