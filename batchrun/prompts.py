@@ -132,13 +132,15 @@ class Prompter:
             self._environment.add_template(name, template)
             used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
-            raise InputError(f"{where}: {exc.message} (line {exc.line or 1} of the template)") from None
+            words = str(exc.message).replace(f" (in {name}:{exc.line})", "")
+            raise InputError(f"{where}: {words} (line {exc.line or 1} of the template)") from None
         known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
         unknown = sorted(used - known)
         if unknown:
             raise InputError(
                 f"{where}: no column named {_listed(unknown)} in the input (columns: {_listed(columns)}"
                 + _spaced(unknown, columns)
+                + ("; the first turn has no answers before it" if unknown == ["responses"] else "")
                 + ")"
             )
         return used
