@@ -133,7 +133,9 @@ class Prompter:
             used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
             words = str(exc.message).replace(f" (in {name}:{exc.line})", "")
-            raise InputError(f"{where}: {words} (line {exc.line or 1} of the template)") from None
+            odd = next((column for column in columns if not column.isidentifier() and column in template), None)
+            hint = f"; a name that is no plain word is written row[{odd!r}]" if odd is not None else ""
+            raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
         known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
         unknown = sorted(used - known)
         if unknown:

@@ -175,3 +175,9 @@ def test_turns_are_told_apart() -> None:
     """Where one turn ends and the next begins is part of the question."""
     one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
     assert one.fingerprint != two.fingerprint
+
+
+def test_a_name_with_a_space_is_explained() -> None:
+    """`{{ Unit price }}` is no template; the line says how such a column is written."""
+    with pytest.raises(InputError, match=r"written row\['Unit price'\]"):
+        prompter(["What is {{ Unit price }}?"], ["Unit price"])
