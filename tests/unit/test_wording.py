@@ -1,4 +1,4 @@
-"""Paths and counts in messages."""
+"""Counts and paths as people read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.wording import shown_path
+from batchrun.wording import rows_text, shown_path
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_000, "1,000 rows"), (1_001, "1,001 rows")]
+)
+def test_one_row_is_a_row(number: int, text: str) -> None:
+    """Only a single one stands without its s."""
+    assert rows_text(number) == text
+
+
+def test_rows_of_a_kind() -> None:
+    """What they are stands between number and noun."""
+    assert (rows_text(1, "failed"), rows_text(2_000, "failed")) == ("1 failed row", "2,000 failed rows")
 
 
 def test_a_path_is_shown_as_a_user_would_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
