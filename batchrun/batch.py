@@ -453,17 +453,34 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
             if ask is None:
                 yield "finished before"
             else:
-                yield _with_ends(ask, history, journal) if recorded else ask
+                stale = stale_before is not None
+                yield _with_ends(ask, history, journal, stale=stale) if recorded else ask
 
 
-def _with_ends(ask: Ask, history: RowHistory, journal: Journal) -> Ask:
-    """With the runs that ended already, but for those of a turn that is to be asked again."""
-    prompt = ask.prompt
-    if history.fingerprint == prompt.fingerprint and not history.trying:
-        # Too old an answer is asked for from the beginning, a failed row from the turn in which it failed.
-        again = 1 if history.answered else journal.last_turn(prompt.row_key)
-        journal.exchanges.forget_turn(prompt.row_key, prompt.fingerprint, again)
-    return replace(ask, ends=journal.exchanges.of_row(prompt.row_key, prompt.fingerprint))
+def _with_ends(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:
+    """With the runs that ended already, but for those of turns that are to be asked again.
+
+    Args:
+        stale: answers can be too old.
+    """
+    row_key, fingerprint = ask.prompt.row_key, ask.prompt.fingerprint
+    ours = history.fingerprint == fingerprint
+    anew = None
+    if ours and not history.trying:
+        if history.answered:
+            anew = 1
+        elif history.last is not None and history.last.run_ended:
+            anew = journal.last_turn(row_key)  # else nothing says that the same request would fail again
+    elif stale and not ours and history.last_fingerprint != fingerprint:
+        anew = 1  # the row asked this before it asked something else: nobody knows when
+    ends = journal.exchanges.of_row(row_key, fingerprint)
+    return replace(
+        ask,
+        ends=ends if anew is None else [end for end in ends if end.turn < anew],
+        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, anew),
+        anew=anew,
+        billed=history.attempts if ours else 0,
+    )
 
 
 def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:

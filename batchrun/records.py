@@ -11,6 +11,7 @@ __all__ = [
     "OUTPUT_COLUMNS",
     "Attachment",
     "Attempt",
+    "CallKey",
     "Completed",
     "Exchange",
     "Failed",
@@ -129,6 +130,20 @@ class ToolOutput:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """Tells a call from every other of its row, also where a service names several alike.
+
+    Attributes:
+        run: that asks for it: its id where it waits for the output, else its number among the runs that ended.
+        position: among the calls that it makes together, from 0.
+    """
+
+    run: str
+    position: int
+    call_id: str
+
+
 class LaterTurns(Protocol):
     """The turns behind the first, which may depend on the answers so far."""
 
@@ -217,9 +232,9 @@ class Reply:
 
     Attributes:
         status: `requires_action`: the model wants `calls` answered.
-        response: the text obtained, "" where there is none.
         reason: why it is incomplete, or a short name of why it failed.
         error: one line for a person, for a run that failed.
+        response: the text obtained, "" where there is none; of a run that waits, all that it has said so far.
         calls: functions that the model asks for.
         waiting: the run itself waits for the outputs of the calls; else it has ended with them.
         said: where the service keeps no thread: the messages that this exchange added, as the protocol has them.
@@ -249,8 +264,8 @@ class Exchange:
         after: id of the run that it follows on, None for the first of a thread.
         said: where the service keeps no thread: the messages before, as the protocol has them.
         outputs: of the functions that the run `after` asked for; they take the place of the user message.
-        round: how often outputs were given in this turn.
-        heard: what a run that waits has said before it asked for functions.
+        round: how often outputs were given since the user message, these included.
+        heard: all that a run which waits has said so far.
         structured: the answer is to have the form that the batch asks for.
     """
 
@@ -262,7 +277,7 @@ class Exchange:
     said: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[ToolOutput, ...] = ()
     round: int = 0
-    heard: tuple[str, ...] = ()
+    heard: str = ""
     structured: bool = False
 
 
@@ -286,6 +301,11 @@ class RunEnd:
     thread_id: str | None
     run_id: str | None
     said: tuple[Mapping[str, Any], ...] = ()
+
+    def calls_by_key(self) -> dict[CallKey, ToolCall]:
+        """The functions that it asks for, in order."""
+        run = str(self.run_id) if self.reply.waiting else str(self.number)
+        return {CallKey(run, number, call.call_id): call for number, call in enumerate(self.reply.calls)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ class AddedColumns:
         """
         cells: dict[str, Any] = {}
         if self._responses:
-            answers = journal.exchanges.answers(row_key, fingerprint)
+            tries = outcome["attempts"]
+            answers = journal.exchanges.answers(row_key, fingerprint, tries) if tries is not None else {}
             cells |= {f"response_{turn}": answers.get(turn) for turn in self._responses}
         if self._structure is not None:
             cells |= self._fields(outcome)

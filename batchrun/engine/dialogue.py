@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -66,8 +67,8 @@ class Dialogue:
         last = self.ends[-1]
         if last.reply.calls:
             # The functions were not called yet, or nobody knows what came of it: the caller calls them (again).
-            rounds = sum(1 for end in self.ends if end.turn == last.turn and end.reply.calls)
-            return replace(self._exchange(Turn(last.asked, last.turn)), round=rounds - 1)
+            rounds = sum(1 for _ in itertools.takewhile(lambda end: end.reply.calls, reversed(self.ends)))
+            return replace(self._exchange(Turn(last.asked, last.turn)), round=rounds)
         problem = self._problem(last)
         if problem is not None:
             if self._corrections(last.turn) >= self._max_corrections:
@@ -131,14 +132,13 @@ class Dialogue:
 
     def whole(self) -> Reply:
         """All that the row came to, once `next` says that nothing is left: its last answer, cut short if any of its
-        answers was, and what all of its runs produced."""
+        answers was."""
         last = self.ends[-1].reply
         answers = [end for end in self.ends if not end.reply.calls]
         cut = next((end for end in answers if end.reply.status == "incomplete"), None)
         if cut is not None and last.status == "completed":
             last = replace(last, status="incomplete", reason=cut.reply.reason)
-        extras = self.extras()
-        return last if extras is None else replace(last, extras=extras)
+        return last
 
     def extras(self) -> Mapping[str, Any] | None:
         """The extras of all runs: lists joined, numbers added."""
@@ -166,6 +166,5 @@ def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...
         after=end.run_id,
         said=end.said,
         outputs=outputs,
-        round=exchange.round + 1,
-        heard=(*exchange.heard, end.reply.response) if end.reply.waiting and end.reply.response else exchange.heard,
+        heard=end.reply.response if end.reply.waiting else "",
     )

@@ -7,7 +7,7 @@ How many may go and when is `limits`; what happens to one row is `row`; how a pr
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,7 +23,7 @@ from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.turnstiles import Turnstiles
 from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
-from batchrun.journal import Journal
+from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 from batchrun.services.base import Service
 
@@ -201,18 +201,30 @@ class Engine:
             finally:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
-                unsettled = sum_usage(row.unsettled) if row.unsettled else outcome.usage
-                lease.settle(unsettled, succeeded=isinstance(outcome, Completed))
+                lease.settle(sum_usage(row.unsettled), succeeded=isinstance(outcome, Completed))
+                carried = self._carried(row.carried, outcome)
                 if self._budget is not None:
-                    self._budget.settle(reserved_usd, lease.prompt_chars, outcome.usage, outcome.cost_usd)
-                self._finish(outcome, ask.prompt.fingerprint, with_ids=row.ids_unwritten)
+                    chars, cost_usd = len(ask.prompt.first.text), outcome.cost_usd
+                    if carried is not None and cost_usd is not None:
+                        cost_usd -= carried.cost_usd or 0.0
+                    self._budget.settle(reserved_usd, chars, outcome.usage, cost_usd)
+                self._finish(outcome, ask.prompt.fingerprint, with_ids=row.ids_unwritten, carried=carried)
                 self._check_failures(outcome)
         if outcome is not None and self._forget is not None:
             left = await self._forget(ask.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
-    def _finish(self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False) -> None:
-        self._context.journal.finish(outcome, fingerprint, with_ids=with_ids)
+    def _carried(self, usages: Sequence[Usage], outcome: Outcome) -> Carried | None:
+        """What the outcome has in common with the row's earlier one."""
+        if not usages:
+            return None
+        usage = sum_usage(usages)
+        return Carried(usage, self._context.price(outcome.model, usage))
+
+    def _finish(
+        self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False, carried: Carried | None = None
+    ) -> None:
+        self._context.journal.finish(outcome, fingerprint, with_ids=with_ids, carried=carried)
         self._tally.count(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)

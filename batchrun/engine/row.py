@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -20,6 +20,7 @@ from batchrun.journal import Journal
 from batchrun.prompts import PromptError
 from batchrun.records import (
     Attempt,
+    CallKey,
     Completed,
     Exchange,
     Failed,
@@ -55,11 +56,17 @@ class Ask:
         last: its last try in an earlier run, None for a row never tried. With `run_ended` another run is made;
             else its run is followed, or its request repeated under the same key.
         ends: the runs that ended, of a row that needs more than one.
+        outputs: of functions that were called already.
+        anew: the turn from which on the row is asked anew, although the journal has more of it; None for none.
+        billed: tries whose runs an earlier outcome bears, with what they took.
     """
 
     prompt: Prompt
     last: Attempt | None = None
     ends: Sequence[RunEnd] = ()
+    outputs: Mapping[CallKey, ToolOutput] = field(default_factory=dict)
+    anew: int | None = None
+    billed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +116,9 @@ class RowRun:
     """One row in flight.
 
     All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
-    before anything is sent, and again when its ids are seen); `_billed`, the usage of runs that failed; `_outputs` of
-    functions by call, and those that are not counted yet; `unsettled`, the usage since tokens were last reserved; and
+    before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was; `_anew`,
+    until the journal knows of it; `_billed`, the usage of runs that failed; `_outputs` of
+    functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last reserved; and
     `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
     """
 
@@ -129,8 +137,10 @@ class RowRun:
         self._attempt = self._first_attempt(ask.last)
         self._exchange = Exchange(ask.prompt.row_key, ask.prompt.first)
         self._billed: list[Usage] = []
-        self._outputs: dict[str, ToolOutput] = {}
-        self._uncounted: list[ToolOutput] = []
+        self._outputs = dict(ask.outputs)
+        self._anew = ask.anew
+        self._tries = ask.last.number if ask.last is not None else 0
+        self.carried = [end.reply.usage for end in ask.ends if end.attempt <= ask.billed]
         self.unsettled: list[Usage] = []
         self.ids_unwritten = False
 
@@ -144,7 +154,7 @@ class RowRun:
         if self._prompt.thread_id is None:
             return await self._through()
         async with self._context.locks(self._prompt.thread_id):
-            return await self._through()
+            return None if self._context.stopped.is_set() else await self._through()
 
     async def _through(self) -> Outcome | None:
         """Run after run, until nothing is left to ask."""
@@ -176,7 +186,9 @@ class RowRun:
         tries = 0
         while True:
             tries += 1
-            context.journal.begin(self._prompt, self._attempt, context.clock(), self._exchange.turn.number)
+            number = self._exchange.turn.number
+            context.journal.begin(self._prompt, self._attempt, context.clock(), number, anew=self._anew)
+            self._anew, self._tries = None, self._attempt.number
             try:
                 reply = await self._try()
                 if reply is None and self._lease.stopwatch.overslept:
@@ -209,21 +221,26 @@ class RowRun:
     # -- one try ----------------------------------------------------------------------------------------
 
     async def _try(self) -> Reply | None:
-        """Make or follow the run, and answer the calls of functions that it makes; None if the row's time ran out."""
-        service = self._context.service
+        """The reply to the exchange at hand; None if the row's time ran out."""
         reply: Reply | None = None
         with self._lease.stopwatch.running():
-            if self._attempt.run_id is not None:
-                self._say(f"asks for {self._attempt.run_id} by its id")
-                reply = await service.follow(self._exchange, self._attempt, self._seen)
-            elif (left := self._calls_left()) is not None:
-                self._exchange = await self._with_outputs(self._exchange, left)
-                reply = await service.answer(self._exchange, self._attempt, self._seen)
-            else:
-                reply = await service.answer(self._exchange, self._attempt, self._seen)
-            while reply.calls:
-                exchange = await self._round(reply)
-                reply = await service.answer(exchange, self._attempt, self._seen)
+            reply = await self._ended()
+        return reply  # noqa: RET504 - where time runs out, the block is left without one
+
+    async def _ended(self) -> Reply:
+        """Make or follow the run, and answer the calls of functions that it makes, until it calls none."""
+        service = self._context.service
+        left = self._calls_left()
+        if left is not None:
+            self._exchange = await self._with_outputs(self._exchange, left)
+        if self._attempt.run_id is not None:
+            self._say(f"asks for {self._attempt.run_id} by its id")
+            reply = await service.follow(self._exchange, self._attempt, self._seen)
+        else:
+            reply = await service.answer(self._exchange, self._attempt, self._seen)
+        while reply.calls:
+            exchange = await self._round(reply)
+            reply = await service.answer(exchange, self._attempt, self._seen)
         return reply
 
     def _calls_left(self) -> RunEnd | None:
@@ -237,14 +254,18 @@ class RowRun:
         Raises:
             PermanentFault: nobody here can call functions, or the model does not stop asking for them.
         """
-        manner = self._context.manner
+        manner, attempt = self._context.manner, self._attempt
+        # One run, whatever the number of rounds: a try after this one begins with the run, not with outputs.
+        waiting = RunEnd(0, 0, 0, "", reply, attempt.thread_id, attempt.run_id) if reply.waiting else None
+        asked_again = waiting is not None and waiting.calls_by_key().keys() <= self._outputs.keys()
+        round_ = self._exchange.round + (not asked_again)
         fault = None
         if manner.call_tools is None:
             fault = PermanentFault(
                 "the model asks for a function to be called, and this batch has no functions (--tools)",
                 error_type="requires_action",
             )
-        elif self._exchange.round >= manner.max_tool_rounds:
+        elif round_ > manner.max_tool_rounds:
             fault = PermanentFault(
                 f"the model asks for functions more than {manner.max_tool_rounds} times (--max-tool-rounds)",
                 error_type="too_many_tool_rounds",
@@ -253,37 +274,32 @@ class RowRun:
             fault.run_ended = not reply.waiting
             fault.usage = None if reply.waiting else reply.usage
             raise fault
-        if reply.waiting:
-            # One run, whatever the number of rounds: a try after this one begins with the run, not with outputs.
-            end = RunEnd(0, 0, 0, "", reply, self._attempt.thread_id, self._attempt.run_id)
-            exchange = await self._with_outputs(self._exchange, end)
+        if waiting is not None:
+            exchange = await self._with_outputs(replace(self._exchange, round=round_), waiting)
             self._exchange = replace(self._exchange, round=exchange.round, heard=exchange.heard)
             return exchange
         end = self._end(reply)
-        self._exchange = await self._with_outputs(self._exchange, end)
+        self._exchange = await self._with_outputs(replace(self._exchange, round=round_), end)
         self._attempt = replace(self._attempt, run_id=None)
         return self._exchange
 
     async def _with_outputs(self, exchange: Exchange, end: RunEnd) -> Exchange:
         """Call the functions that `end` asks for, each call once, however often it is asked about."""
-        calls = end.reply.calls
-        new = [call for call in calls if call.call_id not in self._outputs]
-        assert self._context.manner.call_tools is not None
-        self._say(f"waits for {', '.join(call.name for call in new) or 'the run'} to end")
-        for output in await self._context.manner.call_tools(new):
-            self._outputs[output.call_id] = output
-            self._uncounted.append(output)
-        self._context.tally.tool_calls += len(new)
-        self._context.tally.tool_errors += sum(self._outputs[call.call_id].failed for call in new)
-        return with_outputs(exchange, end, tuple(self._outputs[call.call_id] for call in calls))
+        context, prompt = self._context, self._prompt
+        calls = end.calls_by_key()
+        new = {key: call for key, call in calls.items() if key not in self._outputs}
+        assert context.manner.call_tools is not None
+        self._say(f"waits for {', '.join(call.name for call in new.values()) or 'the run'} to end")
+        made = await context.manner.call_tools(list(new.values())) if new else ()
+        for key, output in zip(new, made, strict=True):
+            self._outputs[key] = output
+            context.journal.exchanges.add_output(prompt.row_key, prompt.fingerprint, exchange.turn.number, key, output)
+        context.tally.tool_calls += len(made)
+        context.tally.tool_errors += sum(output.failed for output in made)
+        return with_outputs(exchange, end, tuple(self._outputs[key] for key in calls))
 
     def _end(self, reply: Reply) -> RunEnd:
         """A run has ended: remember it, here and (where rows need more than one) in the journal."""
-        if self._uncounted:
-            failed = sum(output.failed for output in self._uncounted)
-            counts = {"tool_calls": len(self._uncounted), "tool_errors": failed}
-            reply = replace(reply, extras={**(reply.extras or {}), **counts})
-            self._uncounted = []
         attempt = self._attempt
         end = self._dialogue.add(self._exchange, reply, attempt.number, attempt.thread_id, attempt.run_id)
         self.unsettled.append(reply.usage)
@@ -296,8 +312,7 @@ class RowRun:
 
     async def _reserve(self) -> None:
         """Another run of the row: settle what the last took, and set aside what this one may take."""
-        usage = sum_usage(self.unsettled) if self.unsettled else Usage()
-        self.unsettled = []
+        usage, self.unsettled = sum_usage(self.unsettled), []
         await self._context.limits.readmit(self._lease, usage, self._dialogue.chars(self._exchange))
 
     def _say(self, doing: str) -> None:
@@ -365,7 +380,8 @@ class RowRun:
             if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON and not certainly_nothing:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
-        self._exchange = replace(self._exchange, heard=())  # another run says it anew
+        if not self._exchange.outputs:
+            self._exchange = replace(self._exchange, heard="", round=0)  # another run begins with the message
         return self._another_run()
 
     def _another_run(self) -> Attempt:
@@ -414,6 +430,14 @@ class RowRun:
         usages = [*self._billed, *self._dialogue.usages(), *more]
         return sum_usage(usages) if usages else Usage(), bool(usages)
 
+    def _extras(self) -> Mapping[str, Any] | None:
+        """What all runs of the row have beside their texts, and what became of the calls of functions."""
+        extras = dict(self._dialogue.extras() or {})
+        if self._context.manner.call_tools is not None:
+            failed = sum(output.failed for output in self._outputs.values())
+            extras |= {"tool_calls": len(self._outputs), "tool_errors": failed}
+        return extras or None
+
     def _ids(self) -> tuple[str | None, str | None]:
         """The thread and the run of the try at hand, or else of the run that ended last."""
         attempt, end = self._attempt, self._dialogue.last
@@ -429,20 +453,21 @@ class RowRun:
         usage, known = self._usage()
         thread_id, run_id = self._ids()
         end = self._dialogue.last
+        model = end.reply.model if end is not None else None
         return Failed(
             row_key=self._prompt.row_key,
             error_type=fault.error_type,
             error=error if error is not None else self._at_turn(str(fault)),
-            attempts=self._attempt.number,
+            attempts=self._tries,
             duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
             thread_id=thread_id,
             run_id=run_id,
-            model=end.reply.model if end is not None else None,
+            model=model,
             usage=usage,
-            cost_usd=self._context.price(self._prompt.model, usage) if known else None,
+            cost_usd=self._context.price(model or self._prompt.model, usage) if known else None,
             response=(end.reply.response or None) if end is not None else None,
-            extras=self._dialogue.extras(),
+            extras=self._extras(),
         )
 
     def _misshapen(self, problem: Misshapen) -> Failed:
@@ -450,7 +475,7 @@ class RowRun:
         words = " ".join(str(problem).split())
         fault = PermanentFault(f"the answer does not have the form asked for: {words}", error_type="schema_mismatch")
         fault.run_ended = True
-        self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
+        self._context.journal.fault(self._prompt.row_key, self._tries, fault)
         return self._failed(fault)
 
     def _at_turn(self, error: str) -> str:
@@ -482,14 +507,12 @@ class RowRun:
             cost_usd=self._context.price(reply.model or self._prompt.model, usage),
             response=reply.response or None,
             status=reply.status,
-            extras=self._dialogue.extras(),
+            extras=self._extras(),
         )
 
     def _completed(self, reply: Reply) -> Completed:
         usage, _ = self._usage()
         thread_id, run_id = self._ids()
-        end = self._dialogue.last
-        assert end is not None
         assert reply.status == "completed" or reply.status == "incomplete"
         return Completed(
             row_key=self._prompt.row_key,
@@ -498,11 +521,11 @@ class RowRun:
             run_id=run_id,
             model=reply.model,
             usage=usage,
-            attempts=end.attempt,
+            attempts=self._tries,
             duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
             cost_usd=self._context.price(reply.model or self._prompt.model, usage),
             status=reply.status,
             reason=reply.reason,
-            extras=reply.extras,
+            extras=self._extras(),
         )

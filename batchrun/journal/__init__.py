@@ -2,6 +2,6 @@
 
 from batchrun.journal.created import Created, place_of
 from batchrun.journal.opening import open_journal
-from batchrun.journal.store import Counts, Journal, RowHistory
+from batchrun.journal.store import Carried, Counts, Journal, RowHistory
 
-__all__ = ["Counts", "Created", "Journal", "RowHistory", "open_journal", "place_of"]
+__all__ = ["Carried", "Counts", "Created", "Journal", "RowHistory", "open_journal", "place_of"]

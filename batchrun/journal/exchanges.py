@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from batchrun.records import Reply, RunEnd, ToolCall, Usage
+from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
 __all__ = ["Exchanges"]
 
@@ -17,7 +17,7 @@ _COLUMNS = (
 
 
 class Exchanges:
-    """The table `exchanges`, through the journal's own connection.
+    """The tables `exchanges` and `outputs`, through the journal's own connection.
 
     Methods raise OutputError where the journal cannot be used.
     """
@@ -67,21 +67,51 @@ class Exchanges:
         )
         return [_end(row) for row in rows]
 
-    def answers(self, row_key: str, fingerprint: str) -> dict[int, str]:
-        """Turn → its answer, the last one where it was corrected."""
+    def answers(self, row_key: str, fingerprint: str, attempts: int) -> dict[int, str]:
+        """Turn → its answer, the last one where it was corrected.
+
+        Args:
+            attempts: tries that count; later ones belong to an outcome that is still to come.
+        """
         return dict(
             self._read(
-                "SELECT turn, response FROM exchanges WHERE row_key = ? AND fingerprint = ? AND calls IS NULL "
-                "ORDER BY number",
-                (row_key, fingerprint),
+                "SELECT turn, response FROM exchanges WHERE row_key = ? AND fingerprint = ? AND attempt <= ? "
+                "AND calls IS NULL ORDER BY number",
+                (row_key, fingerprint, attempts),
             )
         )
 
-    def forget_turn(self, row_key: str, fingerprint: str, turn: int) -> None:
-        """This turn is to be asked anew."""
+    def add_output(self, row_key: str, fingerprint: str, turn: int, key: CallKey, output: ToolOutput) -> None:
+        """A function returned."""
         self._write(
-            "DELETE FROM exchanges WHERE row_key = ? AND fingerprint = ? AND turn >= ?", (row_key, fingerprint, turn)
+            "INSERT OR REPLACE INTO outputs (row_key, fingerprint, turn, run, position, call_id, output, failed) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row_key, fingerprint, turn, key.run, key.position, key.call_id, _storable(output.text), output.failed),
         )
+
+    def outputs_of_row(self, row_key: str, fingerprint: str, before: int | None = None) -> dict[CallKey, ToolOutput]:
+        """What functions returned for the prompt with this fingerprint.
+
+        Args:
+            before: the turn before which this is asked for; None for all turns.
+        """
+        rows = self._read(
+            "SELECT run, position, call_id, output, failed FROM outputs WHERE row_key = ? AND fingerprint = ? "
+            "AND turn < coalesce(?, turn + 1)",
+            (row_key, fingerprint, before),
+        )
+        return {
+            CallKey(run, position, call_id): ToolOutput(call_id, output, bool(failed))
+            for run, position, call_id, output, failed in rows
+        }
+
+    def set_aside(self, row_key: str, fingerprint: str, turn: int, attempt: int) -> None:
+        """The turns from this one on are asked anew, by this try. What came of them is kept aside."""
+        for table in ("exchanges", "outputs"):
+            self._write(
+                f"UPDATE {table} SET fingerprint = ? WHERE row_key = ? AND fingerprint = ? AND turn >= ?",
+                (f"{fingerprint}/{attempt}", row_key, fingerprint, turn),
+            )
 
 
 def _json(value: Mapping[str, Any] | list[Any] | None) -> str | None:

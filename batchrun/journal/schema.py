@@ -76,7 +76,7 @@ STEPS: tuple[str, ...] = (
     -- Of rows that are more than one question: every run that ended, so that none is paid for twice.
     CREATE TABLE exchanges (
         row_key           TEXT NOT NULL,
-        fingerprint       TEXT NOT NULL,
+        fingerprint       TEXT NOT NULL,     -- with `/` and the try's number behind it: a turn that this try asks anew
         number            INTEGER NOT NULL,  -- from 1
         turn              INTEGER NOT NULL,  -- from 1; the same again for a round of tools, or a correction
         attempt           INTEGER NOT NULL,  -- the try that it ended
@@ -113,6 +113,20 @@ STEPS: tuple[str, ...] = (
         row_key     TEXT PRIMARY KEY,
         fingerprint TEXT NOT NULL,
         first_key   TEXT NOT NULL           -- the row that is asked
+    ) WITHOUT ROWID;
+    """,
+    """
+    -- What functions returned: a batch that goes on calls none again, and tells the model what it was told before.
+    CREATE TABLE outputs (
+        row_key     TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        turn        INTEGER NOT NULL,       -- from 1
+        run         TEXT NOT NULL,          -- that asked for it: its id where it waits, else its number in exchanges
+        position    INTEGER NOT NULL,       -- among the calls made together, from 0
+        call_id     TEXT NOT NULL,
+        output      TEXT NOT NULL,
+        failed      INTEGER NOT NULL,
+        PRIMARY KEY (row_key, fingerprint, run, call_id, position)
     ) WITHOUT ROWID;
     """,
 )

@@ -26,7 +26,7 @@ from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.journal.uploads import UploadedFiles
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, RunEnd, Usage
 
-__all__ = ["Counts", "Journal", "RowHistory"]
+__all__ = ["Carried", "Counts", "Journal", "RowHistory"]
 
 _OUTCOME_COLUMNS = (
     "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
@@ -49,6 +49,7 @@ class RowHistory:
         last: the last try, None where the row failed before any.
         last_fingerprint: of the prompt that the last try asked.
         completed_at: when it ended, None where there is no outcome.
+        attempts: tries that the outcome took, 0 where there is none.
         trying: the last try is later than the outcome: the row was being asked (again) when the run ended.
     """
 
@@ -57,12 +58,21 @@ class RowHistory:
     last: Attempt | None
     last_fingerprint: str | None
     completed_at: datetime | None
+    attempts: int
     trying: bool
 
     @property
     def answered(self) -> bool:
         """The row has an answer, whole or cut short."""
         return self.status in ("completed", "incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the runs took that a row's new outcome has in common with its earlier one, US dollars included."""
+
+    usage: Usage
+    cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +203,21 @@ class Journal:
             last=_attempt(last[1:]) if last else None,
             last_fingerprint=last[0] if last else None,
             completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
+            attempts=outcome[2] if outcome else 0,
             trying=last is not None and (outcome is None or last[1] > outcome[2]),
         )
 
-    def begin(self, prompt: Prompt, attempt: Attempt, started_at: datetime, turn: int = 1) -> None:
-        """A try at a turn of the row is about to be sent."""
+    def begin(
+        self, prompt: Prompt, attempt: Attempt, started_at: datetime, turn: int = 1, *, anew: int | None = None
+    ) -> None:
+        """A try at a turn of the row is about to be sent.
+
+        Args:
+            anew: the turn from which on the runs that ended do not count any more, since they are made again.
+        """
+        if anew is not None:
+            self._write("BEGIN IMMEDIATE")
+            self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, anew, attempt.number)
         self._write(
             "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, "
             "thread_id, run_id, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -213,6 +233,8 @@ class Journal:
                 turn,
             ),
         )
+        if anew is not None:
+            self._write("COMMIT")
 
     def seen(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:
         """The service named the thread and the run of this try."""
@@ -240,11 +262,14 @@ class Journal:
         self.exchanges.add(row_key, fingerprint, end)
         self._write("COMMIT")
 
-    def finish(self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False) -> None:
+    def finish(
+        self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False, carried: Carried | None = None
+    ) -> None:
         """The row has ended. An earlier outcome of the row is kept among the superseded.
 
         Args:
             with_ids: the ids of its last try came with the outcome, and are written with it.
+            carried: what the row took over from its earlier outcome, which bears it no longer.
         """
         values = _outcome_values(outcome, fingerprint)
         if not self._lookups and not with_ids:
@@ -255,9 +280,30 @@ class Journal:
             self.seen(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
         if self._lookups:
             self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+            if carried is not None:
+                self._unburden(carried)
             self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
         self._write(_INSERT_OUTCOME, values)
         self._write("COMMIT")
+
+    def _unburden(self, carried: Carried) -> None:
+        """Take what was carried over from the outcome that was superseded last."""
+        usage = carried.usage
+        number, raw = self._one("SELECT rowid, raw_usage FROM superseded ORDER BY rowid DESC LIMIT 1")
+        names = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "cost_usd")
+        less = ", ".join(f"{name} = max(0, {name} - ?)" for name in names)
+        counts = (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.total_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+            carried.cost_usd,
+        )
+        self._write(
+            f"UPDATE superseded SET {less}, raw_usage = ? WHERE rowid = ?",
+            (*(count or 0 for count in counts), _raw_without(raw, usage), number),
+        )
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -399,6 +445,26 @@ def _reason(exc: sqlite3.Error) -> str:
     if "readonly" in text or "unable to open" in text:
         return f"cannot be written ({text}); the journal needs a folder that can be written"
     return f"the journal cannot be used ({text})"
+
+
+def _raw_runs(raw: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """The objects of which `records.sum_usage` made one."""
+    if raw is not None and isinstance(raw.get("runs"), list):
+        for run in raw["runs"]:
+            yield from _raw_runs(run)
+    elif raw is not None:
+        yield raw
+
+
+def _raw_without(raw: str | None, carried: Usage) -> str | None:
+    """The services' own usage objects of an outcome but for those of some of its runs; None where none is left."""
+    gone, left = list(_raw_runs(carried.raw)), []
+    for run in _raw_runs(json.loads(raw) if raw else None):
+        if run in gone:
+            gone.remove(run)
+        else:
+            left.append(run)
+    return json.dumps(left[0] if len(left) == 1 else {"runs": left}) if left else None
 
 
 def _stamp(moment: datetime) -> str:

@@ -233,7 +233,10 @@ class AssistantsService:
         return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
 
     def _headers(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
-        key = f"{attempt.key}-{exchange.round}" if exchange.outputs else attempt.key
+        key = attempt.key
+        if exchange.outputs:
+            # Not by the round: who follows a run from another process does not know how many there were.
+            key = f"{key}-{digest(*(output.call_id for output in exchange.outputs))}"
         return {**BETA, "Idempotency-Key": key}
 
     async def _answer_polled(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
@@ -277,10 +280,8 @@ class AssistantsService:
         """Poll a run to its end, or to the functions that it asks for."""
         path = f"/threads/{thread_id}/runs/{run_id}"
         run = await poll(self._wire, path, BETA, lambda run: _field(run, "status", str) in ENDED)
-        if run["status"] == "requires_action":
-            return await self._reply(exchange, run, ())
         # Asked for anew, they include what the run said before it asked for functions.
-        return await self._reply(replace(exchange, heard=()), run, await self._messages(thread_id, run_id))
+        return await self._reply(replace(exchange, heard=""), run, await self._messages(thread_id, run_id))
 
     async def _messages(self, thread_id: str, run_id: str) -> list[Mapping[str, Any]]:
         """The assistant's messages of a run, oldest first."""
@@ -313,12 +314,12 @@ class AssistantsService:
             reason, error = fault.error_type, str(fault)
         elif status == "incomplete":
             reason = (run.get("incomplete_details") or {}).get("reason") or "incomplete"
-        elif status == "requires_action":
-            text = "\n\n".join(message_text(message) for message in messages)
-            return Reply(status, text, calls=_calls(run), waiting=True, model=run.get("model"))
-        elif status != "completed":
+        elif status not in ("completed", "requires_action"):
             reason, error = f"run_{status}", f"the run ended as {status}"
-        text = "\n\n".join([*exchange.heard, *(message_text(message) for message in messages)])
+        heard = [exchange.heard] if exchange.heard else []
+        text = "\n\n".join([*heard, *(message_text(message) for message in messages)])
+        if status == "requires_action":
+            return Reply(status, text, calls=_calls(run), waiting=True, model=run.get("model"))
         extras = None
         if self._enclosures is not None and messages:
             steps = await self._steps(run) if self._enclosures.code_interpreter else ()
