@@ -91,8 +91,8 @@ class ResponsesService:
         """Make a response and read it to its end."""
         key = attempt.key if exchange.round == 0 else f"{attempt.key}-{exchange.round}"
         conversation_id = exchange.thread_id if _is_conversation(exchange.thread_id) else None
-        if exchange.after is None:
-            conversation_id = attempt.thread_id
+        if exchange.thread_id is None:
+            conversation_id = attempt.thread_id if _is_conversation(attempt.thread_id) else None
             if conversation_id is not None:
                 # An earlier try made it; whether its response was made too, only the conversation can tell.
                 items = await self._items_of(conversation_id)
@@ -336,15 +336,24 @@ def _thread_id(response: Mapping[str, Any]) -> str:
 
 
 def _answer_among(items: Iterable[Mapping[str, Any]]) -> Reply | None:
-    """The answer that a conversation already holds: its response was made, and the reply that named it lost.
+    """The answer that a conversation already holds, or the functions that it asks for: its response was made, and the
+    reply that named it lost.
 
     The service does not tell the response's usage here.
     """
-    answers = [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
+    items = list(items)
+    if calls := _calls(items):
+        return Reply("requires_action", _text_of(_said(items))[0], calls=calls)
+    answers = _said(items)
     if not answers or answers[-1].get("status") != "completed":
         return None
     text, refused = _text_of(answers)
     return Reply("incomplete" if refused else "completed", text, reason="refusal" if refused else None)
+
+
+def _said(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The assistant's messages."""
+    return [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
 
 
 _REASONS = {"max_output_tokens": "max_completion_tokens"}
