@@ -436,7 +436,7 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
     stale_before = oldest_that_holds(job, clock)
     recorded = _manner(plan).recorded
     if job.dedupe:
-        journal.duplicates.begin()
+        journal.duplicates.begin(stale_before)
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 __all__ = ["Duplicates"]
@@ -25,49 +26,80 @@ _FREE = {
 """What an answer takes that another row has paid for."""
 
 
+_ENDED = (
+    "FROM duplicates AS d JOIN outcomes AS o ON o.row_key = d.first_key AND o.fingerprint = d.fingerprint "
+    # A row that was asked itself, in an earlier run, keeps its answer.
+    "WHERE NOT EXISTS (SELECT 1 FROM outcomes AS own WHERE own.row_key = d.row_key AND own.fingerprint = d.fingerprint "
+    "AND own.attempts > 0 AND own.status IN ('completed', 'incomplete') AND own.completed_at >= :oldest) "
+    "AND d.row_key = coalesce(:row_key, d.row_key)"
+)
+"""The duplicates that get an answer, each with the outcome that it gets."""
+
+_SHARE = (
+    f"INSERT INTO superseded SELECT * FROM outcomes WHERE attempts > 0 AND row_key IN (SELECT d.row_key {_ENDED})",
+    # The runs that it made itself give way too, and stay known.
+    "UPDATE exchanges SET fingerprint = fingerprint || '/own' WHERE attempt > 0 "
+    f"AND (row_key, fingerprint) IN (SELECT d.row_key, d.fingerprint {_ENDED})",
+    "INSERT OR REPLACE INTO exchanges (row_key, fingerprint, number, turn, attempt, asked, status, response, reason, "
+    "thread_id, run_id, model, extras, calls, said) "
+    "SELECT d.row_key, e.fingerprint, e.number, e.turn, 0, e.asked, e.status, e.response, e.reason, "
+    "e.thread_id, e.run_id, e.model, e.extras, e.calls, e.said "
+    + _ENDED.replace(
+        "WHERE", "JOIN exchanges AS e ON e.row_key = o.row_key AND e.fingerprint = o.fingerprint WHERE", 1
+    ),
+    f"DELETE FROM outcomes WHERE row_key IN (SELECT d.row_key {_ENDED})",
+    f"INSERT INTO outcomes (row_key, {_COPIED}) "
+    f"SELECT d.row_key, {', '.join(_FREE.get(name, f'o.{name}') for name in _COPIED.split(', '))} {_ENDED}",
+)
+
+
 class Duplicates:
     """The table `duplicates`, through the journal's own connection.
 
     Which row is the first to ask something is kept beside the journal, in a table that goes with the process.
     Methods raise OutputError where the journal cannot be used.
+
+    All state beside the tables: the moment before which answers are too old, as text.
     """
 
-    def __init__(
-        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
-    ) -> None:
+    def __init__(self, write: Callable[[str, Any], None], read: Callable[[str, tuple[Any, ...]], list[Any]]) -> None:
         self._write = write
         self._read = read
+        self._oldest = ""
 
-    def begin(self) -> None:
-        """No row was looked at yet."""
+    def begin(self, stale_before: datetime | None = None) -> None:
+        """No row was looked at yet. Rows that were answered already come before all others.
+
+        Args:
+            stale_before: answers before this moment are too old; None for none.
+        """
+        self._oldest = stale_before.isoformat(timespec="milliseconds") if stale_before is not None else ""
         self._write("CREATE TEMP TABLE IF NOT EXISTS firsts (fingerprint TEXT PRIMARY KEY, row_key TEXT NOT NULL)", ())
         self._write("DELETE FROM firsts", ())
         self._write("DELETE FROM duplicates", ())
+        self._write(
+            "INSERT OR IGNORE INTO firsts SELECT fingerprint, row_key FROM outcomes "
+            "WHERE status IN ('completed', 'incomplete') AND completed_at >= ?",
+            (self._oldest,),
+        )
 
     def is_first(self, row_key: str, fingerprint: str) -> bool:
-        """Whether no row before asked the same; else the row is kept as that one's duplicate."""
+        """Whether the row is to be asked; else it is the duplicate of one that is, or was."""
         first = self._read("SELECT row_key FROM firsts WHERE fingerprint = ?", (fingerprint,))
         if not first:
             self._write("INSERT INTO firsts VALUES (?, ?)", (fingerprint, row_key))
             return True
+        if first[0][0] == row_key:
+            return True
         self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", (row_key, fingerprint, first[0][0]))
+        # What is answered already is shared at once: the row that has it may be about to ask something else.
+        if self._read("SELECT 1 FROM outcomes WHERE row_key = ? AND fingerprint = ?", (first[0][0], fingerprint)):
+            self.share(row_key)
         return False
 
-    def share(self) -> None:
-        """Give every duplicate the outcome of the row that was asked, as far as that has ended."""
+    def share(self, row_key: str | None = None) -> None:
+        """Give every duplicate, or this one, the outcome of the row that was asked, as far as that has ended."""
         self._write("BEGIN IMMEDIATE", ())
-        ended = (
-            "FROM duplicates AS d JOIN outcomes AS o ON o.row_key = d.first_key AND o.fingerprint = d.fingerprint "
-            # A row that was asked itself, in an earlier run, keeps its answer.
-            "WHERE NOT EXISTS (SELECT 1 FROM outcomes AS own WHERE own.row_key = d.row_key "
-            "AND own.fingerprint = d.fingerprint AND own.attempts > 0 AND own.status IN ('completed', 'incomplete'))"
-        )
-        self._write(
-            "INSERT INTO superseded SELECT * FROM outcomes "
-            f"WHERE attempts > 0 AND row_key IN (SELECT d.row_key {ended})",
-            (),
-        )
-        self._write(f"DELETE FROM outcomes WHERE row_key IN (SELECT d.row_key {ended})", ())
-        values = ", ".join(_FREE.get(name, f"o.{name}") for name in _COPIED.split(", "))
-        self._write(f"INSERT INTO outcomes (row_key, {_COPIED}) SELECT d.row_key, {values} {ended}", ())
+        for step in _SHARE:
+            self._write(step, {"oldest": self._oldest, "row_key": row_key})
         self._write("COMMIT", ())

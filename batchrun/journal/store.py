@@ -305,6 +305,10 @@ class Journal:
             (*(count or 0 for count in counts), _raw_without(raw, usage), number),
         )
 
+    def cooled_down(self, started_at: datetime, wait_s: float, reason: str) -> None:
+        """All rows wait from now on, for this many seconds or until a later cool-down ends."""
+        self._write("INSERT INTO cool_downs VALUES (?, ?, ?)", (_stamp(started_at), wait_s, reason))
+
     # -- reading ------------------------------------------------------------------------------------
 
     def outcome(self, row_key: str) -> tuple[Outcome, str] | None:
@@ -413,7 +417,7 @@ class Journal:
 
     # -- SQLite ---------------------------------------------------------------------------------------
 
-    def _write(self, sql: str, values: tuple[Any, ...] = ()) -> None:
+    def _write(self, sql: str, values: tuple[Any, ...] | Mapping[str, Any] = ()) -> None:
         try:
             self._db.execute(sql, values)
         except sqlite3.Error as exc:
