@@ -1,0 +1,228 @@
+"""docs/recipes.md: every job file is run, and what the page shows is what came out.
+
+`UPDATE_DOCS=1` writes files, tables and printed lines into the page; the text between them is written by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.tutor import TutorResponder
+from batchrun.server.tools.code_interpreter import find_sandbox
+from tests.support.command import Result, batchrun
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "recipes.md"
+BLOCK = re.compile(r"<!-- (file|run|prints|says|shows)(?:: ([^\n]+?))? -->\n(```\w+\n.*?```\n|(?:\|[^\n]*\n)*)", re.S)
+SECTION = re.compile(r"^## ", re.M)
+SECONDS = re.compile(r"\b[\d.]+ s\b")
+MOST_CHARS = 100
+"""Of a cell that is shown."""
+
+
+def sections() -> list[str]:
+    """The recipes, each from its heading on."""
+    return SECTION.split(PAGE.read_text(encoding="utf-8"))[1:]
+
+
+def title(section: str) -> str:
+    return section.partition("\n")[0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with a copy of inputs/, to run in."""
+    shutil.copytree(ROOT / "inputs", tmp_path / "inputs")
+    return tmp_path
+
+
+class Reader:
+    """Goes through a section as its reader would. State: what the commands of the last block came to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._printed: list[Result] = []
+
+    def block(self, match: re.Match[str]) -> str:
+        """The block as it ought to stand there."""
+        kind, word, shown = match[1], match[2], match[3]
+        if kind == "file":
+            language = {".toml": "toml", ".py": "python", ".json": "json"}[Path(word).suffix]
+            new = fenced(language, (ROOT / "inputs" / word).read_text(encoding="utf-8"))
+        elif kind == "run":
+            self._run(shown.splitlines()[1:-1], int(word or 0))
+            new = shown
+        elif kind == "shows":
+            path, *columns = word.split()
+            new = table(self._folder / path, columns)
+        else:
+            new = fenced("text", "".join(each.stdout if kind == "prints" else each.stderr for each in self._printed))
+            if timeless(new) == timeless(shown):
+                new = shown
+        return match[0].removesuffix(shown) + new if shown else match[0] + new
+
+    def _run(self, commands: list[str], exit_code: int) -> None:
+        self._printed = []
+        for line in commands:
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "batchrun"
+            self._printed.append(batchrun(self._folder, *arguments))
+        last = self._printed[-1]
+        assert last.returncode == exit_code, last.stderr
+
+
+def timeless(text: str) -> str:
+    """What is printed, without the seconds that it took and the columns that they widen."""
+    return re.sub(" +", " ", SECONDS.sub("", text))
+
+
+def fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text}```\n"
+
+
+def table(path: Path, columns: list[str]) -> str:
+    """These columns of an output, as a table of Markdown."""
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[cell(row[column]) for column in columns] for row in rows_of(path)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
+
+
+def cell(value: object) -> str:
+    """A cell on one line; of citations only whom they cite."""
+    if isinstance(value, list):
+        value = ", ".join(each["filename"] if isinstance(each, dict) else str(each) for each in value)
+    text = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS].rstrip()}…"
+
+
+def protocols() -> list[tuple[str, str, str]]:
+    """(job, api, what the page's table says of it) for the protocols that the jobs do not speak by themselves."""
+    lines = re.findall(r"^\| \[.*\|$", PAGE.read_text(encoding="utf-8"), re.M)
+    found = []
+    for line in lines:
+        names, _, _, *said = (part.strip() for part in line.strip("|").split("|"))
+        jobs = [name for link in re.findall(r"\[(.*?)\]", names) for name in link.split(", ")]
+        found += [(job, api, word) for job in jobs for api, word in zip(("responses", "chat"), said, strict=True)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def tutor() -> Iterator[str]:
+    """The URL of a server that speaks every protocol, for the jobs that have no script."""
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("section", sections(), ids=title)
+def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
+    """Each job file runs with its command, prints what stands below it and writes the table that is shown."""
+    if "code.toml -->" in section and find_sandbox() is None:
+        pytest.skip("this machine has no sandbox to run code in")
+    found = BLOCK.sub(Reader(checkout).block, section)
+    if os.environ.get("UPDATE_DOCS"):
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page.replace(section, found), encoding="utf-8")
+    else:
+        assert found == section
+
+
+def test_every_job_is_a_recipe() -> None:
+    """Each job file of inputs/ stands on the page, and in its table of protocols where it can be run."""
+    jobs = {path.stem for path in (ROOT / "inputs").glob("*.toml") if not path.stem.endswith(".script")}
+    assert {Path(match[2]).stem for match in BLOCK.finditer(PAGE.read_text("utf-8")) if match[1] == "file"} >= jobs
+    assert {job for job, _, _ in protocols()} == jobs - {"base", "judge"}
+
+
+@pytest.mark.parametrize(("job", "api", "said"), protocols())
+def test_a_recipe_speaks_the_protocols_that_the_page_names(
+    job: str, api: str, said: str, checkout: Path, tutor: str
+) -> None:
+    """Every row completes over another protocol, or one line refuses it before anything is sent."""
+    options = ["--api", api, "-o", "outputs/other.csv"]
+    if "script" not in tomllib.loads((checkout / "inputs" / f"{job}.toml").read_text(encoding="utf-8")):
+        options += ["--base-url", tutor, "--model", "tutor"]
+    if job == "threads-more":
+        assert batchrun(checkout, "run", "inputs/threads.toml", *options[:2], *options[4:]).returncode == 0
+    done = batchrun(checkout, "run", f"inputs/{job}.toml", *options)
+    if said == "yes":
+        assert done.returncode == 0, done.stderr
+        assert {row[status(job)] for row in rows_of(checkout / "outputs" / "other.csv")} == {"completed"}
+    else:
+        assert done.returncode == 2
+        assert (done.stderr.count("\n"), api in done.stderr) == (1, True)
+        assert not (checkout / "outputs" / "other.csv").exists()
+
+
+def status(job: str) -> str:
+    return "more_status" if job == "threads-more" else "status"
+
+
+def test_the_night_asks_what_is_new(checkout: Path) -> None:
+    """A table that is sorted, shortened, added to and edited: only the new and the changed row are asked."""
+    assert batchrun(checkout, "run", "inputs/nightly.toml").returncode == 0
+    path = checkout / "inputs" / "questions.csv"
+    rows = list(reversed(rows_of(path)))[1:]
+    rows[0]["question"] = "What is 3 * 3?"
+    rows.append({**rows[0], "id": "new", "question": "What is 4 * 4?"})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    done = batchrun(checkout, "run", "inputs/nightly.toml", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["finished_before"] == len(rows) - 2
+    answers = rows_of(checkout / "outputs" / "nightly.csv")
+    assert [(answers[place]["id"], answers[place]["response"]) for place in (0, -1)] == [
+        (rows[0]["id"], "3 * 3 = 9."),
+        ("new", "4 * 4 = 16."),
+    ]
+
+
+def test_a_day_has_an_output_of_its_own(checkout: Path) -> None:
+    """`{date}` stands for today, in this machine's time zone."""
+    before = datetime.now().date()
+    assert batchrun(checkout, "run", "inputs/daily.toml").returncode == 0
+    written = [path.parent.name for path in checkout.glob("outputs/*/daily.csv")]
+    assert written in ([f"{before}"], [f"{datetime.now().date()}"])
+
+
+def test_a_rehearsal_bears_its_own_name(checkout: Path) -> None:
+    """No model is named where a script answers, least of all the tutor."""
+    assert batchrun(checkout, "run", "inputs/schema.toml").returncode == 0
+    assert {row["model"] for row in rows_of(checkout / "outputs" / "schema.csv")} == {"script"}
+
+
+def test_an_option_below_the_turns_is_refused_with_its_place(checkout: Path) -> None:
+    """TOML takes a key below [[turns]] for a part of the turn: the message says where it belongs."""
+    path = checkout / "inputs" / "turns.toml"
+    path.write_text(path.read_text(encoding="utf-8") + 'model = "m"\n', encoding="utf-8")
+    done = batchrun(checkout, "run", "inputs/turns.toml")
+    assert done.returncode == 2
+    assert "turn 3 unknown key 'model'" in done.stderr
+    assert "options stand above the first [[turns]]" in done.stderr
+
+
+def test_every_input_is_small_and_says_where_it_is_from() -> None:
+    """inputs/README.md names each file; no table has 30 rows or more."""
+    folder = ROOT / "inputs"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    named = {str(path) for path in files if "__pycache__" not in path.parts and path.name != "README.md"}
+    assert {name for name in named if f"`{name}`" not in readme} == set()
+    assert all(len(rows_of(path)) < 30 for path in folder.rglob("*.csv"))
