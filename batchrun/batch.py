@@ -158,6 +158,7 @@ async def run_batch(
             max_tokens_per_minute=plan.job.tpm,
             max_completion_tokens=plan.job.max_completion_tokens,
             row_timeout_s=plan.job.row_timeout,
+            on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
         )
         wire = Wire(
             _endpoint(plan, environment, stack),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,13 +22,21 @@ from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import SlotPolicy
 from batchrun.records import Usage
 
-__all__ = ["Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
+__all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
 
 OVERSLEPT_S = 0.5
 MAX_COOL_DOWN_S = 600.0
 """A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
+RATE_LIMITED = "rate_limit_exceeded"
+"""The error type of a refusal for the rate, which is what most cool-downs are for."""
+TOLD_S = 1.0
+"""A cool-down that lasts less than this longer than what was told of it is not told again: rows that are refused
+together ask for the same end, each a moment later."""
 
 Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down"]
+
+CoolDown: TypeAlias = Callable[[float, str], None]
+"""(seconds, reason): everybody waits from now on."""
 
 _current_lease: ContextVar[Lease | None] = ContextVar("batchrun_lease", default=None)
 
@@ -137,8 +145,8 @@ class LimitsStatistics:
 class Limits:
     """All limits of one batch.
 
-    All state: `_in_use` slots, `_cool_until_s` (loop time), the pacers, `_waiting_for` (what the admission
-    waits for), `requests` sent and `replies` received so far.
+    All state: `_in_use` slots, `_cool_until_s` and `_told_until_s` (loop time), the pacers, `_waiting_for` (what the
+    admission waits for), `requests` sent and `replies` received so far.
     """
 
     def __init__(
@@ -149,6 +157,7 @@ class Limits:
         max_tokens_per_minute: float | None = None,
         max_completion_tokens: int | None = None,
         row_timeout_s: float = 600.0,
+        on_cool_down: CoolDown | None = None,
     ) -> None:
         self.requests = 0
         self.replies = 0
@@ -161,6 +170,8 @@ class Limits:
         self._in_use = 0
         self._slot_freed = anyio.Event()
         self._cool_until_s = float("-inf")
+        self._told_until_s = float("-inf")
+        self._on_cool_down = on_cool_down
         self._waiting_for: Waiting | None = None
 
     async def admit(self, prompt_chars: int) -> Lease:
@@ -223,9 +234,22 @@ class Limits:
         """The service refused a request of this row for its rate: fewer slots, once for each burst of refusals."""
         self._slots.rate_limited(lease.sent_at_s, anyio.current_time())
 
-    def cool_down(self, wait_s: float) -> None:
-        """Nobody sends for `wait_s` seconds from now, ten minutes at most (a longer cool-down that runs stays)."""
-        self._cool_until_s = max(self._cool_until_s, anyio.current_time() + min(wait_s, MAX_COOL_DOWN_S))
+    def cool_down(self, wait_s: float, reason: str = RATE_LIMITED) -> None:
+        """Nobody sends for `wait_s` seconds from now, ten minutes at most (a longer cool-down that runs stays).
+
+        Args:
+            reason: for those who look at the batch.
+        """
+        now_s = anyio.current_time()
+        wait_s = min(wait_s, MAX_COOL_DOWN_S)
+        until_s = now_s + wait_s
+        if wait_s <= 0 or until_s <= self._cool_until_s:
+            return
+        self._cool_until_s = until_s
+        cooling = self._told_until_s > now_s
+        if self._on_cool_down is not None and (not cooling or until_s > self._told_until_s + TOLD_S):
+            self._told_until_s = until_s
+            self._on_cool_down(wait_s, reason)
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Learn from `x-ratelimit-*` of a reply. -1, 0 and absent limits are ignored (Azure sends them)."""
@@ -240,7 +264,7 @@ class Limits:
             if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
                 reset_s = parse_reset(headers.get(f"x-ratelimit-reset-{unit}"))
                 if reset_s is not None:
-                    self.cool_down(min(reset_s, 60.0))
+                    self.cool_down(min(reset_s, 60.0), f"no {unit} left")
 
     def statistics(self) -> LimitsStatistics:
         """A snapshot for progress displays and tests."""

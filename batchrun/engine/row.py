@@ -208,7 +208,7 @@ class RowRun:
                         ) from fault
                     return await self._given_up(fault)
                 if decision.shared:
-                    context.limits.cool_down(decision.wait_s)
+                    context.limits.cool_down(decision.wait_s, fault.error_type)
                 self._say(f"waits {decision.wait_s:.0f} s after try {tries}, which ended with {fault.error_type}")
                 if await self._stopped_within(decision.wait_s):
                     return None

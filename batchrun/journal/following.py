@@ -11,7 +11,7 @@ from typing import Any
 from batchrun.journal.store import Journal
 from batchrun.records import OUTPUT_COLUMNS
 
-__all__ = ["Changes", "FollowedJournal", "RecordedOutcome", "Spoken", "Try"]
+__all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedOutcome", "Spoken", "Try"]
 
 _TRIES = (
     "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM attempts"
@@ -62,6 +62,21 @@ class Spoken:
     turn: int
     asked: str
     response: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoolDown:
+    """Nobody sent anything for a while.
+
+    Attributes:
+        started_at: UTC, ISO 8601.
+        wait_s: how long it was to last; a later one may have begun meanwhile.
+        reason: an error type, or what was used up.
+    """
+
+    started_at: str
+    wait_s: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,9 @@ class FollowedJournal(Journal):
         super().__init__(path, read_only=True)
         self._marks = _Marks()
         # A journal of an earlier version is not brought up to date by those who only read it.
-        self._has_exchanges = bool(self._all("SELECT 1 FROM sqlite_master WHERE name = 'exchanges'"))
+        tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._has_exchanges = "exchanges" in tables
+        self._has_cool_downs = "cool_downs" in tables
 
     def __enter__(self) -> FollowedJournal:
         return self
@@ -146,6 +163,12 @@ class FollowedJournal(Journal):
         for row_key, *cells in rows:
             found[row_key].append(Spoken(*cells))
         return {row_key: runs for row_key, runs in found.items() if len(runs) > 1}
+
+    def cool_downs(self) -> list[CoolDown] | None:
+        """All cool-downs, oldest first; None where the journal's version did not record them."""
+        if not self._has_cool_downs:
+            return None
+        return [CoolDown(*row) for row in self._all("SELECT started_at, wait_s, reason FROM cool_downs ORDER BY rowid")]
 
     def ended_at(self) -> dict[str, str]:
         """Row → when it ended, as recorded."""

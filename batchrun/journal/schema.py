@@ -108,6 +108,13 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (place, purpose, sha256)
     ) WITHOUT ROWID;
 
+    -- When nobody sent anything, since the service had refused or was about to.
+    CREATE TABLE cool_downs (
+        started_at TEXT NOT NULL,           -- UTC, ISO 8601
+        wait_s     REAL NOT NULL,
+        reason     TEXT NOT NULL
+    );
+
     -- Rows that ask what another row asks already.
     CREATE TABLE duplicates (
         row_key     TEXT PRIMARY KEY,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from batchrun.journal.following import CoolDown
 from batchrun.report.rows import ReportRow
 from batchrun.results import Totals
 
@@ -38,9 +39,13 @@ RATE_LIMITED: Final = "rate_limit_exceeded"
 _WITHOUT_ANSWER: Final = ("failed", "expired", "cancelled")
 
 
-def batch_facts(rows: Sequence[ReportRow]) -> dict[str, Any]:
-    """All figures of the rows."""
-    ended = sittings(rows)
+def batch_facts(rows: Sequence[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> dict[str, Any]:
+    """All figures of the rows.
+
+    Args:
+        cool_downs: oldest first; None where nobody recorded them.
+    """
+    ended = sittings(rows, cool_downs)
     return {
         "headline": headline(rows, ended),
         "distributions": distributions(rows),
@@ -140,12 +145,13 @@ def nice_step(least: float) -> float:
 # -- over time ----------------------------------------------------------------------------------------------
 
 
-def sittings(rows: Sequence[ReportRow]) -> list[dict[str, Any]]:
+def sittings(rows: Sequence[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> list[dict[str, Any]]:
     """What went on, over time. A batch that was stopped and resumed has several sittings.
 
     Each has `started_s` and `ended_s` (seconds since 1970), `bin_s`, and lists with an entry for each bin: rows that
     `ended`, those of them that `failed`, their `tokens`, `tries` that began (None without a journal), and `refusals`:
-    those of the tries that the service answered with a rate limit.
+    those of the tries that the service answered with a rate limit. `cool_downs` are spans (from, until, reason), none
+    of which overlap; None where nobody recorded them.
     """
     moments = ((_epoch(row.cells["completed_at"]), row.cells) for row in rows)
     ended = sorted(
@@ -164,7 +170,23 @@ def sittings(rows: Sequence[ReportRow]) -> list[dict[str, Any]]:
         if each[0] - each[1].duration_s - before[0] > SITTING_GAP_S:
             groups.append([])
         groups[-1].append(each)
-    return [_sitting(group, begun) for group in groups]
+    cooled = None if cool_downs is None else _spans(cool_downs)
+    return [_sitting(group, begun, cooled) for group in groups]
+
+
+def _spans(cool_downs: Sequence[CoolDown]) -> list[tuple[float, float, str]]:
+    """When nobody sent anything: cool-downs that run into each other are one, for the reason of the first."""
+    spans: list[tuple[float, float, str]] = []
+    for each in cool_downs:
+        began = _epoch(each.started_at)
+        if began is None:
+            continue
+        if spans and began <= spans[-1][1]:
+            first, until, reason = spans.pop()
+            spans.append((first, max(until, began + each.wait_s), reason))
+        else:
+            spans.append((began, began + each.wait_s, each.reason))
+    return spans
 
 
 class _Ended:
@@ -178,7 +200,11 @@ class _Ended:
         self.tokens: int = cells["total_tokens"] or (cells["prompt_tokens"] or 0) + (cells["completion_tokens"] or 0)
 
 
-def _sitting(ended: Sequence[tuple[float, _Ended]], begun: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+def _sitting(
+    ended: Sequence[tuple[float, _Ended]],
+    begun: Sequence[tuple[float, bool]],
+    cooled: Sequence[tuple[float, float, str]] | None,
+) -> dict[str, Any]:
     last = ended[-1][0]
     first = min(moment - row.duration_s for moment, row in ended)
     within = begun[bisect_right(begun, (first - SITTING_GAP_S, True)) : bisect_right(begun, (last, True))]
@@ -205,6 +231,9 @@ def _sitting(ended: Sequence[tuple[float, _Ended]], begun: Sequence[tuple[float,
         "tokens": counted((moment, row.tokens) for moment, row in ended),
         "tries": counted((moment, 1) for moment, _ in within) if begun else None,
         "refusals": counted((moment, refused) for moment, refused in within) if begun else None,
+        "cool_downs": None
+        if cooled is None
+        else [[began, min(until, last), why] for began, until, why in cooled if first <= began < last],
     }
 
 

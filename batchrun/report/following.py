@@ -164,7 +164,7 @@ class FollowedBatch:
             manifest = self._journal.read_manifest()
             facts = {
                 **head(str(self._output), self._clock),
-                **batch_facts(self._known.rows),
+                **batch_facts(self._known.rows, self._journal.cool_downs()),
                 "batch": {**batch_of(manifest, self._paths, self._journal.spent_usd()), "running": running},
                 "notes": [],
             }

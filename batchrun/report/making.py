@@ -11,7 +11,7 @@ from typing import Any
 
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError
-from batchrun.journal.following import FollowedJournal, Spoken, Try
+from batchrun.journal.following import CoolDown, FollowedJournal, Spoken, Try
 from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS, Row
@@ -130,7 +130,7 @@ def make_report(
     return Report(
         {
             **head(name, clock),
-            **batch_facts(rows),
+            **batch_facts(rows, batch.cool_downs),
             **facts,
             "batch": batch.facts,
             "notes": list(batch.notes),
@@ -283,12 +283,14 @@ class _Beside:
         known: of each row, in the table's order; empty where it cannot be told.
         key: the batch's key column.
         notes: why something is not shown, a line each.
+        cool_downs: oldest first; None where nobody recorded them.
     """
 
     facts: dict[str, Any] | None = None
     known: Sequence[_Known] = ()
     key: str | None = None
     notes: Sequence[str] = field(default_factory=list)
+    cool_downs: Sequence[CoolDown] | None = None
 
     @classmethod
     def read(cls, paths: Paths, rows: int) -> _Beside:
@@ -302,17 +304,19 @@ class _Beside:
         with FollowedJournal(paths.journal) as journal:
             manifest = journal.read_manifest()
             facts = batch_of(manifest, paths, journal.spent_usd())
+            cool_downs = journal.cool_downs()
             notes = []
             if facts["running"]:
                 notes.append("The batch is running: the table is as of its last export.")
             try:
                 known = cls._known(journal, manifest, paths)
             except (InputError, OutputError) as error:
-                return cls(facts, (), manifest.get("key"), [*notes, f"Prompts and tries are not shown: {error}."])
+                notes.append(f"Prompts and tries are not shown: {error}.")
+                return cls(facts, (), manifest.get("key"), notes, cool_downs)
         if len(known) != rows:
             notes.append(f"Prompts and tries are not shown: the table has {rows:,} rows, its input {len(known):,}.")
             known = []
-        return cls(facts, known, manifest.get("key"), notes)
+        return cls(facts, known, manifest.get("key"), notes, cool_downs)
 
     @staticmethod
     def _known(journal: FollowedJournal, manifest: Mapping[str, Any], paths: Paths) -> list[_Known]:

@@ -86,11 +86,16 @@ function overTime(sitting, measure, limits) {
   if (bound !== null) notes.push(`limit ${format.short(bound)}`);
   const refusals = points.filter(({ refused }) => refused > 0);
   if (measure !== "tokens" && refusals.length > 0) notes.push(`${format.many(refusals.reduce((sum, { refused }) => sum + refused, 0), "refusal")} (429)`);
+  const coolDowns = (sitting.cool_downs ?? []).map(([from, until, reason]) => ({ from: new Date(from * 1000), until: new Date(until * 1000), seconds: until - from, reason }));
+  if (coolDowns.length > 0) notes.push(`${format.many(coolDowns.length, "cool-down")}, ${format.seconds(coolDowns.reduce((sum, { seconds }) => sum + seconds, 0))}`);
+  const cooling = ({ at, until }) => coolDowns.filter((each) => each.from < until && each.until > at);
   const clock = (moment) => moment.toISOString().slice(11, sitting.bin_s < 60 ? 19 : 16);
   const days = sitting.ended_s - sitting.started_s > 86_400;
   const tick = (moment) => (days ? moment.toISOString().slice(5, 16).replace("T", " ") : clock(moment));
   return chartFigure(title, el("p", { class: "quantiles" }, notes.map((text) => el("span", { text }))), `${title}, ${notes.join(", ")}`, (width) => {
     const marks = [
+      // At least two pixels wide, however long the sitting.
+      vendor.rectX(coolDowns, { x1: "from", x2: (each) => new Date(Math.max(each.until, each.from.getTime() + (2 * (sitting.ended_s - sitting.started_s) * 1000) / width)), fill: "var(--cool)", pointerEvents: "none" }),
       vendor.rectY(points, {
         x1: "at", x2: "until", y: "rate", fill: "var(--bar)", insetLeft: 0.25, insetRight: 0.25,
         tip: { format: { x: false, y: false }, fontSize: 12 },
@@ -98,6 +103,7 @@ function overTime(sitting, measure, limits) {
           `${clock(point.at)} to ${clock(point.until)} UTC`, `${format.short(point.rate)} a minute`,
           point.failed > 0 && measure === "ended" ? `${format.many(point.failed, "row")} failed` : "",
           point.refused > 0 ? format.many(point.refused, "refusal") : "",
+          ...cooling(point).slice(0, 2).map((each) => `cool-down of ${format.seconds(each.seconds)}: ${each.reason.slice(0, 80)}`),
         ].filter(Boolean).join("\n"),
       }),
       vendor.ruleY([0], { stroke: "var(--line)" }),

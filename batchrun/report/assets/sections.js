@@ -65,9 +65,11 @@ function cards(facts) {
     ]));
   }
   if (headline.busy_s !== null) {
+    const cooled = facts.sittings.flatMap((each) => each.cool_downs ?? []);
     const latency = facts.distributions.find((each) => each.column === "duration_s");
     found.push(card("Duration", format.seconds(headline.busy_s), [
       facts.sittings.length > 1 ? `in ${facts.sittings.length} sittings` : null,
+      cooled.length > 0 ? `${format.seconds(cooled.reduce((sum, [from, until]) => sum + until - from, 0))} of it in ${format.many(cooled.length, "cool-down")}` : null,
       latency === undefined ? null : `median row ${format.seconds(latency.p50)}`,
       headline.busy_s > 1 ? `${format.number(Math.round((600 * facts.sittings.reduce((sum, each) => sum + each.ended.reduce((one, other) => one + other, 0), 0)) / headline.busy_s) / 10)} rows a minute` : null,
     ]));

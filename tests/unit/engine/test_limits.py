@@ -283,6 +283,30 @@ async def test_nothing_remaining_means_waiting_for_the_reset() -> None:
         assert limits.statistics().cool_down_s == pytest.approx(expected_s)
 
 
+async def test_a_cool_down_is_told_once() -> None:
+    """Rows that are refused together are one cool-down; one that lasts longer, and a later one, are told again."""
+    told: list[tuple[float, float, str]] = []
+    limits = Limits(on_cool_down=lambda wait_s, reason: told.append((round(anyio.current_time(), 3), wait_s, reason)))
+    for extra_s in (0.0, 0.3, 0.6, 0.2):
+        limits.cool_down(20.0 + extra_s)
+    limits.cool_down(0.0)
+    limits.cool_down(30.0, "overloaded")
+    began_s = round(anyio.current_time(), 3)
+    await anyio.sleep(40)
+    limits.observe(
+        {
+            "x-ratelimit-limit-tokens": "100",
+            "x-ratelimit-remaining-tokens": "0",
+            "x-ratelimit-reset-tokens": "500ms",
+        }
+    )
+    assert [(round(at_s - began_s), wait_s, reason) for at_s, wait_s, reason in told] == [
+        (0, 20.0, "rate_limit_exceeded"),
+        (0, 30.0, "overloaded"),
+        (40, 0.5, "no tokens left"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from batchrun.errors import ServerFault
 from batchrun.journal import Journal
-from batchrun.journal.following import FollowedJournal
+from batchrun.journal.following import CoolDown, FollowedJournal
+from batchrun.journal.schema import APPLICATION_ID, STEPS
 from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
 
 
@@ -29,6 +31,27 @@ def followed(journal: Journal) -> Iterator[FollowedJournal]:
 def ended(followed: FollowedJournal) -> list[str]:
     changes = followed.changes()
     return [] if changes is None else [each.row_key for each in changes.outcomes]
+
+
+def test_cool_downs_are_told_in_order(journal: Journal, followed: FollowedJournal) -> None:
+    """When, how long, and why."""
+    assert followed.cool_downs() == []
+    journal.cooled_down(NOON, 20.0, "rate_limit_exceeded")
+    journal.cooled_down(NOON, 0.5, "no tokens left")
+    assert followed.cool_downs() == [
+        CoolDown("2026-11-23T12:00:00.000+00:00", 20.0, "rate_limit_exceeded"),
+        CoolDown("2026-11-23T12:00:00.000+00:00", 0.5, "no tokens left"),
+    ]
+
+
+def test_a_journal_from_before_cool_downs_were_recorded(tmp_path: Path) -> None:
+    """Not known is not none."""
+    path = tmp_path / "old.journal"
+    db = sqlite3.connect(path)
+    db.executescript(f"{STEPS[0]}; {STEPS[1]}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=2;")
+    db.close()
+    with FollowedJournal(path) as followed:
+        assert followed.cool_downs() is None
 
 
 def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> None:

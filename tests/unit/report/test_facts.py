@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.journal.following import Try
+from batchrun.journal.following import CoolDown, Try
 from batchrun.report.facts import batch_facts, distribution, errors, headline, nice_step, sittings
 from batchrun.report.rows import ReportRow, pending_cells
 
@@ -133,6 +133,26 @@ def test_a_pause_of_a_quarter_of_an_hour_parts_two_sittings() -> None:
     assert [sum(each["ended"]) for each in found["sittings"]] == [2, 2]
     assert found["headline"]["busy_s"] == pytest.approx(3 + 2)
     assert [each["tries"] for each in found["sittings"]] == [None, None]
+
+
+def test_cool_downs_are_spans_of_the_sitting_that_they_are_in() -> None:
+    """Those that run into each other are one, and none outlasts its sitting; where nobody recorded any, none is told."""
+    rows = [row(completed_at=at(seconds), duration_s=1.0) for seconds in (1, 60, 1800, 1830)]
+    cool_downs = [
+        CoolDown(at(10), 5.0, "rate_limit_exceeded"),
+        CoolDown(at(12), 8.0, "overloaded"),
+        CoolDown(at(40), 1.5, "no requests left"),
+        CoolDown(at(900), 1.0, "between the sittings"),
+        CoolDown(at(1820), 600.0, "rate_limit_exceeded"),
+        CoolDown("nonsense", 600.0, "x"),
+    ]
+    found = [each["cool_downs"] for each in batch_facts(rows, cool_downs)["sittings"]]
+    begin_s = sittings(rows)[0]["started_s"]
+    assert [[(pytest.approx(one - begin_s), pytest.approx(other - begin_s), why) for one, other, why in each] for each in found] == [
+        [(10, 20, "rate_limit_exceeded"), (40, 41.5, "no requests left")],
+        [(1820, 1830, "rate_limit_exceeded")],
+    ]  # fmt: skip
+    assert [each["cool_downs"] for each in sittings(rows)] == [None, None]
 
 
 def test_a_long_row_is_no_pause() -> None:

@@ -1,4 +1,4 @@
-export { areaY, dot, gridX, gridY, lineY, plot, rectY, ruleX, ruleY, text, tickX } from "@observablehq/plot";
+export { areaY, dot, gridX, gridY, lineY, plot, rectX, rectY, ruleX, ruleY, text, tickX } from "@observablehq/plot";
 export {
   Virtualizer,
   elementScroll,
