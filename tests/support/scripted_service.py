@@ -30,11 +30,13 @@ class Move:
         ids: thread and run that it names, None for none (they are made from the row and the call's number
             where left out).
         after_s: loop seconds from the naming of the ids to the end.
+        with_reply: the ids come with the reply.
     """
 
     end: Reply | ServiceFault | None = field(default_factory=answered)
     ids: tuple[str, str] | Literal["own"] | None = "own"
     after_s: float = 1.0
+    with_reply: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Asked:
     row_key: str
     attempt: Attempt
     at_s: float
+    exchange: Exchange
 
 
 class ScriptedService:
@@ -88,7 +91,7 @@ class ScriptedService:
         return await self._play("follow", exchange, attempt, seen)
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
-        self.asked.append(Asked("cancel", "", attempt, anyio.current_time()))
+        self.asked.append(Asked("cancel", "", attempt, anyio.current_time(), exchange))
         if self._cancel is not None:
             await _act(self._cancel)
 
@@ -99,20 +102,25 @@ class ScriptedService:
         self, method: Literal["answer", "follow"], exchange: Exchange, attempt: Attempt, seen: IdsSeen
     ) -> Reply:
         key = exchange.row_key
-        self.asked.append(Asked(method, key, attempt, anyio.current_time()))
+        self.asked.append(Asked(method, key, attempt, anyio.current_time(), exchange))
         self._calls[key] += 1
         left = self._moves.get(key)
         move = left.pop(0) if left else self._otherwise
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if method == "answer" and move.ids == "own":
-                seen(f"thread_{key}_{self._calls[key]}", f"run_{key}_{self._calls[key]}")
-            elif method == "answer" and move.ids is not None and move.ids != "own":
-                seen(*move.ids)
+            ids = move.ids
+            if ids == "own":
+                ids = (exchange.thread_id or f"thread_{key}_{self._calls[key]}", f"run_{key}_{self._calls[key]}")
+            if method == "follow" or attempt.run_id is not None:
+                ids = None  # they are known: the run is followed, or goes on with outputs
+            if ids is not None and not move.with_reply:
+                seen(*ids)
             if move.end is None:
                 await anyio.sleep_forever()
             await anyio.sleep(move.after_s)
+            if ids is not None and move.with_reply:
+                seen(*ids, with_reply=True)
         finally:
             self.in_flight -= 1
         if isinstance(move.end, Reply):
