@@ -6,6 +6,7 @@ How many may go and when is `limits`; what happens to one row is `row`; how a pr
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.turnstiles import Turnstiles
-from batchrun.errors import BatchRefused, ServiceFault, Silence, unwrapped
+from batchrun.errors import BatchRefused, ServiceFault, unwrapped
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 from batchrun.services.base import Service
@@ -33,7 +34,6 @@ FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
-PREPARE_TIMEOUT_S = 30.0
 
 Work: TypeAlias = Ask | Failed | Literal["finished before", "asked alike"]
 """What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, one that an earlier
@@ -139,21 +139,21 @@ class Engine:
         )
 
     async def _prepare(self) -> bool:
-        """Make what the whole batch needs; a service that cannot be reached at all stops the batch here."""
+        """Make what the whole batch needs; a service that cannot be reached at all stops the batch here.
+
+        However long it takes: a thousand files are uploaded in minutes. Its requests have bounds of their own.
+        """
         context = self._context
-        for attempt in range(1, PREPARE_ATTEMPTS + 1):
-            fault: ServiceFault = Silence(f"no answer within {PREPARE_TIMEOUT_S:g} s", error_type="timeout")
+        for attempt in itertools.count(1):
             try:
-                with anyio.move_on_after(PREPARE_TIMEOUT_S):
-                    await context.service.prepare()
-                    return True
-            except ServiceFault as exc:
-                fault = exc
-            decision = context.policy.decide(fault, attempt, context.random_unit())
-            if isinstance(decision, GiveUp) or attempt == PREPARE_ATTEMPTS:
-                break
+                await context.service.prepare()
+                return True
+            except ServiceFault as fault:
+                decision = context.policy.decide(fault, attempt, context.random_unit())
+                if isinstance(decision, GiveUp) or attempt == PREPARE_ATTEMPTS:
+                    reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
+                    break
             await anyio.sleep(decision.wait_s)
-        reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
         self.request_stop(Stop(reason, BatchRefused.exit_code), 0.0)
         return False
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
+import anyio
+
+from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job import digest
 from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
@@ -26,6 +28,8 @@ from batchrun.services.wire import EventReader, Wire
 __all__ = ["AssistantSettings", "AssistantsService"]
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
+PREPARE_TIMEOUT_S = 30.0
+"""For the assistant: a service that takes longer to look one up does not answer at all."""
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ENDED = TERMINAL | {"requires_action"}
 """States in which a run goes on no more, unless something is done about it."""
@@ -111,6 +115,12 @@ class AssistantsService:
         """Check that the assistant exists, or make one for the batch; its id is then in `assistant_id`."""
         if self._enclosures is not None:
             await self._enclosures.prepare()
+        with anyio.move_on_after(PREPARE_TIMEOUT_S):
+            await self._find_or_make_assistant()
+            return
+        raise Silence(f"no answer within {PREPARE_TIMEOUT_S:g} s", error_type="timeout")
+
+    async def _find_or_make_assistant(self) -> None:
         if self.assistant_id is not None:
             try:
                 await self._wire.get(f"/assistants/{self.assistant_id}", BETA)

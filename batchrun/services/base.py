@@ -32,7 +32,10 @@ class Service(Protocol):
     """
 
     async def prepare(self) -> None:
-        """Make what the whole batch needs, before the first row."""
+        """Make what the whole batch needs, before the first row.
+
+        No deadline ends it but its own. Called again after a fault that may pass, it goes on where it was.
+        """
         ...
 
     async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:

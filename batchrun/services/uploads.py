@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from batchrun.errors import BatchRefused, PermanentFault, ServiceFault, unwrapped
+from batchrun.errors import BatchRefused, PermanentFault, ServiceFault, Silence, TransientFault, unwrapped
 from batchrun.job import digest
 from batchrun.journal import Created, Journal
 from batchrun.records import Attachment
@@ -35,6 +35,12 @@ STORE = "vector_store"
 """Stands for the purpose where the journal names a vector store, under the hash of what is in it."""
 AT_ONCE = 8
 """Uploads for the vector store that go at once."""
+UPLOAD_TRIES = 5
+"""Of one file for the vector store, in a row: among a thousand some meet a fault that passes."""
+FIRST_WAIT_S, MAX_WAIT_S = 1.0, 30.0
+"""Between two tries."""
+STUCK_S = 900.0
+"""Without progress in taking files in: it has come to a standstill."""
 EXPIRY = {"anchor": "last_active_at", "days": 7}
 """A vector store that nobody uses any more costs no more after this; a batch that needs it again makes another."""
 
@@ -197,13 +203,26 @@ class Uploads:
 
         async def upload(file: LocalFile) -> None:
             async with turn:
-                ids[file] = await self.file_id(file, SEARCHED)
+                ids[file] = await self._uploaded(file)
 
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 for file in files:
                     tasks.start_soon(upload, file)
         return [ids[file] for file in files]
+
+    async def _uploaded(self, file: LocalFile) -> str:
+        """The file's id; a fault that may pass has it sent again, without holding up the other files."""
+        tries = 0
+        while True:
+            try:
+                return await self.file_id(file, SEARCHED)
+            except TransientFault as fault:
+                tries += 1
+                if tries == UPLOAD_TRIES:
+                    raise
+                wait_s = min(MAX_WAIT_S, max(fault.retry_after_s or 0.0, FIRST_WAIT_S * 2 ** (tries - 1)))
+            await anyio.sleep(wait_s)
 
     async def _make_store(self, name: str, contents: str, before: str | None) -> str:
         made = await self._wire.post(
@@ -237,8 +256,8 @@ class Uploads:
             key = f"{self._batch_id}-store-{digest(store_id, some)}"
             batch = await self._wire.post(f"{store}/file_batches", {"file_ids": some}, {**BETA, "Idempotency-Key": key})
             path = f"{store}/file_batches/{quote(_id_of(batch), safe='')}"
-            await poll(self._wire, path, BETA, lambda found: found.get("status") != "in_progress")
-        inside = await poll(self._wire, store, BETA, lambda found: not _counts(found).get("in_progress"))
+            await poll(self._wire, path, BETA, _Intake(lambda found: found.get("status") != "in_progress"))
+        inside = await poll(self._wire, store, BETA, _Intake(lambda found: not _counts(found).get("in_progress")))
         if number := _counts(inside).get("failed", 0) + _counts(inside).get("cancelled", 0):
             raise await self._not_taken_in(store, number)
 
@@ -252,6 +271,37 @@ class Uploads:
             f"--file-search: the service could not take in {name}{more}: {' '.join(str(reason).split())}",
             error_type="file_search_failed",
         )
+
+
+@dataclass(slots=True)
+class _Intake:
+    """Whether files are taken in, as the service tells with every poll.
+
+    Attributes:
+        ended: whether they are.
+        counts: of files by status, as told last, and `since_s`, when they changed.
+    """
+
+    ended: Callable[[Any], bool]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    since_s: float = field(default_factory=anyio.current_time)
+
+    def __call__(self, found: Any) -> bool:
+        """
+        Raises:
+            Silence: nothing has changed for too long.
+        """
+        if self.ended(found):
+            return True
+        if _counts(found) != self.counts:
+            self.counts, self.since_s = _counts(found), anyio.current_time()
+        elif anyio.current_time() - self.since_s > STUCK_S:
+            left = self.counts.get("in_progress", 0)
+            raise Silence(
+                f"--file-search: the service has taken in no file for {STUCK_S / 60:g} minutes, and has {left:,} left",
+                error_type="timeout",
+            )
+        return False
 
 
 def _is_ready(store: Mapping[str, Any], files: int) -> bool:
