@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -149,23 +149,25 @@ class DryRun:
     Attributes:
         rows: of the input.
         to_ask: rows that would be sent; `runs`: the runs that would answer them.
+        prices: model → its price, None where it is not known; the model is None where the assistant decides it.
         finished_before: rows whose answer in the journal still holds.
+        asked_alike: rows that get the answer of another row (--dedupe).
         unaskable: error_type → rows that cannot be asked.
         examples: the first few of those, one line each.
         problems: what would stop the batch before its first row, one line each.
         prompt_tokens, completion_tokens: of the rows to ask.
-        cost: US dollars of those, None where the price is not known.
+        cost: US dollars of those, None where a price is not known.
         rule: how tokens were estimated.
     """
 
     rows: int
-    model: str | None
     embedded: bool
     rule: str
-    price: MatchedPrice | None
+    prices: Mapping[str | None, MatchedPrice | None]
     budget_usd: float | None
     to_ask: int = 0
     finished_before: int = 0
+    asked_alike: int = 0
     runs: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -174,6 +176,11 @@ class DryRun:
     unaskable: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The models without a price, as people call them."""
+        return [model or "the assistant" for model, price in self.prices.items() if price is None]
 
     @property
     def exit_code(self) -> int:
@@ -192,15 +199,19 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         OutputError: there is a journal, and it cannot be read.
     """
     guess = _TokenGuess(plan.job, count)
-    price = price_list(plan, clock).matched(plan.job.model)
-    found = DryRun(plan.rows, plan.job.model, plan.embedded, guess.line, price, plan.job.budget)
-    if price is not None:
+    prices = price_list(plan, clock)
+    models = dict.fromkeys(variant.model for variant in plan.variants)
+    found = DryRun(
+        plan.rows, plan.embedded, guess.line, {model: prices.matched(model) for model in models}, plan.job.budget
+    )
+    if not found.unpriced:
         found.cost = Decimal(0)
-    if plan.job.budget is not None and price is None:
-        found.problems.append(f"--budget: the price of {plan.job.model or 'the assistant'} is not known")
+    elif plan.job.budget is not None:
+        found.problems.append(f"--budget: the price of {found.unpriced[0]} is not known")
     with ExitStack() as stack:
         journal = _journal_of(plan, stack, found)
         stale_before = oldest_that_holds(plan.job, clock)
+        asked: set[str] = set()
         for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
             if isinstance(prompt, PromptError):
                 _count_unaskable(found, row, prompt)
@@ -210,8 +221,12 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
                 prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
             ):
                 found.finished_before += 1
-                continue
-            _count_row(found, prompt, guess)
+            elif prompt.fingerprint in asked:
+                found.asked_alike += 1
+            else:
+                _count_row(found, prompt, guess)
+            if plan.job.dedupe and prompt.thread_id is None:
+                asked.add(prompt.fingerprint)
     found.time = _time_of(found, guess, plan)
     return found
 
@@ -252,8 +267,9 @@ def _count_row(found: DryRun, prompt: Prompt, guess: _TokenGuess) -> None:
         found.runs += 1
         found.prompt_tokens += run.prompt_tokens or 0
         found.completion_tokens += run.completion_tokens or 0
-        if found.price is not None and found.cost is not None:
-            found.cost += found.price.cost(run) or 0
+        price = found.prices[prompt.model]
+        if price is not None and found.cost is not None:
+            found.cost += price.cost(run) or 0
 
 
 def dry_run_facts(found: DryRun) -> dict[str, Any]:
@@ -263,11 +279,12 @@ def dry_run_facts(found: DryRun) -> dict[str, Any]:
         "rows": found.rows,
         "to_ask": found.to_ask,
         "finished_before": found.finished_before,
+        "asked_alike": found.asked_alike,
         "unaskable": dict(found.unaskable.most_common()),
         "examples": found.examples,
         "problems": found.problems,
-        "model": found.model,
-        "price": found.price.facts() if found.price is not None else None,
+        "models": [model for model in found.prices if model is not None],
+        "prices": [price.facts() for price in found.prices.values() if price is not None],
         "prompt_tokens": found.prompt_tokens,
         "completion_tokens": found.completion_tokens,
         "tokens_by": found.rule,
@@ -284,6 +301,7 @@ def dry_run_lines(found: DryRun) -> list[str]:
     unaskable = found.unaskable.total()
     parts = [rows_text(found.rows), f"{found.to_ask:,} to ask"]
     parts += [f"{found.finished_before:,} answered before"] if found.finished_before else []
+    parts += [f"{found.asked_alike:,} asked once with another row"] if found.asked_alike else []
     parts += [f"{unaskable:,} cannot be asked"] if unaskable else []
     more = [f"  and {unaskable - len(found.examples):,} more"] if unaskable > len(found.examples) else []
     lines = [
@@ -305,11 +323,12 @@ def time_text(time: TimeNeeded) -> str:
 
 
 def _cost_text(found: DryRun) -> str:
-    if found.cost is not None and found.price is not None:
-        return f"about {dollars(float(found.cost))} ({found.price.line()})"
+    if found.cost is not None:
+        lines = "; ".join(price.line() for price in found.prices.values() if price is not None)
+        return f"about {dollars(float(found.cost))} ({lines})"
     if found.embedded:
         return f"{FREE}, the embedded server answers"
-    return f"unknown: no price is known for {found.model or 'the assistant'} there; the job file's [prices] can say it"
+    return f"unknown: no price is known for {', '.join(found.unpriced)} there; the job file's [prices] can say it"
 
 
 @contextmanager

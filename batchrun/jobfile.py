@@ -16,6 +16,7 @@ from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.job import job_options, nearest
+from batchrun.wording import plain_path
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file"]
 
@@ -106,7 +107,7 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     if not isinstance(value, str):
         return value
     if key in PATHS and value != "-":
-        return str(path.parent / value)
+        return _beside(value, path)
     if key in TEXT_FILES:
         return _text_file(value, path)
     if key == "schema":
@@ -145,7 +146,7 @@ def _beside(value: Any, path: Path) -> Any:
     """Paths in a table, made absolute; what is no text is somebody else's to refuse."""
     if isinstance(value, list):
         return [_beside(each, path) for each in value]
-    return str(path.parent / value) if isinstance(value, str) else value
+    return plain_path(path.parent / value) if isinstance(value, str) else value
 
 
 def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> Any:

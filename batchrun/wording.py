@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["rows_text", "shown_path"]
+__all__ = ["plain_path", "rows_text", "shown_path"]
 
 
 def rows_text(number: int, kind: str = "") -> str:
@@ -13,10 +13,15 @@ def rows_text(number: int, kind: str = "") -> str:
     return " ".join(filter(None, (f"{number:,}", kind, "row" if number == 1 else "rows")))
 
 
-def shown_path(path: Path) -> str:
-    """The path from the working directory where it lies below it, without detours such as `inputs/../outputs`."""
+def plain_path(path: Path) -> str:
+    """The path without detours such as `inputs/../outputs`, unless a link on the way makes `..` lead elsewhere."""
     plain = os.path.normpath(path)
-    if os.path.realpath(plain) != os.path.realpath(path):
-        return str(path)  # a link on the way: `..` leads elsewhere than it looks
-    below = Path(plain)
-    return str(below.relative_to(Path.cwd())) if below.is_relative_to(Path.cwd()) else plain
+    return plain if os.path.realpath(plain) == os.path.realpath(path) else str(path)
+
+
+def shown_path(path: Path) -> str:
+    """The path from the working directory where it lies below it, without detours."""
+    plain = Path(plain_path(path))
+    if ".." in plain.parts or not plain.is_relative_to(Path.cwd()):
+        return str(plain)
+    return str(plain.relative_to(Path.cwd()))

@@ -129,6 +129,24 @@ def test_rows_are_priced(tmp_path: Path) -> None:
     assert float(found.cost) == pytest.approx((30 * 1_000 + 1_000 * 10_000) / 1e6)
 
 
+def test_each_model_has_its_own_price(tmp_path: Path) -> None:
+    """A row that is asked of several models costs what each of them takes; one unknown price leaves the sum unknown."""
+    dear = {"input": 2_000.0, "output": 20_000.0}
+    found = dry(tmp_path, "x" * 40, model=["m", "n"], prices={**PRICES, "n": dear})
+    assert found.to_ask == 2
+    assert found.cost is not None
+    assert float(found.cost) == pytest.approx(3 * (10 * 1_000 + 500 * 10_000) / 1e6)
+    unknown = dry(tmp_path, "x", model=["m", "n"], prices=PRICES, budget=1.0)
+    assert (unknown.cost, unknown.problems) == (None, ["--budget: the price of n is not known"])
+
+
+def test_what_is_asked_once_is_reckoned_once(tmp_path: Path) -> None:
+    """--dedupe: rows that ask the same are one to ask, and counted as what they are."""
+    found = dry(tmp_path, "a", "b", "a", "a", dedupe=True)
+    assert (found.rows, found.to_ask, found.asked_alike, found.completion_tokens) == (4, 2, 2, 1_000)
+    assert dry(tmp_path, "a", "a").to_ask == 2
+
+
 @pytest.mark.parametrize("options", [{}, {"prices": PRICES, "model": "other"}])
 def test_an_unknown_price_gives_no_cost(tmp_path: Path, options: dict[str, Any]) -> None:
     """None, not 0."""

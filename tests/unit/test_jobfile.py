@@ -25,6 +25,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert options == {"output": str(tmp_path / "night" / "out" / "a.csv"), "prompt": f"@{tmp_path}/night/p.txt"}
 
 
+def test_paths_have_no_detours(tmp_path: Path) -> None:
+    """A folder beside the file's is named as such: it is what messages and journals show."""
+    path = write(tmp_path / "inputs" / "job.toml", 'input = "q.csv"\noutput = "../outputs/a.csv"\n')
+    _, options = load_job_file(path, {})
+    assert options["output"] == str(tmp_path / "outputs" / "a.csv")
+
+
 def test_text_that_begins_with_two_ats_is_no_file(tmp_path: Path) -> None:
     """`@@text` stays a literal."""
     _, options = load_job_file(write(tmp_path / "job.toml", 'prompt = "@@you"\n'), {})
