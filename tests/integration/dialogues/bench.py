@@ -119,6 +119,7 @@ class Bench:
 
     Attributes:
         table: what is run: the input, or a job file.
+        model: that is asked, None where the options or the job file say it.
         data: the server's own file.
     """
 
@@ -127,6 +128,7 @@ class Bench:
     responder: Obedient
     data: Path
     table: str = "in.csv"
+    model: str | None = "m"
 
     @property
     def url(self) -> str:
@@ -141,7 +143,8 @@ class Bench:
         write_csv(self.folder / name, rows)
 
     def _arguments(self, options: Sequence[str]) -> list[str]:
-        return ["run", self.table, "-o", "out.csv", "--base-url", self.url, "--model", "m", "--json", *options]
+        model = ["--model", self.model] if self.model is not None else []
+        return ["run", self.table, "-o", "out.csv", "--base-url", self.url, *model, "--json", *options]
 
     def run(self, *options: str) -> Result:
         """The batch, in this process."""
