@@ -53,6 +53,7 @@ __all__ = [
     "oldest_that_holds",
     "open_embedded",
     "price_list",
+    "rejoined",
     "run_batch",
 ]
 
@@ -455,10 +456,10 @@ def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
                 yield "finished before"
             else:
                 stale = stale_before is not None
-                yield _with_ends(ask, history, journal, stale=stale) if recorded else ask
+                yield rejoined(ask, history, journal, stale=stale) if recorded else ask
 
 
-def _with_ends(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:
+def rejoined(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:
     """With the runs that ended already, but for those of turns that are to be asked again.
 
     Args:

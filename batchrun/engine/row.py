@@ -116,9 +116,9 @@ class RowRun:
     """One row in flight.
 
     All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
-    before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was; `_anew`,
-    until the journal knows of it; `_billed`, the usage of runs that failed; `_outputs` of
-    functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last reserved; and
+    before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was on disk;
+    `_anew`, the turn that is asked anew, until the journal knows it; `_billed`, the usage of runs that failed; `_outputs`
+    of functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last reserved; and
     `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
     """
 
@@ -279,8 +279,8 @@ class RowRun:
             self._exchange = replace(self._exchange, round=exchange.round, heard=exchange.heard)
             return exchange
         end = self._end(reply)
+        self._attempt = replace(self._attempt, run_id=None)  # it ended: nothing is left to be followed, or stopped
         self._exchange = await self._with_outputs(replace(self._exchange, round=round_), end)
-        self._attempt = replace(self._attempt, run_id=None)
         return self._exchange
 
     async def _with_outputs(self, exchange: Exchange, end: RunEnd) -> Exchange:
@@ -441,7 +441,7 @@ class RowRun:
     def _ids(self) -> tuple[str | None, str | None]:
         """The thread and the run of the try at hand, or else of the run that ended last."""
         attempt, end = self._attempt, self._dialogue.last
-        if end is None or attempt.thread_id is not None or attempt.run_id is not None:
+        if end is None or attempt.run_id is not None:
             return attempt.thread_id, attempt.run_id
         return end.thread_id, end.run_id
 
