@@ -18,9 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.engine.dialogue import CORRECTION
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.tutor import TutorResponder
 from batchrun.server.tools.code_interpreter import find_sandbox
+from batchrun.structure import SchemaMismatch, Structure
 from tests.support.command import Result, batchrun
 
 ROOT = Path(__file__).parents[2]
@@ -200,6 +202,30 @@ def test_a_day_has_an_output_of_its_own(checkout: Path) -> None:
     assert batchrun(checkout, "run", "inputs/daily.toml").returncode == 0
     written = [path.parent.name for path in checkout.glob("outputs/*/daily.csv")]
     assert written in ([f"{before}"], [f"{datetime.now().date()}"])
+
+
+def test_adding_asks_only_what_is_new(checkout: Path) -> None:
+    """docs/dialogues.md: more epochs and further values on an axis leave what is answered alone; keys tell which is which."""
+    path = checkout / "inputs" / "matrix.toml"
+    known = 0
+    for epochs, models, rows in (("1", '["large"]', 12), ("2", '["large"]', 24), ("2", '["small", "large"]', 48)):
+        path.write_text(re.sub(r"model = .*", f"model = {models}", path.read_text("utf-8")), encoding="utf-8")
+        done = batchrun(checkout, "run", "inputs/matrix.toml", "--epochs", epochs, "--json")
+        summary = json.loads(done.stdout.splitlines()[-1])
+        assert (summary["completed"], summary["finished_before"]) == (rows, known), done.stderr
+        known = rows
+    shown = batchrun(checkout, "show", "outputs/matrix.csv", "gsm8k-0015|model=small|epoch=2")
+    assert "100 - 20 - 25 = 55" in shown.stdout, shown.stderr
+
+
+def test_the_words_of_a_correction() -> None:
+    """docs/structured.md shows what a model is told."""
+    page = (ROOT / "docs" / "structured.md").read_text(encoding="utf-8")
+    items = {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number"}}}}
+    schema = {"type": "object", "properties": {"total": {"type": "number"}, "items": items}, "required": ["total"]}
+    with pytest.raises(SchemaMismatch) as caught:
+        Structure.of_schema(schema).read('{"items": [{"price": "ten"}]}')
+    assert f"```text\n{CORRECTION.format(problem=caught.value)}\n```" in page
 
 
 def test_a_rehearsal_bears_its_own_name(checkout: Path) -> None:
