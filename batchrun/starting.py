@@ -53,8 +53,17 @@ _EXAMPLES = {
     "encoding": "cp1252",
     "delimiter": ";",
     "key": "id",
+    "turns": [{"prompt": "{{ question }}"}, {"prompt": "Say it shorter.", "when": "responses[0] | length > 200"}],
     "instructions": "Answer in one sentence.",
     "model": "NAME",
+    "thread_column": "thread_id",
+    "attach": ["file"],
+    "schema": "schema.json",
+    "matrix": {"model": ["NAME", "OTHER"], "temperature": [0, 1]},
+    "tools": "tools.py",
+    "file_search": ["docs/**/*.md"],
+    "script": "script.toml",
+    "store": "threads.store",
     "api": "responses",
     "base_url": "http://127.0.0.1:8000/v1",
     "temperature": 0.2,
@@ -87,6 +96,8 @@ def _toml(value: Any) -> str:
     """A TOML value on one line; JSON's strings are TOML's, but for the delete character."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(each) for each in value)}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

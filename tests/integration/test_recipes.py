@@ -1,6 +1,6 @@
 """docs/recipes.md: every job file is run, and what the page shows is what came out.
 
-`UPDATE_DOCS=1` writes files, tables and printed lines into the page; the text between them is written by hand.
+`UPDATE_DOCS=1` (with `-n 0`) writes files, tables and printed lines into the page; the text between them is written by hand.
 """
 
 from __future__ import annotations
