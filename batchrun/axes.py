@@ -74,7 +74,7 @@ def _merged(fixed: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
 
 
 def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
 
 
 def _short(value: Any) -> str:

@@ -491,7 +491,10 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
         if len(models) == 1:
             given["model"] = models[0]
         else:
-            given["matrix"] = {**(given.get("matrix") or {}), "model": list(models)}
+            matrix = given.get("matrix") or {}
+            if not isinstance(matrix, Mapping):
+                raise InputError(f"matrix: a table of options with lists of values is needed, got {matrix!r}")
+            given["matrix"] = {**matrix, "model": list(models)}
     return given
 
 
@@ -517,18 +520,32 @@ def _checked_matrix(job: Job) -> dict[str, list[Any]]:
     options = job_options()
     checked = {}
     for name, values in job.matrix.items():
-        known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs", "turns"}
+        known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
         if name not in known:
             raise InputError(f"matrix: {name!r} is no option that decides answers{nearest(name, known)}")
+        if name in _SAME_FOR_ALL:
+            raise InputError(f"matrix: {name} is the same for all rows of a batch; compare the outputs of two batches")
         default = options[name][1]
         if getattr(job, name) != ({} if default is None and options[name][0].pairs else default):
             raise InputError(f"matrix: {name} is given, and beside the matrix too: say one of them")
         if not values:
             raise InputError(f"matrix: {name} has no values")
+        if name == "prompt" and job.turns is not None:
+            raise InputError("matrix: prompt is given, and several turns beside the matrix: say one of them")
+        if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
+            raise InputError(f"matrix: {name}: every value is one text, got {values!r}")
         checked[name] = [getattr(make_job({name: value}), name) for value in values]
-        if any(value in checked[name][:place] for place, value in enumerate(checked[name])):
+        # Values that look the same would be told apart neither in the output nor in the journal.
+        shown = [str(value) for value in checked[name]]
+        if any(
+            value in checked[name][:place] or shown[place] in shown[:place] for place, value in enumerate(checked[name])
+        ):
             raise InputError(f"matrix: {name} has a value twice; --epochs repeats a row")
     return checked
+
+
+_SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions")
+"""Options that decide answers and are no axes."""
 
 
 def _json(name: str, text: str) -> Any:

@@ -170,12 +170,12 @@ def make_plan(
 def _planned(
     job: Job, table: str | Path | pandas.DataFrame, environment: Environment, paths: Paths, *, write_output: bool
 ) -> Plan:
-    job = _with_texts(replace(job, model=job.model or environment.model))
+    job = _with_texts(job if "model" in job.matrix else replace(job, model=job.model or environment.model))
     embedded, api, base_url = _service(job, environment)
     job = replace(job, api=api)
     if job.model is None and "model" not in job.matrix:
         job = replace(job, model=("script" if job.script is not None else EMBEDDED_MODEL) if embedded else None)
-    if job.model is None and job.assistant is None and "model" not in job.matrix:
+    if any(variant.model is None and variant.assistant is None for variant in _variants(job)):
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
     toolbox, structure = _tools(job), _structure(job)
     if toolbox is not None:
@@ -290,7 +290,8 @@ def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]
     if embedded and job.api not in (None, "assistants"):
         raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")
     default: Api = "chat" if key is None and not environment.client_options else "responses"
-    api: Api = job.api or ("assistants" if embedded or job.assistant is not None else default)
+    assistant = job.assistant is not None or "assistant" in job.matrix
+    api: Api = job.api or ("assistants" if embedded or assistant else default)
     _check_modes(job, api)
     return embedded, api, base_url
 
@@ -339,12 +340,10 @@ def _check_modes(job: Job, api: Api) -> None:
         ("file_search", ("assistants", "responses")),
         ("code_interpreter", ("assistants", "responses")),
     ):
-        if getattr(job, name) and api not in apis:
+        if (getattr(job, name) or name in job.matrix) and api not in apis:
             raise InputError(
                 f"--{name.replace('_', '-')}: is for --api {' or '.join(apis)}, and this batch speaks {api}"
             )
-    if "api" in job.matrix:
-        raise InputError("matrix: api: a batch speaks one protocol; compare the outputs of two batches")
 
 
 def _check_spool(paths: Paths) -> None:

@@ -81,22 +81,20 @@ class Prompter:
         *,
         key: str | None = None,
         thread_column: str | None = None,
-        attach: Sequence[str] = (),
     ) -> None:
         """
         Args:
             columns: those that templates may name.
             key: column that identifies rows; their position where there is none.
             thread_column: column with the thread that a row continues.
-            attach: columns that name files.
 
         Raises:
             InputError: a template's syntax is wrong, or it names a column that there is not.
         """
         self._key = key
         self._thread_column = thread_column
-        self._attach = tuple(attach)
-        for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attach)):
+        attached = {name: None for each in combinations for name in each.settings.get("attach") or ()}
+        for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attached)):
             if name is not None and name not in columns:
                 raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
         self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
@@ -121,7 +119,12 @@ class Prompter:
             combination=combination,
             names=tuple(names),
             settings_digest=digest(decisive, *later) if later else digest(decisive),
-            columns_used=tuple(column for column in columns if column in used or "row" in used) if later else (),
+            # What the combination adds decides the fingerprint anyway; an axis or epochs may be added later.
+            columns_used=tuple(
+                column for column in columns if (column in used or "row" in used) and column not in combination.cells
+            )
+            if later
+            else (),
         )
 
     def _add(
@@ -165,7 +168,8 @@ class Prompter:
         """
         form = self._forms[row.row_index % len(self._forms)]
         values = {name: _plain(value) for name, value in row.values.items()}
-        first = Turn(self.text(form.names[0][0], values, ()), 1, self._attachments(row))
+        attached = _attachments(row, form.combination.settings.get("attach") or ())
+        first = Turn(self.text(form.names[0][0], values, ()), 1, attached)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         combination = form.combination
         return Prompt(
@@ -210,11 +214,12 @@ class Prompter:
         except minijinja.TemplateError as exc:
             raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
 
-    def _attachments(self, row: Row) -> tuple[Attachment, ...]:
-        try:
-            return tuple(each for column in self._attach for each in named_in(row.values[column]))
-        except AttachmentError as exc:
-            raise PromptError(exc.error_type, str(exc)) from None
+
+def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
+    try:
+        return tuple(each for column in columns for each in named_in(row.values[column]))
+    except AttachmentError as exc:
+        raise PromptError(exc.error_type, str(exc)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +290,6 @@ def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str |
         columns,
         key=key,
         thread_column=settings.get("thread_column"),
-        attach=settings.get("attach") or (),
     )
 
 

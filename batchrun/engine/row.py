@@ -117,9 +117,9 @@ class RowRun:
 
     All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
     before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was on disk;
-    `_anew`, the turn that is asked anew, until the journal knows it; `_billed`, the usage of runs that failed; `_outputs`
-    of functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last reserved; and
-    `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
+    `_anew`, the turn that is asked anew, until the journal knows it; `_billed`, the usage of runs that failed;
+    `_outputs` of functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last
+    reserved; and `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
     """
 
     def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
