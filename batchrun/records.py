@@ -266,6 +266,7 @@ class Exchange:
         outputs: of the functions that the run `after` asked for; they take the place of the user message.
         round: how often outputs were given since the user message, these included.
         heard: all that a run which waits has said so far.
+        brought: what the row's first message had with it, and the thread has since.
         structured: the answer is to have the form that the batch asks for.
     """
 
@@ -278,6 +279,7 @@ class Exchange:
     outputs: tuple[ToolOutput, ...] = ()
     round: int = 0
     heard: str = ""
+    brought: tuple[Attachment, ...] = ()
     structured: bool = False
 
 

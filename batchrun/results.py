@@ -48,7 +48,7 @@ class AddedColumns:
         self._extras: dict[str, type] = {}
         if settings.get("functions"):
             self._extras |= {"tool_calls": int, "tool_errors": int}
-        if settings.get("file_search"):
+        if settings.get("file_search") or (settings.get("api") == "assistants" and _attaches(settings)):
             self._extras |= {"citations": list}
         if settings.get("code_interpreter"):
             self._extras |= {"files": list}
@@ -89,6 +89,11 @@ class AddedColumns:
             except SchemaMismatch:
                 pass
         return dict.fromkeys(self._structure.columns)
+
+
+def _attaches(settings: Mapping[str, Any]) -> bool:
+    """Whether rows bring files along."""
+    return bool(settings.get("attach") or "attach" in (settings.get("matrix") or {}))
 
 
 def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[dict[str, Any]]:

@@ -91,6 +91,7 @@ class Dialogue:
             thread_id=last.thread_id if last is not None else given,
             after=last.run_id if last is not None else given,
             said=last.said if last is not None else (),
+            brought=self._prompt.first.attachments,
             structured=self._check is not None and turn.number == self._last_turn,
         )
 

@@ -30,6 +30,8 @@ __all__ = ["AssistantSettings", "AssistantsService"]
 BETA = {"OpenAI-Beta": "assistants=v2"}
 PREPARE_TIMEOUT_S = 30.0
 """For the assistant: a service that takes longer to look one up does not answer at all."""
+HOSTED = ("file_search", "code_interpreter")
+"""Tools that run at the service."""
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ENDED = TERMINAL | {"requires_action"}
 """States in which a run goes on no more, unless something is done about it."""
@@ -109,6 +111,7 @@ class AssistantsService:
         self._poll = poll
         self._made = made
         self._enclosures = enclosures
+        self._own_tools: list[Any] = []
         self.assistant_id = settings.assistant_id or settings.known_assistant_id
 
     async def prepare(self) -> None:
@@ -123,7 +126,9 @@ class AssistantsService:
     async def _find_or_make_assistant(self) -> None:
         if self.assistant_id is not None:
             try:
-                await self._wire.get(f"/assistants/{self.assistant_id}", BETA)
+                assistant, _ = await self._wire.get(f"/assistants/{self.assistant_id}", BETA)
+                tools = assistant.get("tools") or ()
+                self._own_tools = [tool for tool in tools if tool.get("type") in HOSTED]
                 return
             except PermanentFault as fault:
                 if self._settings.assistant_id is not None or fault.status_code != 404:
@@ -222,7 +227,11 @@ class AssistantsService:
         message = {"role": "user", "content": exchange.turn.text}
         if files is not None:
             message = await files.message(exchange.turn)
-            body["tools"] = [*files.assistants_tools(), *body.get("tools", ())]
+            if needed := files.assistants_tools(exchange.brought):
+                body["tools"] = [*needed, *(body.get("tools") or ())]
+        if tools := body.get("tools"):
+            # What a run names takes the place of all that the assistant has.
+            body["tools"] = [*tools, *(own for own in self._own_tools if own["type"] not in [t["type"] for t in tools])]
         if exchange.thread_id is None:
             body["thread"] = {"messages": [message], "metadata": metadata}
             if files is not None:

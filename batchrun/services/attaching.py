@@ -17,7 +17,7 @@ from batchrun.records import Attachment, Turn
 from batchrun.services.uploads import SEARCHED, Uploads, attachment_fault, opened
 from batchrun.tools.files import IMAGE_TYPES
 
-__all__ = ["assistants_message", "chat_content", "responses_input"]
+__all__ = ["assistants_message", "chat_content", "responses_input", "tools_for"]
 
 MAX_INLINE_BYTES = 20 * 1024 * 1024
 """What a file may have that goes inside a request; services take requests of some 30 to 50 MB."""
@@ -55,7 +55,7 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
                 "--api responses takes this"
             )
         else:
-            tools = _tools_for(each, code_interpreter=code_interpreter)
+            tools = tools_for(each, code_interpreter=code_interpreter)
             attachments.append({"file_id": await uploads.file_id(each, SEARCHED), "tools": tools})
     message: dict[str, Any] = {"role": "user", "content": turn.text}
     if parts:
@@ -65,7 +65,10 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
     return message
 
 
-def _tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[str, str]]:
+def tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[str, str]]:
+    """The tools of an assistant that work on an attached file; none for an image, which the model sees."""
+    if attachment.kind == "image":
+        return []
     tools = [{"type": "file_search"}]
     if code_interpreter:
         tools.append({"type": "code_interpreter"})

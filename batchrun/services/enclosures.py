@@ -11,8 +11,8 @@ import anyio
 import anyio.to_thread
 
 from batchrun.errors import PermanentFault
-from batchrun.records import Turn
-from batchrun.services.attaching import assistants_message, chat_content, responses_input
+from batchrun.records import Attachment, Turn
+from batchrun.services.attaching import assistants_message, chat_content, responses_input, tools_for
 from batchrun.services.downloads import Downloads
 from batchrun.services.produced import (
     Produced,
@@ -74,12 +74,16 @@ class Enclosures:
 
     # -- what goes out ----------------------------------------------------------------------------------------
 
-    def assistants_tools(self) -> list[dict[str, Any]]:
-        """The tools of a run."""
-        return [
-            *([{"type": "file_search"}] if self._store_id is not None else []),
-            *([{"type": "code_interpreter"}] if self.code_interpreter else []),
-        ]
+    def assistants_tools(self, brought: Sequence[Attachment] = ()) -> list[dict[str, Any]]:
+        """The tools of a run.
+
+        Args:
+            brought: what its thread has from the row: the model reads none of it without the tool for it.
+        """
+        needed = [{"type": "file_search"}] if self._store_id is not None else []
+        needed += [{"type": "code_interpreter"}] if self.code_interpreter else []
+        needed += [tool for each in brought for tool in tools_for(each, code_interpreter=self.code_interpreter)]
+        return [tool for number, tool in enumerate(needed) if tool not in needed[:number]]
 
     def thread_resources(self) -> dict[str, Any]:
         """What the tools of a thread work on: `tool_resources`."""
