@@ -14,6 +14,7 @@ from batchrun.prompts import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS
 from batchrun.report.facts import batch_facts
 from batchrun.report.making import Named, batch_of, columns_of, head
+from batchrun.report.packing import packed
 from batchrun.report.rows import Columns, ReportRow, pending_cells, row_json
 from batchrun.results import UNASKED, prompts_of, source_of
 
@@ -100,7 +101,7 @@ class FollowedBatch:
             "more": until < len(known.log),
             "columns": known.columns.facts(),
             "facts": self._current_facts() if until == len(known.log) else None,
-            "rows": [{"i": position, **row_json(known.rows[position], known.columns)} for position in changed],
+            "rows": packed([{"i": position, **row_json(known.rows[position], known.columns)} for position in changed]),
         }
 
     # -- the journal

@@ -16,6 +16,7 @@ from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.facts import batch_facts
+from batchrun.report.packing import portions
 from batchrun.report.rows import Column, Columns, ReportRow, cells_of, row_json
 from batchrun.results import prompts_of, source_of
 from batchrun.scoring.comparing import Comparison, Contender, compare, contender
@@ -81,7 +82,10 @@ def page_data(report: Report, most_rows: int | None = None) -> dict[str, Any]:
     return {
         "facts": report.facts,
         "columns": report.columns.facts(),
-        "rows": [{"i": position, **row_json(report.rows[position], report.columns)} for position in shown],
+        "shown": len(shown),
+        "portions": list(
+            portions([{"i": position, **row_json(report.rows[position], report.columns)} for position in shown])
+        ),
     }
 
 

@@ -9,11 +9,12 @@ no network, no `eval`, no markup made of strings (Trusted Types).
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -27,6 +28,9 @@ _SCRIPTS: Final = ("format", "rows", "table", "charts", "sections", "detail", "l
 _PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="
 """Hash of the style element that Observable Plot puts into each chart with the class name `chart`."""
 
+_COMPRESSION: Final = 4
+"""Of 1 to 9: beyond it, twice the time saves a tenth of the size."""
+
 _ESCAPED: Final = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
@@ -34,6 +38,11 @@ def embedded_json(value: Any) -> str:
     """JSON that can stand in a script element: no `<`, `>`, `&`, U+2028 or U+2029, and no half characters."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _deflated(value: Any) -> str:
+    """JSON, compressed and written in base64: a third of the size, and read in no more time."""
+    return base64.b64encode(gzip.compress(embedded_json(value).encode(), _COMPRESSION, mtime=0)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,12 @@ def report_page(data: Mapping[str, Any]) -> bytes:
     """A page with everything in it.
 
     Args:
-        data: `facts`, `columns` and `rows`, see `batchrun.report.making.page_data`.
+        data: `facts`, `columns`, `shown` and `portions`, see `batchrun.report.making.page_data`.
     """
-    return _document(str(data["facts"]["table"]), embedded_json(data), Policy())
+    first, *others = data["portions"]
+    head = {name: value for name, value in data.items() if name != "portions"}
+    portions = [f'<script type="text/plain" class="portion">{_deflated(each)}</script>' for each in others]
+    return _document(str(data["facts"]["table"]), embedded_json({**head, "rows": first}), Policy(), portions)
 
 
 def live_page(name: str) -> bytes:
@@ -76,7 +88,7 @@ def live_page(name: str) -> bytes:
     return _document(name, embedded_json({"live": True}), Policy(live=True))
 
 
-def _document(name: str, data: str, policy: Policy) -> bytes:
+def _document(name: str, data: str, policy: Policy, portions: Sequence[str] = ()) -> bytes:
     parts = {
         "policy": html.escape(str(policy)),
         "title": html.escape(f"{name} · batchrun"),
@@ -84,6 +96,7 @@ def _document(name: str, data: str, policy: Policy) -> bytes:
         "data": data,
         "vendor": _vendor(),
         "script": _script(),
+        "portions": "".join(f"\n{each}" for each in portions),
     }
     # One pass, so that no part is searched for the marks of the others.
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.browser import open_browser, watched_page
 
 LIMIT_S = 2.0
+ALL_ROWS = ".grid[aria-busy=false] .grid-body .row >> nth=0"
 STEPS = {
     "search": "table.rows.search = 'not hard and'; table.refresh(true)",
     "search again": "table.rows.search = 'not hard but'; table.refresh(true)",
@@ -89,12 +90,14 @@ def main() -> None:
             for _ in range(options.rounds):
                 with watched_page(browser, viewport={"width": 1280, "height": 900}) as shown:
                     began_s = time.perf_counter()
-                    shown.page.goto(page.as_uri())
+                    shown.page.goto(page.as_uri(), wait_until="commit")
                     shown.page.locator(".grid-body .row").first.wait_for()
+                    taken.setdefault("see the first rows", []).append(time.perf_counter() - began_s)
+                    shown.page.locator(ALL_ROWS).wait_for()
                     taken.setdefault("open", []).append(time.perf_counter() - began_s)
                     assert shown.violations() == [], shown.violations()
                     shown.page.goto(copy.as_uri())
-                    shown.page.locator(".grid-body .row").first.wait_for()
+                    shown.page.locator(ALL_ROWS).wait_for()
                     for name, step in STEPS.items():
                         frame = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
                         timed = f"async () => {{ const began = performance.now(); {step}; {frame}; return performance.now() - began; }}"

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.answers import SCORE, numbered, write
 from tests.support.command import batchrun
+from tests.support.pages import data_of
 from tests.support.scripted_http import ScriptedHttp, json_answer
-
-
-def data_of(page: Path) -> dict[str, Any]:
-    """The JSON that a page has."""
-    found = re.search(
-        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S
-    )
-    assert found is not None
-    return dict(json.loads(found[1]))
-
 
 # -- the command ----------------------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ HOSTILE = [
     "<!-- <script> -->",
     "line\u2028para\u2029end",
     "nul\0byte",
+    "del\x7fdel",
+    "\x80",
     "\u202eright to left",
     "__proto__",
     "<style>*{display:none}</style>",

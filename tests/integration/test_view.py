@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.browser import open_browser, watched_page
 from tests.support.command import batchrun
+from tests.support.pages import unpacked
 
 PATIENCE_S = 60.0
 
@@ -89,7 +90,8 @@ def get(address: str, path: str = "", **headers: str) -> tuple[int, dict[str, st
 def news(address: str, generation: int = 0, after: int = 0) -> dict[str, Any]:
     status, _, body = get(address, f"facts?generation={generation}&after={after}")
     assert status == 200, body
-    return dict(json.loads(body))
+    found = dict(json.loads(body))
+    return {**found, "rows": list(unpacked(found["rows"]))}
 
 
 @pytest.fixture

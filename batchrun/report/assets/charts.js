@@ -12,13 +12,16 @@ function chartFigure(title, note, summary, draw) {
   const place = el("div", { class: "chart-place" });
   const figure = el("figure", {}, el("figcaption", {}, el("h3", { text: title }), note), place);
   let width = 0;
-  new ResizeObserver(() => {
-    if (Math.abs(place.clientWidth - width) < 8 || place.clientWidth === 0) return;
-    width = place.clientWidth;
+  const show = () => {
     const chart = draw(width);
     chart.setAttribute("role", "img");
     chart.setAttribute("aria-label", summary);
     place.replaceChildren(chart);
+  };
+  new ResizeObserver(() => {
+    if (Math.abs(place.clientWidth - width) < 8 || place.clientWidth === 0) return;
+    width = place.clientWidth;
+    setTimeout(show); // after the rest of the page is seen
   }).observe(place);
   return figure;
 }

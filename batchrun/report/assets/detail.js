@@ -87,15 +87,15 @@ class Detail {
 
   target() {
     const index = this.rows.columns.findIndex((column) => column.role === "own" && column.name === this.rows.names.target);
-    return index < 0 ? null : block(`Target \u00b7 ${this.rows.names.target}`, this.row.c[index], "target");
+    return index < 0 ? null : block(`Target \u00b7 ${this.rows.names.target}`, this.row.cell(index), "target");
   }
 
   scores() {
     const { columns } = this.rows;
     const lines = columns.flatMap((column, index) => {
       if (column.role !== "score") return [];
-      const value = this.row.c[index];
-      const read = this.row.c[this.rows.column("read", column.key)];
+      const value = this.row.cell(index);
+      const read = this.row.cell(this.rows.column("read", column.key));
       const judged = value === null ? "not judged" : value >= 1 ? "right" : value <= 0 ? "wrong" : "partly right";
       return [
         el("li", {},
@@ -145,7 +145,7 @@ class Detail {
 
   others() {
     const parts = this.rows.columns.flatMap((column, index) =>
-      column.role === "own" && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.c[index]) ? [[column.name, String(this.row.c[index])]] : [],
+      column.role === "own" && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : [],
     );
     return parts.length === 0 ? null : definitions("The row\u2019s own columns", parts);
   }

@@ -14,13 +14,19 @@ const detail = new Detail(
   () => table.grid.focus({ preventScroll: true }),
 );
 
+// JSON, compressed and written in base64.
+function inflated(text) {
+  const bytes = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
 function openRow(row) {
   table.goTo(row.i);
   detail.open(row, {});
 }
 
 function drawTop() {
-  const left = data.live ? 0 : facts.headline.rows - rows.all.length;
+  const left = data.live ? 0 : facts.headline.rows - data.shown;
   const sections = [
     pageHead(facts, data.live),
     parts.progress,
@@ -74,7 +80,7 @@ if (data.live) {
       drawTop();
       drawProgress(null);
       if (!adopted) table.adopt();
-      else if (news.rows.length > 0) table.refresh();
+      else if (news.rows.i.length > 0) table.refresh();
       adopted = true;
       if (detail.isOpen && detail.row !== rows.at(detail.row.i)) {
         const row = rows.at(detail.row.i);
@@ -87,6 +93,20 @@ if (data.live) {
   ({ facts } = data);
   rows.clear(data.columns);
   rows.put(data.rows);
+  table.reading = data.shown;
   drawTop();
   table.adopt();
+  // The other rows stand behind this script, so that the first ones are seen while the document is still being read.
+  if (data.shown > rows.all.length) addEventListener("DOMContentLoaded", readOn, { once: true });
+}
+
+async function readOn() {
+  const read = [...document.querySelectorAll("script.portion")].map((portion) => {
+    const text = portion.textContent;
+    portion.remove();
+    return inflated(text);
+  });
+  for (const portion of await Promise.all(read)) rows.put(portion);
+  if (facts.comparison) drawTop(); // which lists flipped rows
+  table.adopt(false);
 }

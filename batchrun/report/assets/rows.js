@@ -6,7 +6,77 @@ const NUMBERS = new Set([
 ]);
 const MISSING = (cell) => cell === null || cell === undefined || cell === "";
 
-// All rows. A row is as `row_json` makes it: i position, k name, c cells, p prompt, d dialogue, t tries, b before.
+const SEPARATOR = "\x7f";
+const NONE = "\x80";
+
+// Rows as `packing.py` packs them; a column of text is taken apart when a cell of it is first needed.
+class Portion {
+  constructor(packed) {
+    this.packed = packed;
+    this.size = packed.i.length;
+    this.columns = packed.c.map(() => undefined);
+  }
+
+  unpack(column) {
+    if (typeof column === "string") return column.split(SEPARATOR).map((cell) => (cell === NONE ? null : cell));
+    return column;
+  }
+
+  at(column, place) {
+    return typeof column === "number" ? column : column?.[place];
+  }
+
+  cell(index, place) {
+    this.columns[index] ??= this.unpack(this.packed.c[index]);
+    return this.at(this.columns[index], place);
+  }
+
+  name(place) {
+    this.names ??= this.unpack(this.packed.k);
+    return this.names[place];
+  }
+
+  prompt(place) {
+    if (this.packed.p === undefined) return null;
+    this.prompts ??= this.unpack(this.packed.p);
+    return this.at(this.prompts, place);
+  }
+}
+
+// A row: i position, k name, cells, p prompt (or the column that holds it), d dialogue, t tries, b before.
+class Row {
+  constructor(portion, place) {
+    this.portion = portion;
+    this.place = place;
+    this.i = portion.packed.i[place];
+  }
+
+  cell(index) {
+    return this.portion.cell(index, this.place);
+  }
+
+  get k() {
+    return this.portion.name(this.place);
+  }
+
+  get p() {
+    return this.portion.prompt(this.place) ?? undefined;
+  }
+
+  get t() {
+    return this.portion.packed.t?.[this.place] ?? undefined;
+  }
+
+  get d() {
+    return this.portion.packed.d?.[this.place];
+  }
+
+  get b() {
+    return this.portion.packed.b?.[this.place];
+  }
+}
+
+// All rows.
 class Rows {
   constructor() {
     this.clear({ listed: [], key: null, target: null });
@@ -27,8 +97,10 @@ class Rows {
     this.status = this.columns.findIndex((column) => column.role === "output" && column.key === "status");
   }
 
-  put(rows) {
-    for (const row of rows) {
+  put(packed) {
+    const portion = new Portion(packed);
+    for (let each = 0; each < portion.size; each += 1) {
+      const row = new Row(portion, each);
       const place = this.places.get(row.i);
       if (place === undefined) {
         this.places.set(row.i, this.all.length);
@@ -50,15 +122,15 @@ class Rows {
 
   output(row, key) {
     const index = this.column("output", key);
-    return index < 0 ? null : row.c[index];
+    return index < 0 ? null : row.cell(index);
   }
 
   statusOf(row) {
-    return row.c[this.status];
+    return row.cell(this.status);
   }
 
   prompt(row) {
-    return typeof row.p === "number" ? String(row.c[row.p]) : (row.p ?? null);
+    return typeof row.p === "number" ? String(row.cell(row.p)) : (row.p ?? null);
   }
 
   // A column of numbers: sorted and filtered as such, also where a text table has them as text.
@@ -69,7 +141,7 @@ class Rows {
     if (!this.kinds.has(index)) {
       let seen = false;
       const numeric = this.all.every((row) => {
-        const cell = row.c[index];
+        const cell = row.cell(index);
         if (MISSING(cell)) return true;
         seen = true;
         return typeof cell === "number" || (typeof cell === "string" && cell.trim() !== "" && Number.isFinite(Number(cell)));
@@ -106,7 +178,7 @@ class Rows {
     const sign = falling ? -1 : 1;
     const keyed = rows.map((row) => {
       if (column === "row") return { row, key: row.i };
-      const cell = row.c[column];
+      const cell = row.cell(column);
       if (MISSING(cell)) return { row, key: null };
       return { row, key: numeric ? Number(cell) : String(cell).slice(0, 200).toLowerCase() };
     });
@@ -124,7 +196,7 @@ class Rows {
   // What a filter's text means: `>5`, `<=5`, `5..10` and `5` for numbers; else a part of the text, `=whole`, `!not`.
   cellTest(index, text) {
     if (this.isNumber(index)) {
-      const number = (row) => (MISSING(row.c[index]) ? NaN : Number(row.c[index]));
+      const number = (row) => (MISSING(row.cell(index)) ? NaN : Number(row.cell(index)));
       const range = /^\s*(-?[\d.]+)\s*\.\.\s*(-?[\d.]+)\s*$/.exec(text);
       if (range) return (row) => number(row) >= Number(range[1]) && number(row) <= Number(range[2]);
       const bound = /^\s*(>=|<=|>|<|=)?\s*(-?[\d.]+)\s*$/.exec(text);
@@ -142,7 +214,7 @@ class Rows {
     }
     const sign = text[0];
     const part = (sign === "=" || sign === "!" ? text.slice(1) : text).trim().toLowerCase();
-    const cell = (row) => (MISSING(row.c[index]) ? "" : String(row.c[index]).toLowerCase());
+    const cell = (row) => (MISSING(row.cell(index)) ? "" : String(row.cell(index)).toLowerCase());
     if (sign === "=") return (row) => cell(row).trim() === part;
     if (sign === "!") return (row) => (part === "" ? cell(row) !== "" : !cell(row).includes(part));
     return (row) => cell(row).includes(part);
@@ -152,7 +224,8 @@ class Rows {
 // Everything in a row that can be searched, in lower case; kept for the next key that is pressed.
 function haystack(row) {
   if (row.h === undefined) {
-    const parts = [row.k, ...row.c.map((cell) => (cell === null ? "" : String(cell)))];
+    const parts = [row.k];
+    for (let index = 0; index < row.portion.columns.length; index += 1) parts.push(String(row.cell(index) ?? ""));
     if (typeof row.p === "string") parts.push(row.p);
     for (const [, asked, response] of row.d ?? []) parts.push(asked, response);
     for (const each of row.t ?? []) parts.push(each[2] ?? "", each[3] ?? "", each[4] ?? "", each[5] ?? "");

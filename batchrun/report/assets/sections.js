@@ -189,7 +189,7 @@ function flips(name, kind, positions, rows, open, showOnly) {
       listed.length > 0 ? el("button", { type: "button", class: "plain", text: "in the table", onclick: () => showOnly(positions) }) : null),
     el("ul", {}, listed.slice(0, FLIPS_LISTED).map((row) =>
       el("li", {}, el("button", { type: "button", class: "flip", onclick: () => open(row) },
-        el("b", { text: row.k.slice(0, 60) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.c[answer] ?? "")).slice(0, 160) }))))),
+        el("b", { text: row.k.slice(0, 60) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.cell(answer) ?? "")).slice(0, 160) }))))),
     listed.length > FLIPS_LISTED ? el("p", { class: "aside", text: `${format.count(listed.length - FLIPS_LISTED)} more in the table` }) : null);
 }
 

@@ -14,6 +14,7 @@ class RowTable {
     this.onOpen = onOpen;
     this.current = 0; // place among the shown rows
     this.visible = [];
+    this.reading = 0; // rows that there will be
     this.drawn = new Map();
     this.build();
   }
@@ -68,11 +69,11 @@ class RowTable {
   }
 
   // Called when the columns are known, or others than before.
-  adopt() {
+  adopt(fromTop = true) {
     this.visible = this.rows.columns.map((_, index) => index).filter((index) => this.isUsual(index));
     this.drawMenu();
     this.drawHead();
-    this.refresh(true);
+    this.refresh(fromTop);
   }
 
   // Columns shown at first: the first of the table's own, and of the others those that differ from row to row.
@@ -86,7 +87,7 @@ class RowTable {
       return own.findIndex((column) => column.name === name) >= 0 && own.findIndex((column) => column.name === name) < 3;
     }
     if (key === "response" || key === "status") return true;
-    return ["completion_tokens", "cost_usd", "duration_s"].includes(key) && this.rows.all.some((row) => !MISSING(row.c[index]));
+    return ["completion_tokens", "cost_usd", "duration_s"].includes(key) && this.rows.all.some((row) => !MISSING(row.cell(index)));
   }
 
   later(task) {
@@ -138,7 +139,7 @@ class RowTable {
     const index = this.rows.column("output", "error_type");
     this.rows.only = new Set(
       this.rows.all
-        .filter((row) => (index >= 0 && row.c[index] === kind) || this.rows.statusOf(row) === kind || (row.t ?? []).some((each) => each[4] === kind))
+        .filter((row) => (index >= 0 && row.cell(index) === kind) || this.rows.statusOf(row) === kind || (row.t ?? []).some((each) => each[4] === kind))
         .map((row) => row.i),
     );
     this.refresh(true);
@@ -179,6 +180,8 @@ class RowTable {
     const { all, shown } = this.rows;
     const narrowed = this.rows.search !== "" || this.rows.statuses !== null || this.rows.only !== null || this.rows.filters.size > 0;
     this.counter.textContent = narrowed ? `${format.count(shown.length)} of ${format.many(all.length, "row")}` : format.many(all.length, "row");
+    if (this.reading > all.length) this.counter.textContent += ` read, of ${format.count(this.reading)}`;
+    this.grid.setAttribute("aria-busy", String(this.reading > all.length));
     this.resetButton.hidden = !narrowed;
   }
 
@@ -220,7 +223,7 @@ class RowTable {
     if (index === this.rows.status) return [Math.max(116, name.length * CHARACTER_PX + PADDING_PX), 0];
     const lengths = this.rows.all
       .slice(0, MEASURED_ROWS)
-      .map((row) => (index === "row" ? row.k : cellText(this.rows.columns[index], row.c[index])).length)
+      .map((row) => (index === "row" ? row.k : cellText(this.rows.columns[index], row.cell(index))).length)
       .sort((one, other) => one - other);
     const usual = lengths[Math.floor(0.95 * (lengths.length - 1))] ?? 0;
     if (index !== "row" && usual > 28) return [0, 1];
@@ -344,7 +347,7 @@ class RowTable {
 
   drawCell(row, index) {
     const column = this.rows.columns[index];
-    const cell = row.c[index];
+    const cell = row.cell(index);
     if (index === this.rows.status) return el("div", { class: "cell", role: "gridcell" }, statusPill(cell));
     const numeric = this.rows.isNumber(index) && !MISSING(cell);
     const node = el("div", { class: `cell${numeric ? " number" : ""}`, role: "gridcell", text: cellText(column, cell) });
@@ -403,7 +406,7 @@ class RowTable {
     });
     const rows = this.rows.shown.slice(0, PRINTED_ROWS);
     const heads = el("tr", {}, el("th", { text: this.rows.names.key ?? "row" }), columns.map((index) => el("th", { text: this.rows.columns[index].name })));
-    const lines = rows.map((row) => el("tr", {}, el("td", { text: row.k }), columns.map((index) => el("td", { text: cellText(this.rows.columns[index], row.c[index]).slice(0, PRINTED_CHARACTERS) }))));
+    const lines = rows.map((row) => el("tr", {}, el("td", { text: row.k }), columns.map((index) => el("td", { text: cellText(this.rows.columns[index], row.cell(index)).slice(0, PRINTED_CHARACTERS) }))));
     const left = this.rows.shown.length - rows.length;
     this.printed.replaceChildren(
       el("table", {}, el("thead", {}, heads), el("tbody", {}, lines)),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchrun.report.packing import packed
 from batchrun.report.page import Policy, embedded_json, live_page, report_page
 
 HOSTILE = [
@@ -44,7 +45,7 @@ def parsed(page: bytes) -> Elements:
 
 
 def data(**facts: Any) -> dict[str, Any]:
-    return {"facts": {"table": "t.csv", **facts}, "columns": {"listed": []}, "rows": []}
+    return {"facts": {"table": "t.csv", **facts}, "columns": {"listed": []}, "shown": 0, "portions": [packed([])]}
 
 
 @pytest.mark.parametrize("text", HOSTILE)

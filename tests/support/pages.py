@@ -1,0 +1,44 @@
+"""What a page of a report holds, read back."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchrun.report.packing import MISSING, SEPARATOR
+
+__all__ = ["data_of", "unpacked"]
+
+_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
+_PORTION = re.compile(r'<script type="text/plain" class="portion">(.*?)</script>')
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """The JSON that a page has, with all rows as a list."""
+    text = page.read_text(encoding="utf-8")
+    first = json.loads(_DATA.findall(text)[0])
+    others = (json.loads(gzip.decompress(base64.b64decode(each))) for each in _PORTION.findall(text))
+    return {**first, "rows": [row for portion in (first["rows"], *others) for row in unpacked(portion)]}
+
+
+def unpacked(portion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a portion, as `batchrun.report.rows.row_json` made them."""
+    count = len(portion["i"])
+    names, cells = _column(portion["k"], count), [_column(column, count) for column in portion["c"]]
+    lists = {name: _column(portion[name], count) for name in ("p", "t") if name in portion}
+    for place, position in enumerate(portion["i"]):
+        row = {"i": position, "k": names[place], "c": [column[place] for column in cells]}
+        row |= {name: found[place] for name, found in lists.items() if found[place] is not None}
+        row |= {name: portion[name][str(place)] for name in ("d", "b") if str(place) in portion.get(name, {})}
+        yield row
+
+
+def _column(column: Any, count: int) -> list[Any]:
+    if isinstance(column, str):
+        return [None if cell == MISSING else cell for cell in column.split(SEPARATOR)]
+    return [column] * count if isinstance(column, int) else list(column)
