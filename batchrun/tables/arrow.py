@@ -5,6 +5,7 @@ Where the types of the columns come from:
 - Parquet: as they are, never by way of Python, so that nanoseconds, decimals and nested values stay exact.
 - A frame: what Arrow makes of each column; a column that it cannot take is stored as below.
 - CSV, TSV: text.
+- What tells combinations apart: as of JSON Lines.
 - JSON Lines: found in a first pass. int64, float64, bool or text if that fits all values of the column without
   loss (an integer beside fractions up to 2**53), else JSON text: nested or mixed values and larger integers.
 
@@ -19,6 +20,7 @@ from itertools import islice
 from typing import IO, Any, Final
 
 from batchrun.records import Row, Value
+from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.options import WriteOptions
 from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
@@ -84,6 +86,8 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     """Schema and batches of the input."""
     import pyarrow as pa
 
+    if isinstance(source, ExpandedSource):
+        return _expanded(source)
     if isinstance(source, ParquetSource):
         return source.schema(), source.batches()
     if isinstance(source, FrameSource):
@@ -102,6 +106,30 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
         kinds = {column: found.kind for column, found in seen.items()}
     schema = pa.schema([pa.field(_utf8(column), _arrow_type(kind)) for column, kind in kinds.items()])
     return schema, _batches(source.rows(), kinds, schema)
+
+
+def _expanded(source: ExpandedSource) -> tuple[Any, Iterator[Any]]:
+    """The input's batches with every row in all combinations, whose cells stand behind."""
+    import pyarrow as pa
+
+    schema, batches = _input(source.source)
+    times = len(source.combinations)
+    cells = {name: [each[name] for each in source.combinations] for name in source.combinations[0]}
+    kinds = {name: kind_of(values) for name, values in cells.items()}
+    for name, kind in kinds.items():
+        schema = schema.append(pa.field(_utf8(name), _arrow_type(kind)))
+
+    def expanded() -> Iterator[Any]:
+        step = max(1, BATCH_ROWS // times)
+        for batch in batches:
+            for first in range(0, batch.num_rows, step):
+                part = batch.slice(first, step)
+                rows = part.num_rows
+                columns = part.take(pa.array([row for row in range(rows) for _ in range(times)])).columns
+                added = [_array(values * rows, kinds[name]) for name, values in cells.items()]
+                yield pa.RecordBatch.from_arrays([*columns, *added], schema=schema)
+
+    return schema, expanded()
 
 
 def _batches(rows: Iterator[Row], kinds: Mapping[str, ColumnKind], schema: Any) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
@@ -28,6 +29,11 @@ class ExpandedSource:
     def name(self) -> str:
         """The input's."""
         return self.source.name
+
+    @property
+    def path(self) -> Path | None:
+        """The input's, None where it is no file."""
+        return getattr(self.source, "path", None)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,4 +76,4 @@ def _expanded_frame(source: FrameSource, combinations: Sequence[Mapping[str, Val
     rows = len(source.frame)
     frame = source.frame.iloc[np.repeat(np.arange(rows), len(combinations))]
     cells = {name: [each[name] for each in combinations] * rows for name in combinations[0]}
-    return FrameSource(frame.assign(**cells), (*source.columns, *combinations[0]))
+    return FrameSource(frame.assign(**cells), (*source.columns, *combinations[0]), source)

@@ -34,10 +34,12 @@ class FrameSource:
     Attributes:
         frame: the user's own, never changed.
         columns: names of its columns, as text.
+        given: the source that this one was made of, whose content is the fingerprint; None for a frame as it was given.
     """
 
     frame: pd.DataFrame
     columns: tuple[str, ...]
+    given: FrameSource | None = None
 
     @classmethod
     def open(cls, frame: pd.DataFrame) -> FrameSource:
@@ -68,6 +70,8 @@ class FrameSource:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over columns and values, the same in every process."""
+        if self.given is not None:
+            return self.given.fingerprint()
         content = hashlib.sha256(json_text(list(self.columns)).encode("utf-8", "surrogatepass"))
         for row in self.rows():
             content.update(json_text(list(row.values.values())).encode("utf-8", "surrogatepass"))
