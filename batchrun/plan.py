@@ -344,6 +344,11 @@ def _check_modes(job: Job, api: Api) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')}: is for --api {' or '.join(apis)}, and this batch speaks {api}"
             )
+    if job.file_search and job.thread_column is not None and (job.assistant is not None or "assistant" in job.matrix):
+        raise InputError(
+            "--file-search: cannot be given to threads that exist already (--thread-column); give the files to the "
+            "assistant, or leave --assistant out"
+        )
 
 
 def _check_spool(paths: Paths) -> None:

@@ -124,11 +124,15 @@ class AssistantsService:
         raise Silence(f"no answer within {PREPARE_TIMEOUT_S:g} s", error_type="timeout")
 
     async def _find_or_make_assistant(self) -> None:
+        # Threads that rows continue cannot be given anything to search; the assistant can.
+        resources = self._enclosures.searched_resources() if self._enclosures is not None else {}
         if self.assistant_id is not None:
             try:
                 assistant, _ = await self._wire.get(f"/assistants/{self.assistant_id}", BETA)
                 tools = assistant.get("tools") or ()
                 self._own_tools = [tool for tool in tools if tool.get("type") in HOSTED]
+                if self._settings.assistant_id is None and not _has(assistant, resources):
+                    await self._wire.post(f"/assistants/{self.assistant_id}", {"tool_resources": resources}, BETA)
                 return
             except PermanentFault as fault:
                 if self._settings.assistant_id is not None or fault.status_code != 404:
@@ -142,6 +146,8 @@ class AssistantsService:
         }
         if self._settings.instructions is not None:
             body["instructions"] = self._settings.instructions
+        if resources:
+            body["tool_resources"] = resources
         # Another body, or one in place of an assistant that is gone, must not be answered with the earlier reply.
         key = f"{self._settings.name}-{digest(body, self.assistant_id)}"
         assistant = await self._wire.post("/assistants", body, {**BETA, "Idempotency-Key": key})
@@ -234,8 +240,8 @@ class AssistantsService:
             body["tools"] = [*tools, *(own for own in self._own_tools if own["type"] not in [t["type"] for t in tools])]
         if exchange.thread_id is None:
             body["thread"] = {"messages": [message], "metadata": metadata}
-            if files is not None:
-                body["thread"]["tool_resources"] = files.thread_resources()
+            if files is not None and settings.assistant_id is not None:
+                body["thread"]["tool_resources"] = files.searched_resources()
         else:
             body["additional_messages"] = [message]
         if exchange.structured and settings.structure is not None:
@@ -376,6 +382,12 @@ def _calls(run: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     action = _field(_field(run, "required_action", dict), "submit_tool_outputs", dict)
     calls = _field(action, "tool_calls", list)
     return tuple(ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls)
+
+
+def _has(assistant: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
+    """Whether an assistant works on these resources."""
+    found = assistant.get("tool_resources") or {}
+    return all(found.get(tool) == wanted for tool, wanted in resources.items())
 
 
 def _is_made_by(run: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:

@@ -85,8 +85,8 @@ class Enclosures:
         needed += [tool for each in brought for tool in tools_for(each, code_interpreter=self.code_interpreter)]
         return [tool for number, tool in enumerate(needed) if tool not in needed[:number]]
 
-    def thread_resources(self) -> dict[str, Any]:
-        """What the tools of a thread work on: `tool_resources`."""
+    def searched_resources(self) -> dict[str, Any]:
+        """What the search of an assistant, or of a thread, works on: `tool_resources`."""
         return {"file_search": {"vector_store_ids": [self._store_id]}} if self._store_id is not None else {}
 
     def responses_tools(self) -> list[dict[str, Any]]:

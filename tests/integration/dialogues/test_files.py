@@ -104,6 +104,27 @@ def test_a_later_turn_searches_what_the_row_brought(bench: Bench) -> None:
     assert [each["filename"] for each in json.loads(row["citations"])] == ["notes.md"]
 
 
+def test_threads_that_exist_search_the_files_of_the_batch(bench: Bench) -> None:
+    """A thread of an earlier batch finds them, also when the batch goes on with other files."""
+    bench.ask("hello")
+    bench.resumed(*MODES["assistants"])
+    bench.ask(SEARCH, thread=[bench.rows()[0]["thread_id"]])
+    options = (*MODES["assistants"], "--thread-column", "thread", "--file-search", "*.md", "-o", "second.csv")
+    bench.resumed(*options)
+    assert NOTES in bench.rows("second.csv")[0]["response"]
+    (bench.folder / "notes.md").write_text("The dahlias are gone.")
+    bench.resumed(*options, "--accept-changes")
+    assert "The dahlias are gone." in bench.rows("second.csv")[0]["response"]
+
+
+def test_files_for_threads_of_an_assistant_of_the_users(bench: Bench) -> None:
+    """Neither may be changed: refused with one line, before anything is sent."""
+    bench.ask("a", thread=["thread_1"])
+    done = bench.run("--assistant", "asst_1", "--thread-column", "thread", "--file-search", "*.md")
+    assert done.returncode == 2
+    assert done.stderr.startswith("batchrun: --file-search: cannot be given to threads that exist already")
+
+
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_files_for_an_assistant_of_the_users(bench: Bench) -> None:
     """It keeps its own tools, and gets the ones that the row's file needs."""
@@ -129,7 +150,7 @@ def test_a_row_brings_an_image(bench: Bench, mode: str) -> None:
     bench.resumed(*options)
     assert parts_of(bench) == ["image_url", "text"]
     assert len(bench.responder.asked) == 3
-    assert names_at(bench) == ([] if mode == "chat" else ["dot.png"])
+    assert len(names_at(bench)) == (0 if mode == "chat" else 1)
 
 
 @each_protocol
