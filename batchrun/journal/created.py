@@ -6,10 +6,12 @@ wants to delete them, so that a row costs no further write. Everything else ente
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
+
+from batchrun.journal.part import JournalPart
 
 __all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
 
@@ -58,17 +60,8 @@ class Created:
     row_key: str | None
 
 
-class CreatedObjects:
-    """The table `created`, through the journal's own connection. Ids are unique over all kinds.
-
-    Methods raise OutputError where the journal cannot be used.
-    """
-
-    def __init__(
-        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
-    ) -> None:
-        self._write = write
-        self._read = read
+class CreatedObjects(JournalPart):
+    """The table `created`. Ids are unique over all kinds."""
 
     def add(self, made: Created, place: str) -> None:
         """An object was made. One that is known already stays as it is known."""

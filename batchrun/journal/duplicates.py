@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+
+from batchrun.journal.part import JournalPart
 
 __all__ = ["Duplicates"]
 
@@ -53,19 +53,15 @@ _SHARE = (
 )
 
 
-class Duplicates:
-    """The table `duplicates`, through the journal's own connection.
+class Duplicates(JournalPart):
+    """The table `duplicates`.
 
     Which row is the first to ask something is kept beside the journal, in a table that goes with the process.
-    Methods raise OutputError where the journal cannot be used.
 
     All state beside the tables: the moment before which answers are too old, as text.
     """
 
-    def __init__(self, write: Callable[[str, Any], None], read: Callable[[str, tuple[Any, ...]], list[Any]]) -> None:
-        self._write = write
-        self._read = read
-        self._oldest = ""
+    _oldest = ""
 
     def begin(self, stale_before: datetime | None = None) -> None:
         """No row was looked at yet. Rows that were answered already come before all others.

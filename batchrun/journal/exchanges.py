@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from batchrun.journal.part import JournalPart
 from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
 __all__ = ["Exchanges"]
@@ -16,17 +17,8 @@ _COLUMNS = (
 )
 
 
-class Exchanges:
-    """The tables `exchanges` and `outputs`, through the journal's own connection.
-
-    Methods raise OutputError where the journal cannot be used.
-    """
-
-    def __init__(
-        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
-    ) -> None:
-        self._write = write
-        self._read = read
+class Exchanges(JournalPart):
+    """The tables `exchanges` and `outputs`."""
 
     def add(self, row_key: str, fingerprint: str, end: RunEnd) -> None:
         """A run ended."""

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from batchrun.journal.part import JournalPart
 
 __all__ = ["UploadedFiles"]
 
 
-class UploadedFiles:
-    """The table `uploads`, through the journal's own connection.
-
-    Methods raise OutputError where the journal cannot be used.
-    """
-
-    def __init__(
-        self, write: Callable[[str, tuple[Any, ...]], None], read: Callable[[str, tuple[Any, ...]], list[Any]]
-    ) -> None:
-        self._write = write
-        self._read = read
+class UploadedFiles(JournalPart):
+    """The table `uploads`."""
 
     def find(self, place: str, purpose: str, sha256: str) -> str | None:
         """The id that a content has at a service; the service may have lost it meanwhile."""
