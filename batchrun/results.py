@@ -76,7 +76,7 @@ class AddedColumns:
         if self._structure is not None:
             cells |= self._fields(outcome)
         if self._extras:
-            found = journal.extras(row_key) if outcome["attempts"] is not None else {}
+            found = journal.extras(row_key) if outcome["completed_at"] is not None else {}
             cells |= {name: found.get(name) for name in self._extras}
         return cells
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchrun.errors import InputError
 from batchrun.prompts import PromptError, default_template, prompter_for
-from batchrun.records import Row, Turn
+from batchrun.records import Prompt, Row, Turn
 from tests.support.rows import prompter
 
 
@@ -175,6 +176,139 @@ def test_turns_are_told_apart() -> None:
     """Where one turn ends and the next begins is part of the question."""
     one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
     assert one.fingerprint != two.fingerprint
+
+
+# -- rows that are more than one question ----------------------------------------------------------------------------
+
+
+def asked(settings: dict[str, Any], row: int = 0, **values: Any) -> Prompt:
+    """The prompt of a row of a batch with these settings."""
+    return prompter_for({"model": "m", **settings}, list(values), None).render(Row(row, values))
+
+
+def turns(*templates: str, when: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Settings with a turn for each template, the condition on the last."""
+    each = [{"prompt": template} for template in templates]
+    return {"turns": [*each[:-1], {**each[-1], "when": when}] if when is not None else each, **settings}
+
+
+def test_later_turns_are_in_the_fingerprint() -> None:
+    """Their templates and conditions are, and the columns that they use; a column that no turn uses is not."""
+    one = asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="z").fingerprint
+    assert asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="other").fingerprint == one
+    others = [
+        asked(turns("{{ a }}", "more {{ b }}"), a="x", b="other", c="z"),
+        asked(turns("{{ a }}", "less {{ b }}"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", when="responses[0]"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", when="c"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", "again"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}"), a="x", b="y", c="z"),
+    ]
+    assert len({one, *(other.fingerprint for other in others)}) == 7
+
+
+def test_the_columns_of_conditions_are_in_the_fingerprint() -> None:
+    """A cell that decides only whether a turn is asked decides the answer."""
+    settings = turns("{{ a }}", "more", when="c == 'yes'")
+    assert asked(settings, a="x", c="yes").fingerprint != asked(settings, a="x", c="no").fingerprint
+
+
+def test_rows_that_later_turns_use_as_a_whole() -> None:
+    """Where a later turn sees the whole row, every cell of it counts."""
+    settings = turns("{{ a }}", "{{ row['Full name'] }}")
+    one, other = (asked(settings, **{"a": "x", "Full name": "Ada", "c": c}) for c in "yz")
+    assert one.fingerprint != other.fingerprint
+
+
+def test_the_wording_of_the_first_turn_alone_is_no_part() -> None:
+    """What the first turn says counts, not how its template says it."""
+    one, other = (asked(turns(first, "more"), a="x").fingerprint for first in ("{{ a }}", "{{a}}"))
+    assert one == other
+
+
+def test_threads_and_files_are_in_the_fingerprint(tmp_path: Path) -> None:
+    """The same question on another thread, or beside another file, is another."""
+    threads = {"prompt": "q", "thread_column": "t"}
+    files = {"prompt": "q", "attach": ["t"]}
+    found = [asked(threads, t="thread_1"), asked(threads, t="thread_2"), asked(threads, t=""), asked(files, t="a.png")]
+    found += [asked(files, t="b.png"), asked(files, t=""), asked(files, t="a.png\nb.png")]
+    assert len({prompt.fingerprint for prompt in found}) == 7
+
+
+@pytest.mark.parametrize(
+    ("cell", "thread_id"), [("thread_1", "thread_1"), (" conv_2\n", "conv_2"), ("  ", None), (None, None)]
+)
+def test_the_thread_of_a_row(cell: str | None, thread_id: str | None) -> None:
+    """The cell names it; an empty one is a thread of the row's own."""
+    assert asked({"prompt": "q", "thread_column": "t"}, t=cell).thread_id == thread_id
+
+
+def test_epochs_are_told_apart_and_the_first_is_none() -> None:
+    """Each repetition is a question of its own; the first one is the row as it is without epochs."""
+    made = prompter_for({"prompt": "{{ a }}", "epochs": 3}, ["a", "epoch"], None)
+    prompts = [made.render(Row(row, {"a": "x", "epoch": row + 1})) for row in range(3)]
+    assert len({prompt.fingerprint for prompt in prompts}) == 3
+    assert [prompt.row_key for prompt in prompts] == ["0", "0|epoch=2", "0|epoch=3"]
+    once = prompter_for({"prompt": "{{ a }}"}, ["a"], None).render(Row(0, {"a": "x"}))
+    assert (once.row_key, once.fingerprint) == (prompts[0].row_key, prompts[0].fingerprint)
+
+
+def test_more_epochs_change_no_row_of_several_turns() -> None:
+    """Also where a later turn sees the whole row, the columns that are added leave the fingerprint what it is."""
+    settings = turns("{{ a }}", "{{ row['a'] }}")
+    once = prompter_for(settings, ["a"], None).render(Row(0, {"a": "x"}))
+    twice = prompter_for({**settings, "epochs": 2}, ["a", "epoch"], None).render(Row(0, {"a": "x", "epoch": 1}))
+    assert once.fingerprint == twice.fingerprint
+
+
+def test_a_row_in_every_combination() -> None:
+    """Each combination has its template, model and files; keys and variants follow the order of the rows."""
+    settings = {
+        "prompt": None,
+        "matrix": {"prompt": ["A {{ q }}", "B {{ q }} of {{ axis_model }}"], "model": ["m", "n"]},
+    }
+    columns = ["q", "axis_prompt", "axis_model"]
+    made = prompter_for(settings, columns, "q")
+    prompts = [made.render(Row(row, {"q": "x", "axis_prompt": "?", "axis_model": "mn"[row % 2]})) for row in range(4)]
+    assert [prompt.first.text for prompt in prompts] == ["A x", "A x", "B x of m", "B x of n"]
+    assert [(prompt.variant, prompt.model) for prompt in prompts] == [(0, "m"), (1, "n"), (2, "m"), (3, "n")]
+    assert len({prompt.fingerprint for prompt in prompts}) == len({prompt.row_key for prompt in prompts}) == 4
+
+
+def test_files_of_a_combination(tmp_path: Path) -> None:
+    """A combination attaches what it says, and nothing else."""
+    made = prompter_for({"prompt": "q", "matrix": {"attach": [["a"], ["a", "b"]]}}, ["a", "b"], None)
+    prompts = [made.render(Row(row, {"a": "a.png", "b": "b.pdf"})) for row in range(2)]
+    assert [[each.source for each in prompt.first.attachments] for prompt in prompts] == [["a.png"], ["a.png", "b.pdf"]]
+
+
+def test_responses_are_for_later_turns() -> None:
+    """In the first turn there are none: the name is looked for among the columns."""
+    with pytest.raises(InputError, match="--prompt: no column named 'responses' in the input"):
+        prompter(["{{ responses[0] }}"], ["a"])
+    with pytest.raises(InputError, match="turn 2: when: no column named 'nope'"):
+        prompter_for(turns("{{ a }}", "more", when="nope"), ["a"], None)
+
+
+def test_a_column_named_responses() -> None:
+    """It is asked as any other in the first turn; later turns reach it through the row."""
+    later = asked(turns("{{ responses }}", "{{ responses[0] }}, {{ row['responses'] }}"), responses="cell")
+    assert later.first.text == "cell"
+    assert later.later is not None
+    assert later.later.turn(2, ["answer"]) == Turn("answer, cell", 2)
+    other = asked(turns("x", "{{ responses[0] }}, {{ row['responses'] }}"), responses="another")
+    assert later.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("when", ["responses[0] ==", "", "x %}{% if true"])
+def test_conditions_that_are_none(when: str) -> None:
+    """A condition that is no expression is found before anything is asked; an empty one always holds."""
+    settings = turns("{{ a }}", "more", when=when)
+    if not when:
+        assert asked(settings, a="x").later.turn(2, ["y"]) == Turn("more", 2)  # type: ignore[union-attr]
+        return
+    with pytest.raises(InputError, match="turn 2: when: "):
+        asked(settings, a="x")
 
 
 def test_a_name_with_a_space_is_explained() -> None:
