@@ -166,8 +166,9 @@ class AssistantsService:
                 blocking = _LOCKED.search(str(fault)) if exchange.thread_id and not exchange.outputs else None
                 if blocking is None:
                     raise
-                run = await self._run_when_free(str(exchange.thread_id), blocking[1])
-                if _is_made_by(run, self._metadata(exchange, attempt)):
+                metadata = self._metadata(exchange, attempt)
+                run = await self._run_when_free(str(exchange.thread_id), blocking[1], metadata)
+                if _is_made_by(run, metadata):
                     # The request was acted on, and its reply lost.
                     seen(exchange.thread_id, run["id"])
                     return await self._follow(exchange, str(exchange.thread_id), run["id"])
@@ -179,19 +180,22 @@ class AssistantsService:
         reader = EventReader(KEPT_EVENTS)
         if exchange.outputs:
             stream.thread_id, stream.run_id = attempt.thread_id, attempt.run_id
+        begun = False
         try:
             async with self._wire.post_stream(
                 self._path(exchange, attempt),
                 await self._body(exchange, attempt, stream=True),
                 self._headers(exchange, attempt),
             ) as chunks:
+                begun = True
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
                         self._take(event, data, stream, seen)
                     if stream.run is not None:
                         break
         except TransientFault as fault:
-            if stream.run_id is None or fault.run_ended:
+            # Outputs that were refused are no run to look up: it waits for them.
+            if not begun or stream.run_id is None or fault.run_ended:
                 raise
         if stream.run is not None:
             return await self._reply(exchange, stream.run, stream.messages)
@@ -272,11 +276,13 @@ class AssistantsService:
             seen(thread_id, run_id)
         return await self._follow(exchange, thread_id, run_id)
 
-    async def _run_when_free(self, thread_id: str, run_id: str) -> Mapping[str, Any]:
-        """The run that keeps the thread locked, once it has ended or waits for its own batch's outputs."""
-        found: Mapping[str, Any] = await poll(
-            self._wire, f"/threads/{thread_id}/runs/{run_id}", BETA, lambda run: _field(run, "status", str) in TERMINAL
-        )
+    async def _run_when_free(self, thread_id: str, run_id: str, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+        """The run that keeps the thread locked, once it ended; one with this metadata, once it waits for outputs."""
+
+        def free(run: Any) -> bool:
+            return _field(run, "status", str) in (ENDED if _is_made_by(run, metadata) else TERMINAL)
+
+        found: Mapping[str, Any] = await poll(self._wire, f"/threads/{thread_id}/runs/{run_id}", BETA, free)
         return found
 
     # -- following a run ------------------------------------------------------------------------------

@@ -272,6 +272,136 @@ async def test_a_run_that_wants_functions(serve: Served) -> None:
     assert server.requests[-1].body == {"tool_outputs": [{"tool_call_id": "call_1", "output": "sun"}], "stream": True}
 
 
+def waiting(*calls: str) -> dict[str, Any]:
+    """A run that wants functions to be called."""
+    wanted = [{"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}} for call in calls]
+    return run("requires_action", required_action={"submit_tool_outputs": {"tool_calls": wanted}})
+
+
+SUBMIT = f"POST {RUN}/submit_tool_outputs"
+GOING_ON = {"thread_id": "thread_1", "run_id": "run_1"}
+
+
+async def submitted(server: ScriptedHttp, *call_ids: str, number: int = 1, heard: str = "") -> Reply:
+    outputs = tuple(ToolOutput(call, "x") for call in call_ids)
+    async with opened(server) as service:
+        going_on = exchange(3, outputs=outputs, round=number, heard=heard)
+        return await service.answer(going_on, attempt(1, 1, "key-7", **GOING_ON), Seen(server))
+
+
+async def test_the_key_of_outputs(serve: Served) -> None:
+    """Outputs for the same calls go under the same key, for others under another: also when the round is not known."""
+    server = serve({SUBMIT: stream(MESSAGE, event("thread.run.completed", run()))})
+    for call_ids, number in ((("a", "b"), 1), (("a", "b"), 4), (("c",), 1)):
+        await submitted(server, *call_ids, number=number)
+    first, same, other = (request.headers["idempotency-key"] for request in server.requests)
+    assert first == same != other
+    assert first.startswith("key-7-")
+
+
+async def test_what_a_run_said_before_it_asked(serve: Served) -> None:
+    """The answer is all that the run says, before its calls and behind them, streamed or looked up."""
+    frames = [
+        *CREATED,
+        event("thread.message.completed", message("Wait.")),
+        event("thread.run.requires_action", waiting("a")),
+    ]
+    server = serve(
+        {"POST /threads/runs": stream(*frames), SUBMIT: stream(MESSAGE, event("thread.run.completed", run()))}
+    )
+    asked, _ = await answer(server)
+    assert asked.response == "Wait."
+    assert (await submitted(server, "a", heard=asked.response)).response == "Wait.\n\nIt is 4."
+    both = json_answer({"data": [message("Wait."), message()], "has_more": False})
+    cut = serve({SUBMIT: stream(MESSAGE, end="cut"), **LOOKED_UP, "GET /threads/thread_1/messages": both})
+    assert (await submitted(cut, "a", heard="Wait.")).response == "Wait.\n\nIt is 4."
+
+
+async def test_a_run_that_waits_is_followed(serve: Served) -> None:
+    """Looked up by its id, it tells what it said and which functions it waits for."""
+    said = json_answer({"data": [message("Wait.")], "has_more": False})
+    server = serve({f"GET {RUN}": json_answer(waiting("a")), "GET /threads/thread_1/messages": said})
+    async with opened(server) as service:
+        reply = await service.follow(exchange(3), attempt(**GOING_ON), Seen(server))
+    assert (reply.response, reply.waiting, [call.call_id for call in reply.calls]) == ("Wait.", True, ["a"])
+
+
+async def test_outputs_that_are_refused_for_now(serve: Served) -> None:
+    """The fault is the row's to wait for: the run is not looked up and told again at once."""
+    server = serve({SUBMIT: json_answer({"error": {"message": "slow down"}}, 429)})
+    with pytest.raises(RateLimited):
+        await submitted(server, "a")
+    assert server.paths() == [SUBMIT]
+
+
+# -- threads that exist ------------------------------------------------------------------------------------------
+
+ON_THREAD = "POST /threads/thread_1/runs"
+LOCKED = json_answer({"error": {"message": "Thread thread_1 already has an active run run_9.", "code": None}}, 400)
+
+
+async def on_thread(server: ScriptedHttp, **options: Any) -> tuple[Reply, Seen]:
+    seen = Seen(server)
+    async with opened(server, **options) as service:
+        return await service.answer(exchange(3, thread_id="thread_1"), attempt(2, 2, "key-7"), seen), seen
+
+
+async def test_a_run_on_a_thread(serve: Served) -> None:
+    """A later turn, or a thread that the table names: the message is added and run in one request."""
+    server = serve({ON_THREAD: stream(*WHOLE)})
+    reply, seen = await on_thread(server)
+    assert (reply.response, seen.ids) == ("It is 4.", [("thread_1", "run_1")])
+    (request,) = server.requests
+    assert request.headers["idempotency-key"] == "key-7"
+    assert request.body == {
+        "assistant_id": "asst_1",
+        "metadata": {"batch": "b", "row": "3", "attempt": "2"},
+        "stream": True,
+        "temperature": 0.5,
+        "additional_messages": [{"role": "user", "content": "What is 2 + 2?"}],
+    }
+
+
+@pytest.mark.parametrize("poll", [False, True])
+async def test_a_locked_thread_is_waited_for(serve: Served, poll: bool) -> None:
+    """While somebody else's run is at work on the thread, also one that waits for outputs, ours is not made."""
+    foreign = {"id": "run_9", "metadata": {"batch": "another"}}
+    blocking = [json_answer({**run(status), **foreign}) for status in ("in_progress", "requires_action", "expired")]
+    made = json_answer(run()) if poll else stream(*WHOLE)
+    server = serve({ON_THREAD: [LOCKED, made], "GET /threads/thread_1/runs/run_9": blocking, **LOOKED_UP})
+    reply, _ = await on_thread(server, poll=poll)
+    assert reply.response == "It is 4."
+    assert server.paths()[:5] == [ON_THREAD, *["GET /threads/thread_1/runs/run_9"] * 3, ON_THREAD]
+    assert len({request.headers["idempotency-key"] for request in server.requests if request.method == "POST"}) == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "requires_action"])
+async def test_a_thread_locked_by_our_own_run(serve: Served, status: str) -> None:
+    """The run was made, and the reply that named it lost: it is followed, and none is made beside it."""
+    ours = {**(waiting("a") if status == "requires_action" else run()), "id": "run_9"}
+    ours["metadata"] = {"batch": "b", "row": "3", "attempt": "2"}
+    server = serve({**LOOKED_UP, ON_THREAD: LOCKED, "GET /threads/thread_1/runs/run_9": json_answer(ours)})
+    reply, seen = await on_thread(server)
+    assert (reply.status, seen.ids) == (status, [("thread_1", "run_9")])
+    assert server.paths().count(ON_THREAD) == 1
+
+
+async def test_a_run_of_an_earlier_try_is_not_taken_for_this_one(serve: Served) -> None:
+    """What keeps the thread locked may be this row's own earlier run: it is waited for, and another is made."""
+    earlier = {**run("cancelled"), "id": "run_9", "metadata": {"batch": "b", "row": "3", "attempt": "1"}}
+    server = serve({ON_THREAD: [LOCKED, stream(*WHOLE)], "GET /threads/thread_1/runs/run_9": json_answer(earlier)})
+    _, seen = await on_thread(server)
+    assert seen.ids == [("thread_1", "run_1")]
+
+
+async def test_a_thread_that_is_not_there(serve: Served) -> None:
+    """It fails the row, and is no reason to stop the batch."""
+    gone = json_answer({"error": {"message": "No thread found with id 'thread_1'.", "code": None}}, 404)
+    with pytest.raises(PermanentFault, match="No thread found") as caught:
+        await on_thread(serve({ON_THREAD: gone}))
+    assert not isinstance(caught.value, BatchRefused)
+
+
 # -- streams that break ----------------------------------------------------------------------------------------
 
 
