@@ -21,7 +21,7 @@ from batchrun.errors import (
     ServiceFault,
     Silence,
 )
-from batchrun.records import ToolCall, ToolOutput, Usage
+from batchrun.records import Exchange, ToolCall, ToolOutput, Usage
 from batchrun.services.base import Reply
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.client import Endpoint
@@ -81,7 +81,7 @@ def serve() -> Iterator[Served]:
 
 
 async def ask(
-    server: ScriptedHttp, *, silence_timeout_s: float = 5.0, **options: Any
+    server: ScriptedHttp, *, asked: Exchange | None = None, silence_timeout_s: float = 5.0, **options: Any
 ) -> tuple[Reply, list[tuple[str | None, str | None]]]:
     """One answer, with `ChatSettings` as keywords; and the ids seen."""
     settings = {"model": "m-1", "instructions": "Be brief.", **options}
@@ -96,7 +96,7 @@ async def ask(
     try:
         await service.prepare()
         reply = await service.answer(
-            exchange(3), attempt(2, 1, "key-7"), lambda *ids, with_reply=False: seen.append(ids)
+            asked or exchange(3), attempt(2, 1, "key-7"), lambda *ids, with_reply=False: seen.append(ids)
         )
         return reply, seen
     finally:
@@ -181,6 +181,28 @@ async def test_calls_of_functions(serve: Served, answer: Answer) -> None:
     assert (reply.status, reply.waiting, reply.usage.total_tokens) == ("requires_action", False, 13)
     assert reply.calls == (ToolCall("call_1", "weather", "{}"),)
     assert reply.said[-1]["tool_calls"] == [{name: value for name, value in TOOL_CALLS[0].items() if name != "index"}]
+
+
+@pytest.mark.parametrize("instructions", ["Be brief.", None])
+async def test_a_later_turn(serve: Served, instructions: str | None) -> None:
+    """It carries all that was said before it, with the instructions once, and tells what it added."""
+    answers = [json_answer(completion()), json_answer(completion("Since it is."))]
+    server = serve(*answers)
+    first, _ = await ask(server, instructions=instructions)
+    second, _ = await ask(server, asked=exchange(3, "Why?", said=first.said), instructions=instructions)
+    system = [{"role": "system", "content": instructions}] if instructions is not None else []
+    question, answer = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "It is 4."}
+    assert first.said == (*system, question, answer)
+    assert server.requests[1].body["messages"] == [*first.said, {"role": "user", "content": "Why?"}]
+    assert second.said == ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Since it is."})
+
+
+@pytest.mark.parametrize("structured", [False, True])
+async def test_only_the_last_turn_has_a_form(serve: Served, structured: bool) -> None:
+    """The form is asked for where the exchange is to have it."""
+    server = serve(json_answer(completion()))
+    await ask(server, asked=exchange(3, structured=structured), structure={"type": "json_schema"})
+    assert ("response_format" in server.requests[0].body) == structured
 
 
 async def test_outputs_follow_what_was_said(serve: Served) -> None:

@@ -18,7 +18,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
 )
-from batchrun.records import Attempt, ToolCall, Usage
+from batchrun.records import Attempt, Exchange, ToolCall, ToolOutput, Usage
 from batchrun.services.base import Reply
 from batchrun.services.client import Endpoint
 from batchrun.services.responses import ResponseSettings, ResponsesService
@@ -86,6 +86,7 @@ async def ask(
     server: ScriptedHttp,
     tried: Attempt | None = None,
     *,
+    asked: Exchange | None = None,
     method: str = "answer",
     silence_timeout_s: float = 5.0,
     **options: Any,
@@ -103,7 +104,7 @@ async def ask(
     try:
         await service.prepare()
         call = service.answer if method == "answer" else service.follow
-        return await call(exchange(3), tried or attempt(2, 1, "key-7"), seen), seen
+        return await call(asked or exchange(3), tried or attempt(2, 1, "key-7"), seen), seen
     finally:
         await wire.aclose()
 
@@ -631,6 +632,66 @@ async def test_a_conversation_that_is_an_error(serve: Served) -> None:
     """An error with HTTP 200 in place of a conversation is that error."""
     server = serve({"POST /conversations": json_answer({"error": {"message": "slow", "code": "429"}})})
     assert isinstance(await fault_of(server, conversation=True), RateLimited)
+
+
+# -- threads that exist ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thread_id", "after", "named"),
+    [
+        ("resp_0", "resp_0", {"previous_response_id": "resp_0"}),
+        ("conv_1", "resp_0", {"conversation": "conv_1"}),
+        ("conv_1", "conv_1", {"conversation": "conv_1"}),
+    ],
+    ids=["a chain", "a conversation", "a conversation of the table"],
+)
+async def test_a_later_turn(serve: Served, thread_id: str, after: str, named: dict[str, str]) -> None:
+    """It goes on with the conversation, or behind the response before it; one request, with the instructions again."""
+    server = serve({"POST /responses": json_answer(response())})
+    _, seen = await ask(server, attempt(2, 2, "key-8"), asked=exchange(3, "Why?", thread_id=thread_id, after=after))
+    (request,) = server.requests
+    assert request.headers["idempotency-key"] == "key-8"
+    assert request.body == {
+        "model": "m-1",
+        "input": "Why?",
+        "instructions": "Be brief.",
+        "store": True,
+        "metadata": {"batch": "b", "row": "3", "attempt": "2"},
+        **named,
+    }
+    assert seen.ids == [("conv_1" if "conversation" in named else "resp_1", "resp_1")]
+
+
+async def test_a_later_turn_needs_no_conversation_of_its_own(serve: Served) -> None:
+    """Only a row that begins a thread makes a conversation."""
+    server = serve({"POST /responses": json_answer(response())})
+    await ask(server, asked=exchange(3, thread_id="resp_0", after="resp_0"), conversation=True)
+    assert server.paths() == ["POST /responses"]
+
+
+@pytest.mark.parametrize("thread_id", ["resp_1", "conv_1"])
+async def test_outputs_of_functions(serve: Served, thread_id: str) -> None:
+    """They go behind the response that asked for them, in the place of the message, under a key of their round."""
+    server = serve({"POST /responses": json_answer(response())})
+    outputs = (ToolOutput("call_1", "sun"), ToolOutput("call_2", "no luck", failed=True))
+    asked = exchange(3, thread_id=thread_id, after="resp_1", outputs=outputs, round=2)
+    await ask(server, attempt(1, 1, "key-7"), asked=asked)
+    (request,) = server.requests
+    assert request.headers["idempotency-key"] == "key-7-2"
+    assert request.body["input"] == [
+        {"type": "function_call_output", "call_id": "call_1", "output": "sun"},
+        {"type": "function_call_output", "call_id": "call_2", "output": "no luck"},
+    ]
+    assert request.body.get("previous_response_id", request.body.get("conversation")) == thread_id
+
+
+@pytest.mark.parametrize("structured", [False, True])
+async def test_only_the_last_turn_has_a_form(serve: Served, structured: bool) -> None:
+    """The form is asked for where the exchange is to have it."""
+    server = serve({"POST /responses": json_answer(response())})
+    await ask(server, asked=exchange(3, structured=structured), structure={"format": {"type": "json_schema"}})
+    assert ("text" in server.requests[0].body) == structured
 
 
 # -- silence ----------------------------------------------------------------------------------------------------
