@@ -56,7 +56,8 @@ def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
         own = {**fixed, **_merged(fixed, chosen)}
         for epoch in range(1, epochs + 1):
             cells = {AXIS_PREFIX + name: _cell(value) for name, value in chosen.items()}
-            parts = [f"{name}={_short(value)}" for name, value in chosen.items()]
+            # By name: the order of the axes is that of the output, and nothing to ask anything again for.
+            parts = [f"{name}={_short(chosen[name])}" for name in sorted(chosen)]
             if epochs > 1:
                 cells[EPOCH] = epoch
             if epoch > 1:

@@ -57,9 +57,11 @@ def test_adding_keeps_what_there_is() -> None:
     """More epochs and further values leave the earlier combinations what they were: settings, suffix, epoch."""
 
     def told(**settings: Any) -> set[tuple[str, str, int]]:
-        return {(each.suffix, str(dict(each.settings)), each.epoch) for each in combinations_of(settings)}
+        return {(each.suffix, str(sorted(each.settings.items())), each.epoch) for each in combinations_of(settings)}
 
     few = told(matrix={"model": ["a", "b"]})
+    both = {"model": ["a", "b"], "temperature": [0.0, 1.0]}
+    assert told(matrix=both) == told(matrix=dict(reversed(both.items()))), "whatever the order of the axes"
     assert few < told(matrix={"model": ["c", "a", "b"]})
     assert few < told(matrix={"model": ["a", "b"]}, epochs=3)
     assert told() < told(epochs=2)

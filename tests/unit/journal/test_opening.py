@@ -82,6 +82,44 @@ def test_changes_are_named(begun: Path, changed: dict[str, Any], words: str) -> 
     assert "\n" not in message
 
 
+MATRIX = {"model": ["m", "n"], "temperature": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"epochs": 2}),
+        ({"epochs": 3}, {"epochs": 2}),
+        ({"epochs": 3}, {}),
+        ({"matrix": MATRIX}, {"matrix": {**MATRIX, "model": ["x", "m", "n"]}}),
+        ({"matrix": MATRIX}, {"matrix": {**MATRIX, "model": ["n"]}, "epochs": 5}),
+        ({"matrix": MATRIX}, {"matrix": {"temperature": [0.0], "model": ["m", "n"]}}),
+    ],
+)
+def test_what_only_adds_or_leaves_out_is_no_change(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Epochs and values of an axis leave the rows that were answered what they are; the new ones are the new truth."""
+    reopen(path, manifest(settings=before)).close()
+    with reopen(path, manifest(settings=after, rows=20)) as journal:
+        assert journal.read_manifest()["settings"].get("matrix") == after.get("matrix")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, MATRIX),
+        (MATRIX, None),
+        (MATRIX, {"model": ["m", "n"]}),
+        (MATRIX, {**MATRIX, "top_p": [1.0]}),
+    ],
+    ids=["new", "gone", "axis less", "axis more"],
+)
+def test_other_axes_are_a_change(path: Path, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    """The axes are part of the rows' keys: with others every row would be asked again."""
+    reopen(path, manifest(settings={"matrix": before} if before else {})).close()
+    with pytest.raises(JournalMismatch, match="matrix was"):
+        reopen(path, manifest(settings={"matrix": after} if after else {}))
+
+
 def test_a_refusal_changes_nothing(begun: Path) -> None:
     """After a refusal the old command still resumes."""
     with pytest.raises(JournalMismatch):
