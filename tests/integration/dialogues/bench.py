@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Finish, Message, Part, TextDelta, TokenCount, ToolCall
@@ -23,7 +24,7 @@ from tests.integration.reliability.processes import batchrun as process_of
 from tests.support.command import Result, batchrun
 from tests.support.rows import write_csv
 
-__all__ = ["MODES", "READ", "WRITTEN", "Bench", "Obedient", "opened", "until"]
+__all__ = ["MODES", "READ", "WRITTEN", "Bench", "Obedient", "each_mode", "each_protocol", "opened", "until"]
 
 CORRECTION = "That answer does not have the form"
 READ, WRITTEN = 10, 3
@@ -40,6 +41,13 @@ MODES: Mapping[str, Sequence[str]] = {
     "chat stream": ("--api", "chat", "--stream"),
 }
 """Every way to ask, by its name."""
+
+OFTEN = ("assistants", "responses conversation", "chat")
+each_mode = pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode in OFTEN else pytest.mark.nightly) for mode in MODES]
+)
+"""Every way to ask; those that differ least from another are left for the night."""
+each_protocol = pytest.mark.parametrize("mode", ["assistants", "responses", "chat"])
 
 
 @dataclass(eq=False)
@@ -176,6 +184,15 @@ class Bench:
     def rows(self, name: str = "out.csv") -> list[dict[str, str]]:
         with (self.folder / name).open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
+
+    def assert_billed(self, mode: str, runs: int) -> None:
+        """Every row bears the usage of so many runs.
+
+        A killed row that finds its first answer in its Conversation is not told what that took.
+        """
+        tokens = {(row["prompt_tokens"], row["completion_tokens"]) for row in self.rows()}
+        untold = {(str((runs - 1) * READ), str((runs - 1) * WRITTEN))} if "conversation" in mode else set()
+        assert tokens - untold == {(str(runs * READ), str(runs * WRITTEN))}
 
     def journal(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the journal says, nothing while there is none."""

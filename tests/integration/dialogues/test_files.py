@@ -11,13 +11,12 @@ import pytest
 from openai import OpenAI
 
 from batchrun.server.tools.code_interpreter import find_sandbox
-from tests.integration.dialogues.bench import MODES, READ, Bench
+from tests.integration.dialogues.bench import MODES, READ, Bench, each_protocol
 from tests.support.command import batchrun
 
 needs_bubblewrap = pytest.mark.skipif(
     getattr(find_sandbox(), "name", None) != "bubblewrap", reason="needs bubblewrap, which this machine lacks"
 )
-each_protocol = pytest.mark.parametrize("mode", ["assistants", "responses", "chat"])
 
 NOTES = "The dahlias are watered on Tuesday evening by Ursula."
 PNG = base64.b64decode(

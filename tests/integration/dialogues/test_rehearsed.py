@@ -45,7 +45,14 @@ FORM = {
 ROWS = 12
 
 
-@pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
+@pytest.mark.parametrize(
+    "api",
+    [
+        "assistants",
+        pytest.param("responses", marks=pytest.mark.nightly),
+        pytest.param("chat", marks=pytest.mark.nightly),
+    ],
+)
 def test_turns_functions_and_a_form_in_a_rehearsal(tmp_path: Path, api: str) -> None:
     """Killed three times, a rehearsed batch has one thread a row and one run a turn, and every answer in its place."""
     (tmp_path / "script.toml").write_text(SCRIPT)

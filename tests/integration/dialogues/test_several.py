@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from batchrun.server.responders.base import Conversation, ResponderError
-from tests.integration.dialogues.bench import MODES, READ, Bench
-
-each_protocol = pytest.mark.parametrize("mode", ["assistants", "responses", "chat"])
+from tests.integration.dialogues.bench import MODES, READ, Bench, each_protocol
 
 MODELS = ("--model", "a", "--model", "b")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.dialogues.bench import CORRECTION, MODES, READ, WRITTEN, Bench, opened
+from tests.integration.dialogues.bench import CORRECTION, MODES, READ, WRITTEN, Bench, each_mode, each_protocol, opened
 from tests.integration.reliability.batches import killed_when
 
 SCHEMA = {
@@ -28,9 +28,6 @@ SCHEMA = {
 }
 GOOD = {"name": "Ada", "count": 3, "ok": True, "share": 0.5, "tags": ["a", "b"]}
 WRONG, STILL, NEVER, LATE = (json.dumps({**GOOD, "name": "", "count": number}) for number in range(4))
-
-each_protocol = pytest.mark.parametrize("mode", ["assistants", "responses", "chat"])
-each_mode = pytest.mark.parametrize("mode", MODES)
 
 
 def with_schema(bench: Bench, mode: str, *more: str) -> tuple[str, ...]:
@@ -158,4 +155,4 @@ def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str)
         bench.resumed(*options)
         assert [row["count"] for row in bench.rows()] == [str(row) for row in range(rows)]
         assert len(bench.responder.asked) == 3 * rows
-        assert {row["prompt_tokens"] for row in bench.rows()} == {str(3 * READ)}
+        bench.assert_billed(mode, 3)
