@@ -72,18 +72,29 @@ GRADING_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 """Options about model-graded scoring, which `score`, `compare` and `run` share."""
 
 
-def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a table is to be scored."""
+_READ_OPTIONS = (
+    ("--encoding", "Encoding of text tables. Default: byte order mark, else UTF-8"),
+    ("--delimiter", "What separates the cells of CSV. Default: found"),
+)
+
+
+def scoring_parameters(command: Callable[..., Any], *, optional: bool = False, read: bool = True) -> Callable[..., Any]:
+    """Add the options that say how a table is to be scored.
+
+    Args:
+        optional: it need not be, and no model is asked to grade.
+        read: with those that say how the table is read.
+    """
     for option in reversed(
         (
             click.option(
                 "--scorer",
                 "scorers",
                 multiple=True,
-                required=True,
+                required=not optional,
                 metavar="[NAME=]KIND[:OPTIONS]",
                 help="Rule to score by: exact, includes, regex, numeric, choice, json, fuzzy, f1, rougeL, bleu, math, "
-                "python:FILE.py:function, column, model-graded; may be repeated",
+                f"python:FILE.py:function, column{'' if optional else ', model-graded'}; may be repeated",
             ),
             click.option("--target", metavar="COLUMN", help="Column of what was wanted"),
             click.option("--answer", metavar="COLUMN", help="Column of what was answered. Default: response"),
@@ -102,9 +113,8 @@ def scoring_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Whether failed rows are left out, or count as 0; they are reported in either case",
             ),
-            *(click.option(*flags, **settings) for flags, settings in GRADING_OPTIONS),
-            click.option("--encoding", help="Encoding of text tables. Default: byte order mark, else UTF-8"),
-            click.option("--delimiter", help="What separates the cells of CSV. Default: found"),
+            *(click.option(*flags, **settings) for flags, settings in (() if optional else GRADING_OPTIONS)),
+            *(click.option(flag, help=told) for flag, told in (_READ_OPTIONS if read else ())),
         )
     ):
         command = option(command)

@@ -17,7 +17,7 @@ from batchrun.cli.running import given_options, job_and_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "show", "status"]
+__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "output_argument", "show", "status"]
 
 
 CLEANUP_OPTIONS = frozenset(
@@ -47,13 +47,14 @@ def _named_output(_context: click.Context, _parameter: click.Parameter, given: s
     return job_and_output(name, folder, options)[1]
 
 
-_output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
+output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
     "output", metavar="OUTPUT|JOB.toml", callback=_named_output
 )
+"""The output of a batch, or a job file that names it."""
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def status(output: Path, *, as_json: bool) -> None:
     """Say how the batch behind OUTPUT stands, also while it runs.
@@ -69,7 +70,7 @@ def status(output: Path, *, as_json: bool) -> None:
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there. Default: OUTPUT itself")
 def export(output: Path, *, to: Path | None) -> None:
     """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs.
@@ -84,7 +85,7 @@ def export(output: Path, *, to: Path | None) -> None:
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.option(
     "--prices",
     type=click.Path(path_type=Path),
@@ -108,7 +109,7 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.evaluating import GRADING_OPTIONS, scoring_parameters
+from batchrun.cli.evaluating import scoring_parameters
 from batchrun.cli.group import cli
-from batchrun.cli.looking import _output_argument
+from batchrun.cli.looking import output_argument
 
 if TYPE_CHECKING:
     from batchrun.scoring.summary import FailedAs
@@ -22,25 +22,19 @@ __all__ = ["report", "view"]
 _MOST_ROWS = 100_000
 
 
-def _scoring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of `score` that say how a table is scored. None is needed, and no model is asked to grade."""
-    command = scoring_parameters(command)
-    grading = {flags[0].removeprefix("--").replace("-", "_") for flags, _ in GRADING_OPTIONS}
-    options: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined] # click keeps them there
-    options[:] = [option for option in options if option.name not in grading]
-    for option in options:
-        if option.name == "scorers":
-            option.required = False
-    return command
+_scoring = partial(scoring_parameters, optional=True)
+_by = click.option(
+    "--by", multiple=True, metavar="COLUMN", help="Break the figures down by this column; may be repeated"
+)
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.option(
     "-o", "--output", "to", type=click.Path(path_type=Path), help="Write there. Default: NAME.report.html beside it"
 )
 @_scoring
-@click.option("--by", multiple=True, metavar="COLUMN", help="Break the figures down by this column; may be repeated")
+@_by
 @click.option("--compare", "baseline", metavar="BASELINE", help="Compare with this table, row by row; needs --key")
 @click.option(
     "--rows",
@@ -87,14 +81,25 @@ def report(
 
 
 @cli.command()
-@_output_argument
+@output_argument
 @click.option(
     "--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one"
 )
 @click.option(
     "--browser/--no-browser", default=None, help="Open the page in a browser. Default: where there is a display"
 )
-def view(output: Path, *, port: int, browser: bool | None) -> None:
+@partial(_scoring, read=False)
+@_by
+def view(
+    output: Path,
+    *,
+    port: int,
+    browser: bool | None,
+    scorers: tuple[str, ...],
+    failed_as: FailedAs,
+    by: tuple[str, ...],
+    **columns: str | None,
+) -> None:
     """Serve a page about the batch behind OUTPUT that keeps up with it, until Ctrl-C.
 
     Only this machine can reach it, and only who knows the address that is printed. It works while the batch runs and
@@ -102,6 +107,8 @@ def view(output: Path, *, port: int, browser: bool | None) -> None:
     """
     from batchrun.clock import utc_now
     from batchrun.report.serving import view_forever
+    from batchrun.scoring.evaluating import Question
+    from batchrun.scoring.table import Columns
 
     wanted = _has_display() if browser is None else browser
 
@@ -112,7 +119,8 @@ def view(output: Path, *, port: int, browser: bool | None) -> None:
 
             webbrowser.open(url)
 
-    view_forever(output, port, utc_now, started)
+    question = Question(scorers, Columns(**columns, by=by), failed_as)
+    view_forever(output, port, utc_now, started, question)
 
 
 def _has_display() -> bool:

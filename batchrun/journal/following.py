@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +58,17 @@ class Spoken:
         turn: from 1; the same again for a round of functions, or a correction.
         asked: the user message, or the outputs of functions.
         response: what was said.
+        calls: (name, arguments) of the functions that it asked for; what they returned is what is asked next.
+        heard: what functions returned for which it waited.
+        extras: `citations` and `files`, where there are any.
     """
 
     turn: int
     asked: str
     response: str
+    calls: Sequence[tuple[str, str]] = ()
+    heard: Sequence[str] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,7 @@ class FollowedJournal(Journal):
         # A journal of an earlier version is not brought up to date by those who only read it.
         tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
         self._has_exchanges = "exchanges" in tables
+        self._has_outputs = "outputs" in tables
         self._has_cool_downs = "cool_downs" in tables
 
     def __enter__(self) -> FollowedJournal:
@@ -155,14 +163,29 @@ class FollowedJournal(Journal):
         if not self._has_exchanges:
             return {}
         rows = self._all(
-            "SELECT row_key, turn, asked, exchanges.response FROM exchanges JOIN outcomes "
-            f"USING (row_key, fingerprint) {condition} ORDER BY row_key, number",
+            "SELECT row_key, exchanges.run_id, turn, asked, exchanges.response, calls, exchanges.extras FROM exchanges "
+            f"JOIN outcomes USING (row_key, fingerprint) {condition} ORDER BY row_key, number",
             values,
         )
+        heard = self._heard(condition, values)
         found: dict[str, list[Spoken]] = defaultdict(list)
-        for row_key, *cells in rows:
-            found[row_key].append(Spoken(*cells))
-        return {row_key: runs for row_key, runs in found.items() if len(runs) > 1}
+        for row_key, run_id, turn, asked, response, calls, extras in rows:
+            named = tuple((name, arguments) for _, name, arguments in json.loads(calls or "[]"))
+            returned = heard.get((row_key, run_id), ())
+            found[row_key].append(Spoken(turn, asked, response, named, returned, json.loads(extras or "{}")))
+        return {row_key: runs for row_key, runs in found.items() if len(runs) > 1 or runs[0].heard}
+
+    def _heard(self, condition: str, values: tuple[Any, ...]) -> dict[tuple[str, str], list[str]]:
+        """(row, run that waited) → what functions returned to it."""
+        found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        if self._has_outputs:
+            for row_key, run, output in self._all(
+                "SELECT row_key, run, output FROM outputs JOIN outcomes USING (row_key, fingerprint) "
+                f"{condition} ORDER BY row_key, position",
+                values,
+            ):
+                found[row_key, run].append(output)
+        return found
 
     def cool_downs(self) -> list[CoolDown] | None:
         """All cool-downs, oldest first; None where the journal's version did not record them."""

@@ -11,12 +11,14 @@ from batchrun.clock import WallClock
 from batchrun.journal.following import Changes, FollowedJournal, Try
 from batchrun.plan import is_held, paths_for
 from batchrun.prompts import PromptError, prompter_for
-from batchrun.records import OUTPUT_COLUMNS
+from batchrun.records import Row
 from batchrun.report.facts import batch_facts
-from batchrun.report.making import Named, batch_of, columns_of, head
+from batchrun.report.making import Named, batch_of, check_question, columns_of, head
 from batchrun.report.packing import packed
 from batchrun.report.rows import Columns, ReportRow, pending_cells, row_json
-from batchrun.results import UNASKED, prompts_of, source_of
+from batchrun.report.scoring import LiveScores
+from batchrun.results import UNASKED, AddedColumns, prompts_of, source_of
+from batchrun.scoring.evaluating import Question
 
 __all__ = ["FollowedBatch"]
 
@@ -33,6 +35,9 @@ class _Known:
         fingerprints: of their prompts; `UNASKED` where there is none.
         places: row key → position.
         log: positions of rows that changed, in the order in which they did; its length is the version.
+        prefix: what stands before the names of the columns that the batch adds.
+        added: those behind the usual ones.
+        scores: None where nobody asked for any.
     """
 
     generation: int = 0
@@ -41,6 +46,14 @@ class _Known:
     fingerprints: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
     log: list[int] = field(default_factory=list)
+    prefix: str = ""
+    added: AddedColumns = field(default_factory=lambda: AddedColumns({}))
+    scores: LiveScores | None = None
+
+    def as_table(self, position: int) -> Row:
+        """A row as the output would have it."""
+        row = self.rows[position]
+        return Row(position, {**row.values, **{self.prefix + name: cell for name, cell in row.cells.items()}})
 
 
 class FollowedBatch:
@@ -49,12 +62,20 @@ class FollowedBatch:
     Mutable state: the open journal, the rows as of the last look, and the facts made of them.
     """
 
-    def __init__(self, output: Path, clock: WallClock) -> None:
+    def __init__(self, output: Path, clock: WallClock, question: Question | None = None) -> None:
         """
+        Args:
+            output: of the batch, or its journal.
+            clock: the wall clock.
+            question: how to score the rows; None, or without scorers, for not at all.
+
         Raises:
             OutputError: there is no journal, or it cannot be read.
-            InputError: the input is gone.
+            InputError: the input is gone, or cannot be scored like that.
         """
+        if question is not None:
+            check_question(question)
+        self._question = question if question is not None and question.scorers else None
         self._output = output
         self._clock = clock
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
@@ -65,8 +86,10 @@ class FollowedBatch:
         self.look()
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal, and give back what scorers own."""
         self._journal.close()
+        if self._known.scores is not None:
+            self._known.scores.close()
 
     def look(self) -> None:
         """Take what has changed since the last look.
@@ -128,19 +151,30 @@ class FollowedBatch:
         source, options = source_of(manifest, self._paths.spool)
         prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
         prefix = options.prefix
-        known = _Known(self._known.generation + 1)
+        added = AddedColumns(manifest["settings"])
+        known = _Known(self._known.generation + 1, prefix=prefix, added=added)
+        nothing = {prefix + name: None for name in added.types}
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
             asked = None if isinstance(prompt, PromptError) else prompt.first.text
-            known.rows.append(ReportRow(row_key, dict(row.values), pending_cells(), asked))
+            known.rows.append(ReportRow(row_key, {**row.values, **nothing}, pending_cells(), asked))
             known.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
             known.places[row_key] = position
-        listed = (*source.columns, *(prefix + name for name in OUTPUT_COLUMNS))
-        known.columns = columns_of(listed, prefix, Named(f"{prefix}response"), manifest.get("key"))
+        listed = (*source.columns, *options.added_columns)
+        target = None
+        if self._question is not None:
+            rows = [known.as_table(position) for position in range(len(known.rows))]
+            known.scores = LiveScores(self._question, source.name, listed, rows)
+            target = self._question.columns.target
+        names = Named(f"{prefix}response", known.scores.scorers if known.scores is not None else ())
+        known.columns = columns_of(listed, prefix, names, manifest.get("key"), target)
+        if self._known.scores is not None:
+            self._known.scores.close()
         self._known = known
 
     def _take(self, changes: Changes) -> None:
         known = self._known
         ended = {outcome.row_key: outcome for outcome in changes.outcomes}
+        answered = []
         for row_key in dict.fromkeys([*ended, *changes.tries]):
             position = known.places.get(row_key)
             if position is None:
@@ -153,10 +187,33 @@ class FollowedBatch:
                 cells: Mapping[str, Any] = outcome.cells
             else:
                 cells = _unfinished([each for each in tries if each.fingerprint == fingerprint])
-            found = replace(row, cells=cells, tries=tuple(tries), spoken=changes.spoken.get(row_key, ()))
-            if found != row:
-                known.rows[position] = found
-                known.log.append(position)
+            values = row.values
+            if known.added.types:
+                added = known.added.cells(self._journal, row_key, fingerprint, cells)
+                values = {**values, **{known.prefix + name: cell for name, cell in added.items()}}
+            spoken = changes.spoken.get(row_key, ())
+            found = replace(row, values=values, cells=cells, tries=tuple(tries), spoken=spoken)
+            if found == row:
+                continue
+            known.rows[position] = found
+            known.log.append(position)
+            if (found.values, found.cells) != (row.values, row.cells):
+                answered.append(position)
+        self._score(answered)
+
+    def _score(self, positions: Sequence[int]) -> None:
+        """Score rows whose cells have changed."""
+        known = self._known
+        if known.scores is None or not positions:
+            return
+        found = known.scores.take([known.as_table(position) for position in positions])
+        for position, scores in zip(positions, found, strict=True):
+            named = list(zip(known.scores.scorers, scores, strict=True))
+            known.rows[position] = replace(
+                known.rows[position],
+                scores={name: None if score is None else score.value for name, score in named},
+                reads={name: None if score is None else score.read for name, score in named},
+            )
 
     def _current_facts(self) -> dict[str, Any]:
         running = is_held(self._paths.lock)
@@ -169,6 +226,8 @@ class FollowedBatch:
                 "batch": {**batch_of(manifest, self._paths, self._journal.spent_usd()), "running": running},
                 "notes": [],
             }
+            if self._known.scores is not None:
+                facts["scores"] = self._known.scores.facts()
             self._facts = (state, facts)
         return self._facts[1]
 

@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "batch_of",
     "check_page",
+    "check_question",
     "columns_of",
     "default_report",
     "head",
@@ -112,7 +113,7 @@ def make_report(
         InputError: what was given cannot be used.
         OutputError: the journal cannot be read.
     """
-    _check(question, baseline)
+    check_question(question, baseline)
     name = str(output)
     paths = paths_for(output)
     if not output.exists() and paths.journal.exists():
@@ -149,7 +150,12 @@ def head(name: str, clock: WallClock) -> dict[str, Any]:
     return {"table": Path(name).name, "path": name, "made_at": clock().isoformat(timespec="seconds")}
 
 
-def _check(question: Question, baseline: str | None) -> None:
+def check_question(question: Question, baseline: str | None = None) -> None:
+    """What says how to score goes with a scorer, and a comparison with a key.
+
+    Raises:
+        InputError: it does not.
+    """
     if not question.scorers:
         for option, given in (
             ("--target", question.columns.target),
@@ -202,9 +208,8 @@ def columns_of(
 def _rows_of(table: ScoredTable, tally: Tally, *, compared: bool) -> tuple[list[ReportRow], Named]:
     answer = table.columns.answer or ""
     outputs = {answer, *(table.prefix + name for name in OUTPUT_COLUMNS)}
-    unscored = ((row, ()) for row in table.source.rows())
     rows = []
-    for row, scores in table.scored(tally, compared=compared) if table.scorers else unscored:
+    for row, scores in table.scored(tally, compared=compared):
         key = str(row.row_index) if table.columns.key is None else as_text(row.values[table.columns.key])
         rows.append(
             ReportRow(

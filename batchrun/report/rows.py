@@ -138,7 +138,7 @@ def row_json(row: ReportRow, columns: Columns) -> dict[str, Any]:
     if row.asked is not None:
         found["p"] = cells.index(row.asked) if row.asked in cells else row.asked
     if row.spoken:
-        found["d"] = [[each.turn, each.asked, each.response] for each in row.spoken]
+        found["d"] = [_said(each) for each in row.spoken]
     if row.tries:
         found["t"] = [
             [each.number, each.started_at, each.thread_id, each.run_id, each.fault_type, each.fault]
@@ -147,6 +147,25 @@ def row_json(row: ReportRow, columns: Columns) -> dict[str, Any]:
     if row.before is not None:
         found["b"] = dict(row.before)
     return found
+
+
+def _said(run: Spoken) -> list[Any]:
+    """A run: its turn, what was asked, what was said; then, if there is any of them, the functions that it asked for,
+    what functions returned to it, citations, files."""
+    citations, files = (list(run.extras.get(name) or ()) for name in ("citations", "files"))
+    calls = [f"{name}({arguments})" for name, arguments in run.calls]
+    more = [calls, list(run.heard), [_cited(each) for each in citations], [str(each) for each in files]]
+    return [run.turn, run.asked, run.response, *(more if any(more) else ())]
+
+
+def _cited(citation: Any) -> str:
+    """What a citation points at, and what it quotes, in a line."""
+    if not isinstance(citation, Mapping):
+        return as_text(citation)
+    source = next((str(citation[name]) for name in ("filename", "title", "file_id", "url") if citation.get(name)), "?")
+    where = f" ({citation['url']})" if citation.get("url") and source != citation["url"] else ""
+    quote = f": “{citation['quote']}”" if citation.get("quote") else ""
+    return f"{source}{where}{quote}"
 
 
 def _cell(row: ReportRow, column: Column) -> str | int | float | bool | None:

@@ -24,6 +24,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import BatchrunError, InputError
 from batchrun.report.following import FollowedBatch
 from batchrun.report.page import Policy, embedded_json, live_page
+from batchrun.scoring.evaluating import Question
 
 __all__ = ["view_app", "view_forever"]
 
@@ -83,7 +84,9 @@ def _answer(body: bytes, kind: str, status: int = 200) -> Response:
     )
 
 
-def view_forever(output: Path, port: int, clock: WallClock, on_started: Callable[[str], None]) -> None:
+def view_forever(
+    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], question: Question | None = None
+) -> None:
     """Serve the page of a batch until SIGINT or SIGTERM, then return.
 
     Args:
@@ -91,12 +94,13 @@ def view_forever(output: Path, port: int, clock: WallClock, on_started: Callable
         port: 0 takes a free one.
         clock: the wall clock.
         on_started: called with the address once it is answered.
+        question: how to score the rows; None, or without scorers, for not at all.
 
     Raises:
-        InputError: the port is taken, or the batch's input is gone.
+        InputError: the port is taken, the batch's input is gone, or cannot be scored like that.
         OutputError: there is no journal, or it cannot be read.
     """
-    with closing(FollowedBatch(output, clock)) as batch, closing(_bound(port)) as listener:
+    with closing(FollowedBatch(output, clock, question)) as batch, closing(_bound(port)) as listener:
         token = secrets.token_urlsafe(16)
         url = f"http://{_HOST}:{listener.getsockname()[1]}/{token}/"
         server = _Server(view_app(batch, output.name, token), lambda: on_started(url))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice, tee
+from itertools import islice, repeat, tee
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -181,19 +181,24 @@ class ScoredTable:
             tally: filled with what statistics need, row by row.
             compared: keep `facts` and `contents` as well.
         """
+        with ExitStack() as stack:
+            for named in self.scorers:
+                stack.enter_context(named.scorer)
+            yield from self.scored_by_open(tally, compared=compared)
+
+    def scored_by_open(self, tally: Tally, *, compared: bool = False) -> Iterator[tuple[Row, Sequence[Score | None]]]:
+        """The same, by scorers that the caller has entered and goes on using."""
         for named in self.scorers:
             tally.values[named.name] = []
             tally.reasons[named.name] = {}
         tally.labels.update({column: [] for column in self.columns.by})
         note = _Notes(self, tally, compared=compared)
-        with ExitStack() as stack:
-            for named in self.scorers:
-                stack.enter_context(named.scorer)
-            rows = self.source.rows()
-            while chunk := list(islice(rows, _CHUNK_ROWS)):
-                kinds = [note.row(row) for row in chunk]
-                found = [self._scores(named, chunk, kinds, tally) for named in self.scorers]
-                yield from zip(chunk, zip(*found, strict=True), strict=True)
+        rows = self.source.rows()
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            kinds = [note.row(row) for row in chunk]
+            found = [self._scores(named, chunk, kinds, tally) for named in self.scorers]
+            each: Iterator[Sequence[Score | None]] = zip(*found, strict=True) if found else repeat(())
+            yield from zip(chunk, each, strict=False)
 
     def cells(self, scores: Sequence[Score | None]) -> dict[str, Any]:
         """The cells `score_NAME` and `score_NAME_read` of a row."""

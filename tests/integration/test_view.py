@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import queue
 import signal
@@ -11,16 +10,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from batchrun.report.following import FollowedBatch
+from batchrun.scoring.evaluating import Question
+from batchrun.scoring.table import Columns
 from tests.support.browser import open_browser, watched_page
 from tests.support.command import batchrun
-from tests.support.pages import unpacked
+from tests.support.pages import data_of, unpacked
+from tests.support.rows import noon
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 PATIENCE_S = 60.0
 
@@ -37,9 +41,9 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def viewing(folder: Path, output: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def viewing(folder: Path, output: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of the page of a batch, and the process that serves it."""
-    process = command(folder, "view", output, "--no-browser")
+    process = command(folder, "view", output, "--no-browser", *options)
     lines: queue.Queue[str] = queue.Queue()
     assert process.stderr is not None
     reader = threading.Thread(target=lambda stream: [lines.put(line) for line in stream], args=(process.stderr,))
@@ -54,28 +58,6 @@ def viewing(folder: Path, output: str) -> Iterator[tuple[str, subprocess.Popen[s
         process.stderr.close()
 
 
-@contextmanager
-def running(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A batch that has begun, and stands still until it is told to go on: however slow the rest is, it has not ended."""
-    process = command(folder, "run", "q.csv", "-o", "a.csv", "--json", *options)
-    assert process.stderr is not None
-    try:
-        while not (folder / "a.csv.journal").exists() or "rows" not in known(folder):
-            assert process.poll() is None
-        process.send_signal(signal.SIGSTOP)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=PATIENCE_S)
-
-
-def known(folder: Path) -> dict[str, Any]:
-    done = batchrun(folder, "status", "a.csv", "--json")
-    return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
-
-
 def get(address: str, path: str = "", **headers: str) -> tuple[int, dict[str, str], bytes]:
     where = urlsplit(address)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE_S)
@@ -87,10 +69,9 @@ def get(address: str, path: str = "", **headers: str) -> tuple[int, dict[str, st
         connection.close()
 
 
-def news(address: str, generation: int = 0, after: int = 0) -> dict[str, Any]:
-    status, _, body = get(address, f"facts?generation={generation}&after={after}")
-    assert status == 200, body
-    found = dict(json.loads(body))
+def news(batch: FollowedBatch, generation: int = 0, after: int = 0) -> dict[str, Any]:
+    batch.look()
+    found = batch.news(generation, after)
     return {**found, "rows": list(unpacked(found["rows"]))}
 
 
@@ -123,10 +104,10 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
 
 
 def test_what_is_known_is_not_sent_again(finished: Path) -> None:
-    """Who knows everything is told facts and no rows; a row that was asked again comes again, alone."""
-    with viewing(finished, "a.csv") as (address, _):
-        first = news(address)
-        assert [(row["i"], row["k"], row["c"][0]) for row in first["rows"]][:3] == [
+    """Who knows everything is told facts and no rows; a batch that begins anew is told anew."""
+    with closing(FollowedBatch(finished / "a.csv", noon)) as batch:
+        first = news(batch)
+        assert [(row["i"], row["k"], row["c"][0]) for row in first["rows"]] == [
             (0, "0", "1+1"),
             (1, "1", "2+2"),
             (2, "2", "3+3"),
@@ -134,18 +115,52 @@ def test_what_is_known_is_not_sent_again(finished: Path) -> None:
         place = [column["key"] for column in first["columns"]["listed"]].index("response")
         assert [row["c"][place] for row in first["rows"]] == ["1 + 1 = 2.", "2 + 2 = 4.", "3 + 3 = 6."]
         assert (first["more"], first["facts"]["batch"]["running"]) == (False, False)
-        again = news(address, first["generation"], first["version"])
+        again = news(batch, first["generation"], first["version"])
         assert (again["rows"], again["version"]) == ([], first["version"])
         # A visitor from before a restart, or one who says nonsense, gets everything.
-        assert len(news(address, 99, 1)["rows"]) == len(news(address, first["generation"], 10**9)["rows"]) == 3
-        assert (
-            batchrun(finished, "run", "q.csv", "-o", "a.csv", "--fresh", "--prompt", "{{ question }} ").returncode == 0
-        )
-        while (fresh := news(address, first["generation"], first["version"]))["generation"] == first["generation"]:
-            pass
-        while not all("t" in row for row in fresh["rows"]):
-            fresh = news(address)
+        assert len(news(batch, 99, 1)["rows"]) == len(news(batch, first["generation"], 10**9)["rows"]) == 3
+        options = ("--fresh", "--prompt", "{{ question }} ")
+        assert batchrun(finished, "run", "q.csv", "-o", "a.csv", *options).returncode == 0
+        fresh = news(batch, first["generation"], first["version"])
+        assert fresh["generation"] > first["generation"]
         assert sorted(row["p"] for row in fresh["rows"]) == ["1+1 ", "2+2 ", "3+3 "]
+        assert all("t" in row for row in fresh["rows"])
+
+
+def test_scores_are_those_of_the_report(finished: Path) -> None:
+    """Figures by group and the value of each row, from the journal alone; a row that is asked again is scored again."""
+    (finished / "q.csv").write_text("question,topic,truth\n1+1,a,2\n2+2,b,5\n3+3,b,6\n", encoding="utf-8")
+    options = ("--target", "truth", "--scorer", "numeric", "--by", "topic")
+    assert batchrun(finished, "run", "q.csv", "-o", "a.csv", "--fresh").returncode == 0
+    assert batchrun(finished, "report", "a.csv", *options).returncode == 0
+    told = data_of(finished / "a.report.html")
+    question = Question(["numeric"], Columns(target="truth", by=("topic",)))
+    with closing(FollowedBatch(finished / "a.csv", noon, question)) as batch:
+        seen = news(batch)
+        assert seen["facts"]["scores"] == told["facts"]["scores"]
+        assert seen["columns"] == told["columns"]
+        assert [row["c"] for row in seen["rows"]] == [
+            [pytest.approx(cell) if isinstance(cell, float) else cell for cell in row["c"]] for row in told["rows"]
+        ]
+        # Only the third row asks something else.
+        (finished / "q.csv").write_text("question,topic,truth\n1+1,a,2\n2+2,b,5\n3+4,b,6\n", encoding="utf-8")
+        assert batchrun(finished, "run", "q.csv", "-o", "a.csv", "--accept-changes").returncode == 0
+        assert [each["mean"] for each in news(batch)["facts"]["scores"]] == [pytest.approx(1 / 3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--target", "truth"), "--target: says how to score: add --scorer"),
+        (("--scorer", "exact", "--target", "nope"), "--target nope: "),
+        (("--scorer", "model-graded"), "--scorer model-graded: asks models"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(finished: Path, options: tuple[str, ...], line: str) -> None:
+    """Exit code 2 before anything is served."""
+    done = batchrun(finished, "view", "a.csv", "--no-browser", *options)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert line in done.stderr
 
 
 @pytest.mark.parametrize(("output", "line"), [("none.csv", "no journal here"), ("", "is no name of an output table")])
@@ -157,27 +172,50 @@ def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: st
 
 
 def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:
-    """Rows turn from pending to completed while somebody looks, and the end is told; the batch is not held up."""
-    (tmp_path / "q.csv").write_text("question\n" + "".join(f"{each}+1\n" for each in range(20)), encoding="utf-8")
-    with (
-        open_browser() as browser,
-        running(tmp_path, "--rpm", "900") as batch,
-        viewing(tmp_path, "a.csv") as (address, _),
-        watched_page(browser) as shown,
-    ):
-        page = shown.page
-        page.goto(address)
-        page.locator(".progress.running").wait_for()
-        page.locator(".grid").focus()
-        page.keyboard.press("End")
-        assert page.locator(".row.current .pill").text_content() == "pending"
-        page.keyboard.press("Enter")
-        batch.send_signal(signal.SIGCONT)
-        page.locator(".state", has_text="finished").wait_for(timeout=1000 * PATIENCE_S)
-        assert page.locator(".row.current .pill").text_content() == "completed"
-        assert page.locator(".answer .text").text_content() == "19 + 1 = 20."
-        assert page.inner_text(".chips") + page.inner_text(".counter") == "20 rows"
-        assert shown.violations() == []
-        assert {urlsplit(each).netloc for each in shown.requests} <= {urlsplit(address).netloc, ""}
-        assert batch.wait(PATIENCE_S) == 0
-    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count(",completed,") == 20
+    """Rows turn from pending to completed while somebody looks, scores and the answers of turns come along, and the end is
+    told; the batch is not held up."""
+    rows = "".join(f"{each}+1,{each + (each != 3)}\n" for each in range(4))
+    (tmp_path / "q.csv").write_text(f"question,truth\n{rows}", encoding="utf-8")
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Answer:
+        asked.set()
+        go.wait(PATIENCE_S)
+        first, _, last = request.body["messages"][0]["content"].partition("+")
+        message = {"role": "assistant", "content": str(int(first) + int(last))}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return json_answer({"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
+
+    turns = ("--prompt", "{{ question }}", "--prompt", "Sure?")
+    with ScriptedHttp(answer) as server, open_browser() as browser:
+        service = ("--base-url", server.url, "--api", "chat", "--model", "m")
+        batch = command(tmp_path, "run", "q.csv", "-o", "a.csv", "--json", *turns, *service)
+        try:
+            assert asked.wait(PATIENCE_S)
+            options = ("--scorer", "numeric", "--target", "truth")
+            with viewing(tmp_path, "a.csv", *options) as (address, _), watched_page(browser) as shown:
+                page = shown.page
+                page.goto(address)
+                page.locator(".progress.running").wait_for()
+                page.locator(".grid").focus()
+                page.keyboard.press("End")
+                assert page.locator(".row.current .pill").text_content() == "in flight"
+                assert page.locator(".scores .overall .n").text_content() == "0 rows 4 unfinished"
+                page.keyboard.press("Enter")
+                go.set()
+                page.locator(".state", has_text="finished").wait_for(timeout=1000 * PATIENCE_S)
+                assert page.locator(".row.current .pill").text_content() == "completed"
+                assert page.locator(".scores .overall .mean-text").text_content() == "75.0\u202f%"
+                assert page.locator(".said h3").all_text_contents() == [
+                    "User, turn 1", "Assistant", "User, turn 2", "Assistant", "Target \u00b7 truth",
+                ]  # fmt: skip
+                assert "response_2" in page.locator(".detail dt").all_text_contents()
+                assert page.inner_text(".chips") + page.inner_text(".counter") == "4 rows"
+                assert shown.violations() == []
+                assert {urlsplit(each).netloc for each in shown.requests} <= {urlsplit(address).netloc, ""}
+                assert batch.wait(PATIENCE_S) == 0
+        finally:
+            go.set()
+            batch.kill()
+            batch.communicate(timeout=PATIENCE_S)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count(",completed,") == 4

@@ -78,9 +78,7 @@ class Detail {
   talk() {
     const { rows, row } = this;
     const answer = rows.output(row, "response");
-    if (row.d !== undefined) {
-      return row.d.flatMap(([turn, asked, response]) => [block(`Prompt, turn ${turn}`, asked, "prompt"), block("Answer", response, "answer")]);
-    }
+    if (row.d !== undefined) return conversation(row.d);
     const prompt = rows.prompt(row);
     return [prompt === null ? null : block("Prompt", prompt, "prompt"), block("Answer", answer, "answer")];
   }
@@ -147,8 +145,32 @@ class Detail {
     const parts = this.rows.columns.flatMap((column, index) =>
       column.role === "own" && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : [],
     );
-    return parts.length === 0 ? null : definitions("The row\u2019s own columns", parts);
+    return parts.length === 0 ? null : definitions("Other columns", parts);
   }
+}
+
+// Every run in order: who spoke, and what. All of it is text: what a model cites or names is no link.
+function conversation(runs) {
+  const parts = [];
+  let before = null;
+  for (const run of runs) {
+    const [turn, asked, response, calls = [], heard = [], citations = [], files = []] = run;
+    const again = before !== null && before[0] === turn;
+    const called = again && (before[3] ?? []).length > 0;
+    const who = called ? "Functions return" : again ? `User, turn ${turn}: correction` : `User, turn ${turn}`;
+    parts.push(block(who, asked, called ? "tool" : "prompt"));
+    for (const output of heard) parts.push(block("Functions return, while the run waits", output, "tool"));
+    if (!MISSING(response) || calls.length === 0) parts.push(block("Assistant", response, "answer"));
+    if (calls.length > 0) parts.push(block("Assistant calls", calls.join("\n"), "tool"));
+    if (citations.length > 0) parts.push(listed("Citations", citations));
+    if (files.length > 0) parts.push(listed("Files", files));
+    before = run;
+  }
+  return parts;
+}
+
+function listed(title, lines) {
+  return el("section", {}, el("h3", { text: title }), el("ul", { class: "aside-list" }, lines.map((text) => el("li", { dir: "auto", text: text.slice(0, LONG_TEXT) }))));
 }
 
 function block(title, text, kind) {

@@ -227,7 +227,7 @@ function haystack(row) {
     const parts = [row.k];
     for (let index = 0; index < row.portion.columns.length; index += 1) parts.push(String(row.cell(index) ?? ""));
     if (typeof row.p === "string") parts.push(row.p);
-    for (const [, asked, response] of row.d ?? []) parts.push(asked, response);
+    for (const [, ...said] of row.d ?? []) parts.push(...said.flat());
     for (const each of row.t ?? []) parts.push(each[2] ?? "", each[3] ?? "", each[4] ?? "", each[5] ?? "");
     row.h = parts.join("\n").toLowerCase();
   }

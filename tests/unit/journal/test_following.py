@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchrun.errors import ServerFault
 from batchrun.journal import Journal
-from batchrun.journal.following import CoolDown, FollowedJournal
+from batchrun.journal.following import CoolDown, FollowedJournal, Spoken
 from batchrun.journal.schema import APPLICATION_ID, STEPS
+from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
 
 
@@ -31,6 +33,34 @@ def followed(journal: Journal) -> Iterator[FollowedJournal]:
 def ended(followed: FollowedJournal) -> list[str]:
     changes = followed.changes()
     return [] if changes is None else [each.row_key for each in changes.outcomes]
+
+
+def run_end(number: int, turn: int, asked: str, response: str, **more: Any) -> RunEnd:
+    reply = Reply("completed", response, Usage(), "m", **more)
+    return RunEnd(number, turn, number, asked, reply, "t", f"r{number}")
+
+
+def test_a_row_of_several_runs_tells_who_said_what(journal: Journal, followed: FollowedJournal) -> None:
+    """Functions asked for with their arguments, what came of them, citations; only of the prompt that was answered."""
+    call = ToolCall("c1", "add", '{"a": 2}')
+    cited = {"citations": [{"filename": "a.pdf"}]}
+    journal.run_ended("0", "fp", run_end(1, 1, "2+2?", "", calls=(call,)))
+    journal.run_ended("0", "fp", run_end(2, 1, "4", "It is 4.", extras=cited))
+    journal.run_ended("0", "another", run_end(1, 1, "x", "y"))
+    journal.finish(completed(), "fp")
+    # A run that waits for its functions is one run, and knows by its id what they returned.
+    journal.run_ended("1", "fp", run_end(3, 1, "2+3?", "It is 5."))
+    journal.exchanges.add_output("1", "fp", 1, CallKey("r3", 0, "c2"), ToolOutput("c2", "5", failed=False))
+    journal.finish(completed(1), "fp")
+    journal.run_ended("2", "fp", run_end(4, 1, "1+1?", "2"))
+    journal.finish(completed(2), "fp")
+    assert followed.all_spoken() == {
+        "0": [
+            Spoken(1, "2+2?", "", (("add", '{"a": 2}'),)),
+            Spoken(1, "4", "It is 4.", (), (), cited),
+        ],
+        "1": [Spoken(1, "2+3?", "It is 5.", (), ["5"])],
+    }
 
 
 def test_cool_downs_are_told_in_order(journal: Journal, followed: FollowedJournal) -> None:

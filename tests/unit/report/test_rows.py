@@ -69,6 +69,27 @@ def test_a_row_as_json() -> None:
     assert row_json(spoken, columns)["d"] == [[1, "2+2?", "4"], [2, "Sure?", "Yes"]]
 
 
+def test_what_a_run_brought_along_is_text() -> None:
+    """Functions asked for, what they returned, citations and files, each in a line; none is an object or a link."""
+    extras = {
+        "citations": [
+            {"file_id": "file-1", "filename": "a.pdf", "quote": "so"},
+            {"url": "javascript:alert(1)", "title": "T"},
+            {"url": "https://x"},
+            "odd",
+        ],
+        "files": ["files/0/plot.png"],
+    }
+    run = Spoken(1, "2+2?", "", (("add", '{"a": 2}'),), ("4",), extras)
+    found = row_json(ReportRow("7", {}, pending_cells(), "2+2?", (run,)), columns_of([], "", Named("response")))
+    assert found["d"] == [
+        [
+            1, "2+2?", "", ['add({"a": 2})'], ["4"],
+            ["a.pdf: “so”", "T (javascript:alert(1))", "https://x", "odd"], ["files/0/plot.png"],
+        ]
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

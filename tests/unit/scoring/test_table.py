@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.choosing import make_scorers
 from batchrun.scoring.lines import score_lines
 from batchrun.scoring.summary import FailedAs, Summary, summarize
-from batchrun.scoring.table import Columns, open_scored, write_scored
+from batchrun.scoring.table import Columns, Tally, open_scored, write_scored
 
 ANSWERS = """id,answer,topic,response,status
 1,18,a,it is 18,completed
@@ -43,6 +43,16 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     assert (figures.estimate.n, figures.estimate.mean) == (4, 0.5)
     assert found.reasons == {"no target": 1, "the target has no number": 1}
     assert figures.rows == figures.estimate.n + figures.failed + figures.unfinished + figures.unjudged
+
+
+def test_a_table_without_scorers_has_rows_and_no_scores(tmp_path: Path) -> None:
+    """Rows and what is known of them are told all the same."""
+    path = tmp_path / "a.csv"
+    path.write_text("response,status\n4,completed\n,failed\n", encoding="utf-8")
+    tally = Tally()
+    found = list(open_scored(str(path), (), Columns()).scored(tally))
+    assert [(row.row_index, scores) for row, scores in found] == [(0, ()), (1, ())]
+    assert (tally.kinds, tally.values) == (["answered", "failed"], {})
 
 
 def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
