@@ -295,6 +295,9 @@ def _exchange(end: RunEnd) -> dict[str, Any]:
 def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
     """How the rows are named, and what may have been meant instead of `wanted`."""
     column = manifest.get("key")
+    several = next((key for key in map(prompter.row_key, source.rows()) if key.startswith(f"{wanted}|")), None)
+    if several is not None:
+        return f"it is asked in several combinations, each with a name of its own, such as {several!r}"
     if column is None:
         keys = [prompter.row_key(row) for row in islice(source.rows(), manifest["rows"])]
         return f"its rows are {keys[0]} to {keys[-1]}"

@@ -1,0 +1,61 @@
+"""Rows in several combinations, through the commands that look at them and the runs that add to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import batchrun
+from tests.support.command import Result
+from tests.support.command import batchrun as command
+from tests.support.rows import write_csv
+
+TURNS = ["{{ question }}", "{{ responses[0] | length }} + 1"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_csv(tmp_path / "in.csv", [{"id": "a", "question": "1 + 1"}, {"id": "b", "question": "1 + 1"}])
+    return tmp_path
+
+
+def asked(folder: Path, *options: str) -> dict[str, Any]:
+    """The facts of a run that ends well."""
+    done: Result = command(folder, "run", "in.csv", "-o", "out.csv", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
+    """Who asks for a row by its key alone is told what its rows are called."""
+    asked(folder, "--key", "id", "--epochs", "2", "--model", "m", "--model", "n")
+    shown = command(folder, "show", "out.csv", "a")
+    assert shown.returncode == 2
+    assert shown.stderr.endswith("with a name of its own, such as 'a|model=m'\n")
+    shown = command(folder, "show", "out.csv", "a|model=n|epoch=2")
+    assert shown.returncode == 0, shown.stderr
+    assert "1 + 1 = 2" in shown.stdout
+
+
+def test_a_pilot_of_rows_that_ask_alike(folder: Path) -> None:
+    """Whichever of them the pilot asked, the rest of the batch asks none of them again."""
+    pilot = command(folder, "run", "in.csv", "-o", "out.csv", "--json", "--dedupe", "--pilot", "1")
+    assert pilot.returncode == 0, pilot.stderr
+    rest = asked(folder, "--dedupe")
+    assert (rest["requests"], rest["completed"]) == (1, 2), "the assistant is looked up, and nothing is asked"
+
+
+def test_a_frame_that_is_asked_more_often(tmp_path: Path) -> None:
+    """Epochs that are added to a batch over a DataFrame ask only what is new."""
+    frame = pd.DataFrame({"question": ["1 + 1", "2 + 2"]}, index=["x", "y"])
+    output = tmp_path / "out.csv"
+    first = batchrun.run(frame, prompt=TURNS, output=output)
+    second = batchrun.run(frame, prompt=TURNS, output=output, epochs=2)
+    assert second.index.tolist() == ["x", "x", "y", "y"]
+    assert second["epoch"].tolist() == [1, 2, 1, 2]
+    assert second["response_2"].notna().all()
+    assert second[second["epoch"] == 1]["run_id"].tolist() == first["run_id"].tolist()
