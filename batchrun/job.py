@@ -535,6 +535,8 @@ def _checked_matrix(job: Job) -> dict[str, list[Any]]:
         if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
             raise InputError(f"matrix: {name}: every value is one text, got {values!r}")
         checked[name] = [getattr(make_job({name: value}), name) for value in values]
+        if name == "param" and any("service_tier" in value for value in checked[name]):
+            raise InputError("matrix: param: service_tier decides prices, and is the same for all rows of a batch")
         # Values that look the same would be told apart neither in the output nor in the journal.
         shown = [str(value) for value in checked[name]]
         if any(

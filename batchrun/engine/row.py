@@ -112,14 +112,19 @@ class RowContext:
     locks: ThreadLocks
 
 
+class _ThreadGone(Exception):
+    """What the row has said is not there any more: it has to be said again."""
+
+
 class RowRun:
     """One row in flight.
 
     All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
     before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was on disk;
-    `_anew`, the turn that is asked anew, until the journal knows it; `_billed`, the usage of runs that failed;
-    `_outputs` of functions by call, on disk before they are sent; `unsettled`, the usage since tokens were last
-    reserved; and `ids_unwritten`: the ids of the try came with the reply, and are to be written with what it ended.
+    `_anew`, the turn that is asked anew, until the journal knows it; `_began_anew`, set once the thread was lost;
+    `_billed`, the usage of runs that failed or were lost; `_outputs` of functions by call, on disk before they are
+    sent; `unsettled`, the usage since tokens were last reserved; and `ids_unwritten`: the ids of the try came with the
+    reply, and are to be written with what it ended.
     """
 
     def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
@@ -139,6 +144,7 @@ class RowRun:
         self._billed: list[Usage] = []
         self._outputs = dict(ask.outputs)
         self._anew = ask.anew
+        self._began_anew = False
         self._tries = ask.last.number if ask.last is not None else 0
         self.carried = [end.reply.usage for end in ask.ends if end.attempt <= ask.billed]
         self.unsettled: list[Usage] = []
@@ -172,7 +178,12 @@ class RowRun:
             if fresh:
                 self._attempt = self._another_run()
                 await self._reserve()
-            end = await self._answered()
+            try:
+                end = await self._answered()
+            except _ThreadGone:
+                self._begin_anew()
+                fresh = True
+                continue
             if not isinstance(end, Reply):
                 return end
             if end.status not in ("completed", "incomplete"):
@@ -206,6 +217,8 @@ class RowRun:
                         raise BatchRefused(
                             f"the service cannot be reached: {fault}", error_type="unreachable"
                         ) from fault
+                    if self._thread_is_gone(fault):
+                        raise _ThreadGone from fault
                     return await self._given_up(fault)
                 if decision.shared:
                     context.limits.cool_down(decision.wait_s, fault.error_type)
@@ -341,6 +354,22 @@ class RowRun:
         if fault.run_ended:
             self._attempt = replace(self._attempt, run_ended=True)
         self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
+
+    def _thread_is_gone(self, fault: ServiceFault) -> bool:
+        """Whether the service does not know the row's own thread any more, which it has answered on before."""
+        if self._prompt.thread_id is not None or not self._dialogue.ends or self._began_anew:
+            return False
+        if fault.status_code != 404 and fault.error_type != "previous_response_not_found":
+            return False
+        return any(name is not None and name in str(fault) for name in (self._exchange.thread_id, self._exchange.after))
+
+    def _begin_anew(self) -> None:
+        """Ask from the first turn, on another thread. What was said on the lost one has been paid for."""
+        self._context.tally.created_again += 1
+        self._billed += self._dialogue.usages()
+        self._dialogue.ends.clear()
+        self._outputs.clear()
+        self._anew, self._began_anew = 1, True
 
     async def _stopped_within(self, wait_s: float) -> bool:
         self._context.tally.retrying += 1

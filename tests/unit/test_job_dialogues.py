@@ -114,6 +114,7 @@ def test_axes(axis: str, values: list[Any]) -> None:
         ({"matrix": {"code_interpreter": [True, False]}}, "code_interpreter is the same for all rows of a batch"),
         ({"matrix": {"api": ["chat"]}}, "api is the same for all rows of a batch"),
         ({"matrix": {"turns": [[{"prompt": "a"}]]}}, "turns is the same for all rows of a batch"),
+        ({"matrix": {"param": [{"service_tier": "flex"}, {}]}}, "service_tier decides prices, and is the same for all"),
         ({"matrix": "abc", "model": ["a", "b"]}, "matrix: a table of options with lists of values is needed"),
         ({"matrix": ["a"], "model": ["a", "b"]}, "matrix: a table of options with lists of values is needed"),
         ({"matrix": ["a"]}, "matrix: input should be a valid dictionary"),

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch import continued, rejoined
 from batchrun.engine import Ask, Budget, Engine, Limits, Manner, RetryPolicy, Stop
 from batchrun.errors import (
     BatchRefused,
@@ -24,6 +23,7 @@ from batchrun.errors import (
 )
 from batchrun.journal import Journal
 from batchrun.records import Completed, Failed, Outcome, Prompt, Reply, Row, ToolCall, ToolOutput, Usage
+from batchrun.resuming import continued, rejoined
 from tests.support.ends import CALL, asking
 from tests.support.rows import noon, prompter
 from tests.support.scripted_service import Asked, Move, ScriptedService, answered
@@ -114,7 +114,7 @@ class Bench:
         cancel: ServiceFault | None = None,
         concurrency: int = 10,
     ) -> Run:
-        """One run of the batch, as `batchrun.batch` feeds its engine; stopped, or killed, where the test says so."""
+        """One run of the batch, as `batchrun.resuming` feeds the engine; stopped, or killed, where the test says so."""
         service = ScriptedService(moves, cancel=cancel)
         with Journal(self.path) as journal:
             kept = Budget(budget, journal.spent_usd(), lambda u: price("m", u)) if budget is not None else None
@@ -301,6 +301,56 @@ async def test_a_run_that_is_lost_in_a_later_turn(bench: Bench) -> None:
     (again,) = second.service.of("answer")
     assert (again.exchange.thread_id, again.attempt.key) == ("thread_0_1", "b-0-3")
     assert bench.outcome().usage.total_tokens == 2 * TOKENS
+
+
+def gone(name: str = "thread_0_1", status_code: int = 404, **fields: Any) -> Move:
+    fault = PermanentFault(
+        f"Nothing found with id '{name}'.", **{"error_type": "x", "status_code": status_code, **fields}
+    )
+    return Move(fault, ids=None)
+
+
+@pytest.mark.parametrize(
+    "lost", [gone(), gone("run_0_1", 400, error_type="previous_response_not_found")], ids=["thread", "chain"]
+)
+async def test_a_thread_that_is_lost(bench: Bench, lost: Move) -> None:
+    """Deleted meanwhile, or left at another service: the row is asked from its first turn; all that it took is told."""
+    await bench.run({0: [says("A"), faults(), faults(), faults()]})
+    second = await bench.run({0: [lost, says("A2"), says("B2")]}, retry_failed=True)
+    assert second.texts == [("0", "two A"), ("0", "one 0"), ("0", "two A2")]
+    assert [each.exchange.thread_id for each in second.service.of("answer")] == ["thread_0_1", None, "thread_0_2"]
+    assert len({each.attempt.key for each in second.service.of("answer")}) == 3
+    assert second.engine.statistics().created_again == 2, "the request without a reply, and the first turn"
+    outcome = bench.outcome()
+    assert (outcome.response, outcome.usage.total_tokens) == ("B2", 3 * TOKENS)
+    assert bench.answers(row()) == {1: "A2", 2: "B2"}
+    assert bench.spent() == 3 * TOKENS / 100
+
+
+async def test_a_thread_that_is_lost_again_and_again(bench: Bench) -> None:
+    """Once is enough: a service that keeps no threads costs no more than one more beginning."""
+    run = await bench.run({0: [says("A"), gone(), says("A2"), gone("thread_0_3")]})
+    assert len(run.texts) == 4
+    outcome = bench.outcome()
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, outcome.usage.total_tokens) == ("x", 2 * TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "moves"),
+    [
+        (row(), [says("A"), gone("file_9")]),
+        (row(), [says("A"), gone(status_code=400)]),
+        (row(), [gone()]),
+        (row(thread_id="thread_0_1"), [says("A"), gone()]),
+    ],
+    ids=["something else", "another fault", "in the first turn", "the user's thread"],
+)
+async def test_what_is_no_lost_thread(bench: Bench, prompt: Prompt, moves: list[Move]) -> None:
+    """The row fails with what the service says, and nothing is asked again."""
+    run = await bench.run({0: moves}, [prompt])
+    assert len(run.texts) == len(moves)
+    assert isinstance(bench.outcome(), Failed)
 
 
 async def test_a_later_run_that_failed_is_billed_too(bench: Bench) -> None:
