@@ -9,58 +9,32 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
-from filelock import FileLock, Timeout
 
+from batchrun.assembly import engine_of, price_list
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Ask, Budget, Engine, EngineStatistics, Limits, Manner, Price, RetryPolicy, Stop, Work
-from batchrun.errors import InputError, OutputError, OutputHeld, unwrapped
-from batchrun.job import Environment, Job, digest, seconds_of
-from batchrun.journal import Created, Journal, RowHistory, open_journal, place_of
+from batchrun.engine import Engine, EngineStatistics, Limits, Stop
+from batchrun.errors import InputError, OutputError, unwrapped
+from batchrun.holding import hold
+from batchrun.job import Environment, Job
+from batchrun.journal import Journal, open_journal
 from batchrun.plan import Paths, Plan
-from batchrun.pricing import MatchedPrice, PriceList
-from batchrun.prompts import PromptError
-from batchrun.records import Failed, Outcome, Prompt, Usage
-from batchrun.results import UNASKED, Totals, counted, prompts_of, result_cells
-from batchrun.services.base import Service
-from batchrun.services.choice import make_service, model_parameters
+from batchrun.records import Outcome
+from batchrun.results import Totals, counted, result_cells
+from batchrun.resuming import work_of
+from batchrun.services.choice import model_parameters
 from batchrun.services.client import Endpoint
-from batchrun.services.deletion import RowDeletion
-from batchrun.services.downloads import Downloads
-from batchrun.services.enclosures import Enclosures
-from batchrun.services.uploads import Uploads
-from batchrun.services.variants import Variants
 from batchrun.services.wire import Wire
-from batchrun.structure import SchemaMismatch
 from batchrun.tables import remove_stale, write_table
 
-__all__ = [
-    "BatchView",
-    "Summary",
-    "Watch",
-    "continued",
-    "endpoint_of",
-    "held",
-    "hold",
-    "keep_checkpoints",
-    "oldest_that_holds",
-    "open_embedded",
-    "price_list",
-    "rejoined",
-    "run_batch",
-]
+__all__ = ["BatchView", "Summary", "Watch", "endpoint_of", "keep_checkpoints", "open_embedded", "run_batch"]
 
 CHECKPOINT_EVERY_S = 2.0
-PROBE_PATIENCE_S = 0.25
-LOOK_AGAIN_S = 1.0
-"""Between two looks at a lock that another process holds: the system tells nobody when it is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +142,7 @@ async def run_batch(
             settings={name for variant in plan.variants for name in model_parameters(variant, plan.api)},
         )
         stack.push_async_callback(wire.aclose)
-        engine = _engine(plan, journal, wire, limits, clock, on_outcome)
+        engine = engine_of(plan, journal, wire, limits, clock, on_outcome)
         with unwrapped(), _calm_collector():
             async with anyio.create_task_group() as beside:
                 if leave is not None:
@@ -176,7 +150,7 @@ async def run_batch(
                 if watch is not None:
                     beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
                 beside.start_soon(keep_checkpoints, journal)
-                await engine.run(_work(plan, journal, clock))
+                await engine.run(work_of(plan, journal, clock))
                 beside.cancel_scope.cancel()
         if plan.job.dedupe:
             journal.duplicates.share()
@@ -218,31 +192,6 @@ def _calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def price_list(
-    plan: Plan, clock: WallClock = utc_now, on_match: Callable[[MatchedPrice], None] | None = None
-) -> PriceList:
-    """The prices that hold for a plan.
-
-    Raises:
-        InputError: the job's own table is wrong.
-    """
-    return PriceList(
-        plan.base_url,
-        plan.job.prices,
-        embedded=plan.embedded,
-        service_tier=plan.job.param.get("service_tier"),
-        clock=clock,
-        on_match=on_match,
-    )
-
-
-def _keep_price(journal: Journal, match: MatchedPrice) -> None:
-    """Names are matched to prices with some latitude: what a cost stands on is kept beside it."""
-    kept = journal.read_manifest().get("prices", [])
-    if match.facts() not in kept:
-        journal.write_manifest({"prices": [*kept, match.facts()]})
-
-
 def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     """Stage 7. An output that would hold nothing but pending rows is not written over an earlier one."""
     totals = Totals()
@@ -256,129 +205,6 @@ def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     for _ in cells:
         pass
     return None, totals
-
-
-def _engine(
-    plan: Plan,
-    journal: Journal,
-    wire: Wire,
-    limits: Limits,
-    clock: WallClock,
-    on_outcome: Callable[[Outcome], None] | None,
-) -> Engine:
-    price = price_list(plan, clock, partial(_keep_price, journal))
-    job = plan.job
-    batch_id = journal.read_manifest()["batch_id"]
-    return Engine(
-        service=_service(plan, journal, wire, batch_id),
-        journal=journal,
-        limits=limits,
-        policy=RetryPolicy(max_attempts=job.max_attempts),
-        batch_id=batch_id,
-        keep_going=job.keep_going,
-        price=price,
-        budget=_budget(plan, journal, price),
-        clock=clock,
-        on_outcome=on_outcome,
-        forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
-        manner=_manner(plan),
-    )
-
-
-def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service:
-    """The service of the batch, or one for each combination of settings."""
-    enclosures = _enclosures(plan, journal, wire, batch_id)
-    services = [_variant(variant, plan, journal, wire, batch_id, enclosures) for variant in plan.variants]
-    return services[0] if len(services) == 1 else Variants(services)
-
-
-def _variant(
-    job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, enclosures: Enclosures | None
-) -> Service:
-    manifest = journal.read_manifest()
-    # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
-    assistant_for = digest(job.model, job.instructions)
-
-    def assistant_made(made: str) -> None:
-        journal.created.add(Created("assistant", made, None), place_of(manifest))
-        assistants = journal.read_manifest().get("assistants", {})
-        journal.write_manifest({"assistants": {**assistants, assistant_for: made}})
-
-    return make_service(
-        job,
-        plan.api,
-        wire,
-        batch_id=batch_id,
-        assistant_id=manifest.get("assistants", {}).get(assistant_for),
-        assistant_made=assistant_made,
-        structure=plan.structure.response_format() if plan.structure is not None else None,
-        enclosures=enclosures,
-    )
-
-
-def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Enclosures | None:
-    """The files of the batch, None where it has none."""
-    job = plan.job
-    if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):
-        return None
-    place = place_of(journal.read_manifest())
-    return Enclosures(
-        Uploads(wire, journal, place, plan.folder),
-        Downloads(wire, journal, place, plan.paths.files),
-        folder=plan.folder,
-        searched=plan.searched,
-        code_interpreter=job.code_interpreter,
-        batch_id=batch_id,
-    )
-
-
-def _manner(plan: Plan) -> Manner:
-    """How rows that are more than one question go on."""
-    structure = plan.structure
-
-    def check(answer: str) -> str | None:
-        assert structure is not None
-        try:
-            structure.read(answer)
-        except SchemaMismatch as exc:
-            return str(exc)
-        return None
-
-    return Manner(
-        recorded=len(plan.job.turns or ()) > 1 or plan.toolbox is not None or structure is not None,
-        call_tools=plan.toolbox.call if plan.toolbox is not None else None,
-        max_tool_rounds=plan.job.max_tool_rounds,
-        check=check if structure is not None else None,
-        max_corrections=plan.job.schema_retries,
-    )
-
-
-def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
-    """The budget, if there is one: reckoned with the dearest of the batch's models, and for all turns of a row.
-
-    Raises:
-        InputError: there is no price to reckon with.
-    """
-    job = plan.job
-    if job.budget is None:
-        return None
-    models = {variant.model for variant in plan.variants}
-    costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
-    unknown = [model for model, cost in costs.items() if cost is None]
-    if unknown:
-        raise InputError(
-            f"--budget: the price of {unknown[0] or 'the assistant'} is not known; "
-            "give it in the job file, such as prices.NAME = {input = 0.5, output = 2.0}"
-        )
-    dearest = max(models, key=lambda model: costs[model] or 0.0)
-    turns = len(job.turns or (1,))
-    return Budget(
-        job.budget,
-        journal.spent_usd(),
-        lambda usage: price(dearest, usage),
-        fixed_chars=max(len(variant.instructions or "") for variant in plan.variants),
-        max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
-    )
 
 
 def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
@@ -430,113 +256,6 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
         except (ServerError, OSError) as exc:
             raise OutputError(f"the embedded server cannot start: {exc}") from exc
         yield Endpoint(server.url, key)
-
-
-def _work(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
-    """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
-    job = plan.job
-    stale_before = oldest_that_holds(job, clock)
-    recorded = _manner(plan).recorded
-    if job.dedupe:
-        journal.duplicates.begin(stale_before)
-    for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
-        history = journal.history(row_key)
-        if isinstance(prompt, PromptError):
-            if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
-                yield "finished before"
-            else:
-                yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
-        elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
-            yield "asked alike"
-        elif history is None:
-            yield Ask(prompt)
-        else:
-            ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
-            if ask is None:
-                yield "finished before"
-            else:
-                stale = stale_before is not None
-                yield rejoined(ask, history, journal, stale=stale) if recorded else ask
-
-
-def rejoined(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:
-    """With the runs that ended already, but for those of turns that are to be asked again.
-
-    Args:
-        stale: answers can be too old.
-    """
-    row_key, fingerprint = ask.prompt.row_key, ask.prompt.fingerprint
-    ours = history.fingerprint == fingerprint
-    anew = None
-    if ours and not history.trying:
-        if history.answered:
-            anew = 1
-        elif history.last is not None and history.last.run_ended:
-            anew = journal.last_turn(row_key)  # else nothing says that the same request would fail again
-    elif stale and not ours and history.last_fingerprint != fingerprint:
-        anew = 1  # the row asked this before it asked something else: nobody knows when
-    ends = journal.exchanges.of_row(row_key, fingerprint)
-    return replace(
-        ask,
-        ends=ends if anew is None else [end for end in ends if end.turn < anew],
-        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, anew),
-        anew=anew,
-        billed=history.attempts if ours else 0,
-    )
-
-
-def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:
-    """The moment before which answers are too old, None where none is."""
-    return None if job.max_age is None else clock() - timedelta(seconds=seconds_of(job.max_age, "max-age"))
-
-
-def continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None) -> Ask | None:
-    """What is left to do for a row that an earlier run has dealt with."""
-    ended = history.fingerprint == prompt.fingerprint
-    stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
-    if ended and history.answered and not stale:
-        return None
-    if history.trying and history.last_fingerprint == prompt.fingerprint:
-        return Ask(prompt, history.last)
-    if ended and not history.answered:
-        return Ask(prompt, history.last) if retry_failed else None
-    # Another question now, or an answer that is too old: whatever ran before is of no use.
-    return Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
-
-
-async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
-    """Hold the output for this process, at once or (with `wait`) as soon as it is free."""
-    while True:
-        try:
-            stack.enter_context(held(path))
-            return
-        except OutputHeld:
-            if not wait:
-                raise
-        await anyio.sleep(LOOK_AGAIN_S)
-
-
-@contextmanager
-def held(path: Path, otherwise: str = "--wait waits for it") -> Iterator[None]:
-    """Hold the output for this process.
-
-    Args:
-        path: of the lock.
-        otherwise: what to do where another process holds it, for the message.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        # `status` holds it for a moment to see whether anyone else does.
-        lock.acquire(timeout=PROBE_PATIENCE_S, poll_interval=PROBE_PATIENCE_S / 10)
-    except Timeout:
-        raise OutputHeld(f"another batch works on this output (it holds {path}); {otherwise}") from None
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], None]) -> None:

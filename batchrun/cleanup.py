@@ -19,12 +19,13 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.abc
 
-from batchrun.batch import endpoint_of, hold, keep_checkpoints, open_embedded
+from batchrun.batch import endpoint_of, keep_checkpoints, open_embedded
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp
 from batchrun.errors import BatchRefused, InputError, OutputError, RateLimited, ServiceFault, unwrapped
+from batchrun.holding import hold
 from batchrun.job import Environment, Job
 from batchrun.journal import Created, Journal, place_of
 from batchrun.plan import Paths, paths_for

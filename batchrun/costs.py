@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from batchrun.batch import held
 from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars
 from batchrun.errors import InputError
+from batchrun.holding import held
 from batchrun.job import make_job
 from batchrun.jobfile import load_job_file
 from batchrun.journal import Journal

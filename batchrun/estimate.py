@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from batchrun.batch import continued, oldest_that_holds, price_list
+from batchrun.assembly import price_list
 from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars, duration
 from batchrun.engine.pacer import TokenEstimate
@@ -30,6 +30,7 @@ from batchrun.pricing import MatchedPrice
 from batchrun.prompts import PromptError
 from batchrun.records import Prompt, Row, Usage
 from batchrun.results import prompts_of
+from batchrun.resuming import continued, oldest_that_holds
 from batchrun.tables import check_output
 from batchrun.wording import rows_text
 

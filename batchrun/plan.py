@@ -134,6 +134,11 @@ class Plan:
     searched: tuple[LocalFile, ...] = ()
     folder: Path = Path()
 
+    @property
+    def several_runs(self) -> bool:
+        """Rows may need more than one run."""
+        return len(self.job.turns or ()) > 1 or self.toolbox is not None or self.structure is not None
+
     def manifest(self) -> dict[str, Any]:
         """What the journal keeps of the plan: enough to notice changes, and to export without the command line."""
         return {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchrun.journal.part import JournalPart
+from batchrun.journal.rows import storable
 from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
 __all__ = ["Exchanges"]
@@ -32,9 +33,9 @@ class Exchanges(JournalPart):
                 end.number,
                 end.turn,
                 end.attempt,
-                _storable(end.asked),
+                storable(end.asked),
                 reply.status,
-                _storable(reply.response),
+                storable(reply.response),
                 reply.reason,
                 end.thread_id,
                 end.run_id,
@@ -78,7 +79,7 @@ class Exchanges(JournalPart):
         self._write(
             "INSERT OR REPLACE INTO outputs (row_key, fingerprint, turn, run, position, call_id, output, failed) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row_key, fingerprint, turn, key.run, key.position, key.call_id, _storable(output.text), output.failed),
+            (row_key, fingerprint, turn, key.run, key.position, key.call_id, storable(output.text), output.failed),
         )
 
     def outputs_of_row(self, row_key: str, fingerprint: str, before: int | None = None) -> dict[CallKey, ToolOutput]:
@@ -108,11 +109,6 @@ class Exchanges(JournalPart):
 
 def _json(value: Mapping[str, Any] | list[Any] | None) -> str | None:
     return None if value is None else json.dumps(value)
-
-
-def _storable(text: str) -> str:
-    """SQLite refuses lone surrogates: they become `?`."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _end(row: tuple[Any, ...]) -> RunEnd:

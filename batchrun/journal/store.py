@@ -22,21 +22,24 @@ from batchrun.errors import OutputError, ServiceFault
 from batchrun.journal.created import CreatedObjects
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
+from batchrun.journal.rows import (
+    INSERT_OUTCOME,
+    OUTCOME_COLUMNS,
+    attempt_of,
+    outcome_of,
+    outcome_values,
+    stamp,
+    storable,
+)
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.journal.uploads import UploadedFiles
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Outcome, Prompt, RunEnd, Usage
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Outcome, Prompt, RunEnd, Usage
 
 __all__ = ["Carried", "Counts", "Journal", "RowHistory"]
 
-_OUTCOME_COLUMNS = (
-    "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
-    "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
-    "duration_s, completed_at, extras"
-)
 _MAY_GO_ON = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
 """Whether the run of a try may still be going on: no fault ended the try, or it ended with the run left behind."""
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
-_INSERT_OUTCOME = f"INSERT INTO outcomes ({_OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ class Journal:
         return RowHistory(
             status=outcome[0] if outcome else None,
             fingerprint=outcome[1] if outcome else None,
-            last=_attempt(last[1:]) if last else None,
+            last=attempt_of(last[1:]) if last else None,
             last_fingerprint=last[0] if last else None,
             completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
             attempts=outcome[2] if outcome else 0,
@@ -227,7 +230,7 @@ class Journal:
                 attempt.generation,
                 attempt.key,
                 prompt.fingerprint,
-                _stamp(started_at),
+                stamp(started_at),
                 attempt.thread_id,
                 attempt.run_id,
                 turn,
@@ -247,7 +250,7 @@ class Journal:
         """This try ended badly."""
         self._write(
             "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ? WHERE row_key = ? AND number = ?",
-            (fault.error_type, _storable(str(fault)), fault.run_ended, row_key, number),
+            (fault.error_type, storable(str(fault)), fault.run_ended, row_key, number),
         )
 
     def run_ended(self, row_key: str, fingerprint: str, end: RunEnd, *, with_ids: bool = False) -> None:
@@ -271,9 +274,9 @@ class Journal:
             with_ids: the ids of its last try came with the outcome, and are written with it.
             carried: what the row took over from its earlier outcome, which bears it no longer.
         """
-        values = _outcome_values(outcome, fingerprint)
+        values = outcome_values(outcome, fingerprint)
         if not self._lookups and not with_ids:
-            self._write(_INSERT_OUTCOME, values)
+            self._write(INSERT_OUTCOME, values)
             return
         self._write("BEGIN IMMEDIATE")
         if with_ids:
@@ -283,7 +286,7 @@ class Journal:
             if carried is not None:
                 self._unburden(carried)
             self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
-        self._write(_INSERT_OUTCOME, values)
+        self._write(INSERT_OUTCOME, values)
         self._write("COMMIT")
 
     def _unburden(self, carried: Carried) -> None:
@@ -307,14 +310,14 @@ class Journal:
 
     def cooled_down(self, started_at: datetime, wait_s: float, reason: str) -> None:
         """All rows wait from now on, for this many seconds or until a later cool-down ends."""
-        self._write("INSERT INTO cool_downs VALUES (?, ?, ?)", (_stamp(started_at), wait_s, reason))
+        self._write("INSERT INTO cool_downs VALUES (?, ?, ?)", (stamp(started_at), wait_s, reason))
 
     # -- reading ------------------------------------------------------------------------------------
 
     def outcome(self, row_key: str) -> tuple[Outcome, str] | None:
         """How the row ended, and the fingerprint of the prompt that it answers."""
-        found = self._one(f"SELECT {_OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
-        return None if found is None else (_outcome(found), found[1])
+        found = self._one(f"SELECT {OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
+        return None if found is None else (outcome_of(found), found[1])
 
     def cells(self, row_key: str, fingerprint: str) -> dict[str, Any]:
         """The row as cells of the output: the keys of `OUTPUT_COLUMNS`, in order.
@@ -469,104 +472,3 @@ def _raw_without(raw: str | None, carried: Usage) -> str | None:
         else:
             left.append(run)
     return json.dumps(left[0] if len(left) == 1 else {"runs": left}) if left else None
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
-
-
-def _attempt(row: tuple[Any, ...]) -> Attempt:
-    number, generation, key, thread_id, run_id, run_ended = row
-    return Attempt(number, generation, key, thread_id, run_id, bool(run_ended))
-
-
-def _outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
-    usage = outcome.usage
-    if isinstance(outcome, Completed):
-        error_type, error = outcome.reason, None
-    else:
-        error_type, error = outcome.error_type, outcome.error
-    return (
-        outcome.row_key,
-        fingerprint,
-        outcome.status,
-        _storable(outcome.response),
-        error_type,
-        _storable(error),
-        outcome.thread_id,
-        outcome.run_id,
-        outcome.model,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.total_tokens,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        json.dumps(usage.raw) if usage.raw is not None else None,
-        outcome.cost_usd,
-        outcome.attempts,
-        outcome.duration_s,
-        _stamp(outcome.completed_at),
-        json.dumps(outcome.extras) if outcome.extras else None,
-    )
-
-
-def _storable(text: str | None) -> str | None:
-    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become `?`."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
-
-
-def _has_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _outcome(row: tuple[Any, ...]) -> Outcome:
-    (row_key, _, status, response, error_type, error, thread_id, run_id, model) = row[:9]
-    prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw = row[9:15]
-    usage = Usage(
-        prompt_tokens,
-        completion_tokens,
-        total_tokens,
-        cached_tokens,
-        reasoning_tokens,
-        json.loads(raw) if raw else None,
-    )
-    cost_usd, attempts, duration_s, completed_at, extras = row[15:]
-    moment = datetime.fromisoformat(completed_at)
-    if status in ("completed", "incomplete"):
-        return Completed(
-            row_key=row_key,
-            response=response or "",
-            thread_id=thread_id,
-            run_id=run_id,
-            model=model,
-            usage=usage,
-            attempts=attempts,
-            duration_s=duration_s,
-            completed_at=moment,
-            cost_usd=cost_usd,
-            status=status,
-            reason=error_type,
-            extras=json.loads(extras) if extras else None,
-        )
-    return Failed(
-        row_key=row_key,
-        error_type=error_type or "unknown",
-        error=error or "",
-        attempts=attempts,
-        duration_s=duration_s,
-        completed_at=moment,
-        thread_id=thread_id,
-        run_id=run_id,
-        model=model,
-        usage=usage,
-        cost_usd=cost_usd,
-        response=response,
-        status=status,
-        extras=json.loads(extras) if extras else None,
-    )

@@ -1,0 +1,123 @@
+"""Records of the journal's main tables, from and to SQLite's values."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
+
+__all__ = ["INSERT_OUTCOME", "OUTCOME_COLUMNS", "attempt_of", "outcome_of", "outcome_values", "stamp", "storable"]
+
+OUTCOME_COLUMNS = (
+    "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
+    "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
+    "duration_s, completed_at, extras"
+)
+INSERT_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+
+
+def stamp(moment: datetime) -> str:
+    """ISO 8601, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def attempt_of(row: tuple[Any, ...]) -> Attempt:
+    """From number, generation, idempotency_key, thread_id, run_id, run_ended."""
+    number, generation, key, thread_id, run_id, run_ended = row
+    return Attempt(number, generation, key, thread_id, run_id, bool(run_ended))
+
+
+def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
+    """In the order of `OUTCOME_COLUMNS`."""
+    usage = outcome.usage
+    if isinstance(outcome, Completed):
+        error_type, error = outcome.reason, None
+    else:
+        error_type, error = outcome.error_type, outcome.error
+    return (
+        outcome.row_key,
+        fingerprint,
+        outcome.status,
+        storable(outcome.response),
+        error_type,
+        storable(error),
+        outcome.thread_id,
+        outcome.run_id,
+        outcome.model,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        json.dumps(usage.raw) if usage.raw is not None else None,
+        outcome.cost_usd,
+        outcome.attempts,
+        outcome.duration_s,
+        stamp(outcome.completed_at),
+        json.dumps(outcome.extras) if outcome.extras else None,
+    )
+
+
+def storable(text: str | None) -> str | None:
+    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become `?`."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def outcome_of(row: tuple[Any, ...]) -> Outcome:
+    """From the values of `OUTCOME_COLUMNS`."""
+    (row_key, _, status, response, error_type, error, thread_id, run_id, model) = row[:9]
+    prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw = row[9:15]
+    usage = Usage(
+        prompt_tokens,
+        completion_tokens,
+        total_tokens,
+        cached_tokens,
+        reasoning_tokens,
+        json.loads(raw) if raw else None,
+    )
+    cost_usd, attempts, duration_s, completed_at, extras = row[15:]
+    moment = datetime.fromisoformat(completed_at)
+    if status in ("completed", "incomplete"):
+        return Completed(
+            row_key=row_key,
+            response=response or "",
+            thread_id=thread_id,
+            run_id=run_id,
+            model=model,
+            usage=usage,
+            attempts=attempts,
+            duration_s=duration_s,
+            completed_at=moment,
+            cost_usd=cost_usd,
+            status=status,
+            reason=error_type,
+            extras=json.loads(extras) if extras else None,
+        )
+    return Failed(
+        row_key=row_key,
+        error_type=error_type or "unknown",
+        error=error or "",
+        attempts=attempts,
+        duration_s=duration_s,
+        completed_at=moment,
+        thread_id=thread_id,
+        run_id=run_id,
+        model=model,
+        usage=usage,
+        cost_usd=cost_usd,
+        response=response,
+        status=status,
+        extras=json.loads(extras) if extras else None,
+    )
