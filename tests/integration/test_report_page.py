@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from batchrun.journal.following import Spoken
+from batchrun.report.facts import batch_facts
+from batchrun.report.making import Named, Report, columns_of, head, page_data
+from batchrun.report.page import report_page
+from batchrun.report.rows import ReportRow, pending_cells
 from tests.support.answers import SCORE, numbered, write
 from tests.support.browser import Watched, open_browser, watched_page
 from tests.support.command import batchrun
+from tests.support.rows import noon
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,6 +54,15 @@ def browser() -> Iterator[Browser]:
 def shown(browser: Browser) -> Iterator[Watched]:
     with watched_page(browser, viewport={"width": 1280, "height": 900}) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def scored_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a small page with scores."""
+    folder = tmp_path_factory.mktemp("scored")
+    write(folder, "a.csv", numbered(4, 2))
+    assert batchrun(folder, "report", "a.csv", *SCORE, "--by", "topic", "-o", "page.html").returncode == 0
+    return (folder / "page.html").as_uri()
 
 
 def hostile_table(folder: Path) -> Path:
@@ -97,12 +112,10 @@ def test_hostile_text_is_text(tmp_path: Path, shown: Watched) -> None:
     assert shown.requests == [address]
 
 
-def test_the_policy_holds_against_a_script_in_the_document(tmp_path: Path, shown: Watched) -> None:
+def test_the_policy_holds_against_a_script_in_the_document(scored_page: str, shown: Watched) -> None:
     """Even code that got into the page could run nothing, load nothing and send nothing."""
-    write(tmp_path, "a.csv", numbered(1, 1))
-    batchrun(tmp_path, "report", "a.csv", "-o", "page.html")
     page = shown.page
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(scored_page)
     refused = page.evaluate(
         """async () => {
             const tried = [];
@@ -114,6 +127,35 @@ def test_the_policy_holds_against_a_script_in_the_document(tmp_path: Path, shown
         }"""
     )
     assert refused == [["script", "markup", "fetch"], None]
+
+
+def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
+    """Who spoke and what, in order: turns, functions, a correction, citations, files; hostile texts are text there too."""
+    script, image, link = HOSTILE[0], HOSTILE[1], HOSTILE[3]
+    runs = [
+        Spoken(1, script, "", ((image, "{}"),)),
+        Spoken(1, image, "It is 5."),
+        Spoken(1, "Not of the form.", "4", heard=(link,)),
+        Spoken(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
+    ]
+    row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
+    facts = {**head("a.csv", noon), **batch_facts([row]), "batch": None, "notes": []}
+    found = Report(facts, columns_of(["response", "status"], "", Named("response")), [row])
+    (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
+    page = shown.page
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".grid-body .row").click()
+    parts = page.locator(".detail-content section")
+    assert [part.locator("h3").text_content() for part in parts.all()][:11] == [
+        "User, turn 1", "Assistant calls", "Functions return", "Assistant", "User, turn 1: correction",
+        "Functions return, while the run waits", "Assistant", "User, turn 2", "Assistant", "Citations", "Files",
+    ]  # fmt: skip
+    texts = [part.locator(".text, li").text_content() for part in parts.all()[:11]]
+    assert texts == [
+        script, f"{image}({{}})", image, "It is 5.", "Not of the form.", link, "4", "Sure?", image, f"{script} ({link})", image,
+    ]  # fmt: skip
+    assert page.locator(".detail a, .detail img, .detail script").count() == 0
+    assert shown.violations() == []
 
 
 def rows_in_sight(shown: Watched) -> list[str]:
@@ -200,18 +242,14 @@ def test_flips_open_from_the_comparison(tmp_path: Path, shown: Watched) -> None:
     assert shown.violations() == []
 
 
-@pytest.mark.parametrize(
-    ("scheme", "media", "dark"), [("light", "screen", False), ("dark", "screen", True), ("dark", "print", False)]
-)
-def test_light_dark_and_paper(tmp_path: Path, browser: Browser, scheme: str, media: Any, dark: bool) -> None:
+def test_light_dark_and_paper(scored_page: str, browser: Browser) -> None:
     """Colours follow the reader's choice, paper is white, and nothing is wider than a narrow window."""
-    write(tmp_path, "a.csv", numbered(4, 2))
-    batchrun(tmp_path, "report", "a.csv", *SCORE, "--by", "topic", "-o", "page.html")
-    with watched_page(browser, color_scheme=scheme, viewport={"width": 390, "height": 800}) as shown:
-        shown.page.goto((tmp_path / "page.html").as_uri())
-        shown.page.emulate_media(media=media, color_scheme=scheme)
-        red = shown.page.evaluate("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
-        assert (red < 60) is dark
-        if media == "screen":
-            assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
+    with watched_page(browser, viewport={"width": 390, "height": 800}) as shown:
+        shown.page.goto(scored_page)
+        for scheme, media, dark in (("light", "screen", False), ("dark", "screen", True), ("dark", "print", False)):
+            shown.page.emulate_media(media=media, color_scheme=scheme)  # type: ignore[arg-type] # words of CSS
+            red = shown.page.evaluate("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+            assert (red < 60) is dark
+            if media == "screen":
+                assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert shown.violations() == []

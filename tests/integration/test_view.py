@@ -75,12 +75,17 @@ def news(batch: FollowedBatch, generation: int = 0, after: int = 0) -> dict[str,
     return {**found, "rows": list(unpacked(found["rows"]))}
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> Path:
-    """A folder with a batch of three rows that has ended."""
-    (tmp_path / "q.csv").write_text("question\n1+1\n2+2\n3+3\n", encoding="utf-8")
-    assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a batch of three rows that has ended, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("finished")
+    ask(folder, "question\n1+1\n2+2\n3+3\n")
+    return folder
+
+
+def ask(folder: Path, table: str, *options: str) -> None:
+    (folder / "q.csv").write_text(table, encoding="utf-8")
+    assert batchrun(folder, "run", "q.csv", "-o", "a.csv", *options).returncode == 0
 
 
 def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
@@ -103,9 +108,10 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
         assert process.wait(PATIENCE_S) == 0
 
 
-def test_what_is_known_is_not_sent_again(finished: Path) -> None:
+def test_what_is_known_is_not_sent_again(tmp_path: Path) -> None:
     """Who knows everything is told facts and no rows; a batch that begins anew is told anew."""
-    with closing(FollowedBatch(finished / "a.csv", noon)) as batch:
+    ask(tmp_path, "question\n1+1\n2+2\n3+3\n")
+    with closing(FollowedBatch(tmp_path / "a.csv", noon)) as batch:
         first = news(batch)
         assert [(row["i"], row["k"], row["c"][0]) for row in first["rows"]] == [
             (0, "0", "1+1"),
@@ -119,23 +125,21 @@ def test_what_is_known_is_not_sent_again(finished: Path) -> None:
         assert (again["rows"], again["version"]) == ([], first["version"])
         # A visitor from before a restart, or one who says nonsense, gets everything.
         assert len(news(batch, 99, 1)["rows"]) == len(news(batch, first["generation"], 10**9)["rows"]) == 3
-        options = ("--fresh", "--prompt", "{{ question }} ")
-        assert batchrun(finished, "run", "q.csv", "-o", "a.csv", *options).returncode == 0
+        ask(tmp_path, "question\n1+1\n2+2\n3+3\n", "--fresh", "--prompt", "{{ question }} ")
         fresh = news(batch, first["generation"], first["version"])
         assert fresh["generation"] > first["generation"]
         assert sorted(row["p"] for row in fresh["rows"]) == ["1+1 ", "2+2 ", "3+3 "]
         assert all("t" in row for row in fresh["rows"])
 
 
-def test_scores_are_those_of_the_report(finished: Path) -> None:
+def test_scores_are_those_of_the_report(tmp_path: Path) -> None:
     """Figures by group and the value of each row, from the journal alone; a row that is asked again is scored again."""
-    (finished / "q.csv").write_text("question,topic,truth\n1+1,a,2\n2+2,b,5\n3+3,b,6\n", encoding="utf-8")
+    ask(tmp_path, "question,topic,truth\n1+1,a,2\n2+2,b,5\n3+3,b,6\n")
     options = ("--target", "truth", "--scorer", "numeric", "--by", "topic")
-    assert batchrun(finished, "run", "q.csv", "-o", "a.csv", "--fresh").returncode == 0
-    assert batchrun(finished, "report", "a.csv", *options).returncode == 0
-    told = data_of(finished / "a.report.html")
+    assert batchrun(tmp_path, "report", "a.csv", *options).returncode == 0
+    told = data_of(tmp_path / "a.report.html")
     question = Question(["numeric"], Columns(target="truth", by=("topic",)))
-    with closing(FollowedBatch(finished / "a.csv", noon, question)) as batch:
+    with closing(FollowedBatch(tmp_path / "a.csv", noon, question)) as batch:
         seen = news(batch)
         assert seen["facts"]["scores"] == told["facts"]["scores"]
         assert seen["columns"] == told["columns"]
@@ -143,8 +147,7 @@ def test_scores_are_those_of_the_report(finished: Path) -> None:
             [pytest.approx(cell) if isinstance(cell, float) else cell for cell in row["c"]] for row in told["rows"]
         ]
         # Only the third row asks something else.
-        (finished / "q.csv").write_text("question,topic,truth\n1+1,a,2\n2+2,b,5\n3+4,b,6\n", encoding="utf-8")
-        assert batchrun(finished, "run", "q.csv", "-o", "a.csv", "--accept-changes").returncode == 0
+        ask(tmp_path, "question,topic,truth\n1+1,a,2\n2+2,b,5\n3+4,b,6\n", "--accept-changes")
         assert [each["mean"] for each in news(batch)["facts"]["scores"]] == [pytest.approx(1 / 3)]
 
 

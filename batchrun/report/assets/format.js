@@ -75,7 +75,8 @@ const format = {
   // On axes: no more digits than needed.
   tick(unit) {
     const seconds = (value) => (value < 1 ? `${Math.round(value * 1000)} ms` : `${Number(value.toFixed(2))} s`);
-    return { USD: format.dollars, s: seconds, tokens: format.short }[unit];
+    const tokens = (value) => (Number.isInteger(value) ? format.short(value) : "");
+    return { USD: format.dollars, s: seconds, tokens }[unit];
   },
 };
 

@@ -39,7 +39,7 @@ def exact(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(rows())
 def test_rows_come_back(given_rows: list[dict[str, Any]]) -> None:
     """Every cell, prompt, try and dialogue is what it was, whatever characters it has."""
