@@ -53,7 +53,18 @@ def importing(paths: list[Path], prefixes: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize(("number", "stage"), list(enumerate(STAGES)))
 def test_no_stage_imports_a_later_one(number: int, stage: str) -> None:
     """Each stage knows those before it, never those after it nor what puts them together."""
-    later = (*STAGES[number + 1 :], "results", "resuming", "assembly", "batch", "frames", "inspection", "cli", "display", "plan")
+    later = (
+        *STAGES[number + 1 :],
+        "results",
+        "resuming",
+        "assembly",
+        "batch",
+        "frames",
+        "inspection",
+        "cli",
+        "display",
+        "plan",
+    )
     assert importing(files(stage), tuple(f"batchrun.{name}" for name in later)) == []
 
 
