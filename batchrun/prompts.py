@@ -135,7 +135,7 @@ class Prompter:
             self._environment.add_template(name, template)
             used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
-            words = str(exc.message).replace(f" (in {name}:{exc.line})", "")
+            words = _words(exc, name)
             odd = next((column for column in columns if not column.isidentifier() and column in template), None)
             hint = f"; a name that is no plain word is written row[{odd!r}]" if odd is not None else ""
             raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
@@ -212,7 +212,7 @@ class Prompter:
         try:
             return self._environment.render_template(name, **context)
         except minijinja.TemplateError as exc:
-            raise PromptError("template_error", f"the template fails on this row: {exc.message}") from None
+            raise PromptError("template_error", f"the template fails on this row: {_words(exc, name)}") from None
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
@@ -300,6 +300,11 @@ def _plain(value: Value) -> Value:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, (int, float, bool, list, dict)) else str(value)
+
+
+def _words(error: minijinja.TemplateError, name: str) -> str:
+    """What the template engine says, without our own name for the template."""
+    return str(error.message).replace(f" (in {name}:{error.line})", "")
 
 
 def _spaced(unknown: Sequence[str], columns: Sequence[str]) -> str:

@@ -112,7 +112,9 @@ def check_added(options: WriteOptions, columns: Sequence[str], name: str) -> Non
     counts.update(OUTPUT_COLUMNS.keys() & options.extra_columns.keys())
     twice = [column for column, count in counts.items() if count > 1]
     if twice:
+        several = len(twice) > 1
         raise InputError(
-            f"{name}: the columns {', '.join(map(repr, twice))} are also names of output columns;"
-            " rename them, or set the output's apart with --output-prefix"
+            f"{name}: the column{'s' if several else ''} {', '.join(map(repr, twice))} "
+            f"{'are also names of output columns' if several else 'is also the name of an output column'};"
+            f" rename {'them' if several else 'it'}, or set the output's apart with --output-prefix"
         )
