@@ -12,6 +12,11 @@ settings.register_profile("batchrun", deadline=None)
 settings.load_profile("batchrun")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """More workers than cores: many tests wait for processes and sockets rather than compute."""
+    return (os.cpu_count() or 1) + 2
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The event loop of async tests; modules about time take `tests.support.virtual_time.BACKEND` instead."""
