@@ -14,7 +14,7 @@ settings.load_profile("batchrun")
 
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than cores: many tests wait for processes and sockets rather than compute."""
-    return (os.cpu_count() or 1) + 2
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

@@ -459,6 +459,7 @@ class Gate(ScriptedHttp):
         super().__init__(passed)
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
 async def test_gsm8k(tmp_path: Path) -> None:
     """1,319 real rows with line breaks come out whole: every one, in order, each with a thread and run of its own."""

@@ -62,7 +62,7 @@ def test_a_killed_server_takes_up_every_run(tmp_path: Path) -> None:
         threads.messages.create(again.thread_id, role="user", content="the thread is free")
 
 
-@pytest.mark.parametrize("replies_before_kill", [1, 20])
+@pytest.mark.parametrize("replies_before_kill", [pytest.param(1, marks=pytest.mark.nightly), 20])
 def test_a_kill_under_load_loses_no_run_and_makes_none_twice(tmp_path: Path, replies_before_kill: int) -> None:
     """Killed in the middle of many streamed runs, each key stands for exactly one run, and all are completed."""
     data = tmp_path / "data.sqlite3"

@@ -371,8 +371,17 @@ def test_carriage_returns_are_quoted(tmp_path: Path, table: Open, outcomes: Outc
     assert row[:2] == ["x\ry", "p\r\rq"]
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.csv.gz"])
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("csv", "out.csv"),
+        ("jsonl", "out.jsonl"),
+        pytest.param("csv", "out.jsonl", marks=pytest.mark.nightly),
+        pytest.param("csv", "out.csv.gz", marks=pytest.mark.nightly),
+        pytest.param("jsonl", "out.csv", marks=pytest.mark.nightly),
+        pytest.param("jsonl", "out.csv.gz", marks=pytest.mark.nightly),
+    ],
+)
 def test_memory_does_not_grow(tmp_path: Path, table: Open, outcomes: Outcomes, name: str, kind: str) -> None:
     """A table of many times the memory that is allowed is read and written row by row."""
     text = "x" * 2000
