@@ -7,9 +7,10 @@ import os
 import pytest
 from hypothesis import settings
 
-# A busy machine is no defect: examples are bounded in number, not in time.
-settings.register_profile("batchrun", deadline=None)
-settings.load_profile("batchrun")
+# A busy machine is no defect: examples are bounded in number, not in time. HYPOTHESIS_PROFILE=thorough looks longer.
+settings.register_profile("batchrun", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "batchrun"))
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -43,6 +43,7 @@ def test_somebody_at_a_terminal_is_told_what_is_read(tmp_path: Path) -> None:
     assert "1 + 1 = 2." in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.nightly
 def test_quiet_says_nothing_at_a_terminal(tmp_path: Path) -> None:
     """Who says --quiet knows."""
     assert typed(tmp_path, "question\n1+1\n", "--quiet") == (0, [])
