@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from batchrun.journal.part import JournalPart
+from batchrun.journal.rows import stamp
 
 __all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
 
@@ -128,9 +129,7 @@ class CreatedObjects(JournalPart):
 
     def deleted(self, object_id: str, at: datetime) -> None:
         """The object is gone."""
-        self._write(
-            "UPDATE created SET deleted_at = ? WHERE id = ?", (at.isoformat(timespec="milliseconds"), object_id)
-        )
+        self._write("UPDATE created SET deleted_at = ? WHERE id = ?", (stamp(at), object_id))
 
     @staticmethod
     def _condition(*, of_rows: bool, followed: bool) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from batchrun.journal.part import JournalPart
+from batchrun.journal.rows import OUTCOME_COLUMNS, stamp
 
 __all__ = ["Duplicates"]
 
-_COPIED = (
-    "fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, completion_tokens, "
-    "total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, duration_s, completed_at, extras"
-)
+_COPIED = OUTCOME_COLUMNS.removeprefix("row_key, ")
 _FREE = {
     "prompt_tokens": "0",
     "completion_tokens": "0",
@@ -69,7 +67,7 @@ class Duplicates(JournalPart):
         Args:
             stale_before: answers before this moment are too old; None for none.
         """
-        self._oldest = stale_before.isoformat(timespec="milliseconds") if stale_before is not None else ""
+        self._oldest = stamp(stale_before) if stale_before is not None else ""
         self._write("CREATE TEMP TABLE IF NOT EXISTS firsts (fingerprint TEXT PRIMARY KEY, row_key TEXT NOT NULL)", ())
         self._write("DELETE FROM firsts", ())
         self._write("DELETE FROM duplicates", ())
