@@ -37,20 +37,17 @@ class Dialogue:
         *,
         check: Check | None = None,
         max_corrections: int = 0,
-        recorded: bool = False,
     ) -> None:
         """
         Args:
             ends: of an earlier run of the batch.
             check: of the form of the last turn's answer.
             max_corrections: how often the model is told what is wrong with the form of an answer.
-            recorded: rows of this batch may need more than one run, so that each is to be kept.
         """
         self._prompt = prompt
         self._check = check
         self._max_corrections = max_corrections
         self._last_turn = prompt.later.count if prompt.later is not None else 1
-        self.recorded = recorded
         self.ends = list(ends)
 
     # -- what comes next ------------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ class Dialogue:
         return last
 
     def extras(self) -> Mapping[str, Any] | None:
-        """The extras of all runs: lists joined, numbers added."""
+        """The extras of all runs, lists joined."""
         found: dict[str, Any] = {}
         for end in self.ends:
             for name, value in (end.reply.extras or {}).items():

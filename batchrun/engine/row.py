@@ -132,15 +132,9 @@ class RowRun:
         self._lease = lease
         self._context = context
         manner = context.manner
-        self._dialogue = Dialogue(
-            ask.prompt,
-            ask.ends,
-            check=manner.check,
-            max_corrections=manner.max_corrections,
-            recorded=manner.recorded,
-        )
+        self._dialogue = Dialogue(ask.prompt, ask.ends, check=manner.check, max_corrections=manner.max_corrections)
         self._attempt = self._first_attempt(ask.last)
-        self._exchange = Exchange(ask.prompt.row_key, ask.prompt.first)
+        self._exchange: Exchange
         self._billed: list[Usage] = []
         self._outputs = dict(ask.outputs)
         self._anew = ask.anew
@@ -169,14 +163,14 @@ class RowRun:
             try:
                 exchange = self._dialogue.next()
             except PromptError as exc:
-                return self._failed(PermanentFault(str(exc), error_type=exc.error_type), str(exc))
+                return self._failed(exc.error_type, str(exc))
             except Misshapen as exc:
                 return self._misshapen(exc)
             if exchange is None:
                 return self._completed(self._dialogue.whole())
             self._exchange = exchange
             if fresh:
-                self._attempt = self._another_run()
+                self._attempt = self._another_run(self._attempt)
                 await self._reserve()
             try:
                 end = await self._answered()
@@ -316,7 +310,7 @@ class RowRun:
         attempt = self._attempt
         end = self._dialogue.add(self._exchange, reply, attempt.number, attempt.thread_id, attempt.run_id)
         self.unsettled.append(reply.usage)
-        if self._dialogue.recorded:
+        if self._context.manner.recorded:
             self._context.journal.run_ended(
                 self._prompt.row_key, self._prompt.fingerprint, end, with_ids=self.ids_unwritten
             )
@@ -388,8 +382,7 @@ class RowRun:
             return Attempt(1, 1, self._key(1))
         end = self._dialogue.last
         if last.run_ended or (end is not None and end.attempt >= last.number and not end.reply.calls):
-            generation = last.generation + 1
-            return Attempt(last.number + 1, generation, self._key(generation))
+            return self._another_run(last)
         if end is not None and end.reply.calls and end.run_id == last.run_id:
             return replace(last, number=last.number + 1, run_id=None)  # it ended; its calls are to be answered
         if last.run_id is None:
@@ -411,11 +404,11 @@ class RowRun:
             return replace(attempt, number=attempt.number + 1)
         if not self._exchange.outputs:
             self._exchange = replace(self._exchange, heard="", round=0)  # another run begins with the message
-        return self._another_run()
+        return self._another_run(attempt)
 
-    def _another_run(self) -> Attempt:
-        generation = self._attempt.generation + 1
-        return Attempt(self._attempt.number + 1, generation, self._key(generation))
+    def _another_run(self, last: Attempt) -> Attempt:
+        generation = last.generation + 1
+        return Attempt(last.number + 1, generation, self._key(generation))
 
     def _key(self, generation: int) -> str:
         row_key = self._prompt.row_key
@@ -433,7 +426,7 @@ class RowRun:
                     return late
         except ServiceFault:
             pass  # the row's own fault is what counts; the run's id stays in the journal
-        return self._failed(fault)
+        return self._failed(fault.error_type, self._at_turn(str(fault), self._exchange.turn.number))
 
     async def _stop_run(self, fault: ServiceFault) -> Reply | None:
         """Stop a run that may still be going, so that it costs no more; one that refuses may have ended: see how."""
@@ -454,10 +447,9 @@ class RowRun:
         self._record(fault)
         return await self._given_up(fault)
 
-    def _usage(self, *more: Usage) -> tuple[Usage, bool]:
-        """(all that the row took so far, whether anything is known of it)."""
-        usages = [*self._billed, *self._dialogue.usages(), *more]
-        return sum_usage(usages) if usages else Usage(), bool(usages)
+    def _usage(self) -> Usage:
+        """All that the row took so far."""
+        return sum_usage([*self._billed, *self._dialogue.usages()])
 
     def _extras(self) -> Mapping[str, Any] | None:
         """What all runs of the row have beside their texts, and what became of the calls of functions."""
@@ -474,19 +466,23 @@ class RowRun:
             return attempt.thread_id, attempt.run_id
         return end.thread_id, end.run_id
 
-    def _failed(self, fault: ServiceFault, error: str | None = None) -> Failed:
+    def _failed(self, error_type: str, error: str, reply: Reply | None = None) -> Failed:
         """
         Args:
-            error: what the row says, where it is not the fault at the turn that was asked last.
+            reply: of the run that failed, where there is one; else the last run that ended has the row's text.
         """
-        usage, known = self._usage()
+        usage = self._usage()
         thread_id, run_id = self._ids()
         end = self._dialogue.last
-        model = end.reply.model if end is not None else None
+        last = reply if reply is not None else end.reply if end is not None else None
+        model = last.model if last is not None else None
+        known = bool(self._billed or self._dialogue.ends)
+        status = reply.status if reply is not None else "failed"
+        assert status == "failed" or status == "expired" or status == "cancelled"
         return Failed(
             row_key=self._prompt.row_key,
-            error_type=fault.error_type,
-            error=error if error is not None else self._at_turn(str(fault)),
+            error_type=error_type,
+            error=error,
             attempts=self._tries,
             duration_s=round(self._lease.stopwatch.elapsed_s, 3),
             completed_at=self._context.clock(),
@@ -495,52 +491,35 @@ class RowRun:
             model=model,
             usage=usage,
             cost_usd=self._context.price(model or self._prompt.model, usage) if known else None,
-            response=(end.reply.response or None) if end is not None else None,
+            response=(last.response or None) if last is not None else None,
+            status=status,
             extras=self._extras(),
         )
 
     def _misshapen(self, problem: Misshapen) -> Failed:
         """The answers are kept: the last one in the row, the others in the journal."""
-        words = " ".join(str(problem).split())
-        fault = PermanentFault(f"the answer does not have the form asked for: {words}", error_type="schema_mismatch")
-        fault.run_ended = True
+        end = self._dialogue.last
+        assert end is not None
+        words = f"the answer does not have the form asked for: {' '.join(str(problem).split())}"
+        fault = PermanentFault(words, error_type="schema_mismatch", run_ended=True)
         self._context.journal.fault(self._prompt.row_key, self._tries, fault)
-        return self._failed(fault)
+        return self._failed(fault.error_type, self._at_turn(words, end.turn))
 
-    def _at_turn(self, error: str) -> str:
-        turn = self._exchange.turn.number
+    def _at_turn(self, error: str, turn: int) -> str:
         return f"turn {turn}: {error}" if self._prompt.later is not None else error
 
     def _run_failed(self, reply: Reply) -> Failed:
         """A run that ended badly, so that another would not help."""
-        attempt = self._attempt
-        usage, _ = self._usage(reply.usage)
+        self._billed.append(reply.usage)
         self.unsettled.append(reply.usage)
-        self._context.journal.fault(
-            self._prompt.row_key,
-            attempt.number,
-            ServiceFault(reply.error or "", error_type=reply.reason or "run_failed", run_ended=True),
-        )
-        assert reply.status == "failed" or reply.status == "expired" or reply.status == "cancelled"
-        return Failed(
-            row_key=self._prompt.row_key,
-            error_type=reply.reason or "run_failed",
-            error=self._at_turn(reply.error or f"the run ended as {reply.status}"),
-            attempts=attempt.number,
-            duration_s=round(self._lease.stopwatch.elapsed_s, 3),
-            completed_at=self._context.clock(),
-            thread_id=attempt.thread_id,
-            run_id=attempt.run_id,
-            model=reply.model,
-            usage=usage,
-            cost_usd=self._context.price(reply.model or self._prompt.model, usage),
-            response=reply.response or None,
-            status=reply.status,
-            extras=self._extras(),
-        )
+        error_type = reply.reason or "run_failed"
+        fault = ServiceFault(reply.error or "", error_type=error_type, run_ended=True)
+        self._context.journal.fault(self._prompt.row_key, self._tries, fault)
+        error = reply.error or f"the run ended as {reply.status}"
+        return self._failed(error_type, self._at_turn(error, self._exchange.turn.number), reply)
 
     def _completed(self, reply: Reply) -> Completed:
-        usage, _ = self._usage()
+        usage = self._usage()
         thread_id, run_id = self._ids()
         assert reply.status == "completed" or reply.status == "incomplete"
         return Completed(
