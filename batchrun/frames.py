@@ -19,12 +19,12 @@ from anyio.lowlevel import current_token
 from batchrun.batch import run_batch
 from batchrun.clock import utc_now
 from batchrun.display import summary_line
-from batchrun.errors import BatchRefused, InputError, unwrapped
+from batchrun.errors import BatchRefused, unwrapped
 from batchrun.job import ApiKey, Environment, Job, given_in, make_job
-from batchrun.jobfile import is_job_file, load_job_file
+from batchrun.jobfile import table_and_options
 from batchrun.journal import Journal
 from batchrun.ping import apinged
-from batchrun.plan import Plan, dated, default_output, make_plan
+from batchrun.plan import Plan, make_plan, output_of
 from batchrun.records import Outcome
 from batchrun.results import result_cells
 from batchrun.tables import to_frame
@@ -142,16 +142,12 @@ def _ordered(
         environment = replace(environment, client_options=client_options)
     given = {**(given_in(job) if job is not None else {}), **options}
     folder = Path()
-    if isinstance(table, (str, Path)) and is_job_file(str(table)):
-        path = Path(table)
-        name, from_file = load_job_file(path, os.environ)
-        if name is None:
-            raise InputError(f'{path}: names no input: add a line such as input = "questions.csv"')
-        table, folder, given = name, path.parent, {**from_file, **given}
+    if isinstance(table, (str, Path)):
+        table, folder, given = table_and_options(str(table), given, os.environ)
     made = make_job(given)
     keep = made.output is not None or isinstance(table, (str, Path))
     if keep:
-        output = dated(made.output or folder / default_output(str(table)), utc_now)
+        output = output_of(made, folder, str(table), utc_now)
     else:
         output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchrun-"))) / "frame.csv"
     return _Order(table, made, environment, output, keep)

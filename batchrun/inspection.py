@@ -22,9 +22,9 @@ from batchrun.plan import Paths, is_held, paths_for
 from batchrun.prompts import Prompter, PromptError, prompter_for
 from batchrun.records import RunEnd
 from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
-from batchrun.services.assistants import BETA, message_text
+from batchrun.services.assistants import message_text
 from batchrun.services.client import Endpoint
-from batchrun.services.wire import Wire
+from batchrun.services.wire import BETA, Wire
 from batchrun.tables import Source, WriteOptions, check_output, write_table
 from batchrun.wording import rows_text
 

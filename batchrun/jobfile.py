@@ -18,7 +18,7 @@ from batchrun.errors import InputError
 from batchrun.job import job_options, nearest
 from batchrun.wording import plain_path
 
-__all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file"]
+__all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
 
 PATHS = ("input", "output", "tools", "store", "script")
 SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
@@ -37,6 +37,25 @@ def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | 
     """(input, options) of a job file; see `read_job_file`."""
     name, options, _ = read_job_file(path, environ, ("score",))
     return name, options
+
+
+def table_and_options(
+    table: str, given: Mapping[str, Any], environ: Mapping[str, str] | None
+) -> tuple[str, Path, dict[str, Any]]:
+    """(input, folder of the default output, options): of the job file where `table` names one; `given` wins over it.
+
+    Args:
+        environ: as of `read_job_file`.
+
+    Raises:
+        InputError: as `read_job_file`; or the file names no input.
+    """
+    if not is_job_file(table):
+        return table, Path(), dict(given)
+    name, options = load_job_file(Path(table), environ)
+    if name is None:
+        raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
+    return name, Path(table).parent, {**options, **given}
 
 
 def read_job_file(

@@ -25,7 +25,7 @@ from batchrun.tools.files import LocalFile, files_of
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "dated", "default_output", "is_held", "make_plan", "paths_for"]
+__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "is_held", "make_plan", "output_of", "paths_for"]
 
 EMBEDDED_MODEL = "tutor"
 
@@ -80,17 +80,26 @@ def paths_for(output: Path) -> Paths:
     )
 
 
-def dated(output: Path, clock: WallClock) -> Path:
+def _dated(output: Path, clock: WallClock) -> Path:
     """The path with `{date}` in it replaced by today's, as 2026-11-23, in this machine's time zone."""
     return Path(str(output).replace("{date}", clock().astimezone().strftime("%Y-%m-%d")))
 
 
-def default_output(input_name: str) -> Path:
+def _default_output(input_name: str) -> Path:
     """`outputs/<input name>.csv`; `outputs/stdin.csv` for standard input."""
     name = "stdin" if input_name == "-" else Path(input_name).name
     for ending in (".gz", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
         name = name.removesuffix(ending)
     return Path("outputs") / f"{name or 'output'}.csv"
+
+
+def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path:
+    """Where a job's output goes.
+
+    Args:
+        folder: of the default output.
+    """
+    return _dated(job.output or folder / _default_output(input_name), clock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ import click
 from batchrun.cli.evaluating import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.group import cli
 from batchrun.cli.options import MoneyOption, SectionedCommand, SectionedOption, job_parameters
-from batchrun.errors import InputError
 
 if TYPE_CHECKING:
     from batchrun.batch import Summary, Watch
@@ -90,27 +89,20 @@ def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True)
     Args:
         sending: False where nothing will be sent, so that keys may be missing in the environment.
     """
-    from batchrun.jobfile import is_job_file, load_job_file
+    from batchrun.jobfile import table_and_options
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    folder = Path()
-    if is_job_file(table):
-        path = Path(table)
-        name, from_file = load_job_file(path, os.environ if sending else None)
-        if name is None:
-            raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
-        table, folder, given = name, path.parent, {**from_file, **given}
-    return table, folder, given
+    return table_and_options(table, given, os.environ if sending else None)
 
 
 def job_and_output(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
     """The job, and where its output goes."""
     from batchrun.clock import utc_now
     from batchrun.job import make_job
-    from batchrun.plan import dated, default_output
+    from batchrun.plan import output_of
 
     job = make_job(given)
-    return job, dated(job.output or folder / default_output(name), utc_now)
+    return job, output_of(job, folder, name, utc_now)
 
 
 def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:

@@ -23,11 +23,10 @@ from batchrun.services.enclosures import Enclosures
 from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
 from batchrun.services.polling import poll
 from batchrun.services.usage import usage_of_tokens
-from batchrun.services.wire import EventReader, Wire
+from batchrun.services.wire import BETA, EventReader, Wire
 
 __all__ = ["AssistantSettings", "AssistantsService"]
 
-BETA = {"OpenAI-Beta": "assistants=v2"}
 PREPARE_TIMEOUT_S = 30.0
 """For the assistant: a service that takes longer to look one up does not answer at all."""
 HOSTED = ("file_search", "code_interpreter")

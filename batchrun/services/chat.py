@@ -18,6 +18,7 @@ from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
 from batchrun.services.faults import bad_reply, fault_of_error_body, needs_tools
+from batchrun.services.reading import objects
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
 
@@ -132,7 +133,7 @@ class ChatService:
         Raises:
             ServiceFault: it is an error that came with HTTP 200, or something else.
         """
-        choices = _objects(completion.get("choices")) if isinstance(completion, Mapping) else []
+        choices = objects(completion.get("choices")) if isinstance(completion, Mapping) else []
         message = choices[0].get("message") if choices else None
         if not isinstance(message, Mapping):
             if isinstance(completion, Mapping) and completion.get("error"):
@@ -178,8 +179,8 @@ class _Completion:
                 self.texts.append(content if isinstance(content, str) else _text(content))
             if refusal := delta.get("refusal"):
                 self.refusals.append(_text(refusal))
-            self.annotations += _objects(delta.get("annotations"))
-            for position, call in enumerate(_objects(delta.get("tool_calls"))):
+            self.annotations += objects(delta.get("annotations"))
+            for position, call in enumerate(objects(delta.get("tool_calls"))):
                 self._add_call(call, call.get("index", position))
             self.calls_function = self.calls_function or bool(delta.get("function_call"))
 
@@ -254,12 +255,8 @@ def _joined(pieces: list[str]) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _objects(items: Any) -> list[Mapping[str, Any]]:
-    return [item for item in items or () if isinstance(item, Mapping)]
-
-
 def _text(content: Any) -> str:
     """A message's text; some servers (Mistral) give it in parts, others than text among them."""
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") == "text")
+    return "".join(str(part.get("text") or "") for part in objects(content) if part.get("type") == "text")

@@ -11,8 +11,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import ServiceFault
 from batchrun.journal import Created, Journal, place_of
 from batchrun.journal.created import Kind
-from batchrun.services.assistants import BETA
-from batchrun.services.wire import Wire
+from batchrun.services.wire import BETA, Wire
 
 __all__ = ["RowDeletion", "delete_object"]
 

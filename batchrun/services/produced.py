@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from batchrun.services.reading import objects
+
 __all__ = [
     "Produced",
     "citations_of_chat",
@@ -56,7 +58,7 @@ def citations_of_messages(
     """
     found: list[dict[str, Any]] = []
     for offset, part in _message_parts(messages):
-        for each in _objects(part.get("annotations")):
+        for each in objects(part.get("annotations")):
             cited = each.get("file_citation")
             if each.get("type") == "file_citation" and isinstance(cited, Mapping):
                 file_id = cited.get("file_id")
@@ -78,7 +80,7 @@ def citations_of_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     behind which the citation belongs) and pages (`url`, `title`, `start`, `end`)."""
     found: list[dict[str, Any]] = []
     for offset, part in _item_parts(items):
-        for each in _objects(part.get("annotations")):
+        for each in objects(part.get("annotations")):
             if each.get("type") == "file_citation":
                 place = _shifted(each.get("index"), offset)
                 found.append(_compact(file_id=each.get("file_id"), filename=each.get("filename"), start=place))
@@ -91,7 +93,7 @@ def citations_of_chat(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The pages that a chat completion's message cites, as models that search the web do."""
     return [
         _page(each["url_citation"], 0)
-        for each in _objects(message.get("annotations"))
+        for each in objects(message.get("annotations"))
         if isinstance(each.get("url_citation"), Mapping)
     ]
 
@@ -118,7 +120,7 @@ def _message_parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int,
     offset = 0
     for message in messages:
         begun = offset
-        for part in _objects(message.get("content")):
+        for part in objects(message.get("content")):
             text = part.get("text")
             if part.get("type") == "text" and isinstance(text, Mapping):
                 yield offset, text
@@ -136,16 +138,12 @@ def _item_parts(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mappi
     for item in items:
         if item.get("type") != "message":
             continue
-        parts = [part for part in _objects(item.get("content")) if part.get("type") in ("output_text", "refusal")]
+        parts = [part for part in objects(item.get("content")) if part.get("type") in ("output_text", "refusal")]
         begun = offset
         for part in parts:
             yield offset, part
             offset += len(str(part.get("text") or part.get("refusal") or "")) + 1
         offset = offset + 1 if offset - begun > 1 else begun
-
-
-def _objects(each: Any) -> list[Mapping[str, Any]]:
-    return [one for one in each if isinstance(one, Mapping)] if isinstance(each, list) else []
 
 
 def _file_id(body: Any) -> Any:
@@ -159,11 +157,11 @@ def produced_in_messages(messages: Iterable[Mapping[str, Any]]) -> list[Produced
     """The images and linked files in a run's messages, each once."""
     found: list[Produced] = []
     for message in messages:
-        for part in _objects(message.get("content")):
+        for part in objects(message.get("content")):
             if part.get("type") == "image_file":
                 found.append(Produced(str(_file_id(part.get("image_file")))))
             text = part.get("text")
-            for each in _objects(text.get("annotations")) if isinstance(text, Mapping) else ():
+            for each in objects(text.get("annotations")) if isinstance(text, Mapping) else ():
                 if each.get("type") == "file_path":
                     name = PurePosixPath(str(each.get("text", ""))).name
                     found.append(Produced(str(_file_id(each.get("file_path"))), name or None))
@@ -175,9 +173,9 @@ def produced_by_steps(steps: Iterable[Mapping[str, Any]]) -> list[Produced]:
     found: list[Produced] = []
     for step in steps:
         details = step.get("step_details")
-        for call in _objects(details.get("tool_calls")) if isinstance(details, Mapping) else ():
+        for call in objects(details.get("tool_calls")) if isinstance(details, Mapping) else ():
             code = call.get("code_interpreter")
-            for output in _objects(code.get("outputs")) if isinstance(code, Mapping) else ():
+            for output in objects(code.get("outputs")) if isinstance(code, Mapping) else ():
                 if output.get("type") == "image":
                     found += [Produced(str(_file_id(output.get("image"))))]
     return distinct(found)
@@ -188,7 +186,7 @@ def produced_in_items(items: Iterable[Mapping[str, Any]]) -> list[Produced]:
     items = list(items)
     found: list[Produced] = []
     for _, part in _item_parts(items):
-        for each in _objects(part.get("annotations")):
+        for each in objects(part.get("annotations")):
             file_id = each.get("file_id")
             if isinstance(file_id, str) and each.get("type") == "container_file_citation":
                 found.append(Produced(file_id, each.get("filename"), str(each.get("container_id"))))
@@ -198,7 +196,7 @@ def produced_in_items(items: Iterable[Mapping[str, Any]]) -> list[Produced]:
         if item.get("type") == "image_generation_call":
             found += _inside(str(item.get("id")), item.get("result"))
         elif item.get("type") == "code_interpreter_call":
-            for number, output in enumerate(_objects(item.get("outputs"))):
+            for number, output in enumerate(objects(item.get("outputs"))):
                 if output.get("type") == "image":
                     found += _inside(f"{item.get('id')}-{number}", output.get("url"))
     return distinct(found)

@@ -19,6 +19,7 @@ from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
 from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
 from batchrun.services.polling import poll
+from batchrun.services.reading import objects
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, Wire
 
@@ -175,7 +176,7 @@ class ResponsesService:
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 return None
             raise
-        return _objects(page.get("data"))
+        return objects(page.get("data"))
 
     # -- following ------------------------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ class ResponsesService:
             ServiceFault: it failed in a way that another may cure, or that concerns the whole batch.
         """
         usage = usage_of_response(response.get("usage"))
-        output = _objects(response.get("output"))
+        output = objects(response.get("output"))
         text, refused = _text_of(output)
         status, reason, error = _status(response), None, None
         if status == "failed":
@@ -360,16 +361,12 @@ _REASONS = {"max_output_tokens": "max_completion_tokens"}
 """One word for one thing, whatever the protocol."""
 
 
-def _objects(items: Any) -> list[Mapping[str, Any]]:
-    return [item for item in items or () if isinstance(item, Mapping)]
-
-
 def _text_of(items: Iterable[Mapping[str, Any]]) -> tuple[str, bool]:
     """(the text of the messages among the items, joined by a blank line; whether the model refused)."""
     texts, refused = [], False
     for message in items:
         if message.get("type") == "message":
-            parts = [part for part in _objects(message.get("content")) if part.get("type") in _TEXTS]
+            parts = [part for part in objects(message.get("content")) if part.get("type") in _TEXTS]
             refused = refused or any(part["type"] == "refusal" for part in parts)
             texts.append("\n".join(str(part.get(_TEXTS[part["type"]], "")) for part in parts))
     return "\n\n".join(text for text in texts if text), refused

@@ -21,12 +21,11 @@ from batchrun.job import digest
 from batchrun.journal import Created, Journal
 from batchrun.records import Attachment
 from batchrun.services.polling import poll
-from batchrun.services.wire import Wire
+from batchrun.services.wire import BETA, Wire
 from batchrun.tools.files import AttachmentError, LocalFile
 
 __all__ = ["Uploads", "attachment_fault", "opened"]
 
-BETA = {"OpenAI-Beta": "assistants=v2"}
 BATCH_SIZE = 500
 """Files that a vector store takes in one request."""
 SEARCHED = "assistants"

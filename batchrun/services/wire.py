@@ -23,7 +23,10 @@ from batchrun.errors import ServerFault, ServiceFault
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.faults import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
 
-__all__ = ["EventReader", "Wire"]
+__all__ = ["BETA", "EventReader", "Wire"]
+
+BETA = {"OpenAI-Beta": "assistants=v2"}
+"""The header of the endpoints of assistants, threads and vector stores."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 READ_OUT_TIMEOUT_S = 0.5
