@@ -9,11 +9,14 @@ BatchrunError
 └── ServiceFault            a service said no; one of two branches:
     ├── TransientFault      the same request may succeed later: retried
     │   ├── RateLimited       429, or a run that failed with `rate_limit_exceeded`
-    │   ├── ServerFault       408, 409, 5xx, or a run that failed with `server_error`
-    │   ├── ConnectionLost    no connection, or it broke
+    │   ├── Unavailable       no connection, 502, 503, a model that is still loading
+    │   ├── ServerFault       408, 409, any other 5xx, or a run that failed with `server_error`
+    │   ├── ConnectionLost    the connection broke before the answer was whole
     │   ├── Silence           no byte within the deadline
+    │   ├── Shortage          this machine has no file descriptor left for another connection
     │   └── RunLost           the service does not know a run that the journal names
     └── PermanentFault      the same request will fail again: the row fails
+        ├── Refused           403, or 404 for an object: about this row, or about all; the engine decides
         └── BatchRefused      every row would fail the same way: the batch stops                   exit 5
 
 A failed row is not an exception but a value, `batchrun.records.Failed`. Anything outside this tree is
@@ -40,11 +43,14 @@ __all__ = [
     "OutputHeld",
     "PermanentFault",
     "RateLimited",
+    "Refused",
     "RunLost",
     "ServerFault",
     "ServiceFault",
+    "Shortage",
     "Silence",
     "TransientFault",
+    "Unavailable",
     "unwrapped",
 ]
 
@@ -120,6 +126,12 @@ class ServiceFault(BatchrunError):
         self.run_ended = run_ended
         self.usage = usage
 
+    @property
+    def unseen(self) -> bool:
+        """The service may have acted on the request, and its answer was not seen: asking again may make a second run
+        where the service ignores `Idempotency-Key`."""
+        return False
+
 
 class TransientFault(ServiceFault):
     """The same request may succeed later."""
@@ -129,22 +141,51 @@ class RateLimited(TransientFault):
     """The service asked for less: HTTP 429, or a run failed with `rate_limit_exceeded`."""
 
 
-class ServerFault(TransientFault):
-    """HTTP 408, 409, 5xx, or a run failed with `server_error`."""
-
-
-class ConnectionLost(TransientFault):
-    """No connection could be made, or it closed before the answer was whole.
+class Unavailable(TransientFault):
+    """There is nothing that could answer now: no connection, HTTP 502 or 503, a model that is still loading.
 
     Attributes:
-        connected: False where there was no connection at all, so that the service certainly did nothing.
+        connected: False where there was no connection at all.
     """
 
     connected = True
 
+    @property
+    def unseen(self) -> bool:
+        """A gateway answers 502 also where it lost the reply of the service behind it."""
+        return self.status_code == 502
+
+
+class ServerFault(TransientFault):
+    """HTTP 408, 409, 5xx but for 502 and 503, or a run failed with `server_error`."""
+
+    @property
+    def unseen(self) -> bool:
+        """A gateway that gave up waiting, or sent a page of its own instead of the reply, says nothing about the
+        service behind it."""
+        return self.status_code in (200, 408, 504)
+
+
+class ConnectionLost(TransientFault):
+    """The connection closed before the answer was whole."""
+
+    @property
+    def unseen(self) -> bool:
+        """Always."""
+        return True
+
 
 class Silence(TransientFault):
     """No byte arrived within the deadline."""
+
+    @property
+    def unseen(self) -> bool:
+        """Always."""
+        return True
+
+
+class Shortage(TransientFault):
+    """This machine has no file descriptor left for another connection; nothing was sent."""
 
 
 class RunLost(TransientFault):
@@ -153,6 +194,11 @@ class RunLost(TransientFault):
 
 class PermanentFault(ServiceFault):
     """The same request would fail again; the row fails."""
+
+
+class Refused(PermanentFault):
+    """HTTP 403, or 404 for an object: a flagged input fails its row, a lost permission all rows. What came before tells
+    which: see `batchrun.engine`."""
 
 
 class BatchRefused(PermanentFault):

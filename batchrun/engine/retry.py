@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchrun.errors import PermanentFault, RateLimited, ServerFault, ServiceFault, TransientFault
+from batchrun.errors import PermanentFault, RateLimited, ServerFault, ServiceFault, TransientFault, Unavailable
 
 __all__ = ["GiveUp", "RetryAfter", "RetryPolicy"]
 
@@ -62,4 +62,6 @@ class RetryPolicy:
             # Never earlier than asked; a little later, so that not all come at the same moment.
             asked_s = min(asked_s, self.max_retry_after_s)
             wait_s = asked_s + 0.1 * random_unit * min(asked_s, 10.0) if limited else max(wait_s, asked_s)
-        return RetryAfter(wait_s, shared=limited or (isinstance(fault, ServerFault) and asked_s is not None))
+        return RetryAfter(
+            wait_s, shared=limited or (isinstance(fault, (ServerFault, Unavailable)) and asked_s is not None)
+        )

@@ -14,7 +14,7 @@ from batchrun.engine.dialogue import Check, Dialogue, Misshapen, with_outputs
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.tally import Tally
-from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, RateLimited, RunLost, ServiceFault, Silence
+from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault, Silence, Unavailable
 from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.prompts import PromptError
@@ -37,9 +37,6 @@ from batchrun.services.base import CallTools, Service
 __all__ = ["Ask", "Manner", "Price", "RowContext", "RowRun", "ThreadLocks"]
 
 CANCEL_TIMEOUT_S = 10.0
-
-NOT_ACTED_ON = (409, 429)
-"""Statuses that say that nothing was done. Behind a 5xx, or no reply at all, a run may have been made."""
 
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
@@ -206,7 +203,7 @@ class RowRun:
                     raise
                 decision = context.policy.decide(fault, tries, context.random_unit())
                 if isinstance(decision, GiveUp):
-                    if isinstance(fault, ConnectionLost) and not fault.connected and not context.limits.replies:
+                    if isinstance(fault, Unavailable) and not fault.connected and not context.limits.replies:
                         # Nobody has ever answered: every other row would fail the same way.
                         raise BatchRefused(
                             f"the service cannot be reached: {fault}", error_type="unreachable"
@@ -398,8 +395,7 @@ class RowRun:
                 return replace(attempt, number=attempt.number + 1, run_id=None)
         if not attempt.run_ended:
             # Under the same key a service that honours it answers with the run that it may have made already.
-            certainly_nothing = isinstance(fault, ConnectionLost) and not fault.connected
-            if attempt.run_id is None and fault.status_code not in NOT_ACTED_ON and not certainly_nothing:
+            if attempt.run_id is None and fault.unseen:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
         if not self._exchange.outputs:

@@ -21,6 +21,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
     Silence,
+    Unavailable,
 )
 from batchrun.records import Usage
 
@@ -96,8 +97,8 @@ def fault_of_exception(
     return PermanentFault(scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
 
 
-def _unconnected(message: str) -> ConnectionLost:
-    fault = ConnectionLost(message, error_type="connection_error")
+def _unconnected(message: str) -> Unavailable:
+    fault = Unavailable(message, error_type="connection_error")
     fault.connected = False
     return fault
 
@@ -189,6 +190,8 @@ def _fault(
         return RateLimited(
             line, error_type=code or "rate_limit_exceeded", status_code=status, retry_after_s=retry_after_s
         )
+    if status in (502, 503):
+        return Unavailable(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
     if status in (408, 409) or status >= 500 or code == "conversation_locked":
         return ServerFault(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
     return PermanentFault(line, error_type=code or f"http_{status}", status_code=status)

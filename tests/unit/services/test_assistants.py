@@ -18,6 +18,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
     Silence,
+    Unavailable,
 )
 from batchrun.records import ToolCall, ToolOutput
 from batchrun.services.assistants import AssistantSettings, AssistantsService
@@ -496,7 +497,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
         (json_answer({"id": 7, "thread_id": "t"}), PermanentFault, "has no 'id'"),
         (stream(event("thread.run.created", {"id": "run_1"})), PermanentFault, "has no 'thread_id'"),
         (stream(event("thread.run.created", "[]")), PermanentFault, "has no 'thread_id'"),
-        (html(status=502), ServerFault, "the server answered 502 with HTML: Sign in"),
+        (html(status=502), Unavailable, "the server answered 502 with HTML: Sign in"),
         (json_answer({"error": {"message": "Slow down"}}, 429), RateLimited, "Slow down"),
         (json_answer({"error": {"message": "bad key", "code": "x"}}, 401), BatchRefused, "refused the key: bad key"),
         (Answer(b"", "close"), ConnectionLost, "the server closed the connection without an answer"),
@@ -519,12 +520,14 @@ async def test_replies_of_another_kind(
 
 
 async def test_a_server_that_is_not_there(serve: Served) -> None:
-    """A refused connection is a connection error that may pass."""
+    """A refused connection says that nothing is there, and certainly nothing was done."""
     with ScriptedHttp.answering({}) as server:
         url = server.url
     async with _opened(url) as service:
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(Unavailable) as caught:
             await service.answer(exchange(), attempt(), lambda *_, **__: None)
+    assert not caught.value.connected
+    assert not caught.value.unseen
 
 
 async def test_a_server_that_never_answers(serve: Served) -> None:

@@ -20,6 +20,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
     Silence,
+    Unavailable,
 )
 from batchrun.records import Exchange, ToolCall, ToolOutput, Usage
 from batchrun.services.base import Reply
@@ -237,7 +238,7 @@ async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
     [
         ({"error": {"message": "slow down", "code": 429}}, RateLimited, "rate_limit_exceeded"),
         ({"error": {"message": "over", "type": "throttling_error", "code": "429"}}, RateLimited, "rate_limit_exceeded"),
-        ({"error": {"message": "it broke", "code": 502}, "choices": []}, ServerFault, "http_502"),
+        ({"error": {"message": "it broke", "code": 502}, "choices": []}, Unavailable, "http_502"),
         ({"error": "it broke"}, ServerFault, "server_error"),
         ({"error": {"message": "no funds", "code": "insufficient_quota"}}, BatchRefused, "insufficient_quota"),
         ({"error": {"message": "no key", "code": 401}}, BatchRefused, "authentication_error"),
@@ -389,7 +390,7 @@ async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, e
         ({"error": {"message": "it broke", "type": "None", "code": "500"}}, ServerFault),
         (
             {"error": {"message": "it broke", "code": 502}, "choices": [{"delta": {}, "finish_reason": "error"}]},
-            ServerFault,
+            Unavailable,
         ),
         ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}, ServerFault),
         ({"error": {"message": "no", "type": "invalid_request_error", "code": None}}, PermanentFault),

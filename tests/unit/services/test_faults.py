@@ -19,6 +19,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
     Silence,
+    Unavailable,
 )
 from batchrun.records import Usage
 from batchrun.services.client import Endpoint
@@ -74,8 +75,8 @@ def fault_of(status: int, body: Any, headers: dict[str, str] | None = None, **op
         (429, "slow down", RateLimited, "rate_limit_exceeded"),
         (429, error(code="insufficient_quota"), BatchRefused, "insufficient_quota"),
         (500, error(), ServerFault, "http_500"),
-        (502, "<html><title>Bad Gateway</title></html>", ServerFault, "http_502"),
-        (503, "", ServerFault, "http_503"),
+        (502, "<html><title>Bad Gateway</title></html>", Unavailable, "http_502"),
+        (503, "", Unavailable, "http_503"),
         (529, error(), ServerFault, "http_529"),
     ],
 )

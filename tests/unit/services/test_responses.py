@@ -17,6 +17,7 @@ from batchrun.errors import (
     RunLost,
     ServerFault,
     ServiceFault,
+    Unavailable,
 )
 from batchrun.records import Attempt, Exchange, ToolCall, ToolOutput, Usage
 from batchrun.services.base import Reply
@@ -257,7 +258,7 @@ async def test_calls_of_functions(serve: Served, streamed: bool) -> None:
     [
         ({"error": {"message": "slow down", "type": "too_many_requests"}}, RateLimited, "rate_limit_exceeded"),
         ({"error": {"message": "slow down", "code": 429}}, RateLimited, "rate_limit_exceeded"),
-        ({"error": {"message": "it broke", "code": "502"}}, ServerFault, "http_502"),
+        ({"error": {"message": "it broke", "code": "502"}}, Unavailable, "http_502"),
         ({"error": {"message": "no", "type": "invalid_request_error"}}, PermanentFault, "invalid_request_error"),
         ({"error": "no words"}, ServerFault, "server_error"),
         ({"choices": []}, PermanentFault, "bad_reply"),
@@ -503,7 +504,7 @@ async def test_a_stream_whose_response_is_gone(serve: Served) -> None:
         ({"type": "error", "code": None, "message": "it broke"}, ServerFault),
         ({"type": "error", "error": {"type": "server_error", "message": "it broke"}}, ServerFault),
         ({"type": "error", "code": "invalid_prompt", "message": "no"}, PermanentFault),
-        ({"error": {"message": "over", "type": "None", "code": "503"}}, ServerFault),
+        ({"error": {"message": "over", "type": "None", "code": "503"}}, Unavailable),
     ],
 )
 @pytest.mark.parametrize("named", [False, True])
