@@ -321,6 +321,7 @@ class Attempt:
         key: the Idempotency-Key of the request that creates the run.
         thread_id, run_id: as soon as they were seen, else None.
         run_ended: this run failed for good; what follows is another run under another key.
+        unseen: the service may have acted on the request, and its answer was not seen; True until the try has ended.
     """
 
     number: int
@@ -329,6 +330,7 @@ class Attempt:
     thread_id: str | None = None
     run_id: str | None = None
     run_ended: bool = False
+    unseen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,10 +381,11 @@ class RowRun:
         if last.run_ended or (end is not None and end.attempt >= last.number and not end.reply.calls):
             return self._another_run(last)
         if end is not None and end.reply.calls and end.run_id == last.run_id:
-            return replace(last, number=last.number + 1, run_id=None)  # it ended; its calls are to be answered
-        if last.run_id is None:
+            # It ended; its calls are to be answered.
+            return replace(last, number=last.number + 1, run_id=None, unseen=True)
+        if last.run_id is None and last.unseen:
             self._context.tally.created_again += 1
-        return replace(last, number=last.number + 1)
+        return replace(last, number=last.number + 1, unseen=True)
 
     def _next_attempt(self, fault: ServiceFault) -> Attempt:
         attempt = self._attempt
@@ -439,7 +440,7 @@ class RowRun:
 
     async def _timed_out(self) -> Reply | Outcome:
         limit_s = self._lease.stopwatch.limit_s
-        fault = ServiceFault(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
+        fault = Silence(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
         self._record(fault)
         return await self._given_up(fault)
 

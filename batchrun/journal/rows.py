@@ -24,9 +24,9 @@ def stamp(moment: datetime) -> str:
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    """From number, generation, idempotency_key, thread_id, run_id, run_ended."""
-    number, generation, key, thread_id, run_id, run_ended = row
-    return Attempt(number, generation, key, thread_id, run_id, bool(run_ended))
+    """From number, generation, idempotency_key, thread_id, run_id, run_ended, unseen."""
+    number, generation, key, thread_id, run_id, run_ended, unseen = row
+    return Attempt(number, generation, key, thread_id, run_id, bool(run_ended), bool(unseen))
 
 
 def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:

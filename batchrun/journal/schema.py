@@ -136,4 +136,9 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (row_key, fingerprint, run, call_id, position)
     ) WITHOUT ROWID;
     """,
+    """
+    -- 1: the service may have acted on the request of this try, and its answer was not seen. NULL while the try has not
+    -- ended, and for tries of earlier versions.
+    ALTER TABLE attempts ADD COLUMN unseen INTEGER;
+    """,
 )

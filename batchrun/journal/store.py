@@ -39,6 +39,21 @@ __all__ = ["Carried", "Counts", "Journal", "RowHistory"]
 
 _MAY_GO_ON = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
 """Whether the run of a try may still be going on: no fault ended the try, or it ended with the run left behind."""
+_UNSEEN_SINCE = 5
+"""The version of the journal that has the column `unseen`."""
+_ONCE_UNSEEN = (
+    "connection_error",
+    "timeout",
+    "row_timeout",
+    "suspended",
+    "http_408",
+    "http_502",
+    "http_504",
+    "bad_reply",
+)
+"""How tries ended behind which a request may have been acted on, for journals that do not say it themselves."""
+_UNSEEN = f"coalesce({{unseen}}, fault_type IS NULL OR fault_type IN {_ONCE_UNSEEN})"
+"""Whether the service may have acted on the request of a try without our seeing its answer."""
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
 
 
@@ -106,9 +121,18 @@ class Journal:
         self.path = path
         try:
             self._db = self._connect(read_only)
-            self._check(read_only)
         except sqlite3.Error as exc:
             raise OutputError(f"{path}: {_reason(exc)}") from exc
+        try:
+            version = self._check(read_only)
+        except sqlite3.Error as exc:
+            self._db.close()
+            raise OutputError(f"{path}: {_reason(exc)}") from exc
+        except BaseException:
+            self._db.close()
+            raise
+        # A journal of an earlier version is not brought up to date by those who only read it.
+        self._unseen = _UNSEEN.format(unseen="unseen" if version >= _UNSEEN_SINCE else "NULL")
         self.created = CreatedObjects(self._write, self._all)
         self.exchanges = Exchanges(self._write, self._all)
         self.duplicates = Duplicates(self._write, self._all)
@@ -126,14 +150,14 @@ class Journal:
             if mode == "ro" and not (log.exists() and log.stat().st_size > 0):
                 # SQLite wants to make files beside a journal to read it; without a log there is nothing it could miss.
                 mode = "ro&immutable=1"
-            db = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10
-            )
-            db.execute("PRAGMA query_only=ON")
-            return db
+            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+            return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
         return sqlite3.connect(self.path, isolation_level=None, timeout=10)
 
-    def _check(self, read_only: bool) -> None:
+    def _check(self, read_only: bool) -> int:
+        """Whether it is a journal; brings one of an earlier version up to date. Returns the version that it has now."""
+        if read_only:
+            self._db.execute("PRAGMA query_only=ON")
         application_id = self._db.execute("PRAGMA application_id").fetchone()[0]
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -144,7 +168,7 @@ class Journal:
         if read_only:
             if version == 0:
                 raise OutputError(f"{self.path}: no journal here")
-            return
+            return int(version)
         # Half of SQLite's usual page: a row's writes touch a few hundred bytes, and every page that they touch is
         # written whole. Takes effect in a new file only.
         self._db.execute("PRAGMA page_size=2048")
@@ -157,6 +181,7 @@ class Journal:
                 f"BEGIN IMMEDIATE; {step}; PRAGMA application_id={APPLICATION_ID}; "
                 f"PRAGMA user_version={number}; COMMIT;"
             )
+        return len(STEPS)
 
     def close(self) -> None:
         """Close the file. Nothing is pending: every write was a transaction."""
@@ -194,8 +219,8 @@ class Journal:
             "SELECT status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key = ?", (row_key,)
         )
         last = self._one(
-            "SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended FROM attempts "
-            "WHERE row_key = ? ORDER BY number DESC LIMIT 1",
+            f"SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended, {self._unseen} "
+            "FROM attempts WHERE row_key = ? ORDER BY number DESC LIMIT 1",
             (row_key,),
         )
         if outcome is None and last is None:
@@ -249,8 +274,8 @@ class Journal:
     def fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
         """This try ended badly."""
         self._write(
-            "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ? WHERE row_key = ? AND number = ?",
-            (fault.error_type, storable(str(fault)), fault.run_ended, row_key, number),
+            "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ?, unseen = ? WHERE row_key = ? AND number = ?",
+            (fault.error_type, storable(str(fault)), fault.run_ended, fault.unseen, row_key, number),
         )
 
     def run_ended(self, row_key: str, fingerprint: str, end: RunEnd, *, with_ids: bool = False) -> None:

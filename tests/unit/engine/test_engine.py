@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from batchrun.errors import (
     RunLost,
     ServerFault,
     ServiceFault,
+    Shortage,
     Silence,
+    Unavailable,
 )
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
@@ -94,6 +97,16 @@ def transient(kind: type[ServiceFault] = ServerFault, **fields: Any) -> ServiceF
 
 def columns(journal: Journal, row: int, *names: str) -> list[tuple[Any, ...]]:
     return [tuple(attempt[name] for name in names) for attempt in journal.attempts(str(row))]
+
+
+async def resumed(journal: Journal) -> Bench:
+    """The next process, which finds row 0 as the first has left it, and answers it."""
+    with Journal(journal.path) as later:
+        history = later.history("0")
+        assert history is not None
+        b = bench(later, ScriptedService())
+        await b.engine.run([Ask(prompt(0), history.last)])
+    return b
 
 
 # -- admission ------------------------------------------------------------------------------------------------
@@ -542,6 +555,41 @@ async def test_a_request_without_a_reply_is_repeated_under_its_key(journal: Jour
     b = bench(journal, ScriptedService())
     await b.engine.run([Ask(prompt(0), last)])
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
+    assert b.engine.statistics().created_again == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "status_code", "again"),
+    [
+        (RateLimited, 429, 0),
+        (ServerFault, 500, 0),
+        (Unavailable, 503, 0),
+        (Unavailable, None, 0),
+        (Shortage, None, 0),
+        (Unavailable, 502, 1),
+        (ServerFault, 504, 1),
+        (ConnectionLost, None, 1),
+        (Silence, None, 1),
+    ],
+)
+async def test_the_next_process_counts_only_what_may_have_been_acted_on(
+    journal: Journal, kind: type[ServiceFault], status_code: int | None, again: int
+) -> None:
+    """How the last try ended is in the journal: what the service did not take is asked again without being counted."""
+    fault = transient(kind, error_type="connection_error", status_code=status_code)
+    first = bench(journal, ScriptedService({0: [Move(fault, ids=None)]}), policy=RetryPolicy(max_attempts=1))
+    with contextlib.suppress(BatchRefused):  # a batch that nobody ever answered stops
+        await first.engine.run(asks(1))
+    b = await resumed(journal)
+    assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
+    assert b.engine.statistics().created_again == again
+
+
+async def test_a_row_out_of_time_may_have_been_acted_on(journal: Journal) -> None:
+    """A request that was given up after the row's time is counted when the next process sends it again."""
+    first = bench(journal, ScriptedService({0: [Move(after_s=1e6, ids=None)]}), limits={"row_timeout_s": 5.0})
+    await first.engine.run(asks(1))
+    b = await resumed(journal)
     assert b.engine.statistics().created_again == 1
 
 
