@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = [
+    "EMPTY_ANSWER",
     "OUTPUT_COLUMNS",
     "Attachment",
     "Attempt",
@@ -36,6 +37,9 @@ Value: TypeAlias = Any
 RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
 """The `status` column. The first five are how a row ended; the last two appear only in exports of a running
 or interrupted batch."""
+
+EMPTY_ANSWER = "empty_answer"
+"""The reason of an incomplete answer that says nothing: no text, no file, no refusal."""
 
 OUTPUT_COLUMNS: Mapping[str, type] = {
     "response": str,

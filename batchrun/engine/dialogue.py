@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from batchrun.records import Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
+from batchrun.records import EMPTY_ANSWER, Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
 
 __all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
 
@@ -66,6 +66,8 @@ class Dialogue:
             # The functions were not called yet, or nobody knows what came of it: the caller calls them (again).
             rounds = sum(1 for _ in itertools.takewhile(lambda end: end.reply.calls, reversed(self.ends)))
             return replace(self._exchange(Turn(last.asked, last.turn)), round=rounds)
+        if last.reply.reason == EMPTY_ANSWER:
+            return None  # it was asked twice already; what follows would build on nothing
         problem = self._problem(last)
         if problem is not None:
             if self._corrections(last.turn) >= self._max_corrections:

@@ -19,6 +19,7 @@ from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.prompts import PromptError
 from batchrun.records import (
+    EMPTY_ANSWER,
     Attempt,
     CallKey,
     Completed,
@@ -220,7 +221,13 @@ class RowRun:
                 continue
             if reply is None:
                 return await self._timed_out()
-            return reply
+            if reply.reason != EMPTY_ANSWER:
+                return reply
+            if self._outputs:
+                return replace(reply, status="completed", reason=None)  # its functions may be what the row was for
+            if context.journal.was_empty(self._prompt.row_key, self._prompt.fingerprint, number):
+                return reply
+            self._attempt = self._after_nothing(reply)
 
     # -- one try ----------------------------------------------------------------------------------------
 
@@ -345,6 +352,12 @@ class RowRun:
         if fault.run_ended:
             self._attempt = replace(self._attempt, run_ended=True)
         self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
+
+    def _after_nothing(self, reply: Reply) -> Attempt:
+        """The answer is empty: it has been paid for, and another run is asked for one that is not."""
+        fault = ServiceFault("the answer is empty", error_type=EMPTY_ANSWER, run_ended=True, usage=reply.usage)
+        self._record(fault)
+        return self._next_attempt(fault)
 
     def _thread_is_gone(self, fault: ServiceFault) -> bool:
         """Whether the service does not know the row's own thread any more, which it has answered on before."""

@@ -33,7 +33,7 @@ from batchrun.journal.rows import (
 )
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.journal.uploads import UploadedFiles
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Outcome, Prompt, RunEnd, Usage
+from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, Outcome, Prompt, RunEnd, Usage
 
 __all__ = ["Carried", "Counts", "Journal", "RowHistory"]
 
@@ -277,6 +277,15 @@ class Journal:
             "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ?, unseen = ? WHERE row_key = ? AND number = ?",
             (fault.error_type, storable(str(fault)), fault.run_ended, fault.unseen, row_key, number),
         )
+
+    def was_empty(self, row_key: str, fingerprint: str, turn: int) -> bool:
+        """Whether a try at this turn, since the row ended last, brought an empty answer."""
+        found = self._one(
+            "SELECT EXISTS (SELECT 1 FROM attempts WHERE row_key = ? AND fingerprint = ? AND turn = ? "
+            "AND fault_type = ? AND number > coalesce((SELECT attempts FROM outcomes WHERE row_key = ?), 0))",
+            (row_key, fingerprint, turn, EMPTY_ANSWER, row_key),
+        )
+        return bool(found[0])
 
     def run_ended(self, row_key: str, fingerprint: str, end: RunEnd, *, with_ids: bool = False) -> None:
         """A run of a row that may need more than one has ended.

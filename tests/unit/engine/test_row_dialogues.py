@@ -22,7 +22,18 @@ from batchrun.errors import (
     unwrapped,
 )
 from batchrun.journal import Journal
-from batchrun.records import Completed, Failed, Outcome, Prompt, Reply, Row, ToolCall, ToolOutput, Usage
+from batchrun.records import (
+    EMPTY_ANSWER,
+    Completed,
+    Failed,
+    Outcome,
+    Prompt,
+    Reply,
+    Row,
+    ToolCall,
+    ToolOutput,
+    Usage,
+)
 from batchrun.resuming import continued, rejoined
 from tests.support.ends import CALL, asking
 from tests.support.rows import noon, prompter
@@ -837,3 +848,81 @@ async def test_the_budget_counts_what_a_retry_takes_over_once(bench: Bench) -> N
     assert run.budget is not None
     assert run.budget.spent_usd == pytest.approx(2 * TOKENS / 100)
     assert bench.spent() == 2 * TOKENS / 100
+
+
+# -- empty answers ------------------------------------------------------------------------------------------------
+
+
+def says_nothing(text: str = "", **move: Any) -> Move:
+    return Move(Reply("incomplete", text, Usage(10, 5, 15), "m", EMPTY_ANSWER), **move)
+
+
+ONE_QUESTION = ("one {{ q }}",)
+
+
+async def test_an_empty_answer_is_asked_for_again(bench: Bench) -> None:
+    """Once, as another run under another key; what the empty one took is billed to the row."""
+    run = await bench.run({0: [says_nothing(), says("A")]}, [row(ONE_QUESTION)], manner=Manner())
+    assert run.texts == [("0", "one 0"), ("0", "one 0")]
+    assert [each.attempt.key for each in run.service.of("answer")] == ["b-0-1", "b-0-2"]
+    outcome = bench.outcome()
+    assert isinstance(outcome, Completed)
+    assert (outcome.status, outcome.response, outcome.reason) == ("completed", "A", None)
+    assert (outcome.usage.total_tokens, outcome.attempts) == (2 * TOKENS, 2)
+    assert bench.spent() == pytest.approx(2 * TOKENS / 100)
+    assert bench.tries("fault_type", "run_ended") == [(EMPTY_ANSWER, 1), (None, 0)]
+
+
+async def test_an_answer_that_is_empty_twice(bench: Bench) -> None:
+    """Ends its row as incomplete, and a later run of the batch takes it as it is."""
+    run = await bench.run({0: [says_nothing(), says_nothing(" ")]}, [row(ONE_QUESTION)], manner=Manner())
+    outcome = bench.outcome()
+    assert isinstance(outcome, Completed)
+    assert (outcome.status, outcome.reason, outcome.response) == ("incomplete", EMPTY_ANSWER, " ")
+    assert outcome.usage.total_tokens == 2 * TOKENS
+    assert run.engine.statistics().incomplete == 1
+    again = await bench.run({}, [row(ONE_QUESTION)], retry_failed=True)
+    assert again.texts == []
+
+
+async def test_an_empty_turn_ends_its_row(bench: Bench) -> None:
+    """It is asked twice; later turns, which would build on nothing, are not asked, also by the next run."""
+    turns = [*TWO, "three {{ responses[1] }}"]
+    run = await bench.run({0: [says("A"), says_nothing(), says_nothing()]}, [row(turns)])
+    assert [text for _, text in run.texts] == ["one 0", "two A", "two A"]
+    outcome = bench.outcome()
+    assert isinstance(outcome, Completed)
+    assert (outcome.status, outcome.reason, outcome.usage.total_tokens) == ("incomplete", EMPTY_ANSWER, 3 * TOKENS)
+    assert (await bench.run({}, [row(turns)])).texts == []
+
+
+async def test_each_turn_is_asked_again_once(bench: Bench) -> None:
+    """An empty first turn takes the second nothing away."""
+    run = await bench.run({0: [says_nothing(), says("A"), says_nothing(), says("B")]})
+    assert [text for _, text in run.texts] == ["one 0", "one 0", "two A", "two A"]
+    assert (bench.outcome().status, bench.outcome().usage.total_tokens) == ("completed", 4 * TOKENS)
+
+
+async def test_killed_between_two_empty_answers(bench: Bench) -> None:
+    """The next run knows that the row was asked again already."""
+    await bench.run({0: [says_nothing(), Move(end=None, ids=None)]}, [row(ONE_QUESTION)], killed_after_s=1.5)
+    run = await bench.run({0: [says_nothing()]}, [row(ONE_QUESTION)])
+    assert len(run.texts) == 1
+    assert (bench.outcome().status, bench.outcome().attempts) == ("incomplete", 3)
+
+
+async def test_an_empty_answer_is_not_corrected(bench: Bench) -> None:
+    """Where answers are to have a form, nothing is said about the form of nothing."""
+    manner = Manner(recorded=True, check=lambda text: None if text == "A" else "not A", max_corrections=2)
+    run = await bench.run({0: [says_nothing(), says_nothing()]}, [row(ONE_QUESTION)], manner=manner)
+    assert [text for _, text in run.texts] == ["one 0", "one 0"]
+    assert bench.outcome().status == "incomplete"
+
+
+@each_manner
+async def test_an_empty_answer_behind_functions(bench: Bench, waiting: bool) -> None:
+    """A row whose functions were called did something: an answer without words completes it."""
+    toolbox = Toolbox()
+    await bench.run({0: [asks(waiting=waiting), says_nothing()]}, [row(ONE_QUESTION)], manner=with_tools(toolbox))
+    assert len(toolbox.called) == 1
+    assert bench.outcome().status == "completed"
