@@ -158,10 +158,15 @@ class Limits:
         max_completion_tokens: int | None = None,
         row_timeout_s: float = 600.0,
         on_cool_down: CoolDown | None = None,
+        max_slots: int | None = None,
     ) -> None:
+        """
+        Args:
+            max_slots: rows in flight that are possible on this machine, whatever `concurrency` says; None for no bound.
+        """
         self.requests = 0
         self.replies = 0
-        self._slots = SlotPolicy(concurrency)
+        self._slots = SlotPolicy(concurrency, max_slots=max_slots)
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
         self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None
         self._estimate = TokenEstimate(max_completion_tokens)

@@ -23,9 +23,15 @@ class SlotPolicy:
     time of the last cut).
     """
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, *, max_slots: int | None = None) -> None:
+        """
+        Args:
+            max_slots: that are possible on this machine, None for no such bound.
+        """
         self.fixed = fixed
-        self.capacity = fixed if fixed is not None else START
+        wanted = CEILING if fixed is None else fixed
+        self.max_slots = wanted if max_slots is None else min(wanted, max_slots)
+        self.capacity = min(START if fixed is None else fixed, self.max_slots)
         self._slow_start = True
         self._successes = 0
         self._cut_at_s = float("-inf")
@@ -35,7 +41,7 @@ class SlotPolicy:
 
         Slots that nobody used prove nothing about the service, so the number grows only near its limit.
         """
-        if self.fixed is not None or self.capacity >= CEILING or in_use < self.capacity * 0.8:
+        if self.fixed is not None or self.capacity >= self.max_slots or in_use < self.capacity * 0.8:
             return
         self._successes += 1
         if self._slow_start or self._successes >= SUCCESSES_PER_SLOT:

@@ -25,6 +25,14 @@ def test_stops_at_a_thousand() -> None:
     assert grown(SlotPolicy(), 5_000).capacity == 1_000
 
 
+def test_never_more_than_are_possible() -> None:
+    """A bound of this machine holds for adaptive slots, from the first, and for a number that the user gave."""
+    assert SlotPolicy(max_slots=8).capacity == 8
+    assert grown(SlotPolicy(max_slots=30), 100).capacity == 30
+    assert SlotPolicy(50, max_slots=8).capacity == 8
+    assert SlotPolicy(5, max_slots=8).capacity == 5
+
+
 def test_one_cut_per_burst() -> None:
     """Of 429s to requests that were sent before the first cut, only the first cuts; a later one cuts again."""
     policy = grown(SlotPolicy(), 80)
