@@ -9,13 +9,13 @@ import resource
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cost", "Standin", "pin", "run_child", "standin", "table", "write_questions"]
+__all__ = ["Cost", "Standin", "pin", "run_child", "running", "standin", "table", "write_questions"]
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ class Standin:
     pid: int
 
     def stats(self, *, start_anew: bool = False) -> dict[str, Any]:
-        """What it counted since the last time it was told to start anew (see `standin.js`)."""
+        """What it counted since the last time it was told to start anew (see the stand-in's script)."""
         request = urllib.request.Request(
             self.url.removesuffix("/v1") + "/stats", method="POST" if start_anew else "GET"
         )
@@ -44,9 +44,16 @@ class Standin:
 
 @contextmanager
 def standin(*, latency_ms: int = 50, deltas: int = 20, gap_ms: int = 0, rpm: int = 0) -> Iterator[Standin]:
-    """Run `standin.js` on a free port, on the first core (see `pin`); stopped on leaving."""
+    """Run `standin.js`; stopped on leaving."""
     options = {"latency-ms": latency_ms, "deltas": deltas, "gap-ms": gap_ms, "rpm": rpm}
-    command = ["node", str(HERE / "standin.js"), *(f"--{name}={value}" for name, value in options.items())]
+    with running("standin.js", options) as service:
+        yield service
+
+
+@contextmanager
+def running(script: str, options: Mapping[str, object]) -> Iterator[Standin]:
+    """Run a stand-in of this folder on a free port, on the first core (see `pin`); stopped on leaving."""
+    command = ["node", str(HERE / script), *(f"--{name}={value}" for name, value in options.items())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             pin(process.pid, first=True)

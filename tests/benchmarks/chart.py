@@ -1,0 +1,114 @@
+"""Slots and throughput over time, drawn as SVG that reads on light and on dark ground."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TypeAlias
+
+__all__ = ["Panel", "chart"]
+
+Line: TypeAlias = Sequence[tuple[float, float]]
+"""(seconds, value)"""
+
+WIDTH = 760
+LEFT, RIGHT = 56, 16
+HEIGHT = 86
+"""Of one set of axes."""
+GAP = 14
+TITLE = 44
+BOTTOM = 34
+STYLE = """
+  text { font: 12px system-ui, sans-serif; fill: #57606a; }
+  .title { font-weight: 600; fill: #24292f; }
+  .grid { stroke: #d0d7de; stroke-width: 1; }
+  .slots { stroke: #0969da; } .in-use { stroke: #0969da; opacity: .45; } .rate { stroke: #bc4c00; }
+  text.slots { stroke: none; fill: #0969da; } text.rate { stroke: none; fill: #bc4c00; }
+  path { fill: none; stroke-width: 1.8; stroke-linejoin: round; } path.in-use { stroke-width: 1.2; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #9198a1; } .title { fill: #f0f6fc; } .grid { stroke: #3d444d; }
+    .slots, .in-use { stroke: #4493f8; } .rate { stroke: #f0883e; }
+    text.slots { fill: #4493f8; } text.rate { fill: #f0883e; }
+  }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One batch: two sets of axes over the same time.
+
+    Attributes:
+        slots, in_use: over time, drawn together.
+        rates: rows a second over time.
+    """
+
+    title: str
+    slots: Line
+    in_use: Line
+    rates: Line
+
+
+def chart(panels: Sequence[Panel]) -> str:
+    """The panels, one under the other."""
+    each = TITLE + 2 * HEIGHT + GAP + BOTTOM
+    parts = [_panel(panel, number * each) for number, panel in enumerate(panels)]
+    size = f'width="{WIDTH}" height="{each * len(panels)}" viewBox="0 0 {WIDTH} {each * len(panels)}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{"".join(parts)}</svg>\n'
+
+
+def _panel(panel: Panel, top: float) -> str:
+    until_s = max(at_s for at_s, _ in panel.rates)
+    until_s = max(until_s, max(at_s for at_s, _ in panel.slots))
+    first, second = top + TITLE, top + TITLE + HEIGHT + GAP
+    most_slots = _round_up(max(value for _, value in (*panel.slots, *panel.in_use)))
+    most_rows = _round_up(max(value for _, value in panel.rates))
+    return "".join(
+        [
+            f'<text class="title" x="{LEFT}" y="{top + 18}">{escape(panel.title)}</text>\n',
+            f'<text class="slots" x="{LEFT}" y="{top + 36}">slots (thin: rows in flight)</text>\n',
+            f'<text class="rate" x="{LEFT + 170}" y="{top + 36}">rows finished a second</text>\n',
+            _axes(first, most_slots),
+            _path("in-use", panel.in_use, until_s, first, most_slots),
+            _path("slots", panel.slots, until_s, first, most_slots),
+            _axes(second, most_rows),
+            _path("rate", panel.rates, until_s, second, most_rows),
+            _seconds(second + HEIGHT + 18, until_s),
+        ]
+    )
+
+
+def _axes(top: float, most: float) -> str:
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        y = top + HEIGHT * (1 - share)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>\n')
+        parts.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{y + 4:.1f}">{most * share:g}</text>\n')
+    return "".join(parts)
+
+
+def _path(kind: str, line: Line, until_s: float, top: float, most: float) -> str:
+    points = [
+        f"{LEFT + (WIDTH - LEFT - RIGHT) * at_s / until_s:.1f} {top + HEIGHT * (1 - value / most):.1f}"
+        for at_s, value in line
+    ]
+    return f'<path class="{kind}" d="M{"L".join(points)}"/>\n'
+
+
+def _seconds(y: float, until_s: float) -> str:
+    step_s = _round_up(until_s / 8)
+    parts = []
+    for number in range(math.floor(until_s / step_s) + 1):
+        x = LEFT + (WIDTH - LEFT - RIGHT) * number * step_s / until_s
+        unit = " s" if number == 0 else ""
+        parts.append(f'<text text-anchor="middle" x="{x:.1f}" y="{y:.1f}">{number * step_s:g}{unit}</text>\n')
+    return "".join(parts)
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4, 5, 10, 20… that is not less."""
+    if value <= 0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(unit * step for step in (1, 2, 4, 5, 10) if unit * step >= value)

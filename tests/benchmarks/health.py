@@ -1,0 +1,312 @@
+"""How the number of slots fits the service, and what ill health of the service costs the rows.
+
+    python tests/benchmarks/health.py [SCENARIO ...] [--default-only] [--plot docs/images/slots.svg]
+
+Each scenario is a stand-in for a service of a certain capacity (`capacity.js`), a number of rows, and the ways to run
+them: batchrun's own choice of slots (`default`), and fixed numbers of them (`--concurrency`) to compare it with. The
+table says for each way how the rows ended, how many tries they took beyond the first, and how long it took from the
+first request to the last answer; `of best` is the rate beside that of the best fixed number. Where a scenario has more
+than 500 rows, `after 500` is the same of the rows that ended later, without the last tenth.
+
+Services are faster than real ones, so that all scenarios together take some minutes; the time limits of rows are
+shortened with them, batchrun's own waits (between tries, in cool-downs) are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+from chart import Panel, chart
+from measuring import Standin, running, table, write_questions
+
+from batchrun.batch import BatchView, run_batch
+from batchrun.job import Environment, make_job
+from batchrun.plan import make_plan
+from batchrun.records import Outcome
+
+SAMPLE_EVERY_S = 0.05
+FIRST_ROWS = 500
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run the rows of a scenario.
+
+    Attributes:
+        options: of the job, beside those of the scenario.
+        service: options of the stand-in, in place of the scenario's.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    service: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A service of a certain capacity, and rows for it.
+
+    Attributes:
+        about: one line for the table.
+        service: options of `capacity.js`.
+        ways: beside the default, which comes first.
+    """
+
+    about: str
+    rows: int
+    service: Mapping[str, Any]
+    ways: Sequence[Way]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fixed(*numbers: int) -> list[Way]:
+    """Fixed numbers of slots."""
+    return [Way(str(number), {"concurrency": number}) for number in numbers]
+
+
+FAST = {"work-ms": 50}
+HOSTED = {"work-ms": 1_000}
+SCENARIOS = {
+    "one-slot": Scenario(
+        "llama.cpp with one slot, 4 times as fast as one of 2.4 rows/s; row timeout 150 s",
+        200,
+        {"work-ms": 104, "slots": 1, "spread": 0.4},
+        fixed(1, 2, 4, 8),
+        {"row_timeout": 150.0},
+    ),
+    "four-slots": Scenario(
+        "an engine that batches: the rate grows up to 4 requests at once, less up to 8, then no more; 38 to 48 rows/s",
+        400,
+        {"work-ms": 104, "speed": "4:4,8:5", "spread": 0.4},
+        fixed(2, 4, 8, 16),
+    ),
+    "fast-500": Scenario("50 ms, any number at once", 500, FAST, fixed(4, 8, 16, 32, 64, 128, 256)),
+    "fast-2000": Scenario("50 ms, any number at once", 2_000, FAST, fixed(16, 32, 64, 128, 256)),
+    "slow-parallel-500": Scenario("a hosted service: 1 s, any number at once", 500, HOSTED, fixed(32, 64, 128, 256)),
+    "slow-parallel-2000": Scenario("a hosted service: 1 s, any number at once", 2_000, HOSTED, fixed(64, 128, 256)),
+    "cuts-streams": Scenario(
+        "llama-cpp-python: one stream at a time, cut by the request that comes next",
+        60,
+        {"work-ms": 104, "cuts": 1, "spread": 0.4},
+        fixed(1, 2, 4),
+        {"stream": True},
+    ),
+    "twenty-a-minute": Scenario(
+        "429 without Retry-After beyond 20 requests in 6 s (a tenth of a minute); rpm: batchrun is told the limit",
+        100,
+        {"work-ms": 100, "allowed": 20, "window-ms": 6_000},
+        [Way("rpm", {"rpm": 200.0})],
+    ),
+    "outage": Scenario(
+        "connections are refused for 15 s after the 250th answer; steady: the same without the outage",
+        500,
+        {"work-ms": 200, "speed": "32:32,64:32", "outage-after": 250, "outage-ms": 15_000},
+        [Way("steady", service={"outage-after": 0})],
+    ),
+    "overload": Scenario(
+        "thrashes with more than 16 requests at once: 64 rows/s at 16, half of it at 48, 16 rows/s from 64 on",
+        1_000,
+        {"work-ms": 250, "speed": "16:16,48:8,64:4"},
+        fixed(4, 8, 16, 24, 32),
+    ),
+}
+PLOTTED = ("one-slot", "four-slots", "fast-2000", "overload")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The slots at one moment, `at_s` seconds after the start."""
+
+    at_s: float
+    capacity: int
+    in_use: int
+
+
+@dataclass(slots=True)
+class Record:
+    """What is noted while a batch runs.
+
+    Attributes:
+        outcomes: (seconds after the start, how the row ended).
+    """
+
+    started_s: float = field(default_factory=time.perf_counter)
+    samples: list[Sample] = field(default_factory=list)
+    outcomes: list[tuple[float, Outcome]] = field(default_factory=list)
+
+    async def watch(self, view: BatchView) -> None:
+        """Note the slots, again and again."""
+        while True:
+            limits = view.statistics().limits
+            self.samples.append(Sample(self._now_s(), limits.capacity, limits.in_use))
+            await anyio.sleep(SAMPLE_EVERY_S)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note how a row ended."""
+        self.outcomes.append((self._now_s(), outcome))
+
+    def rate(self, first: int, last: int) -> float:
+        """Rows a second between the end of one row and of another, counted in the order in which they ended."""
+        return (last - first) / max(1e-9, self.outcomes[last - 1][0] - self.outcomes[first - 1][0])
+
+    def _now_s(self) -> float:
+        return time.perf_counter() - self.started_s
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way, measured.
+
+    Attributes:
+        stats: what the stand-in counted.
+        stop: why the batch ended before its last row.
+    """
+
+    way: str
+    rows: int
+    record: Record
+    stats: Mapping[str, Any]
+    stop: str
+
+    def ended(self, status: str) -> int:
+        """Rows that ended so."""
+        return sum(outcome.status == status for _, outcome in self.record.outcomes)
+
+    @property
+    def tries(self) -> int:
+        """Beyond the first of each row that ended."""
+        return sum(outcome.attempts - 1 for _, outcome in self.record.outcomes)
+
+    @property
+    def span_s(self) -> float:
+        """From the first request to the last answer, as the service saw it."""
+        first, last = self.stats["first_at_ms"], self.stats["last_at_ms"]
+        return (last - first) / 1_000 if last is not None else float("nan")
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.ended("completed") / self.span_s
+
+    @property
+    def later_rate(self) -> float | None:
+        """The same after the first 500 rows."""
+        ended = len(self.record.outcomes)
+        return self.record.rate(FIRST_ROWS, round(ended * 0.9)) if ended >= FIRST_ROWS * 1.5 else None
+
+
+async def run_rows(
+    scenario: Scenario, way: Way, service: Standin, folder: Path, rows: int
+) -> tuple[Record, dict[str, Any], str]:
+    """Run the rows once."""
+    write_questions(folder / "in.csv", rows)
+    options = {"base_url": service.url, "model": "capacity", "api": "chat", "fresh": True}
+    environment = Environment(api_key="none")
+    job = make_job({**options, **scenario.options, **way.options})
+    plan = make_plan(job, str(folder / "in.csv"), environment, folder / "out.csv")
+    service.stats(start_anew=True)
+    record = Record()
+    summary = await run_batch(plan, environment, watch=record.watch, on_outcome=record.ended)
+    return record, service.stats(), summary.stop.reason if summary.stop is not None else ""
+
+
+def measure(scenario: Scenario, way: Way) -> Measured:
+    """Run a scenario in one way, after a few rows that load what is loaded late."""
+    with (
+        running("capacity.js", {**scenario.service, **way.service}) as service,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        run = partial(anyio.run, run_rows, backend_options={"use_uvloop": True})
+        with running("capacity.js", {"work-ms": 1}) as warm:
+            run(scenario, Way("warm-up"), warm, Path(folder), 3)
+        record, stats, stop = run(scenario, way, service, Path(folder), scenario.rows)
+    return Measured(way.name, scenario.rows, record, stats, stop)
+
+
+def report(found: Sequence[Measured]) -> str:
+    """The table of a scenario."""
+    compared = [measured for measured in found if measured.way != DEFAULT]
+    best = max((measured.rate for measured in compared), default=0.0)
+    later_best = max((measured.later_rate or 0.0 for measured in compared), default=0.0)
+    lines = []
+    for measured in found:
+        completed, failed = measured.ended("completed"), measured.ended("failed")
+        later = measured.later_rate
+        lines.append(
+            (
+                measured.way,
+                str(completed),
+                str(failed),
+                str(measured.rows - len(measured.record.outcomes)),
+                str(measured.tries),
+                f"{measured.span_s:.1f}",
+                f"{measured.rate:.1f}",
+                f"{measured.rate / best:.2f}" if best else "",
+                f"{later:.1f}" if later else "",
+                f"{later / later_best:.2f}" if later and later_best else "",
+                str(measured.stats["requests"]),
+                str(measured.stats["most_in_flight"]),
+                "→".join(str(slots) for slots in milestones(measured.record.samples)),
+            )
+        )
+    heading = ("", "completed", "failed", "pending", "tries", "seconds", "rows/s", "of best", "after 500", "of best")
+    stops = [f"{measured.way} stopped: {measured.stop}" for measured in found if measured.stop]
+    return "\n".join([table((*heading, "requests", "at once", "slots"), lines), *stops])
+
+
+def milestones(samples: Sequence[Sample]) -> list[int]:
+    """The number of slots at the start, a quarter, a half, three quarters and the end."""
+    return [samples[round(part * (len(samples) - 1) / 4)].capacity for part in range(5)]
+
+
+def panel(name: str, measured: Measured) -> Panel:
+    """Slots and rows a second over time, of one way."""
+    samples = measured.record.samples
+    moments = [moment_s for moment_s, _ in measured.record.outcomes]
+    until_s = max(moments)
+    width_s = until_s / 40
+    edges = [width_s * number for number in range(41)]
+    rates = [sum(low <= moment < high for moment in moments) / width_s for low, high in pairwise(edges)]
+    return Panel(
+        title=f"{name}: {SCENARIOS[name].about}",
+        slots=[(sample.at_s, sample.capacity) for sample in samples if sample.at_s <= until_s],
+        in_use=[(sample.at_s, sample.in_use) for sample in samples if sample.at_s <= until_s],
+        rates=[((low + high) / 2, rate) for (low, high), rate in zip(pairwise(edges), rates, strict=True)],
+    )
+
+
+def main() -> None:
+    """Run the scenarios, print their tables and draw the chart."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"default: all ({', '.join(SCENARIOS)})")
+    parser.add_argument("--default-only", action="store_true", help="do not run what the default is compared with")
+    parser.add_argument("--plot", type=Path, metavar="SVG", help=f"draw {', '.join(PLOTTED)} (those that were run)")
+    options = parser.parse_args()
+    panels = []
+    for name in options.scenarios or SCENARIOS:
+        if name not in SCENARIOS:
+            parser.error(f"{name} is not a scenario: {', '.join(SCENARIOS)}")
+        scenario = SCENARIOS[name]
+        ways = [Way(DEFAULT), *([] if options.default_only else scenario.ways)]
+        print(f"{name}: {scenario.about}; {scenario.rows:,} rows\n", flush=True)
+        found = [measure(scenario, way) for way in ways]
+        print(report(found), end="\n\n", flush=True)
+        if name in PLOTTED:
+            panels.append(panel(name, found[0]))
+    if options.plot is not None:
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        options.plot.write_text(chart(panels), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
