@@ -117,7 +117,7 @@ SCENARIOS = {
         "thrashes with more than 16 requests at once: 64 rows/s at 16, half of it at 48, 16 rows/s from 64 on",
         1_000,
         {"work-ms": 250, "speed": "16:16,48:8,64:4"},
-        fixed(4, 8, 16, 24, 32),
+        fixed(8, 12, 16, 24),
     ),
 }
 PLOTTED = ("one-slot", "four-slots", "fast-2000", "overload")
@@ -196,7 +196,7 @@ class Measured:
     @property
     def rate(self) -> float:
         """Answers a second."""
-        return self.ended("completed") / self.span_s
+        return self.ended("completed") / self.span_s if self.span_s else 0.0
 
     @property
     def later_rate(self) -> float | None:
@@ -266,7 +266,7 @@ def report(found: Sequence[Measured]) -> str:
 
 def milestones(samples: Sequence[Sample]) -> list[int]:
     """The number of slots at the start, a quarter, a half, three quarters and the end."""
-    return [samples[round(part * (len(samples) - 1) / 4)].capacity for part in range(5)]
+    return [samples[round(part * (len(samples) - 1) / 4)].capacity for part in range(5)] if samples else []
 
 
 def panel(name: str, measured: Measured) -> Panel:

@@ -8,6 +8,8 @@ import os
 import resource
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from typing import Any
 __all__ = ["Cost", "Standin", "pin", "run_child", "running", "standin", "table", "write_questions"]
 
 HERE = Path(__file__).parent
+STATS_TRIES = 60
+STATS_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,18 @@ class Standin:
         request = urllib.request.Request(
             self.url.removesuffix("/v1") + "/stats", method="POST" if start_anew else "GET"
         )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            found: dict[str, Any] = json.load(reply)
-        return found
+        for _ in range(STATS_TRIES - 1):
+            try:
+                return _read_json(request)
+            except urllib.error.URLError:
+                time.sleep(STATS_WAIT_S)  # the scenario may be an outage
+        return _read_json(request)
+
+
+def _read_json(request: urllib.request.Request) -> dict[str, Any]:
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
 
 
 @contextmanager
