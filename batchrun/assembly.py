@@ -18,6 +18,7 @@ from batchrun.services.choice import make_service
 from batchrun.services.deletion import RowDeletion
 from batchrun.services.downloads import Downloads
 from batchrun.services.enclosures import Enclosures
+from batchrun.services.tutoring import Tutoring
 from batchrun.services.uploads import Uploads
 from batchrun.services.variants import Variants
 from batchrun.services.wire import Wire
@@ -87,7 +88,8 @@ def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service
     """The service of the batch, or one for each combination of settings."""
     enclosures = _enclosures(plan, journal, wire, batch_id)
     services = [_variant(variant, plan, journal, wire, batch_id, enclosures) for variant in plan.variants]
-    return services[0] if len(services) == 1 else Variants(services)
+    service = services[0] if len(services) == 1 else Variants(services)
+    return Tutoring(service) if plan.tutored else service
 
 
 def _variant(

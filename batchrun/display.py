@@ -26,6 +26,7 @@ __all__ = [
     "dollars",
     "duration",
     "progress_facts",
+    "refused_text",
     "summary_facts",
     "summary_line",
     "summary_lines",
@@ -224,6 +225,7 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "failures": dict(totals.failures.most_common()),
         "in_flight": totals.by_status["in_flight"],
         "pending": totals.by_status["pending"],
+        "not_answered_by_tutor": totals.refused,
         "finished_before": statistics.finished_before,
         "asked_alike": statistics.asked_alike,
         "tool_calls": statistics.tool_calls,
@@ -279,6 +281,8 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")
         if totals.failed <= FAILURES_EXPLAINED:
             lines += [f"  {kind}: {_short(totals.reasons[kind])}" for kind, _ in totals.failures.most_common()]
+    if totals.refused:
+        lines.append(refused_text(totals.refused, summary.rows))
     if statistics.tool_calls:
         failed = f", {statistics.tool_errors:,} of them with an error" if statistics.tool_errors else ""
         lines.append(f"functions called: {statistics.tool_calls:,}{failed}")
@@ -298,6 +302,11 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.output is not None:
         lines.append(f"written: {shown_path(summary.output)}")
     return lines
+
+
+def refused_text(refused: int, rows: int) -> str:
+    """How many rows the embedded tutor could not answer."""
+    return f"{refused:,} of {rows:,} could not be answered by the tutor"
 
 
 def _short(text: str) -> str:

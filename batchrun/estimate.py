@@ -21,10 +21,10 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars, duration
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.engine.slots import CEILING, START
-from batchrun.errors import InputError
+from batchrun.errors import InputError, JournalMismatch
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal
-from batchrun.journal.opening import changes
+from batchrun.journal.opening import changes, check_not_mixed
 from batchrun.plan import Plan, make_plan, paths_for
 from batchrun.pricing import MatchedPrice
 from batchrun.prompts import PromptError
@@ -38,6 +38,7 @@ __all__ = [
     "Bound",
     "DryRun",
     "TimeNeeded",
+    "cost_text",
     "dry_plan",
     "dry_run",
     "dry_run_facts",
@@ -159,10 +160,15 @@ class DryRun:
         prompt_tokens, completion_tokens: of the rows to ask.
         cost: US dollars of those, None where a price is not known.
         rule: how tokens were estimated.
+        answered_by: model, service and protocol, in words.
+        notices: what else to know, one line each.
     """
 
     rows: int
     embedded: bool
+    answered_by: str
+    key_missing: bool
+    notices: tuple[str, ...]
     rule: str
     prices: Mapping[str | None, MatchedPrice | None]
     budget_usd: float | None
@@ -203,7 +209,14 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     prices = price_list(plan, clock)
     models = dict.fromkeys(variant.model for variant in plan.variants)
     found = DryRun(
-        plan.rows, plan.embedded, guess.line, {model: prices.matched(model) for model in models}, plan.job.budget
+        rows=plan.rows,
+        embedded=plan.embedded,
+        answered_by=plan.who_answers(),
+        key_missing=plan.no_key is not None,
+        notices=_notices(plan),
+        rule=guess.line,
+        prices={model: prices.matched(model) for model in models},
+        budget_usd=plan.job.budget,
     )
     if not found.unpriced:
         found.cost = Decimal(0)
@@ -232,6 +245,12 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     return found
 
 
+def _notices(plan: Plan) -> tuple[str, ...]:
+    if plan.no_key is None:
+        return plan.notices
+    return (*plan.notices, f"no API key is set: batchrun run would stop with exit code 2: {plan.no_key}")
+
+
 def _time_of(found: DryRun, guess: _TokenGuess, plan: Plan) -> TimeNeeded:
     if plan.embedded:
         return TimeNeeded(found.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
@@ -246,7 +265,13 @@ def _journal_of(plan: Plan, stack: ExitStack, found: DryRun) -> Journal | None:
     if plan.job.fresh or not plan.paths.journal.exists():
         return None
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
-    changed = changes(journal.read_manifest(), plan.manifest())
+    stored, wanted = journal.read_manifest(), plan.manifest()
+    try:
+        check_not_mixed(journal, stored, wanted)
+    except JournalMismatch as exc:
+        found.problems.append(str(exc))
+        return journal
+    changed = changes(stored, wanted)
     if changed and not plan.job.accept_changes:
         found.problems.append(
             f"{plan.paths.journal} belongs to a batch that differs: {'; '.join(changed)}. "
@@ -284,6 +309,9 @@ def dry_run_facts(found: DryRun) -> dict[str, Any]:
         "unaskable": dict(found.unaskable.most_common()),
         "examples": found.examples,
         "problems": found.problems,
+        "answered_by": found.answered_by,
+        "key_missing": found.key_missing,
+        "notices": list(found.notices),
         "models": [model for model in found.prices if model is not None],
         "prices": [price.facts() for price in found.prices.values() if price is not None],
         "prompt_tokens": found.prompt_tokens,
@@ -309,12 +337,14 @@ def dry_run_lines(found: DryRun) -> list[str]:
         " · ".join(parts),
         *(f"  {example}" for example in found.examples),
         *more,
+        f"answered by: {found.answered_by}",
         f"tokens: about {found.prompt_tokens:,} in, {found.completion_tokens:,} out ({found.rule})",
-        f"cost: {_cost_text(found)}",
+        f"cost: {cost_text(found)}",
         f"time: {time_text(found.time)}, assumed",
     ]
     if found.cost is not None and found.budget_usd is not None and found.cost > found.budget_usd:
         lines.append(f"that is more than --budget {found.budget_usd:g}: the batch would stop on the way")
+    lines += found.notices
     return [*lines, *(f"wrong: {problem}" for problem in found.problems), "nothing was sent, nothing was written"]
 
 
@@ -323,7 +353,8 @@ def time_text(time: TimeNeeded) -> str:
     return f"about {duration(time.seconds)}, ruled by {time.bound}; {duration(time.latency_s)} a row"
 
 
-def _cost_text(found: DryRun) -> str:
+def cost_text(found: DryRun) -> str:
+    """What the rows to ask will cost, or why that is not known."""
     if found.cost is not None:
         lines = "; ".join(price.line() for price in found.prices.values() if price is not None)
         return f"about {dollars(float(found.cost))} ({lines})"
@@ -334,7 +365,8 @@ def _cost_text(found: DryRun) -> str:
 
 @contextmanager
 def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
-    """A plan that leaves nothing behind: planning makes the output's folder and copies standard input.
+    """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
+    standard input.
 
     Raises:
         InputError, OutputError: as `make_plan`.
@@ -345,11 +377,11 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
         if table != "-":
-            yield make_plan(job, table, environment, output)
+            yield make_plan(job, table, environment, output, sending=False)
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
             # Never over the copy that an earlier run of this batch resumes from.
-            plan = make_plan(job, table, environment, Path(spool) / output.name)
+            plan = make_plan(job, table, environment, Path(spool) / output.name, sending=False)
             check_output(output, plan.source, plan.write_options)
             yield replace(plan, paths=paths_for(output))
     finally:

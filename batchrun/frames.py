@@ -18,7 +18,7 @@ from anyio.lowlevel import current_token
 
 from batchrun.batch import run_batch
 from batchrun.clock import utc_now
-from batchrun.display import summary_line
+from batchrun.display import refused_text, summary_line
 from batchrun.errors import BatchRefused, unwrapped
 from batchrun.job import ApiKey, Environment, Job, given_in, make_job
 from batchrun.jobfile import table_and_options
@@ -158,6 +158,8 @@ async def _run_order(order: _Order, on_outcome: Callable[[Outcome], None] | None
         plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
         summary = await run_batch(plan, order.environment, on_outcome=on_outcome)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
+    if summary.totals.refused:
+        _warn(f"{refused_text(summary.totals.refused, summary.rows)}, which is not a language model")
     if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
         raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
     return plan

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from batchrun.errors import InputError
 
 __all__ = [
+    "EMBEDDED_MODEL",
     "Api",
     "ApiKey",
     "Environment",
@@ -33,6 +34,8 @@ __all__ = [
 Api = Literal["assistants", "responses", "chat"]
 ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
 """A key, or what makes one whenever it is needed (tokens that expire)."""
+EMBEDDED_MODEL = "tutor"
+"""Asks for the embedded server's tutor, unless the job says where else this model is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ class Job:
         None,
         "Prompt",
         "Model name, as the service knows it. Given again: every row is asked of each. "
-        "Default: the environment's BATCHRUN_MODEL",
+        "`tutor` rehearses offline. Default: the environment's BATCHRUN_MODEL",
         metavar="NAME",
         repeated=True,
         decides_answer=True,
@@ -229,7 +232,7 @@ class Job:
         None,
         "Service",
         "Protocol to speak: assistants, responses or chat. Default: responses with a key, chat with a base URL and no "
-        "key, assistants with --assistant or on the embedded server, which answers where there is neither",
+        "key, assistants with --assistant or offline (--script, --model tutor, or no model, key and URL)",
         metavar="NAME",
         decides_answer=True,
     )
@@ -416,8 +419,8 @@ class Environment:
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def with_key(self, api_key: ApiKey) -> Environment:
-        """The same with another key."""
-        return replace(self, api_key=api_key, azure_key=api_key)
+        """The same with another key; an empty one counts as absent."""
+        return replace(self, api_key=api_key or None, azure_key=api_key or None)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:

@@ -13,7 +13,7 @@ from typing import Any
 
 from batchrun.batch import BatchView, Summary, Watch, run_batch
 from batchrun.clock import WallClock, utc_now
-from batchrun.display import FREE, dollars
+from batchrun.display import FREE, dollars, refused_text
 from batchrun.estimate import TimeNeeded, time_needed, time_text
 from batchrun.job import Environment
 from batchrun.journal import Journal
@@ -196,6 +196,7 @@ def pilot_facts(pilot: Pilot) -> dict[str, Any]:
         "incomplete": totals.by_status["incomplete"],
         "failed": totals.failed,
         "failures": dict(totals.failures.most_common()),
+        "not_answered_by_tutor": totals.refused,
         "untold": pilot.untold,
         **{
             name: total.facts() if total is not None else None
@@ -229,6 +230,8 @@ def pilot_lines(pilot: Pilot) -> list[str]:
         if number
     ]
     lines = [" · ".join(parts)]
+    if totals.refused:
+        lines.append(refused_text(totals.refused, pilot.sampled))
     if totals.failures:
         listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
         lines.append(f"failed rows: {listed}")

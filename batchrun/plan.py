@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
-from batchrun.job import Api, Environment, Job, digest, read_text_option, settings_of
+from batchrun.job import EMBEDDED_MODEL, Api, Environment, Job, digest, read_text_option, settings_of
 from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
 from batchrun.records import Row
 from batchrun.results import AddedColumns
@@ -21,13 +21,12 @@ from batchrun.structure import Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source, validate
 from batchrun.tools import Toolbox
 from batchrun.tools.files import LocalFile, files_of
+from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["EMBEDDED_MODEL", "Paths", "Plan", "is_held", "make_plan", "output_of", "paths_for"]
-
-EMBEDDED_MODEL = "tutor"
+__all__ = ["Paths", "Plan", "is_held", "make_plan", "output_of", "paths_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,9 @@ class Plan:
         write_output: False where only the journal is wanted (a DataFrame without an output path).
         rows: number of rows to be answered: those of the input, times the combinations.
         embedded: the batch brings its own server.
+        no_key: why no row can be asked: the models that the job names need a key; None where nothing is missing. A
+            plan with it can be looked at, not run.
+        notices: lines to be told before the first row is asked.
         base_url: of the service, None for the SDK's default.
         settings: what decides answers, as stored in the journal.
     """
@@ -142,6 +144,22 @@ class Plan:
     structure: Structure | None = None
     searched: tuple[LocalFile, ...] = ()
     folder: Path = Path()
+    no_key: str | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def tutored(self) -> bool:
+        """The embedded server's tutor answers."""
+        return self.embedded and self.job.script is None
+
+    def who_answers(self) -> str:
+        """The model and the service, and the protocol between, in words."""
+        if self.tutored:
+            return f"the embedded server's rule-based tutor, which is not a language model ({self.api}, offline)"
+        if self.job.script is not None:
+            return f"the embedded server from {shown_path(self.job.script)} ({self.api}, offline)"
+        models = ", ".join(dict.fromkeys(each.model or f"assistant {each.assistant}" for each in self.variants))
+        return f"{models} at {self.base_url or 'OpenAI'} ({self.api})"
 
     @property
     def several_runs(self) -> bool:
@@ -165,16 +183,25 @@ class Plan:
 
 
 def make_plan(
-    job: Job, table: str | Path | pandas.DataFrame, environment: Environment, output: Path, *, write_output: bool = True
+    job: Job,
+    table: str | Path | pandas.DataFrame,
+    environment: Environment,
+    output: Path,
+    *,
+    write_output: bool = True,
+    sending: bool = True,
 ) -> Plan:
     """Read the input once, render its first row, check the output.
+
+    Args:
+        sending: False where nothing is to be sent, so that a missing key is only told (`Plan.no_key`).
 
     Raises:
         InputError, OutputError: one line on what is wrong and what to do.
     """
     paths = paths_for(output).with_store(job.store)
     try:
-        return _planned(job, table, environment, paths, write_output=write_output)
+        return _planned(job, table, environment, paths, write_output=write_output, sending=sending)
     except BaseException:
         if isinstance(table, str) and table == "-":
             paths.incoming.unlink(missing_ok=True)
@@ -182,11 +209,23 @@ def make_plan(
 
 
 def _planned(
-    job: Job, table: str | Path | pandas.DataFrame, environment: Environment, paths: Paths, *, write_output: bool
+    job: Job,
+    table: str | Path | pandas.DataFrame,
+    environment: Environment,
+    paths: Paths,
+    *,
+    write_output: bool,
+    sending: bool,
 ) -> Plan:
-    job = _with_texts(job if "model" in job.matrix else replace(job, model=job.model or environment.model))
-    embedded, api, base_url = _service(job, environment)
-    job = replace(job, api=api)
+    job = _with_texts(job)
+    model_from_environment = job.model is None and "model" not in job.matrix and environment.model is not None
+    if model_from_environment:
+        job = replace(job, model=environment.model)
+    answerer = _service(job, environment, model_from_environment=model_from_environment)
+    if answerer.no_key is not None and sending:
+        raise InputError(answerer.no_key)
+    embedded = bool(answerer.why_embedded)
+    job = replace(job, api=answerer.api)
     if job.model is None and "model" not in job.matrix:
         job = replace(job, model=("script" if job.script is not None else EMBEDDED_MODEL) if embedded else None)
     if any(variant.model is None and variant.assistant is None for variant in _variants(job)):
@@ -226,8 +265,8 @@ def _planned(
         rows=rows,
         prompter=prompter,
         embedded=embedded,
-        api=api,
-        base_url=base_url,
+        api=answerer.api,
+        base_url=answerer.base_url,
         settings=settings,
         write_options=write_options,
         write_output=write_output,
@@ -238,6 +277,8 @@ def _planned(
         structure=structure,
         searched=searched,
         folder=Path(str(table)).parent if is_file else Path(),
+        no_key=answerer.no_key,
+        notices=(answerer.why_embedded,) if embedded else (),
     )
 
 
@@ -286,45 +327,98 @@ def _structure(job: Job) -> Structure | None:
     return Structure.load(job.schema, Path())
 
 
-def _service(job: Job, environment: Environment) -> tuple[bool, Api, str | None]:
-    """(embedded, api, base_url): the embedded server where there is neither key nor base URL."""
-    base_url = job.base_url or environment.base_url
+@dataclass(frozen=True, slots=True)
+class _Answerer:
+    """Who answers a batch.
+
+    Attributes:
+        why_embedded: why the embedded server does, in words; "" where a service answers.
+        no_key: as of `Plan`.
+    """
+
+    api: Api
+    base_url: str | None = None
+    why_embedded: str = ""
+    no_key: str | None = None
+
+
+_TUTOR = "answered offline by the embedded server's rule-based tutor, which is not a language model"
+
+
+def _service(job: Job, environment: Environment, *, model_from_environment: bool) -> _Answerer:
+    """The embedded server where the job asks for it (--script, --model tutor), or names no model and there is neither
+    key nor base URL."""
     if job.script is not None:
         return _rehearsal(job)
+    models = {variant.model for variant in _variants(job)}
+    options = bool(environment.client_options)
+    # An environment that names a service and this model means the model of that service.
+    elsewhere = job.base_url is not None or (model_from_environment and environment.base_url is not None)
+    if models == {EMBEDDED_MODEL} and not (elsewhere or job.azure or options):
+        unused = [
+            f"{name} is set and not used"
+            for name, value in (("OPENAI_API_KEY", environment.api_key), ("OPENAI_BASE_URL", environment.base_url))
+            if value is not None
+        ]
+        return _embedded(job, "; ".join((f"the model is {EMBEDDED_MODEL}: {_TUTOR}", *unused)))
+    base_url = job.base_url or environment.base_url
     key = environment.azure_key if job.azure else environment.api_key
     if base_url is not None:
         _check_base_url(base_url)
-    if job.azure and base_url is None:
+    _check_azure(job, environment, base_url)
+    assistants = {variant.assistant for variant in _variants(job)} - {None}
+    no_key = None
+    if base_url is None and key is None and not options:
+        if models == {None} and not assistants:
+            if job.api not in (None, "assistants"):
+                raise InputError(
+                    f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url; "
+                    f"--model {EMBEDDED_MODEL} rehearses offline"
+                )
+            return _embedded(job, f"no key found (OPENAI_API_KEY), no --base-url and no --model: {_TUTOR}")
+        names = sorted(str(name) for name in (models - {None}) or assistants)
+        option = "--assistant" if models == {None} else "BATCHRUN_MODEL" if model_from_environment else "--model"
+        no_key = (
+            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url, so nothing can be asked; "
+            f"--model {EMBEDDED_MODEL} rehearses offline"
+        )
+    named = base_url is None or key is not None or options
+    api: Api = job.api or ("assistants" if assistants else "responses" if named else "chat")
+    _check_modes(job, api)
+    return _Answerer(api, base_url, no_key=no_key)
+
+
+def _check_azure(job: Job, environment: Environment, base_url: str | None) -> None:
+    if not job.azure:
+        return
+    if base_url is None:
         raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
-    if job.azure and not (job.api_version or environment.api_version or "api_version" in environment.client_options):
+    if not (job.api_version or environment.api_version or "api_version" in environment.client_options):
         raise InputError(
             "--azure: a version of its API is needed, say --api-version VERSION, or set OPENAI_API_VERSION"
         )
-    embedded = base_url is None and key is None and not environment.client_options
-    if embedded and job.api not in (None, "assistants"):
-        raise InputError(f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url")
-    default: Api = "chat" if key is None and not environment.client_options else "responses"
-    assistant = job.assistant is not None or "assistant" in job.matrix
-    api: Api = job.api or ("assistants" if embedded or assistant else default)
-    _check_modes(job, api)
-    return embedded, api, base_url
 
 
-def _rehearsal(job: Job) -> tuple[bool, Api, str | None]:
-    """The embedded server, whatever the environment says: it speaks all protocols."""
+def _rehearsal(job: Job) -> _Answerer:
+    """The embedded server, whatever the environment says."""
     if job.base_url is not None:
         raise InputError("--script: is answered by the embedded server, and --base-url names another: say one of them")
     if not job.script or not job.script.is_file():
         raise InputError(f"--script: {job.script}: no such file")
+    return _embedded(job, f"rehearsal: answered offline by the embedded server from {shown_path(job.script)}")
+
+
+def _embedded(job: Job, why: str) -> _Answerer:
+    """The embedded server, which speaks all protocols."""
     api: Api = job.api or "assistants"
     _check_modes(job, api)
     for name in ("file_search", "code_interpreter"):
         if getattr(job, name) and api != "assistants":
             raise InputError(
-                f"--{name.replace('_', '-')}: the embedded server, which answers from --script, has it with "
+                f"--{name.replace('_', '-')}: the embedded server, which answers this batch, has it with "
                 f"--api assistants only, and this batch speaks {api}"
             )
-    return True, api, None
+    return _Answerer(api, why_embedded=why)
 
 
 def _check_base_url(base_url: str) -> None:

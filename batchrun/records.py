@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 __all__ = [
     "EMPTY_ANSWER",
     "OUTPUT_COLUMNS",
+    "REFUSAL",
     "Attachment",
     "Attempt",
     "CallKey",
@@ -40,6 +41,8 @@ or interrupted batch."""
 
 EMPTY_ANSWER = "empty_answer"
 """The reason of an incomplete answer that says nothing: no text, no file, no refusal."""
+REFUSAL = "refusal"
+"""The reason of an answer that says why there is none: incomplete; completed where the embedded tutor gave it."""
 
 OUTPUT_COLUMNS: Mapping[str, type] = {
     "response": str,

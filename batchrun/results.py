@@ -11,7 +11,7 @@ from batchrun.axes import combinations_of
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts import Prompter, PromptError
-from batchrun.records import Prompt, Row
+from batchrun.records import REFUSAL, Prompt, Row
 from batchrun.structure import SchemaMismatch, Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
 
@@ -118,6 +118,7 @@ class Totals:
         failures: error_type → rows without an answer.
         reasons: error_type → what the first of them says.
         cost_usd: None while no row's cost is known.
+        refused: rows that completed with a refusal, as only the embedded tutor's do.
         unpriced: rows that took tokens, or have an answer, and whose cost is not known.
     """
 
@@ -128,6 +129,7 @@ class Totals:
     completion_tokens: int = 0
     cost_usd: float | None = None
     unpriced: int = 0
+    refused: int = 0
 
     def add(self, cells: Mapping[str, Any]) -> None:
         """Count one row."""
@@ -136,6 +138,7 @@ class Totals:
         if status in ("failed", "expired", "cancelled"):
             self.failures[cells["error_type"]] += 1
             self.reasons.setdefault(cells["error_type"], cells["error"] or "")
+        self.refused += status == "completed" and cells["error_type"] == REFUSAL
         self.prompt_tokens += cells["prompt_tokens"] or 0
         self.completion_tokens += cells["completion_tokens"] or 0
         if cells["cost_usd"] is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +206,7 @@ def question_after(
     *,
     quiet: bool = True,
     leaving: Callable[[int], None] = os._exit,
+    on_no_key: Callable[[str], None] | None = None,
 ) -> Question:
     """How the output of a batch is to be scored, checked before the batch.
 
@@ -212,6 +214,7 @@ def question_after(
         given: the batch's options: graders that are only a model's name share its service.
         quiet: print nothing while graders are asked.
         leaving: called when they are to be left at once, before the process ends.
+        on_no_key: as of `Grading`.
     """
     from batchrun.scoring.evaluating import Question
     from batchrun.scoring.options import check_question
@@ -227,6 +230,7 @@ def question_after(
     # With several prompts or turns there is no one question: then the columns decide.
     asked = options.question or plan.job.prompt
     grading = grading_by(options.grader, options.grader_model, options.vote, asked, given, quiet=quiet, leaving=leaving)
+    grading = replace(grading, on_no_key=on_no_key)
     question = Question(options.scorer, columns, options.failed_as, grading=grading)
     added = plan.write_options.added_columns
     check_question(str(plan.paths.output), [*plan.source.columns, *added], question, options.no_worse_than)

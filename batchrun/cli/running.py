@@ -79,6 +79,10 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
         return verdict.exit_code
 
 
+def _tell_no_key(problem: str) -> None:
+    warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")
+
+
 def warn(text: str) -> None:
     click.echo(f"batchrun: {text}", err=True)
 
@@ -129,7 +133,7 @@ def _dry_run(
     job, output = job_and_output(name, folder, given)
     with dry_plan(job, name, environment, output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given)
+            question_after(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
     if as_json:
         click.echo(json.dumps(dry_run_facts(found)))
@@ -187,17 +191,10 @@ def seen(
     from rich.console import Console
 
     from batchrun.display import watch_lines, watch_terminal
-    from batchrun.wording import shown_path
 
     console = Console(stderr=True)
-    if plan.job.script is not None and not quiet:
-        click.echo(f"rehearsal: answered offline by the embedded server from {shown_path(plan.job.script)}", err=True)
-    elif plan.embedded and not quiet:
-        click.echo(
-            "no key found (OPENAI_API_KEY) and no --base-url: answered offline by the embedded server's "
-            "rule-based tutor, which is no language model",
-            err=True,
-        )
+    for notice in () if quiet else plan.notices:
+        click.echo(notice, err=True)
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, stream=sys.stdout, as_json=True)
@@ -234,7 +231,7 @@ def init(table: str, output: Path | None) -> None:
 @click.argument("job", metavar="JOB.toml")
 def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
-    from batchrun.estimate import dry_plan
+    from batchrun.estimate import cost_text, dry_plan, dry_run, o200k_counter
     from batchrun.job import Environment
     from batchrun.wording import rows_text, shown_path
 
@@ -243,8 +240,12 @@ def check(job: str) -> None:
     scoring = take_score_options(job, {})
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given)
+            question_after(plan, scoring, given, on_no_key=_tell_no_key)
+        found = dry_run(plan, count=o200k_counter())
         click.echo(
-            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.api}, "
-            f"answers to {shown_path(output)}"
+            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.who_answers()}, "
+            f"answers to {shown_path(plan.paths.output)}"
         )
+        click.echo(f"cost: {cost_text(found)}")
+        for notice in found.notices:
+            click.echo(notice)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from batchrun.records import EMPTY_ANSWER, Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
+from batchrun.records import EMPTY_ANSWER, REFUSAL, Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
 
 __all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
 
@@ -97,6 +97,8 @@ class Dialogue:
     def _problem(self, last: RunEnd) -> str | None:
         if self._check is None or last.turn != self._last_turn or last.reply.status != "completed":
             return None
+        if last.reply.reason == REFUSAL:
+            return None  # the tutor cannot do better
         return self._check(last.reply.response)
 
     def _corrections(self, turn: int) -> int:
@@ -132,12 +134,14 @@ class Dialogue:
 
     def whole(self) -> Reply:
         """All that the row came to, once `next` says that nothing is left: its last answer, cut short if any of its
-        answers was."""
+        answers was, and a refusal if any of them was one."""
         last = self.ends[-1].reply
         answers = [end for end in self.ends if not end.reply.calls]
-        cut = next((end for end in answers if end.reply.status == "incomplete"), None)
-        if cut is not None and last.status == "completed":
-            last = replace(last, status="incomplete", reason=cut.reply.reason)
+        cut = next((end.reply for end in answers if end.reply.status == "incomplete"), None)
+        refused = next((end.reply for end in answers if end.reply.reason == REFUSAL), None)
+        lacking = cut or refused
+        if lacking is not None and last.status == "completed":
+            last = replace(last, status=lacking.status, reason=lacking.reason)
         return last
 
     def extras(self) -> Mapping[str, Any] | None:

@@ -13,7 +13,7 @@ from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created import place_of
 from batchrun.journal.store import Journal
 
-__all__ = ["changes", "open_journal"]
+__all__ = ["changes", "check_not_mixed", "open_journal"]
 
 
 def open_journal(
@@ -33,7 +33,8 @@ def open_journal(
         accept_changes: go on although `manifest` differs from the stored one.
 
     Raises:
-        JournalMismatch: it differs, and neither was given; names what changed.
+        JournalMismatch: it differs, and neither was given; names what changed. Or the embedded server answered what
+            a real service is to continue, or the other way round.
         OutputError: the file cannot be used.
     """
     if fresh:
@@ -54,6 +55,7 @@ def open_journal(
                 {**manifest, "batch_id": f"batch_{secrets.token_hex(8)}", "created_at": clock().isoformat()}
             )
             return journal
+        check_not_mixed(journal, stored, manifest)
         found = changes(stored, manifest)
         if found and not accept_changes:
             raise JournalMismatch(
@@ -72,6 +74,23 @@ def open_journal(
 
 def _service_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
     return place_of(manifest), manifest["settings"].get("api")
+
+
+def check_not_mixed(journal: Journal, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Answers of a rehearsal and of a real service never stand in one output, whatever changes are accepted.
+
+    Raises:
+        JournalMismatch: they would.
+    """
+    before, now = stored.get("settings", {}).get("embedded"), wanted["settings"].get("embedded")
+    if before is None or now is None or before == now or not journal.was_acted_on():
+        return
+    embedded, real = "the embedded server (offline)", "a real service"
+    raise JournalMismatch(
+        f"{journal.path}: its rows were answered by {embedded if before else real}, and would now be asked of "
+        f"{embedded if now else real}; the two are never mixed in one output, also not with --accept-changes. Choose "
+        "another output (--output), or start over with --fresh (the old journal is kept)"
+    )
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

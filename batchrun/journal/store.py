@@ -395,6 +395,15 @@ class Journal:
         """Nothing is known about any row."""
         return not self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
 
+    def was_acted_on(self) -> bool:
+        """A service has answered a row, or has made a run for one."""
+        return bool(
+            self._one(
+                "SELECT EXISTS (SELECT 1 FROM outcomes WHERE status IN ('completed', 'incomplete')) "
+                "OR EXISTS (SELECT 1 FROM attempts WHERE run_id IS NOT NULL)"
+            )[0]
+        )
+
     def counts(self) -> Counts:
         """Totals over all rows."""
         by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 from batchrun.errors import GradingStopped, InputError, OutputHeld
-from batchrun.job import Environment, Job, digest, make_job, nearest, read_text_option, settings_of
+from batchrun.job import EMBEDDED_MODEL, Environment, Job, digest, make_job, nearest, read_text_option, settings_of
 from batchrun.jobfile import read_job_file
 from batchrun.scoring.choosing import NamedScorer
 from batchrun.scoring.rubric import DEFAULT_RUBRIC, Rubric, RubricError
@@ -271,6 +271,7 @@ class Grading:
         vote: what several verdicts come to; None for the mean on scales, else the majority.
         question: the same, where a grader names none.
         tell: is given each report.
+        on_no_key: is told that a grader has no key, where nothing is to be asked; None refuses such a grader.
     """
 
     environment: Environment
@@ -280,6 +281,7 @@ class Grading:
     vote: Vote | None = None
     question: str | None = None
     tell: Callable[[GraderReport], None] | None = None
+    on_no_key: Callable[[str], None] | None = None
 
     def graders_of(self, scorer: ModelGradedScorer) -> list[Grader]:
         """The graders of a scorer.
@@ -301,12 +303,17 @@ class Grading:
 
     def _check(self, grader: Grader) -> None:
         job, environment = grader.job, self.environment
+        if job.model == EMBEDDED_MODEL and not (job.base_url or job.script or job.azure or environment.client_options):
+            raise InputError(f"{grader.where}: the embedded server's tutor grades nothing; name another model")
         key = environment.azure_key if job.azure else environment.api_key
         if not (key or job.base_url or job.script or environment.base_url or environment.client_options):
-            raise InputError(
-                f"{grader.where}: where is the model? Set OPENAI_API_KEY, or say base_url in the grader's file; the "
-                "embedded server's tutor grades nothing"
+            problem = (
+                f"{grader.where}: no API key (OPENAI_API_KEY), and no base_url in the grader's file, so nothing can be "
+                "asked of its model; the embedded server's tutor grades nothing"
             )
+            if self.on_no_key is None:
+                raise InputError(problem)
+            self.on_no_key(problem)
         if not (job.model or job.assistant or environment.model):
             raise InputError(f'{grader.where}: names no model: add a line such as model = "NAME"')
 

@@ -25,6 +25,7 @@ class Answer:
     """What one call of the responder gave.
 
     Attributes:
+        refused: the text says why there is no answer.
         usage: the responder's own, else counted by the stated rule.
     """
 
@@ -32,10 +33,11 @@ class Answer:
     calls: tuple[ToolCall, ...]
     finish: Finish
     usage: TokenCount
+    refused: bool = False
 
 
-async def ask(responder: Responder, conversation: Conversation, on_text: Callable[[str], None]) -> Answer:
-    """Let the responder answer; `on_text` gets each piece of text as it comes.
+async def ask(responder: Responder, conversation: Conversation, on_text: Callable[[str, bool], None]) -> Answer:
+    """Let the responder answer; `on_text` gets each piece of text as it comes, and whether it is of a refusal.
 
     Raises:
         ResponderError: the responder's own, or an answer that ends without a `Finish`.
@@ -43,12 +45,14 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
     pieces: list[str] = []
     calls: list[ToolCall] = []
     finish: Finish | None = None
+    refused = False
     async for part in responder.respond(conversation):
         if isinstance(part, TextDelta):
             text = _clean(part.text)
             if text:
                 pieces.append(text)
-                on_text(text)
+                refused = part.refusal
+                on_text(text, refused)
         elif isinstance(part, ToolCall):
             calls.append(ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments)))
         else:
@@ -56,19 +60,20 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
     if finish is None:
         raise ResponderError("The model's answer ended before it was finished.")
     text = "".join(pieces)
-    return Answer(text, tuple(calls), finish, finish.usage or count_answer(conversation, text, calls))
+    return Answer(text, tuple(calls), finish, finish.usage or count_answer(conversation, text, calls), refused)
 
 
-def check_format(text: str, response_format: Mapping[str, Any] | None) -> None:
-    """Refuse a finished answer that is not the JSON the request asked for: an object, or what its schema says.
+def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> None:
+    """Refuse a finished answer that is not the JSON the request asked for: an object, or what its schema says. A
+    refusal needs no form.
 
     Raises:
         ResponderError: what the answer should have been.
     """
-    if response_format is None or response_format.get("type") not in ("json_object", "json_schema"):
+    if answer.refused or response_format is None or response_format.get("type") not in ("json_object", "json_schema"):
         return
     try:
-        data = json.loads(text)
+        data = json.loads(answer.text)
     except ValueError as error:
         raise ResponderError(f"The model's answer is not the JSON that response_format asks for: {error}.") from error
     if response_format["type"] == "json_object":

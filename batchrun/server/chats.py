@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchrun.server.answering import Answer, ask
 from batchrun.server.encoding import dumps
 from batchrun.server.errors import ApiError
-from batchrun.server.responders.base import ResponderError, TokenCount
+from batchrun.server.responders.base import ResponderError, TokenCount, answering_model
 
 if TYPE_CHECKING:
     from batchrun.server.core import Parts
@@ -53,7 +53,8 @@ class Chats:
             keep: store events and result, for an idempotency key.
         """
         self.live[log.stream] = log
-        chat = _Chat(conversation.model, self._parts.now(), log, stream=stream, usage=usage)
+        model = answering_model(self._parts.responder, conversation.model)
+        chat = _Chat(model, self._parts.now(), log, stream=stream, usage=usage)
         self._parts.tasks.start_soon(self._execute, owner, conversation, chat, keep)
 
     async def _execute(self, owner: str, conversation: Conversation, chat: _Chat, keep: bool) -> None:
@@ -121,10 +122,10 @@ class _Chat:
         if not self.log.frames:
             self._chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def delta(self, text: str) -> None:
+    def delta(self, text: str, refusal: bool) -> None:
         if self._stream:
             self._open()
-            self._chunk({"content": text})
+            self._chunk({"refusal" if refusal else "content": text})
 
     def finish(self, answer: Answer) -> None:
         reason = "tool_calls" if answer.calls and answer.finish.reason == "stop" else answer.finish.reason
@@ -142,8 +143,9 @@ class _Chat:
                 self.log.append(f'{self._head}"choices":[],"usage":{dumps(usage)}}}\n\n'.encode())
             return
         message: Body = {
-            "role": "assistant", "content": answer.text or (None if calls else ""),
-            "refusal": None, "annotations": [],
+            "role": "assistant",
+            "content": None if answer.refused else answer.text or (None if calls else ""),
+            "refusal": answer.text if answer.refused else None, "annotations": [],
         }  # fmt: skip
         if calls:
             message["tool_calls"] = calls

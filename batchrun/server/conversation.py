@@ -68,13 +68,14 @@ def _choice(choice: Any) -> Any:
 def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Message:
     """A stored message as a responder reads it: text joined, images kept as parts of Chat Completions."""
     parts = message["content"]
-    text = "\n".join(part["text"]["value"] for part in parts if part["type"] == "text")
-    if all(part["type"] == "text" for part in parts):
+    said = {"text": lambda part: part["text"]["value"], "refusal": lambda part: part["refusal"]}
+    text = "\n".join(said[part["type"]](part) for part in parts if part["type"] in said)
+    if all(part["type"] in said for part in parts):
         return Message(role=message["role"], text=text)
     content: list[Body] = []
     for part in parts:
-        if part["type"] == "text":
-            content.append({"type": "text", "text": part["text"]["value"]})
+        if part["type"] in said:
+            content.append({"type": "text", "text": said[part["type"]](part)})
         elif part["type"] == "image_url":
             content.append(part)
         else:

@@ -22,6 +22,11 @@ def text_part(text: str) -> Body:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def refusal_part(text: str) -> Body:
+    """Why there is no answer."""
+    return {"type": "refusal", "refusal": text}
+
+
 def message_item(item_id: str, status: str, parts: list[Body]) -> Body:
     """A message that the model writes."""
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": parts}

@@ -14,7 +14,7 @@ from batchrun.server.errors import ApiError
 from batchrun.server.events import EventLog
 from batchrun.server.ids import new_id
 from batchrun.server.input_files import read_files
-from batchrun.server.items import function_call_item, item_messages, message_item, text_part
+from batchrun.server.items import function_call_item, item_messages, message_item, refusal_part, text_part
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class LiveResponse:
     interrupted: bool = False
     _open: str | None = None
     _text: list[str] = field(default_factory=list)
+    _refusal: bool = False
 
     def emit(self, event: str, **fields: Any) -> None:
         """Add an event."""
@@ -69,11 +70,14 @@ class LiveResponse:
         """Add an event that carries the whole response."""
         self.emit(f"response.{event}", response=self.body)
 
-    def delta(self, text: str) -> None:
-        """A piece of the answer's text; the first one opens the message."""
+    def delta(self, text: str, refusal: bool) -> None:
+        """A piece of the answer's text, or of its refusal; the first one opens the message."""
         if self._open is None:
-            self.open_message()
+            self.open_message(refusal=refusal)
         self._text.append(text)
+        if self._refusal:
+            self.emit("response.refusal.delta", **self._place(), delta=text)
+            return
         self.log.append(
             frame_text(
                 "response.output_text.delta",
@@ -83,26 +87,32 @@ class LiveResponse:
             )
         )
 
-    def open_message(self) -> None:
-        """Begin the message item and its text part."""
-        self._open = new_id("msg_")
-        index = len(self.body["output"])
+    def _place(self) -> Body:
+        return {"item_id": self._open, "output_index": len(self.body["output"]), "content_index": 0}
+
+    def _part(self, text: str) -> Body:
+        return refusal_part(text) if self._refusal else text_part(text)
+
+    def open_message(self, *, refusal: bool = False) -> None:
+        """Begin the message item and its one part, of text or a refusal."""
+        self._open, self._refusal = new_id("msg_"), refusal
         item = message_item(self._open, "in_progress", [])
-        self.emit("response.output_item.added", output_index=index, item=item)
-        self.emit(
-            "response.content_part.added",
-            item_id=self._open, output_index=index, content_index=0, part=text_part(""),
-        )  # fmt: skip
+        self.emit("response.output_item.added", output_index=len(self.body["output"]), item=item)
+        self.emit("response.content_part.added", **self._place(), part=self._part(""))
 
     def close_message(self, status: str) -> None:
         """End the open message, if any, and add it to the output."""
         if self._open is None:
             return
-        place = {"item_id": self._open, "output_index": len(self.body["output"]), "content_index": 0}
+        place = self._place()
         text = "".join(self._text)
-        item = message_item(self._open, status, [text_part(text)])
-        self.emit("response.output_text.done", **place, text=text, logprobs=[])
-        self.emit("response.content_part.done", **place, part=text_part(text))
+        part = self._part(text)
+        item = message_item(self._open, status, [part])
+        if self._refusal:
+            self.emit("response.refusal.done", **place, refusal=text)
+        else:
+            self.emit("response.output_text.done", **place, text=text, logprobs=[])
+        self.emit("response.content_part.done", **place, part=part)
         self.emit("response.output_item.done", output_index=place["output_index"], item=item)
         self.body["output"].append(item)
         self._open, self._text = None, []
@@ -191,7 +201,7 @@ class Responses:
             self._end(live, "incomplete", answer.usage)
             return
         if not answer.calls:
-            check_format(answer.text, conversation.response_format)
+            check_format(answer, conversation.response_format)
             if not answer.text:
                 live.open_message()
         live.close_message("completed")

@@ -293,7 +293,7 @@ class Runner:
                 writer.close_message(answer.usage)
             writer.require_action(calls, answer.usage)
         else:
-            check_format(answer.text, conversation.response_format)
+            check_format(answer, conversation.response_format)
             if not answer.text:
                 writer.open_message()
             annotations = self._citations(writer, answer.text)

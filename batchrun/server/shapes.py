@@ -144,7 +144,7 @@ def assistant_message(run: Body, now: int) -> Body:
 
 
 def new_run(
-    request: RunOptions, assistant: Body, thread_id: str, *, additional_instructions: str | None,
+    request: RunOptions, assistant: Body, thread_id: str, *, model: str, additional_instructions: str | None,
     now: int, timeout_s: int,
 ) -> Body:  # fmt: skip
     """A queued run: the request's settings over the assistant's."""
@@ -167,7 +167,7 @@ def new_run(
         "required_action": None,
         "last_error": None,
         "incomplete_details": None,
-        "model": request.model or assistant["model"],
+        "model": model,
         "instructions": instructions or "",
         "tools": assistant["tools"] if request.tools is None else tool_bodies(request.tools),
         "tool_resources": {},

@@ -83,6 +83,7 @@ class RunWriter:
     _step: Body | None = None
     _text: list[str] = field(default_factory=list)
     _delta_head: str = ""
+    _refusal: bool = False
 
     @property
     def status(self) -> str:
@@ -109,15 +110,16 @@ class RunWriter:
 
     # Messages
 
-    def delta(self, text: str) -> None:
-        """A piece of the answer's text; the first one opens message and step."""
+    def delta(self, text: str, refusal: bool) -> None:
+        """A piece of the answer's text, or of its refusal; the first one opens message and step."""
         if self._message is None:
-            self.open_message()
+            self.open_message(refusal=refusal)
         self._text.append(text)
-        self.log.append(frame_text("thread.message.delta", f"{self._delta_head}{dumps(text)}{_DELTA_TAIL}"))
+        tail = _REFUSAL_TAIL if self._refusal else _DELTA_TAIL
+        self.log.append(frame_text("thread.message.delta", f"{self._delta_head}{dumps(text)}{tail}"))
 
-    def open_message(self) -> None:
-        """Begin a message and the step that reports it."""
+    def open_message(self, *, refusal: bool = False) -> None:
+        """Begin a message, of text or a refusal, and the step that reports it."""
         now = self._now()
         message = assistant_message(self.run, now)
         details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
@@ -129,10 +131,10 @@ class RunWriter:
                 "message", self.owner, message,
                 parent=self.run["thread_id"], run=self.run["id"], status="in_progress", text=text,
             )  # fmt: skip
-        self._message, self._step = message, step
+        self._message, self._step, self._refusal = message, step, refusal
         self._delta_head = (
-            f'{{"id":"{message["id"]}","object":"thread.message.delta","delta":{{"content":'
-            '[{"index":0,"type":"text","text":{"value":'
+            f'{{"id":"{message["id"]}","object":"thread.message.delta","delta":{{"content":[{{"index":0,'
+            + ('"type":"refusal","refusal":' if refusal else '"type":"text","text":{"value":')
         )
         self.log.append(
             *_opened(step_text),
@@ -154,7 +156,11 @@ class RunWriter:
         now = self._now()
         text = "".join(self._text)
         if text or end == "completed":
-            message["content"] = [{"type": "text", "text": {"value": text, "annotations": list(annotations)}}]
+            message["content"] = [
+                {"type": "refusal", "refusal": text}
+                if self._refusal
+                else {"type": "text", "text": {"value": text, "annotations": list(annotations)}}
+            ]
         if end == "completed":
             message["status"], message["completed_at"] = "completed", now
         else:
@@ -355,6 +361,7 @@ class RunWriter:
 
 
 _DELTA_TAIL = ',"annotations":[]}}]}}'
+_REFUSAL_TAIL = "}]}}"
 
 
 def _opened(text: str) -> list[bytes]:

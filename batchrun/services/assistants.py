@@ -17,7 +17,7 @@ import anyio
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job import digest
-from batchrun.records import Attempt, Exchange, ToolCall
+from batchrun.records import REFUSAL, Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
 from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
@@ -342,6 +342,8 @@ class AssistantsService:
             if isinstance(fault, TransientFault | BatchRefused):
                 raise fault
             reason, error = fault.error_type, str(fault)
+        elif status == "completed" and any(map(_is_refusal, messages)):
+            status, reason = "incomplete", REFUSAL
         elif status == "incomplete":
             reason = (run.get("incomplete_details") or {}).get("reason") or "incomplete"
         elif status not in ("completed", "requires_action"):
@@ -397,6 +399,10 @@ def _has(assistant: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
 
 def _is_made_by(run: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
     return all((run.get("metadata") or {}).get(name) == value for name, value in metadata.items())
+
+
+def _is_refusal(message: Mapping[str, Any]) -> bool:
+    return any(part["type"] == "refusal" for part in message["content"])
 
 
 def message_text(message: Mapping[str, Any]) -> str:

@@ -32,7 +32,8 @@ def asked(folder: Path, *options: str) -> dict[str, Any]:
 
 def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
     """Who asks for a row by its key alone is told what its rows are called."""
-    asked(folder, "--key", "id", "--epochs", "2", "--model", "m", "--model", "n")
+    (folder / "s.toml").write_text('[default]\nreply = "1 + 1 = 2."\n')
+    asked(folder, "--key", "id", "--epochs", "2", "--model", "m", "--model", "n", "--script", "s.toml")
     shown = command(folder, "show", "out.csv", "a")
     assert shown.returncode == 2
     assert shown.stderr.endswith("with a name of its own, such as 'a|model=m'\n")

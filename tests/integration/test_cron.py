@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.tutor import TutorResponder
+from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import Result, batchrun
 from tests.support.rows import write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
@@ -47,9 +47,11 @@ def watch() -> Iterator[ScriptedHttp]:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[str]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the batches of this page are answered."""
-    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
+    script = tmp_path_factory.mktemp("service") / "script.toml"
+    script.write_text('[default]\nreply = "An answer."\n', encoding="utf-8")
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(script)) as server:
         yield server.url
 
 

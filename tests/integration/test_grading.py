@@ -393,7 +393,7 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         ([*SCORE], "--scorer model-graded: who grades? Say --grader FILE.toml, or --grader-model NAME"),
-        ([*SCORE, "--grader-model", "m"], "--grader-model m: where is the model? Set OPENAI_API_KEY, or say base_url"),
+        ([*SCORE, "--grader-model", "m"], "--grader-model m: no API key (OPENAI_API_KEY), and no base_url in"),
         ([*SCORE, "--grader", "gone.toml"], "gone.toml: no such file"),
         (["--scorer", "model-graded", "--grader", "g.toml"], "g.toml: compares with a target: say --target COLUMN"),
         ([*SCORE, "--grader", "g.toml", "--question", "no"], "--question no: the table has no such column"),

@@ -33,9 +33,10 @@ def test_a_frame_pipes_through() -> None:
     assert list(answered["response"]) == ANSWERS
 
 
-def test_a_job_is_the_same_object() -> None:
+def test_a_job_is_the_same_object(tmp_path: Path) -> None:
     """A Job gives the options; those of the call win over it, and what is wrong in it is one line."""
-    job = batchrun.Job(prompt="{{ question }}", model="one", max_attempts=2)
+    (tmp_path / "s.toml").write_text('[default]\nreply = "2"\n')
+    job = batchrun.Job(prompt="{{ question }}", model="one", max_attempts=2, script=tmp_path / "s.toml")
     assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job)["model"]) == ["one"]
     assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job, model="two")["model"]) == ["two"]
     assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job, model=["two", "three"])["model"]) == ["two", "three"]

@@ -106,9 +106,10 @@ def test_compare_within_one_table(tmp_path: Path) -> None:
 def test_a_batch_of_models_and_epochs(tmp_path: Path) -> None:
     """What `run --epochs` with two models writes is scored and compared without a word about its columns."""
     (tmp_path / "q.csv").write_text("id,question,truth\na,What is 2 + 3?,5\nb,What is 4 * 4?,16\nc,What is 9 - 2?,8\n")
-    ran = batchrun(
-        tmp_path, "run", "q.csv", "--model", "m", "--model", "n", "--epochs", "2", "-o", "out.csv", "--quiet"
-    )
+    rules = ("2 [+] 3", "5"), ("4 [*] 4", "16"), ("9 - 2", "7")
+    (tmp_path / "s.toml").write_text("".join(f'[[rule]]\npattern = "{what}"\nreply = "{n}"\n' for what, n in rules))
+    models = ("--model", "m", "--model", "n", "--script", "s.toml")
+    ran = batchrun(tmp_path, "run", "q.csv", *models, "--epochs", "2", "-o", "out.csv", "--quiet")
     assert ran.returncode == 0
     [figures] = json.loads(batchrun(tmp_path, "score", "out.csv", *SCORE, "--json").stdout)["scores"]
     assert (figures["n"], figures["clusters"], figures["mean"]) == (12, 3, pytest.approx(2 / 3))

@@ -68,7 +68,7 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == ""
     assert lines[0].startswith("no key found (OPENAI_API_KEY)")
-    assert "tutor, which is no language model" in lines[0]
+    assert "tutor, which is not a language model" in lines[0]
     assert lines[1].startswith("1 row · 1 completed · ")
     assert lines[-1] == "written: outputs/q.csv"
 

@@ -21,6 +21,7 @@ __all__ = [
     "TokenCount",
     "ToolCall",
     "ToolOutput",
+    "answering_model",
 ]
 
 
@@ -101,9 +102,14 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the answer's text."""
+    """A piece of the answer's text.
+
+    Attributes:
+        refusal: the text says why there is no answer; then every piece of it says so.
+    """
 
     text: str
+    refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +173,9 @@ class Responder(Protocol):
     async def aclose(self) -> None:
         """Free what the responder holds."""
         ...
+
+
+def answering_model(responder: Responder, asked: str) -> str:
+    """The name in the `model` of what is answered: the one asked for, unless the responder always uses its own
+    (an optional attribute `own_model`)."""
+    return str(getattr(responder, "own_model", None) or asked)

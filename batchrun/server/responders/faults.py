@@ -166,6 +166,7 @@ class FaultyResponder:
     def __init__(self, responder: Responder, plan: FaultPlan) -> None:
         self.name = responder.name
         self.models = responder.models
+        self.own_model = getattr(responder, "own_model", None)
         self._responder = responder
         self._plan = plan
         self._sequence = itertools.count()

@@ -26,7 +26,7 @@ _MAX_STEPS = 12
 
 
 class TutorResponder:
-    """Answers arithmetic, percentages and equations exactly; anything else with one honest sentence.
+    """Answers arithmetic, percentages and equations exactly; anything else with a refusal, one honest sentence.
 
     A tool is called only where the caller demands a call (`required`, or a function by name) and the
     function has no required parameters: the tutor could not fill them in.
@@ -34,6 +34,7 @@ class TutorResponder:
 
     name = "tutor"
     models: tuple[str, ...] = ()
+    own_model = "tutor"
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield the answer word by word, then a Finish; see `Responder.respond`.
@@ -46,33 +47,36 @@ class TutorResponder:
             yield call
             yield Finish("tool_calls")
             return
-        text = _formatted(_answer(conversation.messages), conversation.response_format)
+        text, refusal = _answer(conversation.messages)
+        if not refusal:
+            text = _formatted(text, conversation.response_format)
         kept = cut_to_tokens(text, conversation.max_completion_tokens)
         for piece in in_words(kept):
-            yield TextDelta(piece)
+            yield TextDelta(piece, refusal)
         yield Finish("length" if kept != text else "stop")
 
     async def aclose(self) -> None:
         """Nothing is held."""
 
 
-def _answer(messages: tuple[Message, ...]) -> str:
+def _answer(messages: tuple[Message, ...]) -> tuple[str, bool]:
+    """(what to say, whether that is a refusal)."""
     questions = [m.text for m in messages if m.role == "user"]
     if not questions:
-        return _CANNOT
+        return _CANNOT, True
     last = questions[-1]
     if asks_to_explain(last):
         for earlier in reversed(questions[:-1]):
             solution = _solved(earlier)
             if isinstance(solution, Solution):
-                return _explained(solution)
-        return _NOTHING_SOLVED
+                return _explained(solution), False
+        return _NOTHING_SOLVED, True
     solution = _solved(last)
     if isinstance(solution, Solution):
-        return solution.answer
+        return solution.answer, False
     if solution is None:
-        return _CANNOT
-    return f"I can't solve that, because {solution}; I am {_WHAT_IT_IS}."
+        return _CANNOT, True
+    return f"I can't solve that, because {solution}; I am {_WHAT_IT_IS}.", True
 
 
 def _solved(text: str) -> Solution | str | None:

@@ -88,9 +88,9 @@ class UpstreamResponder:
         answer = _Answer()
         async with self._stream(self._body(conversation)) as events:
             async for event in events:
-                text = answer.take(event)
-                if text:
-                    yield TextDelta(text)
+                piece = answer.take(event)
+                if piece.text:
+                    yield piece
         for part in answer.end():
             yield part
 
@@ -267,8 +267,8 @@ class _Answer:
         self._usage: TokenCount | None = None
         self._model: str | None = None
 
-    def take(self, event: Mapping[str, Any]) -> str:
-        """Take in one chunk (or a whole completion); returns the text it adds.
+    def take(self, event: Mapping[str, Any]) -> TextDelta:
+        """Take in one chunk (or a whole completion); returns the text it adds, which may be none.
 
         Raises:
             ResponderError: the chunk is an error.
@@ -285,8 +285,9 @@ class _Answer:
             delta = choice.get("delta") or choice.get("message") or {}
             for fragment in delta.get("tool_calls") or ():
                 self._add(fragment)
-            return str(delta.get("content") or delta.get("refusal") or "")
-        return ""
+            refusal = str(delta.get("refusal") or "")
+            return TextDelta(refusal, refusal=True) if refusal else TextDelta(str(delta.get("content") or ""))
+        return TextDelta("")
 
     def _add(self, fragment: Mapping[str, Any]) -> None:
         """Add to the call with this index. Servers that send no index send whole calls, or name the call once."""

@@ -105,8 +105,12 @@ def _messages(request: CreateChatCompletion) -> list[Message]:
 
 def _text(message: ChatMessage) -> str:
     if message.content is None or isinstance(message.content, str):
-        return message.content or ""
-    return "\n".join(part.text for part in message.content if part.type == "text")
+        return message.content or message.refusal or ""
+    return "\n".join(
+        part.text if part.type == "text" else part.refusal
+        for part in message.content
+        if part.type in ("text", "refusal")
+    )
 
 
 def _content(message: ChatMessage) -> list[dict[str, Any]] | None:

@@ -12,6 +12,7 @@ from batchrun.server.items import check_calls, item_body
 from batchrun.server.operations import find_log, operation
 from batchrun.server.replying import Json, Reply, Stream, Waiting, json_reply
 from batchrun.server.requests.items import CreateResponse
+from batchrun.server.responders.base import answering_model
 from batchrun.server.responses import LiveResponse, begin
 from batchrun.server.store.objects import page_of
 
@@ -27,7 +28,8 @@ def create_response(call: Call, request: CreateResponse) -> Reply:
     core = call.core
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
-    body = _new_response(request, core.now())
+    model = answering_model(core.parts.responder, request.model)
+    body = _new_response(request, model, core.now())
     _check_context(call, body)
     hidden: Body = {
         "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
@@ -59,7 +61,7 @@ def _check_files(call: Call, item: Body) -> None:
             call.core.objects.get("file", call.owner, part["file_id"])
 
 
-def _new_response(request: CreateResponse, now: int) -> Body:
+def _new_response(request: CreateResponse, model: str, now: int) -> Body:
     text, reasoning, tools = request.text, request.reasoning, request.tools or []
     conversation = request.conversation
     text_format = text.format.model_dump(by_alias=True, exclude_none=True) if text and text.format else None
@@ -80,7 +82,7 @@ def _new_response(request: CreateResponse, now: int) -> Body:
         "max_output_tokens": request.max_output_tokens,
         "max_tool_calls": None,
         "metadata": request.metadata or {},
-        "model": request.model,
+        "model": model,
         "output": [],
         "parallel_tool_calls": True if request.parallel_tool_calls is None else request.parallel_tool_calls,
         "previous_response_id": request.previous_response_id,

@@ -18,8 +18,9 @@ from batchrun.server.events import EventLog
 from batchrun.server.machine import TRANSITIONS
 from batchrun.server.operations import operation
 from batchrun.server.replying import Json, Reply, Stream, json_reply
-from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun, SubmitToolOutputs
+from batchrun.server.requests.runs import CreateRun, CreateThreadAndRun, RunOptions, SubmitToolOutputs
 from batchrun.server.requests.threads import CreateThread, UpdateMetadata
+from batchrun.server.responders.base import answering_model
 from batchrun.server.routes.messages import active_run, add_messages
 from batchrun.server.routes.resources import resources_body, usable_resources
 from batchrun.server.routes.threads import add_thread
@@ -38,7 +39,7 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
     assistant = core.objects.get("assistant", call.owner, request.assistant_id)
     thread = add_thread(call, request.thread or CreateThread())
     run = new_run(
-        request, assistant, thread["id"], additional_instructions=None,
+        request, assistant, thread["id"], model=_model(call, request, assistant), additional_instructions=None,
         now=core.now(), timeout_s=core.settings.run_timeout_s,
     )  # fmt: skip
     own = request.tool_resources
@@ -56,11 +57,17 @@ def create_run(call: Call, request: CreateRun) -> Reply:
         raise busy_thread(thread_id, active)
     add_messages(call, thread_id, request.additional_messages or [])
     run = new_run(
-        request, assistant, thread_id, additional_instructions=request.additional_instructions,
+        request, assistant, thread_id,
+        model=_model(call, request, assistant), additional_instructions=request.additional_instructions,
         now=core.now(), timeout_s=core.settings.run_timeout_s,
     )  # fmt: skip
     effort = request.reasoning_effort or assistant.get("reasoning_effort")
     return _started(call, run, None, assistant["tool_resources"], effort, stream=bool(request.stream))
+
+
+def _model(call: Call, request: RunOptions, assistant: Body) -> str:
+    """The name of the model that answers."""
+    return answering_model(call.core.parts.responder, request.model or assistant["model"])
 
 
 def _started(call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool) -> Reply:

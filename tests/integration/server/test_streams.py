@@ -80,7 +80,16 @@ def ended(text: str) -> Any:
     return script
 
 
-@pytest.mark.parametrize("script", [echo, call_functions, ended("error"), ended("length"), ended("content_filter")])
+async def refuse(conversation: Conversation) -> AsyncIterator[Part]:
+    """A responder that refuses, in two pieces."""
+    yield TextDelta("I can't ", refusal=True)
+    yield TextDelta("answer that.", refusal=True)
+    yield Finish("stop")
+
+
+@pytest.mark.parametrize(
+    "script", [echo, call_functions, refuse, ended("error"), ended("length"), ended("content_filter")]
+)
 def test_every_run_object_and_event_is_of_the_sdks_types(start: Start, script: Any) -> None:
     """Assistants, threads, messages, runs, steps and all stream events validate strictly, however a run ends."""
     wire = Wire(start(script))
@@ -108,7 +117,7 @@ def test_every_run_object_and_event_is_of_the_sdks_types(start: Start, script: A
     strictly(list[Model], wire.send("GET", "/models", Any)["data"])
 
 
-@pytest.mark.parametrize("script", [echo, call_functions, ended("error"), ended("length")])
+@pytest.mark.parametrize("script", [echo, call_functions, refuse, ended("error"), ended("length")])
 def test_every_response_and_chat_object_is_of_the_sdks_types(start: Start, script: Any) -> None:
     """Responses with their events, conversations with their items, completions and chunks validate strictly."""
     wire = Wire(start(script))
@@ -122,10 +131,38 @@ def test_every_response_and_chat_object_is_of_the_sdks_types(start: Start, scrip
     for _, event, data in events:
         assert strictly(ResponseStreamEvent, data)["type"] == event
     chat = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": [WEATHER]}
-    if script is echo or script is call_functions:
+    if script in (echo, call_functions, refuse):
         strictly(ChatCompletion, wire.send("POST", "/chat/completions", ChatCompletion, chat))
         for _, _, data in wire.stream("/chat/completions", {**chat, "stream": True})[:-1]:
             strictly(ChatCompletionChunk, data)
+
+
+def test_a_refusal_is_a_part_of_its_own(start: Start) -> None:
+    """In every protocol, plain and streamed, a refusal is no text; the next run reads what it said."""
+    said, wire = "I can't answer that.", Wire(start(refuse))
+    assistant = wire.send("POST", "/assistants", Assistant, {"model": "m"})
+    thread = {"messages": [{"role": "user", "content": "hi"}]}
+    events = wire.stream("/threads/runs", {"assistant_id": assistant["id"], "stream": True, "thread": thread})
+    deltas = [data["delta"]["content"][0] for _, event, data in events if event == "thread.message.delta"]
+    assert "".join(part["refusal"] for part in deltas) == said
+    (message,) = [data for _, event, data in events if event == "thread.message.completed"]
+    assert message["content"] == [{"type": "refusal", "refusal": said}]
+    again = {"assistant_id": assistant["id"], "stream": True}
+    assert wire.stream(f"/threads/{message['thread_id']}/runs", again)[-2][1] == "thread.run.completed"
+
+    response = wire.send("POST", "/responses", Response, {"model": "m", "input": "hi"})
+    assert response["output"][0]["content"] == [{"type": "refusal", "refusal": said}]
+    chain = {"model": "m", "input": "hi", "previous_response_id": response["id"], "stream": True}
+    events = wire.stream("/responses", chain)
+    assert "".join(data["delta"] for _, event, data in events if event == "response.refusal.delta") == said
+    assert [data["refusal"] for _, event, data in events if event == "response.refusal.done"] == [said]
+
+    chat = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    answer = wire.send("POST", "/chat/completions", ChatCompletion, chat)["choices"][0]["message"]
+    assert (answer["content"], answer["refusal"]) == (None, said)
+    more = {"model": "m", "messages": [*chat["messages"], answer, *chat["messages"]], "stream": True}
+    chunks = [data["choices"][0]["delta"] for _, _, data in wire.stream("/chat/completions", more)[:-1]]
+    assert "".join(chunk.get("refusal") or "" for chunk in chunks) == said
 
 
 def test_every_file_object_is_of_the_sdks_types(start: Start) -> None:

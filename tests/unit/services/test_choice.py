@@ -35,7 +35,8 @@ def planned(folder: Path, environment: Environment | None = None, **options: Any
 @pytest.mark.parametrize(
     ("environment", "options", "api"),
     [
-        ({}, {}, "assistants"),
+        ({}, {"model": "tutor"}, "assistants"),
+        ({}, {"model": "tutor", "api": "chat"}, "chat"),
         ({"api_key": KEY}, {}, "responses"),
         ({"base_url": "http://127.0.0.1:1/v1"}, {}, "chat"),
         ({}, {"base_url": "http://127.0.0.1:1/v1"}, "chat"),
@@ -58,7 +59,7 @@ def test_the_protocol_spoken(tmp_path: Path, environment: dict[str, Any], option
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"api": "responses"}, "needs a service"),
+        ({"api": "responses", "model": None}, "needs a service"),
         ({"azure": True}, "--base-url"),
         ({"azure": True, "base_url": "https://a.example"}, "--api-version"),
     ],

@@ -1,0 +1,309 @@
+"""Who answers: a real service, a rehearsal, or nobody; never the one in the place of the other."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import batchrun
+from batchrun.errors import InputError, JournalMismatch
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.script import ScriptResponder
+from batchrun.server.responders.tutor import TutorResponder
+from tests.support.command import batchrun as command
+
+NO_KEY = "no API key (OPENAI_API_KEY)"
+OFFLINE = "--model tutor rehearses offline"
+TABLE = "id,question\na,What is 2 + 2?\nb,Who wrote Faust?\n"
+APIS = ("assistants", "responses", "chat")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "q.csv").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "s.toml").write_text('[default]\nreply = "4"\n', encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real service, as far as batchrun can know."""
+    script = tmp_path_factory.mktemp("service") / "s.toml"
+    script.write_text('[default]\nreply = "An answer."\n', encoding="utf-8")
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(script)) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def served_tutor() -> Iterator[str]:
+    """`batchrun serve`."""
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
+        yield server.url
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def job_file(folder: Path, text: str) -> str:
+    (folder / "job.toml").write_text(f'input = "q.csv"\noutput = "out.csv"\n{text}\n', encoding="utf-8")
+    return "job.toml"
+
+
+NAMED: dict[str, tuple[list[str], str, dict[str, str], list[str]]] = {
+    "flag": (["--model", "gpt-5"], "", {}, ["--model gpt-5"]),
+    "job file": ([], 'model = "gpt-5"', {}, ["--model gpt-5"]),
+    "environment": ([], "", {"BATCHRUN_MODEL": "gpt-5"}, ["BATCHRUN_MODEL gpt-5"]),
+    "several models": (["--model", "gpt-5", "--model", "o9"], "", {}, ["gpt-5, o9"]),
+    "one of several": (["--model", "tutor", "--model", "o9"], "", {}, ["o9"]),
+    "matrix": ([], '[matrix]\nmodel = ["gpt-5", "o9"]', {}, ["gpt-5, o9"]),
+    "empty key": (["--model", "gpt-5"], "", {"OPENAI_API_KEY": ""}, ["--model gpt-5"]),
+    "assistant": (["--assistant", "asst_1"], "", {}, ["--assistant asst_1"]),
+    "protocol": (["--model", "gpt-5", "--api", "chat"], "", {}, ["--model gpt-5"]),
+}
+
+
+@pytest.mark.parametrize("more", [(), ("--pilot", "1"), ("--quiet",), ("--accept-changes",)])
+@pytest.mark.parametrize("how", NAMED)
+def test_a_named_model_without_a_key_is_refused(folder: Path, how: str, more: tuple[str, ...]) -> None:
+    """Wherever a model is named, one line says that its key is missing, and nothing is written."""
+    options, job, environment, words = NAMED[how]
+    done = command(folder, "run", job_file(folder, job), *options, *more, **environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    for each in (NO_KEY, OFFLINE, *words):
+        assert each in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv", "s.toml"]
+
+
+@pytest.mark.parametrize("how", NAMED)
+def test_what_sends_nothing_needs_no_key(folder: Path, how: str) -> None:
+    """`--dry-run` and `check` say who would answer, that the key is missing, and what it would cost; all is well."""
+    options, job, environment, _ = NAMED[how]
+    name = job_file(folder, f"{job}\n[prices.gpt-5]\ninput = 1\noutput = 1\n[prices.o9]\ninput = 1\noutput = 1")
+    dry = command(folder, "run", name, *options, "--dry-run", **environment)
+    said = [dry.stdout]
+    assert dry.returncode == 0, dry.stderr
+    if not options:
+        checked = command(folder, "check", name, **environment)
+        assert checked.returncode == 0, checked.stderr
+        said.append(checked.stdout)
+    for text in said:
+        assert "no API key is set: batchrun run would stop with exit code 2" in text
+        assert NO_KEY in text
+        assert "at OpenAI (" in text
+        assert "cost: " in text
+        assert "tutor, which" not in text
+    if how in ("flag", "job file", "environment"):
+        assert all("gpt-5 at OpenAI (responses)" in text and "cost: about $" in text for text in said)
+    facts = json.loads(command(folder, "run", name, *options, "--dry-run", "--json", **environment).stdout)
+    assert (facts["key_missing"], facts["exit_code"]) == (True, 0)
+    assert not (folder / "out.csv.journal").exists()
+
+
+def test_python_refuses_it_too(folder: Path) -> None:
+    """`run` and `outcomes` raise; an empty key counts as none."""
+    for options in ({}, {"api_key": ""}):
+        with pytest.raises(InputError, match="no API key") as caught:
+            batchrun.run(folder / "q.csv", model="gpt-5", output=folder / "out.csv", **options)
+        assert OFFLINE in str(caught.value)
+    with pytest.raises(InputError, match="no API key"):
+        batchrun.run(pd.DataFrame({"question": ["1 + 1"]}), batchrun.Job(model="gpt-5"))
+
+
+@pytest.mark.anyio
+async def test_python_refuses_it_while_outcomes_are_waited_for(folder: Path) -> None:
+    """`outcomes` raises where its rows are waited for."""
+
+    async def ask() -> None:
+        async with batchrun.outcomes(folder / "q.csv", model="gpt-5") as outcomes:
+            async for _ in outcomes:
+                pass
+
+    with pytest.raises(InputError, match="no API key"):
+        await ask()
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [
+        ((), {}),
+        (("--model", "tutor"), {}),
+        (("--model", "tutor"), {"OPENAI_API_KEY": "sk-1"}),
+        (("--model", "tutor"), {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}),
+        ((), {"BATCHRUN_MODEL": "tutor", "OPENAI_API_KEY": "sk-1"}),
+        (("--model", "tutor", "--api", "chat"), {}),
+        (("--model", "tutor", "--api", "responses"), {}),
+        (("--script", "s.toml"), {}),
+        (("--script", "s.toml", "--model", "gpt-5"), {"OPENAI_API_KEY": "sk-1"}),
+    ],
+)
+def test_a_rehearsal_needs_no_key(folder: Path, options: tuple[str, ...], environment: dict[str, str]) -> None:
+    """The tutor and scripts answer offline, and the first line says so, also that a key is not used."""
+    done = command(folder, "run", "q.csv", "-o", "out.csv", *options, **environment)
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.splitlines()[0]
+    assert "answered offline by the embedded server" in first
+    if "--script" not in options:
+        assert all(f"{name} is set and not used" in first for name in environment if name.startswith("OPENAI"))
+    assert [row["status"] for row in rows(folder / "out.csv")] == ["completed", "completed"]
+
+
+def test_a_key_without_a_model_is_still_a_question(folder: Path) -> None:
+    """With a key nothing is rehearsed unasked: the model is asked for."""
+    done = command(folder, "run", "q.csv", OPENAI_API_KEY="sk-1")
+    assert (done.returncode, "no model given" in done.stderr) == (2, True)
+
+
+# -- what the tutor says -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ways", [(), ("--stream",), ("--poll",), ("--background",), ("--conversation",)])
+@pytest.mark.parametrize("api", APIS)
+def test_the_tutor_says_who_it_is_and_what_it_could_not(folder: Path, api: str, ways: tuple[str, ...]) -> None:
+    """In every protocol it is called `tutor`, and what it refuses is completed, counted and named."""
+    done = command(folder, "run", "q.csv", "-o", "out.csv", "--model", "tutor", "--api", api, *ways)
+    if done.returncode == 2:
+        assert f"and this batch speaks {api}" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 could not be answered by the tutor" in done.stderr.splitlines()
+    found = rows(folder / "out.csv")
+    assert [(row["status"], row["error_type"], row["model"]) for row in found] == [
+        ("completed", "", "tutor"),
+        ("completed", "refusal", "tutor"),
+    ]
+    assert found[1]["response"].startswith("I can't answer that")
+    again = command(folder, "run", "q.csv", "-o", "out.csv", "--model", "tutor", "--api", api, *ways, "--json")
+    facts = json.loads(again.stdout.splitlines()[-1])
+    assert (facts["not_answered_by_tutor"], facts["finished_before"], facts["exit_code"]) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("ways", [(), ("--stream",), ("--poll",)])
+@pytest.mark.parametrize("api", APIS)
+def test_a_tutor_behind_a_url_is_a_service(folder: Path, served_tutor: str, api: str, ways: tuple[str, ...]) -> None:
+    """A refusal by a service is incomplete, whatever the protocol; whoever is asked for, the tutor says its name."""
+    options = ("--base-url", served_tutor, "--model", "gpt-5", "--api", api, *ways)
+    done = command(folder, "run", "q.csv", "-o", "out.csv", *options)
+    if done.returncode == 2:
+        assert f"and this batch speaks {api}" in done.stderr
+        return
+    assert done.returncode == 3, done.stderr
+    assert "by the tutor" not in done.stderr
+    assert [(row["status"], row["error_type"], row["model"]) for row in rows(folder / "out.csv")] == [
+        ("completed", "", "tutor"),
+        ("incomplete", "refusal", "tutor"),
+    ]
+
+
+def test_every_turn_counts(folder: Path) -> None:
+    """A row with a turn that the tutor could not answer is one that it could not answer, and its other turns go on."""
+    turns = ("--prompt", "{{ question }}", "--prompt", "What is 1 + 1?")
+    done = command(folder, "run", "q.csv", "-o", "out.csv", *turns)
+    assert (done.returncode, "1 of 2 could not" in done.stderr) == (0, True), done.stderr
+    assert [row["error_type"] for row in rows(folder / "out.csv")] == ["", "refusal"]
+    assert {row["response_2"] for row in rows(folder / "out.csv")} == {"1 + 1 = 2."}
+
+
+def test_a_refusal_needs_no_form(folder: Path) -> None:
+    """With a schema the tutor's refusal is not corrected: its row has no fields, and is counted."""
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+    (folder / "form.json").write_text(json.dumps(schema), encoding="utf-8")
+    done = command(folder, "run", "q.csv", "-o", "out.csv", "--schema", "form.json")
+    assert (done.returncode, "1 of 2 could not" in done.stderr) == (0, True), done.stderr
+    assert [(row["answer"], row["attempts"]) for row in rows(folder / "out.csv")] == [
+        ("2 + 2 = 4.", "1"),
+        ("", "1"),
+    ]
+
+
+def test_a_pilot_counts_its_own_rows(folder: Path) -> None:
+    """A pilot names what the tutor could not answer of the rows that it asked."""
+    (folder / "q.csv").write_text("question\n" + "Who wrote Faust?\n" * 5, encoding="utf-8")
+    done = command(folder, "run", "q.csv", "--pilot", "3")
+    assert (done.returncode, "3 of 3 could not be answered by the tutor" in done.stderr) == (0, True), done.stderr
+
+
+def test_python_warns_of_what_the_tutor_could_not(folder: Path) -> None:
+    """A warning says how many rows have no answer; the frame has them all."""
+    with pytest.warns(RuntimeWarning, match="1 of 2 could not be answered by the tutor"):
+        found = batchrun.run(folder / "q.csv", output=folder / "out.csv")
+    assert list(found["status"]) == ["completed", "completed"]
+
+
+# -- one output, one kind of answers -------------------------------------------------------------------------------
+
+
+def test_rehearsals_and_services_never_share_an_output(folder: Path, service: str) -> None:
+    """Neither continues what the other has answered, whatever is accepted; nothing is sent, nothing changes."""
+    ways: dict[str, tuple[str, ...]] = {
+        "tutor": (),
+        "script": ("--script", "s.toml"),
+        "service": ("--base-url", service, "--model", "m", "--api", "assistants"),
+    }
+    for first, second in (("tutor", "service"), ("script", "service"), ("service", "tutor"), ("service", "script")):
+        output = f"{first}-{second}.csv"
+        assert command(folder, "run", "q.csv", "-o", output, *ways[first]).returncode == 0
+        before = (folder / output).read_bytes()
+        for accepted in ((), ("--accept-changes",), ("--accept-changes", "--retry-failed")):
+            done = command(folder, "run", "q.csv", "-o", output, *ways[second], *accepted)
+            assert done.returncode == 2
+            assert "never mixed in one output" in done.stderr
+            assert "--fresh" in done.stderr
+            dry = command(folder, "run", "q.csv", "-o", output, *ways[second], *accepted, "--dry-run")
+            assert (dry.returncode, "never mixed in one output" in dry.stdout) == (2, True)
+        assert (folder / output).read_bytes() == before
+        assert command(folder, "run", "q.csv", "-o", output, *ways[first]).returncode == 0
+        assert command(folder, "run", "q.csv", "-o", output, *ways[second], "--fresh").returncode == 0
+    with pytest.raises(JournalMismatch, match="never mixed"):
+        batchrun.run(
+            folder / "q.csv", output=folder / "service-tutor.csv", accept_changes=True, base_url=service, model="m"
+        )
+
+
+def test_the_night_without_its_environment_costs_nothing(folder: Path, service: str) -> None:
+    """A job whose environment file is lost stops; the next night goes on where the first was, and asks nothing again."""
+    name = job_file(folder, 'model = "gpt-5"')
+    there: dict[str, Any] = {"OPENAI_BASE_URL": service, "OPENAI_API_KEY": "sk-1"}
+    assert command(folder, "run", name, **there).returncode == 0
+    before = (folder / "out.csv").read_bytes()
+    assert command(folder, "run", name).returncode == 2
+    assert (folder / "out.csv").read_bytes() == before
+    again = command(folder, "run", name, "--json", **there)
+    assert json.loads(again.stdout.splitlines()[-1])["finished_before"] == 2
+    assert (folder / "out.csv").read_bytes() == before
+
+
+def test_what_nobody_answered_is_nobodys(folder: Path) -> None:
+    """Where a service has answered nothing, the output is free for a rehearsal, and the other way round."""
+    refused = ("--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--max-attempts", "1", "--api", "assistants")
+    assert command(folder, "run", "q.csv", "-o", "out.csv", *refused).returncode != 0
+    done = command(folder, "run", "q.csv", "-o", "out.csv", "--accept-changes")
+    assert done.returncode == 0, done.stderr
+
+
+# -- graders -----------------------------------------------------------------------------------------------------
+
+
+def test_the_tutor_is_no_grader(folder: Path) -> None:
+    """A model that grades is never the tutor: without a key it is refused before the batch, also where a batch is."""
+    target = ("--target", "id")
+    model = (*target, "--score", "model-graded", "--grader-model")
+    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor grades nothing")):
+        done = command(folder, "run", "q.csv", "-o", "out.csv", *model, name)
+        assert (done.returncode, words in done.stderr) == (2, True)
+        assert not (folder / "out.csv.journal").exists()
+    dry = command(folder, "run", "q.csv", "-o", "out.csv", *model, "gpt-5", "--dry-run")
+    assert dry.returncode == 0
+    assert "no API key is set: batchrun run would stop with exit code 2" in dry.stderr
+    assert command(folder, "run", "q.csv", "-o", "out.csv").returncode == 0
+    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor grades nothing")):
+        done = command(folder, "score", "out.csv", *target, "--scorer", "model-graded", "--grader-model", name)
+        assert (done.returncode, words in done.stderr) == (2, True)
