@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,7 +27,7 @@ from batchrun.journal import Journal, open_journal
 from batchrun.plan import Paths, Plan
 from batchrun.records import Outcome
 from batchrun.results import Totals, counted, result_cells
-from batchrun.resuming import work_of
+from batchrun.resuming import count_strange, work_of
 from batchrun.services.choice import model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
@@ -117,9 +118,10 @@ async def run_batch(
             open_journal(
                 plan.paths.journal,
                 plan.manifest(),
-                output=plan.paths.output if plan.write_output else None,
+                output=plan.paths.output,
                 fresh=plan.job.fresh,
                 accept_changes=plan.job.accept_changes,
+                count_strange=partial(count_strange, plan),
                 clock=clock,
             )
         )

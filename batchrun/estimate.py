@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -21,16 +22,16 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars, duration
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.engine.slots import CEILING, START
-from batchrun.errors import InputError, JournalMismatch
+from batchrun.errors import InputError
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal
-from batchrun.journal.opening import changes, check_not_mixed
+from batchrun.journal.opening import check_not_lost, objection
 from batchrun.plan import Plan, make_plan, paths_for
 from batchrun.pricing import MatchedPrice
 from batchrun.prompts import PromptError
 from batchrun.records import Prompt, Row, Usage
 from batchrun.results import prompts_of
-from batchrun.resuming import continued, oldest_that_holds
+from batchrun.resuming import continued, count_strange, oldest_that_holds
 from batchrun.tables import check_output
 from batchrun.wording import rows_text
 
@@ -266,17 +267,9 @@ def _journal_of(plan: Plan, stack: ExitStack, found: DryRun) -> Journal | None:
         return None
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
     stored, wanted = journal.read_manifest(), plan.manifest()
-    try:
-        check_not_mixed(journal, stored, wanted)
-    except JournalMismatch as exc:
-        found.problems.append(str(exc))
-        return journal
-    changed = changes(stored, wanted)
-    if changed and not plan.job.accept_changes:
-        found.problems.append(
-            f"{plan.paths.journal} belongs to a batch that differs: {'; '.join(changed)}. "
-            "--accept-changes goes on, --fresh starts over"
-        )
+    refusal = objection(journal, stored, wanted, partial(count_strange, plan), accept_changes=plan.job.accept_changes)
+    if refusal is not None:
+        found.problems.append(f"{plan.paths.journal} {refusal}")
     return journal
 
 
@@ -366,12 +359,14 @@ def cost_text(found: DryRun) -> str:
 @contextmanager
 def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
     """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
-    standard input.
+    standard input. A journal that is lost is refused here already.
 
     Raises:
         InputError, OutputError: as `make_plan`.
     """
     journal = paths_for(output).journal
+    if not job.fresh:
+        check_not_lost(journal, output)
     if table != "-" and journal.exists() and not Path(table).exists():
         raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
     folders = [folder for folder in output.absolute().parents if not folder.exists()]

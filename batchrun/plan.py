@@ -14,7 +14,7 @@ from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.job import EMBEDDED_MODEL, Api, Environment, Job, digest, read_text_option, settings_of
-from batchrun.prompts import Prompter, PromptError, default_template, prompter_for
+from batchrun.prompts import Prompter, PromptError, default_template, prompter_for, rendering_digest
 from batchrun.records import Row
 from batchrun.results import AddedColumns
 from batchrun.structure import Structure
@@ -172,6 +172,7 @@ class Plan:
             "input": str(Path(self.input_name).absolute()) if self.input_name not in (None, "-") else self.input_name,
             "key": self.job.key,
             "input_fingerprint": self.source.fingerprint(),
+            "rendering": rendering_digest(),
             "rows": self.rows,
             "columns": list(self.source.columns),
             "settings": dict(self.settings),

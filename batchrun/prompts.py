@@ -18,7 +18,7 @@ from batchrun.job import digest
 from batchrun.records import Attachment, Prompt, Row, Turn, Value
 from batchrun.tools.files import AttachmentError, named_in
 
-__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
+__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for", "rendering_digest"]
 
 DEFAULT_COLUMNS = ("prompt", "question")
 """Columns that are taken as the prompt where no template is given, the first one that exists."""
@@ -291,6 +291,46 @@ def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str |
         key=key,
         thread_column=settings.get("thread_column"),
     )
+
+
+_SPECIMENS: tuple[tuple[Mapping[str, Any], str | None], ...] = (
+    ({"prompt": "{{ text }}{{ row['a b'] }}{{ none }}{{ nan }}"}, None),
+    ({"prompt": "{{ int }} {{ float }} {{ small }} {{ large }} {{ yes }} {{ not yes }}", "temperature": 0.5}, None),
+    ({"prompt": "{{ list }} {{ object }} {{ list | join('+') }} {{ object.inner[0] }} {{ list | tojson }}"}, None),
+    ({"prompt": "{% for each in list %}{{ loop.index }}{{ each | upper }}\n{% endfor %}{{ text | trim }}"}, "text"),
+    ({"turns": [{"prompt": "{{ text }}"}, {"prompt": "{{ list }} {{ responses[0] }}", "when": "yes"}]}, "float"),
+    ({"prompt": "{{ int }}", "matrix": {"model": ["a", "b"], "param": [{"x": 1}]}, "epochs": 2}, "int"),
+    ({"prompt": "{{ int }}", "thread_column": "text", "attach": ["url"]}, None),
+)
+"""Settings and the column of keys; together they meet each kind of cell and each part of a fingerprint."""
+_SPECIMEN_CELLS: Mapping[str, Value] = {
+    "text": " Grüße\n",
+    "a b": '"x"',
+    "none": None,
+    "nan": math.nan,
+    "yes": True,
+    "url": "https://example.org/a.png",
+    "int": 12345678901234567890,
+    "float": 0.1,
+    "small": 1e-7,
+    "large": 1e16,
+    "list": ["a", "ß", None, 1.0],
+    "object": {"b": True, "inner": [1, {"c": "d"}]},
+}
+
+
+def rendering_digest() -> str:
+    """A hash of how this version makes prompts, row keys and fingerprints (this module and its template engine).
+
+    Where it is another than that of the version which wrote a journal, answered rows may not be found again.
+    """
+    made = []
+    for settings, key in _SPECIMENS:
+        prompter = prompter_for(settings, list(_SPECIMEN_CELLS), key)
+        for index in range(len(combinations_of(settings))):
+            prompt = prompter.render(Row(index, _SPECIMEN_CELLS))
+            made.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
+    return digest(made)
 
 
 def _plain(value: Value) -> Value:

@@ -15,7 +15,7 @@ from batchrun.prompts import PromptError
 from batchrun.records import Failed, Prompt
 from batchrun.results import UNASKED, prompts_of
 
-__all__ = ["continued", "oldest_that_holds", "rejoined", "work_of"]
+__all__ = ["continued", "count_strange", "oldest_that_holds", "rejoined", "work_of"]
 
 
 def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
@@ -42,6 +42,20 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
             else:
                 stale = stale_before is not None
                 yield rejoined(ask, history, journal, stale=stale) if plan.several_runs else ask
+
+
+def count_strange(plan: Plan, journal: Journal) -> int:
+    """Answered rows of the input whose prompt has another fingerprint than the one that was answered; all answers,
+    where no row of the input is known at all."""
+    strange = known = 0
+    for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
+        history = journal.history(row_key)
+        if history is not None:
+            known += 1
+            fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
+            strange += history.answered and history.fingerprint != fingerprint
+    counts = journal.counts()
+    return strange if known else counts.completed + counts.incomplete
 
 
 def rejoined(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:

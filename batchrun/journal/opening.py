@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created import place_of
 from batchrun.journal.store import Journal
+from batchrun.tables import holds_answers
+from batchrun.wording import rows_text
 
-__all__ = ["changes", "check_not_mixed", "open_journal"]
+__all__ = ["check_not_lost", "objection", "open_journal"]
+
+FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
+"""`batchrun.prompts.rendering_digest` of the versions whose journals do not tell it."""
+
+_PARTS = ("-wal", "-shm", "")
+"""Endings of the files of a journal."""
+
+CountStrange: TypeAlias = Callable[[Journal], int]
 
 
 def open_journal(
@@ -23,6 +35,7 @@ def open_journal(
     output: Path | None = None,
     fresh: bool = False,
     accept_changes: bool = False,
+    count_strange: CountStrange,
     clock: WallClock,
 ) -> Journal:
     """Open the journal for a batch that `manifest` describes (as `Plan.manifest`).
@@ -31,16 +44,17 @@ def open_journal(
         output: the table that is made from the journal.
         fresh: keep an existing journal under a dated name and begin a new one.
         accept_changes: go on although `manifest` differs from the stored one.
+        count_strange: see `objection`.
 
     Raises:
         JournalMismatch: it differs, and neither was given; names what changed. Or the embedded server answered what
             a real service is to continue, or the other way round.
-        OutputError: the file cannot be used.
+        OutputError: the file cannot be used, or what it knew is lost.
     """
     if fresh:
         _set_aside(path, clock)
     else:
-        _check_not_emptied(path, output)
+        check_not_lost(path, output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The journal holds prompts' answers and thread ids: its owner's business only.
@@ -51,20 +65,20 @@ def open_journal(
     try:
         stored = journal.read_manifest()
         if not stored:
+            if not fresh:
+                _check_no_answers(path, output, "holds no batch")
             journal.write_manifest(
                 {**manifest, "batch_id": f"batch_{secrets.token_hex(8)}", "created_at": clock().isoformat()}
             )
             return journal
-        check_not_mixed(journal, stored, manifest)
-        found = changes(stored, manifest)
-        if found and not accept_changes:
-            raise JournalMismatch(
-                f"{path} belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks again "
-                "(and pays for) the rows whose prompt changed, or all where it is a model or a setting; "
-                "--fresh starts over (the old journal is kept)"
-            )
-        if _service_of(stored) != _service_of(manifest):
+        refusal = objection(journal, stored, manifest, count_strange, accept_changes=accept_changes)
+        if refusal is not None:
+            raise JournalMismatch(f"{path} {refusal}")
+        moved = _service_of(stored) != _service_of(manifest)
+        if moved:
             journal.created.gather(stored)  # while it is known where they are
+        if not journal.may_have_cost() and (moved or changes(stored, manifest)):
+            journal.forget_failures()  # of a first try that went wrong
         journal.write_manifest(manifest)
     except BaseException:
         journal.close()
@@ -76,20 +90,51 @@ def _service_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
     return place_of(manifest), manifest["settings"].get("api")
 
 
-def check_not_mixed(journal: Journal, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Answers of a rehearsal and of a real service never stand in one output, whatever changes are accepted.
+def objection(
+    journal: Journal,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    count_strange: CountStrange,
+    *,
+    accept_changes: bool,
+) -> str | None:
+    """Why a journal is not simply continued, in words that follow its path; None if it is.
 
-    Raises:
-        JournalMismatch: they would.
+    Where nothing was answered or paid for, nothing can be lost or paid twice: any correction is welcome.
+
+    Args:
+        stored: the journal's manifest.
+        wanted: that of the batch which wants to continue it.
+        count_strange: counts the answered rows of the input whose prompt has another fingerprint now.
     """
+    if not journal.may_have_cost():
+        return None
     before, now = stored.get("settings", {}).get("embedded"), wanted["settings"].get("embedded")
-    if before is None or now is None or before == now or not journal.was_acted_on():
-        return
-    embedded, real = "the embedded server (offline)", "a real service"
-    raise JournalMismatch(
-        f"{journal.path}: its rows were answered by {embedded if before else real}, and would now be asked of "
-        f"{embedded if now else real}; the two are never mixed in one output, also not with --accept-changes. Choose "
-        "another output (--output), or start over with --fresh (the old journal is kept)"
+    if before is not None and now is not None and before != now:
+        embedded, real = "the embedded server (offline)", "a real service"
+        return (
+            f"holds rows that were answered by {embedded if before else real}, and would now be asked of "
+            f"{embedded if now else real}; the two are never mixed in one output, also not with --accept-changes. "
+            "Choose another output (--output), or start over with --fresh (the old journal is kept)"
+        )
+    if accept_changes:
+        return None
+    found = changes(stored, wanted)
+    if found:
+        return (
+            f"belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks again "
+            "(and pays for) the rows whose prompt changed, or all where it is a model or a setting; "
+            "--fresh starts over (the old journal is kept)"
+        )
+    if stored.get("rendering", FIRST_RENDERING) == wanted.get("rendering", FIRST_RENDERING):
+        return None
+    strange = count_strange(journal)
+    if not strange:
+        return None
+    return (
+        "was written by another version of batchrun or of its template engine, which makes some prompts "
+        f"differently: {rows_text(strange)} with an answer would be asked and paid for again. --accept-changes goes "
+        "on and does that; --fresh starts over (the old journal is kept); or use the earlier version"
     )
 
 
@@ -122,37 +167,65 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:40]}…{text[-15:]}"
 
 
-def _check_not_emptied(path: Path, output: Path | None) -> None:
-    """An empty file would pass for a new journal, and everything that is answered would be asked and paid for again.
+def check_not_lost(path: Path, output: Path | None) -> None:
+    """Refuse a journal that is gone or empty although a batch had begun: as a new one it would have everything that
+    is answered asked and paid for again. SQLite would even remove the write-ahead log beside it.
 
-    SQLite would even remove the write-ahead log beside it.
+    Raises:
+        OutputError: says what shows it, and what to do.
     """
     log = path.with_name(path.name + "-wal")
     try:
-        emptied = path.is_file() and path.stat().st_size == 0
+        state = "is gone" if not path.exists() else "is empty" if path.is_file() and not path.stat().st_size else None
         logged = log.exists() and log.stat().st_size > 0
     except OSError:
         return  # what is the matter shows when it is opened
-    if emptied and (logged or (output is not None and output.exists())):
-        raise OutputError(
-            f"{path}: is empty, although {output.name if output is not None else 'its log'} beside it shows that the "
-            "batch had begun; put a copy of the journal back, or start over with --fresh"
-        )
+    if state is None:
+        return
+    if logged:
+        raise _lost(path, state, "its log beside it shows that the batch had begun")
+    _check_no_answers(path, output, state)
+
+
+def _check_no_answers(path: Path, output: Path | None, state: str) -> None:
+    """A table that batchrun has written belongs to a journal. A file of somebody else's is replaced, as was asked."""
+    if output is not None and output.exists() and holds_answers(output):
+        raise _lost(path, state, f"{output.name} beside it holds answers of a batch")
+
+
+def _lost(path: Path, state: str, evidence: str) -> OutputError:
+    kept = sorted(path.parent.glob(f"{glob.escape(path.name)}.[0-9]*[0-9Z]"))
+    such_as = f" (--fresh set {kept[-1].name} aside)" if kept else ""
+    return OutputError(
+        f"{path}: {state}, although {evidence}: everything would be asked and paid for again; put a copy of the "
+        f"journal back{such_as}, name another output, or start over with --fresh"
+    )
 
 
 def _set_aside(path: Path, clock: WallClock) -> None:
     """Rename the journal, with what SQLite keeps beside it, to a dated name that is not taken."""
-    if not path.exists():
-        return
+    _finish_log(path)
+    parts = [ending for ending in _PARTS if path.with_name(path.name + ending).exists()]
     stamp = clock().strftime("%Y%m%dT%H%M%SZ")
     for number in range(1, 1_000):
         target = path.with_name(f"{path.name}.{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not target.exists():
+        if not any(target.with_name(target.name + ending).exists() for ending in _PARTS):
             break
     try:
-        for ending in ("-wal", "-shm", ""):
-            part = path.with_name(path.name + ending)
-            if part.exists():
-                part.rename(target.with_name(target.name + ending))
+        # One rename moves a whole journal; the others are for the parts of one that cannot be opened. In this order,
+        # wherever it is cut short, no log is left beside a journal that it does not belong to.
+        for ending in parts:
+            path.with_name(path.name + ending).rename(target.with_name(target.name + ending))
     except OSError as exc:
         raise OutputError(f"{path}: the old journal cannot be renamed ({exc.strerror or exc})") from None
+
+
+def _finish_log(path: Path) -> None:
+    """Move the write-ahead log into the journal, which is whole without it then. One that cannot be opened is left."""
+    if not path.is_file() or not path.stat().st_size:
+        return  # SQLite would remove the log beside an empty journal
+    whole = True
+    with suppress(OutputError), Journal(path) as journal:
+        whole = journal.settle()
+    if not whole:
+        raise OutputError(f"{path}: another process reads this journal; end it, and start over again")

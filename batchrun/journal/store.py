@@ -395,14 +395,23 @@ class Journal:
         """Nothing is known about any row."""
         return not self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]
 
-    def was_acted_on(self) -> bool:
-        """A service has answered a row, or has made a run for one."""
+    def may_have_cost(self) -> bool:
+        """Whether anything was answered or paid for, or may have been: an answer, usage, or a run that may exist."""
+        paid = "coalesce(response, '') != '' OR coalesce(prompt_tokens, completion_tokens, total_tokens, cost_usd) > 0"
+        outcomes = f"SELECT 1 FROM {{table}} WHERE status IN ('completed', 'incomplete') OR {paid}"
         return bool(
             self._one(
-                "SELECT EXISTS (SELECT 1 FROM outcomes WHERE status IN ('completed', 'incomplete')) "
-                "OR EXISTS (SELECT 1 FROM attempts WHERE run_id IS NOT NULL)"
+                f"SELECT EXISTS (SELECT 1 FROM attempts WHERE run_id IS NOT NULL OR NOT run_ended AND {self._unseen}) "
+                f"OR EXISTS ({outcomes.format(table='outcomes')}) OR EXISTS ({outcomes.format(table='superseded')})"
             )[0]
         )
+
+    def forget_failures(self) -> None:
+        """Rows that ended are to be asked again; how they ended is kept among the superseded."""
+        self._write("BEGIN IMMEDIATE")
+        self._write("INSERT INTO superseded SELECT * FROM outcomes")
+        self._write("DELETE FROM outcomes")
+        self._write("COMMIT")
 
     def counts(self) -> Counts:
         """Totals over all rows."""
@@ -454,12 +463,13 @@ class Journal:
         except sqlite3.Error as exc:
             raise OutputError(f"{self.path}: {_reason(exc)}") from exc
 
-    def settle(self) -> None:
+    def settle(self) -> bool:
         """Make the file whole without its write-ahead log, and fsync it: what is told from now on stays known.
 
         Not only synced but emptied: the beginning of a log that lost its end would stand in front of what the file has.
+        False where another process reads the journal and does not stop.
         """
-        self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
 
     # -- SQLite ---------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.options import ReadOptions, WriteOptions
 from batchrun.tables.sink import check_output, write_table
-from batchrun.tables.source import Source, open_source, validate
+from batchrun.tables.source import Source, holds_answers, open_source, validate
 
 __all__ = [
     "ReadOptions",
@@ -21,6 +21,7 @@ __all__ = [
     "WriteOptions",
     "check_output",
     "expand",
+    "holds_answers",
     "open_source",
     "remove_stale",
     "to_frame",

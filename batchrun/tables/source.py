@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["Source", "open_source", "validate"]
+__all__ = ["Source", "holds_answers", "open_source", "validate"]
 
+_TELLING: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
+"""Columns that together nobody else writes."""
 _STDIN: Final = "standard input"
 _DELIMITER_NAMES: Final = {"tab": "\t", "\\t": "\t"}
 
@@ -96,6 +98,16 @@ def open_source(
         return TextSource.open(file, "\t")
     _refuse(options, name, encoding=False)
     return JsonlSource.open(file)
+
+
+def holds_answers(path: Path) -> bool:
+    """Whether there is a table with columns that batchrun adds, whatever prefix they have. It need not be readable."""
+    try:
+        columns = set(open_source(path, ReadOptions()).columns)
+    except InputError:
+        return False
+    prefixes = {name.removesuffix("completed_at") for name in columns if name.endswith("completed_at")}
+    return any(columns >= {prefix + name for name in _TELLING} for prefix in prefixes)
 
 
 def validate(source: Source) -> int:

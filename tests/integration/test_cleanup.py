@@ -15,7 +15,7 @@ from filelock import FileLock
 from batchrun.errors import ServiceFault
 from batchrun.journal import Created, Journal, open_journal, place_of
 from tests.support.command import batchrun
-from tests.support.rows import NOON, attempt, completed, noon, prompt, write_csv
+from tests.support.rows import NOON, attempt, completed, none_strange, noon, prompt, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, html, json_answer
 
 GONE = {"error": {"message": "No thread found with id 'X'.", "type": "invalid_request_error", "code": None}}
@@ -29,7 +29,7 @@ def batch_of(folder: Path, url: str, rows: int = 3, *, api: str = "assistants", 
     """An output with a journal: `rows` rows that ended, and some behind them that did not; returns the output."""
     output = folder / "a.csv"
     manifest = {"settings": {"api": api, "embedded": False}, "base_url": url, "input_fingerprint": "i", "rows": rows}
-    with open_journal(output.with_name("a.csv.journal"), manifest, clock=noon) as journal:
+    with open_journal(output.with_name("a.csv.journal"), manifest, count_strange=none_strange, clock=noon) as journal:
         journal.created.add(Created("assistant", "asst_1", None), place_of(manifest))
         for row in range(rows + in_flight):
             journal.begin(prompt(row), attempt(), NOON)

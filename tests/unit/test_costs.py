@@ -14,7 +14,7 @@ from batchrun.errors import OutputError
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.bills import Bill, read_bills, write_costs
 from batchrun.records import Outcome, Usage
-from tests.support.rows import completed, failed, noon, prompt
+from tests.support.rows import completed, failed, none_strange, noon, prompt
 
 SETTINGS = {"model": "asked", "prompt": "p", "embedded": False}
 OWN = {"m": {"input": 1.0, "output": 2.0}, "asked": {"input": 5.0, "output": 5.0}}
@@ -38,7 +38,7 @@ def journalled(output: Path, *outcomes: Outcome, **settings: Any) -> Path:
         "base_url": "http://127.0.0.1:9/v1",
     }
     path = output.with_name("out.csv.journal")
-    with open_journal(path, manifest, clock=noon) as journal:
+    with open_journal(path, manifest, count_strange=none_strange, clock=noon) as journal:
         for outcome in outcomes:
             journal.finish(outcome, prompt().fingerprint)
     return path

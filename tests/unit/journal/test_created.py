@@ -12,7 +12,7 @@ import pytest
 from batchrun.errors import ServiceFault
 from batchrun.journal import Created, Journal, open_journal
 from batchrun.journal.schema import APPLICATION_ID, STEPS
-from tests.support.rows import NOON, attempt, completed, noon, prompt
+from tests.support.rows import NOON, attempt, completed, none_strange, noon, prompt
 
 HERE = "http://127.0.0.1:1/v1"
 
@@ -22,7 +22,7 @@ def manifest(api: str = "assistants", base_url: str | None = HERE, **settings: A
 
 
 def opened(path: Path, wanted: Mapping[str, Any] | None = None) -> Journal:
-    return open_journal(path, wanted or manifest(), accept_changes=True, clock=noon)
+    return open_journal(path, wanted or manifest(), accept_changes=True, count_strange=none_strange, clock=noon)
 
 
 def tried(journal: Journal, row: int, number: int, thread_id: str | None, run_id: str | None, fault: bool) -> None:

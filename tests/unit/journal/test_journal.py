@@ -17,7 +17,7 @@ import pytest
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome, Usage
-from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
+from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
 
 BATCH = {"settings": {}, "input_fingerprint": "f", "rows": 1}
 
@@ -351,7 +351,7 @@ def test_a_folder_in_the_way(path: Path) -> None:
     """A folder where the journal should be is one line."""
     path.mkdir()
     with pytest.raises(OutputError, match="cannot be created"):
-        open_journal(path, BATCH, clock=lambda: NOON)
+        open_journal(path, BATCH, count_strange=none_strange, clock=lambda: NOON)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="giving up root needs root")
@@ -363,10 +363,10 @@ def test_a_read_only_folder(path: Path) -> None:
         from pathlib import Path
         from batchrun.errors import OutputError
         from batchrun.journal import open_journal
-        from tests.support.rows import noon
+        from tests.support.rows import none_strange, noon
         os.setuid(65534)
         try:
-            open_journal(Path(sys.argv[1]), {}, clock=noon)
+            open_journal(Path(sys.argv[1]), {}, count_strange=none_strange, clock=noon)
         except OutputError as exc:
             print(exc)
     """
@@ -377,7 +377,7 @@ def test_a_read_only_folder(path: Path) -> None:
 
 def test_the_journal_is_its_owners_only(path: Path) -> None:
     """Answers and thread ids are readable by nobody else."""
-    open_journal(path, BATCH, clock=lambda: NOON).close()
+    open_journal(path, BATCH, count_strange=none_strange, clock=lambda: NOON).close()
     assert path.stat().st_mode & 0o777 == 0o600
 
 

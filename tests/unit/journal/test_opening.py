@@ -10,7 +10,7 @@ import pytest
 from batchrun.errors import JournalMismatch
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.opening import changes
-from tests.support.rows import NOON, completed, noon
+from tests.support.rows import NOON, completed, none_strange, noon
 
 MANIFEST: dict[str, Any] = {
     "input": "/data/q.csv",
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def reopen(path: Path, wanted: dict[str, Any], **options: Any) -> Journal:
-    return open_journal(path, wanted, clock=noon, **options)
+    return open_journal(path, wanted, count_strange=none_strange, clock=noon, **options)
 
 
 @pytest.fixture
@@ -98,7 +98,8 @@ MATRIX = {"model": ["m", "n"], "temperature": [0.0]}
 )
 def test_what_only_adds_or_leaves_out_is_no_change(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
     """Epochs and values of an axis leave the rows that were answered what they are; the new ones are the new truth."""
-    reopen(path, manifest(settings=before)).close()
+    with reopen(path, manifest(settings=before)) as journal:
+        journal.finish(completed(), "fp")
     with reopen(path, manifest(settings=after, rows=20)) as journal:
         assert journal.read_manifest()["settings"].get("matrix") == after.get("matrix")
 
@@ -115,7 +116,8 @@ def test_what_only_adds_or_leaves_out_is_no_change(path: Path, before: dict[str,
 )
 def test_other_axes_are_a_change(path: Path, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
     """The axes are part of the rows' keys: with others every row would be asked again."""
-    reopen(path, manifest(settings={"matrix": before} if before else {})).close()
+    with reopen(path, manifest(settings={"matrix": before} if before else {})) as journal:
+        journal.finish(completed(), "fp")
     with pytest.raises(JournalMismatch, match="matrix was"):
         reopen(path, manifest(settings={"matrix": after} if after else {}))
 
