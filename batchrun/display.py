@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import anyio
 
-from batchrun.wording import rows_text, shown_path
+from batchrun.wording import rows_text, shown_path, visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,6 +35,9 @@ __all__ = [
     "watch_lines",
     "watch_terminal",
 ]
+
+Tell: TypeAlias = Callable[[str], None]
+"""Shows one line."""
 
 LINE_EVERY_S = 30.0
 FRAME_EVERY_S = 0.25
@@ -111,15 +115,20 @@ def progress_facts(
 # -- on a terminal ------------------------------------------------------------------------------------------
 
 
-async def watch_terminal(view: BatchView, console: Console) -> None:
-    """Draw the batch in place, four times a second, until cancelled."""
+async def watch_terminal(view: BatchView, console: Console, ready: Callable[[], bool]) -> None:
+    """Draw the batch in place, four times a second, until cancelled.
+
+    Args:
+        ready: whether the terminal takes something now; a frame that it does not take is left out.
+    """
     from rich.live import Live
 
     progress = Progress(view.rows)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             facts = progress.take(view.statistics(), anyio.current_time())
-            live.update(_panel(facts, embedded=view.embedded), refresh=True)
+            if ready():
+                live.update(_panel(facts, embedded=view.embedded), refresh=True)
             await anyio.sleep(FRAME_EVERY_S)
 
 
@@ -137,14 +146,15 @@ def _panel(facts: dict[str, Any], *, embedded: bool) -> RenderableType:
         f"{share:.0%}",
         f"[dim]{duration(facts['left_s'])} left[/dim]" if facts["left_s"] is not None else "",
     )
-    return Group(top, Text(f"  {_counts(facts)}"), Text(f"  {_spending(facts, embedded=embedded)}", style="dim"))
+    counts, spending = visible_line(_counts(facts)), visible_line(_spending(facts, embedded=embedded))
+    return Group(top, Text(f"  {counts}"), Text(f"  {spending}", style="dim"))
 
 
 # -- elsewhere ----------------------------------------------------------------------------------------------
 
 
-async def watch_lines(view: BatchView, stream: TextIO, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
-    """Write a line every `every_s` seconds until cancelled: for logs, or as JSON for machines."""
+async def watch_lines(view: BatchView, tell: Tell, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
+    """Tell a line every `every_s` seconds until cancelled: for logs, or as JSON for machines."""
     progress = Progress(view.rows)
     progress.take(view.statistics(), anyio.current_time())
     while True:
@@ -156,21 +166,27 @@ async def watch_lines(view: BatchView, stream: TextIO, *, as_json: bool, every_s
             line = (
                 f"{facts['done']:,}/{facts['rows']:,} · {_counts(facts)} · {_spending(facts, embedded=view.embedded)}"
             )
-        print(line, file=stream, flush=True)
+        tell(line)
 
 
-async def watch_cleanup(summary: CleanupSummary, stream: TextIO) -> None:
-    """Show how far a cleanup is until cancelled: one line that is written over on a terminal, lines elsewhere."""
+async def watch_cleanup(terminal: TextIO, tell: Tell, summary: CleanupSummary) -> None:
+    """Show how far a cleanup is until cancelled: one line that is written over on a terminal, lines elsewhere.
+
+    Args:
+        terminal: takes the line and what moves the cursor, where it is a terminal; elsewhere `tell` gets the lines.
+    """
     from batchrun.cleanup import progress_line
 
-    terminal = stream.isatty()
+    if not terminal.isatty():
+        while True:
+            await anyio.sleep(LINE_EVERY_S)
+            tell(progress_line(summary))
     try:
         while True:
-            await anyio.sleep(FRAME_EVERY_S if terminal else LINE_EVERY_S)
-            print(progress_line(summary), end="\x1b[K\r" if terminal else "\n", file=stream, flush=True)
+            await anyio.sleep(FRAME_EVERY_S)
+            terminal.write(f"{visible_line(progress_line(summary))}\x1b[K\r")
     finally:
-        if terminal:
-            print(end="\x1b[K", file=stream, flush=True)
+        terminal.write("\x1b[K")
 
 
 def _counts(facts: dict[str, Any]) -> str:

@@ -1,11 +1,20 @@
-"""Counts and paths as people read them."""
+"""Counts, paths and outside text as people read them."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-__all__ = ["plain_path", "rows_text", "shown_path"]
+__all__ = ["plain_path", "rows_text", "shown_path", "visible", "visible_line"]
+
+_UNSHOWN = re.compile(
+    "[\x00-\x08\x0b-\x1f"  # C0, without tab and line feed
+    "\x7f-\x9f"  # DEL and C1, among them the one-byte forms of terminal sequences
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # these reorder the text around them
+    "\ud800-\udfff]"  # halves of characters, which no encoding can write
+)
+"""What a terminal would obey or could not show."""
 
 
 def rows_text(number: int, kind: str = "") -> str:
@@ -25,3 +34,21 @@ def shown_path(path: Path) -> str:
     if ".." in plain.parts or not plain.is_relative_to(Path.cwd()):
         return str(plain)
     return str(plain.relative_to(Path.cwd()))
+
+
+def visible(text: str) -> str:
+    """Text with every character that a terminal would obey written as an escape: `\\x1b`, `\\u202e`.
+
+    Line feeds and tabs stay. JSON stays JSON: it has C0 controls escaped already; the others become escapes of its own.
+    """
+    return _UNSHOWN.sub(_escape, text)
+
+
+def visible_line(text: str) -> str:
+    """`visible` for text that is to stay on one line: line feeds are escaped too."""
+    return visible(text).replace("\n", "\\n")
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"

@@ -1,4 +1,4 @@
-"""The command line: commands, exit codes; with `display`, the only place that prints.
+"""The command line: commands and exit codes.
 
 Exit codes: 0 every row completed · 1 internal error · 2 bad usage, input or settings · 3 finished with failed rows
 · 4 budget reached · 5 refused by the service (authentication, quota, unknown model), or it could not be reached
@@ -9,16 +9,17 @@ Every heavy import sits inside the command that needs it: `batchrun --help` is t
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from batchrun.cli import carrying, evaluating, looking, reporting, running, serving
 from batchrun.cli.group import cli
 from batchrun.cli.options import EXIT_CODES
+from batchrun.cli.printing import safe_streams, warn, warn_of_losses
 from batchrun.errors import BatchrunError
 
 __all__ = ["EXIT_CODES", "cli", "main"]
@@ -29,20 +30,30 @@ _COMMANDS = (carrying, evaluating, looking, reporting, running, serving)
 
 def main() -> NoReturn:
     """The entry point: runs a command and turns its end into an exit code."""
-    # The SDK warns on every Assistants call, by design; its user here knows. Exactly that one is silenced.
-    warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+    with safe_streams():
+        # The SDK warns on every Assistants call, by design; its user here knows. Exactly that one is silenced.
+        warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+        exit_code = _command()
+    sys.exit(exit_code)
+
+
+def _command() -> int:
+    """Run the command; its exit code."""
+    exit_code: Any
     try:
         exit_code = cli.main(standalone_mode=False)
+        warn_of_losses()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        exit_code = 130
+        return 130
     except click.ClickException as exc:
         exc.show()
-        exit_code = 2
+        return 2
     except BatchrunError as exc:
-        click.echo(f"batchrun: {exc}", err=True)
-        exit_code = exc.exit_code
+        warn(str(exc))
+        return exc.exit_code
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        exit_code = 0
-    sys.exit(exit_code if isinstance(exit_code, int) else 0)
+        return 0  # the reader of our output went away (`| head`): nothing is wrong, and nothing more can be said
+    except Exception:  # noqa: BLE001 - a bug: its traceback may hold outside text, and passes the same gate
+        traceback.print_exc()
+        return 1
+    return exit_code if isinstance(exit_code, int) else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
+from batchrun.cli.printing import deliver, note
 
 if TYPE_CHECKING:
     pass
@@ -61,8 +62,7 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     ]
     text = job_toml(options, tuple(comments))
     if output is None:
-        click.echo(text, nl=False)
+        deliver(*text.splitlines())
     else:
         write_new(output, text)
-    for line in lost:
-        click.echo(f"not carried over: {line}", err=True)
+    note(*(f"not carried over: {line}" for line in lost))

@@ -12,6 +12,7 @@ import click
 
 from batchrun.cli.group import cli
 from batchrun.cli.options import SectionedOption
+from batchrun.cli.printing import deliver, facts_line, note, say, warn
 from batchrun.errors import InputError
 
 if TYPE_CHECKING:
@@ -245,23 +246,21 @@ def score_after(
     Returns:
         The exit code, 0 or that of a bar that is missed, and such a bar in a line.
     """
-    import json
-
     from batchrun.scoring.evaluating import Bars
 
     if summary.stop is not None or summary.output is None:
-        click.echo("batchrun: not scored, since the batch stopped before its end", err=True)
+        warn("not scored, since the batch stopped before its end")
         return 0, ""
     bars = Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on)
     name, files = str(summary.output), {"junit": options.junit, "markdown": options.markdown}
     found = evaluated(name, question, bars, output=options.output, **files)
     if as_json:
-        click.echo(json.dumps({"event": "score", **found.facts()}, ensure_ascii=False))
+        say(facts_line({"event": "score", **found.facts()}))
     elif not quiet:
         show(found)
     missed = [f"{bar.name}: {bar.found}" for bar in found.bars if not bar.passed]
     for line in missed if quiet and not as_json else ():
-        click.echo(f"batchrun: {line}", err=True)
+        warn(line)
     return found.exit_code, "; ".join(missed)
 
 
@@ -301,8 +300,6 @@ def score(
     **question: Any,
 ) -> int:
     """Score the answers in OUTPUT, or in any table with answers and targets, and say how sure that is."""
-    import json
-
     from batchrun.scoring.evaluating import Bars
 
     if margin is not None and baseline is None:
@@ -313,7 +310,7 @@ def score(
     wanted = _question(**question, quiet=as_json)
     found = evaluated(table, wanted, bars, output=output, junit=junit, markdown=markdown)
     if as_json:
-        click.echo(json.dumps(found.facts(), ensure_ascii=False))
+        say(facts_line(found.facts()))
     else:
         show(found)
     return found.exit_code
@@ -338,8 +335,8 @@ def show(found: Evaluation) -> None:
     from batchrun.scoring.lines import bar_lines, score_lines
     from batchrun.wording import shown_path
 
-    click.echo("\n".join([*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars)]))
-    click.echo(f"written: {shown_path(found.output)}", err=True)
+    say(*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars))
+    note(f"written: {shown_path(found.output)}")
 
 
 @cli.command()
@@ -367,8 +364,6 @@ def compare(
     **question: Any,
 ) -> None:
     """Score tables over the same rows, or parts of one table, and say which is better and how sure that is."""
-    import json
-
     from batchrun.scoring.comparing import DETECTABLE
     from batchrun.scoring.evaluating import compare_tables
     from batchrun.scoring.lines import comparison_lines
@@ -380,7 +375,7 @@ def compare(
         baseline=baseline,
         markdown=markdown,
     )
-    click.echo(json.dumps(found.facts(), ensure_ascii=False) if as_json else "\n".join(comparison_lines(found)))
+    deliver(*([facts_line(found.facts())] if as_json else comparison_lines(found)))
 
 
 def _question(
@@ -439,7 +434,7 @@ def grading_by(
 
     def tell(report: GraderReport) -> None:
         if not quiet:
-            click.echo("\n".join(grader_lines([report])), err=True)
+            note(*grader_lines([report]))
 
     def load(path: Path) -> Grader:
         return load_grader(path, os.environ)
@@ -489,6 +484,4 @@ def convert(file: str, output: Path, **options: Any) -> None:
     from batchrun.wording import rows_text
 
     rows, notes = convert_file(file, output, Conversion(**options))
-    for line in notes.lines():
-        click.echo(line, err=True)
-    click.echo(f"{rows_text(rows)} written: {output}", err=True)
+    note(*notes.lines(), f"{rows_text(rows)} written: {output}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from batchrun.cli.group import cli
 from batchrun.cli.options import CleanupCommand, SectionedOption, job_parameters
+from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal
 from batchrun.cli.running import given_options, job_and_output
 
 if TYPE_CHECKING:
@@ -61,12 +61,10 @@ def status(output: Path, *, as_json: bool) -> None:
 
     A job file stands for the output that it names.
     """
-    import json
-
     from batchrun.inspection import batch_status, status_lines
 
     facts = batch_status(output)
-    click.echo(json.dumps(facts) if as_json else "\n".join(status_lines(facts)))
+    deliver(*([facts_line(facts)] if as_json else status_lines(facts)))
 
 
 @cli.command()
@@ -81,7 +79,7 @@ def export(output: Path, *, to: Path | None) -> None:
     from batchrun.wording import rows_text
 
     rows = export_table(output, to or output)
-    click.echo(f"{rows_text(rows)} written: {to or output}", err=True)
+    note(f"{rows_text(rows)} written: {to or output}")
 
 
 @cli.command()
@@ -99,13 +97,11 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 
     A job file stands for the output that it names; its prices hold only with --prices.
     """
-    import json
-
     from batchrun.costs import batch_costs, cost_facts, cost_lines, prices_of_file
 
     own = prices_of_file(prices, os.environ) if prices is not None else None
     found = batch_costs(output, own, write=write)
-    click.echo(json.dumps(cost_facts(found)) if as_json else "\n".join(cost_lines(found)))
+    deliver(*([facts_line(cost_facts(found))] if as_json else cost_lines(found)))
 
 
 @cli.command()
@@ -117,14 +113,12 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
     ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
     """
-    import json
-
     from batchrun.frames import run_loop
     from batchrun.inspection import row_lines, row_story
     from batchrun.job import Environment
 
     story = run_loop(row_story(output, row, Environment.read(os.environ)))
-    click.echo(json.dumps(story, ensure_ascii=False) if as_json else "\n".join(row_lines(story)))
+    deliver(*([facts_line(story)] if as_json else row_lines(story)))
 
 
 @cli.command(cls=CleanupCommand)
@@ -141,8 +135,6 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
     brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
     """
-    import json
-
     from batchrun.cleanup import clean_up, cleanup_facts, cleanup_line
     from batchrun.display import watch_cleanup
     from batchrun.frames import run_loop
@@ -157,12 +149,12 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
             job,
             Environment.read(os.environ),
             in_flight=in_flight,
-            show=(lambda made: click.echo(f"{made.kind} {made.object_id}")) if dry_run else None,
-            watch=None if quiet or as_json else partial(watch_cleanup, stream=sys.stderr),
+            show=(lambda made: deliver(f"{made.kind} {made.object_id}")) if dry_run else None,
+            watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress),
         )
     )
     if as_json and not dry_run:
-        click.echo(json.dumps(cleanup_facts(summary)))
+        say(facts_line(cleanup_facts(summary)))
     elif not quiet or summary.stop is not None:
-        click.echo(cleanup_line(summary, dry_run=dry_run), err=True)
+        note(cleanup_line(summary, dry_run=dry_run))
     return 0 if dry_run else summary.exit_code

@@ -13,6 +13,7 @@ import click
 from batchrun.cli.evaluating import scoring_parameters
 from batchrun.cli.group import cli
 from batchrun.cli.looking import output_argument
+from batchrun.cli.printing import note
 
 if TYPE_CHECKING:
     from batchrun.scoring.summary import FailedAs
@@ -77,7 +78,7 @@ def report(
     found = make_report(output, question, baseline=baseline, clock=utc_now)
     with replacing(target) as file:
         file.write(report_page(page_data(found, most_rows)))
-    click.echo(f"written: {target}", err=True)
+    note(f"written: {target}")
 
 
 @cli.command()
@@ -113,7 +114,7 @@ def view(
     wanted = _has_display() if browser is None else browser
 
     def started(url: str) -> None:
-        click.echo(f"{url}\nCtrl-C ends it", err=True)
+        note(url, "Ctrl-C ends it")
         if wanted:
             import webbrowser
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
 from batchrun.cli.evaluating import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.group import cli
 from batchrun.cli.options import MoneyOption, SectionedCommand, SectionedOption, job_parameters
+from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal, warn
 
 if TYPE_CHECKING:
     from batchrun.batch import Summary, Watch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from batchrun.plan import Plan
     from batchrun.scoring.options import ScoreOptions
 
-__all__ = ["check", "given_options", "init", "job_and_output", "run", "seen", "warn"]
+__all__ = ["check", "given_options", "init", "job_and_output", "run", "seen"]
 
 
 @cli.command(cls=SectionedCommand)
@@ -57,7 +58,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
         raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
     if name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():
         end = "Ctrl-Z and Enter end" if os.name == "nt" else "Ctrl-D ends"
-        click.echo(f"reading CSV from standard input: a line of column names, then rows; {end} it", err=True)
+        note(f"reading CSV from standard input: a line of column names, then rows; {end} it")
     if dry_run:
         return _dry_run(name, folder, given, environment, scoring, quiet=quiet, as_json=as_json)
     if pilot is not None:
@@ -81,10 +82,6 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
 
 def _tell_no_key(problem: str) -> None:
     warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")
-
-
-def warn(text: str) -> None:
-    click.echo(f"batchrun: {text}", err=True)
 
 
 def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True) -> tuple[str, Path, dict[str, Any]]:
@@ -126,8 +123,6 @@ def _dry_run(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    import json
-
     from batchrun.estimate import dry_plan, dry_run, dry_run_facts, dry_run_lines, o200k_counter
 
     job, output = job_and_output(name, folder, given)
@@ -136,9 +131,9 @@ def _dry_run(
             question_after(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
     if as_json:
-        click.echo(json.dumps(dry_run_facts(found)))
+        deliver(facts_line(dry_run_facts(found)))
     elif not quiet:
-        click.echo("\n".join(dry_run_lines(found)))
+        deliver(*dry_run_lines(found))
     else:
         for line in (*found.examples, *found.problems):
             warn(line)
@@ -146,18 +141,15 @@ def _dry_run(
 
 
 def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
-    import json
-
     from batchrun.frames import run_loop
     from batchrun.pilot import pilot_facts, pilot_lines, run_pilot
 
     watch, leave = seen(plan, os._exit, quiet=quiet, as_json=as_json)
     found = run_loop(run_pilot(plan, environment, size, watch=watch, leave=leave))
     if as_json:
-        click.echo(json.dumps(pilot_facts(found)))
+        say(facts_line(pilot_facts(found)))
     elif not quiet:
-        for line in pilot_lines(found):
-            click.echo(line, err=True)
+        note(*pilot_lines(found))
     elif found.summary.stop is not None:
         warn(found.summary.stop.reason)
     return found.exit_code
@@ -166,8 +158,6 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
 def _run_plan(
     plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> Summary:
-    import json
-
     from batchrun.batch import run_batch
     from batchrun.display import summary_facts, summary_lines
     from batchrun.frames import run_loop
@@ -175,10 +165,9 @@ def _run_plan(
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
     summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
     if as_json:
-        click.echo(json.dumps(summary_facts(summary)))
+        say(facts_line(summary_facts(summary)))
     elif not quiet:
-        for line in summary_lines(summary):
-            click.echo(line, err=True)
+        note(*summary_lines(summary))
     elif summary.stop is not None:
         warn(summary.stop.reason)
     return summary
@@ -192,18 +181,19 @@ def seen(
 
     from batchrun.display import watch_lines, watch_terminal
 
-    console = Console(stderr=True)
-    for notice in () if quiet else plan.notices:
-        click.echo(notice, err=True)
+    stream = terminal()
+    console = Console(file=cast(TextIO, stream))
+    if not quiet:
+        note(*plan.notices)
     watch: Watch | None
     if as_json:
-        watch = partial(watch_lines, stream=sys.stdout, as_json=True)
+        watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)
     elif quiet:
         watch = None
     elif console.is_terminal:
-        watch = partial(watch_terminal, console=console)
+        watch = partial(watch_terminal, console=console, ready=stream.ready)
     else:
-        watch = partial(watch_lines, stream=sys.stderr, as_json=False)
+        watch = partial(watch_lines, tell=progress, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
         console.show_cursor()
@@ -224,7 +214,7 @@ def init(table: str, output: Path | None) -> None:
     source = open_source(table, ReadOptions())
     path = output or Path(table).with_suffix(".toml")
     write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
-    click.echo(f"written: {path}; next: batchrun check {path}", err=True)
+    note(f"written: {path}; next: batchrun check {path}")
 
 
 @cli.command()
@@ -242,10 +232,9 @@ def check(job: str) -> None:
         if scoring is not None:
             question_after(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
-        click.echo(
+        deliver(
             f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.who_answers()}, "
-            f"answers to {shown_path(plan.paths.output)}"
+            f"answers to {shown_path(plan.paths.output)}",
+            f"cost: {cost_text(found)}",
+            *found.notices,
         )
-        click.echo(f"cost: {cost_text(found)}")
-        for notice in found.notices:
-            click.echo(notice)

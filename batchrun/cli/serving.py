@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
+from batchrun.cli.printing import note
 from batchrun.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ def serve(
             chosen if plan is None else FaultyResponder(chosen, plan),
             faults=plan,
             embedder=embedder,
-            on_started=lambda url: click.echo(
-                _announcement(url, settings, _named(faults=faults, **responder)), err=True
-            ),
+            on_started=lambda url: note(_announcement(url, settings, _named(faults=faults, **responder))),
         )
     except (ServerError, OSError) as exc:
         raise InputError(str(exc)) from exc

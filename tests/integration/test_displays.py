@@ -1,0 +1,165 @@
+"""Terminals that go away, full and closed pipes, closed standard streams: the batch and its exit code are the same."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.rows import write_csv
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such streams")
+
+CHAT = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}], "model": "m"}
+
+
+@pytest.fixture
+def service() -> Iterator[ScriptedHttp]:
+    """Answers everything, and takes every ping."""
+
+    def answer(request: Request) -> Answer:
+        return json_answer({}) if "ping" in request.path else json_answer(CHAT)
+
+    with ScriptedHttp(answer) as server:
+        yield server
+
+
+def command(folder: Path, service: ScriptedHttp, *options: str) -> list[str]:
+    write_csv(folder / "q.csv", [{"question": f"row {row}"} for row in range(3)])
+    ping = ("--ping", service.url.replace("/v1", "/ping"))
+    where = ("--base-url", service.url, "--api", "chat", "--model", "m")
+    return [sys.executable, "-m", "batchrun", "run", "q.csv", "-o", "a.csv", *where, *ping, *options]
+
+
+def environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "any", "TERM": "xterm"}
+
+
+def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None = None) -> None:
+    """The output has every row, and the watch heard of a good start and end."""
+    with (folder / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["question"] for row in rows] == ["row 0", "row 1", "row 2"]
+    assert {row["status"] for row in rows} <= (statuses or {"completed"})
+    if statuses is None:
+        assert [path for path in service.paths() if "ping" in path] == ["GET /ping/start", "POST /ping"]
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1"])
+@pytest.mark.parametrize("option", ["--json", "--quiet", "--dedupe"])
+def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redirection: str, option: str) -> None:
+    """Closed or full standard streams change neither output nor ping nor exit code, in any display."""
+    arguments = command(tmp_path, service, option)
+    shell = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *arguments]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path, service)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_pipe_that_nobody_reads(tmp_path: Path, service: ScriptedHttp, stream: str) -> None:
+    """A pipe whose reader is gone changes nothing either."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writer}
+    process = subprocess.Popen(command(tmp_path, service, "--json"), cwd=tmp_path, env=environment(), **streams)  # type: ignore[call-overload]
+    os.close(writer)
+    assert process.wait() == 0
+    assert_whole(tmp_path, service)
+
+
+@pytest.mark.parametrize("arguments", [("status", "a.csv"), ("show", "a.csv", "0"), ("costs", "a.csv", "--json")])
+def test_a_result_that_cannot_be_written_is_said(
+    tmp_path: Path, service: ScriptedHttp, arguments: tuple[str, ...]
+) -> None:
+    """Where what is printed is all that a command is for, a full disk is an error and no success."""
+    subprocess.run(command(tmp_path, service), cwd=tmp_path, env=environment(), capture_output=True, check=True)
+    with open("/dev/full", "w") as full:
+        program = [sys.executable, "-m", "batchrun", *arguments]
+        done = subprocess.run(program, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "standard output: cannot be written (no space left on device)" in done.stderr
+
+
+class Terminal:
+    """A terminal of its own for a process, which is drained until it goes away."""
+
+    def __init__(self, arguments: list[str], folder: Path) -> None:
+        self._ours, theirs = os.openpty()
+        self.process = subprocess.Popen(
+            arguments, cwd=folder, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        self.text = b""
+        self._gone = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while not self._gone:
+            try:
+                self.text += os.read(self._ours, 4096)
+            except OSError:
+                return
+
+    def go_away(self) -> None:
+        """Every later write fails with EIO. What is drawn four times a second wakes the reader until then."""
+        self._gone = True
+        self._reader.join()
+        os.close(self._ours)
+
+
+@pytest.mark.parametrize("hung_up", [False, True])
+def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
+    """A batch whose terminal is closed under it goes on; with SIGHUP it writes its output and exits with 129."""
+    begun, gone = threading.Event(), threading.Event()
+
+    def script(_: Request) -> Answer:
+        begun.set()
+        gone.wait()
+        return json_answer(CHAT)
+
+    with ScriptedHttp(script) as service:
+        arguments = command(tmp_path, service)
+        arguments = [*arguments[: arguments.index("--ping")], "--grace", "0.1"]
+        terminal = Terminal(arguments, tmp_path)
+        try:
+            begun.wait()
+            terminal.go_away()
+            if hung_up:
+                terminal.process.send_signal(signal.SIGHUP)
+            else:
+                gone.set()
+            assert terminal.process.wait() == (129 if hung_up else 0)
+        finally:
+            gone.set()
+            terminal.process.kill()
+            terminal.process.wait()
+        assert_whole(tmp_path, service, {"in_flight", "pending"} if hung_up else {"completed"})
+    assert b"0/3" in terminal.text
+
+
+def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> None:
+    """A full pipe whose reader sleeps keeps no batch from its end: the lines are dropped."""
+    from batchrun.cli.printing import Outlet
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader):
+        outlet = Outlet(stream, patience_s=0.0)
+        assert not outlet.ready()
+        outlet.write("a line\n")
+        assert outlet.lost == "it took nothing for 0 s"
