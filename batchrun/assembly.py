@@ -18,6 +18,7 @@ from batchrun.services.choice import make_service
 from batchrun.services.deletion import RowDeletion
 from batchrun.services.downloads import Downloads
 from batchrun.services.enclosures import Enclosures
+from batchrun.services.faults import scrubbed
 from batchrun.services.tutoring import Tutoring
 from batchrun.services.uploads import Uploads
 from batchrun.services.variants import Variants
@@ -81,6 +82,7 @@ def engine_of(
         on_outcome=on_outcome,
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
         manner=_manner(plan),
+        scrub=lambda text: scrubbed(text, wire.secrets, most_chars=None),
     )
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -20,6 +22,7 @@ import anyio.to_thread
 from batchrun.assembly import engine_of, price_list
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, EngineStatistics, Limits, Stop
+from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.holding import hold
 from batchrun.job import Environment, Job
@@ -135,6 +138,8 @@ async def run_batch(
             max_tokens_per_minute=plan.job.tpm,
             max_completion_tokens=plan.job.max_completion_tokens,
             row_timeout_s=plan.job.row_timeout,
+            start=_first_slots(plan),
+            max_outage_s=plan.job.max_outage,
             on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
         )
         wire = Wire(
@@ -166,6 +171,19 @@ async def run_batch(
             stop=engine.stop,
             embedded=plan.embedded,
         )
+
+
+def _first_slots(plan: Plan) -> int:
+    """Rows in flight at first, where their number is adaptive: a model server on this machine may have a single
+    slot."""
+    if plan.embedded or plan.api != "chat" or plan.base_url is None:
+        return START
+    host = urlsplit(plan.base_url).hostname or ""
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return START_ON_THIS_MACHINE if local else START
 
 
 def _keep_input(paths: Paths) -> None:

@@ -24,12 +24,11 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp
-from batchrun.errors import BatchRefused, InputError, OutputError, RateLimited, ServiceFault, unwrapped
+from batchrun.errors import BatchRefused, InputError, OutputError, ServiceFault, unwrapped
 from batchrun.holding import hold
 from batchrun.job import Environment, Job
 from batchrun.journal import Created, Journal, place_of
 from batchrun.plan import Paths, paths_for
-from batchrun.records import Usage
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire
 
@@ -230,22 +229,22 @@ class Cleanup:
                 try:
                     known = await delete(made)
                 except ServiceFault as fault:
-                    if isinstance(fault, RateLimited):
-                        self.limits.rate_limited(lease)
                     decision = self._policy.decide(fault, tries, random.random())
-                    if isinstance(decision, GiveUp):
+                    why = self.limits.failed(lease, fault)
+                    if why is not None or isinstance(decision, GiveUp):
                         self._failed(fault)
                         return
                     if decision.shared:
                         self.limits.cool_down(decision.wait_s)
                     await anyio.sleep(decision.wait_s)
+                    await self.limits.next_try(lease)
                     continue
+                self.limits.answered(lease)
                 if known:
                     self._journal.created.deleted(made.object_id, self._clock())
                     self._summary.deleted[made.kind] += 1
                 else:
                     self._gone(made)
-                lease.settle(Usage(), succeeded=True)
                 return
 
     def _gone(self, made: Created) -> None:

@@ -330,7 +330,11 @@ class Job:
 
     # Limits
     concurrency: int | None = _option(
-        None, "Limits", "Rows in flight at once. Default: found out, from 20 up to 1,000", metavar="N", at_least=1
+        None,
+        "Limits",
+        "Maximum concurrent rows. Default: adaptive, from 20 (4 for a chat server on this machine) up to 1,000",
+        metavar="N",
+        at_least=1,
     )
     rpm: float | None = _option(
         None, "Limits", "Most requests a minute, polls and retries included", metavar="N", above=0
@@ -348,6 +352,13 @@ class Job:
         120.0,
         "Limits",
         "Seconds without a byte after which a stream is given up and its run looked up by id",
+        metavar="SECONDS",
+        above=0,
+    )
+    max_outage: float = _option(
+        900.0,
+        "Limits",
+        "Seconds to wait for a service that is unavailable, or that only refuses requests, before the batch stops",
         metavar="SECONDS",
         above=0,
     )

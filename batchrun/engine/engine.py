@@ -6,10 +6,12 @@ How many may go and when is `limits`; what happens to one row is `row`; how a pr
 
 from __future__ import annotations
 
-import itertools
+import logging
 import random
+import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import anyio
@@ -23,7 +25,7 @@ from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.turnstiles import Turnstiles
-from batchrun.errors import BatchRefused, ServiceFault, unwrapped
+from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 from batchrun.services.base import Service
@@ -34,6 +36,12 @@ FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
+REFUSALS_IN_A_ROW = 5
+"""Refused rows without an answer between them, after which a refusal is about all rows."""
+SAME_BUG = 3
+"""Rows that the same line of code may break before it stops the batch."""
+
+log = logging.getLogger("batchrun.engine")
 
 Work: TypeAlias = Ask | Failed | Literal["finished before", "asked alike"]
 """What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, one that an earlier
@@ -59,8 +67,10 @@ class Stop:
 class Engine:
     """Runs rows through a service, under the limits, into the journal.
 
-    All state: the tally; `stop`, set once; `_rows`, the scope of all row tasks; `_admission`, the scope of
-    the loop that admits them.
+    All state: the tally; `stop`, set once; `_rows`, the scope of all row tasks; `_admission`, the scope of the loop
+    that admits them; `_answered`, set once a row has an answer, in this run or an earlier one; `_refused`, the rows
+    that were refused since, with their fingerprints, each held back until it is known whom the refusals concern, and
+    `_out_of_doubt`, set when it is; `_bugs`, how often each line of code has broken a row.
     """
 
     def __init__(
@@ -79,9 +89,11 @@ class Engine:
         on_outcome: Callable[[Outcome], None] | None = None,
         forget: Forget | None = None,
         manner: Manner | None = None,
+        scrub: Callable[[str], str] = str,
     ) -> None:
         """
         Args:
+            scrub: takes the secrets out of a text that is logged.
             manner: how rows that are more than one question go on.
             forget: called for each row that was asked, when its outcome is in the journal and its slot is free again.
         """
@@ -105,7 +117,12 @@ class Engine:
         self._budget = budget
         self._on_outcome = on_outcome
         self._forget = forget
+        self._scrub = scrub
         self._service_failures = 0
+        self._answered = journal.has_answers()
+        self._refused: list[tuple[RowRun, Failed, str, float]] = []
+        self._out_of_doubt = anyio.Event()
+        self._bugs: Counter[tuple[str, int | None]] = Counter()
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
 
@@ -120,6 +137,7 @@ class Engine:
                 with self._admission:
                     if await self._prepare():
                         await self._admit_all(work, tasks)
+        self._finish_refused()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
         """Admit no more rows; those in flight have `grace_s` seconds to end. The first call's reason stands.
@@ -130,6 +148,7 @@ class Engine:
         if self.stop is None:
             self.stop = stop
             self._context.stopped.set()
+            self._context.limits.close()
             self._admission.cancel()
 
     def statistics(self) -> EngineStatistics:
@@ -143,23 +162,30 @@ class Engine:
 
         However long it takes: a thousand files are uploaded in minutes. Its requests have bounds of their own.
         """
-        context = self._context
-        for attempt in itertools.count(1):
+        context, limits = self._context, self._context.limits
+        spent = 0
+        while True:
             try:
                 await context.service.prepare()
                 return True
             except ServiceFault as fault:
-                decision = context.policy.decide(fault, attempt, context.random_unit())
-                if isinstance(decision, GiveUp) or attempt == PREPARE_ATTEMPTS:
+                why = limits.failed(None, fault)
+                ill = isinstance(fault, Unavailable | RateLimited | Shortage)
+                spent += not ill
+                decision = context.policy.decide(fault, max(spent, 1), context.random_unit(), ill=ill)
+                if why is not None or isinstance(decision, GiveUp) or spent == PREPARE_ATTEMPTS:
                     reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
                     break
-            await anyio.sleep(decision.wait_s)
-        self.request_stop(Stop(reason, BatchRefused.exit_code), 0.0)
+            await anyio.sleep(max(decision.wait_s, limits.health.hold_s(anyio.current_time())))
+        self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
         return False
 
     async def _admit_all(self, work: Iterable[Work], tasks: anyio.abc.TaskGroup) -> None:
         for number, item in enumerate(work):
             if isinstance(item, Ask):
+                while self._in_doubt():
+                    self._out_of_doubt = anyio.Event()
+                    await self._out_of_doubt.wait()
                 prompt_chars = len(item.prompt.first.text)
                 reserved_usd = 0.0
                 if self._budget is not None:
@@ -198,21 +224,79 @@ class Engine:
             except BatchRefused as refusal:
                 self.request_stop(Stop(str(refusal), refusal.exit_code), GRACE_AFTER_REFUSAL_S)
                 return
+            except BatchrunError:
+                raise
+            except Exception as bug:  # noqa: BLE001 - whatever one row meets, the others go on
+                outcome = self._broken(row, bug)
             finally:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
-                lease.settle(sum_usage(row.unsettled), succeeded=isinstance(outcome, Completed))
-                carried = self._carried(row.carried, outcome)
+                lease.settle(sum_usage(row.unsettled))
                 if self._budget is not None:
-                    chars, cost_usd = len(ask.prompt.first.text), outcome.cost_usd
-                    if carried is not None and cost_usd is not None:
-                        cost_usd -= carried.cost_usd or 0.0
-                    self._budget.settle(reserved_usd, chars, outcome.usage, cost_usd)
-                self._finish(outcome, ask.prompt.fingerprint, with_ids=row.ids_unwritten, carried=carried)
-                self._check_failures(outcome)
+                    self._settle_budget(self._budget, row, outcome, ask, reserved_usd)
+                self._take_in(row, outcome, ask.prompt.fingerprint, lease.sent_at_s)
         if outcome is not None and self._forget is not None:
             left = await self._forget(ask.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
+
+    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, ask: Ask, reserved_usd: float) -> None:
+        cost_usd, carried = outcome.cost_usd, self._carried(row.carried, outcome)
+        if carried is not None and cost_usd is not None:
+            cost_usd -= carried.cost_usd or 0.0
+        budget.settle(reserved_usd, len(ask.prompt.first.text), outcome.usage, cost_usd)
+
+    def _finish_asked(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
+        carried = self._carried(row.carried, outcome)
+        self._finish(outcome, fingerprint, with_ids=row.ids_unwritten, carried=carried)
+        self._check_failures(outcome)
+
+    def _broken(self, row: RowRun, bug: Exception) -> Failed:
+        """A bug costs the row that met it; one that meets row after row stops the batch."""
+        log.error("a row ended with a bug:\n%s", self._scrub("".join(traceback.format_exception(bug))))
+        outcome = row.broken(bug)
+        last = traceback.extract_tb(bug.__traceback__)[-1]
+        self._bugs[last.filename, last.lineno] += 1
+        if self._bugs[last.filename, last.lineno] == SAME_BUG:
+            where = f"{last.filename}, line {last.lineno}"
+            reason = f"{SAME_BUG} rows ended with the same internal error, the last: {outcome.error} ({where})"
+            self.request_stop(Stop(self._scrub(reason), exit_code=1), GRACE_AFTER_REFUSAL_S)
+        return replace(outcome, error=self._scrub(outcome.error))
+
+    # -- refusals ---------------------------------------------------------------------------------------------
+
+    def _take_in(self, row: RowRun, outcome: Outcome, fingerprint: str, sent_at_s: float) -> None:
+        """A row ended. One that was refused is held back until it is known whether all others are refused as well."""
+        if row.refused is not None and isinstance(outcome, Failed):
+            if self.stop is None:  # else it may be among those that the stop was for: it is asked again
+                self._refused.append((row, outcome, fingerprint, sent_at_s))
+        else:
+            self._finish_asked(row, outcome, fingerprint)
+            if isinstance(outcome, Completed):
+                self._answered = True
+                if self._refused and sent_at_s >= self._refused[0][-1]:
+                    self._finish_refused()
+        if self._in_doubt() and not self._tally.in_flight:
+            number = len(self._refused)
+            rows = "the first row was" if number == 1 else f"{number} rows in a row were"
+            self._stop_refused(f"{rows} refused: {self._refused[-1][0].refused}")
+
+    def _in_doubt(self) -> bool:
+        """Whether so many rows were refused, with no answer to a row that was sent later, that it may concern all.
+
+        Before the first answer one is enough. No more rows are admitted then; those in flight tell.
+        """
+        return len(self._refused) >= (REFUSALS_IN_A_ROW if self._answered else 1)
+
+    def _stop_refused(self, reason: str) -> None:
+        self._refused.clear()
+        self.request_stop(Stop(reason, BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
+
+    def _finish_refused(self) -> None:
+        """The refusals so far were about their rows."""
+        refused, self._refused = self._refused, []
+        for row, outcome, fingerprint, _ in refused:
+            self._finish_asked(row, outcome, fingerprint)
+        self._out_of_doubt.set()
 
     def _carried(self, usages: Sequence[Usage], outcome: Outcome) -> Carried | None:
         """What the outcome has in common with the row's earlier one."""

@@ -1,8 +1,8 @@
-"""Stage 4: who may go when. Slots, requests a minute, tokens a minute, and the shared cool-down.
+"""Stage 4: who may go when. Slots, requests a minute, tokens a minute, and what the health of the service allows.
 
-Rows are admitted by `Limits.admit`, one after the other, in order. Every HTTP request passes
-`Limits.request` in the HTTP client, so that polls, retries and tool submissions are counted too and nothing
-can go round it.
+Rows are admitted by `Limits.admit`, one after the other, in order; a row that tries again waits in the same line, in
+`Limits.next_try`. Every HTTP request passes `Limits.request` in the HTTP client, so that polls, retries and tool
+submissions are counted too and nothing can go round it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Literal, TypeAlias
 
 import anyio
 
+from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
-from batchrun.engine.slots import SlotPolicy
+from batchrun.engine.slots import START, SlotPolicy
+from batchrun.errors import ServiceFault
 from batchrun.records import Usage
 
 __all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
 
 OVERSLEPT_S = 0.5
-MAX_COOL_DOWN_S = 600.0
-"""A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
 RATE_LIMITED = "rate_limit_exceeded"
 """The error type of a refusal for the rate, which is what most cool-downs are for."""
 TOLD_S = 1.0
 """A cool-down that lasts less than this longer than what was told of it is not told again: rows that are refused
 together ask for the same end, each a moment later."""
 
-Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down"]
+Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down", "the service"]
 
 CoolDown: TypeAlias = Callable[[float, str], None]
 """(seconds, reason): everybody waits from now on."""
@@ -94,15 +94,25 @@ class Stopwatch:
 
 
 class Lease:
-    """The right of one row to be in flight: a slot, the reserved tokens, and its first request.
+    """The right of one row to be in flight: a slot, its turn at the service, the reserved tokens, and its first
+    request.
 
     Made by `Limits.admit`; the row's task owns it from then on and gives it back by leaving `with lease`.
+
+    Attributes:
+        has_turn: the row may send now. It has given that back once its try ended.
+        sent_at_s: loop time of its last request.
+        trouble: what the row has met so far.
     """
 
-    __slots__ = ("_limits", "prepaid", "prompt_chars", "reserved_tokens", "sent_at_s", "stopwatch")
+    __slots__ = (
+        "_limits", "has_turn", "prepaid", "prompt_chars", "reserved_tokens", "sent_at_s", "stopwatch", "trouble",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits, prompt_chars: int, reserved_tokens: float, row_timeout_s: float) -> None:
         self._limits = limits
+        self.has_turn = False
+        self.trouble = Trouble()
         self.prompt_chars = prompt_chars
         self.reserved_tokens = reserved_tokens
         self.stopwatch = Stopwatch(row_timeout_s)
@@ -116,11 +126,11 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._limits._release()
+        self._limits._release(self)
 
-    def settle(self, usage: Usage, *, succeeded: bool) -> None:
-        """The row ended with this usage: correct the reservation and teach the estimate; an answer grows the slots."""
-        self._limits._settle(self, usage, succeeded=succeeded)
+    def settle(self, usage: Usage) -> None:
+        """A run of the row ended with this usage: correct the reservation and teach the estimate."""
+        self._limits._settle(self, usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,8 @@ class LimitsStatistics:
     Attributes:
         waiting_for: what the next row waits for, None if it does not wait.
         cool_down_s: seconds that the shared cool-down still lasts, 0 where there is none.
+        away_s: seconds that the service has been unavailable for, None while it is there.
+        one_at_a_time: the service breaks off its replies when it is asked for several at once.
         max_requests_per_minute, max_tokens_per_minute: in force, None for no limit.
     """
 
@@ -140,13 +152,16 @@ class LimitsStatistics:
     requests: int
     max_requests_per_minute: float | None
     max_tokens_per_minute: float | None
+    away_s: float | None = None
+    one_at_a_time: bool = False
 
 
 class Limits:
     """All limits of one batch.
 
-    All state: `_in_use` slots, `_cool_until_s` and `_told_until_s` (loop time), the pacers, `_waiting_for` (what the
-    admission waits for), `requests` sent and `replies` received so far.
+    All state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have a
+    turn; `_changed`, set when either may have; `_told_until_s` (loop time); the pacers; `_waiting_for` (what the
+    admission waits for); `requests` sent so far; and `_closed`, set once no more may be sent.
     """
 
     def __init__(
@@ -158,49 +173,125 @@ class Limits:
         max_completion_tokens: int | None = None,
         row_timeout_s: float = 600.0,
         on_cool_down: CoolDown | None = None,
+        start: int = START,
         max_slots: int | None = None,
+        max_outage_s: float = 900.0,
     ) -> None:
         """
         Args:
+            start: rows in flight at first, where their number is adaptive.
             max_slots: rows in flight that are possible on this machine, whatever `concurrency` says; None for no bound.
+            max_outage_s: as of `Health`.
         """
         self.requests = 0
-        self.replies = 0
-        self._slots = SlotPolicy(concurrency, max_slots=max_slots)
+        slots = SlotPolicy(concurrency, start=start, max_slots=max_slots, patience_s=row_timeout_s)
+        self.health = Health(slots, max_outage_s=max_outage_s)
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
         self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None
         self._estimate = TokenEstimate(max_completion_tokens)
         self._row_timeout_s = row_timeout_s
         self._request_gate = anyio.Lock(fast_acquire=True)
+        self._line = anyio.Lock(fast_acquire=True)
         self._in_use = 0
-        self._slot_freed = anyio.Event()
-        self._cool_until_s = float("-inf")
+        self._at_service = 0
+        self._changed = anyio.Event()
+        self._closed = False
         self._told_until_s = float("-inf")
         self._on_cool_down = on_cool_down
         self._waiting_for: Waiting | None = None
 
     async def admit(self, prompt_chars: int) -> Lease:
-        """Wait for a slot, the end of a cool-down, tokens and the first request; in the order of the calls."""
+        """Wait for a slot, tokens, a turn at the service and the first request; in the order of the calls."""
         try:
-            while self._in_use >= self._slots.capacity:
+            while not self._has_room():
                 self._waiting_for = "slots"
-                self._slot_freed = anyio.Event()
-                await self._slot_freed.wait()
+                await self._change()
             reserved = 0.0
             if self._token_pacer is not None:
                 self._waiting_for = "tokens"
                 reserved = self._estimate.guess(prompt_chars)
                 await self._token_pacer.acquire(reserved)
             self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
-            await self._permit_request()
+            if self.health.away:
+                self._waiting_for = "the service"
+            lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
+            await self.next_try(lease)
+            try:
+                await self._permit_request()
+            except BaseException:
+                self._give_back(lease)
+                raise
         finally:
             self._waiting_for = None
         self._in_use += 1
-        return Lease(self, prompt_chars, reserved, self._row_timeout_s)
+        return lease
+
+    def _has_room(self) -> bool:
+        """Whether one more row may be in flight; in an outage a few may, so that rows take turns in probing."""
+        return self._in_use < (PROBERS if self.health.away else 0) or self._in_use < self.health.slots.capacity
+
+    async def next_try(self, lease: Lease) -> bool:
+        """Wait in line for another try of a row in flight. False: none may be made any more."""
+        if lease.has_turn:
+            return True
+        async with self._line:
+            while not self._closed:
+                now_s = anyio.current_time()
+                hold_s = self.health.hold_s(now_s)
+                if hold_s <= 0 and self._at_service < self.health.abreast:
+                    self.health.sending(now_s)
+                    self._at_service += 1
+                    lease.has_turn = True
+                    return True
+                with anyio.move_on_after(hold_s if hold_s > 0 else math.inf):
+                    await self._change()
+        return False
+
+    async def _change(self) -> None:
+        if self._changed.is_set():
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+    def answered(self, lease: Lease) -> None:
+        """A run of the row ended with an answer. The row keeps its turn, for what it may ask next."""
+        lease.trouble = Trouble()
+        self.health.answered(self._in_use, lease.sent_at_s, anyio.current_time())
+        self._changed.set()
+
+    def failed(self, lease: Lease | None, fault: ServiceFault) -> str | None:
+        """A try ended badly, and with it the row's turn; returns why the batch has to stop, if it has to.
+
+        Args:
+            lease: None for what the batch itself asked.
+        """
+        now_s = anyio.current_time()
+        held_s = self._cool_down_s()
+        why = self.health.failed(fault, self._in_use, lease.sent_at_s if lease is not None else now_s, now_s)
+        if self._cool_down_s() > max(held_s, 0.0):
+            self._tell(fault.error_type)
+        self._give_back(lease)
+        return why
+
+    def timed_out(self, lease: Lease) -> None:
+        """The row's time was over before its answer came."""
+        self.health.timed_out(lease.sent_at_s, anyio.current_time())
+        self._give_back(lease)
+
+    def _give_back(self, lease: Lease | None) -> None:
+        if lease is not None and lease.has_turn:
+            lease.has_turn = False
+            self._at_service -= 1
+            self.health.left(anyio.current_time())
+        self._changed.set()
+
+    def close(self) -> None:
+        """No further try is made: whoever waits for one is told so."""
+        self._closed = True
+        self._changed.set()
 
     async def readmit(self, lease: Lease, usage: Usage, prompt_chars: int) -> None:
         """Before another run of a row in flight: settle what its last one took, and set tokens aside for this one."""
-        self._settle(lease, usage, succeeded=False)
+        self._settle(lease, usage)
         lease.prompt_chars = prompt_chars
         if self._token_pacer is not None:
             reserved = self._estimate.guess(prompt_chars)
@@ -235,25 +326,22 @@ class Limits:
         while (wait_s := self._cool_down_s()) > 0:
             await anyio.sleep(wait_s)
 
-    def rate_limited(self, lease: Lease) -> None:
-        """The service refused a request of this row for its rate: fewer slots, once for each burst of refusals."""
-        self._slots.rate_limited(lease.sent_at_s, anyio.current_time())
-
     def cool_down(self, wait_s: float, reason: str = RATE_LIMITED) -> None:
         """Nobody sends for `wait_s` seconds from now, ten minutes at most (a longer cool-down that runs stays).
 
         Args:
             reason: for those who look at the batch.
         """
+        if self.health.hold(wait_s, anyio.current_time()):
+            self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        """Tell of a cool-down that has begun, or has become longer."""
         now_s = anyio.current_time()
-        wait_s = min(wait_s, MAX_COOL_DOWN_S)
-        until_s = now_s + wait_s
-        if wait_s <= 0 or until_s <= self._cool_until_s:
-            return
-        self._cool_until_s = until_s
+        wait_s = self._cool_down_s()
         cooling = self._told_until_s > now_s
-        if self._on_cool_down is not None and (not cooling or until_s > self._told_until_s + TOLD_S):
-            self._told_until_s = until_s
+        if self._on_cool_down is not None and (not cooling or now_s + wait_s > self._told_until_s + TOLD_S):
+            self._told_until_s = now_s + wait_s
             self._on_cool_down(wait_s, reason)
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -275,31 +363,31 @@ class Limits:
         """A snapshot for progress displays and tests."""
         return LimitsStatistics(
             in_use=self._in_use,
-            capacity=self._slots.capacity,
+            capacity=self.health.slots.capacity,
             waiting_for=self._waiting_for,
             cool_down_s=max(0.0, self._cool_down_s()),
             requests=self.requests,
             max_requests_per_minute=self._request_pacer.per_minute if self._request_pacer else None,
             max_tokens_per_minute=self._token_pacer.per_minute if self._token_pacer else None,
+            away_s=self.health.away_for_s(anyio.current_time()),
+            one_at_a_time=self.health.slots.one_at_a_time,
         )
 
     def _cool_down_s(self) -> float:
-        return self._cool_until_s - anyio.current_time()
+        return self.health.held_until_s - anyio.current_time()
 
-    def _release(self) -> None:
+    def _release(self, lease: Lease) -> None:
         self._in_use -= 1
-        self._slot_freed.set()
+        self._give_back(lease)
 
-    def _settle(self, lease: Lease, usage: Usage, *, succeeded: bool) -> None:
-        if succeeded:
-            self._slots.succeeded(self._in_use)
+    def _settle(self, lease: Lease, usage: Usage) -> None:
         self._estimate.learn(lease.prompt_chars, usage.prompt_tokens, usage.completion_tokens)
         if self._token_pacer is not None and usage.total_tokens is not None:
             self._token_pacer.settle(usage.total_tokens - lease.reserved_tokens)
             lease.reserved_tokens = usage.total_tokens
 
     def __repr__(self) -> str:
-        return f"<Limits in_use={self._in_use} {self._slots!r} {self._request_pacer!r} {self._token_pacer!r}>"
+        return f"<Limits in_use={self._in_use} {self.health!r} {self._request_pacer!r} {self._token_pacer!r}>"
 
 
 TOKEN_CREDIT_SHARE = 0.02

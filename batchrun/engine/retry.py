@@ -45,13 +45,16 @@ class RetryPolicy:
     max_wait_s: float = 60.0
     max_retry_after_s: float = 600.0
 
-    def decide(self, fault: ServiceFault, attempt: int, random_unit: float) -> RetryAfter | GiveUp:
+    def decide(
+        self, fault: ServiceFault, attempt: int, random_unit: float, *, ill: bool = False
+    ) -> RetryAfter | GiveUp:
         """What follows `fault` on the `attempt`-th try (from 1).
 
         Args:
             random_unit: uniform in [0, 1).
+            ill: the fault is the service's, and costs no try.
         """
-        if isinstance(fault, PermanentFault) or attempt >= self.max_attempts:
+        if isinstance(fault, PermanentFault) or (attempt >= self.max_attempts and not ill):
             return GiveUp()
         assert isinstance(fault, TransientFault)
         ceiling_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** min(attempt - 1, 60))

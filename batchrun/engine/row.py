@@ -12,9 +12,9 @@ import anyio
 from batchrun.clock import WallClock
 from batchrun.engine.dialogue import Check, Dialogue, Misshapen, with_outputs
 from batchrun.engine.limits import Lease, Limits
-from batchrun.engine.retry import GiveUp, RetryPolicy
+from batchrun.engine.retry import GiveUp, RetryAfter, RetryPolicy
 from batchrun.engine.tally import Tally
-from batchrun.errors import BatchRefused, PermanentFault, RateLimited, RunLost, ServiceFault, Silence, Unavailable
+from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, RunLost, ServiceFault, Shortage, Silence
 from batchrun.job import digest
 from batchrun.journal import Journal
 from batchrun.prompts import PromptError
@@ -121,8 +121,8 @@ class RowRun:
     before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was on disk;
     `_anew`, the turn that is asked anew, until the journal knows it; `_began_anew`, set once the thread was lost;
     `_billed`, the usage of runs that failed or were lost; `_outputs` of functions by call, on disk before they are
-    sent; `unsettled`, the usage since tokens were last reserved; and `ids_unwritten`: the ids of the try came with the
-    reply, and are to be written with what it ended.
+    sent; `unsettled`, the usage since tokens were last reserved; `ids_unwritten`: the ids of the try came with the
+    reply, and are to be written with what it ended; and `refused`, the refusal that the row failed with, if it did.
     """
 
     def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
@@ -141,6 +141,7 @@ class RowRun:
         self.carried = [end.reply.usage for end in ask.ends if end.attempt <= ask.billed]
         self.unsettled: list[Usage] = []
         self.ids_unwritten = False
+        self.refused: Refused | None = None
 
     async def outcome(self) -> Outcome | None:
         """How the row ended; None if the batch stopped before it did.
@@ -186,9 +187,10 @@ class RowRun:
     async def _answered(self) -> Reply | Outcome | None:
         """The reply to the exchange at hand, after as many tries as it takes; or how the row ended without one."""
         context = self._context
-        tries = 0
+        spent = 0
         while True:
-            tries += 1
+            if not await context.limits.next_try(self._lease):
+                return None
             number = self._exchange.turn.number
             context.journal.begin(self._prompt, self._attempt, context.clock(), number, anew=self._anew)
             self._anew, self._tries = None, self._attempt.number
@@ -197,25 +199,16 @@ class RowRun:
                 if reply is None and self._lease.stopwatch.overslept:
                     raise Silence("this process was suspended while the row was in flight", error_type="suspended")
             except ServiceFault as fault:
-                self._record(fault)
-                if isinstance(fault, RateLimited):
-                    context.limits.rate_limited(self._lease)
-                if isinstance(fault, BatchRefused):
-                    raise
-                decision = context.policy.decide(fault, tries, context.random_unit())
+                ill = self._is_ill(fault)
+                spent += not ill
+                decision = context.policy.decide(fault, max(spent, 1), context.random_unit(), ill=ill)
                 if isinstance(decision, GiveUp):
-                    if isinstance(fault, Unavailable) and not fault.connected and not context.limits.replies:
-                        # Nobody has ever answered: every other row would fail the same way.
-                        raise BatchRefused(
-                            f"the service cannot be reached: {fault}", error_type="unreachable"
-                        ) from fault
                     if self._thread_is_gone(fault):
                         raise _ThreadGone from fault
+                    if isinstance(fault, Refused) and not self._is_about_own_thread(fault):
+                        self.refused = fault
                     return await self._given_up(fault)
-                if decision.shared:
-                    context.limits.cool_down(decision.wait_s, fault.error_type)
-                self._say(f"waits {decision.wait_s:.0f} s after try {tries}, which ended with {fault.error_type}")
-                if await self._stopped_within(decision.wait_s):
+                if await self._stopped_before_next(fault, decision):
                     return None
                 self._attempt = self._next_attempt(fault)
                 continue
@@ -228,6 +221,31 @@ class RowRun:
             if context.journal.was_empty(self._prompt.row_key, self._prompt.fingerprint, number):
                 return reply
             self._attempt = self._after_nothing(reply)
+
+    def _is_ill(self, fault: ServiceFault) -> bool:
+        """Take in a fault: whether it is the service's, so that it costs the row no try.
+
+        Raises:
+            BatchRefused: every other row would end the same way, or the service has been ill for too long.
+        """
+        self._record(fault)
+        limits = self._context.limits
+        why = limits.failed(self._lease, fault)
+        if isinstance(fault, BatchRefused):
+            raise fault
+        if why is not None:
+            raise BatchRefused(why, error_type="service_unavailable") from fault
+        return limits.health.is_ill(fault, self._lease.trouble, anyio.current_time())
+
+    async def _stopped_before_next(self, fault: ServiceFault, decision: RetryAfter) -> bool:
+        """Wait for the next try; whether the batch stopped meanwhile. What all rows wait for, they wait for in line."""
+        if isinstance(fault, RateLimited | Shortage):
+            self._say(f"waits for its turn after {fault.error_type}")
+            return self._context.stopped.is_set()
+        if decision.shared:
+            self._context.limits.cool_down(decision.wait_s, fault.error_type)
+        self._say(f"waits {decision.wait_s:.0f} s after a try that ended with {fault.error_type}")
+        return await self._stopped_within(decision.wait_s)
 
     # -- one try ----------------------------------------------------------------------------------------
 
@@ -311,6 +329,7 @@ class RowRun:
 
     def _end(self, reply: Reply) -> RunEnd:
         """A run has ended: remember it, here and (where rows need more than one) in the journal."""
+        self._context.limits.answered(self._lease)
         attempt = self._attempt
         end = self._dialogue.add(self._exchange, reply, attempt.number, attempt.thread_id, attempt.run_id)
         self.unsettled.append(reply.usage)
@@ -374,6 +393,10 @@ class RowRun:
         self._dialogue.ends.clear()
         self._outputs.clear()
         self._anew, self._began_anew = 1, True
+
+    def _is_about_own_thread(self, fault: ServiceFault) -> bool:
+        """Whether the service does not know the thread that the table names for this row."""
+        return fault.status_code == 404 and self._prompt.thread_id is not None
 
     async def _stopped_within(self, wait_s: float) -> bool:
         self._context.tally.retrying += 1
@@ -455,6 +478,7 @@ class RowRun:
         limit_s = self._lease.stopwatch.limit_s
         fault = Silence(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
         self._record(fault)
+        self._context.limits.timed_out(self._lease)
         return await self._given_up(fault)
 
     def _usage(self) -> Usage:
@@ -506,6 +530,12 @@ class RowRun:
             extras=self._extras(),
         )
 
+    def broken(self, bug: Exception) -> Failed:
+        """The row's outcome after an exception that nobody foresaw. Its run may still be going on."""
+        return self._failed(
+            "internal_error", f"{type(bug).__name__}: {' '.join(str(bug).split())} (a bug; see the log)"
+        )
+
     def _misshapen(self, problem: Misshapen) -> Failed:
         """The answers are kept: the last one in the row, the others in the journal."""
         end = self._dialogue.last
@@ -524,6 +554,7 @@ class RowRun:
         self.unsettled.append(reply.usage)
         error_type = reply.reason or "run_failed"
         fault = ServiceFault(reply.error or "", error_type=error_type, run_ended=True)
+        self._context.limits.failed(self._lease, fault)
         self._context.journal.fault(self._prompt.row_key, self._tries, fault)
         error = reply.error or f"the run ended as {reply.status}"
         return self._failed(error_type, self._at_turn(error, self._exchange.turn.number), reply)

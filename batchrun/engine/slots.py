@@ -1,66 +1,214 @@
-"""How many rows may be in flight at once, found out from how the service takes it. Pure."""
+"""How many rows may be in flight at once: found from the throughput that the service shows. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["SlotPolicy"]
+import math
+from typing import Literal, TypeAlias
+
+__all__ = ["START", "START_ON_THIS_MACHINE", "SlotPolicy"]
 
 START = 20
+START_ON_THIS_MACHINE = 4
+"""For a model server on this machine: many have one slot, and what waits there waits in the row's own time."""
 CEILING = 1_000
-FLOOR = 1
+SMALLEST_ROUND = 12
+"""Answers that a round has at least: the throughput of fewer is mostly chance."""
+SATURATED = 0.8
+"""Share of the slots that must be taken for an answer to say something about the number of slots."""
+WORTH_IT = 0.15
+"""Share of the growth in slots that must show as growth in throughput. 1 is a service without any limit, 0 one in which
+additional rows only wait; batching servers lie between."""
+AS_GOOD = 0.95
+"""Share of the best throughput that fewer slots must keep to be preferred."""
+STEP = 1.5
+"""Factor of a trial of more slots, and divisor of a trial of fewer."""
+SLOWER = 1.5
+"""Latency, in multiples of the accepted one, from which fewer slots are tried at once."""
+FIRST_REST = 2
+LONGEST_REST = 16
+"""Rounds between two trials: doubled by each trial that changes nothing."""
+PATIENCE_SHARE = 0.4
+"""Share of a row's time that its latency may take for the slots to grow: twice the slots may mean twice the latency."""
 CUT = 0.75
-SUCCESSES_PER_SLOT = 25
+TIMEOUT_CUT = 0.5
+ANSWERS_PER_SLOT = 25
+BROKEN_AT_ONCE = 3.0
+
+Phase: TypeAlias = Literal["doubling", "resting", "more", "fewer", "limited"]
 
 
 class SlotPolicy:
-    """The number of slots: fixed where the user said one, else adaptive.
+    """The number of slots: fixed where the user gave one, else adaptive.
 
-    Adaptive: begins at 20 and grows by one with every success (so it doubles each round trip) until the service
-    first says 429; each burst of 429s cuts it once to three quarters; from then on one slot comes back for
-    every 25 successes. The shape is TCP's slow start and congestion avoidance (RFC 5681), with a gentler cut
-    because a refused request costs a round trip and no data.
+    Adaptive: answers are counted in rounds, each as many as there are slots. The slots double from round to round as
+    long as the throughput rises with them; then the last number that was worth it is kept, and from time to time a
+    smaller and a larger number are tried for a round. A rate limit, a timeout or a shortage cuts the slots once for
+    each burst; from then on one slot is added for every 25 answers. The idea is that of TCP Vegas (Brakmo and Peterson,
+    1995): the throughput says where a queue begins, long before anything is refused. A model server on one's own
+    machine never refuses.
 
-    All state: `capacity` (slots now), `_slow_start`, `_successes` since the last growth, `_cut_at_s` (loop
-    time of the last cut).
+    All state: `capacity` (slots now); the round (`_began_s`, `_answers`, `_saturated`; `_late`, answers in its second
+    half, and the sum of their latencies, `_latency_s`; and `_unsettled`, answers to be left out before it begins); the
+    accepted point (`_slots`, `_rate` per second, `_usual_s`) and the `_phase` that tries another; `_rest` and
+    `_rounds`, rounds between two trials and since the last; `_cut_at_s`, loop time of the last cut; `_broken`, the
+    weight of replies that broke off; `one_at_a_time`, set for good once replies break off because others are asked.
     """
 
-    def __init__(self, fixed: int | None = None, *, max_slots: int | None = None) -> None:
+    def __init__(
+        self,
+        fixed: int | None = None,
+        *,
+        start: int = START,
+        max_slots: int | None = None,
+        patience_s: float = math.inf,
+    ) -> None:
         """
         Args:
+            start: slots of the first round.
             max_slots: that are possible on this machine, None for no such bound.
+            patience_s: seconds that a row may take.
         """
         self.fixed = fixed
         wanted = CEILING if fixed is None else fixed
         self.max_slots = wanted if max_slots is None else min(wanted, max_slots)
-        self.capacity = min(START if fixed is None else fixed, self.max_slots)
-        self._slow_start = True
-        self._successes = 0
-        self._cut_at_s = float("-inf")
+        self.capacity = min(start if fixed is None else fixed, self.max_slots)
+        self.one_at_a_time = False
+        self._patience_s = patience_s
+        self._phase: Phase = "doubling"
+        self._slots, self._rate, self._usual_s = 0, 0.0, 0.0
+        self._rest, self._rounds = FIRST_REST, 0
+        self._began_s = math.nan
+        self._unsettled = 0
+        self._answers, self._saturated, self._late, self._latency_s = 0, 0, 0, 0.0
+        self._cut_at_s = -math.inf
+        self._broken = 0.0
 
-    def succeeded(self, in_use: int) -> None:
-        """A row ended well while `in_use` slots were taken.
+    # -- what happened ------------------------------------------------------------------------------------
 
-        Slots that nobody used prove nothing about the service, so the number grows only near its limit.
-        """
-        if self.fixed is not None or self.capacity >= self.max_slots or in_use < self.capacity * 0.8:
+    def sending(self, now_s: float) -> None:
+        """A row goes to the service: the first round begins with the first."""
+        if math.isnan(self._began_s):
+            self._began_s = now_s
+
+    def answered(self, in_use: int, latency_s: float, now_s: float) -> None:
+        """A run ended well while `in_use` slots were taken, `latency_s` after it was asked for."""
+        self._broken = max(0.0, self._broken - 0.5)
+        if self.fixed is not None or self.one_at_a_time:
             return
-        self._successes += 1
-        if self._slow_start or self._successes >= SUCCESSES_PER_SLOT:
-            self._successes = 0
-            self.capacity += 1
+        if in_use > self.capacity or self._unsettled > 0:
+            # Rows of another number of slots are still among those in flight: not a measurement yet.
+            self._unsettled -= in_use <= self.capacity
+            self._begin_round(now_s)
+            return
+        self._answers += 1
+        self._saturated += in_use >= self.capacity * SATURATED
+        size = ANSWERS_PER_SLOT if self._phase == "limited" else max(self.capacity, SMALLEST_ROUND)
+        if self._answers * 2 > size:  # a queue that is only forming makes the first of a round look fast
+            self._late += 1
+            self._latency_s += latency_s
+        if self._answers < size:
+            return
+        # Slots that nobody used say nothing about the service.
+        if self._saturated >= self._answers * SATURATED and now_s > self._began_s:
+            self._round_over(self._answers / (now_s - self._began_s), self._latency_s / self._late)
+        self._begin_round(now_s)
 
     def rate_limited(self, sent_at_s: float, now_s: float) -> bool:
-        """The service refused a request that was sent at `sent_at_s`; returns whether slots were cut.
+        """The service refused a request that was sent at `sent_at_s`; returns whether that began a burst.
 
         Requests sent before the last cut belong to the burst that caused it and cut nothing more.
         """
+        return self._cut(CUT, sent_at_s, now_s)
+
+    def timed_out(self, sent_at_s: float, now_s: float) -> None:
+        """A row got no answer in its time, or not a byte in the time for that: too many may be waiting there."""
+        self._cut(TIMEOUT_CUT, sent_at_s, now_s)
+
+    def short(self, in_use: int, sent_at_s: float, now_s: float) -> None:
+        """This machine could not open another connection while `in_use` rows were in flight."""
+        if self._cut(CUT, sent_at_s, now_s):
+            self.max_slots = max(1, min(self.max_slots, in_use - 1))
+            self.capacity = min(self.capacity, self.max_slots)
+
+    def broke_off(self) -> bool:
+        """A reply broke off; returns whether that makes it one row at a time from now on.
+
+        Some servers (llama-cpp-python) drop the reply that they are writing when another request arrives. Then most
+        replies break off; on a bad network few do.
+        """
+        self._broken += 1.0
+        if self._broken < BROKEN_AT_ONCE or self.capacity == 1 or self.fixed is not None:
+            return False
+        self.one_at_a_time = True
+        self.capacity = 1
+        return True
+
+    # -- the policy ---------------------------------------------------------------------------------------
+
+    def _round_over(self, rate: float, latency_s: float) -> None:
+        """Choose the number of slots of the next round, from the throughput and the mean latency of this one."""
+        gain = rate / self._rate if self._rate else math.inf
+        added = self.capacity / self._slots - 1.0 if self._slots else 0.0
+        match self._phase:
+            case "limited":
+                self.capacity = min(self.capacity + 1, self.max_slots)  # it refused once: find out slowly from when on
+            case "doubling" | "more" if gain >= 1.0 + WORTH_IT * added:
+                self._accept(rate, latency_s)  # the throughput rose with the slots: go on
+                self._try("doubling", self.capacity * 2)
+            case "doubling" | "more":
+                slowed = self._phase == "doubling" and gain < AS_GOOD
+                self._return()  # the added rows only waited
+                if slowed:
+                    self._rounds = self._rest  # and slowed the others: the number before may be too many as well
+            case "fewer" if gain >= AS_GOOD:
+                self._accept(rate, latency_s)  # the rows that are gone had only waited: try still fewer
+                self._try("fewer", self.capacity // 2)
+            case "fewer":
+                self._return()  # they had been worth it; perhaps more are by now
+                self._try("more", math.ceil(self.capacity * STEP))
+            case "resting":
+                slower = latency_s > SLOWER * self._usual_s and rate < self._rate
+                self._rate += 0.5 * (rate - self._rate)
+                self._usual_s += 0.5 * (latency_s - self._usual_s)
+                self._rounds += 1
+                if self._rounds >= self._rest or slower:
+                    self._try("fewer", int(self.capacity / STEP))  # a queue that nobody needs makes every row late
+
+    def _accept(self, rate: float, latency_s: float) -> None:
+        self._slots, self._rate, self._usual_s = self.capacity, rate, latency_s
+        self._rest = FIRST_REST
+
+    def _return(self) -> None:
+        """Back to the accepted number of slots, for longer than the last time."""
+        self.capacity, self._phase, self._rounds = self._slots, "resting", 0
+        self._rest = min(2 * self._rest, LONGEST_REST)
+        self._unsettled = self.capacity
+
+    def _try(self, phase: Phase, slots: int) -> None:
+        """Take another number of slots for a round, where it is possible and no row could be late for it."""
+        if slots == 0:
+            phase, slots = "more", 2  # fewer than one cannot be tried
+        if slots > self.capacity and self._usual_s > PATIENCE_SHARE * self._patience_s:
+            slots = self.capacity
+        slots = min(slots, self.max_slots)
+        self._phase = phase if slots != self.capacity else "resting"
+        self.capacity, self._rounds = slots, 0
+        # Doubling need not be exact: where it is worth anything, even a throughput that is still rising shows it.
+        self._unsettled = 0 if phase == "doubling" else slots
+
+    def _begin_round(self, now_s: float) -> None:
+        self._began_s, self._answers, self._saturated = now_s, 0, 0
+        self._late, self._latency_s = 0, 0.0
+
+    def _cut(self, share: float, sent_at_s: float, now_s: float) -> bool:
         if sent_at_s < self._cut_at_s:
             return False
         self._cut_at_s = now_s
-        self._slow_start = False
-        self._successes = 0
-        if self.fixed is None:
-            self.capacity = max(FLOOR, int(self.capacity * CUT))
+        if self.fixed is None and not self.one_at_a_time:
+            self._phase = "limited"
+            self.capacity = max(1, int(self.capacity * share))
+            self._begin_round(now_s)
         return True
 
     def __repr__(self) -> str:
-        return f"<SlotPolicy capacity={self.capacity} fixed={self.fixed is not None} slow_start={self._slow_start}>"
+        return f"<SlotPolicy capacity={self.capacity} fixed={self.fixed is not None} phase={self._phase}>"

@@ -391,6 +391,10 @@ class Journal:
         found = self._one("SELECT turn FROM attempts WHERE row_key = ? ORDER BY number DESC LIMIT 1", (row_key,))
         return int(found[0]) if found is not None else 1
 
+    def has_answers(self) -> bool:
+        """A row has an answer, whole or cut short."""
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM outcomes WHERE status IN ('completed', 'incomplete'))")[0])
+
     def is_empty(self) -> bool:
         """Nothing is known about any row."""
         return not self._one("SELECT EXISTS (SELECT 1 FROM attempts) OR EXISTS (SELECT 1 FROM outcomes)")[0]

@@ -99,7 +99,6 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         await limits.request()
 
     async def after(response: httpx2.Response) -> None:
-        limits.replies += 1
         # Looked at raw first: most replies carry none of these headers, and asking for each takes longer than this.
         if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
             limits.observe(response.headers)

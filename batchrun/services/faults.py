@@ -315,9 +315,9 @@ def _any(errors: tuple[BaseException, ...], *kinds: type[BaseException]) -> bool
     return any(isinstance(error, kinds) for error in errors)
 
 
-def scrubbed(text: str, secrets: tuple[str, ...]) -> str:
+def scrubbed(text: str, secrets: tuple[str, ...], *, most_chars: int | None = 2_000) -> str:
     """The text without the secrets. Scrub before cutting: half a key is a leak too."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return text[:2_000]
+    return text[:most_chars]

@@ -24,7 +24,7 @@ STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #57606a; }
   .title { font-weight: 600; fill: #24292f; }
   .grid { stroke: #d0d7de; stroke-width: 1; }
-  .slots { stroke: #0969da; } .in-use { stroke: #0969da; opacity: .6; } .rate { stroke: #bc4c00; }
+  .slots { stroke: #0969da; } .in-use { stroke: #0969da; opacity: .45; } .rate { stroke: #bc4c00; }
   text.slots { stroke: none; fill: #0969da; } text.rate { stroke: none; fill: #bc4c00; }
   path { fill: none; stroke-width: 1.8; stroke-linejoin: round; } path.in-use { stroke-width: 1.2; }
   @media (prefers-color-scheme: dark) {
@@ -107,8 +107,8 @@ def _seconds(y: float, until_s: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15… that is not less."""
+    """The next of 1, 2, 4, 5, 10, 20… that is not less."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
-    return next(unit * step for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if unit * step >= value)
+    return next(unit * step for step in (1, 2, 4, 5, 10) if unit * step >= value)

@@ -85,7 +85,7 @@ SCENARIOS = {
         {"row_timeout": 150.0},
     ),
     "four-slots": Scenario(
-        "an engine that batches: its rate grows up to 4 requests at once, less up to 8, then no more; 38 to 48 rows/s",
+        "an engine that batches: the rate grows up to 4 requests at once, less up to 8, then no more; 38 to 48 rows/s",
         400,
         {"work-ms": 104, "speed": "4:4,8:5", "spread": 0.4},
         fixed(2, 4, 8, 16),
@@ -114,7 +114,7 @@ SCENARIOS = {
         [Way("steady", service={"outage-after": 0})],
     ),
     "overload": Scenario(
-        "a service that thrashes with more than 16 requests at once: 64 rows/s at 16, 32 at 48, 16 from 64 on",
+        "thrashes with more than 16 requests at once: 64 rows/s at 16, half of it at 48, 16 rows/s from 64 on",
         1_000,
         {"work-ms": 250, "speed": "16:16,48:8,64:4"},
         fixed(8, 12, 16, 24),
@@ -278,7 +278,7 @@ def panel(name: str, measured: Measured) -> Panel:
     edges = [width_s * number for number in range(41)]
     rates = [sum(low <= moment < high for moment in moments) / width_s for low, high in pairwise(edges)]
     return Panel(
-        title=f"{name}: {SCENARIOS[name].about.split(';')[0].split(':')[0]}",
+        title=f"{name}: {SCENARIOS[name].about}",
         slots=[(sample.at_s, sample.capacity) for sample in samples if sample.at_s <= until_s],
         in_use=[(sample.at_s, sample.in_use) for sample in samples if sample.at_s <= until_s],
         rates=[((low + high) / 2, rate) for (low, high), rate in zip(pairwise(edges), rates, strict=True)],

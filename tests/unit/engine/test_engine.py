@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,8 +26,8 @@ from batchrun.errors import (
     Unavailable,
 )
 from batchrun.journal import Journal
-from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
-from batchrun.services.base import Reply
+from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Usage
+from batchrun.services.base import IdsSeen, Reply
 from tests.support.rows import failed, noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 from tests.support.virtual_time import BACKEND, VirtualTimeLoop
@@ -481,17 +480,66 @@ async def test_a_journal_that_cannot_be_written_ends_the_batch(tmp_path: Path) -
         assert len(b.service.asked) <= 2
 
 
-async def test_a_bug_is_not_taken_for_a_fault(journal: Journal) -> None:
-    """An error outside of the tree is no reason to retry: it ends the batch."""
+class Broken(ScriptedService):
+    """Has a bug that some rows meet."""
 
-    class Broken(ScriptedService):
+    def __init__(self, rows: Iterable[int], *, lines: int = 1) -> None:
+        """
+        Args:
+            lines: of code that the bug is at, one after the other.
+        """
+        super().__init__()
+        self._rows = {str(row) for row in rows}
+        self._raisers = [eval(f"lambda: {'(' + chr(10) * number}1 / 0{')'}") for number in range(lines)]
+
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        if exchange.row_key in self._rows:
+            self._raisers[int(exchange.row_key) % len(self._raisers)]()
+        return await super().answer(exchange, attempt, seen)
+
+
+async def test_a_bug_costs_the_row_that_meets_it(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """An error outside of the tree is not retried: its row fails as `internal_error`, with its traceback in the log."""
+    b = bench(journal, Broken([3, 7]), scrub=lambda text: text.replace("division", "***"))
+    await b.engine.run(asks(20))
+    assert {each.row_key for each in b.outcomes if isinstance(each, Failed)} == {"3", "7"}
+    outcome = b.outcome(3)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, outcome.attempts) == ("internal_error", 1)
+    assert "ZeroDivisionError: *** by zero" in outcome.error
+    assert b.engine.stop is None
+    assert "Traceback" in caplog.text
+    assert "division" not in caplog.text
+
+
+async def test_the_same_bug_three_times_stops_the_batch(journal: Journal) -> None:
+    """The same line of code would fail every row: exit code 1, what is in flight ends, the others are pending."""
+    b = bench(journal, Broken([30, 33, 36, 39, 60]), limits={"concurrency": 10})
+    await b.engine.run(asks(100))
+    assert b.engine.stop is not None
+    assert b.engine.stop.exit_code == 1
+    assert "test_engine.py" in b.engine.stop.reason or "<string>" in b.engine.stop.reason
+    assert sum(isinstance(each, Completed) for each in b.outcomes) >= 30
+    assert "60" not in {each.row_key for each in b.outcomes}
+
+
+async def test_different_bugs_are_counted_apart(journal: Journal) -> None:
+    """Five rows that fail at five places do not stop the batch."""
+    b = bench(journal, Broken([30, 31, 32, 33, 34], lines=5))
+    await b.engine.run(asks(100))
+    assert b.engine.stop is None
+    assert sum(isinstance(each, Failed) for each in b.outcomes) == 5
+
+
+async def test_an_error_of_the_output_still_ends_the_batch(journal: Journal) -> None:
+    """What the journal cannot take is not one row's business."""
+
+    class Full(ScriptedService):
         async def answer(self, *args: Any) -> Reply:
-            raise ZeroDivisionError
+            raise OutputError("the disk is full")
 
-    b = bench(journal, Broken())
-    with pytest.raises(ExceptionGroup) as caught:
-        await b.engine.run(asks(1))
-    assert caught.group_contains(ZeroDivisionError)
+    with pytest.raises(OutputError, match="full"):
+        await bench(journal, Full()).engine.run(asks(3))
 
 
 # -- before the first row ------------------------------------------------------------------------------------
@@ -577,9 +625,11 @@ async def test_the_next_process_counts_only_what_may_have_been_acted_on(
 ) -> None:
     """How the last try ended is in the journal: what the service did not take is asked again without being counted."""
     fault = transient(kind, error_type="connection_error", status_code=status_code)
-    first = bench(journal, ScriptedService({0: [Move(fault, ids=None)]}), policy=RetryPolicy(max_attempts=1))
-    with contextlib.suppress(BatchRefused):  # a batch that nobody ever answered stops
-        await first.engine.run(asks(1))
+    first = bench(journal, ScriptedService({0: [Move(fault, ids=None)]}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first.engine.run, asks(1))
+        await anyio.sleep(1.2)  # the try has ended after a second, and the row waits for its next
+        first.engine.request_stop(Stop("enough", 130), 0.0)
     b = await resumed(journal)
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
     assert b.engine.statistics().created_again == again

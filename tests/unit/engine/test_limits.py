@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batchrun.engine.limits import Lease, Limits, Stopwatch, parse_reset
 from batchrun.engine.pacer import TRANSIT_SHARE
+from batchrun.errors import PermanentFault, RateLimited, Shortage
 from batchrun.records import Usage
 from tests.support.virtual_time import BACKEND
 
@@ -186,12 +187,16 @@ async def test_only_answers_grow_the_slots() -> None:
     """A row that failed proves nothing about what the service can take."""
     limits = Limits()
     leases = [await limits.admit(1) for _ in range(20)]
+    await anyio.sleep(1)
     for lease in leases:
-        lease.settle(Usage(), succeeded=False)
+        limits.failed(lease, PermanentFault("x", error_type="x"))
     assert limits.statistics().capacity == 20
     for lease in leases:
-        lease.settle(Usage(), succeeded=True)
-    assert limits.statistics().capacity == 26  # 20 in use are no longer near the limit then
+        assert await limits.next_try(lease)
+    await anyio.sleep(1)
+    for lease in leases:
+        limits.answered(lease)
+    assert limits.statistics().capacity == 40
 
 
 async def test_a_refusal_cuts_the_slots_once() -> None:
@@ -202,9 +207,52 @@ async def test_a_refusal_cuts_the_slots_once() -> None:
         lease.sent_at_s = now()
     await anyio.sleep(1)
     for lease in leases:
-        limits.rate_limited(lease)
+        limits.failed(lease, RateLimited("x", error_type="x"))
         await anyio.sleep(0.01)
     assert limits.statistics().capacity == 15
+
+
+async def test_who_tries_again_waits_in_the_same_line() -> None:
+    """After a cut no more rows are at the service than there are slots, whoever is in flight; nobody is forgotten."""
+    limits = Limits(concurrency=6)
+    abreast: list[int] = []
+    at_service = 0
+
+    async def row(lease: Lease) -> None:
+        nonlocal at_service
+        with lease:
+            for _ in range(3):
+                assert await limits.next_try(lease)
+                at_service += 1
+                abreast.append(at_service)
+                await anyio.sleep(1)
+                at_service -= 1
+                limits.failed(lease, Shortage("x", error_type="x"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(row, await limits.admit(1))
+    assert len(abreast) == 18
+    assert max(abreast[6:]) <= 5
+    assert limits.statistics().in_use == 0
+
+
+async def test_nobody_waits_in_a_closed_line() -> None:
+    """When the batch stops, rows that wait for another try are told that there is none."""
+    limits = Limits(concurrency=1)
+    lease = await limits.admit(1)
+    limits.failed(lease, RateLimited("x", error_type="x", retry_after_s=500))
+    told: list[bool] = []
+
+    async def wait() -> None:
+        told.append(await limits.next_try(lease))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.sleep(1)
+        limits.close()
+    assert told == [False]
+    assert now() == pytest.approx(1.0, abs=1e-3)
 
 
 async def test_reservations_are_trued_up() -> None:
@@ -213,7 +261,7 @@ async def test_reservations_are_trued_up() -> None:
     lease = await limits.admit(0)
     assert lease.reserved_tokens == 1_000
     before_s = now()
-    lease.settle(Usage(0, 3_000, 3_000), succeeded=True)
+    lease.settle(Usage(0, 3_000, 3_000))
     second = await limits.admit(0)
     waited_s = now() - before_s
     assert second.reserved_tokens == pytest.approx(3_500 / 1.5)

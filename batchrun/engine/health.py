@@ -1,0 +1,236 @@
+"""The health of the service, seen across rows: whether the batch holds, probes, or goes on. Pure.
+
+What happens to one row may be bad luck. What happens to several in a row, with no answer between, is the state of the
+service: it costs no row a try, and the whole batch waits for it together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from batchrun.engine.slots import SlotPolicy
+from batchrun.errors import ConnectionLost, RateLimited, ServiceFault, Shortage, Silence, Unavailable
+
+__all__ = ["MAX_HOLD_S", "Health", "Trouble"]
+
+OUTAGE_AFTER = 3
+"""Requests in a row that found no service, after which it counts as away. One may be a gateway's bad moment."""
+FIRST_PROBE_S = 1.0
+MAX_PROBE_S = 15.0
+"""Bounds of the time between two probes, which doubles: an outage that is over is noticed within a quarter of a
+minute."""
+MAX_UNREACHED_S = 30.0
+"""A service that has not been reached once since the start: a wrong port must not hold a batch for long."""
+SPREAD_S = 1.0
+"""Seconds over which the rows come back after a hold, so that they do not come together."""
+FIRST_HOLD_S = 1.0
+MAX_OWN_HOLD_S = 60.0
+"""Bounds of the wait after a rate limit for which the service names no time; it doubles while no answer comes."""
+MAX_HOLD_S = 600.0
+"""A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
+PROBERS = 3
+"""Rows that take turns in probing: one whose own request is at fault must not speak for the service alone."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What a row has met so far, to tell its own faults from the service's.
+
+    Attributes:
+        since_s: loop time of the first rate limit since its last answer, None while there is none.
+        answers: answers of the whole batch when the row first found the service away, None if it never did.
+        absences: how often all rows together had found it away when this one last did.
+    """
+
+    since_s: float | None = None
+    answers: int | None = None
+    absences: int = 0
+
+
+class Health:
+    """What the replies to all rows say of the service.
+
+    All state: `slots`; `answers` so far, and `_answered_s`, when the last one came; `_away`, requests in a row that
+    found no service, and `_away_s`, since when; `_absences`, such requests in all; the probe (`_probing`, `_probe_s`,
+    when the next is due, `_probe_wait_s`); `_reached` once anything was; `held_until_s`, until when nobody sends, and
+    `_next_s`, when the next row may come back from that; `_refused_s`, loop time of the first rate limit since the last
+    answer; `_refusals`, bursts since then; `_own_hold_s`, when the hold of the last burst began; and `_abreast`, rows
+    that may be at the service while they come back from several bursts.
+    """
+
+    def __init__(self, slots: SlotPolicy, *, max_outage_s: float = 900.0) -> None:
+        """
+        Args:
+            max_outage_s: seconds without a service, or without an answer under rate limits, after which the batch
+            stops.
+        """
+        self.slots = slots
+        self.answers = 0
+        self._max_outage_s = max_outage_s
+        self._away, self._away_s, self._absences = 0, 0.0, 0
+        self._probing, self._probe_s, self._probe_wait_s = False, 0.0, FIRST_PROBE_S
+        self._reached = False
+        self.held_until_s = self._next_s = -math.inf
+        self._refused_s: float | None = None
+        self._refusals = 0
+        self._own_hold_s = -math.inf
+        self._abreast = math.inf
+
+    # -- what the rows ask --------------------------------------------------------------------------------
+
+    @property
+    def away(self) -> bool:
+        """The service cannot be reached, or has said of itself that it is not there."""
+        return self._away >= OUTAGE_AFTER
+
+    def away_for_s(self, now_s: float) -> float | None:
+        """Seconds that an outage lasts by now, None where there is none."""
+        return now_s - self._away_s if self.away else None
+
+    def hold_s(self, now_s: float) -> float:
+        """Seconds for which nothing may be sent; infinite while a probe is under way."""
+        held_s = max(self.held_until_s, self._next_s) - now_s
+        if not self.away:
+            return held_s
+        return math.inf if self._probing else max(held_s, self._probe_s - now_s)
+
+    @property
+    def abreast(self) -> float:
+        """Rows that may be at the service at the same time."""
+        return min(self.slots.capacity, self._abreast)
+
+    def sending(self, now_s: float) -> None:
+        """A row goes to the service; in an outage it is the probe."""
+        self._probing = self.away
+        if now_s < self.held_until_s + SPREAD_S:
+            self._next_s = now_s + SPREAD_S / self.slots.capacity
+        self.slots.sending(now_s)
+
+    def is_ill(self, fault: ServiceFault, trouble: Trouble, now_s: float) -> bool:
+        """Whether a fault is the service's, so that it costs its row no try.
+
+        An absence is the row's own where others were answered since the row met its first one, unless others find the
+        service away as well now. A rate limit is the service's, unless the row has met nothing else for as long as an
+        outage may last.
+        """
+        if isinstance(fault, Unavailable):
+            if trouble.answers is None:
+                trouble.answers = self.answers
+            shared = self.away and self._absences - 1 > trouble.absences
+            trouble.absences = self._absences
+            return shared or self.answers == trouble.answers
+        if isinstance(fault, RateLimited | Shortage):
+            if trouble.since_s is None:
+                trouble.since_s = now_s
+            return now_s - trouble.since_s < self._max_outage_s
+        return False
+
+    # -- what the rows report -----------------------------------------------------------------------------
+
+    def answered(self, in_use: int, sent_at_s: float, now_s: float) -> None:
+        """A run ended with an answer."""
+        self.answers += 1
+        self._there()
+        if sent_at_s >= self._own_hold_s:
+            self._refused_s, self._refusals = None, 0
+            self._abreast = self._abreast + 1 if self._abreast < self.slots.capacity else math.inf
+        self.slots.answered(in_use, now_s - sent_at_s, now_s)
+
+    def hold(self, wait_s: float, now_s: float) -> bool:
+        """Nobody sends for `wait_s` seconds from now, ten minutes at most. False where a longer wait runs already."""
+        until_s = now_s + min(wait_s, MAX_HOLD_S)
+        if wait_s <= 0 or until_s <= self.held_until_s:
+            return False
+        self.held_until_s = until_s
+        return True
+
+    def failed(self, fault: ServiceFault, in_use: int, sent_at_s: float, now_s: float) -> str | None:
+        """A try ended badly; returns why the batch has to stop, if it has to.
+
+        Args:
+            sent_at_s: loop time at which the try's last request was sent.
+        """
+        if not isinstance(fault, Unavailable | ConnectionLost | Silence | Shortage):
+            self._there()
+        if isinstance(fault, Unavailable):
+            return self._unavailable(fault, now_s)
+        if isinstance(fault, RateLimited):
+            return self._rate_limited(fault, sent_at_s, now_s)
+        if isinstance(fault, Shortage):
+            self.slots.short(in_use, sent_at_s, now_s)
+            return self._without_answer(fault, sent_at_s, now_s)
+        if isinstance(fault, Silence):
+            self.slots.timed_out(sent_at_s, now_s)
+        elif isinstance(fault, ConnectionLost):
+            self.slots.broke_off()
+        return None
+
+    def timed_out(self, sent_at_s: float, now_s: float) -> None:
+        """A row's time was over before its answer came."""
+        self.slots.timed_out(sent_at_s, now_s)
+
+    def left(self, now_s: float) -> None:
+        """A row is no longer at the service. A probe that ended without a word about the service is followed by
+        another."""
+        if self._probing:
+            self._probing = False
+            self._probe_s = now_s + self._probe_wait_s
+
+    # -- outages ------------------------------------------------------------------------------------------
+
+    def _there(self) -> None:
+        self._reached = True
+        self._away, self._probing, self._probe_wait_s = 0, False, FIRST_PROBE_S
+
+    def _unavailable(self, fault: Unavailable, now_s: float) -> str | None:
+        self._reached = self._reached or fault.connected
+        if self._away == 0:
+            self._away_s = now_s
+        self._away += 1
+        self._absences += 1
+        if self._away == OUTAGE_AFTER:
+            self._probe_s = now_s + FIRST_PROBE_S
+        if not self.away:
+            return None
+        limit_s = self._max_outage_s if self._reached else min(MAX_UNREACHED_S, self._max_outage_s)
+        if now_s - self._away_s >= limit_s:
+            option = " (--max-outage)" if self._reached or limit_s == self._max_outage_s else ""
+            return f"the service has been unavailable for {limit_s:g} s{option}: {fault}"
+        if self._probing or self._away == OUTAGE_AFTER:
+            wait_s = max(self._probe_wait_s, min(fault.retry_after_s or 0.0, MAX_HOLD_S))
+            # The last probe comes when the time is up, not after it.
+            self._probe_s = min(now_s + wait_s, max(self._away_s + limit_s, now_s + FIRST_PROBE_S))
+            self._probe_wait_s = min(2 * self._probe_wait_s, MAX_PROBE_S)
+        self._probing = False
+        return None
+
+    # -- rate limits --------------------------------------------------------------------------------------
+
+    def _rate_limited(self, fault: RateLimited, sent_at_s: float, now_s: float) -> str | None:
+        self.slots.rate_limited(sent_at_s, now_s)
+        if fault.retry_after_s is not None:
+            self.hold(fault.retry_after_s, now_s)
+            return self._refused_for_too_long(fault, now_s)
+        return self._without_answer(fault, sent_at_s, now_s)
+
+    def _without_answer(self, fault: ServiceFault, sent_at_s: float, now_s: float) -> str | None:
+        """Everybody waits; twice as long each time that the wait before did not help, and then coming back one by
+        one."""
+        if sent_at_s >= self._own_hold_s:
+            self._refusals += 1
+            self._own_hold_s = now_s
+            self.hold(min(FIRST_HOLD_S * 2.0 ** (self._refusals - 1), MAX_OWN_HOLD_S), now_s)
+            if self._refusals > 1:
+                self._abreast = 1
+        return self._refused_for_too_long(fault, now_s)
+
+    def _refused_for_too_long(self, fault: ServiceFault, now_s: float) -> str | None:
+        if self._refused_s is None:
+            self._refused_s = now_s
+        if now_s - self._refused_s < self._max_outage_s:
+            return None
+        return f"no row was answered for {self._max_outage_s:g} s (--max-outage), while requests were refused: {fault}"
+
+    def __repr__(self) -> str:
+        return f"<Health away={self._away} refusals={self._refusals} {self.slots!r}>"

@@ -1,0 +1,470 @@
+"""The health of the service: outages and rate limits cost no row its tries, and the batch waits them out; in virtual
+time."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from batchrun.engine import Ask, Engine, Limits, RetryPolicy
+from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
+from batchrun.engine.slots import SlotPolicy
+from batchrun.errors import (
+    BatchRefused,
+    ConnectionLost,
+    PermanentFault,
+    RateLimited,
+    Refused,
+    ServerFault,
+    ServiceFault,
+    Shortage,
+    Silence,
+    Unavailable,
+)
+from batchrun.journal import Journal
+from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Reply
+from batchrun.services.base import IdsSeen
+from tests.support.rows import noon, prompt
+from tests.support.scripted_service import answered
+from tests.support.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "out.csv.journal") as journal:
+        yield journal
+
+
+def away(connected: bool = False) -> Unavailable:
+    fault = Unavailable("nobody is there", error_type="connection_error", status_code=503 if connected else None)
+    fault.connected = connected
+    return fault
+
+
+Behaviour = Callable[[str, float], ServiceFault | None]
+"""(row_key, seconds since the start) → what a request ends with; None for an answer."""
+
+
+class Service:
+    """Answers within a second, but for what its behaviour says.
+
+    All state: `sent`, the loop times and rows of the requests; `refused` of them.
+    """
+
+    def __init__(self, limits: Limits, behaviour: Behaviour, *, prepare: bool = False, takes_s: float = 1.0) -> None:
+        self._limits = limits
+        self._behaviour = behaviour
+        self._prepare = prepare
+        self._takes_s = takes_s
+        self.began_s = anyio.current_time()
+        self.sent: list[tuple[float, str]] = []
+        self.refused = 0
+
+    def now_s(self) -> float:
+        return anyio.current_time() - self.began_s
+
+    async def prepare(self) -> None:
+        if self._prepare:
+            self._ask("prepare")
+
+    def _ask(self, row_key: str) -> None:
+        self.sent.append((self.now_s(), row_key))
+        fault = self._behaviour(row_key, self.now_s())
+        if fault is not None:
+            self.refused += 1
+            raise fault
+
+    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        await self._limits.request()
+        self._ask(exchange.row_key)
+        await anyio.sleep(self._takes_s)
+        return answered()
+
+    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        raise NotImplementedError
+
+    async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class Ran:
+    engine: Engine
+    service: Service
+    took_s: float
+    outcomes: list[Outcome]
+
+    @property
+    def completed(self) -> int:
+        return sum(isinstance(outcome, Completed) for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return {each.row_key: each.error_type for each in self.outcomes if isinstance(each, Failed)}
+
+
+async def run(
+    journal: Journal, behaviour: Behaviour, rows: int, *, prepare: bool = False, takes_s: float = 1.0, **limits: Any
+) -> Ran:
+    made = Limits(**limits)
+    service = Service(made, behaviour, prepare=prepare, takes_s=takes_s)
+    outcomes: list[Outcome] = []
+    engine = Engine(
+        service=service,
+        journal=journal,
+        limits=made,
+        policy=RetryPolicy(),
+        batch_id="b",
+        clock=noon,
+        random_unit=lambda: 0.5,
+        on_outcome=outcomes.append,
+    )
+    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(rows))
+    return Ran(engine, service, service.now_s(), outcomes)
+
+
+# -- outages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["refused", "503"])
+@pytest.mark.parametrize("concurrency", [None, 1, 3, 200])
+async def test_an_outage_costs_no_row(journal: Journal, connected: bool, concurrency: int | None) -> None:
+    """A service that is away for a minute in the middle: every row completes, and few requests find it away."""
+    ran = await run(
+        journal, lambda _, now_s: away(connected) if 5 <= now_s < 65 else None, 300, concurrency=concurrency
+    )
+    assert ran.completed == 300
+    assert ran.service.refused <= (concurrency or 160) + 12  # what was sent in one moment, and the probes
+    assert ran.engine.stop is None
+
+
+async def test_probes_grow_apart(journal: Journal) -> None:
+    """While the service is away one request at a time asks for it, at intervals that double up to a bound."""
+    ran = await run(journal, lambda _, now_s: away() if 5 <= now_s < 200 else None, 300, concurrency=10)
+    probes = [at_s for at_s, _ in ran.service.sent if 6 < at_s < 200]
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
+    assert gaps[:3] == pytest.approx([2.0, 4.0, 8.0], rel=0.05)
+    assert gaps[4:] == pytest.approx([MAX_PROBE_S] * len(gaps[4:]), rel=0.05)
+    assert len({row for at_s, row in ran.service.sent if 6 < at_s < 200}) > 3, "rows take turns in probing"
+    assert ran.completed == 300
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("rows", [1, 500])
+async def test_a_service_that_was_never_there_stops_the_batch_soon(journal: Journal, prepare: bool, rows: int) -> None:
+    """Refused connections from the start: exit code 5 after half a minute, every row pending."""
+    ran = await run(journal, lambda *_: away(), rows, prepare=prepare)
+    assert ran.engine.stop is not None
+    assert ran.engine.stop.exit_code == 5
+    assert "unavailable" in ran.engine.stop.reason
+    assert MAX_UNREACHED_S <= ran.took_s <= MAX_UNREACHED_S + 2
+    assert ran.outcomes == []
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+async def test_a_model_that_is_loading_is_waited_for(journal: Journal, prepare: bool) -> None:
+    """503 from the start may last for --max-outage: a model that takes ten minutes to load is waited for."""
+    ran = await run(journal, lambda _, now_s: away(True) if now_s < 600 else None, 50, prepare=prepare)
+    assert ran.completed == 50
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("since_s", [0.0, 20.0])
+async def test_an_outage_that_lasts_stops_the_batch(journal: Journal, since_s: float, prepare: bool) -> None:
+    """After --max-outage the batch stops with exit code 5; no row has failed, and the others wait for the next run."""
+    ran = await run(
+        journal,
+        lambda _, now_s: away(True) if now_s >= since_s else None,
+        2_000,
+        concurrency=10,
+        prepare=prepare,
+        max_outage_s=300.0,
+    )
+    assert ran.engine.stop is not None
+    assert ran.engine.stop.exit_code == 5
+    assert "--max-outage" in ran.engine.stop.reason
+    assert ran.took_s == pytest.approx(since_s + 300.0, abs=20)
+    assert ran.failed == {}
+    assert ran.completed == (0 if since_s == 0.0 else pytest.approx(200, abs=20))
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, None])
+async def test_a_row_that_alone_finds_the_service_away_fails_alone(journal: Journal, concurrency: int | None) -> None:
+    """A gateway that answers 503 to one row while others are answered: that row fails, and the others do not wait
+    long."""
+    ran = await run(journal, lambda row, _: away(True) if row == "7" else None, 60, concurrency=concurrency)
+    assert ran.failed == {"7": "connection_error"}
+    assert ran.completed == 59
+
+
+async def test_single_bad_moments_cost_one_row_a_try(journal: Journal) -> None:
+    """503s here and there, with answers between them, hold nobody up."""
+    chance = random.Random(1)
+    ran = await run(journal, lambda *_: away(True) if chance.random() < 0.1 else None, 500, concurrency=20)
+    assert ran.completed == 500
+    assert ran.took_s < 3 * 500 / 20
+
+
+async def test_the_outage_shows(journal: Journal) -> None:
+    """The statistics say for how long the service has been away, and no longer say it once it is back."""
+    limits = Limits(concurrency=5)
+    service = Service(limits, lambda _, now_s: away() if 5 <= now_s < 65 else None)
+    engine = Engine(
+        service=service, journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b", clock=noon,
+        random_unit=lambda: 0.5,
+    )  # fmt: skip
+    seen: dict[int, float | None] = {}
+
+    async def look() -> None:
+        for second in (4, 35, 90):
+            await anyio.sleep(second - service.now_s())
+            seen[second] = engine.statistics().limits.away_s
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await engine.run(Ask(prompt(row, f"q{row}")) for row in range(400))
+    assert seen == {4: None, 35: pytest.approx(30.0, abs=1.5), 90: None}
+
+
+# -- rate limits --------------------------------------------------------------------------------------------------
+
+
+class Window:
+    """At most `most` requests in any `span_s` seconds, those that are refused not counted; says nothing of times."""
+
+    def __init__(self, most: int, span_s: float, *, counts_refused: bool = False) -> None:
+        self._most, self._span_s, self._counts_refused = most, span_s, counts_refused
+        self._taken: deque[float] = deque()
+
+    def __call__(self, _row: str, now_s: float) -> ServiceFault | None:
+        while self._taken and self._taken[0] <= now_s - self._span_s:
+            self._taken.popleft()
+        refused = len(self._taken) >= self._most
+        if not refused or self._counts_refused:
+            self._taken.append(now_s)
+        return RateLimited("too many", error_type="rate_limit_exceeded", status_code=429) if refused else None
+
+
+@pytest.mark.parametrize("counts_refused", [False, True])
+@pytest.mark.parametrize("concurrency", [None, 1, 50])
+async def test_a_limit_that_is_not_told_costs_no_row(
+    journal: Journal, counts_refused: bool, concurrency: int | None
+) -> None:
+    """A server that allows 20 requests a minute without saying so gets 100 rows answered, and few requests in vain."""
+    window = Window(20, 60.0, counts_refused=counts_refused)
+    ran = await run(journal, window, 100, concurrency=concurrency)
+    assert ran.completed == 100
+    assert ran.service.refused <= 150
+    assert ran.took_s <= 60 * 60
+
+
+async def test_rows_come_back_paced(journal: Journal) -> None:
+    """After a refusal the rows do not return in one moment."""
+    ran = await run(
+        journal,
+        lambda _, now_s: None if now_s > 0.5 else RateLimited("x", error_type="x", status_code=429),
+        100,
+        concurrency=50,
+    )
+    back_s = sorted(at_s for at_s, _ in ran.service.sent if at_s > 0.5)[:50]
+    assert back_s == pytest.approx([1.0 + row / 50 for row in range(50)], abs=0.01)
+    assert ran.completed == 100
+
+
+async def test_rate_limits_without_end_stop_the_batch(journal: Journal) -> None:
+    """Where no row is answered for --max-outage the batch stops with exit code 5, its rows pending."""
+    refused = RateLimited("too many", error_type="rate_limit_exceeded", status_code=429)
+    ran = await run(journal, lambda *_: refused, 100)
+    assert ran.engine.stop is not None
+    assert ran.engine.stop.exit_code == 5
+    assert "--max-outage" in ran.engine.stop.reason
+    assert ran.took_s == pytest.approx(900, abs=61)
+    assert ran.outcomes == []
+    assert len(ran.service.sent) < 60
+
+
+async def test_a_row_that_alone_is_refused_fails_in_the_end(journal: Journal) -> None:
+    """A row that the service refuses for its rate while it answers others is not asked for ever."""
+    refused = RateLimited("too many", error_type="rate_limit_exceeded", status_code=429)
+    ran = await run(journal, lambda row, _: refused if row == "7" else None, 800, concurrency=4, max_outage_s=100.0)
+    assert ran.failed == {"7": "rate_limit_exceeded"}
+    assert ran.completed == 799
+
+
+async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None:
+    """Where this machine can open 15 connections and no more, the batch works with 15, and no row fails."""
+    limits = Limits(concurrency=40)
+
+    class Machine(Service):
+        open = 0
+
+        async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+            await limits.request()
+            if self.open >= 15:
+                raise Shortage("no descriptor left", error_type="too_many_open_files")
+            self.open += 1
+            try:
+                await anyio.sleep(1)
+            finally:
+                self.open -= 1
+            return answered()
+
+    outcomes: list[Outcome] = []
+    engine = Engine(
+        service=Machine(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
+        clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
+    )  # fmt: skip
+    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(300))
+    assert [type(outcome) for outcome in outcomes] == [Completed] * 300
+
+
+# -- servers of one thing at a time -------------------------------------------------------------------------------
+
+
+async def test_a_server_that_drops_a_reply_for_the_next_request_is_asked_one_by_one(journal: Journal) -> None:
+    """llama-cpp-python breaks off the stream it writes when another request arrives: one row at a time, and none
+    fails."""
+    limits = Limits(start=4)
+
+    class OneStream(Service):
+        current: anyio.CancelScope | None = None
+
+        async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+            await limits.request()
+            if self.current is not None:
+                self.current.cancel()
+            with anyio.CancelScope() as self.current:
+                await anyio.sleep(2)
+                self.current = None
+                return answered()
+            raise ConnectionLost("broken off", error_type="connection_error")
+
+    outcomes: list[Outcome] = []
+    engine = Engine(
+        service=OneStream(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
+        clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
+    )  # fmt: skip
+    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(60))
+    assert [type(outcome) for outcome in outcomes] == [Completed] * 60
+    assert limits.statistics().one_at_a_time
+    assert limits.statistics().capacity == 1
+
+
+# -- rows and the service, told apart ------------------------------------------------------------------------------
+
+
+def refusal(status_code: int = 403) -> Refused:
+    return Refused("flagged", error_type="content_filter", status_code=status_code)
+
+
+@pytest.mark.parametrize("status_code", [403, 404])
+@pytest.mark.parametrize("concurrency", [1, 20])
+async def test_a_refused_row_fails_alone(journal: Journal, status_code: int, concurrency: int) -> None:
+    """A 403 or 404 about some rows, in the middle of a batch, fails these rows; the others complete."""
+    refused = {"25", "26", "40", "41", "42", "43", "99"}
+    ran = await run(
+        journal, lambda row, _: refusal(status_code) if row in refused else None, 100, concurrency=concurrency
+    )
+    assert ran.failed == dict.fromkeys(refused, "content_filter")
+    assert ran.completed == 93
+    assert ran.engine.stop is None
+
+
+async def test_five_refusals_in_a_row_stop_the_batch(journal: Journal) -> None:
+    """Something has happened to all: exit code 5, and the rows of the streak are pending rather than failed."""
+    ran = await run(journal, lambda row, _: refusal() if int(row) >= 50 else None, 100, concurrency=1)
+    assert ran.engine.stop is not None
+    assert ran.engine.stop.exit_code == 5
+    assert ran.completed == 50
+    assert ran.failed == {}
+    assert len(ran.service.sent) == 55
+
+
+async def test_a_refusal_before_the_first_answer_stops_the_batch(journal: Journal) -> None:
+    """Nothing says that any row would be taken: exit code 5, every row pending."""
+    ran = await run(journal, lambda *_: refusal(), 100, concurrency=1)
+    assert ran.engine.stop is not None
+    assert ran.engine.stop.exit_code == 5
+    assert ran.outcomes == []
+    assert len(ran.service.sent) == 1
+
+
+async def test_an_answer_of_an_earlier_run_counts(journal: Journal) -> None:
+    """A nightly job whose first row is flagged tonight is not stopped by it: the service has answered before."""
+    await run(journal, lambda *_: None, 3)
+    limits = Limits(concurrency=1)
+    outcomes: list[Outcome] = []
+    engine = Engine(
+        service=Service(limits, lambda row, _: refusal() if row == "3" else None), journal=journal, limits=limits,
+        policy=RetryPolicy(), batch_id="b", clock=noon, on_outcome=outcomes.append,
+    )  # fmt: skip
+    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(3, 10))
+    assert [type(outcome) for outcome in sorted(outcomes, key=lambda each: each.row_key)] == [Failed, *[Completed] * 6]
+
+
+# -- the object itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ServerFault("x", error_type="x", status_code=500),
+        PermanentFault("x", error_type="x", status_code=400),
+        BatchRefused("x", error_type="x", status_code=401),
+        RateLimited("x", error_type="x", status_code=429),
+    ],
+)
+def test_any_word_of_the_service_ends_an_outage(fault: ServiceFault) -> None:
+    """A service that refuses a request is there."""
+    health = Health(SlotPolicy())
+    for second in range(5):
+        health.failed(away(), 5, second, second + 0.1)
+    assert health.away
+    health.failed(fault, 5, 6.0, 6.1)
+    assert not health.away
+
+
+@pytest.mark.parametrize("fault", [Silence("x", error_type="x"), ConnectionLost("x", error_type="x"), None])
+def test_a_probe_that_learns_nothing_is_followed_by_another(fault: ServiceFault | None) -> None:
+    """Silence, a broken connection or a row that is cancelled says nothing: the next probe is due after a wait."""
+    health = Health(SlotPolicy())
+    for second in range(3):
+        health.failed(away(), 5, second, second + 0.1)
+    health.sending(10.0)
+    assert health.hold_s(11.0) == float("inf")
+    if fault is not None:
+        health.failed(fault, 5, 10.0, 12.0)
+    health.left(12.0)
+    assert 0 < health.hold_s(12.0) <= MAX_PROBE_S
+
+
+def test_an_absence_is_the_rows_own_where_others_are_answered() -> None:
+    """It costs a try if some row was answered since the first one, unless other rows find the service away as well."""
+    health, trouble = Health(SlotPolicy()), Trouble()
+
+    def absence(now_s: float, of: Trouble) -> bool:
+        health.failed(away(), 5, now_s - 0.1, now_s)
+        return health.is_ill(away(), of, now_s)
+
+    assert absence(1.0, trouble)
+    assert absence(2.0, trouble)
+    health.answered(5, 2.0, 3.0)
+    assert not absence(4.0, trouble)
+    assert [absence(5.0 + n, Trouble()) for n in range(3)] == [True] * 3
+    assert absence(9.0, trouble)
+    assert not health.is_ill(ServerFault("x", error_type="x", status_code=500), Trouble(), 4.0)
