@@ -247,9 +247,8 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
 
 
 def _notices(plan: Plan) -> tuple[str, ...]:
-    if plan.no_key is None:
-        return plan.notices
-    return (*plan.notices, f"no API key is set: batchrun run would stop with exit code 2: {plan.no_key}")
+    no_key = f"no API key is set: batchrun run would stop with exit code 2: {plan.no_key}" if plan.no_key else ""
+    return tuple(filter(None, (plan.why_embedded, *plan.notices, no_key)))
 
 
 def _time_of(found: DryRun, guess: _TokenGuess, plan: Plan) -> TimeNeeded:

@@ -156,6 +156,8 @@ def _ordered(
 async def _run_order(order: _Order, on_outcome: Callable[[Outcome], None] | None) -> Plan:
     async with apinged(order.job.ping, _warn) as verdict:
         plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
+        for notice in plan.notices:
+            _warn(notice)
         summary = await run_batch(plan, order.environment, on_outcome=on_outcome)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
     if summary.totals.refused:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
+from batchrun.locality import check_local
 
 __all__ = [
     "EMBEDDED_MODEL",
@@ -51,6 +53,7 @@ class JobOption:
         repeated: the flag may be given any number of times; a list elsewhere.
         pairs: the option is given as KEY=VALUE, any number of times; the values are text, or JSON where they can be.
         secret: its value may hold a key: it shows in no repr.
+        path: its value names files on this machine.
         flagless: it has no flag: its value is too rich for one.
         decides_answer: the value is part of a row's fingerprint: another value may give another answer.
     """
@@ -64,6 +67,7 @@ class JobOption:
     at_most: float | None = None
     repeated: bool = False
     pairs: Literal["text", "json"] | None = None
+    path: bool = False
     flagless: bool = False
     secret: bool = False
     decides_answer: bool = False
@@ -85,9 +89,10 @@ class Job:
     output: Path | None = _option(
         None,
         "Tables",
-        "Output table; its ending (.csv, .tsv, .jsonl, .parquet) decides the format. Default: outputs/<input name>.csv",
+        "Output table; its ending (.csv, .tsv, .jsonl, .parquet) gives the format. Default: outputs/<input's name>",
         metavar="PATH",
         flags=("-o", "--output"),
+        path=True,
     )
     encoding: str | None = _option(
         None, "Tables", "Encoding of a text input. Default: by its byte order mark, else UTF-8", metavar="NAME"
@@ -179,6 +184,7 @@ class Job:
         "Form of the answers: a JSON schema, or a pydantic model as module:Model or FILE.py:Model; "
         "their fields become columns",
         metavar="FILE.json|MODEL",
+        path=True,
     )
     schema_retries: int = _option(
         2,
@@ -205,7 +211,7 @@ class Job:
 
     # Tools
     tools: Path | None = _option(
-        None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py"
+        None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py", path=True
     )
     tool_timeout: float = _option(
         60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0
@@ -218,6 +224,7 @@ class Job:
         "Tools",
         "Files that the model may search, by path, folder or pattern; uploaded once. May be repeated",
         metavar="GLOB",
+        path=True,
         repeated=True,
     )
     code_interpreter: bool = _option(
@@ -320,12 +327,14 @@ class Job:
         "Service",
         "Rehearse: the embedded server answers from this file of patterns and recorded answers (see responders)",
         metavar="FILE",
+        path=True,
     )
     store: Path | None = _option(
         None,
         "Service",
         "File in which the embedded server keeps its threads. Default: OUTPUT's name with .store",
         metavar="PATH",
+        path=True,
     )
 
     # Limits
@@ -477,6 +486,8 @@ def make_job(options: Mapping[str, Any]) -> Job:
             given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
         if option.flagless and isinstance(given.get(name), str):
             given[name] = _json(name, given[name])
+        if option.path:
+            _check_paths(name, given.get(name))
     try:
         job = TypeAdapter(Job).validate_python(given)
     except ValidationError as exc:
@@ -488,6 +499,12 @@ def make_job(options: Mapping[str, Any]) -> Job:
         seconds_of(job.max_age, "max-age")
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
+
+
+def _check_paths(name: str, given: Any) -> None:
+    for path in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(path, (str, os.PathLike)):
+            check_local(path, f"--{name.replace('_', '-')}")
 
 
 def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -641,6 +658,7 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
         return value
     if value.startswith("@@"):
         return value[1:]
+    check_local(value[1:], f"--{name}")
     path = (folder or Path()) / value[1:]
     try:
         return path.read_text(encoding="utf-8-sig")

@@ -16,6 +16,7 @@ from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.job import job_options, nearest
+from batchrun.locality import check_local
 from batchrun.wording import plain_path
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
@@ -50,6 +51,7 @@ def table_and_options(
     Raises:
         InputError: as `read_job_file`; or the file names no input.
     """
+    check_local(table, "the table")
     if not is_job_file(table):
         return table, Path(), dict(given)
     name, options = load_job_file(Path(table), environ)
@@ -98,6 +100,7 @@ def _load(
         return own
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: the path of one file is needed, got {base!r}")
+    _check_local("extends", base, path)
     return _merged(_load((path.parent / base).resolve(), environ, tables, (*seen, path)), own)
 
 
@@ -113,6 +116,7 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | None) -> Any:
     if key in FROM_ENVIRONMENT and environ is not None:
         return _expanded(value, path, key, environ)
+    _check_local(key, value, path)
     if key == "score" and isinstance(value, dict):
         return {name: _beside(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
     if key == "file_search":
@@ -132,6 +136,21 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     if key == "schema":
         return _schema(value, path)
     return value
+
+
+def _check_local(key: str, value: Any, path: Path) -> None:
+    """URLs are no paths; what stands in lists and tables is looked at too."""
+    if isinstance(value, list):
+        for each in value:
+            _check_local(key, each, path)
+    elif isinstance(value, dict) and key in ("score", "turns", "matrix"):
+        for name, each in value.items():
+            _check_local(name, each, path)
+    elif isinstance(value, str):
+        if key in TEXT_FILES and value.startswith("@"):
+            check_local(value[1:], f"{path}: {key}")
+        elif key in (*PATHS, *SCORE_PATHS, "extends", "file_search", "schema"):
+            check_local(value, f"{path}: {key}")
 
 
 def _resolved_texts(table: Any, path: Path) -> Any:

@@ -14,11 +14,12 @@ from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.job import EMBEDDED_MODEL, Api, Environment, Job, digest, read_text_option, settings_of
+from batchrun.journal import Journal
 from batchrun.prompts import Prompter, PromptError, default_template, prompter_for, rendering_digest
 from batchrun.records import Row
 from batchrun.results import AddedColumns
 from batchrun.structure import Structure
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source, validate
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, format_of, open_source, validate
 from batchrun.tools import Toolbox
 from batchrun.tools.files import LocalFile, files_of
 from batchrun.wording import shown_path
@@ -85,8 +86,18 @@ def _dated(output: Path, clock: WallClock) -> Path:
 
 
 def _default_output(input_name: str) -> Path:
-    """`outputs/<input name>.csv`; `outputs/stdin.csv` for standard input."""
+    """In `outputs`, under the input's own name and so in its format; CSV for standard input and unknown endings."""
     name = "stdin" if input_name == "-" else Path(input_name).name
+    try:
+        format_of(Path(name), name)
+    except InputError:
+        name = f"{name or 'output'}.csv"
+    return Path("outputs") / name
+
+
+def _former_default_output(input_name: str) -> Path:
+    """Where earlier versions wrote, whatever the format of the input."""
+    name = _default_output(input_name).name
     for ending in (".gz", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
         name = name.removesuffix(ending)
     return Path("outputs") / f"{name or 'output'}.csv"
@@ -97,8 +108,38 @@ def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path
 
     Args:
         folder: of the default output.
+
+    Raises:
+        OutputError: an earlier version's journal for this input is there, and cannot be read.
     """
-    return _dated(job.output or folder / _default_output(input_name), clock)
+    if job.output is not None:
+        return _dated(job.output, clock)
+    output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
+    goes_on = not paths_for(output).journal.exists() and not job.fresh and _began_over(former, input_name)
+    return _dated(former if goes_on else output, clock)
+
+
+def _began_over(output: Path, input_name: str) -> bool:
+    """Whether a batch over an input of this name wrote that output."""
+    journal = paths_for(output).journal
+    if not journal.exists():
+        return False
+    with Journal(journal, read_only=True) as opened:
+        earlier = opened.read_manifest().get("input")
+    return earlier is not None and Path(earlier).name == Path(input_name).name
+
+
+def _changed_default(job: Job, table: object, output: Path) -> tuple[str, ...]:
+    """A line where a batch goes on under the default name of earlier versions."""
+    if job.output is not None or not isinstance(table, (str, Path)):
+        return ()
+    default, former = _default_output(str(table)), _former_default_output(str(table))
+    if default == former or output.name != former.name or output.parent.name != former.parent.name:
+        return ()
+    return (
+        f"{shown_path(output)}: an earlier batch over this table is continued there; since then the default output has "
+        f"the format of the input ({default}): say --output to choose",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +161,8 @@ class Plan:
         embedded: the batch brings its own server.
         no_key: why no row can be asked: the models that the job names need a key; None where nothing is missing. A
             plan with it can be looked at, not run.
-        notices: lines to be told before the first row is asked.
+        why_embedded: why the embedded server answers, in words; "" where a service does.
+        notices: further lines to be told before the first row is asked.
         base_url: of the service, None for the SDK's default.
         settings: what decides answers, as stored in the journal.
     """
@@ -145,6 +187,7 @@ class Plan:
     searched: tuple[LocalFile, ...] = ()
     folder: Path = Path()
     no_key: str | None = None
+    why_embedded: str = ""
     notices: tuple[str, ...] = ()
 
     @property
@@ -279,7 +322,8 @@ def _planned(
         searched=searched,
         folder=Path(str(table)).parent if is_file else Path(),
         no_key=answerer.no_key,
-        notices=(answerer.why_embedded,) if embedded else (),
+        why_embedded=answerer.why_embedded,
+        notices=_changed_default(job, table, paths.output),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
+from batchrun.cli.options import LocalPath
 from batchrun.cli.printing import deliver, note
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def assistants() -> None:
 
 @assistants.command("export")
 @click.argument("assistant_id", metavar="ASST_ID")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: standard output")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
 @click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
 def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
     """Read the assistant ASST_ID from a server and write it as a job file."""
@@ -37,8 +38,8 @@ def assistants_export(assistant_id: str, output: Path | None, base_url: str | No
 
 
 @assistants.command("import")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.json")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: standard output")
+@click.argument("file", type=LocalPath(path_type=Path), metavar="FILE.json")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
 def assistants_import(file: Path, output: Path | None) -> None:
     """Read the JSON of an assistant, as the API returned it, and write it as a job file."""
     from batchrun.carryover import read_assistant

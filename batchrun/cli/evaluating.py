@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
-from batchrun.cli.options import SectionedOption
+from batchrun.cli.options import LocalPath, SectionedOption
 from batchrun.cli.printing import deliver, facts_line, note, say, warn
 from batchrun.errors import InputError
 
@@ -43,7 +43,7 @@ GRADING_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--grader",),
         {
             "multiple": True,
-            "type": click.Path(path_type=Path),
+            "type": LocalPath(path_type=Path),
             "metavar": "FILE.toml",
             "help": "Who grades for model-graded: a job file with a rubric as its prompt; may be repeated, for votes",
         },
@@ -148,7 +148,11 @@ _AFTER_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--no-worse-than",),
-        {"metavar": "BASELINE", "help": "Exit with 7 if a scorer's mean is lower than this table's"},
+        {
+            "type": LocalPath(),
+            "metavar": "BASELINE",
+            "help": "Exit with 7 if a scorer's mean is lower than this table's",
+        },
     ),
     (("--margin",), {"type": click.FloatRange(0, 1), "metavar": "X", "help": "How much lower it may be. Default: 0"}),
     (
@@ -160,11 +164,11 @@ _AFTER_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--junit",),
-        {"type": click.Path(path_type=Path), "metavar": "FILE.xml", "help": "Write the bars as JUnit XML"},
+        {"type": LocalPath(path_type=Path), "metavar": "FILE.xml", "help": "Write the bars as JUnit XML"},
     ),
     (
         ("--markdown",),
-        {"type": click.Path(path_type=Path), "metavar": "FILE.md", "help": "Write the scores as Markdown"},
+        {"type": LocalPath(path_type=Path), "metavar": "FILE.md", "help": "Write the scores as Markdown"},
     ),
     *GRADING_OPTIONS,
 )
@@ -265,15 +269,19 @@ def score_after(
 
 
 @cli.command()
-@click.argument("table", metavar="OUTPUT")
+@click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_parameters
 @click.option("--by", multiple=True, metavar="COLUMN", help="Break the figures down by this column; may be repeated")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write the scored table there. Default: NAME.scored.ENDING"
+    "-o", "--output", type=LocalPath(path_type=Path), help="Write the scored table there. Default: NAME.scored.ENDING"
 )
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 7 if a scorer's mean is lower", metavar="X")
 @click.option(
-    "--no-worse-than", "baseline", metavar="BASELINE", help="Exit with 7 if a scorer's mean is lower than this table's"
+    "--no-worse-than",
+    "baseline",
+    type=LocalPath(),
+    metavar="BASELINE",
+    help="Exit with 7 if a scorer's mean is lower than this table's",
 )
 @click.option("--margin", type=click.FloatRange(0, 1), help="How much lower it may be. Default: 0", metavar="X")
 @click.option(
@@ -283,8 +291,8 @@ def score_after(
     show_default=True,
     help="What has to reach the bar: the figure, or the lower end of its 95 % interval",
 )
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE.xml", help="Write the bars as JUnit XML")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE.md", help="Write a summary as Markdown")
+@click.option("--junit", type=LocalPath(path_type=Path), metavar="FILE.xml", help="Write the bars as JUnit XML")
+@click.option("--markdown", type=LocalPath(path_type=Path), metavar="FILE.md", help="Write a summary as Markdown")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def score(
     table: str,
@@ -340,7 +348,7 @@ def show(found: Evaluation) -> None:
 
 
 @cli.command()
-@click.argument("tables", nargs=-1, required=True, metavar="A [B C…]")
+@click.argument("tables", type=LocalPath(), nargs=-1, required=True, metavar="A [B C…]")
 @scoring_parameters
 @click.option("--split", metavar="COLUMN", help="Compare the rows of one table that differ in this column")
 @click.option("--baseline", metavar="VALUE", help="Of --split, what the others are compared with. Default: the first")
@@ -352,7 +360,7 @@ def show(found: Evaluation) -> None:
     metavar="D",
     help="Tell the rows needed to see this difference; may be repeated. Default: 0.01, 0.02 and 0.05",
 )
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE.md", help="Write the comparison as Markdown")
+@click.option("--markdown", type=LocalPath(path_type=Path), metavar="FILE.md", help="Write the comparison as Markdown")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all rows that flipped")
 def compare(
     tables: tuple[str, ...],
@@ -454,8 +462,8 @@ def grading_by(
 
 
 @cli.command()
-@click.argument("file", metavar="INPUT")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("file", type=LocalPath(), metavar="INPUT")
+@click.argument("output", type=LocalPath(path_type=Path))
 @click.option(
     "--from",
     "given",
@@ -476,7 +484,12 @@ def grading_by(
 @click.option("--target", metavar="COLUMN", help="What is wanted. Default: target or answer")
 @click.option("--key", metavar="COLUMN", help="Ids of rows. Default: custom_id or id, else the rows are counted")
 @click.option("--model", metavar="NAME", help="Model of batch requests")
-@click.option("--join", metavar="TABLE", help="Put batch results beside the rows of this table, matched by --key")
+@click.option(
+    "--join",
+    type=LocalPath(),
+    metavar="TABLE",
+    help="Put batch results beside the rows of this table, matched by --key",
+)
 def convert(file: str, output: Path, **options: Any) -> None:
     """Make a table of another tool's file, or the other way round; what does not map is listed."""
     from batchrun.scoring.converting import Conversion

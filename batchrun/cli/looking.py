@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from batchrun.cli.group import cli
-from batchrun.cli.options import CleanupCommand, SectionedOption, job_parameters
+from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
 from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal
 from batchrun.cli.running import given_options, job_and_output
 
@@ -48,7 +48,7 @@ def _named_output(_context: click.Context, _parameter: click.Parameter, given: s
 
 
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
-    "output", metavar="OUTPUT|JOB.toml", callback=_named_output
+    "output", type=LocalPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
 )
 """The output of a batch, or a job file that names it."""
 
@@ -69,7 +69,7 @@ def status(output: Path, *, as_json: bool) -> None:
 
 @cli.command()
 @output_argument
-@click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there. Default: OUTPUT itself")
+@click.option("-o", "--to", type=LocalPath(path_type=Path), help="Write there. Default: OUTPUT itself")
 def export(output: Path, *, to: Path | None) -> None:
     """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs.
 
@@ -86,7 +86,7 @@ def export(output: Path, *, to: Path | None) -> None:
 @output_argument
 @click.option(
     "--prices",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="Job file whose [prices] hold. Default: those that the batch was run with, and today's list",
     metavar="FILE.toml",
 )
@@ -122,7 +122,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
 
 @cli.command(cls=CleanupCommand)
-@click.argument("target", metavar="OUTPUT|JOB.toml")
+@click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS)
 @click.option("--in-flight", is_flag=True, help="Also what rows in flight need to go on", cls=SectionedOption)
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing", cls=SectionedOption)

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.job import job_options
+from batchrun.locality import check_local
 
 if TYPE_CHECKING:
     pass
 
-__all__ = ["EXIT_CODES", "CleanupCommand", "MoneyOption", "SectionedCommand", "SectionedOption", "job_parameters"]
+__all__ = [
+    "EXIT_CODES",
+    "CleanupCommand",
+    "LocalPath",
+    "MoneyOption",
+    "SectionedCommand",
+    "SectionedOption",
+    "job_parameters",
+]
 
 
 EXIT_CODES = (
@@ -69,6 +78,18 @@ class SectionedOption(click.Option):
     """An option that knows its heading."""
 
     section: str = "Display"
+
+
+class LocalPath(click.Path):
+    """A path of a file on this machine; a URL is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked."""
+        if isinstance(param, click.Option):
+            check_local(value, param.opts[-1])
+        else:
+            check_local(value, param.metavar or param.human_readable_name if param is not None else "the path")
+        return super().convert(value, param, ctx)
 
 
 class MoneyOption(SectionedOption):

@@ -13,6 +13,7 @@ import click
 from batchrun.cli.evaluating import scoring_parameters
 from batchrun.cli.group import cli
 from batchrun.cli.looking import output_argument
+from batchrun.cli.options import LocalPath
 from batchrun.cli.printing import note
 
 if TYPE_CHECKING:
@@ -32,11 +33,17 @@ _by = click.option(
 @cli.command()
 @output_argument
 @click.option(
-    "-o", "--output", "to", type=click.Path(path_type=Path), help="Write there. Default: NAME.report.html beside it"
+    "-o", "--output", "to", type=LocalPath(path_type=Path), help="Write there. Default: NAME.report.html beside it"
 )
 @_scoring
 @_by
-@click.option("--compare", "baseline", metavar="BASELINE", help="Compare with this table, row by row; needs --key")
+@click.option(
+    "--compare",
+    "baseline",
+    type=LocalPath(),
+    metavar="BASELINE",
+    help="Compare with this table, row by row; needs --key",
+)
 @click.option(
     "--rows",
     "most_rows",

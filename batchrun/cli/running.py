@@ -13,7 +13,7 @@ import click
 
 from batchrun.cli.evaluating import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.group import cli
-from batchrun.cli.options import MoneyOption, SectionedCommand, SectionedOption, job_parameters
+from batchrun.cli.options import LocalPath, MoneyOption, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal, warn
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["check", "given_options", "init", "job_and_output", "run", "seen"]
 
 
 @cli.command(cls=SectionedCommand)
-@click.argument("table", metavar="TABLE|JOB.toml")
+@click.argument("table", type=LocalPath(), metavar="TABLE|JOB.toml")
 @job_parameters
 @click.option(
     "--dry-run", is_flag=True, help="Check everything and estimate tokens, cost and time; send nothing", cls=MoneyOption
@@ -184,7 +184,7 @@ def seen(
     stream = terminal()
     console = Console(file=cast(TextIO, stream))
     if not quiet:
-        note(*plan.notices)
+        note(*filter(None, (plan.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)
@@ -204,8 +204,8 @@ def seen(
 
 
 @cli.command()
-@click.argument("table", metavar="TABLE")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there. Default: TABLE's name with .toml")
+@click.argument("table", type=LocalPath(), metavar="TABLE")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: TABLE's name with .toml")
 def init(table: str, output: Path | None) -> None:
     """Write a first job file for TABLE: it runs as it is, and says in comments what can be changed."""
     from batchrun.starting import first_job, write_new
@@ -218,7 +218,7 @@ def init(table: str, output: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("job", metavar="JOB.toml")
+@click.argument("job", type=LocalPath(), metavar="JOB.toml")
 def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
     from batchrun.estimate import cost_text, dry_plan, dry_run, o200k_counter

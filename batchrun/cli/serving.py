@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli
+from batchrun.cli.options import LocalPath
 from batchrun.cli.printing import note
 from batchrun.errors import InputError
 
@@ -23,7 +24,7 @@ __all__ = ["serve"]
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a public one needs a key")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
-@click.option("--data", type=click.Path(path_type=Path), help="SQLite file for all objects. Default: a temporary one")
+@click.option("--data", type=LocalPath(path_type=Path), help="SQLite file for all objects. Default: a temporary one")
 @click.option(
     "--key",
     "keys",
@@ -32,14 +33,14 @@ __all__ = ["serve"]
     help="Accepted API key; may be repeated. Better given in the environment's BATCHRUN_SERVER_KEYS, "
     "separated by spaces: a command line can be read by other users of the machine",
 )
-@click.option("--script", type=click.Path(path_type=Path), help="Answer from this file of rules", metavar="FILE")
+@click.option("--script", type=LocalPath(path_type=Path), help="Answer from this file of rules", metavar="FILE")
 @click.option("--upstream", help="Answer by the Chat Completions endpoint at this base URL", metavar="URL")
 @click.option("--upstream-key-env", help="Environment variable with the upstream's key", metavar="NAME")
 @click.option(
     "--upstream-model", "models", multiple=True, help="Model that /models lists; may be repeated", metavar="NAME"
 )
 @click.option("--embeddings", help="Rank file searches by this embedding model of the upstream too", metavar="MODEL")
-@click.option("--faults", type=click.Path(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
+@click.option("--faults", type=LocalPath(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
 @click.option("--rpm", type=click.IntRange(1), help="Requests a minute that each key may send", metavar="N")
 @click.option("--tpm", type=click.IntRange(1), help="Tokens a minute that each key may use", metavar="N")
 def serve(

@@ -11,7 +11,7 @@ costs next to nothing, and `pyarrow.dataset`, which brings pandas along, is neve
 from batchrun.tables.atomic import remove_stale
 from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
-from batchrun.tables.options import ReadOptions, WriteOptions
+from batchrun.tables.options import ReadOptions, WriteOptions, format_of
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import Source, holds_answers, open_source, validate
 
@@ -21,6 +21,7 @@ __all__ = [
     "WriteOptions",
     "check_output",
     "expand",
+    "format_of",
     "holds_answers",
     "open_source",
     "remove_stale",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from batchrun.errors import InputError
+from batchrun.locality import check_local
 from batchrun.records import Row
 from batchrun.tables.atomic import replacing
 from batchrun.tables.files import TextFile, check_readable
@@ -83,6 +84,7 @@ def open_source(
         _copy_stdin(spool)
         file = TextFile.find(spool, _STDIN, encoding=options.encoding, gzipped=False)
         return TextSource.open(file, _delimiter(options))
+    check_local(name, "the table")
     path = Path(name)
     check_readable(path, name)
     form = format_of(path, name)

@@ -1,0 +1,259 @@
+"""Where tables lie: URLs are refused wherever a local file is wanted, and the output has the input's format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+
+import batchrun
+from batchrun.cli import cli
+from batchrun.cli.options import LocalPath
+from batchrun.errors import InputError
+from batchrun.job import job_options, make_job
+from tests.support.command import batchrun as command
+
+URLS = ("s3://b/out.csv", "gs://b/q.jsonl", "file:///tmp/q.csv", "https://me:secret@h/t.csv", "HDFS://b/x.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "q.csv").write_text("id,question\na,What is 2 + 2?\n", encoding="utf-8")
+    (tmp_path / "job.toml").write_text('input = "q.csv"\noutput = "o.csv"\n', encoding="utf-8")
+    return tmp_path
+
+
+PLACES: list[list[str]] = [
+    ["run", "URL"],
+    ["run", "q.csv", "-o", "URL"],
+    ["run", "q.csv", "--store", "URL"],
+    ["run", "q.csv", "--script", "URL"],
+    ["run", "q.csv", "--tools", "URL"],
+    ["run", "q.csv", "--schema", "URL"],
+    ["run", "q.csv", "--file-search", "URL"],
+    ["run", "q.csv", "--prompt", "@URL"],
+    ["run", "q.csv", "--prompt", "one", "--prompt", "@URL"],
+    ["run", "q.csv", "--instructions", "@URL"],
+    ["run", "q.csv", "-o", "URL", "--dry-run"],
+    ["run", "q.csv", "-o", "URL", "--pilot", "1"],
+    ["run", "q.csv", "--score", "exact", "--target", "id", "--junit", "URL"],
+    ["run", "q.csv", "--score", "exact", "--target", "id", "--markdown", "URL"],
+    ["run", "q.csv", "--score", "exact", "--target", "id", "--no-worse-than", "URL"],
+    ["run", "q.csv", "--score", "model-graded", "--grader", "URL"],
+    ["init", "URL"],
+    ["init", "q.csv", "-o", "URL"],
+    ["check", "URL"],
+    ["status", "URL"],
+    ["show", "URL", "a"],
+    ["export", "URL"],
+    ["export", "o.csv", "-o", "URL"],
+    ["costs", "URL"],
+    ["costs", "o.csv", "--prices", "URL"],
+    ["cleanup", "URL"],
+    ["report", "URL"],
+    ["report", "q.csv", "-o", "URL"],
+    ["report", "q.csv", "--compare", "URL"],
+    ["view", "URL"],
+    ["score", "URL"],
+    ["score", "q.csv", "--scorer", "exact", "-o", "URL"],
+    ["score", "q.csv", "--scorer", "exact", "--no-worse-than", "URL"],
+    ["score", "q.csv", "--scorer", "exact", "--junit", "URL"],
+    ["score", "q.csv", "--scorer", "exact", "--markdown", "URL"],
+    ["score", "q.csv", "--scorer", "model-graded", "--grader", "URL"],
+    ["compare", "q.csv", "URL"],
+    ["compare", "q.csv", "q.csv", "--markdown", "URL"],
+    ["convert", "URL", "t.csv"],
+    ["convert", "q.csv", "URL"],
+    ["convert", "q.csv", "t.csv", "--join", "URL"],
+    ["assistants", "export", "asst_1", "-o", "URL"],
+    ["assistants", "import", "URL"],
+    ["assistants", "import", "q.csv", "-o", "URL"],
+    ["serve", "--data", "URL"],
+    ["serve", "--script", "URL"],
+    ["serve", "--faults", "URL"],
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+def test_a_url_is_no_local_file(folder: Path, place: list[str]) -> None:
+    """In every command and option one line refuses it, without what may be a key in it; nothing is made."""
+    for url in URLS:
+        done = command(folder, *(word.replace("URL", url) for word in place))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{url.partition(':')[0]}://… is not a local file, and only local files" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "secret" not in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]
+
+
+def parameters(command: click.Command, path: str) -> Iterator[tuple[str, click.Parameter]]:
+    """All parameters of all commands."""
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from parameters(each, f"{path} {name}".strip())
+    else:
+        yield from ((path, parameter) for parameter in command.params)
+
+
+NOT_PATHS = {"row", "assistant_id"}
+
+
+def test_every_path_is_looked_at() -> None:
+    """A parameter that is a path refuses URLs by its type, or by the rules of `Job`; a new one is seen here."""
+    seen = {f"{place[0]} {place[1]}" if place[0] == "assistants" else place[0] for place in PLACES}
+    for path, parameter in parameters(cli, ""):
+        assert path in seen, path
+        ours = isinstance(parameter.type, LocalPath)
+        assert ours or not isinstance(parameter.type, click.Path), (path, parameter.name)
+        if isinstance(parameter, click.Argument):
+            assert ours or parameter.name in NOT_PATHS, (path, parameter.name)
+    files = {name for name, (option, _) in job_options().items() if option.path}
+    assert files == {"output", "store", "script", "tools", "schema", "file_search"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'input = "URL"',
+        'output = "URL"',
+        'extends = "URL"',
+        'tools = "URL"',
+        'store = "URL"',
+        'script = "URL"',
+        'schema = "URL"',
+        'file_search = ["a.md", "URL"]',
+        'prompt = "@URL"',
+        'prompt = ["{{ question }}", "@URL"]',
+        'instructions = "@URL"',
+        '[[turns]]\nprompt = "@URL"',
+        '[matrix]\nprompt = ["@URL"]',
+        '[score]\nscorer = "exact"\noutput = "URL"',
+        '[score]\nscorer = "exact"\njunit = "URL"',
+        '[score]\nscorer = "exact"\nno_worse_than = "URL"',
+        '[score]\nscorer = "model-graded"\ngrader = ["URL"]',
+    ],
+)
+def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
+    """Job files are told which key holds the URL, before it is taken for a path beside the file."""
+    before = "" if line.startswith("input") else 'input = "q.csv"\n'
+    (folder / "other.toml").write_text(before + line.replace("URL", "s3://b/x.toml"), encoding="utf-8")
+    for words in (["run", "other.toml"], ["check", "other.toml"], ["run", "other.toml", "--dry-run"]):
+        done = command(folder, *words)
+        assert done.returncode == 2
+        assert "other.toml: " in done.stderr
+        assert "s3://… is not a local file" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_url_from_python(folder: Path) -> None:
+    """The Python call refuses the same, as text and as `Path`."""
+    for table in ("s3://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
+        with pytest.raises(InputError, match="not a local file"):
+            batchrun.run(table)
+    for output in ("s3://b/o.csv", Path("s3://b/o.csv")):
+        with pytest.raises(InputError, match="not a local file"):
+            batchrun.run(folder / "q.csv", output=output)
+        with pytest.raises(InputError, match="not a local file"):
+            batchrun.run(pd.DataFrame({"question": ["1 + 1"]}), output=output)
+
+
+def test_what_is_no_url_is_left_alone() -> None:
+    """Drives of Windows, models of a module, dates and colons in names are local."""
+    make_job({"output": "C:/out/{date}.csv", "schema": "forms:Model", "script": "a:b.toml", "store": "./s3:/x"})
+
+
+# -- the default output --------------------------------------------------------------------------------------------
+
+ROWS: list[dict[str, Any]] = [{"id": "a", "question": "What is 2 + 2?", "truth": ["4", "four"], "more": {"n": 1}}]
+
+
+def written(folder: Path, name: str) -> Path:
+    frame = pd.DataFrame(ROWS)
+    path = folder / name
+    if name.endswith(".parquet"):
+        frame.to_parquet(path)
+    elif "json" in name.lower():
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame[["id", "question"]].to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
+    return path
+
+
+NAMES = ("t.csv", "t.tsv", "t.jsonl", "t.ndjson", "t.parquet", "t.csv.gz", "t.jsonl.gz", "t.JSONL")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_output_has_the_inputs_format(folder: Path, name: str) -> None:
+    """It lies in `outputs` under the input's own name; every command that takes the job file finds it there."""
+    written(folder, name)
+    done = command(folder, "run", name)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"written: outputs/{name}"
+    assert (folder / "outputs" / name).is_file()
+    (folder / "own.toml").write_text(f'input = "{name}"\n', encoding="utf-8")
+    for words in (["status", "own.toml"], ["export", "own.toml"], ["check", "own.toml"]):
+        found = command(folder, *words)
+        assert (found.returncode, f"outputs/{name}" in found.stdout + found.stderr) == (0, True), words
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_lists_stay_lists(folder: Path, name: str) -> None:
+    """What the cells hold is there for a later `score` as it was read."""
+    written(folder, name)
+    assert command(folder, "run", name).returncode == 0
+    path = folder / "outputs" / name
+    frame = pd.read_parquet(path) if name.endswith("parquet") else pd.read_json(path, lines=True)
+    assert (list(frame["truth"][0]), dict(frame["more"][0])) == (["4", "four"], {"n": 1})
+    done = command(folder, "score", f"outputs/{name}", "--scorer", "includes", "--target", "truth", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["scores"][0]["mean"] == 1.0
+
+
+def test_standard_input_is_csv(folder: Path) -> None:
+    """It comes as CSV, and goes out as CSV."""
+    assert command(folder, "run", "-", stdin="question\n1 + 1\n").returncode == 0
+    assert (folder / "outputs" / "stdin.csv").is_file()
+
+
+def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
+    """Where an earlier version began outputs/NAME.csv over this table, that is continued, and a line says so."""
+    written(folder, "t.jsonl")
+    assert command(folder, "run", "t.jsonl", "-o", "outputs/t.csv").returncode == 0
+    again = command(folder, "run", "t.jsonl", "--json")
+    facts = json.loads(again.stdout.splitlines()[-1])
+    assert (facts["output"], facts["finished_before"]) == ("outputs/t.csv", 1)
+    told = command(folder, "run", "t.jsonl").stderr
+    assert "outputs/t.csv: an earlier batch over this table is continued there" in told
+    assert "outputs/t.jsonl" in told
+    for words in (["run", "t.jsonl", "--dry-run"],):
+        assert "an earlier batch over this table is continued" in command(folder, *words).stdout
+    (folder / "own.toml").write_text('input = "t.jsonl"\n', encoding="utf-8")
+    assert "an earlier batch" in command(folder, "check", "own.toml").stdout
+    assert command(folder, "status", "own.toml").returncode == 0
+    assert not (folder / "outputs" / "t.jsonl").exists()
+    assert command(folder, "run", "t.jsonl", "--fresh").returncode == 0
+    assert (folder / "outputs" / "t.jsonl").is_file()
+    assert "an earlier batch" not in command(folder, "run", "t.jsonl").stderr
+
+
+def test_python_goes_on_under_the_earlier_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same from Python, as a warning."""
+    monkeypatch.chdir(folder)
+    written(folder, "t.jsonl")
+    batchrun.run("t.jsonl", output="outputs/t.csv")
+    with pytest.warns(RuntimeWarning, match="an earlier batch over this table is continued there"):
+        batchrun.run("t.jsonl")
+
+
+def test_the_output_of_another_table_is_left_alone(folder: Path) -> None:
+    """A batch over t.csv is none over t.jsonl: each has its own output."""
+    written(folder, "t.csv")
+    written(folder, "t.jsonl")
+    for name in ("t.csv", "t.jsonl"):
+        done = command(folder, "run", name)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"written: outputs/{name}")
