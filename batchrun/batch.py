@@ -34,7 +34,7 @@ from batchrun.resuming import count_strange, work_of
 from batchrun.services.choice import model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from batchrun.tables import remove_stale, write_table
+from batchrun.tables import write_table
 
 __all__ = ["BatchView", "Summary", "Watch", "endpoint_of", "keep_checkpoints", "open_embedded", "run_batch"]
 
@@ -219,7 +219,6 @@ def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
     if plan.write_output and not journal.is_empty():
         # Whoever has the output must find its answers in the journal, also after a power cut.
         journal.settle()
-        remove_stale(plan.paths.output)
         write_table(plan.paths.output, plan.source, cells, plan.write_options)
         return plan.paths.output, totals
     for _ in cells:

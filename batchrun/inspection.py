@@ -16,9 +16,10 @@ from batchrun.carryover import checked_assistant
 from batchrun.display import FREE, dollars
 from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
+from batchrun.holding import is_held
 from batchrun.job import Environment
 from batchrun.journal import Journal
-from batchrun.plan import Paths, is_held, paths_for
+from batchrun.plan import Paths, paths_for
 from batchrun.prompts import Prompter, PromptError, prompter_for
 from batchrun.records import RunEnd
 from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
+from batchrun.holding import is_held
 from batchrun.job import EMBEDDED_MODEL, Api, Environment, Job, digest, read_text_option, settings_of
 from batchrun.journal import Journal
 from batchrun.prompts import Prompter, PromptError, default_template, prompter_for, rendering_digest
@@ -27,7 +27,7 @@ from batchrun.wording import shown_path
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Paths", "Plan", "is_held", "make_plan", "output_of", "paths_for"]
+__all__ = ["Paths", "Plan", "make_plan", "output_of", "paths_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Paths:
 
 
 def paths_for(output: Path) -> Paths:
-    """Everything lies beside the output and begins with its name.
+    """Everything lies beside the output and begins with its name; where that is a symbolic link, beside its target, so
+    that an output has one journal and one lock whatever it is called.
 
     Raises:
         InputError: the output has no name.
@@ -67,7 +68,14 @@ def paths_for(output: Path) -> Paths:
         raise InputError(f"{str(output)!r}: is no name of an output table; one such as answers.csv is expected")
 
     def beside(ending: str) -> Path:
-        return output.with_name(output.name + ending)
+        return place.with_name(place.name + ending)
+
+    place = output
+    if os.path.islink(output):  # noqa: PTH114 - a name that the system refuses is not a link, and not an error here
+        # Earlier versions put a journal beside the link: it is continued there.
+        earlier, place = beside(".journal"), Path(os.path.realpath(output))
+        if earlier.exists() and not beside(".journal").exists():
+            place = output
 
     return Paths(
         output=output,
@@ -512,19 +520,6 @@ def _check_spool(paths: Paths) -> None:
         paths.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{paths.output.parent}: cannot be created ({exc.strerror or exc})") from None
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a process holds this output now."""
-    if not lock.exists():
-        return False
-    probe = FileLock(lock)
-    try:
-        probe.acquire(timeout=0)
-    except (Timeout, OSError):
-        return True
-    probe.release()
-    return False
 
 
 def _check_keys(prompter: Prompter, source: Source, column: str) -> None:

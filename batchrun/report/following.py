@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchrun.clock import WallClock
+from batchrun.holding import is_held
 from batchrun.journal.following import Changes, FollowedJournal, Try
-from batchrun.plan import is_held, paths_for
+from batchrun.plan import paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.records import Row
 from batchrun.report.facts import batch_facts

@@ -11,8 +11,9 @@ from typing import Any
 
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError
+from batchrun.holding import is_held
 from batchrun.journal.following import CoolDown, FollowedJournal, Spoken, Try
-from batchrun.plan import Paths, is_held, paths_for
+from batchrun.plan import Paths, paths_for
 from batchrun.prompts import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.facts import batch_facts

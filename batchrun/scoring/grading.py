@@ -486,7 +486,8 @@ def verdict_table(name: str, grader: str) -> Path:
 
 def _graded(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading, *, several: bool) -> _Graded:
     """Ask one grader about every answer of a table."""
-    from batchrun.plan import is_held, make_plan, paths_for
+    from batchrun.holding import is_held
+    from batchrun.plan import make_plan, paths_for
 
     output = verdict_table(table.source.name, grader.name)
     paths = paths_for(output)

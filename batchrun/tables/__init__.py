@@ -8,7 +8,6 @@ Parquet by Arrow. Arrow and pandas are imported in the functions that use them, 
 costs next to nothing, and `pyarrow.dataset`, which brings pandas along, is never imported.
 """
 
-from batchrun.tables.atomic import remove_stale
 from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.options import ReadOptions, WriteOptions, format_of
@@ -24,7 +23,6 @@ __all__ = [
     "format_of",
     "holds_answers",
     "open_source",
-    "remove_stale",
     "to_frame",
     "validate",
     "write_table",

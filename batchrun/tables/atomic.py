@@ -29,8 +29,8 @@ def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO
 
     It is written under a hidden name in the same folder, flushed, synced and renamed, and then the folder is
     synced. If anything fails, it is removed and the old file stands; if the process is killed, the old file stands
-    and the hidden one is left over, until `remove_stale`. A symbolic link stays one: its target is
-    replaced. The mode of an existing file is kept. The block leaves the file open.
+    and the hidden one is left over, until the next writer of `path` removes it. A symbolic link stays one: its target
+    is replaced. The mode of an existing file is kept. The block leaves the file open.
 
     Args:
         path: the file to replace; its folder is made if it is missing.
@@ -43,6 +43,7 @@ def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO
     try:
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(target)
         with _created(target, mode) as (temporary, file):
             with file:
                 if target.exists() and hasattr(os, "fchmod"):
