@@ -7,10 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import anyio
 
+from batchrun.clock import utc_now
 from batchrun.wording import rows_text, shown_path, visible_line
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def progress_facts(
         "waiting_for": "cool-down" if limits.cool_down_s > 0 else limits.waiting_for,
         "cool_down_s": round(limits.cool_down_s, 1),
         "slots": limits.capacity,
+        "one_at_a_time": limits.one_at_a_time,
+        "unavailable_s": None if limits.away_s is None else round(limits.away_s, 1),
         "stopping": statistics.stopping,
         "faults": statistics.faults,
         "created_again": statistics.created_again,
@@ -200,12 +204,17 @@ def _counts(facts: dict[str, Any]) -> str:
     if facts["stopping"] is not None:
         parts.append(f"stopping ({facts['stopping']}); a second signal leaves at once")
     waiting = facts["waiting_for"]
-    if waiting == "cool-down":
+    if facts["unavailable_s"] is not None:
+        since = (utc_now() - timedelta(seconds=facts["unavailable_s"])).astimezone()
+        parts.append(f"service unavailable since {since:%H:%M}, retrying")
+    elif waiting == "cool-down":
         parts.append(f"cooling down for {facts['cool_down_s']:g} s")
     elif waiting == "slots":
         parts.append(f"all {facts['slots']:,} slots taken")
     elif waiting is not None:
         parts.append(f"waiting for the limit of {waiting} a minute")
+    if facts["one_at_a_time"]:
+        parts.append("one row at a time, since the service breaks off replies that overlap")
     parts += [
         f"row {row['row']} in flight for {duration(row['in_flight_s'])}: {row['doing']}"
         for row in facts["oldest"]
@@ -308,6 +317,8 @@ def summary_lines(summary: Summary) -> list[str]:
             f"{statistics.created_again:,} {was} sent again whose first answer was never seen: "
             "a service that ignores Idempotency-Key may have run them twice"
         )
+    if statistics.limits.one_at_a_time:
+        lines.append("the service broke off replies that overlapped, so the rows were asked one at a time")
     if statistics.not_deleted:
         lines.append(
             f"{statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "

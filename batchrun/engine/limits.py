@@ -33,7 +33,7 @@ TOLD_S = 1.0
 """A cool-down that lasts less than this longer than what was told of it is not told again: rows that are refused
 together ask for the same end, each a moment later."""
 
-Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down", "the service"]
+Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down"]
 
 CoolDown: TypeAlias = Callable[[float, str], None]
 """(seconds, reason): everybody waits from now on."""
@@ -212,8 +212,6 @@ class Limits:
                 reserved = self._estimate.guess(prompt_chars)
                 await self._token_pacer.acquire(reserved)
             self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
-            if self.health.away:
-                self._waiting_for = "the service"
             lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
             await self.next_try(lease)
             try:

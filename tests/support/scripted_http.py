@@ -77,10 +77,12 @@ class ScriptedHttp:
     Attributes:
         script: from a request to its answer; may be exchanged while the server runs.
         requests: all that arrived, in order.
+        port: to listen at; 0 for any that is free.
     """
 
     script: Callable[[Request], Answer]
     requests: list[Request] = field(default_factory=list)
+    port: int = 0
     _listener: socket.socket = field(init=False)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _connections: list[socket.socket] = field(default_factory=list)
@@ -108,7 +110,7 @@ class ScriptedHttp:
         return [f"{request.method} {request.path.removeprefix('/v1')}" for request in self.requests]
 
     def __enter__(self) -> ScriptedHttp:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self._spawn(self._accept)
         return self
 
