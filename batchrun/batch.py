@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import gc
 import os
 import secrets
@@ -17,6 +19,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.assembly import engine_of, price_list
@@ -25,6 +28,7 @@ from batchrun.engine import Engine, EngineStatistics, Limits, Stop
 from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.holding import hold
+from batchrun.interrupts import Interrupts
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal, open_journal
 from batchrun.plan import Paths, Plan
@@ -96,6 +100,7 @@ async def run_batch(
     environment: Environment,
     *,
     watch: Watch | None = None,
+    interrupts: Interrupts | None = None,
     leave: Callable[[int], None] | None = None,
     clock: WallClock = utc_now,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -103,8 +108,10 @@ async def run_batch(
     """Run a plan to its end, or to a stop, and write the output.
 
     Args:
-        leave: given, SIGINT, SIGTERM and SIGHUP are handled (main thread only): the first stops the admission of rows,
-            the second calls `leave(exit_code)`, which must not return.
+        interrupts: given, the first signal stops the admission of rows; also one that comes while the output is being
+            written, which is finished then.
+        leave: is called by the second signal with the exit code, and must not return. None: what waits for the batch is
+            interrupted, and cancels it.
 
     Raises:
         OutputHeld: another process works on this output.
@@ -150,10 +157,10 @@ async def run_batch(
         )
         stack.push_async_callback(wire.aclose)
         engine = engine_of(plan, journal, wire, limits, clock, on_outcome)
+        if interrupts is not None:
+            stack.enter_context(_obeyed(interrupts, engine, plan.job.grace, leave))
         with unwrapped(), _calm_collector():
             async with anyio.create_task_group() as beside:
-                if leave is not None:
-                    beside.start_soon(_obey_signals, engine, plan.job.grace, leave)
                 if watch is not None:
                     beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
                 beside.start_soon(keep_checkpoints, journal)
@@ -162,6 +169,8 @@ async def run_batch(
         if plan.job.dedupe:
             journal.duplicates.share()
         output, totals = _write(plan, journal)
+        if interrupts is not None:
+            await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(
             output=output,
             rows=plan.rows,
@@ -277,24 +286,19 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
         yield Endpoint(server.url, key)
 
 
-async def _obey_signals(engine: Engine, grace_s: float, leave: Callable[[int], None]) -> None:
-    watched = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        watched.append(signal.SIGHUP)
-    earlier = {number: signal.getsignal(number) for number in watched}
-    # What is ignored stays ignored: `nohup` asks for that.
-    watched = [number for number in watched if earlier[number] is not signal.SIG_IGN]
-    try:
-        with anyio.open_signal_receiver(*watched) as received:
-            async for number in received:
-                exit_code = 128 + number
-                if engine.stop is not None:
-                    leave(exit_code)
-                engine.request_stop(Stop(f"interrupted by {number.name}", exit_code), grace_s)
-    finally:
-        # The loop leaves the system's defaults behind, not what the caller had.
-        for number in watched:
-            signal.signal(number, earlier[number] or signal.SIG_DFL)
+@contextmanager
+def _obeyed(
+    interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
+) -> Iterator[None]:
+    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    def stop(number: signal.Signals) -> None:
+        reason = Stop(f"interrupted by {number.name}", 128 + number)
+        loop.call_soon_threadsafe(engine.request_stop, reason, grace_s, context=context)
+
+    with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
+        yield
 
 
 async def keep_checkpoints(journal: Journal) -> None:

@@ -15,6 +15,7 @@ from batchrun.batch import BatchView, Summary, Watch, run_batch
 from batchrun.clock import WallClock, utc_now
 from batchrun.display import FREE, dollars, refused_text
 from batchrun.estimate import TimeNeeded, time_needed, time_text
+from batchrun.interrupts import Interrupts
 from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Plan
@@ -98,6 +99,7 @@ async def run_pilot(
     size: int,
     *,
     watch: Watch | None = None,
+    interrupts: Interrupts | None = None,
     leave: Callable[[int], None] | None = None,
     clock: WallClock = utc_now,
 ) -> Pilot:
@@ -116,7 +118,12 @@ async def run_pilot(
         await watch(replace(view, rows=len(positions)))
 
     summary = await run_batch(
-        sampled, environment, watch=watch_sample if watch is not None else None, leave=leave, clock=clock
+        sampled,
+        environment,
+        watch=watch_sample if watch is not None else None,
+        interrupts=interrupts,
+        leave=leave,
+        clock=clock,
     )
     with Journal(plan.paths.journal, read_only=True) as journal:
         seen = _observed(sampled, journal)

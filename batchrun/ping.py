@@ -11,13 +11,10 @@ library.
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -221,14 +218,13 @@ def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Verdi
         yield verdict, lambda _exit_code: None
         return
     pinger = Pinger(url, warn)
-    with _signals_raised():
-        pinger.start()
-        try:
-            yield verdict, lambda exit_code: pinger.end(Verdict(exit_code, "interrupted twice"), hurry=True)
-        except BaseException as exc:
-            pinger.end(_verdict_of(exc))
-            raise
-        pinger.end(verdict)
+    pinger.start()
+    try:
+        yield verdict, lambda exit_code: pinger.end(Verdict(exit_code, "interrupted twice"), hurry=True)
+    except BaseException as exc:
+        pinger.end(_verdict_of(exc))
+        raise
+    pinger.end(verdict)
 
 
 @asynccontextmanager
@@ -264,26 +260,3 @@ def _verdict_of(exc: BaseException) -> Verdict:
     if isinstance(exc, Exception):
         return Verdict(1, f"internal error: {type(exc).__name__}")
     return Verdict(1, "interrupted")
-
-
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave through the stack, as SIGINT does, instead of ending the process on the spot."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    names = ("SIGTERM", "SIGHUP") if os.name != "nt" else ()
-    numbers = [signal.Signals[name] for name in names]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    # Only what would end the process: `nohup` has SIGHUP ignored, and a program of one's own may have its own way.
-    earlier = {number: signal.getsignal(number) for number in numbers}
-    earlier = {number: found for number, found in earlier.items() if found is signal.SIG_DFL}
-    for number in earlier:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, found in earlier.items():
-            signal.signal(number, found)

@@ -21,6 +21,7 @@ from batchrun.cli.group import cli
 from batchrun.cli.options import EXIT_CODES
 from batchrun.cli.printing import safe_streams, warn, warn_of_losses
 from batchrun.errors import BatchrunError
+from batchrun.interrupts import Interrupts
 
 __all__ = ["EXIT_CODES", "cli", "main"]
 
@@ -30,18 +31,19 @@ _COMMANDS = (carrying, evaluating, looking, reporting, running, serving)
 
 def main() -> NoReturn:
     """The entry point: runs a command and turns its end into an exit code."""
-    with safe_streams():
+    interrupts = Interrupts()
+    with safe_streams(), interrupts.installed():
         # The SDK warns on every Assistants call, by design; its user here knows. Exactly that one is silenced.
         warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
-        exit_code = _command()
+        exit_code = _command(interrupts)
     sys.exit(exit_code)
 
 
-def _command() -> int:
+def _command(interrupts: Interrupts) -> int:
     """Run the command; its exit code."""
     exit_code: Any
     try:
-        exit_code = cli.main(standalone_mode=False)
+        exit_code = cli.main(standalone_mode=False, obj=interrupts)
         warn_of_losses()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
@@ -51,6 +53,8 @@ def _command() -> int:
     except BatchrunError as exc:
         warn(str(exc))
         return exc.exit_code
+    except SystemExit as exc:  # SIGTERM and SIGHUP, where nothing listens to them
+        return exc.code if isinstance(exc.code, int) else 1
     except BrokenPipeError:
         return 0  # the reader of our output went away (`| head`): nothing is wrong, and nothing more can be said
     except Exception:  # noqa: BLE001 - a bug: its traceback may hold outside text, and passes the same gate

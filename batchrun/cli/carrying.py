@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrun.cli.group import cli
+from batchrun.cli.group import cli, run_loop
 from batchrun.cli.options import LocalPath
 from batchrun.cli.printing import deliver, note
 
@@ -30,7 +30,6 @@ def assistants() -> None:
 @click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
 def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
     """Read the assistant ASST_ID from a server and write it as a job file."""
-    from batchrun.frames import run_loop
     from batchrun.inspection import fetch_assistant
     from batchrun.job import Environment
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrun.cli.group import cli
+from batchrun.cli.group import cli, interrupts, run_loop
 from batchrun.cli.options import LocalPath, SectionedOption
 from batchrun.cli.printing import deliver, facts_line, note, say, warn
 from batchrun.errors import InputError
@@ -435,10 +435,9 @@ def grading_by(
     def run(plan: Plan) -> Summary:
         from batchrun.batch import run_batch
         from batchrun.cli.running import seen
-        from batchrun.frames import run_loop
 
         watch, leave = seen(plan, leaving, quiet=quiet, as_json=False)
-        return run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+        return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
 
     def tell(report: GraderReport) -> None:
         if not quiet:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from batchrun.cli.group import cli
+from batchrun.cli.group import cli, run_loop
 from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
 from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal
 from batchrun.cli.running import given_options, job_and_output
@@ -113,7 +113,6 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
     ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
     """
-    from batchrun.frames import run_loop
     from batchrun.inspection import row_lines, row_story
     from batchrun.job import Environment
 
@@ -137,7 +136,6 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     """
     from batchrun.cleanup import clean_up, cleanup_facts, cleanup_line
     from batchrun.display import watch_cleanup
-    from batchrun.frames import run_loop
     from batchrun.job import Environment, make_job
     from batchrun.jobfile import is_job_file
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 import click
 
 from batchrun.cli.evaluating import after_parameters, question_after, score_after, take_score_options
-from batchrun.cli.group import cli
+from batchrun.cli.group import cli, interrupts, run_loop
 from batchrun.cli.options import LocalPath, MoneyOption, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.printing import deliver, facts_line, note, progress, say, terminal, warn
 
@@ -141,11 +141,10 @@ def _dry_run(
 
 
 def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
-    from batchrun.frames import run_loop
     from batchrun.pilot import pilot_facts, pilot_lines, run_pilot
 
     watch, leave = seen(plan, os._exit, quiet=quiet, as_json=as_json)
-    found = run_loop(run_pilot(plan, environment, size, watch=watch, leave=leave))
+    found = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
         say(facts_line(pilot_facts(found)))
     elif not quiet:
@@ -160,10 +159,9 @@ def _run_plan(
 ) -> Summary:
     from batchrun.batch import run_batch
     from batchrun.display import summary_facts, summary_lines
-    from batchrun.frames import run_loop
 
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
-    summary = run_loop(run_batch(plan, environment, watch=watch, leave=leave))
+    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
         say(facts_line(summary_facts(summary)))
     elif not quiet:

@@ -66,6 +66,7 @@ class EmbeddedServer:
         self._clock = clock or SystemClock()
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
+        self._ended = threading.Event()  # up to Python 3.12 a `join` that is interrupted takes its thread for ended
         self._server: _Uvicorn | None = None
         self._failure: BaseException | None = None
         self.port = 0
@@ -89,10 +90,15 @@ class EmbeddedServer:
         listener = bind(self._settings)
         self.port = listener.getsockname()[1]
         self._started.clear()
+        self._ended.clear()
         self._failure = None
         self._thread = threading.Thread(target=self._run, args=(listener,), name="batchrun-server", daemon=True)
         self._thread.start()
-        self._started.wait()
+        try:
+            self._started.wait()
+        except BaseException:
+            self.stop()
+            raise
         self._check()
         return self
 
@@ -105,20 +111,25 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop serving, as leaving the context does; returns when all is closed. Again is no harm."""
-        server = self._server
-        if server is not None:
-            server.should_exit = True
-        self._join()
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            self._join()
-            raise self._failure
-
-    def _join(self) -> None:
+        interrupted: BaseException | None = None
+        while self._thread is not None and not self._ended.is_set():
+            try:
+                self._started.wait()
+                if self._server is not None:
+                    self._server.should_exit = True
+                self._ended.wait()
+            except KeyboardInterrupt as exc:  # the thread would be left behind, and its file open
+                interrupted = exc
         if self._thread is not None:
             self._thread.join()
         self._thread = self._server = None
+        if interrupted is not None:
+            raise interrupted
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            self.stop()
+            raise self._failure
 
     def _run(self, listener: socket.socket) -> None:
         try:
@@ -129,6 +140,7 @@ class EmbeddedServer:
         finally:
             listener.close()
             self._started.set()
+            self._ended.set()
 
     async def _serve(self, listener: socket.socket) -> None:
         async with open_core(self._settings, self._responder, self._clock, self._faults, self._embedder) as core:

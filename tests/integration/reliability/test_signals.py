@@ -20,6 +20,7 @@ from tests.integration.reliability.batches import (
     write_table,
 )
 from tests.integration.reliability.processes import Served, batchrun
+from tests.support.scripted_http import ScriptedHttp, json_answer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -63,6 +64,62 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
         with batchrun(table.folder, *arguments) as process:
             assert process.wait() == 0, process.stderr
     assert_each_row_once(table, server)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_a_pair_of_signals_counts_once(tmp_path: Path, second: signal.Signals) -> None:
+    """GNU `timeout` sends SIGTERM to the process and to its group: the output and the summary are written all the same,
+    whenever the second comes."""
+    table = write_table(tmp_path / "batch", 10)
+    with Served(tmp_path / "server", delay_s=5.0) as server:
+        with batchrun(table.folder, *command(table, server.url, "--grace", "0.2")) as process:
+            while process.running and table.count(BEGUN) < table.rows:
+                time.sleep(0.005)
+            process.signal(signal.SIGTERM)
+            while process.running:
+                time.sleep(0.02)
+                process.signal(second)
+            assert process.wait() == 143
+            assert process.facts()["stop"] == "interrupted by SIGTERM"
+        assert len(table.answers()) == table.rows
+
+
+def test_a_signal_while_the_output_is_written_loses_nothing(tmp_path: Path) -> None:
+    """SIGTERM and SIGHUP at the end of a batch: the output is written to its end."""
+    table = write_table(tmp_path / "batch", 40)
+    with Served(tmp_path / "server") as server, batchrun(table.folder, *command(table, server.url)) as process:
+        while process.running and not table.is_being_written() and table.count(ENDED) < table.rows:
+            time.sleep(0)
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGHUP)
+        assert process.wait() in (0, 129, 143)  # 0: it had written it before
+    assert [row["status"] for row in table.answers()].count("completed") == table.rows
+
+
+BUSY = """
+async def spin() -> str:
+    \"\"\"Never gives the event loop back.\"\"\"
+    open("spinning", "w").close()
+    while True:
+        pass
+"""
+
+
+def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path) -> None:
+    """Also where the event loop has no time for signals: here a function of the user's never gives it back."""
+    table = write_table(tmp_path, 1)
+    (tmp_path / "tools.py").write_text(BUSY)
+    call = {"id": "call_1", "type": "function", "function": {"name": "spin", "arguments": "{}"}}
+    choice = {"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    with ScriptedHttp(lambda _: json_answer({"id": "c", "model": "m", "choices": [choice]})) as server:
+        arguments = command(table, server.url, "--tools", "tools.py", "--grace", "3600", api="chat")
+        with batchrun(tmp_path, *arguments) as process:
+            while process.running and not (tmp_path / "spinning").exists():
+                time.sleep(0.005)
+            while process.running:
+                process.signal(signal.SIGINT)
+                time.sleep(0.05)
+            assert process.wait() == 130
 
 
 def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
