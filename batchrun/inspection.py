@@ -20,7 +20,7 @@ from batchrun.holding import is_held
 from batchrun.job import Environment
 from batchrun.journal import Journal
 from batchrun.plan import Paths, paths_for
-from batchrun.prompts import Prompter, PromptError, prompter_for
+from batchrun.prompts import Prompter, PromptError, prompter_of
 from batchrun.records import RunEnd
 from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
 from batchrun.services.assistants import message_text
@@ -137,7 +137,7 @@ def export_table(output: Path, target: Path) -> int:
         manifest = journal.read_manifest()
         source, options = _source_of(manifest, paths)
         check_output(target, source, options)
-        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
+        prompter = prompter_of(manifest, source.columns)
         return write_table(
             target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
         )
@@ -253,7 +253,7 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
         source, _ = _source_of(manifest, paths)
-        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
+        prompter = prompter_of(manifest, source.columns)
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:
             raise InputError(f"no row {row_key!r} in {source.name}: {_rows_there(row_key, source, prompter, manifest)}")

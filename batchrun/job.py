@@ -129,6 +129,9 @@ class Job:
         flagless=True,
         decides_answer=True,
     )
+    constant_prompt: bool = _option(
+        False, "Prompt", "The prompt names no column on purpose: every row is sent the same text"
+    )
     instructions: str | None = _option(
         None, "Prompt", "Instructions for the model, or @FILE", metavar="TEXT|@FILE", decides_answer=True
     )

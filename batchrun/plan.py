@@ -305,6 +305,8 @@ def _planned(
     check_output(paths.output, source, write_options)
     prompter = prompter_for(settings, source.columns, job.key)
     rows = validate(source)
+    if rows > len(combinations) and not job.constant_prompt:
+        prompter.check_varies()
     if job.key is not None:
         _check_keys(prompter, source, job.key)
     _check_first(prompter, source.rows(), len(combinations))

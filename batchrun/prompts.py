@@ -16,16 +16,22 @@ from batchrun.axes import Combination, combinations_of
 from batchrun.errors import InputError
 from batchrun.job import digest
 from batchrun.records import Attachment, Prompt, Row, Turn, Value
+from batchrun.templating import placeholder_hint, template_environment, template_value
 from batchrun.tools.files import AttachmentError, named_in
 
-__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for", "rendering_digest"]
+__all__ = [
+    "DEFAULT_COLUMNS",
+    "FIRST_RENDERING",
+    "PromptError",
+    "Prompter",
+    "default_template",
+    "prompter_for",
+    "prompter_of",
+    "rendering_digest",
+]
 
 DEFAULT_COLUMNS = ("prompt", "question")
 """Columns that are taken as the prompt where no template is given, the first one that exists."""
-
-FUEL = 1_000_000
-"""Instructions of the template engine that one rendering may take: a page of text takes some hundreds, and
-a template that loops for ever ends here instead of in a hung batch."""
 
 _BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
 
@@ -68,7 +74,8 @@ class Prompter:
 
     A template sees every column by its name, and all of them as `row`, for names that are no identifiers
     (`{{ row['Full name'] }}`). It gets plain Python values only; a missing cell (None, NaN) renders as empty
-    text, an undefined name is an error. Later turns and their conditions also see `responses`, the answers so far.
+    text, a list or an object as JSON, an undefined name is an error. Later turns and their conditions also see
+    `responses`, the answers so far.
 
     Where a batch asks every row in several combinations, rows come as `tables.expand` makes them, combination by
     combination.
@@ -81,9 +88,11 @@ class Prompter:
         *,
         key: str | None = None,
         thread_column: str | None = None,
+        lists_as_before: bool = False,
     ) -> None:
         """
         Args:
+            lists_as_before: lists and objects are printed as the first versions did it, to find their answers again.
             columns: those that templates may name.
             key: column that identifies rows; their position where there is none.
             thread_column: column with the thread that a row continues.
@@ -97,8 +106,10 @@ class Prompter:
         for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attached)):
             if name is not None and name not in columns:
                 raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
-        self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
+        self._lists_as_before = lists_as_before
+        self._environment = template_environment(lists_as_before=lists_as_before)
         self._forms = [self._form(combination, columns) for combination in combinations]
+        self._columns = columns
 
     def _form(self, combination: Combination, columns: Sequence[str]) -> _Form:
         settings = combination.settings
@@ -118,6 +129,9 @@ class Prompter:
         return _Form(
             combination=combination,
             names=tuple(names),
+            varies=bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
+            or self._thread_column is not None
+            or bool(settings.get("attach")),
             settings_digest=digest(decisive, *later) if later else digest(decisive),
             # What the combination adds decides the fingerprint anyway; an axis or epochs may be added later.
             columns_used=tuple(
@@ -150,6 +164,23 @@ class Prompter:
             )
         return used
 
+    def check_varies(self) -> None:
+        """See that what is sent differs between rows.
+
+        Raises:
+            InputError: in one combination it does not; with a hint if a placeholder seems to be mistyped.
+        """
+        for form in self._forms:
+            if not form.varies:
+                settings, cells = form.combination.settings, form.combination.cells
+                texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
+                texts += [settings["instructions"]] if settings.get("instructions") else []
+                own = [column for column in self._columns if column not in cells]
+                raise InputError(
+                    f"--prompt: no template names a column (columns: {_listed(own)}), so every row would be sent the "
+                    f"same text: {placeholder_hint(texts, own)}; or say --constant-prompt if that is meant"
+                )
+
     def row_key(self, row: Row) -> str:
         """The row's stable id."""
         forms = len(self._forms)
@@ -158,7 +189,7 @@ class Prompter:
 
     def key_cell(self, row: Row) -> str:
         """What the row has in the column of keys."""
-        return str(_plain(row.values[self._key])) if self._key is not None else ""
+        return str(template_value(row.values[self._key])) if self._key is not None else ""
 
     def render(self, row: Row) -> Prompt:
         """The row's prompt: its first turn, and what makes the others.
@@ -167,7 +198,8 @@ class Prompter:
             PromptError: the rendered text is empty, or the template fails on this row.
         """
         form = self._forms[row.row_index % len(self._forms)]
-        values = {name: _plain(value) for name, value in row.values.items()}
+        before = self._lists_as_before
+        values = {name: template_value(value, lists_as_before=before) for name, value in row.values.items()}
         attached = _attachments(row, form.combination.settings.get("attach") or ())
         first = Turn(self.text(form.names[0][0], values, ()), 1, attached)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
@@ -230,12 +262,14 @@ class _Form:
         names: of each turn's template, and of its condition if it has one.
         settings_digest: hash of what decides answers beside the first turn's own text.
         columns_used: by later turns, whose text is not known yet.
+        varies: something that is sent may differ between rows.
     """
 
     combination: Combination
     names: tuple[tuple[str, str | None], ...]
     settings_digest: str
     columns_used: tuple[str, ...]
+    varies: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +313,19 @@ def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_i
     return whole.hexdigest()
 
 
-def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str | None) -> Prompter:
+FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
+"""`rendering_digest` of the versions whose journals do not tell it, and which printed lists in Python's manner."""
+
+
+def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
+    """The prompter that finds the answers of a journal again, also of one that an earlier version wrote."""
+    before = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
+    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_before=before)
+
+
+def prompter_for(
+    settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_before: bool = False
+) -> Prompter:
     """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them).
 
     Args:
@@ -290,6 +336,7 @@ def prompter_for(settings: Mapping[str, Any], columns: Sequence[str], key: str |
         columns,
         key=key,
         thread_column=settings.get("thread_column"),
+        lists_as_before=lists_as_before,
     )
 
 
@@ -331,15 +378,6 @@ def rendering_digest() -> str:
             prompt = prompter.render(Row(index, _SPECIMEN_CELLS))
             made.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
     return digest(made)
-
-
-def _plain(value: Value) -> Value:
-    """None and NaN render as nothing: strict mode does not catch them, and "none" is no question."""
-    if value.__class__ is str:
-        return value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return value if isinstance(value, (int, float, bool, list, dict)) else str(value)
 
 
 def _words(error: minijinja.TemplateError, name: str) -> str:

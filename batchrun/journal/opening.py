@@ -14,13 +14,11 @@ from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created import place_of
 from batchrun.journal.store import Journal
+from batchrun.prompts import FIRST_RENDERING
 from batchrun.tables import holds_answers
 from batchrun.wording import rows_text
 
 __all__ = ["check_not_lost", "objection", "open_journal"]
-
-FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
-"""`batchrun.prompts.rendering_digest` of the versions whose journals do not tell it."""
 
 _PARTS = ("-wal", "-shm", "")
 """Endings of the files of a journal."""

@@ -11,7 +11,7 @@ from batchrun.clock import WallClock
 from batchrun.holding import is_held
 from batchrun.journal.following import Changes, FollowedJournal, Try
 from batchrun.plan import paths_for
-from batchrun.prompts import PromptError, prompter_for
+from batchrun.prompts import PromptError, prompter_of
 from batchrun.records import Row
 from batchrun.report.facts import batch_facts
 from batchrun.report.making import Named, batch_of, check_question, columns_of, head
@@ -150,7 +150,7 @@ class FollowedBatch:
         """All rows of the input, none of them asked."""
         manifest = self._journal.read_manifest()
         source, options = source_of(manifest, self._paths.spool)
-        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
+        prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
         added = AddedColumns(manifest["settings"])
         known = _Known(self._known.generation + 1, prefix=prefix, added=added)

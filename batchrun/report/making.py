@@ -14,7 +14,7 @@ from batchrun.errors import InputError, OutputError
 from batchrun.holding import is_held
 from batchrun.journal.following import CoolDown, FollowedJournal, Spoken, Try
 from batchrun.plan import Paths, paths_for
-from batchrun.prompts import PromptError, prompter_for
+from batchrun.prompts import PromptError, prompter_of
 from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.facts import batch_facts
 from batchrun.report.packing import portions
@@ -331,7 +331,7 @@ class _Beside:
     @staticmethod
     def _known(journal: FollowedJournal, manifest: Mapping[str, Any], paths: Paths) -> list[_Known]:
         source, _ = source_of(manifest, paths.spool)
-        prompter = prompter_for(manifest["settings"], source.columns, manifest.get("key"))
+        prompter = prompter_of(manifest, source.columns)
         tries, spoken, ended = journal.all_tries(), journal.all_spoken(), journal.ended_at()
         return [
             _Known(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from batchrun.errors import InputError
-from batchrun.records import Value
 from batchrun.scoring.score import Sample, is_missing, targets_of
 
 __all__ = ["DEFAULT_RUBRIC", "NAMES", "Rubric", "RubricError"]
@@ -83,11 +82,10 @@ class Rubric:
             InputError: its syntax is wrong, or it names what is not there.
         """
         # Imported late: most scoring asks no grader.
-        import minijinja
+        from batchrun.prompts import DEFAULT_COLUMNS
+        from batchrun.templating import template_environment
 
-        from batchrun.prompts import DEFAULT_COLUMNS, FUEL
-
-        self._environment = minijinja.Environment(undefined_behavior="strict", fuel=FUEL)
+        self._environment = template_environment()
         self._columns = columns
         self._fixed = {"grade_line": grade_line, "grades": list(grades)}
         used = self._add("rubric", template, where, NAMES)
@@ -131,7 +129,9 @@ class Rubric:
         Raises:
             RubricError: the template fails, or comes to nothing.
         """
-        row = {name: _shown(cell) for name, cell in sample.row.items()}
+        from batchrun.templating import template_value
+
+        row = {name: template_value(cell) for name, cell in sample.row.items()}
         texts = {
             "response": sample.answer,
             "target": "" if is_missing(sample.target) else " or ".join(targets_of(sample.target)),
@@ -148,13 +148,6 @@ class Rubric:
         if not text.strip():
             raise RubricError("the rubric comes to nothing on this row")
         return text
-
-
-def _shown(cell: Value) -> Value:
-    """None and NaN as empty text, what is no plain value as text."""
-    if is_missing(cell):
-        return ""
-    return cell if isinstance(cell, str | int | float | bool | list | dict) else str(cell)
 
 
 def _fence(texts: Mapping[str, str], row: Mapping[str, Any]) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.journal import Journal
-from batchrun.journal.opening import FIRST_RENDERING
 from batchrun.journal.schema import STEPS
-from batchrun.prompts import rendering_digest
+from batchrun.prompts import FIRST_RENDERING, rendering_digest
 from tests.support.command import Result, batchrun
 
 DATA = Path(__file__).parents[1] / "data" / "journals"
