@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from batchrun.assembly import engine_of, price_list
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, EngineStatistics, Limits, Stop
+from batchrun.engine import Engine, EngineStatistics, Limits, Stop, Work
 from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.holding import hold
@@ -32,17 +32,32 @@ from batchrun.interrupts import Interrupts
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal, open_journal
 from batchrun.plan import Paths, Plan
+from batchrun.prompts import prompter_for
 from batchrun.records import Outcome
-from batchrun.results import Totals, counted, result_cells
+from batchrun.results import Totals, counted, pending_cells, result_cells, source_of
 from batchrun.resuming import count_strange, work_of
 from batchrun.services.choice import model_parameters
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
-from batchrun.tables import write_table
+from batchrun.tables import InputWatch, Source, check_output, write_table
 
-__all__ = ["BatchView", "Summary", "Watch", "endpoint_of", "keep_checkpoints", "open_embedded", "run_batch"]
+__all__ = [
+    "INPUT_CHANGED",
+    "BatchView",
+    "Summary",
+    "Watch",
+    "endpoint_of",
+    "keep_checkpoints",
+    "open_embedded",
+    "run_batch",
+]
 
 CHECKPOINT_EVERY_S = 2.0
+INPUT_CHANGED = Stop(
+    "the input changed while the batch ran; rows that are new or ask something else are pending: run the same command "
+    "again, which says what to do",
+    exit_code=3,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,7 @@ async def run_batch(
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
+        input_watch = InputWatch(plan.source)
         journal = stack.enter_context(
             open_journal(
                 plan.paths.journal,
@@ -164,11 +180,11 @@ async def run_batch(
                 if watch is not None:
                     beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
                 beside.start_soon(keep_checkpoints, journal)
-                await engine.run(work_of(plan, journal, clock))
+                await engine.run(_while_steady(work_of(plan, journal, clock), input_watch))
                 beside.cancel_scope.cancel()
         if plan.job.dedupe:
             journal.duplicates.share()
-        output, totals = _write(plan, journal)
+        output, totals = _write(plan, journal, input_watch)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(
@@ -177,7 +193,7 @@ async def run_batch(
             totals=totals,
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
-            stop=engine.stop,
+            stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
             embedded=plan.embedded,
         )
 
@@ -221,14 +237,62 @@ def _calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _write(plan: Plan, journal: Journal) -> tuple[Path | None, Totals]:
-    """Stage 7. An output that would hold nothing but pending rows is not written over an earlier one."""
+def _while_steady(work: Iterator[Work], input_watch: InputWatch) -> Iterator[Work]:
+    """The work until the input changes: what nobody has checked is not asked."""
+    try:
+        for item in work:
+            if input_watch.changed():
+                return
+            yield item
+    except InputError:
+        if not input_watch.changed():
+            raise
+
+
+def _write(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
+    """Stage 7. Of an input that changed while the batch ran, rows that ask something else now are pending.
+
+    Raises:
+        InputError: it cannot be read any more.
+        OutputError: the output cannot be written.
+    """
+    try:
+        if not input_watch.changed():
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            return _written(plan, journal, plan.source, cells)
+    except (InputError, ValueError):  # ValueError: it became longer or shorter while it was written
+        if not input_watch.changed():
+            raise
+    try:
+        source, _ = source_of(journal.read_manifest(), plan.paths.spool)
+        check_output(plan.paths.output, source, plan.write_options)
+        return _written(plan, journal, source, _cells_of(plan, journal, source))
+    except (InputError, ValueError) as exc:
+        raise InputError(
+            f"the input changed while the batch ran, and cannot be used now ({exc}); put it back and run the same "
+            f"command again: {plan.paths.journal} holds the answers, and nothing is asked twice"
+        ) from exc
+
+
+def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
+    """The answers beside the rows of an input that changed."""
+    try:
+        prompter = prompter_for(plan.settings, source.columns, plan.job.key)
+    except InputError:
+        return pending_cells(source, plan.added)
+    return result_cells(source, prompter, journal, plan.added)
+
+
+def _written(
+    plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
+) -> tuple[Path | None, Totals]:
+    """An output that would hold nothing but pending rows is not written over an earlier one."""
     totals = Totals()
-    cells = counted(result_cells(plan.source, plan.prompter, journal, plan.added), totals)
+    cells = counted(cells, totals)
     if plan.write_output and not journal.is_empty():
         # Whoever has the output must find its answers in the journal, also after a power cut.
         journal.settle()
-        write_table(plan.paths.output, plan.source, cells, plan.write_options)
+        write_table(plan.paths.output, source, cells, plan.write_options)
         return plan.paths.output, totals
     for _ in cells:
         pass

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from batchrun.batch import run_batch
+from batchrun.batch import INPUT_CHANGED, run_batch
 from batchrun.clock import utc_now
 from batchrun.display import refused_text, summary_line
-from batchrun.errors import BatchRefused, BatchrunError, unwrapped
+from batchrun.errors import BatchRefused, BatchrunError, InputError, unwrapped
 from batchrun.holding import is_held
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job import ApiKey, Environment, Job, given_in, make_job
@@ -244,6 +244,8 @@ async def _run_order(
             _write_so_far(plan)
         raise Interrupted(f"{summary.stop.reason}: {_place_of_answers(order) or 'nothing was answered yet'}")
     if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
+        if summary.stop is INPUT_CHANGED:
+            raise InputError(summary.stop.reason)
         raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
     return plan
 

@@ -11,11 +11,11 @@ from batchrun.axes import combinations_of
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts import Prompter, PromptError
-from batchrun.records import REFUSAL, Prompt, Row
+from batchrun.records import OUTPUT_COLUMNS, REFUSAL, Prompt, Row
 from batchrun.structure import SchemaMismatch, Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
 
-__all__ = ["UNASKED", "AddedColumns", "Totals", "counted", "prompts_of", "result_cells", "source_of"]
+__all__ = ["UNASKED", "AddedColumns", "Totals", "counted", "pending_cells", "prompts_of", "result_cells", "source_of"]
 
 UNASKED = ""
 """Stands for the fingerprint of a row that has no prompt."""
@@ -107,6 +107,12 @@ def result_cells(source: Source, prompter: Prompter, journal: Journal, added: Ad
         fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
         cells = journal.cells(row_key, fingerprint)
         yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if more else cells
+
+
+def pending_cells(source: Source, added: AddedColumns) -> Iterator[dict[str, Any]]:
+    """The same for a table of which no row can be asked: another than the one that the batch began with."""
+    for _ in source.rows():
+        yield {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}
 
 
 @dataclass(slots=True)

@@ -13,8 +13,10 @@ from batchrun.tables.frame import to_frame
 from batchrun.tables.options import ReadOptions, WriteOptions, format_of
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import Source, holds_answers, open_source, validate
+from batchrun.tables.steady import InputWatch
 
 __all__ = [
+    "InputWatch",
     "ReadOptions",
     "Source",
     "WriteOptions",

@@ -57,6 +57,8 @@ class ParquetSource:
     def batches(self) -> Iterator[Any]:
         """The rows as Arrow batches (`pyarrow.RecordBatch`) of at most `BATCH_ROWS`, types as stored."""
         with _reading(self.name), _file(self.path) as file:
+            if tuple(file.schema_arrow.names) != self.columns:
+                raise InputError(f"{self.name}: other columns; the file changed while it was read")
             # Threads would read row groups ahead; one batch at a time bounds the memory.
             yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
 

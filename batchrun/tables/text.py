@@ -75,6 +75,8 @@ class TextSource:
                 # The first record is the header. `records` has checked the width of each.
                 if row_index >= 0:
                     yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
+                elif tuple(cells) != columns:
+                    raise InputError(f"{self.name}, line {line}: other columns; the file changed while it was read")
                 row_index += 1
 
     def fingerprint(self) -> str:
