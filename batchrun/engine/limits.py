@@ -8,7 +8,6 @@ submissions are counted too and nothing can go round it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,13 +17,14 @@ from typing import Literal, TypeAlias
 
 import anyio
 
+from batchrun.engine.durations import parse_reset
 from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import START, SlotPolicy
 from batchrun.errors import ServiceFault
 from batchrun.records import Usage
 
-__all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting", "parse_reset"]
+__all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
 
 OVERSLEPT_S = 0.5
 RATE_LIMITED = "rate_limit_exceeded"
@@ -402,21 +402,3 @@ def _positive(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if 0 < number < math.inf else None
-
-
-_RESET = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-
-
-def parse_reset(text: str | None) -> float | None:
-    """Seconds in `1s`, `6m0s`, `20ms`, `1d2h`, or a plain number of seconds; None for anything else."""
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        match = _RESET.fullmatch(text.strip())
-        if match is None or not any(match.groups()):
-            return None
-        days, hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
-        return days * 86_400 + hours * 3_600 + minutes * 60 + seconds + millis / 1_000
-    return number if 0 <= number < 86_400 else None

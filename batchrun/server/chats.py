@@ -173,6 +173,8 @@ _ERROR_TYPES = {
     "rate_limit_exceeded": "rate_limit_error",
     "server_error": "server_error",
     "invalid_prompt": "invalid_request_error",
+    "model_not_found": "invalid_request_error",
+    "upstream_refused": "server_error",
 }
 
 

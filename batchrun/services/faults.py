@@ -12,11 +12,13 @@ import aiohttp
 import httpx2
 import openai
 
+from batchrun.engine.durations import wait_in_words
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
     PermanentFault,
     RateLimited,
+    Refused,
     RunLost,
     ServerFault,
     ServiceFault,
@@ -41,6 +43,16 @@ HttpFailure = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
 what was read is no HTTP."""
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_ACCOUNT_CODE = re.compile(r"api_?key|account|organi[sz]ation|billing|country|subscription|scope", re.IGNORECASE)
+_ACCOUNT = re.compile(
+    r"\bkey\b|\baccount\b|\borgani[sz]ation\b|\bbilling\b|\bsubscription\b|\bcredentials?\b|\bcountry\b"
+    r"|insufficient permissions|\bscopes?\b",
+    re.IGNORECASE,
+)
+"""Words of a 403 that is about the key or the account, and so about every row."""
+_CONTENT = re.compile(r"flagg|content|polic|moderat|guardrail|safety|blocked", re.IGNORECASE)
+"""Words of a 403 that is about what one row says, even where it warns of the account."""
+_NO_KEY = re.compile(r"api key (is )?(not |in)valid|invalid api key|incorrect api key", re.IGNORECASE)
 _SETTING_CODES = frozenset(
     {
         "unknown_parameter",
@@ -48,6 +60,7 @@ _SETTING_CODES = frozenset(
         "unsupported_value",
         "invalid_model",
         "model_not_found",
+        "upstream_refused",  # behind batchrun's own server: the model's endpoint refuses the server's key
         "DeploymentNotFound",  # Azure's word for a model that is not there
     }
 )
@@ -105,16 +118,17 @@ def _unconnected(message: str) -> Unavailable:
 
 def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], settings: frozenset[str]) -> ServiceFault:
     status = exc.status_code
-    body = exc.body
-    code, param = _name(exc.code), _name(exc.param)
+    body = _error_object(exc.body)
+    code = param = None
     if isinstance(body, Mapping):
         message = str(body.get("message") or body.get("detail") or body)
+        code, param = _name(body.get("code")) or _CODE_OF_KIND.get(str(body.get("type"))), _name(body.get("param"))
     elif isinstance(body, str) and body != exc.response.text.strip():
         message = body  # {"error": "in words"}, as llama.cpp and Ollama have it in places
     else:
         message = _not_json(status, scrubbed(exc.response.text, secrets))
     message = scrubbed(message, secrets)
-    if status in (400, 422) and _concerns_all(param, code, message, settings):
+    if _concerns_all(status, param, code, message, settings):
         return BatchRefused(
             f"the service refused a setting: {' '.join(message.split())}",
             error_type=code or f"http_{status}",
@@ -130,19 +144,31 @@ def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], setti
     )
 
 
+def _error_object(body: object) -> object:
+    """The error in a body as the SDK hands it on; Gemini sends a list with one in it."""
+    if isinstance(body, list) and body and isinstance(body[0], Mapping):
+        return body[0].get("error") or body[0]
+    return body
+
+
 def _name(value: object) -> str | None:
     """A `code` or `param` that is a name. Some servers (vLLM, LiteLLM) repeat the HTTP status there, as a number."""
     return value if isinstance(value, str) and value not in ("", "None") and not value.isdigit() else None
 
 
-def _concerns_all(param: str | None, code: str | None, message: str, settings: frozenset[str]) -> bool:
-    """Whether a refusal is about the model or a parameter of it, by its `param` or, where it has none, its words."""
-    if code in _ROW_CODES or _TOO_LONG.search(message):
+def _concerns_all(status: int, param: str | None, code: str | None, message: str, settings: frozenset[str]) -> bool:
+    """Whether a refusal is about the model or a parameter of it, by its `param` or, where it has none, its words.
+
+    A 500 is only where it names a parameter that the user set: the same request would break the server again.
+    """
+    if status not in (400, 422, 500) or code in _ROW_CODES or _TOO_LONG.search(message):
         return False  # one long row; such messages name the parameter that bounds the answer (vLLM)
     if param is not None:
         name = param.split(".")[0].split("[")[0]
-        return name in settings or name in _BATCH_PARAMS
-    return _NO_MODEL.search(message) is not None or any(_names(name, message) for name in settings)
+        return name in settings or (status != 500 and name in _BATCH_PARAMS)
+    if any(_names(name, message) for name in settings):
+        return True
+    return status != 500 and _NO_MODEL.search(message) is not None
 
 
 def _names(parameter: str, message: str) -> bool:
@@ -163,38 +189,67 @@ def _fault(
     status: int, *, code: str | None, message: str, path: str, retry_after_s: float | None, api_error: bool
 ) -> ServiceFault:
     line = " ".join(message.split())
-    if status == 401:
+    concerns_all = _refusal_of_all(status, code, line, path, api_error=api_error)
+    if concerns_all is not None:
+        return concerns_all
+    if code in _TOO_LONG_CODES or (400 <= status <= 500 and _TOO_LONG.search(line)):
+        return PermanentFault(line, error_type="context_length_exceeded", status_code=status)
+    if code == "idempotency_key_reused":
+        # An earlier run of the batch sent this key with other options; what became of it cannot be known.
+        return RunLost(line, error_type=code, status_code=status, run_ended=True)
+    if status == 429 and _TOO_LARGE.search(line):
+        # More tokens than the limit of a whole minute: no wait makes it fit.
+        return PermanentFault(line, error_type="request_too_large", status_code=status)
+    if status in (429, 498):  # 498: Groq has no capacity left for its flex tier
+        return RateLimited(
+            line,
+            error_type=code or "rate_limit_exceeded",
+            status_code=status,
+            retry_after_s=wait_in_words(line) if retry_after_s is None else retry_after_s,
+        )
+    error_type = code or f"http_{status}"
+    if status in (502, 503, 529) or _LOADING.search(line):
+        return Unavailable(line, error_type=error_type, status_code=status, retry_after_s=retry_after_s)
+    if status in (408, 409) or status >= 500 or code == "conversation_locked":
+        return ServerFault(line, error_type=error_type, status_code=status, retry_after_s=retry_after_s)
+    kind = Refused if status in (403, 404) else PermanentFault
+    return kind(line, error_type=error_type, status_code=status)
+
+
+def _refusal_of_all(status: int, code: str | None, line: str, path: str, *, api_error: bool) -> BatchRefused | None:
+    """A refusal about the key, the account, the endpoint or a setting; None where it may be about one row."""
+    if status == 401 or (status == 400 and (code == "invalid_api_key" or _NO_KEY.search(line))):
         return BatchRefused(
             f"the service refused the key: {line}", error_type="authentication_error", status_code=status
         )
-    if status == 403:
-        return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
+    if status == 407:
+        return BatchRefused(f"the proxy wants a password: {line}", error_type="proxy_refused", status_code=status)
     if code in _QUOTA_CODES or status == 402:
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type=code or "insufficient_quota", status_code=status
         )
-    if code == "idempotency_key_reused":
-        # An earlier run of the batch sent this key with other options; what became of it cannot be known.
-        return RunLost(line, error_type=code, status_code=status, run_ended=True)
-    if status == 404 and (not api_error or line == "Resource not found"):
+    about_account = code is not None and _ACCOUNT_CODE.search(code)
+    if status == 403 and (about_account or (api_error and _ACCOUNT.search(line) and not _CONTENT.search(line))):
+        return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
+    if code in _SETTING_CODES or (status == 404 and _BATCH_WIDE.search(line)):
+        return BatchRefused(
+            f"the service refused a setting: {line}", error_type=code or "not_found", status_code=status
+        )
+    if status == 404 and _no_endpoint(path, line, api_error=api_error):
         return BatchRefused(
             f"no such endpoint on this server: {path} (is --base-url right, and --api what it speaks?)",
             error_type="not_found",
             status_code=status,
         )
-    if code in _SETTING_CODES or (status == 404 and _BATCH_WIDE.search(line)):
-        return BatchRefused(
-            f"the service refused a setting: {line}", error_type=code or "not_found", status_code=status
-        )
-    if status == 429:
-        return RateLimited(
-            line, error_type=code or "rate_limit_exceeded", status_code=status, retry_after_s=retry_after_s
-        )
-    if status in (502, 503):
-        return Unavailable(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
-    if status in (408, 409) or status >= 500 or code == "conversation_locked":
-        return ServerFault(line, error_type=code or f"http_{status}", status_code=status, retry_after_s=retry_after_s)
-    return PermanentFault(line, error_type=code or f"http_{status}", status_code=status)
+    return None
+
+
+def _no_endpoint(path: str, line: str, *, api_error: bool) -> bool:
+    """Whether a 404 is about the endpoint rather than an object: nothing in path or message names one, or the reply is
+    not the API's."""
+    if not api_error or line.lower().rstrip(".") in _NO_SUCH_PATH:
+        return True
+    return path != "" and _OBJECT_IN_PATH.search(path) is None and _OBJECT.search(line) is None
 
 
 def fault_of_failed_run(
@@ -206,8 +261,10 @@ def fault_of_failed_run(
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type="insufficient_quota", run_ended=True, usage=usage
         )
+    if code in _SETTING_CODES:
+        return BatchRefused(f"the service refused a setting: {line}", error_type=code, run_ended=True, usage=usage)
     if code == "rate_limit_exceeded":
-        return RateLimited(line, error_type=code, retry_after_s=_try_again_in(line), run_ended=True, usage=usage)
+        return RateLimited(line, error_type=code, retry_after_s=wait_in_words(line), run_ended=True, usage=usage)
     if code == "server_error":
         return ServerFault(line, error_type=code, run_ended=True, usage=usage)
     return PermanentFault(line, error_type=code or "run_failed", run_ended=True, usage=usage)
@@ -283,19 +340,29 @@ def _seconds_until(text: str, server_date: str | None) -> float | None:
         return None
 
 
-_TRY_AGAIN = re.compile(r"try again in (\d+(?:\.\d+)?)\s*(ms|s|m)\b", re.IGNORECASE)
 _BATCH_WIDE = re.compile(r"\b(model|assistant)\b", re.IGNORECASE)
 _NO_MODEL = re.compile(r"\b(invalid model|unknown model|model\b.{0,80}\b(not found|not exist))", re.IGNORECASE)
-_ROW_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "content_filter", "conversation_locked"})
-_TOO_LONG = re.compile(r"context.?(length|window)|prompt is too long", re.IGNORECASE)
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "ContextWindowExceededError"})
+_ROW_CODES = _TOO_LONG_CODES | {"string_above_max_length", "content_filter", "conversation_locked"}
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|(prompt|input|request) is too long|input length .{0,40}exceed"
+    r"|input token count .{0,40}exceed|too many (input )?tokens in (the )?(prompt|input)"
+    r"|exceeds? the .{0,20}token limit",
+    re.IGNORECASE,
+)
+"""Words of OpenAI, vLLM ("maximum context length is"), llama.cpp ("available context size"), LiteLLM, Ollama, Anthropic
+and Gemini."""
+_TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
+_LOADING = re.compile(r"\bloading (the )?model\b|\bmodel\b.{0,80}\bloading\b", re.IGNORECASE)
+_NO_SUCH_PATH = frozenset({"resource not found", "file not found", "not found", "404 page not found"})
+_OBJECT_IN_PATH = re.compile(
+    r"/(threads|runs|messages|assistants|responses|conversations|files|vector_stores|file_batches|containers)"
+    r"/(?!runs$|input_tokens$)[^/]+"
+)
+_OBJECT = re.compile(r"\b(thread|run|msg|asst|resp|conv|file|vs|vsfb|cntr|item|step)[-_](?=\w*\d)\w+", re.IGNORECASE)
+_CODE_OF_KIND = {"exceed_context_size_error": "context_length_exceeded"}
+"""A code that some servers have as the error's type."""
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-
-
-def _try_again_in(message: str) -> float | None:
-    match = _TRY_AGAIN.search(message)
-    if match is None:
-        return None
-    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2].lower()]
 
 
 def _not_json(status: int, text: str) -> str:

@@ -130,11 +130,17 @@ class Finish:
 Part: TypeAlias = TextDelta | ToolCall | Finish
 
 
+FailureCode: TypeAlias = Literal[
+    "server_error", "rate_limit_exceeded", "invalid_prompt", "model_not_found", "upstream_refused"
+]
+
+
 class ResponderError(Exception):
     """The answer failed. Becomes the run's `last_error` (Assistants), `error` (Responses) or the HTTP error (Chat).
 
     Attributes:
-        code: one of the three codes that a run may carry.
+        code: one of the three codes that a run may carry; or `model_not_found` and `upstream_refused`, which no other
+            request would end without.
         status_code: HTTP status for protocols that report it there.
         retry_after_s: seconds to wait, where the responder knows.
     """
@@ -143,7 +149,7 @@ class ResponderError(Exception):
         self,
         message: str,
         *,
-        code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"] = "server_error",
+        code: FailureCode = "server_error",
         status_code: int = 500,
         retry_after_s: float | None = None,
     ) -> None:

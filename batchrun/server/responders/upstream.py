@@ -7,6 +7,7 @@ object for every piece of text costs more than everything else together.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -367,9 +368,11 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             status_code=429,
             retry_after_s=_retry_after(exc.response.headers),
         )
-    if status in (401, 403):
+    if status in (401, 402, 403):
         # Passed on as such it would read as a fault of the caller's own key.
-        return ResponderError(message, status_code=502)
+        return ResponderError(message, code="upstream_refused", status_code=500)
+    if status in (400, 404) and (body.get("code") == "model_not_found" or _NO_MODEL.search(reason)):
+        return ResponderError(message, code="model_not_found", status_code=404)
     if status >= 500 or status in (408, 409):
         return ResponderError(
             message,
@@ -377,6 +380,9 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             retry_after_s=_retry_after(exc.response.headers),
         )
     return ResponderError(message, code="invalid_prompt", status_code=status if status >= 400 else 502)
+
+
+_NO_MODEL = re.compile(r"\bmodel\b.{0,80}\b(not found|not exist)", re.IGNORECASE)
 
 
 def _line(text: Any) -> str:

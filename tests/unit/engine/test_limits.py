@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.engine.limits import Lease, Limits, Stopwatch, parse_reset
+from batchrun.engine.durations import parse_reset, wait_in_words
+from batchrun.engine.limits import Lease, Limits, Stopwatch
 from batchrun.engine.pacer import TRANSIT_SHARE
 from batchrun.errors import PermanentFault, RateLimited, Shortage
 from batchrun.records import Usage
@@ -367,6 +368,23 @@ async def test_resets(text: str | None, seconds: float | None) -> None:
     """Durations as services write them are understood, and everything else is None."""
     parsed = parse_reset(text)
     assert parsed == (pytest.approx(seconds) if seconds is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Rate limit reached for m. Please try again in 6m0s. Visit https://x/1m.", 360),
+        ("Please try again in 1m12s", 72), ("try again in 2h3m", 7_380), ("Please try again in 20ms.", 0.02),
+        ("please try again in 1.5s", 1.5), ("Retry after 45 seconds.", 45), ("Please retry in 12 seconds", 12),
+        ("Please wait 2 minutes and 5 seconds before retrying", 125), ("retry-after: 3 s", 3),
+        ("Please retry after 1 hour, 2 minutes", 3_720), ("Please retry in 53.2s.", 53.2), ("try again in 1 day", 86_400),
+        ("Limit 20 in 60 s", None), ("try again later", None), ("try again in 5 apples", None), ("", None),
+        ("Try again. Error 429 s", None),
+    ],
+)  # fmt: skip
+async def test_waits_in_words(message: str, seconds: float | None) -> None:
+    """A message that names a time to wait is understood; one that only has numbers is not."""
+    assert wait_in_words(message) == (pytest.approx(seconds) if seconds is not None else None)
 
 
 @given(st.text(alphabet="0123456789dhms.-einfa ", max_size=12))

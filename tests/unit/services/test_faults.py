@@ -16,6 +16,7 @@ from batchrun.errors import (
     ConnectionLost,
     PermanentFault,
     RateLimited,
+    Refused,
     ServerFault,
     ServiceFault,
     Silence,
@@ -60,8 +61,29 @@ def fault_of(status: int, body: Any, headers: dict[str, str] | None = None, **op
         (400, error(code="unsupported_parameter"), BatchRefused, "unsupported_parameter"),
         (401, error(code="invalid_api_key"), BatchRefused, "authentication_error"),
         (402, error(), BatchRefused, "insufficient_quota"),
-        (403, error(), BatchRefused, "permission_denied"),
-        (404, error("No thread found with id 'thread_1'."), PermanentFault, "http_404"),
+        (403, error(), Refused, "http_403"),
+        (403, error("Your account is not active.", "account_deactivated"), BatchRefused, "permission_denied"),
+        (403, error("Country, region, or territory not supported"), BatchRefused, "permission_denied"),
+        (
+            403,
+            error("You have insufficient permissions. Missing scopes: model.request"),
+            BatchRefused,
+            "permission_denied",
+        ),
+        (403, error("Flagged; repeated violations may cost you your account."), Refused, "http_403"),
+        (403, "<html><title>403 Forbidden</title> firewall</html>", Refused, "http_403"),
+        (403, error("Project does not have access to model `m`", "model_not_found"), BatchRefused, "model_not_found"),
+        (404, error("No thread found with id 'thread_1'."), Refused, "http_404"),
+        (
+            404,
+            error("Previous response with id 'resp_1' not found.", "previous_response_not_found"),
+            Refused,
+            "previous_response_not_found",
+        ),
+        (404, error("File Not Found"), BatchRefused, "not_found"),
+        (404, error("Nothing here."), BatchRefused, "not_found"),
+        (407, error(), BatchRefused, "proxy_refused"),
+        (498, error(), RateLimited, "rate_limit_exceeded"),
         (404, error("The model `gpt-0` does not exist", "model_not_found"), BatchRefused, "model_not_found"),
         (404, error("No assistant found with id 'asst_1'."), BatchRefused, "not_found"),
         (404, {"detail": "Not Found"}, BatchRefused, "not_found"),
@@ -77,7 +99,15 @@ def fault_of(status: int, body: Any, headers: dict[str, str] | None = None, **op
         (500, error(), ServerFault, "http_500"),
         (502, "<html><title>Bad Gateway</title></html>", Unavailable, "http_502"),
         (503, "", Unavailable, "http_503"),
-        (529, error(), ServerFault, "http_529"),
+        (529, error(), Unavailable, "http_529"),
+        (500, error("Model is loading, come back later"), Unavailable, "http_500"),
+        (
+            429,
+            error("Request too large for m in organization o on tokens per min (TPM): Limit 100, Requested 200"),
+            PermanentFault,
+            "request_too_large",
+        ),
+        (400, error("API key not valid. Please pass a valid API key."), BatchRefused, "authentication_error"),
     ],
 )
 def test_statuses(status: int, body: Any, kind: type[ServiceFault], error_type: str) -> None:
@@ -105,6 +135,65 @@ def test_statuses(status: int, body: Any, kind: type[ServiceFault], error_type: 
 def test_messages(status: int, body: Any, words: str) -> None:
     """The line says what the server said, in whatever form it said it."""
     assert str(fault_of(status, body)).startswith(words)
+
+
+TOO_LONG = {
+    "OpenAI": (400, error("This model's maximum context length is 8192 tokens.", "context_length_exceeded", "messages")),
+    "OpenAI Responses": (400, error("Your input exceeds the context window of this model.", "context_length_exceeded")),
+    "llama.cpp": (400, {"error": {"code": 400, "message": "request (1231 tokens) exceeds the available context size "
+                  "(512 tokens), try increasing it", "type": "exceed_context_size_error", "n_ctx": 512}}),
+    "vLLM": (400, {"object": "error", "message": "This model's maximum context length is 10 tokens. However, you requested "
+             "20 tokens (10 in the messages, 10 in the completion). Please reduce max_tokens.", "code": 400}),
+    "LiteLLM": (400, error("litellm.ContextWindowExceededError: OpenAIException - too long", "400")),
+    "Anthropic": (400, error("prompt is too long: 208310 tokens > 200000 maximum")),
+    "Gemini": (400, [{"error": {"code": 400, "status": "INVALID_ARGUMENT",
+               "message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}]),
+    "a 413": (413, error("The input is too long for the context length of this model.")),
+    "a 500": (500, error("the request exceeds the available context size")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("service", TOO_LONG)
+def test_a_prompt_that_is_too_long_has_one_name(service: str) -> None:
+    """Whoever says it in whatever words: the row fails with `context_length_exceeded`, whatever the user set."""
+    status, body = TOO_LONG[service]
+    fault = fault_of(status, body, settings=frozenset({"max_tokens", "max_completion_tokens"}))
+    assert (type(fault), fault.error_type) == (PermanentFault, "context_length_exceeded")
+
+
+def test_an_error_in_a_list_is_read() -> None:
+    """Gemini sends a list with one error in it."""
+    body = [{"error": {"code": 429, "message": "Resource exhausted. Please retry in 53.2s.", "status": "X"}}]
+    fault = fault_of(429, body)
+    assert (type(fault), fault.retry_after_s) == (RateLimited, 53.2)
+    assert str(fault).startswith("Resource exhausted")
+
+
+def test_a_broken_server_is_asked_again_unless_a_setting_breaks_it() -> None:
+    """A 500 that names a parameter which the user set will come again; any other may pass, whatever it says."""
+    settings = frozenset({"temperature"})
+    assert type(fault_of(500, error("'temperature' must be a number"), settings=settings)) is BatchRefused
+    for words in ("The model m does not exist", "`top_p` is odd", "invalid request", "model not found"):
+        assert type(fault_of(500, error(words), settings=settings)) is ServerFault
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/chat/completions", BatchRefused), ("/v1/responses", BatchRefused), ("/v1/threads/runs", BatchRefused),
+        ("/v1/conversations", BatchRefused), ("/openai/deployments/name/chat/completions", BatchRefused),
+        ("/v1/threads/thread_1/runs", Refused), ("/v1/responses/resp_1", Refused),
+        ("/v1/conversations/conv_1/items", Refused), ("/v1/threads/thread_1/runs/run_1/steps", Refused),
+    ],
+)  # fmt: skip
+def test_a_404_is_about_what_the_path_names(path: str, kind: type[ServiceFault]) -> None:
+    """Where the path names no object, there is no such endpoint, whatever the body says; the message names it."""
+    request = httpx2.Request("POST", f"http://127.0.0.1:1{path}")
+    response = httpx2.Response(404, content=json.dumps(error("There is nothing.")).encode(), request=request)
+    client = openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1")
+    fault = fault_of_exception(client._make_status_error_from_response(response))
+    assert type(fault) is kind
+    assert (path in str(fault)) == (kind is BatchRefused)
 
 
 @pytest.mark.parametrize("code", [400, 404, 500, "500", ""])

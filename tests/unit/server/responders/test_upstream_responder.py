@@ -310,7 +310,7 @@ async def test_connection_lost_in_the_middle(endpoint: Endpoint) -> None:
         ("500 Oops", (), "server_error", 500, None),
         ("503 Busy", ("retry-after: 3",), "server_error", 503, 3.0),
         ("408 Slow", (), "server_error", 500, None),
-        ("401 No", (), "server_error", 502, None),
+        ("401 No", (), "upstream_refused", 500, None),
         ("400 Bad", (), "invalid_prompt", 400, None),
         ("404 None", (), "invalid_prompt", 404, None),
     ],
