@@ -16,6 +16,7 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job import nearest
 from batchrun.records import Usage
+from batchrun.services.reading import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def runs_of(usage: Usage) -> Iterator[Usage]:
     if usage.raw is None or not isinstance(usage.raw.get("runs"), list):
         yield usage
         return
-    for raw in usage.raw["runs"]:
+    for raw in objects(usage.raw["runs"]):
         if "runs" in raw:
             yield from runs_of(Usage(raw=raw))
         else:

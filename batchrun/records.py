@@ -230,7 +230,8 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
 
 def _sum(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+    total = sum(known)
+    return total if known and total < 2**63 else None  # beyond it there are no integers in the journal
 
 
 @dataclass(frozen=True, slots=True)

@@ -421,7 +421,7 @@ class Journal:
         """Totals over all rows."""
         by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))
         prompt_tokens, completion_tokens, cost_usd = self._one(
-            "SELECT sum(prompt_tokens), sum(completion_tokens), sum(cost_usd) FROM outcomes"
+            "SELECT total(prompt_tokens), total(completion_tokens), sum(cost_usd) FROM outcomes"
         )
         in_flight = self._one(
             f"SELECT count(*) FROM attempts WHERE {_MAY_GO_ON} "
@@ -434,8 +434,9 @@ class Journal:
             incomplete=incomplete,
             failed=sum(by_status.values()),
             in_flight=in_flight,
-            prompt_tokens=prompt_tokens or 0,
-            completion_tokens=completion_tokens or 0,
+            # Not sum(), which fails where the sum is no integer of SQLite's any more.
+            prompt_tokens=int(prompt_tokens),
+            completion_tokens=int(completion_tokens),
             cost_usd=cost_usd,
         )
 
@@ -515,7 +516,7 @@ def _raw_runs(raw: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     """The objects of which `records.sum_usage` made one."""
     if raw is not None and isinstance(raw.get("runs"), list):
         for run in raw["runs"]:
-            yield from _raw_runs(run)
+            yield from _raw_runs(run if isinstance(run, dict) else None)
     elif raw is not None:
         yield raw
 

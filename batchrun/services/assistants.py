@@ -7,21 +7,36 @@ says nothing about the run: it is then looked up by its id and polled, never mad
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import anyio
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job import digest
-from batchrun.records import REFUSAL, Attempt, Exchange, ToolCall
+from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, ToolCall, Usage
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
-from batchrun.services.faults import fault_of_error_body, fault_of_failed_run
-from batchrun.services.polling import poll
+from batchrun.services.ending import end_of_completed
+from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
+from batchrun.services.polling import pages, poll
+from batchrun.services.produced import produced_by_steps, produced_in_messages
+from batchrun.services.reading import (
+    arguments,
+    billed,
+    in_path,
+    loaded,
+    mapping,
+    members,
+    name,
+    objects,
+    odd,
+    required,
+    text,
+    whole_text,
+)
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import BETA, EventReader, Wire
 
@@ -33,6 +48,7 @@ HOSTED = ("file_search", "code_interpreter")
 """Tools that run at the service."""
 TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ENDED = TERMINAL | {"requires_action"}
+STATUSES = ENDED | {"queued", "in_progress", "cancelling"}
 """States in which a run goes on no more, unless something is done about it."""
 
 _LOCKED = re.compile(r"already has an active run (\w+)")
@@ -126,12 +142,12 @@ class AssistantsService:
         # Threads that rows continue cannot be given anything to search; the assistant can.
         resources = self._enclosures.searched_resources() if self._enclosures is not None else {}
         if self.assistant_id is not None:
+            path = f"/assistants/{in_path(self.assistant_id)}"
             try:
-                assistant, _ = await self._wire.get(f"/assistants/{self.assistant_id}", BETA)
-                tools = assistant.get("tools") or ()
-                self._own_tools = [tool for tool in tools if tool.get("type") in HOSTED]
+                assistant, _ = await self._wire.get(path, BETA)
+                self._own_tools = [tool for tool in objects(assistant.get("tools")) if tool.get("type") in HOSTED]
                 if self._settings.assistant_id is None and not _has(assistant, resources):
-                    await self._wire.post(f"/assistants/{self.assistant_id}", {"tool_resources": resources}, BETA)
+                    await self._wire.post(path, {"tool_resources": resources}, BETA)
                 return
             except PermanentFault as fault:
                 if self._settings.assistant_id is not None or fault.status_code != 404:
@@ -150,7 +166,7 @@ class AssistantsService:
         # Another body, or one in place of an assistant that is gone, must not be answered with the earlier reply.
         key = f"{self._settings.name}-{digest(body, self.assistant_id)}"
         assistant = await self._wire.post("/assistants", body, {**BETA, "Idempotency-Key": key})
-        self.assistant_id = _field(assistant, "id", str)
+        self.assistant_id = _id_of(assistant)
         self._made(self.assistant_id)
 
     async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
@@ -169,8 +185,8 @@ class AssistantsService:
                 run = await self._run_when_free(str(exchange.thread_id), blocking[1], metadata)
                 if _is_made_by(run, metadata):
                     # The request was acted on, and its reply lost.
-                    seen(exchange.thread_id, run["id"])
-                    return await self._follow(exchange, str(exchange.thread_id), run["id"])
+                    seen(exchange.thread_id, blocking[1])
+                    return await self._follow(exchange, str(exchange.thread_id), blocking[1])
 
     async def _answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         if self._poll:
@@ -210,15 +226,15 @@ class AssistantsService:
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:  # noqa: ARG002 - the interface's
         """Cancel the run."""
-        await self._wire.post(f"/threads/{attempt.thread_id}/runs/{attempt.run_id}/cancel", {}, BETA)
+        await self._wire.post(f"{_run_path(attempt.thread_id, attempt.run_id)}/cancel", {}, BETA)
 
     # -- making a run ---------------------------------------------------------------------------------
 
     @staticmethod
     def _path(exchange: Exchange, attempt: Attempt) -> str:
         if exchange.outputs:
-            return f"/threads/{attempt.thread_id}/runs/{attempt.run_id}/submit_tool_outputs"
-        return "/threads/runs" if exchange.thread_id is None else f"/threads/{exchange.thread_id}/runs"
+            return f"{_run_path(attempt.thread_id, attempt.run_id)}/submit_tool_outputs"
+        return "/threads/runs" if exchange.thread_id is None else f"/threads/{in_path(exchange.thread_id)}/runs"
 
     async def _body(self, exchange: Exchange, attempt: Attempt, *, stream: bool) -> dict[str, Any]:
         settings = self._settings
@@ -270,7 +286,7 @@ class AssistantsService:
     async def _answer_polled(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         body = await self._body(exchange, attempt, stream=False)
         run = await self._wire.post(self._path(exchange, attempt), body, self._headers(exchange, attempt))
-        thread_id, run_id = _field(run, "thread_id", str), _field(run, "id", str)
+        thread_id, run_id = _ids_of(run)
         if run_id != attempt.run_id:
             seen(thread_id, run_id)
         return await self._follow(exchange, thread_id, run_id)
@@ -279,9 +295,9 @@ class AssistantsService:
         """The run that keeps the thread locked, once it ended; one with this metadata, once it waits for outputs."""
 
         def free(run: Any) -> bool:
-            return _field(run, "status", str) in (ENDED if _is_made_by(run, metadata) else TERMINAL)
+            return _status(run) in (ENDED if _is_made_by(run, metadata) else TERMINAL)
 
-        found: Mapping[str, Any] = await poll(self._wire, f"/threads/{thread_id}/runs/{run_id}", BETA, free)
+        found: Mapping[str, Any] = await poll(self._wire, _run_path(thread_id, run_id), BETA, free)
         return found
 
     # -- following a run ------------------------------------------------------------------------------
@@ -291,40 +307,39 @@ class AssistantsService:
         if event not in KEPT_EVENTS:
             return
         try:
-            body = json.loads(data)
+            body = loaded(data)
         except ValueError:
-            raise ConnectionLost("the stream broke inside an event", error_type="connection_error") from None
+            body = None
+        if body is None:
+            raise ConnectionLost("the stream broke inside an event", error_type="connection_error")
         if event == "error":
             raise fault_of_error_body(body, self._wire.secrets)
+        if not isinstance(body, dict):
+            raise bad_reply("'thread_id'", body, "Assistants", self._wire.secrets)
         if event.startswith("thread.message."):
-            if body.get("role") == "assistant":
+            if _is_the_assistants(body):
                 stream.messages.append(body)
             return
         if stream.run_id is None:
-            stream.thread_id, stream.run_id = _field(body, "thread_id", str), _field(body, "id", str)
+            stream.thread_id, stream.run_id = _ids_of(body)
             seen(stream.thread_id, stream.run_id)
-        if body.get("status") in ENDED and event != "json":
-            stream.run = body
+        with billed(usage_of_tokens(body.get("usage"))):
+            if _status(body) in ENDED and event != "json":
+                stream.run = body
 
     async def _follow(self, exchange: Exchange, thread_id: str, run_id: str) -> Reply:
         """Poll a run to its end, or to the functions that it asks for."""
-        path = f"/threads/{thread_id}/runs/{run_id}"
-        run = await poll(self._wire, path, BETA, lambda run: _field(run, "status", str) in ENDED)
+        run = await poll(self._wire, _run_path(thread_id, run_id), BETA, lambda run: _status(run) in ENDED)
         # Asked for anew, they include what the run said before it asked for functions.
-        return await self._reply(replace(exchange, heard=""), run, await self._messages(thread_id, run_id))
+        with billed(usage_of_tokens(run.get("usage"))):
+            messages = [each async for each in self._messages(thread_id, run_id)]
+        return await self._reply(replace(exchange, heard=""), run, messages)
 
-    async def _messages(self, thread_id: str, run_id: str) -> list[Mapping[str, Any]]:
+    async def _messages(self, thread_id: str, run_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """The assistant's messages of a run, oldest first."""
-        messages: list[Mapping[str, Any]] = []
-        after: dict[str, str] = {}
-        while True:
-            page, _ = await self._wire.get(
-                f"/threads/{thread_id}/messages", BETA, run_id=run_id, order="asc", limit=100, **after
-            )
-            messages += [message for message in _field(page, "data", list) if message["role"] == "assistant"]
-            if not page.get("has_more"):
-                return messages
-            after = {"after": page["last_id"]}
+        async for message in pages(self._wire, f"/threads/{in_path(thread_id)}/messages", BETA, run_id=run_id):
+            if _is_the_assistants(message):
+                yield message
 
     async def _reply(self, exchange: Exchange, run: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> Reply:
         """How a run that ended, ended; or what it waits for.
@@ -333,87 +348,137 @@ class AssistantsService:
             ServiceFault: it failed in a way that another run may cure, or that concerns the whole batch.
         """
         usage = usage_of_tokens(run.get("usage"))
-        status, reason, error = run["status"], None, None
+        with billed(usage):
+            reply = self._read_reply(exchange, run, messages, usage)
+            if reply.waiting:
+                return reply
+            wants_steps = self._enclosures is not None and self._enclosures.code_interpreter
+            steps = await self._steps(run) if wants_steps and (messages or reply.reason == EMPTY_ANSWER) else []
+        if reply.reason == EMPTY_ANSWER and (produced_in_messages(messages) or produced_by_steps(steps)):
+            reply = replace(reply, status="completed", reason=None)
+        if self._enclosures is not None:
+            extras = await self._enclosures.of_messages(messages, steps, exchange.row_key)
+            reply = replace(reply, extras=extras)
+        return reply
+
+    def _read_reply(
+        self, exchange: Exchange, run: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], usage: Usage
+    ) -> Reply:
+        """What a run and its messages say; files that are not in the messages apart."""
+        model, status = name(run.get("model")), _status(run)
+        refused = any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content")))
+        heard = [exchange.heard] if exchange.heard else []
+        said = "\n\n".join([*heard, *(message_text(message) for message in messages)])
+        if status == "requires_action":
+            return Reply("requires_action", said, calls=_calls(run), waiting=True, model=model)
         if status == "failed":
-            last_error = run.get("last_error") or {}
-            fault = fault_of_failed_run(
-                last_error.get("code"), str(last_error.get("message") or "the run failed"), usage, self._wire.secrets
-            )
+            failure = mapping(run.get("last_error"))
+            message = name(failure.get("message")) or "the run failed"
+            fault = fault_of_failed_run(name(failure.get("code")), message, usage, self._wire.secrets)
             if isinstance(fault, TransientFault | BatchRefused):
                 raise fault
-            reason, error = fault.error_type, str(fault)
-        elif status == "completed" and any(map(_is_refusal, messages)):
-            status, reason = "incomplete", REFUSAL
-        elif status == "incomplete":
-            reason = (run.get("incomplete_details") or {}).get("reason") or "incomplete"
-        elif status not in ("completed", "requires_action"):
-            reason, error = f"run_{status}", f"the run ended as {status}"
-        heard = [exchange.heard] if exchange.heard else []
-        text = "\n\n".join([*heard, *(message_text(message) for message in messages)])
-        if status == "requires_action":
-            return Reply(status, text, calls=_calls(run), waiting=True, model=run.get("model"))
-        extras = None
-        if self._enclosures is not None and messages:
-            steps = await self._steps(run) if self._enclosures.code_interpreter else ()
-            extras = await self._enclosures.of_messages(messages, steps, exchange.row_key)
-        return Reply(status, text, usage, run.get("model"), reason, error, extras=extras)
+            return Reply("failed", said, usage, model, fault.error_type, str(fault))
+        if status == "incomplete":
+            reason = name(mapping(run.get("incomplete_details")).get("reason")) or "incomplete"
+            return Reply("incomplete", said, usage, model, reason)
+        if status != "completed":
+            ended_as: Literal["cancelled", "expired"] = "cancelled" if status == "cancelled" else "expired"
+            return Reply(ended_as, said, usage, model, f"run_{status}", f"the run ended as {status}")
+        ended, why = end_of_completed(
+            said,
+            usage,
+            refused=refused,
+            parameters=self._settings.parameters if not run.get("incomplete_details") else None,
+        )
+        return Reply(ended, said, usage, model, why)
 
     async def _steps(self, run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """What a run did; the files that its code made show here only where no message shows them."""
-        page, _ = await self._wire.get(
-            f"/threads/{run['thread_id']}/runs/{run['id']}/steps", BETA, order="asc", limit=100
-        )
-        return _field(page, "data", list)
+        thread_id, run_id = _ids_of(run)
+        return [step async for step in pages(self._wire, f"{_run_path(thread_id, run_id)}/steps", BETA)]
 
 
-T = TypeVar("T")
+def _run_path(thread_id: str | None, run_id: str | None) -> str:
+    return f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
 
 
-def _field(body: Any, name: str, kind: type[T]) -> T:
-    """A field without which nothing can be done.
-
-    Raises:
-        PermanentFault: it is not there: the server speaks something else.
+def _id_of(body: Mapping[str, Any], field: str = "id") -> str:
     """
-    value = body.get(name) if isinstance(body, Mapping) else None
-    if not isinstance(value, kind):
-        raise PermanentFault(
-            f"the server's reply has no {name!r}: {json.dumps(body)[:80]} (does it speak the Assistants protocol?)",
-            error_type="bad_reply",
-        )
-    return value
+    Raises:
+        PermanentFault: there is none: the server speaks something else.
+    """
+    found = name(body.get(field))
+    if found is None:
+        raise bad_reply(repr(field), body, "Assistants", ())
+    return found
+
+
+def _ids_of(run: Mapping[str, Any]) -> tuple[str, str]:
+    """(the thread's id, the run's)."""
+    return _id_of(run, "thread_id"), _id_of(run)
+
+
+def _status(run: Mapping[str, Any]) -> str:
+    """
+    Raises:
+        PermanentFault: it is not one that the protocol has, so that nobody knows whether there is more to come.
+    """
+    status = run.get("status")
+    if status is None:
+        raise bad_reply("'status'", run, "Assistants", ())
+    if not isinstance(status, str) or status not in STATUSES:
+        raise odd(status, "the run's `status`", "one of the protocol's")
+    return status
+
+
+def _is_the_assistants(message: Mapping[str, Any]) -> bool:
+    return required(message.get("role"), "the role of a message") == "assistant"
 
 
 def _calls(run: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     """The functions whose outputs a run waits for."""
-    action = _field(_field(run, "required_action", dict), "submit_tool_outputs", dict)
-    calls = _field(action, "tool_calls", list)
-    return tuple(ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls)
+    action = mapping(mapping(run.get("required_action")).get("submit_tool_outputs"))
+    calls = members(action.get("tool_calls"), "`tool_calls`")
+    if not calls:
+        raise odd(None, "`tool_calls` of a run that waits for them", "a list")
+    return tuple(
+        ToolCall(
+            required(call.get("id"), "the `id` of a call"),
+            required(mapping(call.get("function")).get("name"), "the name of a function that is called"),
+            whole_text(arguments(mapping(call.get("function")).get("arguments"))) or "{}",
+        )
+        for call in calls
+    )
 
 
 def _has(assistant: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
     """Whether an assistant works on these resources."""
-    found = assistant.get("tool_resources") or {}
+    found = mapping(assistant.get("tool_resources"))
     return all(found.get(tool) == wanted for tool, wanted in resources.items())
 
 
 def _is_made_by(run: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
-    return all((run.get("metadata") or {}).get(name) == value for name, value in metadata.items())
-
-
-def _is_refusal(message: Mapping[str, Any]) -> bool:
-    return any(part["type"] == "refusal" for part in message["content"])
+    found = mapping(run.get("metadata"))
+    return all(found.get(key) == value for key, value in metadata.items())
 
 
 def message_text(message: Mapping[str, Any]) -> str:
     """The text of a message: its text and refusal parts, one per line; an image as `[image file-…]`."""
-    parts = []
-    for part in message["content"]:
-        kind = part["type"]
+    lines = []
+    for part in members(message.get("content"), "the content of a message"):
+        kind = required(part.get("type"), "the type of a part of a message")
         if kind == "text":
-            parts.append(part["text"]["value"])
+            lines.append(text(_inside(part, "text").get("value"), "the text of a message"))
         elif kind == "refusal":
-            parts.append(part["refusal"])
+            lines.append(text(part.get("refusal"), "a refusal"))
         elif kind == "image_file":
-            parts.append(f"[image {part['image_file']['file_id']}]")
-    return "\n".join(parts)
+            lines.append(f"[image {required(_inside(part, 'image_file').get('file_id'), 'the `file_id` of an image')}]")
+    return whole_text("\n".join(lines))
+
+
+def _inside(part: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """What a part of a message holds; null holds nothing."""
+    found = part.get(field)
+    if found is not None and not isinstance(found, dict):
+        raise odd(found, f"`{field}` of a message", "an object")
+    return mapping(found)

@@ -6,25 +6,38 @@ lost is asked for again under the same key.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from pydantic_core import from_json
 
 from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
+from batchrun.services.ending import CUT, end_of_completed
 from batchrun.services.faults import bad_reply, fault_of_error_body, needs_tools
-from batchrun.services.reading import objects
+from batchrun.services.reading import (
+    arguments,
+    billed,
+    cleaned,
+    count,
+    loaded,
+    mapping,
+    members,
+    name,
+    objects,
+    odd,
+    required,
+    text,
+    whole_text,
+)
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
 
 __all__ = ["ChatService", "ChatSettings"]
 
-REASONS = {"length": "max_completion_tokens", "content_filter": "content_filter"}
+REASONS = {"length": CUT, "content_filter": "content_filter"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ class ChatService:
             whole = await self._streamed(body, headers)
         else:
             whole = self._whole(await self._wire.post("/chat/completions", body, headers, patient=True))
-        reply = whole.reply(seen, added)
+        reply = whole.reply(seen, added, self._settings.parameters)
         if self._enclosures is not None:
             extras = await self._enclosures.of_chat({"annotations": whole.annotations}, exchange.row_key)
             reply = replace(reply, extras=extras)
@@ -119,7 +132,7 @@ class ChatService:
                         if data == b"[DONE]":
                             continue
                         if event == "json":
-                            return self._whole(json.loads(data))
+                            return self._whole(loaded(data))
                         whole.add(_decoded(data), self._wire.secrets)
         except TransientFault:
             # Behind the finish reason there was only usage to come: the answer is whole, and paid for.
@@ -127,21 +140,22 @@ class ChatService:
                 raise
         return whole
 
-    def _whole(self, completion: Any) -> _Completion:
+    def _whole(self, completion: Mapping[str, Any]) -> _Completion:
         """A completion that came in one piece.
 
         Raises:
             ServiceFault: it is an error that came with HTTP 200, or something else.
         """
-        choices = objects(completion.get("choices")) if isinstance(completion, Mapping) else []
+        choices = objects(completion.get("choices"))
         message = choices[0].get("message") if choices else None
-        if not isinstance(message, Mapping):
-            if isinstance(completion, Mapping) and completion.get("error"):
+        if not isinstance(message, dict):
+            if completion.get("error"):
                 raise fault_of_error_body(completion, self._wire.secrets)
-            raise bad_reply("choice with a message", completion, "Chat Completions", self._wire.secrets)
-        ended = _Completion()
-        ended.add({**completion, "choices": [{**choices[0], "delta": message}]}, self._wire.secrets)
-        ended.finish_reason = ended.finish_reason or "stop"
+            fault = bad_reply("choice with a message", completion, "Chat Completions", self._wire.secrets)
+            fault.usage = usage_of_tokens(completion.get("usage"))
+            raise fault
+        ended = _Completion(in_one_piece=True)
+        ended.add({**completion, "choices": [{**choices[0], "index": 0, "delta": message}]}, self._wire.secrets)
         return ended
 
 
@@ -149,6 +163,7 @@ class ChatService:
 class _Completion:
     """A completion as put together from its chunks, of which there may be one."""
 
+    in_one_piece: bool = False
     id: str | None = None
     model: str | None = None
     finish_reason: str | None = None
@@ -158,105 +173,125 @@ class _Completion:
     annotations: list[Mapping[str, Any]] = field(default_factory=list)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     calls_function: bool = False
+    has_more: bool = False
 
     def add(self, chunk: Mapping[str, Any], secrets: tuple[str, ...]) -> None:
         """Take in one chunk; of several choices the first counts.
 
         Raises:
-            ServiceFault: it is an error.
+            ServiceFault: it is an error, or a part of the answer in it is of another type.
         """
         if chunk.get("error"):
             raise fault_of_error_body(chunk, secrets)
-        self.id = chunk.get("id") or self.id
-        self.model = chunk.get("model") or self.model
-        self.usage = chunk.get("usage") or self.usage
-        for choice in chunk.get("choices") or ():
-            if not isinstance(choice, dict) or choice.get("index"):
-                continue
-            delta = choice.get("delta") or {}
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            if content := delta.get("content"):
-                self.texts.append(content if isinstance(content, str) else _text(content))
-            if refusal := delta.get("refusal"):
-                self.refusals.append(_text(refusal))
-            self.annotations += objects(delta.get("annotations"))
-            for position, call in enumerate(objects(delta.get("tool_calls"))):
-                self._add_call(call, call.get("index", position))
-            self.calls_function = self.calls_function or bool(delta.get("function_call"))
+        self.id = name(chunk.get("id")) or self.id
+        self.model = name(chunk.get("model")) or self.model
+        self.usage = mapping(chunk.get("usage")) or self.usage
+        with billed(usage_of_tokens(self.usage)) if self.usage else nullcontext():
+            for choice in members(chunk.get("choices"), "`choices`"):
+                if not count(choice.get("index")):
+                    self._add_choice(choice)
+
+    def _add_choice(self, choice: Mapping[str, Any]) -> None:
+        finish_reason = choice.get("finish_reason")
+        if finish_reason:
+            self.finish_reason = required(finish_reason, "`finish_reason`")
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            if delta is not None:
+                raise odd(delta, "`delta`", "an object")
+            return
+        if (content := delta.get("content")) is not None:
+            self.texts.append(_text(content, "`content`"))
+        if (refusal := delta.get("refusal")) is not None:
+            self.refusals.append(_text(refusal, "`refusal`"))
+        if annotations := delta.get("annotations"):
+            self.annotations += objects(cleaned(annotations))
+        if calls := delta.get("tool_calls"):
+            for position, call in enumerate(members(calls, "`tool_calls`")):
+                index = count(call.get("index"))
+                self._add_call(call, position if index is None else index)
+        self.calls_function = self.calls_function or bool(delta.get("function_call"))
+        # What models answer with beside text, or instead of it: OpenRouter's images, speech.
+        self.has_more = self.has_more or bool(objects(delta.get("images")) or mapping(delta.get("audio")))
 
     def _add_call(self, piece: Mapping[str, Any], index: int) -> None:
         """A piece of a call: its arguments come in several, all else in the first."""
-        function = piece.get("function") or {}
+        function = piece.get("function")
+        if not isinstance(function, dict):
+            if function is not None:
+                raise odd(function, "the function of a call", "an object")
+            function = {}
         call = self.calls.setdefault(
             index, {**{name: value for name, value in piece.items() if name != "index"}, "function": {"arguments": ""}}
         )
-        call["id"] = piece.get("id") or call.get("id")
+        call["id"] = name(piece.get("id")) or call.get("id")
         call["function"] |= {name: value for name, value in function.items() if name != "arguments" and value}
-        call["function"]["arguments"] += function.get("arguments") or ""
+        call["function"]["arguments"] += arguments(function.get("arguments"))
 
-    def reply(self, seen: IdsSeen, added: list[dict[str, Any]]) -> Reply:
+    def reply(self, seen: IdsSeen, added: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Reply:
         """The whole, once no more is to come.
 
         Args:
             added: the messages that it answers, behind those before.
+            parameters: that it was asked for with.
 
         Raises:
             ServiceFault: it ended too early (without a finish reason nothing says that the answer is whole), or asks
                 for a function in the manner that was given up in 2023.
         """
-        if self.finish_reason is None:
+        if self.finish_reason is None and not self.in_one_piece:
             raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
         usage = usage_of_tokens(self.usage)
         if self.finish_reason == "error":
             raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
         seen(None, self.id, with_reply=True)
-        text, refusal = _joined(self.texts), _joined(self.refusals)
+        answer, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
         if self.calls:
-            calls = [{"type": "function", **self.calls[index]} for index in sorted(self.calls)]
-            said = (*added, {"role": "assistant", "content": text or None, "tool_calls": calls})
-            return Reply("requires_action", text, usage, self.model, calls=_asked_for(calls), said=said)
+            with billed(usage):
+                calls = [_call(self.calls[index], index) for index in sorted(self.calls)]
+            asked_for = tuple(
+                ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls
+            )
+            said = (*added, {"role": "assistant", "content": answer or None, "tool_calls": calls})
+            return Reply("requires_action", answer, usage, self.model, calls=asked_for, said=said)
         if self.calls_function:
             raise needs_tools(usage)
-        said = (*added, {"role": "assistant", "content": text + refusal})
-        if refusal:
-            return Reply("incomplete", text + refusal, usage, self.model, "refusal", said=said)
-        reason = REASONS.get(self.finish_reason)
-        return Reply("incomplete" if reason else "completed", text, usage, self.model, reason, said=said)
+        said = (*added, {"role": "assistant", "content": answer + refusal})
+        reason = REASONS.get(self.finish_reason or "")
+        if reason is not None and not refusal:
+            return Reply("incomplete", answer, usage, self.model, reason, said=said)
+        status, reason = end_of_completed(
+            answer + refusal,
+            usage,
+            refused=bool(refusal),
+            parameters=parameters if self.finish_reason is None else None,
+            more=self.has_more,
+        )
+        return Reply(status, answer + refusal, usage, self.model, reason, said=said)
 
 
-def _asked_for(calls: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
-    return tuple(
-        ToolCall(str(call.get("id")), str(call["function"].get("name")), call["function"]["arguments"] or "{}")
-        for call in calls
-    )
+def _call(pieces: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """A call as it is sent back with its output, where the two go together by an id: some servers give none."""
+    call: dict[str, Any] = {**cleaned(pieces), "type": "function", "id": name(pieces.get("id")) or f"call_{index}"}
+    required(call["function"].get("name"), "the name of a function that is called")
+    call["function"]["arguments"] = call["function"]["arguments"] or "{}"
+    return call
 
 
-def _decoded(data: bytes) -> dict[str, Any]:
+def _decoded(data: bytes) -> Mapping[str, Any]:
+    """A chunk. It may hold half a character, and the next one the other."""
     try:
-        chunk = from_json(data)  # a third of the CPU of json.loads, and there are many
+        chunk = loaded(data, halves=True)
     except ValueError:
-        chunk = _decoded_leniently(data)
+        chunk = None
     if not isinstance(chunk, dict):
         raise ConnectionLost("the stream broke inside a chunk", error_type="connection_error")
     return chunk
 
 
-def _decoded_leniently(data: bytes) -> Any:
-    """Half a character, escaped: a server that cuts a text into chunks by UTF-16 sends the other half in the next."""
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
-
-
-def _joined(pieces: list[str]) -> str:
-    """The pieces as one text; halves of a character that meet become it, others U+FFFD."""
-    text = "".join(pieces)
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _text(content: Any) -> str:
+def _text(content: Any, what: str) -> str:
     """A message's text; some servers (Mistral) give it in parts, others than text among them."""
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text") or "") for part in objects(content) if part.get("type") == "text")
+    parts = members(content, what)
+    return "".join(text(part.get("text"), what) for part in parts if required(part.get("type"), what) == "text")

@@ -13,6 +13,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
 from batchrun.job import ApiKey
+from batchrun.services.bounding import bound
 from batchrun.services.faults import parse_retry_after, scrubbed
 from batchrun.services.signing import CREDENTIALS, KeySource, check_header, guarded
 
@@ -99,6 +100,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         await limits.request()
 
     async def after(response: httpx2.Response) -> None:
+        bound(response)
         # Looked at raw first: most replies carry none of these headers, and asking for each takes longer than this.
         if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
             limits.observe(response.headers)

@@ -21,6 +21,7 @@ import anyio.to_thread
 from batchrun.errors import OutputError, PermanentFault, ServiceFault
 from batchrun.journal import Created, Journal
 from batchrun.services.produced import Produced, distinct
+from batchrun.services.reading import name
 from batchrun.services.wire import Wire
 from batchrun.tables.atomic import replacing
 from batchrun.tools.files import sha256_of
@@ -106,7 +107,7 @@ class Downloads:
         if produced.content is not None:
             return produced.file_id
         found, _ = await self._wire.get(_path_of(produced), {})
-        return PurePosixPath(str(found.get("filename") or found.get("path") or produced.file_id)).name
+        return PurePosixPath(name(found.get("filename")) or name(found.get("path")) or produced.file_id).name
 
     async def _read(self, produced: Produced, scratch: IO[bytes]) -> None:
         if produced.content is not None:

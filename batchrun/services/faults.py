@@ -94,6 +94,9 @@ def fault_of_exception(
     if isinstance(exc, openai.APIStatusError):
         return _fault_of_status(exc, secrets, settings)
     causes = tuple(_chain(exc))
+    ours = next((cause for cause in causes if isinstance(cause, ServiceFault)), None)
+    if ours is not None:
+        return ours  # of a reply that the SDK read for us: see batchrun.services.bounding
     if _any(causes, aiohttp.ConnectionTimeoutError):
         return _unconnected("the server could not be reached")
     if _any(causes, aiohttp.ServerDisconnectedError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
+from batchrun.services.faults import bad_reply
+from batchrun.services.reading import members, odd, required
 from batchrun.services.wire import Wire
 
-__all__ = ["poll"]
+__all__ = ["pages", "poll"]
 
 FIRST_WAIT_S = 0.5
 WAIT_S = 1.0
@@ -48,6 +50,27 @@ async def poll(wire: Wire, path: str, headers: Mapping[str, str], ended: Callabl
             return found
         await anyio.sleep(wait_s)
         wait_s = _wait_s(reply_headers)
+
+
+async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str) -> AsyncIterator[Mapping[str, Any]]:
+    """The members of a list, oldest first, however many pages it has.
+
+    Raises:
+        ServiceFault: as any request; also where the list has no next page, or the same one again.
+    """
+    after: dict[str, str] = {}
+    while True:
+        page, _ = await wire.get(path, headers, order="asc", limit=100, **params, **after)
+        if page.get("data") is None:
+            raise bad_reply("'data'", page, "OpenAI", wire.secrets)
+        for each in members(page["data"], "`data` of a list"):
+            yield each
+        if page.get("has_more") is not True:
+            return
+        last = required(page.get("last_id"), "the `last_id` of a list that has more")
+        if after.get("after") == last:
+            raise odd(last, "the `last_id` of a further page", "another")
+        after = {"after": last}
 
 
 def _wait_s(headers: Mapping[str, str]) -> float:

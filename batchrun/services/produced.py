@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from batchrun.services.reading import objects
+from batchrun.services.reading import count, name, objects
 
 __all__ = [
     "Produced",
@@ -61,13 +61,13 @@ def citations_of_messages(
         for each in objects(part.get("annotations")):
             cited = each.get("file_citation")
             if each.get("type") == "file_citation" and isinstance(cited, Mapping):
-                file_id = cited.get("file_id")
+                file_id = name(cited.get("file_id"))
                 found.append(
                     _compact(
                         file_id=file_id,
                         filename=(names or {}).get(str(file_id)),
-                        quote=cited.get("quote"),
-                        text=each.get("text"),
+                        quote=name(cited.get("quote")),
+                        text=name(each.get("text")),
                         start=_shifted(each.get("start_index"), offset),
                         end=_shifted(each.get("end_index"), offset),
                     )
@@ -83,7 +83,8 @@ def citations_of_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
         for each in objects(part.get("annotations")):
             if each.get("type") == "file_citation":
                 place = _shifted(each.get("index"), offset)
-                found.append(_compact(file_id=each.get("file_id"), filename=each.get("filename"), start=place))
+                file_id, filename = name(each.get("file_id")), name(each.get("filename"))
+                found.append(_compact(file_id=file_id, filename=filename, start=place))
             elif each.get("type") == "url_citation":
                 found.append(_page(each, offset))
     return found
@@ -100,19 +101,20 @@ def citations_of_chat(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _page(cited: Mapping[str, Any], offset: int) -> dict[str, Any]:
     return _compact(
-        url=cited.get("url"),
-        title=cited.get("title"),
+        url=name(cited.get("url")),
+        title=name(cited.get("title")),
         start=_shifted(cited.get("start_index"), offset),
         end=_shifted(cited.get("end_index"), offset),
     )
 
 
 def _compact(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None and value != ""}
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 def _shifted(index: Any, offset: int) -> int | None:
-    return index + offset if isinstance(index, int) else None
+    known = count(index)
+    return known + offset if known is not None else None
 
 
 def _message_parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -124,9 +126,9 @@ def _message_parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int,
             text = part.get("text")
             if part.get("type") == "text" and isinstance(text, Mapping):
                 yield offset, text
-                offset += len(str(text.get("value", ""))) + 1
+                offset += len(name(text.get("value")) or "") + 1
             elif part.get("type") == "refusal":
-                offset += len(str(part.get("refusal", ""))) + 1
+                offset += len(name(part.get("refusal")) or "") + 1
             elif part.get("type") == "image_file":
                 offset += len(f"[image {_file_id(part.get('image_file'))}]") + 1
         offset += 1 if offset > begun else 2
@@ -142,12 +144,12 @@ def _item_parts(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mappi
         begun = offset
         for part in parts:
             yield offset, part
-            offset += len(str(part.get("text") or part.get("refusal") or "")) + 1
+            offset += len(name(part.get("text")) or name(part.get("refusal")) or "") + 1
         offset = offset + 1 if offset - begun > 1 else begun
 
 
-def _file_id(body: Any) -> Any:
-    return body.get("file_id") if isinstance(body, Mapping) else None
+def _file_id(body: Any) -> str | None:
+    return name(body.get("file_id")) if isinstance(body, Mapping) else None
 
 
 # -- files that a run made --------------------------------------------------------------------------------------
@@ -158,13 +160,12 @@ def produced_in_messages(messages: Iterable[Mapping[str, Any]]) -> list[Produced
     found: list[Produced] = []
     for message in messages:
         for part in objects(message.get("content")):
-            if part.get("type") == "image_file":
-                found.append(Produced(str(_file_id(part.get("image_file")))))
+            if part.get("type") == "image_file" and (file_id := _file_id(part.get("image_file"))):
+                found.append(Produced(file_id))
             text = part.get("text")
             for each in objects(text.get("annotations")) if isinstance(text, Mapping) else ():
-                if each.get("type") == "file_path":
-                    name = PurePosixPath(str(each.get("text", ""))).name
-                    found.append(Produced(str(_file_id(each.get("file_path"))), name or None))
+                if each.get("type") == "file_path" and (file_id := _file_id(each.get("file_path"))):
+                    found += [Produced(file_id, PurePosixPath(name(each.get("text")) or "").name or None)]
     return distinct(found)
 
 
@@ -176,8 +177,8 @@ def produced_by_steps(steps: Iterable[Mapping[str, Any]]) -> list[Produced]:
         for call in objects(details.get("tool_calls")) if isinstance(details, Mapping) else ():
             code = call.get("code_interpreter")
             for output in objects(code.get("outputs")) if isinstance(code, Mapping) else ():
-                if output.get("type") == "image":
-                    found += [Produced(str(_file_id(output.get("image"))))]
+                if output.get("type") == "image" and (file_id := _file_id(output.get("image"))):
+                    found += [Produced(file_id)]
     return distinct(found)
 
 
@@ -187,18 +188,19 @@ def produced_in_items(items: Iterable[Mapping[str, Any]]) -> list[Produced]:
     found: list[Produced] = []
     for _, part in _item_parts(items):
         for each in objects(part.get("annotations")):
-            file_id = each.get("file_id")
-            if isinstance(file_id, str) and each.get("type") == "container_file_citation":
-                found.append(Produced(file_id, each.get("filename"), str(each.get("container_id"))))
-            elif isinstance(file_id, str) and each.get("type") == "file_path":
-                found.append(Produced(file_id, each.get("filename")))
+            file_id, filename = name(each.get("file_id")), name(each.get("filename"))
+            container_id = name(each.get("container_id"))
+            if file_id and container_id and each.get("type") == "container_file_citation":
+                found.append(Produced(file_id, filename, container_id))
+            elif file_id and each.get("type") == "file_path":
+                found.append(Produced(file_id, filename))
     for item in items:
         if item.get("type") == "image_generation_call":
-            found += _inside(str(item.get("id")), item.get("result"))
+            found += _inside(name(item.get("id")) or "image", item.get("result"))
         elif item.get("type") == "code_interpreter_call":
             for number, output in enumerate(objects(item.get("outputs"))):
                 if output.get("type") == "image":
-                    found += _inside(f"{item.get('id')}-{number}", output.get("url"))
+                    found += _inside(f"{name(item.get('id')) or 'image'}-{number}", output.get("url"))
     return distinct(found)
 
 

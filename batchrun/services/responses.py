@@ -7,25 +7,41 @@ docs/services.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
-from batchrun.records import Attempt, Exchange, ToolCall
+from batchrun.records import Attempt, Exchange, ToolCall, Usage
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
+from batchrun.services.ending import CUT, end_of_completed
 from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
 from batchrun.services.polling import poll
-from batchrun.services.reading import objects
+from batchrun.services.produced import produced_in_items
+from batchrun.services.reading import (
+    arguments,
+    billed,
+    count,
+    in_path,
+    loaded,
+    mapping,
+    members,
+    name,
+    objects,
+    odd,
+    required,
+    text,
+    whole_text,
+)
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, Wire
 
 __all__ = ["ResponseSettings", "ResponsesService"]
 
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
+STATUSES = TERMINAL | {"queued", "in_progress"}
 KEPT_EVENTS = (
     "response.created",
     "response.completed",
@@ -108,17 +124,18 @@ class ResponsesService:
                 seen(conversation_id, None)
             if conversation_id is not None:
                 # A key stands for one request: the same question in another conversation is another.
-                key = f"{key}-{conversation_id}"
+                key = f"{key}-{in_path(conversation_id)}"
         body = await self._body(exchange, attempt, conversation_id)
         headers = {"Idempotency-Key": key}
         if self._settings.stream:
             opened = self._wire.post_stream("/responses", body, headers)
             return await self._reply(exchange, await self._read_streams(opened, conversation_id, seen))
         reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
-        response = self._checked(reply)
-        ended = _status(response) in TERMINAL
-        seen(conversation_id or _thread_id(response), response["id"], with_reply=ended)
-        return await self._reply(exchange, response if ended else await self._follow(response["id"]))
+        response_id = self._id_of(reply)
+        with billed(usage_of_response(reply.get("usage"))):
+            ended = _status(reply) in TERMINAL
+        seen(conversation_id or _thread_id(reply, response_id), response_id, with_reply=ended)
+        return await self._reply(exchange, reply if ended else await self._follow(response_id))
 
     async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the response that the journal names to its end."""
@@ -126,7 +143,7 @@ class ResponsesService:
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:  # noqa: ARG002 - the interface's
         """Cancel the response; only one made in the background can be."""
-        await self._wire.post(f"/responses/{attempt.run_id}/cancel", {}, {})
+        await self._wire.post(f"/responses/{in_path(attempt.run_id)}/cancel", {}, {})
 
     # -- making ---------------------------------------------------------------------------------------
 
@@ -166,12 +183,13 @@ class ResponsesService:
             {"metadata": self._metadata(exchange, attempt)},
             {"Idempotency-Key": f"{attempt.key}-conversation-{attempt.number}"},
         )
-        return str(self._checked(conversation)["id"])
+        return self._id_of(conversation)
 
     async def _items_of(self, conversation_id: str) -> list[Mapping[str, Any]] | None:
         """What a conversation holds, oldest first; None where the service does not know it."""
+        path = f"/conversations/{in_path(conversation_id)}/items"
         try:
-            page, _ = await self._wire.get(f"/conversations/{conversation_id}/items", {}, order="asc", limit=100)
+            page, _ = await self._wire.get(path, {}, order="asc", limit=100)
         except PermanentFault as fault:
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 return None
@@ -183,7 +201,7 @@ class ResponsesService:
     async def _follow(self, response_id: str) -> Mapping[str, Any]:
         """A response, once it has ended."""
         found: Mapping[str, Any] = await poll(
-            self._wire, f"/responses/{response_id}", {}, lambda found: _status(found) in TERMINAL
+            self._wire, f"/responses/{in_path(response_id)}", {}, lambda found: _status(found) in TERMINAL
         )
         return found
 
@@ -211,7 +229,7 @@ class ResponsesService:
                 break
             stream.resumes += 1
             opened = self._wire.get_stream(
-                f"/responses/{stream.response_id}", {}, stream="true", starting_after=stream.position
+                f"/responses/{in_path(stream.response_id)}", {}, stream="true", starting_after=stream.position
             )
         return await self._follow(str(stream.response_id))
 
@@ -235,32 +253,35 @@ class ResponsesService:
     def _take(
         self, event: str, body: Mapping[str, Any], stream: _Stream, conversation_id: str | None, seen: IdsSeen
     ) -> None:
-        stream.position = body.get("sequence_number", stream.position)
+        position = count(body.get("sequence_number"))
+        stream.position = stream.position if position is None else position
         if event == "message":
             # Some servers (LiteLLM) send no event lines; every event carries its name in `type` too.
-            event = str(body.get("type") or ("error" if "error" in body else event))
+            event = name(body.get("type")) or ("error" if "error" in body else event)
         if event == "error":
             raise fault_of_error_body(body, self._wire.secrets)
         if event not in KEPT_EVENTS:
             return
-        response = self._checked(body if event == "json" else body.get("response"))
+        response = body if event == "json" else mapping(body.get("response"))
+        response_id = stream.response_id or self._id_of(response)
         if stream.response_id is None:
-            stream.response_id = response["id"]
-            seen(conversation_id or _thread_id(response), response["id"])
-        if _status(response) in TERMINAL:
-            stream.final = response
+            stream.response_id = response_id
+            seen(conversation_id or _thread_id(response, response_id), response_id)
+        with billed(usage_of_response(response.get("usage"))):
+            if _status(response) in TERMINAL:
+                stream.final = response
 
     # -- ends -----------------------------------------------------------------------------------------
 
-    def _checked(self, body: Any) -> Mapping[str, Any]:
-        """A body that names the object it is.
+    def _id_of(self, body: Mapping[str, Any]) -> str:
+        """The id of the object that a body is.
 
         Raises:
             ServiceFault: it is an error that came with HTTP 200, or something else.
         """
-        if isinstance(body, Mapping) and isinstance(body.get("id"), str):
-            return body
-        if isinstance(body, Mapping) and body.get("error"):
+        if object_id := name(body.get("id")):
+            return object_id
+        if body.get("error"):
             raise fault_of_error_body(body, self._wire.secrets)
         raise bad_reply("id", body, "Responses", self._wire.secrets)
 
@@ -268,45 +289,68 @@ class ResponsesService:
         """How a response ended.
 
         Raises:
-            ServiceFault: it failed in a way that another may cure, or that concerns the whole batch.
+            ServiceFault: it failed in a way that another may cure, or that concerns the whole batch; or it cannot be
+                understood.
         """
         usage = usage_of_response(response.get("usage"))
-        output = objects(response.get("output"))
-        text, refused = _text_of(output)
-        status, reason, error = _status(response), None, None
+        with billed(usage):
+            reply, output = self._read_reply(response, usage)
+        if self._enclosures is not None and not reply.calls:
+            reply = replace(reply, extras=await self._enclosures.of_items(output, exchange.row_key))
+        return reply
+
+    def _read_reply(self, response: Mapping[str, Any], usage: Usage) -> tuple[Reply, list[Mapping[str, Any]]]:
+        """(how it ended, its output items)."""
+        model, status = name(response.get("model")), _status(response)
+        output = members(response.get("output"), "`output`")
+        said, refused = _text_of(output)
         if status == "failed":
-            failure = response.get("error") or {}
-            message = str(failure.get("message") or "the response failed")
-            fault = fault_of_failed_run(failure.get("code"), message, usage, self._wire.secrets)
+            failure = mapping(response.get("error"))
+            message = name(failure.get("message")) or "the response failed"
+            fault = fault_of_failed_run(name(failure.get("code")), message, usage, self._wire.secrets)
             if isinstance(fault, TransientFault | BatchRefused):
                 raise fault
-            reason, error = fault.error_type, str(fault)
-        elif status == "incomplete":
-            reason = (response.get("incomplete_details") or {}).get("reason") or "incomplete"
-        elif status == "cancelled":
-            reason, error = "run_cancelled", "the response was cancelled"
-        elif calls := _calls(output):
-            return Reply("requires_action", text, usage, response.get("model"), calls=calls)
-        elif refused:
-            status, reason = "incomplete", "refusal"
-        extras = await self._enclosures.of_items(output, exchange.row_key) if self._enclosures is not None else None
-        reason = _REASONS.get(str(reason), reason)
-        return Reply(status, text, usage, response.get("model"), reason, error, extras=extras)
+            return Reply("failed", said, usage, model, fault.error_type, str(fault)), output
+        if status == "cancelled":
+            return Reply("cancelled", said, usage, model, "run_cancelled", "the response was cancelled"), output
+        if status == "incomplete":
+            reason = name(mapping(response.get("incomplete_details")).get("reason")) or "incomplete"
+            return Reply("incomplete", said, usage, model, CUT if reason == "max_output_tokens" else reason), output
+        if calls := _calls(output):
+            return Reply("requires_action", said, usage, model, calls=calls), output
+        parameters = self._settings.parameters
+        ended, why = end_of_completed(
+            "" if _waits_for_approval(output) else said,
+            usage,
+            refused=refused,
+            parameters=parameters if not response.get("incomplete_details") else None,
+            more=bool(produced_in_items(output)) and not _waits_for_approval(output),
+        )
+        return Reply(ended, said, usage, model, why), output
 
 
 def _decoded(data: bytes) -> Mapping[str, Any]:
     try:
-        body = json.loads(data)
+        body = loaded(data)
     except ValueError:
         body = None
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise ConnectionLost("the stream broke inside an event", error_type="connection_error")
     return body
 
 
-def _status(response: Mapping[str, Any]) -> Any:
-    """The status, which the protocol lets a server leave out of a response that has ended."""
-    return response.get("status") or ("failed" if response.get("error") else "completed")
+def _status(response: Mapping[str, Any]) -> str:
+    """The status, which the protocol lets a server leave out of a response that has ended.
+
+    Raises:
+        PermanentFault: it is not one that the protocol has, so that nobody knows whether there is more to come.
+    """
+    status = response.get("status")
+    if status is None:
+        return "failed" if response.get("error") else "completed"
+    if not isinstance(status, str) or status not in STATUSES:
+        raise odd(status, "`status`", "one of the protocol's")
+    return status
 
 
 def _is_conversation(thread_id: str | None) -> bool:
@@ -324,16 +368,24 @@ def _outputs(exchange: Exchange) -> list[dict[str, Any]]:
 def _calls(items: Iterable[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
     """The functions that a response asks for."""
     return tuple(
-        ToolCall(str(item.get("call_id")), str(item.get("name")), str(item.get("arguments") or "{}"))
+        ToolCall(
+            required(item.get("call_id"), "the `call_id` of a call"),
+            required(item.get("name"), "the name of a function that is called"),
+            whole_text(arguments(item.get("arguments"))) or "{}",
+        )
         for item in items
         if item.get("type") == "function_call"
     )
 
 
-def _thread_id(response: Mapping[str, Any]) -> str:
+def _waits_for_approval(items: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the model wants to be allowed something, which nobody here can allow: what it said is no answer yet."""
+    return any(item.get("type") == "mcp_approval_request" for item in items)
+
+
+def _thread_id(response: Mapping[str, Any], response_id: str) -> str:
     """The conversation, or the response itself: it ends a chain that `previous_response_id` continues."""
-    conversation = response.get("conversation") or response
-    return str(conversation["id"])
+    return name(mapping(response.get("conversation")).get("id")) or response_id
 
 
 def _answer_among(items: Iterable[Mapping[str, Any]]) -> Reply | None:
@@ -348,8 +400,9 @@ def _answer_among(items: Iterable[Mapping[str, Any]]) -> Reply | None:
     answers = _said(items)
     if not answers or answers[-1].get("status") != "completed":
         return None
-    text, refused = _text_of(answers)
-    return Reply("incomplete" if refused else "completed", text, reason="refusal" if refused else None)
+    said, refused = _text_of(answers)
+    status, reason = end_of_completed(said, Usage(), refused=refused, more=bool(produced_in_items(items)))
+    return Reply(status, said, reason=reason)
 
 
 def _said(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -357,19 +410,19 @@ def _said(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
 
 
-_REASONS = {"max_output_tokens": "max_completion_tokens"}
-"""One word for one thing, whatever the protocol."""
-
-
 def _text_of(items: Iterable[Mapping[str, Any]]) -> tuple[str, bool]:
     """(the text of the messages among the items, joined by a blank line; whether the model refused)."""
     texts, refused = [], False
-    for message in items:
-        if message.get("type") == "message":
-            parts = [part for part in objects(message.get("content")) if part.get("type") in _TEXTS]
-            refused = refused or any(part["type"] == "refusal" for part in parts)
-            texts.append("\n".join(str(part.get(_TEXTS[part["type"]], "")) for part in parts))
-    return "\n\n".join(text for text in texts if text), refused
+    for item in items:
+        if required(item.get("type"), "the type of an output item") == "message":
+            lines = []
+            for part in members(item.get("content"), "the content of a message"):
+                kind = required(part.get("type"), "the type of a part of a message")
+                if kind in _TEXTS:
+                    lines.append(text(part.get(_TEXTS[kind]), "a part of a message"))
+                    refused = refused or kind == "refusal"
+            texts.append("\n".join(lines))
+    return whole_text("\n\n".join(each for each in texts if each)), refused
 
 
 _TEXTS = {"output_text": "text", "refusal": "refusal"}

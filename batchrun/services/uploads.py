@@ -20,7 +20,8 @@ from batchrun.errors import BatchRefused, PermanentFault, ServiceFault, Silence,
 from batchrun.job import digest
 from batchrun.journal import Created, Journal
 from batchrun.records import Attachment
-from batchrun.services.polling import poll
+from batchrun.services.polling import pages, poll
+from batchrun.services.reading import count, mapping, name, objects
 from batchrun.services.wire import BETA, Wire
 from batchrun.tools.files import AttachmentError, LocalFile
 
@@ -236,16 +237,8 @@ class Uploads:
 
     async def _files_inside(self, store_id: str) -> dict[str, str]:
         """File id → status, of all files in the store."""
-        found: dict[str, str] = {}
-        after: dict[str, str] = {}
-        while True:
-            page, _ = await self._wire.get(
-                f"/vector_stores/{quote(store_id, safe='')}/files", BETA, limit=100, order="asc", **after
-            )
-            found |= {str(each.get("id")): str(each.get("status")) for each in page.get("data") or ()}
-            if not page.get("has_more"):
-                return found
-            after = {"after": page["last_id"]}
+        listed = pages(self._wire, f"/vector_stores/{quote(store_id, safe='')}/files", BETA)
+        return {str(each.get("id")): str(each.get("status")) async for each in listed}
 
     async def _fill(self, store_id: str, ids: Sequence[str]) -> None:
         """Put files into the store, and wait until all that is in it can be searched."""
@@ -262,12 +255,12 @@ class Uploads:
 
     async def _not_taken_in(self, store: str, number: int) -> BatchRefused:
         page, _ = await self._wire.get(f"{store}/files", BETA, filter="failed", limit=1)
-        failed: Mapping[str, Any] = next(iter(page.get("data") or ()), {})
-        name = self._names.get(str(failed.get("id")), "a file")
-        reason = (failed.get("last_error") or {}).get("message") or "it does not say why"
+        failed: Mapping[str, Any] = next(iter(objects(page.get("data"))), {})
+        file = self._names.get(str(failed.get("id")), "a file")
+        reason = name(mapping(failed.get("last_error")).get("message")) or "it does not say why"
         more = f" (and {number - 1:,} more)" if number > 1 else ""
         return BatchRefused(
-            f"--file-search: the service could not take in {name}{more}: {' '.join(str(reason).split())}",
+            f"--file-search: the service could not take in {file}{more}: {' '.join(reason.split())}",
             error_type="file_search_failed",
         )
 
@@ -308,8 +301,7 @@ def _is_ready(store: Mapping[str, Any], files: int) -> bool:
 
 
 def _counts(found: Mapping[str, Any]) -> Mapping[str, int]:
-    counts = found.get("file_counts")
-    return counts if isinstance(counts, Mapping) else {}
+    return {state: number for state, each in mapping(found.get("file_counts")).items() if (number := count(each))}
 
 
 def _purpose_key(purpose: str, path: Path) -> str:
@@ -317,9 +309,9 @@ def _purpose_key(purpose: str, path: Path) -> str:
     return f"{purpose} {path.suffix.lower()}".rstrip()
 
 
-def _id_of(made: Any) -> str:
-    file_id = made.get("id") if isinstance(made, Mapping) else None
-    if not isinstance(file_id, str):
+def _id_of(made: Mapping[str, Any]) -> str:
+    file_id = name(made.get("id"))
+    if file_id is None:
         raise PermanentFault("the server's reply has no 'id': does it take files?", error_type="bad_reply")
     return file_id
 

@@ -1,43 +1,60 @@
-"""A service's usage object → `Usage`, whole. What the service does not tell stays None, never 0."""
+"""A service's usage object → `Usage`, whole. What the service does not tell, or tells oddly, stays None, never 0."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from batchrun.records import Usage
+from batchrun.services.reading import cleaned, count, mapping
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 
+_STRICT = json.JSONEncoder(allow_nan=False)
 
-def usage_of_tokens(raw: Mapping[str, Any] | None) -> Usage:
+
+def usage_of_tokens(found: Any) -> Usage:
     """The usage of a run or a chat completion.
 
     Runs spell the cached tokens' parent `prompt_token_details`, chat completions `prompt_tokens_details`.
     """
+    raw = mapping(found)
     if not raw:
         return Usage()
-    prompt_details = raw.get("prompt_token_details") or raw.get("prompt_tokens_details") or {}
-    completion_details = raw.get("completion_tokens_details") or {}
+    prompt_details = raw.get("prompt_token_details") or raw.get("prompt_tokens_details")
     return Usage(
-        prompt_tokens=raw.get("prompt_tokens"),
-        completion_tokens=raw.get("completion_tokens"),
-        total_tokens=raw.get("total_tokens"),
-        cached_tokens=prompt_details.get("cached_tokens"),
-        reasoning_tokens=completion_details.get("reasoning_tokens"),
-        raw=raw,
+        prompt_tokens=count(raw.get("prompt_tokens")),
+        completion_tokens=count(raw.get("completion_tokens")),
+        total_tokens=count(raw.get("total_tokens")),
+        cached_tokens=count(mapping(prompt_details).get("cached_tokens")),
+        reasoning_tokens=count(mapping(raw.get("completion_tokens_details")).get("reasoning_tokens")),
+        raw=_storable(raw),
     )
 
 
-def usage_of_response(raw: Mapping[str, Any] | None) -> Usage:
+def usage_of_response(found: Any) -> Usage:
     """The usage of a response, which counts input and output tokens."""
+    raw = mapping(found)
     if not raw:
         return Usage()
     return Usage(
-        prompt_tokens=raw.get("input_tokens"),
-        completion_tokens=raw.get("output_tokens"),
-        total_tokens=raw.get("total_tokens"),
-        cached_tokens=(raw.get("input_tokens_details") or {}).get("cached_tokens"),
-        reasoning_tokens=(raw.get("output_tokens_details") or {}).get("reasoning_tokens"),
-        raw=raw,
+        prompt_tokens=count(raw.get("input_tokens")),
+        completion_tokens=count(raw.get("output_tokens")),
+        total_tokens=count(raw.get("total_tokens")),
+        cached_tokens=count(mapping(raw.get("input_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=count(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
+        raw=_storable(raw),
     )
+
+
+def _storable(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object as the journal can keep it; `runs` is the name under which it keeps several."""
+    if "runs" in raw:
+        raw = {name: value for name, value in raw.items() if name != "runs"}
+    try:
+        _STRICT.encode(raw)
+    except (ValueError, RecursionError):
+        cut: Mapping[str, Any] = cleaned(raw)
+        return cut
+    return raw

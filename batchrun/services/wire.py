@@ -20,15 +20,16 @@ from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault
+from batchrun.services.bounding import UNBOUNDED
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.faults import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
+from batchrun.services.reading import loaded
 
 __all__ = ["BETA", "EventReader", "Wire"]
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 """The header of the endpoints of assistants, threads and vector stores."""
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 READ_OUT_TIMEOUT_S = 0.5
 
 
@@ -38,7 +39,10 @@ class EventReader:
     Follows the WHATWG HTML standard, §9.2.6: events end with a blank line, lines with LF, CRLF or CR; `data`
     lines are joined by LF; lines that begin with a colon are comments.
 
-    All state: the bytes of the event that is not whole yet.
+    Every byte is looked at a fixed number of times, however small the pieces are in which an event comes.
+
+    All state: the bytes of the event that is not whole yet, with all line ends as LF; and whether the last byte was a
+    CR, whose LF may follow.
     """
 
     def __init__(self, kept: Iterable[str] = ()) -> None:
@@ -47,18 +51,26 @@ class EventReader:
             kept: names of the events that matter. Without any, all do.
         """
         self._kept = _first_lines(tuple(kept))
-        self._rest = b""
+        self._rest = bytearray()
+        self._after_cr = False
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
         """Take in bytes; yield every event that became whole."""
-        buffer = self._rest + chunk
-        if b"\r" in buffer:
-            held = b"\r" if buffer.endswith(b"\r") else b""
-            buffer = buffer.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
-        frames = buffer.split(b"\n\n")
-        self._rest = frames.pop()
-        if len(self._rest) > MAX_FRAME_BYTES:
-            raise ServerFault("the server sent an event without end", error_type="bad_stream")
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._rest:
+            across = self._rest.endswith(b"\n") and chunk.startswith(b"\n")
+            self._rest += chunk
+            if not across and b"\n\n" not in chunk:
+                return
+            chunk = bytes(self._rest)
+            self._rest.clear()
+        frames = chunk.split(b"\n\n")
+        self._rest += frames.pop()
         for frame in frames:
             # A frame that does not begin in the common form is decoded: its name may stand elsewhere.
             if not self._kept or frame.startswith(self._kept) or not frame.startswith(b"event: "):
@@ -185,7 +197,7 @@ class Wire:
                 self._client.get(
                     path,
                     cast_to=httpx2.Response,
-                    options={"headers": {"Accept": "application/binary", **headers}},
+                    options={"headers": {"Accept": UNBOUNDED, **headers}},
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )
@@ -264,8 +276,7 @@ class Wire:
                     await response.aread()
                     yield _one_event(self._json(response))
                     return
-                coded = "content-encoding" in response.headers
-                async with aclosing(response.aiter_bytes() if coded else response.aiter_raw()) as chunks:
+                async with aclosing(response.aiter_raw()) as chunks:  # decompressed already
                     yield chunks
                     await _read_out(chunks)
             finally:
@@ -276,16 +287,19 @@ class Wire:
     def _json(self, response: httpx2.Response) -> Any:
         """The object that a reply holds; one that holds none comes from something else than the API."""
         try:
-            body = json.loads(response.content)
+            body = loaded(response.content)
         except ValueError:
             body = None
-        if isinstance(body, dict):
-            if body.get("error") and "id" not in body:
-                raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
-            return body
+        if not isinstance(body, dict):
+            raise self._not_an_object(response)
+        if body.get("error") and "id" not in body:
+            raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
+        return body
+
+    def _not_an_object(self, response: httpx2.Response) -> ServerFault:
         kind = response.headers.get("content-type", "no content type")
         start = " ".join(scrubbed(response.text, self.secrets)[:80].split())
-        raise ServerFault(
+        return ServerFault(
             f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}",
             error_type="bad_reply",
             status_code=response.status_code,

@@ -142,7 +142,11 @@ async def test_no_instructions_no_system_message(serve: Served) -> None:
         (completion("It", "length"), "incomplete", "It", "max_completion_tokens"),
         (completion("", "content_filter"), "incomplete", "", "content_filter"),
         (completion(None, message={"refusal": "I can't."}), "incomplete", "I can't.", "refusal"),
-        (completion(None), "completed", "", None),
+        (completion(None), "incomplete", "", "empty_answer"),
+        (completion(" \n\u00a0\u200b"), "incomplete", " \n\u00a0\u200b", "empty_answer"),
+        (completion(None, message={"reasoning_content": "Hm."}), "incomplete", "", "empty_answer"),
+        (completion(None, "length"), "incomplete", "", "max_completion_tokens"),
+        (completion(None, message={"images": [{"image_url": {"url": "data:"}}]}), "completed", "", None),
         (completion(finish_reason=None), "completed", "It is 4.", None),
         (completion(finish_reason="eos"), "completed", "It is 4.", None),
         (

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.errors import ServerFault
-from batchrun.services import wire
 from batchrun.services.wire import EventReader
 
 
@@ -86,8 +84,20 @@ def test_a_name_is_not_a_prefix() -> None:
     assert read(b"event: thread.run.created.late\ndata: 1\n\n", kept=("thread.run.created",)) == []
 
 
-def test_an_event_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never ends an event does not fill the memory."""
-    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 1_000)
-    with pytest.raises(ServerFault, match="event without end"):
-        read(*[b"x" * 100] * 11)
+def test_an_event_in_small_pieces_is_read_in_one_go() -> None:
+    """What a piece costs does not grow with the event that it belongs to: it is appended to what was there."""
+
+    reader = EventReader()
+    kept = reader._rest
+    piece, pieces = b"x" * 100, 20_000
+    for chunk in [b"data: ", *[piece] * pieces]:
+        assert list(reader.feed(chunk)) == []
+        assert reader._rest is kept
+    assert list(reader.feed(b"\n\n")) == [("message", piece * pieces)]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_an_event_is_told_with_its_last_byte(newline: bytes) -> None:
+    """A blank line that is cut anywhere ends its event, without waiting for what follows."""
+    raw = b"data: 1" + newline * 2
+    assert read(*(raw[n : n + 1] for n in range(len(raw)))) == read(raw) == [("message", b"1")]

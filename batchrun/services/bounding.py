@@ -1,0 +1,64 @@
+"""A bound on what a reply may hold, once it is decompressed: an endless one, or a gzip bomb, costs one row."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import httpx2
+
+from batchrun.errors import PermanentFault
+
+__all__ = ["MAX_REPLY_BYTES", "UNBOUNDED", "bound"]
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+UNBOUNDED = "application/binary"
+"""Requests that accept this fetch files, which are written to the disk as they come."""
+
+
+def bound(response: httpx2.Response) -> None:
+    """Let whoever reads this response, which nobody has read yet, read `MAX_REPLY_BYTES` of it at most, decompressed.
+
+    Reading on raises a `PermanentFault` (`reply_too_large`), and the connection is closed.
+    """
+    if response.request.headers.get("accept") == UNBOUNDED:
+        return
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)
+    coding = response.headers.get("content-encoding")
+    if coding is not None:
+        # What comes out of the bounded stream is plain: nobody behind it decompresses anything.
+        del response.headers["content-encoding"]
+    response.stream = _Bounded(stream, coding)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """Another stream's bytes, decompressed piece by piece and counted."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, coding: str | None) -> None:
+        self._stream = stream
+        self._coding = coding
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async with aclosing(self._plain()) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > MAX_REPLY_BYTES:
+                    raise PermanentFault(
+                        f"the reply has more than {MAX_REPLY_BYTES // 2**20} MiB", error_type="reply_too_large"
+                    )
+                yield piece
+
+    async def _plain(self) -> AsyncGenerator[bytes]:
+        if self._coding is None:
+            async for piece in self._stream:
+                yield piece
+            return
+        decoded = httpx2.Response(200, headers={"content-encoding": self._coding}, stream=self._stream)
+        async with aclosing(decoded.aiter_bytes()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
