@@ -263,6 +263,15 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "completion_tokens": totals.completion_tokens,
         "cost_usd": totals.cost_usd,
         "unpriced": _unpriced(summary),
+        "this_run": {
+            "asked": statistics.completed + statistics.incomplete + statistics.failed,
+            "completed": statistics.completed,
+            "incomplete": statistics.incomplete,
+            "failed": statistics.failed,
+            "prompt_tokens": statistics.prompt_tokens,
+            "completion_tokens": statistics.completion_tokens,
+            "cost_usd": statistics.cost_usd,
+        },
         "embedded": summary.embedded,
         "elapsed_s": round(summary.elapsed_s, 3),
         "stop": summary.stop.reason if summary.stop else None,
@@ -293,11 +302,11 @@ def summary_lines(summary: Summary) -> list[str]:
         )
         if number
     ]
-    parts += [
-        f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out",
-        cost_text(totals.cost_usd, unpriced=_unpriced(summary), embedded=summary.embedded),
-        duration(summary.elapsed_s),
-    ]
+    cost = cost_text(totals.cost_usd, unpriced=_unpriced(summary), embedded=summary.embedded)
+    spent = [f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out", cost]
+    if statistics.finished_before:
+        spent = [_this_run(summary), f"all runs: {', '.join(filter(None, spent))}"]
+    parts += [*spent, duration(summary.elapsed_s)]
     lines = [" · ".join(part for part in parts if part)]
     if summary.stop is not None:
         lines.append(f"stopped: {summary.stop.reason}")
@@ -334,6 +343,17 @@ def summary_lines(summary: Summary) -> list[str]:
 def refused_text(refused: int, rows: int) -> str:
     """How many rows the embedded tutor could not answer."""
     return f"{refused:,} of {rows:,} could not be answered by the tutor"
+
+
+def _this_run(summary: Summary) -> str:
+    """What this run asked and spent, apart from what earlier runs left in the table."""
+    now = summary.statistics
+    asked = now.completed + now.incomplete + now.failed
+    if not asked:
+        return "this run: nothing asked"
+    cost = cost_text(now.cost_usd, unpriced=asked if now.cost_usd is None else 0, embedded=summary.embedded)
+    parts = [f"this run: {asked:,} asked", f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out", cost]
+    return ", ".join(filter(None, parts))
 
 
 def _short(text: str) -> str:

@@ -24,7 +24,7 @@ from batchrun.batch import INPUT_CHANGED, run_batch
 from batchrun.clock import utc_now
 from batchrun.display import refused_text, summary_line
 from batchrun.errors import BatchRefused, BatchrunError, InputError, unwrapped
-from batchrun.holding import is_held
+from batchrun.holding import is_held, refuse_held
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job import ApiKey, Environment, Job, given_in, make_job
 from batchrun.jobfile import table_and_options
@@ -223,6 +223,8 @@ def _place_of_answers(order: _Order) -> str | None:
 async def _run_order(
     order: _Order, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
 ) -> Plan:
+    if not order.job.wait:
+        refuse_held(paths_for(order.output).lock)  # before the watch hears of a start: the other batch is fine
     async with apinged(order.job.ping, _warn) as verdict:
         plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
         for notice in plan.notices:

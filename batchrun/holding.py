@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from batchrun.errors import OutputError, OutputHeld
 
-__all__ = ["held", "hold", "is_held"]
+__all__ = ["held", "hold", "is_held", "refuse_held"]
 
 PROBE_PATIENCE_S = 0.25
 LOOK_AGAIN_S = 1.0
@@ -63,6 +63,20 @@ def held(path: Path, otherwise: str = "--wait waits for it") -> Iterator[None]:
             yield
     finally:
         lock.release()
+
+
+def refuse_held(path: Path) -> None:
+    """Refuse an output that another process works on, as `held` does.
+
+    Raises:
+        OutputHeld: it does.
+    """
+    if path.exists() or _is_claimed(path):
+        try:
+            with held(path):
+                pass
+        except OutputError:
+            pass  # it is raised again where the output is held
 
 
 def is_held(path: Path) -> bool:

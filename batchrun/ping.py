@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-from batchrun.errors import BatchrunError, InputError
+from batchrun.errors import BatchrunError, InputError, OutputHeld
 
 __all__ = ["Pinger", "Verdict", "apinged", "ping_url", "pinged"]
 
@@ -221,6 +221,8 @@ def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Verdi
     pinger.start()
     try:
         yield verdict, lambda exit_code: pinger.end(Verdict(exit_code, "interrupted twice"), hurry=True)
+    except OutputHeld:
+        raise  # another batch began between the look and the lock: the watch will hear of its end
     except BaseException as exc:
         pinger.end(_verdict_of(exc))
         raise

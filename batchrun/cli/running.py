@@ -64,6 +64,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     if pilot is not None:
         plan = _plan(name, folder, given, environment)
         return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
+    _refuse_overlap(name, folder, given)
     url = given.get("ping")
     # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
     with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
@@ -77,7 +78,39 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
             below, line = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
             if below:
                 verdict.exit_code, verdict.line = summary.exit_code or below, f"{line} · {verdict.line}"
-        return verdict.exit_code
+    if _is_logged(quiet=quiet, as_json=as_json):
+        note(f"{_now()} · ended with exit code {verdict.exit_code}")
+    return verdict.exit_code
+
+
+def _refuse_overlap(name: str, folder: Path, given: Mapping[str, Any]) -> None:
+    """Where another batch works on the output, that is said before the watch hears of a start: the other one is fine.
+
+    Raises:
+        OutputHeld: it does, and this one is not to wait.
+    """
+    from batchrun.errors import BatchrunError
+    from batchrun.holding import refuse_held
+    from batchrun.plan import paths_for
+
+    try:
+        job, output = job_and_output(name, folder, given)
+    except BatchrunError:
+        return  # it is raised again where the watch hears of it
+    if not job.wait:
+        refuse_held(paths_for(output).lock)
+
+
+def _is_logged(*, quiet: bool, as_json: bool) -> bool:
+    """Whether lines for people go to a log, where they need a date."""
+    return not quiet and not as_json and not terminal().isatty()
+
+
+def _now() -> str:
+    """Date, time and offset of the machine's time zone."""
+    from batchrun.clock import utc_now
+
+    return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _tell_no_key(problem: str) -> None:
@@ -158,16 +191,20 @@ def _run_plan(
     plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> Summary:
     from batchrun.batch import run_batch
-    from batchrun.display import summary_facts, summary_lines
+    from batchrun.display import summary_facts, summary_line, summary_lines
+    from batchrun.wording import rows_text, shown_path
 
+    if _is_logged(quiet=quiet, as_json=as_json):
+        where = f"{plan.who_answers()}, answers to {shown_path(plan.paths.output)}"
+        note(f"{_now()} · started: {rows_text(plan.rows)} of {plan.input_name}, to be asked of {where}")
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
     summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
         say(facts_line(summary_facts(summary)))
     elif not quiet:
         note(*summary_lines(summary))
-    elif summary.stop is not None:
-        warn(summary.stop.reason)
+    elif summary.exit_code:
+        warn(f"{_now()} · {summary_line(summary)}")
     return summary
 
 
@@ -194,6 +231,7 @@ def seen(
         watch = partial(watch_lines, tell=progress, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
+        stream.patience_s = 0.0
         console.show_cursor()
         leaving(exit_code)
         os._exit(exit_code)

@@ -309,7 +309,7 @@ class Engine:
         self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False, carried: Carried | None = None
     ) -> None:
         self._context.journal.finish(outcome, fingerprint, with_ids=with_ids, carried=carried)
-        self._tally.count(outcome)
+        self._tally.count(outcome, carried)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 

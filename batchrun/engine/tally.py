@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 
 from batchrun.engine.limits import LimitsStatistics
-from batchrun.records import Completed, Outcome
+from batchrun.journal import Carried
+from batchrun.records import Completed, Outcome, Usage
 
 __all__ = ["EngineStatistics", "Flight", "Tally"]
 
@@ -82,18 +83,23 @@ class Tally:
     asked_alike: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
-    def count(self, outcome: Outcome) -> None:
-        """A row ended."""
+    def count(self, outcome: Outcome, carried: Carried | None = None) -> None:
+        """A row ended.
+
+        Args:
+            carried: what an earlier run of the batch has paid of it.
+        """
         if not isinstance(outcome, Completed):
             self.failed += 1
         elif outcome.status == "incomplete":
             self.incomplete += 1
         else:
             self.completed += 1
-        self.prompt_tokens += outcome.usage.prompt_tokens or 0
-        self.completion_tokens += outcome.usage.completion_tokens or 0
+        earlier, earlier_usd = (Usage(), 0.0) if carried is None else (carried.usage, carried.cost_usd or 0.0)
+        self.prompt_tokens += (outcome.usage.prompt_tokens or 0) - (earlier.prompt_tokens or 0)
+        self.completion_tokens += (outcome.usage.completion_tokens or 0) - (earlier.completion_tokens or 0)
         if outcome.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd
+            self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd - earlier_usd
 
     def snapshot(self, limits: LimitsStatistics, stopping: str | None = None) -> EngineStatistics:
         """The counts as they stand."""

@@ -100,7 +100,7 @@ def test_the_embedded_server_is_free_in_one_word(tmp_path: Path) -> None:
     """Summary, status, costs, dry run and pilot call it free; the column is empty, and machines are told why."""
     job = job_file(tmp_path, 'output = "a.csv"')
     run = batchrun(tmp_path, "run", job)
-    assert run.stderr.splitlines()[1].startswith("2 rows · 2 completed · 10 tokens in, 6 out · free · ")
+    assert run.stderr.splitlines()[2].startswith("2 rows · 2 completed · 10 tokens in, 6 out · free · ")
     assert "10 tokens in, 6 out · free · model tutor" in batchrun(tmp_path, "status", job).stdout
     assert batchrun(tmp_path, "costs", job).stdout.splitlines() == [
         "model  rows  tokens in  cached  out  recorded  computed",

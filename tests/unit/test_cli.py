@@ -67,10 +67,41 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert done.returncode == 0
     assert done.stdout == ""
-    assert lines[0].startswith("no key found (OPENAI_API_KEY)")
-    assert "tutor, which is not a language model" in lines[0]
-    assert lines[1].startswith("1 row · 1 completed · ")
-    assert lines[-1] == "written: outputs/q.csv"
+    assert lines[1].startswith("no key found (OPENAI_API_KEY)")
+    assert "tutor, which is not a language model" in lines[1]
+    assert lines[2].startswith("1 row · 1 completed · ")
+    assert lines[-2] == "written: outputs/q.csv"
+
+
+def test_a_log_is_dated(tmp_path: Path) -> None:
+    """Without a terminal the first line says when what began, the last one when and how it ended."""
+    questions(tmp_path)
+    lines = batchrun(tmp_path, "run", "q.csv").stderr.splitlines()
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
+    assert re.fullmatch(moment + r" · started: 1 row of q\.csv, to be asked of .*, answers to outputs/q\.csv", lines[0])
+    assert re.fullmatch(moment + r" · ended with exit code 0", lines[-1])
+
+
+def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
+    """Rows, tokens and cost of this run stand apart from those that earlier runs left in the table."""
+    questions(tmp_path, "question\n1+1\n2+2\n")
+    first = json.loads(batchrun(tmp_path, "run", "q.csv", "--json").stdout.splitlines()[-1])
+    questions(tmp_path, "question\n1+1\n2+2\n3+3\n")
+    second = json.loads(batchrun(tmp_path, "run", "q.csv", "--accept-changes", "--json").stdout.splitlines()[-1])
+    assert first["this_run"]["prompt_tokens"] == first["prompt_tokens"]
+    assert (second["completed"], second["this_run"]["asked"], second["this_run"]["completed"]) == (3, 1, 1)
+    for name in ("prompt_tokens", "completion_tokens"):
+        assert second["this_run"][name] == second[name] - first[name] > 0
+    third = batchrun(tmp_path, "run", "q.csv", "--accept-changes")
+    assert "3 completed · 3 from an earlier run · this run: nothing asked · all runs: " in third.stderr
+
+
+def test_quiet_says_what_failed(tmp_path: Path) -> None:
+    """With --quiet a run that did not complete every row prints one line, the summary."""
+    questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
+    done = batchrun(tmp_path, "run", "q.csv", "--quiet")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "2 rows · 1 completed · 1 failed" in done.stderr
 
 
 def test_json_is_for_machines(tmp_path: Path) -> None:
