@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -22,6 +23,7 @@ from batchrun.errors import (
     RunLost,
     ServerFault,
     ServiceFault,
+    Shortage,
     Silence,
     Unavailable,
 )
@@ -97,6 +99,13 @@ def fault_of_exception(
     ours = next((cause for cause in causes if isinstance(cause, ServiceFault)), None)
     if ours is not None:
         return ours  # of a reply that the SDK read for us: see batchrun.services.bounding
+    short = next((each for each in causes if isinstance(each, OSError) and each.errno in _SHORT), None)
+    if short is not None:
+        words = f"this machine cannot open another connection ({short.strerror})"
+        return Shortage(words, error_type="too_many_connections")
+    if _any(causes, aiohttp.ClientConnectionResetError):
+        # A kept connection that the server has closed meanwhile: the request was not written to it.
+        return Unavailable("the connection was closed before the request was sent", error_type="connection_error")
     if _any(causes, aiohttp.ConnectionTimeoutError):
         return _unconnected("the server could not be reached")
     if _any(causes, aiohttp.ServerDisconnectedError):
@@ -111,6 +120,10 @@ def fault_of_exception(
     else:
         return Silence("the server sent nothing within the deadline", error_type="timeout")
     return PermanentFault(scrubbed(str(exc) or type(exc).__name__, secrets), error_type="request_error")
+
+
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL})
+"""No descriptor left for this process, or for this machine; no local port left."""
 
 
 def _unconnected(message: str) -> Unavailable:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 import pytest
@@ -19,6 +22,7 @@ from batchrun.errors import (
     Refused,
     ServerFault,
     ServiceFault,
+    Shortage,
     Silence,
     Unavailable,
 )
@@ -210,6 +214,30 @@ def test_a_setting_that_is_refused_stops_the_batch() -> None:
         assert type(fault_of(400, body, settings=settings)) is BatchRefused
     for body in (error(param="messages"), error("the text is too long")):
         assert type(fault_of(400, body, settings=settings)) is PermanentFault
+
+
+def caused_by(cause: Exception) -> openai.APIConnectionError:
+    """As the SDK raises it: the transport's error is its cause."""
+    exc = openai.APIConnectionError(request=httpx2.Request("GET", "http://x"))
+    exc.__cause__ = httpx2.ConnectTimeout("x")
+    exc.__cause__.__cause__ = cause
+    return exc
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+def test_a_shortage_on_this_machine(number: int) -> None:
+    """No descriptor or port left is this machine's trouble: nothing was sent, and nothing is said of the service."""
+    fault = fault_of_exception(caused_by(OSError(number, os.strerror(number))))
+    assert type(fault) is Shortage
+    assert not fault.unseen
+    assert os.strerror(number) in str(fault)
+
+
+def test_a_kept_connection_that_is_gone() -> None:
+    """A request that could not be written to a connection which the server had closed was certainly not acted on."""
+    fault = fault_of_exception(caused_by(aiohttp.ClientConnectionResetError("Cannot write to closing transport")))
+    assert type(fault) is Unavailable
+    assert not fault.unseen
 
 
 @pytest.mark.parametrize(
