@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
+from batchrun.wording import shortened
 
 __all__ = ["checked_assistant", "job_of_assistant", "read_assistant"]
 
@@ -49,7 +50,7 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
 def _lost_tool(kind: str, resources: Mapping[str, Any]) -> str:
     held = resources.get(kind) or {}
     ids = [*held.get("file_ids", ()), *held.get("vector_store_ids", ())]
-    return f"the tool {kind}" + (f", with {', '.join(ids)}" if ids else "")
+    return f"the tool {kind}" + (f", with {', '.join(map(str, ids))}" if ids else "")
 
 
 def _literal(text: str) -> str:
@@ -80,8 +81,8 @@ def read_assistant(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
-    except ValueError as exc:
-        raise InputError(f"{path}: is no JSON: {exc}") from None
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{path}: is not valid JSON: {exc}") from None
     return checked_assistant(found, str(path))
 
 
@@ -96,4 +97,48 @@ def checked_assistant(found: object, name: str) -> dict[str, Any]:
     """
     if not isinstance(found, dict) or not isinstance(found.get("model"), str):
         raise InputError(f"{name}: is not the JSON of an assistant: it names no model")
+    for key, kind in _KINDS.items():
+        if not isinstance(found.get(key), (kind, type(None))):
+            raise InputError(f"{name}: {key}: {_WORDS[kind]} is expected, got {shortened(found[key])}")
+    for number, tool in enumerate(found.get("tools") or (), start=1):
+        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+            raise InputError(f"{name}: tool {number}: an object with a type is expected, got {shortened(tool)}")
+        if tool["type"] == "function" and not isinstance(tool.get("function"), dict):
+            raise InputError(f"{name}: tool {number}: an object `function` is expected, got {shortened(tool)}")
+    for kind, held in (found.get("tool_resources") or {}).items():
+        if not isinstance(held, (dict, type(None))):
+            raise InputError(f"{name}: tool_resources: {kind}: an object is expected, got {shortened(held)}")
+        for ids in (held or {}).values():
+            if not isinstance(ids, list):
+                raise InputError(f"{name}: tool_resources: {kind}: lists of ids are expected, got {shortened(ids)}")
+    _check_depth(found, name)
     return found
+
+
+_KINDS: Mapping[str, type] = {
+    "instructions": str,
+    "tools": list,
+    "tool_resources": dict,
+    "metadata": dict,
+    "reasoning_effort": str,
+}
+"""What the API returns under these names, where it is not null."""
+
+_WORDS: Mapping[type, str] = {str: "text", list: "a list", dict: "an object"}
+
+_DEEPEST = 100
+"""Levels of lists and objects; services take far fewer, and writing a job file goes down by recursion."""
+
+
+def _check_depth(found: object, name: str) -> None:
+    level: list[object] = [found]
+    for _ in range(_DEEPEST):
+        level = [
+            each
+            for value in level
+            if isinstance(value, (dict, list))
+            for each in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise InputError(f"{name}: is nested more than {_DEEPEST} levels deep")

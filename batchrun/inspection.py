@@ -19,7 +19,7 @@ from batchrun.errors import InputError, ServiceFault
 from batchrun.holding import is_held
 from batchrun.job import Environment
 from batchrun.journal import Journal
-from batchrun.plan import Paths, paths_for
+from batchrun.plan import Paths, check_base_url, paths_for
 from batchrun.prompts import Prompter, PromptError, prompter_of
 from batchrun.records import RunEnd
 from batchrun.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
@@ -158,8 +158,7 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
     where = base_url or environment.base_url
     if where is None:
         raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
-    if not where.startswith(("http://", "https://")):
-        raise InputError("--base-url: a URL that begins with http:// or https:// is needed")
+    check_base_url(where)
     wire = Wire(Endpoint(where, environment.api_key or "none"), Limits(), silence_timeout_s=30)
     try:
         found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)

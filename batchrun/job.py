@@ -11,13 +11,15 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.locality import check_local
+from batchrun.wording import shortened
 
 __all__ = [
     "EMBEDDED_MODEL",
@@ -38,6 +40,13 @@ ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
 """A key, or what makes one whenever it is needed (tokens that expire)."""
 EMBEDDED_MODEL = "tutor"
 """Asks for the embedded server's tutor, unless the job says where else this model is."""
+
+
+_LONGEST_S = 604_800.0
+"""A week: what is meant to take longer is a slip of the keyboard."""
+
+_MOST_COMBINATIONS = 10_000
+"""In which one row is asked: all of them are made before the first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +172,13 @@ class Job:
         at_most=1,
     )
     max_completion_tokens: int | None = _option(
-        None, "Prompt", "Most tokens that one answer may take", metavar="N", decides_answer=True, at_least=1
+        None,
+        "Prompt",
+        "Most tokens that one answer may take",
+        metavar="N",
+        decides_answer=True,
+        at_least=1,
+        at_most=100_000_000,
     )
 
     thread_column: str | None = _option(
@@ -195,6 +210,7 @@ class Job:
         "How often the model is told what is wrong with the form of its answer",
         metavar="N",
         at_least=0,
+        at_most=1_000,
     )
 
     # Several at once
@@ -206,7 +222,13 @@ class Job:
         decides_answer=True,
     )
     epochs: int = _option(
-        1, "Several at once", "Ask every row so many times", metavar="N", decides_answer=True, at_least=1
+        1,
+        "Several at once",
+        "Ask every row so many times",
+        metavar="N",
+        decides_answer=True,
+        at_least=1,
+        at_most=10_000,
     )
     dedupe: bool = _option(
         False, "Several at once", "Ask once what several rows ask alike; each gets the answer, one bears its cost"
@@ -217,10 +239,15 @@ class Job:
         None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py", path=True
     )
     tool_timeout: float = _option(
-        60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0
+        60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0, at_most=_LONGEST_S
     )
     max_tool_rounds: int = _option(
-        10, "Tools", "How often the model may ask for functions before it has to answer", metavar="N", at_least=1
+        10,
+        "Tools",
+        "How often the model may ask for functions before it has to answer",
+        metavar="N",
+        at_least=1,
+        at_most=10_000,
     )
     file_search: list[str] | None = _option(
         None,
@@ -347,18 +374,24 @@ class Job:
         "Maximum concurrent rows. Default: adaptive, from 20 (4 for a chat server on this machine) up to 1,000",
         metavar="N",
         at_least=1,
+        at_most=100_000,
     )
     rpm: float | None = _option(
-        None, "Limits", "Most requests a minute, polls and retries included", metavar="N", above=0
+        None, "Limits", "Most requests a minute, polls and retries included", metavar="N", above=0, at_most=1e9
     )
     tpm: float | None = _option(
-        None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N", above=0
+        None, "Limits", "Most tokens a minute, prompt and completion together", metavar="N", above=0, at_most=1e12
     )
     max_attempts: int = _option(
-        5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N", at_least=1
+        5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N", at_least=1, at_most=1_000
     )
     row_timeout: float = _option(
-        600.0, "Limits", "Seconds that a row may be in flight, waits for limits excluded", metavar="SECONDS", above=0
+        600.0,
+        "Limits",
+        "Seconds that a row may be in flight, waits for limits excluded",
+        metavar="SECONDS",
+        above=0,
+        at_most=_LONGEST_S,
     )
     silence_timeout: float = _option(
         120.0,
@@ -366,6 +399,7 @@ class Job:
         "Seconds without a byte after which a stream is given up and its run looked up by id",
         metavar="SECONDS",
         above=0,
+        at_most=_LONGEST_S,
     )
     max_outage: float = _option(
         900.0,
@@ -373,6 +407,7 @@ class Job:
         "Seconds to wait for a service that is unavailable, or that only refuses requests, before the batch stops",
         metavar="SECONDS",
         above=0,
+        at_most=_LONGEST_S,
     )
     keep_going: bool = _option(False, "Limits", "Go on when more than half of the rows fail (after 20 rows)")
     grace: float = _option(
@@ -381,11 +416,17 @@ class Job:
         "Seconds for rows in flight to finish after the first Ctrl-C or SIGTERM",
         metavar="SECONDS",
         at_least=0,
+        at_most=_LONGEST_S,
     )
 
     # Money
     budget: float | None = _option(
-        None, "Money", "US dollars that the batch may cost; it stops before it would cost more", metavar="USD", above=0
+        None,
+        "Money",
+        "US dollars that the batch may cost; it stops before it would cost more",
+        metavar="USD",
+        above=0,
+        at_most=1e9,
     )
     prices: dict[str, dict[str, float]] = _option(
         dict,
@@ -496,10 +537,15 @@ def make_job(options: Mapping[str, Any]) -> Job:
     except ValidationError as exc:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
+    except (TypeError, RecursionError):
+        raise InputError("the options cannot be read: a name is not text, or a value is nested too deeply") from None
     for name, (option, _) in job_options().items():
         _check_bounds(name, option, getattr(job, name))
+        _check_texts(name, option, getattr(job, name))
     if job.max_age is not None:
         seconds_of(job.max_age, "max-age")
+    _check_size(job)
+    _check_prices(job.prices)
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
 
@@ -527,7 +573,7 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             matrix = given.get("matrix") or {}
             if not isinstance(matrix, Mapping):
-                raise InputError(f"matrix: a table of options with lists of values is needed, got {matrix!r}")
+                raise InputError(f"matrix: a table of options with lists of values is needed, got {shortened(matrix)}")
             given["matrix"] = {**matrix, "model": list(models)}
     return given
 
@@ -556,7 +602,7 @@ def _checked_matrix(job: Job) -> dict[str, list[Any]]:
     for name, values in job.matrix.items():
         known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
         if name not in known:
-            raise InputError(f"matrix: {name!r} is no option that decides answers{nearest(name, known)}")
+            raise InputError(f"matrix: {name!r} is not an option that decides answers{nearest(name, known)}")
         if name in _SAME_FOR_ALL:
             raise InputError(f"matrix: {name} is the same for all rows of a batch; compare the outputs of two batches")
         default = options[name][1]
@@ -567,7 +613,7 @@ def _checked_matrix(job: Job) -> dict[str, list[Any]]:
         if name == "prompt" and job.turns is not None:
             raise InputError("matrix: prompt is given, and several turns beside the matrix: say one of them")
         if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
-            raise InputError(f"matrix: {name}: every value is one text, got {values!r}")
+            raise InputError(f"matrix: {name}: every value is one text, got {shortened(values)}")
         checked[name] = [getattr(make_job({name: value}), name) for value in values]
         if name == "param" and any("service_tier" in value for value in checked[name]):
             raise InputError("matrix: param: service_tier decides prices, and is the same for all rows of a batch")
@@ -587,22 +633,25 @@ _SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as exc:
-        raise InputError(f"{name}: is text, and no JSON: {exc}") from None
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{name}: is text that is not valid JSON: {exc}") from None
 
 
-def _pair(name: str, text: str, kind: Literal["text", "json"]) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
+def _pair(name: str, text: object, kind: Literal["text", "json"]) -> tuple[str, Any]:
+    key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not equals or not key.strip():
         # A header or query may be a key, and `Authorization: Bearer …` is easily typed for `Authorization=Bearer …`.
-        got = "" if name in ("header", "query") else f", got {text!r}"
-        metavar = job_options()[name][0].metavar
+        option = job_options()[name][0]
+        got = "" if option.secret else f", got {shortened(text)}"
+        metavar = option.metavar
         raise InputError(f"--{name.replace('_', '-')}: {metavar} is needed{got}")
     if kind == "json":
         try:
             return key.strip(), json.loads(value)
         except ValueError:
             return key.strip(), value
+        except RecursionError:
+            raise InputError(f"--{name.replace('_', '-')}: {key.strip()}: is nested too deeply") from None
     return key.strip(), value
 
 
@@ -615,8 +664,52 @@ def _check_bounds(name: str, option: JobOption, value: Any) -> None:
         (option.at_most, "at most", option.at_most is None or value <= option.at_most),
     ):
         # NaN holds nothing; infinity is no number that can be waited for or sent.
-        if limit is not None and not (holds and math.isfinite(value)):
-            raise InputError(f"--{name.replace('_', '-')}: must be {words} {limit:g}, got {value!r}")
+        if limit is not None and (not holds or value in (math.inf, -math.inf)):
+            raise InputError(f"--{name.replace('_', '-')}: must be {words} {limit:,g}, got {shortened(value)}")
+
+
+def _check_texts(name: str, option: JobOption, value: Any) -> None:
+    """Text that no request, file or journal could hold is refused where it comes in."""
+    flag = f"--{name.replace('_', '-')}"
+    for text in _texts_in(value):
+        if (surrogate := _SURROGATE.search(text)) is not None:
+            got = "" if option.secret else f", got \\u{ord(surrogate[0]):04x}"
+            raise InputError(f"{flag}: is not text in Unicode (half of a surrogate pair){got}")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """All texts in a value, names of tables included; without recursion, since a value may be nested deeply."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)):
+            left += value
+
+
+def _check_size(job: Job) -> None:
+    """Refuse before it is built what would be a batch of absurd size."""
+    combinations = math.prod([len(values) for values in job.matrix.values()], start=job.epochs)
+    if combinations > _MOST_COMBINATIONS:
+        raise InputError(
+            f"matrix and epochs: every row would be asked in {combinations:,} combinations; "
+            f"at most {_MOST_COMBINATIONS:,} are possible"
+        )
+
+
+def _check_prices(prices: Mapping[str, Mapping[str, float]]) -> None:
+    for model, rates in prices.items():
+        for name, price in rates.items():
+            if not 0 <= price < math.inf:
+                raise InputError(
+                    f"prices: {model!r}: {name}: US dollars for a million tokens are needed, 0 or more, got {price!r}"
+                )
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
@@ -625,7 +718,10 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
         return f"unknown option {name!r}{nearest(name, job_options())}"
     known = job_options().get(name)
     shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
-    return f"{shown}: {message[0].lower()}{message[1:]}, got {value!r}"
+    if known is not None and known[0].secret:
+        place = "".join(f"[{part!r}]" for part in location[1:2] if isinstance(part, int))
+        return f"{shown}{place}: {message[0].lower()}{message[1:]} (what came is not shown: it may be secret)"
+    return f"{shown}: {message[0].lower()}{message[1:]}, got {shortened(value)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -646,9 +742,15 @@ def seconds_of(duration: str, name: str) -> float:
         InputError: names the option, and the forms there are.
     """
     number, unit = duration[:-1], duration[-1:]
-    if unit not in _UNITS_S or not number.replace(".", "", 1).isdigit():
-        raise InputError(f"--{name}: a duration such as 90m, 12h or 7d is needed, got {duration!r}")
-    return float(number) * _UNITS_S[unit]
+    if unit not in _UNITS_S or not number.isascii() or not number.replace(".", "", 1).isdigit():
+        raise InputError(f"--{name}: a duration such as 90m, 12h or 7d is needed, got {shortened(duration)}")
+    seconds = float(number) * _UNITS_S[unit]
+    if seconds > _OLDEST_S:
+        raise InputError(f"--{name}: must be at most 36500d (a hundred years), got {shortened(duration)}")
+    return seconds
+
+
+_OLDEST_S = 36_500 * 86_400
 
 
 def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:
@@ -661,7 +763,7 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
         return value
     if value.startswith("@@"):
         return value[1:]
-    check_local(value[1:], f"--{name}")
+    check_local(value[1:], f"--{name} @")
     path = (folder or Path()) / value[1:]
     try:
         return path.read_text(encoding="utf-8-sig")

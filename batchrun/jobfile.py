@@ -17,7 +17,7 @@ from typing import Any
 from batchrun.errors import InputError
 from batchrun.job import job_options, nearest
 from batchrun.locality import check_local
-from batchrun.wording import plain_path
+from batchrun.wording import plain_path, shortened
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
 
@@ -88,9 +88,13 @@ def _load(
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: is no TOML: {exc}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
+    except ValueError as exc:  # of TOML or UTF-8, or an integer of more than 4,300 digits
+        raise InputError(f"{path}: is not valid TOML: {exc}") from None
     base = raw.pop("extends", None)
+    if not isinstance(raw.get("input", ""), str):
+        raise InputError(f"{path}: input: the path of a table is expected, got {shortened(raw['input'])}")
     known = {"input", *job_options(), *tables}
     for key in raw:
         if key not in known:
@@ -99,7 +103,7 @@ def _load(
     if base is None:
         return own
     if not isinstance(base, str):
-        raise InputError(f"{path}: extends: the path of one file is needed, got {base!r}")
+        raise InputError(f"{path}: extends: the path of one file is needed, got {shortened(base)}")
     _check_local("extends", base, path)
     return _merged(_load((path.parent / base).resolve(), environ, tables, (*seen, path)), own)
 

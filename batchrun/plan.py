@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from batchrun.axes import Combination, combinations_of
 from batchrun.clock import WallClock
@@ -22,12 +24,12 @@ from batchrun.structure import Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, format_of, open_source, validate
 from batchrun.tools import Toolbox
 from batchrun.tools.files import LocalFile, files_of
-from batchrun.wording import shown_path
+from batchrun.wording import shortened, shown_path
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Paths", "Plan", "make_plan", "output_of", "paths_for"]
+__all__ = ["Paths", "Plan", "check_base_url", "make_plan", "output_of", "paths_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,9 @@ def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path
         OutputError: an earlier version's journal for this input is there, and cannot be read.
     """
     if job.output is not None:
+        unknown = re.search(r"\{(?!date\})\w+\}", str(job.output))
+        if unknown is not None:
+            raise InputError(f"--output: only {{date}} is replaced in a path, and {job.output} has {unknown[0]}")
         return _dated(job.output, clock)
     output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
     goes_on = not paths_for(output).journal.exists() and not job.fresh and _began_over(former, input_name)
@@ -419,7 +424,8 @@ def _service(job: Job, environment: Environment, *, model_from_environment: bool
     base_url = job.base_url or environment.base_url
     key = environment.azure_key if job.azure else environment.api_key
     if base_url is not None:
-        _check_base_url(base_url)
+        check_base_url(base_url)
+    _check_key(environment, azure=job.azure)
     _check_azure(job, environment, base_url)
     assistants = {variant.assistant for variant in _variants(job)} - {None}
     no_key = None
@@ -476,8 +482,11 @@ def _embedded(job: Job, why: str) -> _Answerer:
     return _Answerer(api, why_embedded=why)
 
 
-def _check_base_url(base_url: str) -> None:
-    """A base URL goes into the journal and into messages, so it may hold nothing secret."""
+def check_base_url(base_url: str) -> None:
+    """
+    Raises:
+        InputError: no request could be sent there; or it holds what may be secret, which the journal and messages show.
+    """
     _, at, _ = base_url.partition("@")
     bare = "" if at else f", got {base_url.partition('?')[0]!r}"
     if not base_url.startswith(("http://", "https://")):
@@ -489,6 +498,22 @@ def _check_base_url(base_url: str) -> None:
         )
     if "?" in base_url or "#" in base_url:
         raise InputError(f"--base-url: a URL without ? and # is needed; --query sends more with every request{bare}")
+    try:
+        parts = urlsplit(base_url)
+        # The SDK's own reader of URLs takes no port that is empty.
+        usable = bool(parts.hostname) and parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:  # a bracket without an address, or a port that is not a number up to 65535
+        usable = False
+    if not usable or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        raise InputError(f"--base-url: a URL such as http://127.0.0.1:8000/v1 is needed, got {shortened(base_url)}")
+
+
+def _check_key(environment: Environment, *, azure: bool) -> None:
+    """A key is sent in a header, which holds no line end; the key of a file often has one."""
+    name, key = ("AZURE_OPENAI_API_KEY", environment.azure_key) if azure else ("OPENAI_API_KEY", environment.api_key)
+    if isinstance(key, str) and not (key.isascii() and key.isprintable() and key == key.strip()):
+        found = "a line end or a blank at an end" if key != key.strip() else "a character that is not printable ASCII"
+        raise InputError(f"the API key ({name}) cannot be sent: it has {found}; the key is not shown here")
 
 
 def _check_modes(job: Job, api: Api) -> None:

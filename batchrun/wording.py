@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["plain_path", "rows_text", "shown_path", "visible", "visible_line"]
+__all__ = ["plain_path", "rows_text", "shortened", "shown_path", "visible", "visible_line"]
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f"  # C0, without tab and line feed
@@ -52,3 +52,12 @@ def visible_line(text: str) -> str:
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"
+
+
+def shortened(value: object) -> str:
+    """A value as a message shows it: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
+        return f"a {type(value).__name__} that is too large to be shown"
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -9,6 +9,7 @@ Every heavy import sits inside the command that needs it: `batchrun --help` is t
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 import warnings
@@ -27,6 +28,10 @@ __all__ = ["EXIT_CODES", "cli", "main"]
 
 # Importing a module of commands adds them to the group.
 _COMMANDS = (carrying, evaluating, looking, reporting, running, serving)
+
+
+_LONG_WORD = re.compile(r"(\S{1000})\S+")
+"""What a message repeats of an input may be of any length."""
 
 
 def main() -> NoReturn:
@@ -51,7 +56,7 @@ def _command(interrupts: Interrupts) -> int:
         exc.show()
         return 2
     except BatchrunError as exc:
-        warn(str(exc))
+        warn(_LONG_WORD.sub(lambda word: f"{word[1]}…", str(exc)))
         return exc.exit_code
     except SystemExit as exc:  # SIGTERM and SIGHUP, where nothing listens to them
         return exc.code if isinstance(exc.code, int) else 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.group import cli, interrupts, run_loop
-from batchrun.cli.options import LocalPath, SectionedOption
+from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
 from batchrun.cli.printing import deliver, facts_line, note, say, warn
 from batchrun.errors import InputError
 
@@ -144,7 +144,7 @@ _AFTER_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--fail-under",),
-        {"type": click.FloatRange(0, 1), "metavar": "X", "help": "Exit with 7 if a scorer's mean is lower"},
+        {"type": FiniteRange(0, 1), "metavar": "X", "help": "Exit with 7 if a scorer's mean is lower"},
     ),
     (
         ("--no-worse-than",),
@@ -154,7 +154,7 @@ _AFTER_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Exit with 7 if a scorer's mean is lower than this table's",
         },
     ),
-    (("--margin",), {"type": click.FloatRange(0, 1), "metavar": "X", "help": "How much lower it may be. Default: 0"}),
+    (("--margin",), {"type": FiniteRange(0, 1), "metavar": "X", "help": "How much lower it may be. Default: 0"}),
     (
         ("--bar-on",),
         {
@@ -275,7 +275,7 @@ def score_after(
 @click.option(
     "-o", "--output", type=LocalPath(path_type=Path), help="Write the scored table there. Default: NAME.scored.ENDING"
 )
-@click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 7 if a scorer's mean is lower", metavar="X")
+@click.option("--fail-under", type=FiniteRange(0, 1), help="Exit with 7 if a scorer's mean is lower", metavar="X")
 @click.option(
     "--no-worse-than",
     "baseline",
@@ -283,7 +283,7 @@ def score_after(
     metavar="BASELINE",
     help="Exit with 7 if a scorer's mean is lower than this table's",
 )
-@click.option("--margin", type=click.FloatRange(0, 1), help="How much lower it may be. Default: 0", metavar="X")
+@click.option("--margin", type=FiniteRange(0, 1), help="How much lower it may be. Default: 0", metavar="X")
 @click.option(
     "--bar-on",
     type=click.Choice(["value", "interval"]),
@@ -355,7 +355,7 @@ def show(found: Evaluation) -> None:
 @click.option(
     "--detect",
     "detectable",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     multiple=True,
     metavar="D",
     help="Tell the rows needed to see this difference; may be repeated. Default: 0.01, 0.02 and 0.05",

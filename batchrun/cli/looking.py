@@ -37,12 +37,20 @@ CLEANUP_OPTIONS = frozenset(
 """Options of `Job` that matter to a cleanup."""
 
 
+def _output_path(given: str) -> Path:
+    from batchrun.locality import check_local
+    from batchrun.plan import paths_for
+
+    check_local(given, "OUTPUT")
+    return paths_for(Path(given)).output
+
+
 def _named_output(_context: click.Context, _parameter: click.Parameter, given: str) -> Path:
     """The output that is named itself, or that a job file names: the one that `run` would write today."""
     from batchrun.jobfile import is_job_file
 
     if not is_job_file(given):
-        return Path(given)
+        return _output_path(given)
     name, folder, options = given_options(given, {}, sending=False)
     return job_and_output(name, folder, options)[1]
 
@@ -140,7 +148,9 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     from batchrun.jobfile import is_job_file
 
     name, folder, given = given_options(target, options)
-    job, output = job_and_output(name, folder, given) if is_job_file(target) else (make_job(given), Path(target))
+    job, output = (
+        job_and_output(name, folder, given) if is_job_file(target) else (make_job(given), _output_path(target))
+    )
     summary = run_loop(
         clean_up(
             output,

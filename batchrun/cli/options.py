@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_CODES",
     "CleanupCommand",
+    "FiniteRange",
     "LocalPath",
     "MoneyOption",
     "SectionedCommand",
@@ -35,6 +37,17 @@ EXIT_CODES = (
     ("7", "score below the bar"),
     ("129, 130, 143", "interrupted"),
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN, which every comparison lets through, is not one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number from {self.min:g} to {self.max:g}", param, ctx)
+        return number
 
 
 class SectionedCommand(click.Command):

@@ -33,7 +33,7 @@ __all__ = ["check", "given_options", "init", "job_and_output", "run", "seen"]
 )
 @click.option(
     "--pilot",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 100_000_000),
     help="Ask N random rows and estimate the whole table from them; the rest stays pending",
     metavar="N",
     cls=MoneyOption,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_ALLOWANCE = click.IntRange(1, 1_000_000_000)
+
 
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a public one needs a key")
@@ -41,8 +43,8 @@ __all__ = ["serve"]
 )
 @click.option("--embeddings", help="Rank file searches by this embedding model of the upstream too", metavar="MODEL")
 @click.option("--faults", type=LocalPath(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
-@click.option("--rpm", type=click.IntRange(1), help="Requests a minute that each key may send", metavar="N")
-@click.option("--tpm", type=click.IntRange(1), help="Tokens a minute that each key may use", metavar="N")
+@click.option("--rpm", type=_ALLOWANCE, help="Requests a minute that each key may send", metavar="N")
+@click.option("--tpm", type=_ALLOWANCE, help="Tokens a minute that each key may use", metavar="N")
 def serve(
     host: str,
     port: int,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from batchrun.errors import InputError
 from batchrun.job import nearest
+from batchrun.locality import check_local
 from batchrun.records import Row
+from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     from batchrun.scoring.evaluating import Question
@@ -80,8 +82,11 @@ def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:
         if problem["type"] == "unexpected_keyword_argument":
             known = [each.name for each in fields(ScoreOptions)]
             raise InputError(f"{where}: unknown key {name!r}{nearest(name, known)}") from None
-        text = f"{message[0].lower()}{message[1:]}, got {problem['input']!r}"
+        text = f"{message[0].lower()}{message[1:]}, got {shortened(problem['input'])}"
         raise InputError(f"{where}: {name}: {text}") from None
+    for path_name in ("output", "junit", "markdown"):
+        if (path := getattr(found, path_name)) is not None:
+            check_local(str(path), f"{where}: {path_name}")
     for name, share in (("fail_under", found.fail_under), ("margin", found.margin)):
         if share is not None and not 0 <= share <= 1:
             raise InputError(f"{where}: {name}: a number from 0 to 1 is expected, got {share:g}")

@@ -84,7 +84,8 @@ def _check_headers(endpoint: Endpoint) -> None:
     for name, value in endpoint.headers.items():
         check_header(f"--header {name}", value, name)
     if isinstance(endpoint.api_key, str):
-        check_header("the key", endpoint.api_key)
+        name = "AZURE_OPENAI_API_KEY" if endpoint.azure else "OPENAI_API_KEY"
+        check_header(f"the API key ({name})", endpoint.api_key)
     for what, ident in (("--organization", endpoint.organization), ("--project", endpoint.project)):
         check_header(what, ident or "")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Final
@@ -104,8 +104,34 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _stream(file: IO[bytes], form: Format) -> Any:
-    # No name and no time in the header: the same table gives the same bytes.
-    return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) if form.gzipped else nullcontext(file)
+    return _gzipped(file) if form.gzipped else nullcontext(file)
+
+
+class _Gzip:
+    """Compresses what is written, and keeps nothing that is not compressed.
+
+    Since Python 3.12 `gzip.GzipFile` has a buffer, which is written once more when it is collected after a disk was
+    full. There is neither a name nor a time in the header: the same table gives the same bytes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._compressor = zlib.compressobj(9, zlib.DEFLATED, wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header and end
+
+    def write(self, data: bytes) -> int:
+        self._file.write(self._compressor.compress(data))
+        return len(data)
+
+    def finish(self) -> None:
+        """Write what is left, and the checksum."""
+        self._file.write(self._compressor.flush())
+
+
+@contextmanager
+def _gzipped(file: IO[bytes]) -> Iterator[_Gzip]:
+    stream = _Gzip(file)
+    yield stream
+    stream.finish()
 
 
 class CsvLines:

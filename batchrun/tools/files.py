@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from batchrun.errors import InputError
+from batchrun.locality import check_local
 from batchrun.records import Attachment, Value
 
 __all__ = [
@@ -32,6 +34,9 @@ __all__ = [
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """What services take at most as one file."""
+
+_MOST_FILES = 10_000
+"""What a vector store takes (https://platform.openai.com/docs/assistants/tools/file-search)."""
 
 IMAGE_TYPES: Mapping[str, str] = {
     ".png": "image/png",
@@ -77,6 +82,7 @@ def files_of(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
     """
     found: dict[Path, str] = {}
     for pattern in globs:
+        check_local(pattern, "--file-search")
         paths = _matching(pattern, folder)
         if not paths:
             raise InputError(f"--file-search {pattern}: matches no file in {folder.absolute()}")
@@ -99,7 +105,11 @@ def _matching(pattern: str, folder: Path) -> list[Path]:
     if stat.S_ISDIR(named):
         pattern = f"{glob.escape(pattern)}/**"
     names = glob.iglob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob finds hidden files too
-    return [path for name in names if stat.S_ISREG(_mode(path := folder / name))]
+    paths = (path for name in names if stat.S_ISREG(_mode(path := folder / name)))
+    matching = list(itertools.islice(paths, _MOST_FILES + 1))
+    if len(matching) > _MOST_FILES:
+        raise InputError(f"--file-search {pattern}: matches more than {_MOST_FILES:,} files, which no service takes")
+    return matching
 
 
 def _mode(path: Path) -> int:

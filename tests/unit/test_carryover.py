@@ -107,7 +107,7 @@ def test_something_else_than_an_assistant_is_refused(tmp_path: Path, text: str) 
     """One clear line with the file's name."""
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.json: is (no JSON|not the JSON of an assistant)"):
+    with pytest.raises(InputError, match=r"a\.json: is (not valid JSON|not the JSON of an assistant)"):
         read_assistant(path)
 
 

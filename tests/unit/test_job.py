@@ -81,7 +81,11 @@ def test_text_from_files(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file, a folder and a file in another encoding are one line that names option and file."""
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    for name, words in (("no.txt", "No such file"), ("", "directory"), ("latin.txt", "is not UTF-8 text")):
+    for name, words in (
+        ("no.txt", "No such file"),
+        ("", "path of a file is expected"),
+        ("latin.txt", "is not UTF-8 text"),
+    ):
         with pytest.raises(InputError) as caught:
             read_text_option(f"@{name}", "prompt", tmp_path)
         assert words in str(caught.value)

@@ -50,7 +50,7 @@ def test_turns_with_conditions() -> None:
         ({"turns": [{"prompt": "a"}, {"prompt": "b", "whn": "c"}]}, "turn 2 unknown key 'whn'; a turn has `prompt`"),
         ({"turns": [{"prompt": "a", "when": "x"}]}, "the first turn has a condition; leave the row out of the table"),
         ({"turns": [{"prompt": 1}]}, "turns: input should be a valid string, got 1"),
-        ({"turns": "no JSON"}, "turns: is text, and no JSON"),
+        ({"turns": "no JSON"}, "turns: is text that is not valid JSON"),
         ({"turns": [{"prompt": "a"}], "prompt": "b"}, "the first of the turns is the prompt"),
         ({"turns": [{"prompt": "a"}], "prompt": ["b", "c"]}, "turns: are given, and --prompt several times"),
     ],
@@ -93,9 +93,9 @@ def test_axes(axis: str, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"matrix": {"modle": ["a"]}}, "matrix: 'modle' is no option that decides answers; did you mean 'model'?"),
-        ({"matrix": {"concurrency": [1]}}, "'concurrency' is no option that decides answers"),
-        ({"matrix": {"epochs": [1, 2]}}, "'epochs' is no option"),
+        ({"matrix": {"modle": ["a"]}}, "matrix: 'modle' is not an option that decides answers; did you mean 'model'?"),
+        ({"matrix": {"concurrency": [1]}}, "'concurrency' is not an option that decides answers"),
+        ({"matrix": {"epochs": [1, 2]}}, "'epochs' is not an option"),
         ({"matrix": {"model": []}}, "matrix: model has no values"),
         ({"model": []}, "matrix: model has no values"),
         ({"matrix": {"model": "abc"}}, "matrix: input should be a valid list"),

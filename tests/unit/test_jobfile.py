@@ -75,7 +75,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ('promt = "x"', r"unknown key 'promt'; did you mean 'prompt'\?"),
-        ("model = x", r"is no TOML: .*line 1"),
+        ("model = x", r"is not valid TOML: .*line 1"),
         ("extends = 3", "extends: the path of one file is needed, got 3"),
         ('extends = "gone.toml"', "gone.toml: no such file"),
     ],

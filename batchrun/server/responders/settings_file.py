@@ -51,7 +51,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an integer of more than 4,300 digits
         raise SettingsFileError(f"{path}: not TOML: {error}") from error
 
 
