@@ -116,7 +116,7 @@ async def clean_up(
     """
     started_s = time.monotonic()
     paths, journal_path = _paths(target)
-    if not journal_path.exists():
+    if not journal_path.is_file() or journal_path.stat().st_size == 0:  # opening an empty one would fill it
         raise OutputError(f"{journal_path}: no journal here")
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
