@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import math
 import os
 import shutil
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["arun", "outcomes", "run"]
+
+logger = logging.getLogger("batchrun")
 
 T = TypeVar("T")
 
@@ -227,6 +230,8 @@ async def _run_order(
         refuse_held(paths_for(order.output).lock)  # before the watch hears of a start: the other batch is fine
     async with apinged(order.job.ping, _warn) as verdict:
         plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
+        if plan.why_embedded:
+            logger.warning(plan.why_embedded)
         for notice in plan.notices:
             _warn(notice)
         try:

@@ -238,6 +238,17 @@ def test_python_warns_of_what_the_tutor_could_not(folder: Path) -> None:
     assert list(found["status"]) == ["completed", "completed"]
 
 
+def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From Python the log says that a rehearsal answered, asked for or not."""
+    (folder / "q.csv").write_text("question\n1 + 1\n", encoding="utf-8")
+    for number, (options, words) in enumerate(
+        (({}, "no key found"), ({"model": "tutor"}, "the model is tutor"), ({"script": folder / "s.toml"}, "rehearsal"))
+    ):
+        caplog.clear()
+        batchrun.run(folder / "q.csv", output=folder / f"{number}.csv", **options)
+        assert [record.getMessage().startswith(words) for record in caplog.records] == [True]
+
+
 # -- one output, one kind of answers -------------------------------------------------------------------------------
 
 
