@@ -21,8 +21,8 @@ from batchrun.job import Environment, make_job
 from batchrun.plan import make_plan
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
-from batchrun.server.responders.tutor import TutorResponder
 from tests.integration.reliability.network import Proxy
+from tests.support.obliging import Obliging
 from tests.support.rows import write_csv
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ class Remembering:
 
     asked: list[str] = field(default_factory=list)
     holding: bool = False
-    tutor: TutorResponder = field(default_factory=TutorResponder)
+    tutor: Obliging = field(default_factory=Obliging)
     name: str = "remembering"
     models: tuple[str, ...] = ()
 

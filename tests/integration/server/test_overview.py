@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.base import Conversation, Part, TextDelta
-from batchrun.server.responders.tutor import TutorResponder
+from tests.support.obliging import Obliging
 
 OVERVIEW = Path(__file__).with_name("overview.md")
 
@@ -21,16 +19,9 @@ def blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", OVERVIEW.read_text(encoding="utf-8"), re.S)
 
 
-class Obliging(TutorResponder):
-    """The overview's code reads text, which a language model would have for all of its questions: no refusals."""
-
-    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
-        async for part in super().respond(conversation):
-            yield TextDelta(part.text) if isinstance(part, TextDelta) else part
-
-
 def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With OPENAI_BASE_URL and OPENAI_API_KEY set, every block does what the overview says it does."""
+    """With OPENAI_BASE_URL and OPENAI_API_KEY set, every block does what the overview says it does, where the model
+    answers in text, as the overview's code expects."""
     shown: list[Any] = []
     names: dict[str, Any] = {"display": shown.append}  # IPython's, in a notebook
     with EmbeddedServer(ServerSettings(api_keys=("sk-test",)), Obliging()) as server:

@@ -1,0 +1,19 @@
+"""A tutor that never refuses, for tests in which a service is to answer every question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from batchrun.server.responders.base import Conversation, Part, TextDelta
+from batchrun.server.responders.tutor import TutorResponder
+
+__all__ = ["Obliging"]
+
+
+class Obliging(TutorResponder):
+    """The tutor, whose refusals are text like any other, as a language model would have for any question."""
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
+        """Yield the tutor's answer as text."""
+        async for part in super().respond(conversation):
+            yield TextDelta(part.text) if isinstance(part, TextDelta) else part
