@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -321,7 +322,7 @@ async def test_a_lost_run_is_made_again(bench: Bench) -> None:
     bench.responder.hold = "5"
     await interrupted(bench, table, signal.SIGKILL)
     bench.responder.hold = None
-    with sqlite3.connect(bench.output.with_name("out.csv.journal")) as db:
+    with contextlib.closing(sqlite3.connect(bench.output.with_name("out.csv.journal"))) as db, db:
         db.execute("UPDATE attempts SET run_id = 'run_gone' WHERE row_key = '5'")
     db.close()
     summary = await bench.run(table)

@@ -134,7 +134,7 @@ async def test_a_foreign_journal(tmp_path: Path, what: str) -> None:
     elif what == "text":
         table.journal.write_text("dear diary\n" * 100)
     else:
-        with sqlite3.connect(table.journal) as db:
+        with contextlib.closing(sqlite3.connect(table.journal)) as db, db:
             db.execute("CREATE TABLE diary (line TEXT)")
         db.close()
     before = None if what == "a folder" else table.journal.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +47,7 @@ def looked_at(journal: Journal, *rows: int, fingerprint: str = "f") -> list[bool
 
 
 def superseded(path: Path) -> int:
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         return int(db.execute("SELECT count(*) FROM superseded").fetchone()[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -181,7 +182,7 @@ def raw(tokens: int) -> Usage:
 
 
 def replaced(path: Path) -> tuple[object, ...]:
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         row = db.execute(
             "SELECT prompt_tokens, completion_tokens, total_tokens, raw_usage, cost_usd FROM superseded"
         ).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -95,7 +96,7 @@ def test_superseded_outcomes_are_kept(path: Path) -> None:
         journal.finish(completed(response="second"), "b")
         assert journal.cells("0", "b")["response"] == "second"
         assert journal.counts().completed == 1
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         assert db.execute("SELECT response, fingerprint FROM superseded").fetchall() == [("first", "a")]
     db.close()
 
@@ -306,7 +307,7 @@ def test_checkpoint_moves_the_log_into_the_file(journal: Journal, path: Path) ->
 
 def test_another_programs_database(path: Path) -> None:
     """A database that is not ours is refused and left as it was."""
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE precious (x)")
     db.close()
     before = path.read_bytes()
@@ -329,7 +330,7 @@ def test_no_database(path: Path, content: bytes) -> None:
 def test_a_later_version(path: Path) -> None:
     """A journal of a later batchrun is not touched."""
     Journal(path).close()
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version=99")
     db.close()
     for read_only in (False, True):
