@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, TypeAlias
 
-__all__ = ["Interrupted", "Interrupts", "is_ctrl_c"]
+__all__ = ["USERS_ERRORS", "Interrupted", "Interrupts", "is_ctrl_c"]
 
 SAME_KEY_S: Final = 0.3
 """A second SIGINT this soon is the same key, or the same Ctrl-C for the process and for its group."""
@@ -115,6 +115,11 @@ class Interrupts:
             return True
         self._last_s[ending] = now_s
         return False
+
+
+USERS_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What code of the user's may raise: `sys.exit` in a scorer is that scorer's fault, and ends no program. Where it is
+caught, `is_ctrl_c` lets a real Ctrl-C through."""
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from batchrun.errors import InputError
+from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.scoring.score import Sample, Score, Scorer, is_missing
 
 __all__ = ["ColumnScorer", "FunctionScorer"]
@@ -55,7 +56,9 @@ class FunctionScorer(Scorer):
         sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # whatever the user's file raises
+        except USERS_ERRORS as error:
+            if is_ctrl_c(error):
+                raise
             raise InputError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
         function = getattr(module, name, None)
         if not callable(function):
@@ -66,7 +69,9 @@ class FunctionScorer(Scorer):
         arguments = (sample.answer, sample.target, dict(sample.row))
         try:
             found = self.function(*arguments[: 3 if self.takes_row else 2])
-        except Exception as error:  # whatever the user's function raises
+        except USERS_ERRORS as error:
+            if is_ctrl_c(error):
+                raise
             raise InputError(
                 f"{self.name}: raised {type(error).__name__}: {error}, for the answer {sample.answer[:80]!r}"
             ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
+from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.structure.finding import plain_loads
 from batchrun.structure.mismatch import SchemaMismatch, described
 
@@ -133,7 +134,9 @@ def _importing(text: str, *folders: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
+    except USERS_ERRORS as error:
+        if is_ctrl_c(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"--schema {text}: cannot be imported ({reason})") from error
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
+from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import OUTPUT_COLUMNS
 from batchrun.structure.finding import find_object
 from batchrun.structure.kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
@@ -90,7 +91,9 @@ class Structure:
         where = where or model.__name__
         try:
             own = model.model_json_schema()
-        except Exception as error:  # whatever the user's own types raise
+        except USERS_ERRORS as error:
+            if is_ctrl_c(error):
+                raise
             raise InputError(f"{where}: the model has no JSON schema ({_one_line(error)})") from error
         structure = cls._of(own, where, model=model)
         wanted = _all_required(model)
@@ -206,11 +209,13 @@ def _made(model: type[BaseModel], found: str) -> Mapping[str, Any]:
         ) from None
     except RecursionError:
         raise
-    except Exception as error:  # whatever the user's own validators raise
+    except USERS_ERRORS as error:
+        if is_ctrl_c(error):
+            raise
         raise SchemaMismatch(f"the model {model.__name__} raised {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 

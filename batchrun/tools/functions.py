@@ -15,6 +15,7 @@ import anyio
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, to_json
 
+from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import ToolCall, ToolOutput
 from batchrun.tools.module import load_functions, text_of
 from batchrun.tools.schemas import Declared, declare
@@ -83,8 +84,8 @@ class Toolbox:
     async def call(self, calls: Sequence[ToolCall]) -> tuple[ToolOutput, ...]:
         """Make the calls, all at once, and return what came of each, in their order.
 
-        Whatever the model wrote and the functions do becomes an output. Only cancellation and exceptions that are not
-        `Exception`, such as KeyboardInterrupt, go through; `SystemExit` of a function is an output too.
+        Whatever the model wrote and the functions do becomes an output, `sys.exit` and `raise KeyboardInterrupt` too.
+        Only cancellation and a real Ctrl-C go through.
         """
         ended: dict[int, _Ended] = {}
 
@@ -111,7 +112,9 @@ class Toolbox:
             positional, named = tool.read(call.arguments)
         except ValidationError as error:
             return _wrong_arguments(tool, error)
-        except Exception as error:  # noqa: BLE001 - whatever the code of the user's types raises
+        except USERS_ERRORS as error:
+            if is_ctrl_c(error):
+                raise
             return _failure(_reason(error))
         function = partial(tool.function, *positional, **named)
         if inspect.iscoroutinefunction(tool.function):
@@ -136,7 +139,7 @@ async def _in_thread(function: _Call) -> _Ended:
         try:
             value = function()
             return value if inspect.isawaitable(value) else _Ended(_as_text(value))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - what the function raises is its output
+        except USERS_ERRORS as error:  # no signal reaches this thread: what the function raises is its output
             return _failure(_reason(error))
 
     ended = await run_in_thread(attempt)
@@ -147,7 +150,9 @@ async def _in_thread(function: _Call) -> _Ended:
 async def _on_loop(function: _Call) -> _Ended:
     try:
         return _Ended(_as_text(await function()))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what the function raises is its output
+    except USERS_ERRORS as error:
+        if is_ctrl_c(error):
+            raise
         return _failure(_reason(error))
 
 

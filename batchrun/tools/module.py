@@ -15,6 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any, TypeAlias
 
 from batchrun.errors import InputError
+from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 
 __all__ = ["Function", "load_functions", "one_line", "text_of"]
 
@@ -104,7 +105,7 @@ def _run(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, OSError) and error.filename == str(path):
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        if isinstance(error, Exception | SystemExit):
+        if isinstance(error, USERS_ERRORS) and not is_ctrl_c(error):
             raise InputError(f"{path}{_line_of(error, str(path))}: {_what_happened(error)}") from error
         raise
     return module
