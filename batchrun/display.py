@@ -248,6 +248,7 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "incomplete": totals.by_status["incomplete"],
         "failed": totals.failed,
         "failures": dict(totals.failures.most_common()),
+        "incompletes": dict(totals.incompletes.most_common()),
         "in_flight": totals.by_status["in_flight"],
         "pending": totals.by_status["pending"],
         "not_answered_by_tutor": totals.refused,
@@ -310,6 +311,9 @@ def summary_lines(summary: Summary) -> list[str]:
     lines = [" · ".join(part for part in parts if part)]
     if summary.stop is not None:
         lines.append(f"stopped: {summary.stop.reason}")
+    if totals.incompletes:
+        kinds = ", ".join(f"{number:,} × {kind}" for kind, number in totals.incompletes.most_common())
+        lines.append(f"incomplete rows: {kinds}")
     if totals.failures:
         listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
         lines.append(f"failed rows: {listed}; --retry-failed asks them again")

@@ -123,6 +123,7 @@ class Totals:
         by_status: status → rows.
         failures: error_type → rows without an answer.
         reasons: error_type → what the first of them says.
+        incompletes: error_type → rows whose answer is incomplete.
         cost_usd: None while no row's cost is known.
         refused: rows that completed with a refusal, as only the embedded tutor's do.
         unpriced: rows that took tokens, or have an answer, and whose cost is not known.
@@ -131,6 +132,7 @@ class Totals:
     by_status: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)
+    incompletes: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
@@ -141,6 +143,8 @@ class Totals:
         """Count one row."""
         status = cells["status"]
         self.by_status[status] += 1
+        if status == "incomplete":
+            self.incompletes[cells["error_type"] or "incomplete"] += 1
         if status in ("failed", "expired", "cancelled"):
             self.failures[cells["error_type"]] += 1
             self.reasons.setdefault(cells["error_type"], cells["error"] or "")

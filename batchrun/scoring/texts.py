@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import regex
+
+from batchrun.matching import MATCH_TIMEOUT_S
 from batchrun.scoring.extra import needs_eval
 from batchrun.scoring.score import Sample, Score, Scorer, targets_of
 
@@ -80,8 +83,11 @@ class RegexScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         match = None
-        for match in self.pattern.finditer(sample.answer):  # noqa: B007 - the last one is wanted
-            pass
+        try:
+            for match in regex.finditer(self.pattern.pattern, sample.answer, timeout=MATCH_TIMEOUT_S):  # noqa: B007 - the last one is wanted
+                pass
+        except TimeoutError:
+            return Score(0.0, f"the pattern takes more than {MATCH_TIMEOUT_S:g} s on this answer")
         if match is None:
             return Score(0.0, "the pattern is not found")
         if not self.pattern.groups or sample.target is None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
+from batchrun.matching import TooSlow
 from batchrun.records import OUTPUT_COLUMNS
 from batchrun.structure.finding import find_object
 from batchrun.structure.kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
 from batchrun.structure.loading import load_model, model_name, read_schema, references, rooted
 from batchrun.structure.mismatch import SchemaMismatch, checked, model_lines
+from batchrun.structure.patterns import bounded
 from batchrun.structure.strict import closed, sent, strict_fault
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ class Structure:
         except RecursionError:
             raise InputError(f"{where}: is nested too deeply") from None
         # An empty registry: nothing is ever fetched. Formats are remarks: services read them differently.
-        validator = validator_for(whole, default=Draft202012Validator)(whole, registry=Registry())
+        validator = bounded(validator_for(whole, default=Draft202012Validator))(whole, registry=Registry())
         return cls(
             schema=whole,
             name=_name(whole.get("title")),
@@ -156,6 +158,8 @@ class Structure:
             return {column: _cell(kind, name, made, value) for column, (name, kind) in self._properties.items()}
         except RecursionError:
             raise SchemaMismatch("the answer is nested too deeply") from None
+        except TooSlow as error:
+            raise SchemaMismatch(str(error)) from None
         except OverflowError:
             raise SchemaMismatch("a number is too large") from None
 

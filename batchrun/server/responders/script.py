@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
+import regex
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from .base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScriptResponder"]
 
+_MATCH_TIMEOUT_S = 0.25
 _STATUS_OF = {"server_error": 500, "rate_limit_exceeded": 429, "invalid_prompt": 400}
 
 
@@ -104,7 +106,7 @@ class _LoadedRule:
 
     place: str
     rule: _Rule
-    pattern: re.Pattern[str] | None
+    pattern: regex.Pattern[str] | None
     left: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,11 +117,23 @@ class _LoadedRule:
             return None
         if any(conversation.metadata.get(key) != value for key, value in self.rule.metadata.items()):
             return None
-        found = self.pattern.search(question) if self.pattern else None
+        found = self._found(question) if self.pattern else None
         if self.pattern and found is None:
             return None
         groups = (found[0], *found.groups("")) if found else (question,)
         return _Match(self.place, self.rule, groups)
+
+    def _found(self, question: str) -> regex.Match[str] | None:
+        assert self.pattern is not None
+        try:
+            return self.pattern.search(question, timeout=_MATCH_TIMEOUT_S)
+        except TimeoutError:
+            raise ResponderError(
+                f"{self.place} of the script: the pattern takes more than {_MATCH_TIMEOUT_S:g} s on this question; "
+                "repetitions inside repetitions, such as (a+)+, do that",
+                code="invalid_prompt",
+                status_code=400,
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +272,11 @@ def _read(path: Path) -> tuple[_Script, list[str]]:
 def _loaded(data: dict[str, Any], path: Path, place: str) -> _LoadedRule:
     rule = validated(_Rule, data, path, place)
     try:
-        pattern = re.compile(rule.pattern) if rule.pattern is not None else None
-    except re.error as error:
+        if rule.pattern is not None:
+            re.compile(rule.pattern)  # the format has Python's own patterns
+        # `regex` reads the same ones, and takes a time limit.
+        pattern = regex.compile(rule.pattern) if rule.pattern is not None else None
+    except (re.error, regex.error) as error:
         raise SettingsFileError(f"{path}: {place}: key 'pattern': no regular expression: {error}") from error
     _check_references(rule, pattern.groups if pattern else 0, path, place)
     return _LoadedRule(place, rule, pattern)
