@@ -151,8 +151,14 @@ class ChatService:
         if not isinstance(message, dict):
             if completion.get("error"):
                 raise fault_of_error_body(completion, self._wire.secrets)
+            usage = usage_of_tokens(completion.get("usage"))
+            if "choices" in completion and not completion["choices"]:
+                # Gateways send this where the model behind them broke off.
+                raise ServerFault(
+                    "the service answered without a choice", error_type="no_choices", run_ended=True, usage=usage
+                )
             fault = bad_reply("choice with a message", completion, "Chat Completions", self._wire.secrets)
-            fault.usage = usage_of_tokens(completion.get("usage"))
+            fault.usage = usage
             raise fault
         ended = _Completion(in_one_piece=True)
         ended.add({**completion, "choices": [{**choices[0], "index": 0, "delta": message}]}, self._wire.secrets)

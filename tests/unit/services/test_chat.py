@@ -246,7 +246,12 @@ async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
         ({"error": "it broke"}, ServerFault, "server_error"),
         ({"error": {"message": "no funds", "code": "insufficient_quota"}}, BatchRefused, "insufficient_quota"),
         ({"error": {"message": "no key", "code": 401}}, BatchRefused, "authentication_error"),
-        ({"choices": []}, PermanentFault, "bad_reply"),
+        ({"choices": []}, ServerFault, "no_choices"),
+        (
+            {"id": "x", "choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": 0}},
+            ServerFault,
+            "no_choices",
+        ),
         ({"choices": ["words"]}, PermanentFault, "bad_reply"),
         ({"choices": [{"message": None}]}, PermanentFault, "bad_reply"),
         ({"id": "resp_1", "output": []}, PermanentFault, "bad_reply"),
@@ -260,7 +265,7 @@ async def test_errors_with_http_200(
     fault = await fault_of(serve(json_answer(body)), stream=streamed)
     assert type(fault) is kind
     assert fault.error_type == error_type
-    assert not fault.run_ended
+    assert fault.run_ended == (error_type == "no_choices")
 
 
 @pytest.mark.parametrize(
