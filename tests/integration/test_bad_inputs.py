@@ -378,7 +378,7 @@ def test_a_journal_that_is_none(folder: Path, content: bytes) -> None:
         (folder / f"out.csv.journal{ending}").unlink(missing_ok=True)
     (folder / "out.csv.journal").write_bytes(content)
     for command, *rest in (
-        ("run", "q.csv", "-o"), ("status",), ("costs",), ("export",), ("report",), ("view",), ("cleanup",), ("show",),
+        ("run", "q.csv", "--quiet", "-o"), ("status",), ("costs",), ("export",), ("report",), ("view",), ("cleanup",), ("show",),
     ):  # fmt: skip
         arguments = (command, *rest, "out.csv", *(["0"] if command == "show" else []))
         assert "out.csv.journal" in refused(folder, *arguments)
