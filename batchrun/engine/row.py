@@ -216,10 +216,8 @@ class RowRun:
                 return await self._timed_out()
             if reply.reason != EMPTY_ANSWER:
                 return reply
-            if self._outputs:
-                return replace(reply, status="completed", reason=None)  # its functions may be what the row was for
-            if context.journal.was_empty(self._prompt.row_key, self._prompt.fingerprint, number):
-                return reply
+            if self._outputs or context.journal.was_empty(self._prompt.row_key, self._prompt.fingerprint, number):
+                return reply  # behind functions another run would call them again
             self._attempt = self._after_nothing(reply)
 
     def _is_ill(self, fault: ServiceFault) -> bool:

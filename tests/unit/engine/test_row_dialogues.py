@@ -921,8 +921,10 @@ async def test_an_empty_answer_is_not_corrected(bench: Bench) -> None:
 
 @each_manner
 async def test_an_empty_answer_behind_functions(bench: Bench, waiting: bool) -> None:
-    """A row whose functions were called did something: an answer without words completes it."""
+    """It is incomplete as well, and is not asked for again: another run would call the functions once more."""
     toolbox = Toolbox()
     await bench.run({0: [asks(waiting=waiting), says_nothing()]}, [row(ONE_QUESTION)], manner=with_tools(toolbox))
     assert len(toolbox.called) == 1
-    assert bench.outcome().status == "completed"
+    outcome = bench.outcome()
+    assert isinstance(outcome, Completed)
+    assert (outcome.status, outcome.reason) == ("incomplete", EMPTY_ANSWER)
