@@ -190,13 +190,16 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
 def _run_plan(
     plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> Summary:
+    from batchrun.assembly import price_list
     from batchrun.batch import run_batch
     from batchrun.display import summary_facts, summary_line, summary_lines
     from batchrun.wording import rows_text, shown_path
 
+    price_list(plan)  # a wrong table of prices is refused before anything is said to have started
     if _is_logged(quiet=quiet, as_json=as_json):
+        what = f"{rows_text(plan.rows)} of {shown_path(Path(plan.input_name or '-'))}"
         where = f"{plan.who_answers()}, answers to {shown_path(plan.paths.output)}"
-        note(f"{_now()} · started: {rows_text(plan.rows)} of {plan.input_name}, to be asked of {where}")
+        note(f"{_now()} · started: {what}, to be asked of {where}")
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
     summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:

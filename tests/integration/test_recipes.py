@@ -34,6 +34,11 @@ MOST_CHARS = 100
 """Of a cell that is shown."""
 
 
+def undated(lines: str) -> str:
+    """What is said on a terminal: the first and last line of a log carry a date, which no page can show."""
+    return re.sub(r"^\d{4}-\d\d-\d\d [^\n]*\n", "", lines, flags=re.M)
+
+
 def sections() -> list[str]:
     """The recipes, each from its heading on."""
     return SECTION.split(PAGE.read_text(encoding="utf-8"))[1:]
@@ -70,7 +75,9 @@ class Reader:
             path, *columns = word.split()
             new = table(self._folder / path, columns)
         else:
-            new = fenced("text", "".join(each.stdout if kind == "prints" else each.stderr for each in self._printed))
+            new = fenced(
+                "text", "".join(each.stdout if kind == "prints" else undated(each.stderr) for each in self._printed)
+            )
             if timeless(new) == timeless(shown):
                 new = shown
         return match[0].removesuffix(shown) + new if shown else match[0] + new
