@@ -90,7 +90,7 @@ def test_cool_downs_are_in_the_page(tmp_path: Path) -> None:
         json_answer(CHAT, **{f"x_ratelimit_{name}_requests": value for name, value in left.items()}),
     ]
     with ScriptedHttp(lambda _: answers.pop(0) if answers else json_answer(CHAT)) as server:
-        options = ("--base-url", server.url, "--model", "m", "--concurrency", "1")
+        options = ("--base-url", server.url, "--api", "chat", "--model", "m", "--concurrency", "1")
         assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv", *options, OPENAI_API_KEY="k").returncode == 0
     assert batchrun(tmp_path, "report", "a.csv").returncode == 0
     (sitting,) = data_of(tmp_path / "a.report.html")["facts"]["sittings"]
