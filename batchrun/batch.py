@@ -160,7 +160,7 @@ async def run_batch(
             max_requests_per_minute=plan.job.rpm,
             max_tokens_per_minute=plan.job.tpm,
             max_completion_tokens=plan.job.max_completion_tokens,
-            row_timeout_s=plan.job.row_timeout,
+            row_timeout_s=plan.job.row_timeout_s,
             start=_first_slots(plan),
             max_outage_s=plan.job.max_outage,
             on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),

@@ -385,10 +385,11 @@ class Job:
     max_attempts: int = _option(
         5, "Limits", "Tries of a row, where the fault is one that passes", metavar="N", at_least=1, at_most=1_000
     )
-    row_timeout: float = _option(
-        600.0,
+    row_timeout: float | None = _option(
+        None,
         "Limits",
-        "Seconds that a row may be in flight, waits for limits excluded",
+        "Seconds that a row may be in flight, waits for limits excluded. Default: 600; 1,800 with "
+        "`--param service_tier=flex`; 3,600 with --background",
         metavar="SECONDS",
         above=0,
         at_most=_LONGEST_S,
@@ -462,6 +463,15 @@ class Job:
         metavar="URL",
         secret=True,
     )
+
+    @property
+    def row_timeout_s(self) -> float:
+        """Seconds that a row may be in flight: as long as the service may take for what is paid all the same."""
+        if self.row_timeout is not None:
+            return self.row_timeout
+        if self.background:
+            return 3_600.0
+        return 1_800.0 if self.param.get("service_tier") == "flex" else 600.0
 
 
 @dataclass(frozen=True, slots=True)

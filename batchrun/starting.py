@@ -72,6 +72,7 @@ _EXAMPLES = {
     "concurrency": 50,
     "rpm": 500,
     "tpm": 200_000,
+    "row_timeout": 600.0,
     "budget": 5.0,
     "max_age": "7d",
     "ping": "${PING_URL}",

@@ -12,40 +12,53 @@ from batchrun.services.faults import bad_reply
 from batchrun.services.reading import members, odd, required
 from batchrun.services.wire import Wire
 
-__all__ = ["pages", "poll"]
+__all__ = ["NO_LOOKING_UP", "pages", "poll"]
 
 FIRST_WAIT_S = 0.5
 WAIT_S = 1.0
 """The API's own default where it sends no `openai-poll-after-ms`."""
 MAX_WAIT_S = 60.0
 MAX_LOST_POLLS = 5
+MAX_FIRST_LOOKS = 3
+"""At an object that was made a moment ago: a service may know it a moment later."""
+NO_LOOKING_UP = frozenset({404, 405, 501})
+"""HTTP statuses of a service that cannot look up what it has just made."""
 
 
-async def poll(wire: Wire, path: str, headers: Mapping[str, str], ended: Callable[[Any], bool]) -> Any:
+async def poll(
+    wire: Wire, path: str, headers: Mapping[str, str], ended: Callable[[Any], bool], *, just_made: bool = False
+) -> Any:
     """GET `path` until `ended(object)`, waiting as long between two times as `openai-poll-after-ms` says.
 
     Asking costs nothing and does nothing, so a poll that fails is made again; five failing in a row are a fault.
+
+    Args:
+        just_made: this process has made the object, and has not looked at it yet.
 
     Raises:
         RunLost: 404.
         ServiceFault: any other refusal, or five faults in a row.
     """
-    wait_s, lost = FIRST_WAIT_S, 0
+    wait_s, lost, looks = FIRST_WAIT_S, 0, 0
     while True:
         try:
             found, reply_headers = await wire.get(path, headers)
         except PermanentFault as fault:
+            looks += 1
+            if just_made and fault.status_code == 404 and looks < MAX_FIRST_LOOKS:
+                await anyio.sleep(wait_s * looks)
+                continue
             # A 404 that is not the API's own (a proxy's page) says nothing about the run: that stops the batch.
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
-                raise RunLost(str(fault), error_type="run_lost", run_ended=True) from fault
+                raise RunLost(str(fault), error_type="run_lost", status_code=404, run_ended=True) from fault
             raise
         except TransientFault as fault:
             lost += 1
-            if lost >= MAX_LOST_POLLS:
+            if lost >= MAX_LOST_POLLS or (just_made and fault.status_code in NO_LOOKING_UP):
                 raise
             await anyio.sleep(min(MAX_WAIT_S, max(fault.retry_after_s or 0.0, wait_s * 2**lost)))
             continue
-        lost = 0
+        lost, just_made = 0, False
         if ended(found):
             return found
         await anyio.sleep(wait_s)

@@ -12,13 +12,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, TransientFault
+from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall, Usage
 from batchrun.services.base import IdsSeen, Reply
 from batchrun.services.enclosures import Enclosures
 from batchrun.services.ending import CUT, end_of_completed
 from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
-from batchrun.services.polling import poll
+from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.produced import produced_in_items
 from batchrun.services.reading import (
     arguments,
@@ -98,6 +98,7 @@ class ResponsesService:
         self._wire = wire
         self._settings = settings
         self._enclosures = enclosures
+        self._looks_up = False  # it has found a response by its id
 
     async def prepare(self) -> None:
         """Upload the files that are to be searched; all else goes with each request."""
@@ -135,15 +136,21 @@ class ResponsesService:
         with billed(usage_of_response(reply.get("usage"))):
             ended = _status(reply) in TERMINAL
         seen(conversation_id or _thread_id(reply, response_id), response_id, with_reply=ended)
-        return await self._reply(exchange, reply if ended else await self._follow(response_id))
+        return await self._reply(exchange, reply if ended else await self._follow(response_id, just_made=True))
 
     async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the response that the journal names to its end."""
         return await self._reply(exchange, await self._follow(str(attempt.run_id)))
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:  # noqa: ARG002 - the interface's
-        """Cancel the response; only one made in the background can be."""
-        await self._wire.post(f"/responses/{in_path(attempt.run_id)}/cancel", {}, {})
+        """Cancel the response; only one made in the background can be.
+
+        Raises:
+            PermanentFault: also where it ended before it could be cancelled, and the service says so with HTTP 200.
+        """
+        reply = await self._wire.post(f"/responses/{in_path(attempt.run_id)}/cancel", {}, {})
+        if name(reply.get("status")) in TERMINAL - {"cancelled"}:
+            raise PermanentFault(f"the response has ended as {reply['status']}", error_type="run_ended")
 
     # -- making ---------------------------------------------------------------------------------------
 
@@ -198,11 +205,35 @@ class ResponsesService:
 
     # -- following ------------------------------------------------------------------------------------
 
-    async def _follow(self, response_id: str) -> Mapping[str, Any]:
-        """A response, once it has ended."""
-        found: Mapping[str, Any] = await poll(
-            self._wire, f"/responses/{in_path(response_id)}", {}, lambda found: _status(found) in TERMINAL
-        )
+    async def _follow(self, response_id: str, *, just_made: bool = False) -> Mapping[str, Any]:
+        """A response, once it has ended.
+
+        Args:
+            just_made: by this process, which has not looked at it yet.
+
+        Raises:
+            BatchRefused: the service cannot look up what it has just made: each row would be paid for and lost.
+        """
+        path = f"/responses/{in_path(response_id)}"
+
+        def ended(found: Mapping[str, Any]) -> bool:
+            self._looks_up = True
+            return _status(found) in TERMINAL
+
+        just_made = just_made and self._settings.background
+        try:
+            found: Mapping[str, Any] = await poll(self._wire, path, {}, ended, just_made=just_made)
+        except ServiceFault as fault:
+            if just_made and not self._looks_up and fault.status_code in NO_LOOKING_UP:
+                # Ended for us: without --background the same command asks the row again, instead of looking there.
+                raise BatchRefused(
+                    f"the service cannot look up a response that it works on in the background (GET {path}: {fault}); "
+                    "leave --background away",
+                    error_type="background_not_supported",
+                    status_code=fault.status_code,
+                    run_ended=True,
+                ) from fault
+            raise
         return found
 
     async def _read_streams(

@@ -22,9 +22,27 @@ def problem(**options: Any) -> str:
 def test_documented_defaults() -> None:
     """The defaults that users rely on."""
     job = make_job({})
-    assert (job.max_attempts, job.row_timeout, job.grace) == (5, 600.0, 30.0)
+    assert (job.max_attempts, job.row_timeout_s, job.grace) == (5, 600.0, 30.0)
     assert (job.concurrency, job.rpm, job.tpm) == (None, None, None)
     assert not any([job.fresh, job.accept_changes, job.keep_going, job.safe_csv, job.poll])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected_s"),
+    [
+        ({}, 600.0),
+        ({"param": {"service_tier": "flex"}}, 1_800.0),
+        ({"param": ["service_tier=flex"]}, 1_800.0),
+        ({"param": {"service_tier": "priority"}}, 600.0),
+        ({"background": True}, 3_600.0),
+        ({"background": True, "param": {"service_tier": "flex"}}, 3_600.0),
+        ({"background": True, "row_timeout": 20}, 20.0),
+        ({"param": {"service_tier": "flex"}, "row_timeout": "600"}, 600.0),
+    ],
+)
+def test_time_of_a_row(options: dict[str, Any], expected_s: float) -> None:
+    """A row has as long as its service may take, unless the user says how long."""
+    assert make_job(options).row_timeout_s == expected_s
 
 
 def test_text_from_flags_becomes_values() -> None:

@@ -368,6 +368,72 @@ async def test_follow_what_is_gone(serve: Served) -> None:
     assert fault.run_ended
 
 
+BEGUN_BEHIND = json_answer(response("queued"))
+UNKNOWN = {"error": {"message": "Response with id 'resp_1' not found.", "code": None}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json_answer(UNKNOWN, 404),
+        json_answer({"detail": "Not Found"}, 404),
+        html("<title>404 Not Found</title>", 404),
+        json_answer({"detail": "Method Not Allowed"}, 405),
+        html("<title>405</title>", 405),
+        json_answer({"error": {"message": "Not implemented", "type": "server_error"}}, 501),
+    ],
+)
+async def test_a_service_that_cannot_look_responses_up(serve: Served, answer: Answer) -> None:
+    """A response in the background that cannot be looked up from the start stops the batch, and says what to do."""
+    server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": answer})
+    fault = await fault_of(server, background=True)
+    assert isinstance(fault, BatchRefused)
+    assert "leave --background away" in str(fault)
+    assert fault.run_ended
+    assert server.paths().count("POST /responses") == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_another_fault_at_the_first_look(serve: Served, status: int) -> None:
+    """What does not say that there is no such object or endpoint is taken for what it is."""
+    refused = json_answer({"error": {"message": "no", "code": None}}, status)
+    server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": [refused, json_answer(response())]})
+    if status == 500:
+        reply, _ = await ask(server, background=True)
+        assert reply.response == "It is 4."
+    else:
+        assert "--background" not in str(await fault_of(server, background=True))
+
+
+async def test_a_response_that_is_known_a_moment_later(serve: Served) -> None:
+    """A service that knows a new response only a moment later can look responses up."""
+    looks = [json_answer(UNKNOWN, 404), json_answer(response("in_progress")), json_answer(response())]
+    server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": looks})
+    reply, _ = await ask(server, background=True)
+    assert reply.response == "It is 4."
+
+
+async def test_a_response_that_is_gone_after_it_was_seen(serve: Served) -> None:
+    """A response that was looked up and is gone later is lost: it is made again, and the batch goes on."""
+    looks = [json_answer(response("in_progress")), json_answer(UNKNOWN, 404)]
+    server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": looks})
+    fault = await fault_of(server, background=True)
+    assert isinstance(fault, RunLost)
+    assert server.paths().count("GET /responses/resp_1") == 2
+
+
+async def test_cancelled_too_late(serve: Served) -> None:
+    """A response that ended before it was cancelled is not taken for a cancelled one: its answer is paid for."""
+    server = serve({"POST /responses/resp_1/cancel": json_answer(response("completed"))})
+    wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
+    try:
+        service = ResponsesService(wire, ResponseSettings(model="m-1", instructions=None, metadata={}))
+        with pytest.raises(PermanentFault):
+            await service.cancel(exchange(), attempt(1, 1, "key-7", thread_id="resp_1", run_id="resp_1"))
+    finally:
+        await wire.aclose()
+
+
 async def test_cancel(serve: Served) -> None:
     """Cancelling a background response is one request to it."""
     server = serve({"POST /responses/resp_1/cancel": json_answer(response("cancelled"))})
