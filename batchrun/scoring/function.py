@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,8 @@ from batchrun.scoring.score import Sample, Score, Scorer, is_missing
 
 __all__ = ["ColumnScorer", "FunctionScorer"]
 
+log = logging.getLogger("batchrun.scoring")
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionScorer(Scorer):
@@ -24,18 +27,21 @@ class FunctionScorer(Scorer):
 
     It gets the answer as text, the target's cell (None if no column was named), and if it takes a third argument
     all cells of the row as a dict. It returns a bool, a number from 0 to 1, None (cannot be judged), or a `Score`.
-    Whatever it raises ends the scoring with one line: a scorer with a fault is to be mended and not averaged.
+    An exception ends the scoring with one line: a scorer with a fault is to be mended and not averaged. A function that
+    ends the process (`sys.exit`) or says that it was interrupted gives its row no point, and a warning says so.
 
     Attributes:
         name: FILE.py:function, for messages.
         function: the function.
         takes_row: it has a third argument.
+        told: what it raised to end the process, as far as a warning has said so.
     """
 
     needs_target: ClassVar[bool] = False
     name: str
     function: Callable[..., Any]
     takes_row: bool
+    told: set[str] = field(default_factory=set)
 
     @classmethod
     def load(cls, where: str) -> FunctionScorer:
@@ -72,9 +78,13 @@ class FunctionScorer(Scorer):
         except USERS_ERRORS as error:
             if is_ctrl_c(error):
                 raise
-            raise InputError(
-                f"{self.name}: raised {type(error).__name__}: {error}, for the answer {sample.answer[:80]!r}"
-            ) from error
+            kind = type(error).__name__
+            if not isinstance(error, Exception):
+                if kind not in self.told:
+                    self.told.add(kind)
+                    log.warning("%s: raised %s; rows for which it does so get no point", self.name, kind)
+                return Score(0.0, f"the function raised {kind}")
+            raise InputError(f"{self.name}: raised {kind}: {error}, for the answer {sample.answer[:80]!r}") from error
         if isinstance(found, Score):
             return Score(self._checked(found.value, sample), found.explanation, found.read)
         value = self._checked(found, sample)

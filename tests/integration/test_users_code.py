@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,44 @@ from tests.support.command import batchrun
 ENDS = ["sys.exit()", "sys.exit(0)", "raise SystemExit(0)", "raise KeyboardInterrupt", "raise GeneratorExit"]
 
 
+def scorer_file(folder: Path, end: str, *, at_import: bool) -> tuple[str, ...]:
+    """A scorer that ends the program, for `b` alone or while it is imported."""
+    (folder / "t.csv").write_text("id,response\n1,a\n2,b\n")
+    top = f"{end}\n" if at_import else ""
+    body = "" if at_import else f"    if answer == 'b':\n        {end}\n"
+    (folder / "s.py").write_text(f"import sys\n{top}def f(answer, target):\n{body}    return 1.0\n")
+    return "--scorer", "python:s.py:f"
+
+
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("place", ["in a row", "at import"])
-def test_a_scorer_that_ends_the_program(tmp_path: Path, end: str, place: str) -> None:
-    """It is a fault of the scorer, said in a line: no score, no bar that passes, exit code 2."""
-    (tmp_path / "t.csv").write_text("id,response\n1,a\n2,b\n")
-    body = f"    if answer == 'b':\n        {end}\n    return 1.0\n" if place == "in a row" else "    return 1.0\n"
-    top = "" if place == "in a row" else f"{end}\n"
-    (tmp_path / "s.py").write_text(f"import sys\n{top}def f(answer, target):\n{body}")
-    scorer = ("--scorer", "python:s.py:f", "--fail-under", "0.1")
-    for command in (("score", "t.csv", *scorer), ("compare", "t.csv", "--split", "id", *scorer[:2])):
+def test_a_scorer_that_ends_the_program_fails_the_row(
+    tmp_path: Path, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its row gets no point and a warning says so; the others are scored, and no bar is passed by it."""
+    scorer = scorer_file(tmp_path, end, at_import=False)
+    done = batchrun(tmp_path, "score", "t.csv", *scorer, "-o", "s.csv", "--fail-under", "0.6")
+    assert done.returncode == 7, done.stderr
+    assert caplog.text.count("rows for which it does so get no point") == 1
+    with (tmp_path / "s.csv").open(newline="") as file:
+        assert [row["score_f"] for row in csv.DictReader(file)] == ["1.0", "0.0"]
+    for command in (("compare", "t.csv", "--split", "id", *scorer), ("report", "t.csv", *scorer)):
         done = batchrun(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    assert caplog.text.count("get no point") == 3
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_scorer_that_ends_the_program_at_import(tmp_path: Path, end: str) -> None:
+    """It is refused with one line, exit code 2, and nothing is written."""
+    scorer = scorer_file(tmp_path, end, at_import=True)
+    for command in (
+        ("score", "t.csv", "--fail-under", "0.1"),
+        ("compare", "t.csv", "--split", "id"),
+        ("report", "t.csv"),
+    ):
+        done = batchrun(tmp_path, *command, *scorer)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    report = batchrun(tmp_path, "report", "t.csv", *scorer[:2])
-    assert report.returncode == 2
-    assert not (tmp_path / "t.scored.csv").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.py", "t.csv"]
 
 
 @pytest.mark.anyio
