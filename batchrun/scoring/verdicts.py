@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+import regex
+
+from batchrun.matching import MATCH_TIMEOUT_S
+
 __all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "Vote", "decided"]
 
 Vote: TypeAlias = Literal["majority", "mean"]
@@ -46,7 +50,8 @@ class Reader:
     Attributes:
         choices: grade → its value, from 0 to 1; capitals do not count. Not looked at where there is a scale.
         scale: lowest and highest grade, where grades are numbers; they become values from 0 to 1.
-        pattern: given, its last match in the whole text is read, and the grade is its first group.
+        pattern: given, its last match in the whole text is read, and the grade is its first group. One that takes too
+            long on a text reads nothing from it.
     """
 
     choices: Mapping[str, float] = field(default_factory=lambda: CHOICES)
@@ -56,7 +61,11 @@ class Reader:
     def read(self, text: str) -> Reading:
         """The verdict in a whole text of a grader's."""
         if self.pattern is not None:
-            found = [match for match in self.pattern.finditer(text) if match[1] is not None]
+            try:
+                matches = regex.finditer(self.pattern.pattern, text, timeout=MATCH_TIMEOUT_S)
+                found = [match for match in matches if match[1] is not None]
+            except TimeoutError:
+                return Reading(None, None)
             return Reading(self._value(found[-1][1]), found[-1][0]) if found else Reading(None, None)
         line = next((line.strip() for line in reversed(text.splitlines()) if re.search(r"\w", line)), None)
         match = None if line is None else _GRADE_LINE.fullmatch(line)

@@ -11,6 +11,9 @@ from batchrun.services.reading import cleaned, count, mapping
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 
+MAX_TOKENS = 100_000_000
+"""Of one run. No model takes as many: a larger number is odd, and would stop a batch that has a limit or a budget."""
+
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
@@ -24,11 +27,11 @@ def usage_of_tokens(found: Any) -> Usage:
         return Usage()
     prompt_details = raw.get("prompt_token_details") or raw.get("prompt_tokens_details")
     return Usage(
-        prompt_tokens=count(raw.get("prompt_tokens")),
-        completion_tokens=count(raw.get("completion_tokens")),
-        total_tokens=count(raw.get("total_tokens")),
-        cached_tokens=count(mapping(prompt_details).get("cached_tokens")),
-        reasoning_tokens=count(mapping(raw.get("completion_tokens_details")).get("reasoning_tokens")),
+        prompt_tokens=_tokens(raw.get("prompt_tokens")),
+        completion_tokens=_tokens(raw.get("completion_tokens")),
+        total_tokens=_tokens(raw.get("total_tokens")),
+        cached_tokens=_tokens(mapping(prompt_details).get("cached_tokens")),
+        reasoning_tokens=_tokens(mapping(raw.get("completion_tokens_details")).get("reasoning_tokens")),
         raw=_storable(raw),
     )
 
@@ -39,13 +42,19 @@ def usage_of_response(found: Any) -> Usage:
     if not raw:
         return Usage()
     return Usage(
-        prompt_tokens=count(raw.get("input_tokens")),
-        completion_tokens=count(raw.get("output_tokens")),
-        total_tokens=count(raw.get("total_tokens")),
-        cached_tokens=count(mapping(raw.get("input_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=count(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
+        prompt_tokens=_tokens(raw.get("input_tokens")),
+        completion_tokens=_tokens(raw.get("output_tokens")),
+        total_tokens=_tokens(raw.get("total_tokens")),
+        cached_tokens=_tokens(mapping(raw.get("input_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=_tokens(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
         raw=_storable(raw),
     )
+
+
+def _tokens(found: Any) -> int | None:
+    """A number of tokens that a run can have taken."""
+    number = count(found)
+    return number if number is not None and number <= MAX_TOKENS else None
 
 
 def _storable(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -122,3 +122,9 @@ def test_the_grade_line_names_the_grades() -> None:
 def test_what_votes_come_to(values: list[float], vote: Vote, value: float | None) -> None:
     """Most votes, or the mean; a tie is no verdict."""
     assert decided(values, vote) == value
+
+
+def test_a_pattern_without_end_reads_nothing() -> None:
+    """A pattern that backtracks without end on a grader's text finds no verdict there, within a bounded time."""
+    reader = Reader(scale=(0, 4), pattern=re.compile(r"((?:a+)+)$"))
+    assert reader.read("a" * 60 + "!") == Reading(None, None)
