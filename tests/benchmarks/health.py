@@ -15,6 +15,7 @@ shortened with them, batchrun's own waits (between tries, in cool-downs) are not
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ FAST = {"work-ms": 50}
 HOSTED = {"work-ms": 1_000}
 SCENARIOS = {
     "one-slot": Scenario(
-        "llama.cpp with one slot, 4 times as fast as one of 2.4 rows/s; row timeout 150 s",
+        "like llama.cpp with one slot, but 10 rows/s instead of 2.4; row timeout 150 s",
         200,
         {"work-ms": 104, "slots": 1, "spread": 0.4},
         fixed(1, 2, 4, 8),
@@ -114,7 +115,7 @@ SCENARIOS = {
         [Way("steady", service={"outage-after": 0})],
     ),
     "overload": Scenario(
-        "thrashes with more than 16 requests at once: 64 rows/s at 16, half of it at 48, 16 rows/s from 64 on",
+        "slower on the whole with more than 16 requests at once: 64 rows/s at 16, 32 at 48, 16 from 64 on",
         1_000,
         {"work-ms": 250, "speed": "16:16,48:8,64:4"},
         fixed(8, 12, 16, 24),
@@ -278,7 +279,7 @@ def panel(name: str, measured: Measured) -> Panel:
     edges = [width_s * number for number in range(41)]
     rates = [sum(low <= moment < high for moment in moments) / width_s for low, high in pairwise(edges)]
     return Panel(
-        title=f"{name}: {SCENARIOS[name].about}",
+        title=f"{name}: {re.split('[:;]', SCENARIOS[name].about)[0]}",
         slots=[(sample.at_s, sample.capacity) for sample in samples if sample.at_s <= until_s],
         in_use=[(sample.at_s, sample.in_use) for sample in samples if sample.at_s <= until_s],
         rates=[((low + high) / 2, rate) for (low, high), rate in zip(pairwise(edges), rates, strict=True)],
