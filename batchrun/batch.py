@@ -347,7 +347,7 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
             raise InputError(f"--script: {exc}") from None
         except (ServerError, OSError) as exc:
             raise OutputError(f"the embedded server cannot start: {exc}") from exc
-        yield Endpoint(server.url, key)
+        yield Endpoint(server.url, key, trust_env=False)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
 import openai
@@ -15,6 +15,7 @@ from batchrun.errors import InputError
 from batchrun.job import ApiKey
 from batchrun.services.bounding import bound
 from batchrun.services.faults import parse_retry_after, scrubbed
+from batchrun.services.route import Route, trusted_certificates
 from batchrun.services.signing import CREDENTIALS, KeySource, check_header, guarded
 
 __all__ = ["Endpoint", "open_client", "timeouts"]
@@ -38,6 +39,8 @@ class Endpoint:
         api_version: of Azure.
         headers, query: sent with every request.
         client_options: further arguments of the SDK's client, such as `workload_identity`.
+        trust_env: proxies and certificates are those that the environment names. False for the embedded server,
+            which is reached directly, whatever the environment says.
     """
 
     base_url: str | None
@@ -49,6 +52,7 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    trust_env: bool = True
 
     def __post_init__(self) -> None:
         if callable(self.api_key):
@@ -90,18 +94,25 @@ def _check_headers(endpoint: Endpoint) -> None:
         check_header(what, ident or "")
 
 
-def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> AsyncOpenAI:
-    """The SDK's client on its fastest transport, every request of which passes `limits`.
+def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> tuple[AsyncOpenAI, Route]:
+    """The SDK's client on its fastest transport, every request of which passes `limits`, and the way that they take.
 
     Raises:
-        InputError: the SDK does not take these arguments.
+        InputError: the SDK does not take these arguments, or the environment names a proxy or certificates that
+            cannot be used.
     """
 
-    async def before(_: httpx2.Request) -> None:
-        await limits.request()
+    async def before(request: httpx2.Request) -> None:
+        if request.method == "GET":
+            await request.aread()  # a redirected one would be sent in chunks, of which it has none
+        if not route.leads_away(request):
+            await limits.request()
 
     async def after(response: httpx2.Response) -> None:
         bound(response)
+        route.answered()
+        if route.leads_away(response.request):
+            return
         # Looked at raw first: most replies carry none of these headers, and asking for each takes longer than this.
         if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
             limits.observe(response.headers)
@@ -111,6 +122,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     _check_headers(endpoint)
     for name in sorted(_OURS & endpoint.client_options.keys()):
         raise InputError(f"client_options: {name!r} cannot be given there; the batch's own options decide it")
+    http_client = _http_client(endpoint, before, after)
     options: dict[str, Any] = {
         "organization": endpoint.organization,
         "project": endpoint.project,
@@ -119,10 +131,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         # The SDK's own retries go round the limits and send requests twice that must not be.
         "max_retries": 0,
         "timeout": timeouts(silence_timeout_s, read_s=silence_timeout_s),
-        "http_client": openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            event_hooks={"request": [before], "response": [after]},
-        ),
+        "http_client": http_client,
         **endpoint.client_options,
     }
     if not endpoint.signs_in_otherwise:
@@ -135,7 +144,34 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     else:
         options["base_url"] = endpoint.base_url
     try:
-        return (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
+        client = (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
     except (TypeError, ValueError, openai.OpenAIError) as exc:
         line = " ".join(scrubbed(str(exc), endpoint.secrets).split())
         raise InputError(f"the service's client cannot be made: {line}") from exc
+    base_url = endpoint.base_url or str(client.base_url)
+    # The only way to learn which proxy the HTTP client takes: what NO_PROXY means is its own affair.
+    transport = http_client._transport_for_url(httpx2.URL(base_url))
+    route = Route(base_url, getattr(transport, "proxy", None))
+    return client, route
+
+
+Hook: TypeAlias = Callable[[Any], Awaitable[None]]
+
+
+def _http_client(endpoint: Endpoint, before: Hook, after: Hook) -> httpx2.AsyncClient:
+    verify = trusted_certificates() if endpoint.trust_env else True
+    try:
+        return openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            event_hooks={"request": [before], "response": [after]},
+            # A redirect would carry headers, query and prompts to another place, and make a GET of a POST.
+            follow_redirects=False,
+            trust_env=endpoint.trust_env,
+            verify=verify,
+        )
+    except (ValueError, httpx2.InvalidURL):
+        # The value is not shown: it may hold a password.
+        raise InputError(
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: one of them is not the URL of a proxy; one such as "
+            "http://HOST:PORT is expected"
+        ) from None

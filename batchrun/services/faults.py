@@ -32,6 +32,7 @@ from batchrun.records import Usage
 __all__ = [
     "HttpFailure",
     "bad_reply",
+    "causes_of",
     "fault_of_error_body",
     "fault_of_exception",
     "fault_of_failed_run",
@@ -95,7 +96,7 @@ def fault_of_exception(
     """
     if isinstance(exc, openai.APIStatusError):
         return _fault_of_status(exc, secrets, settings)
-    causes = tuple(_chain(exc))
+    causes = tuple(causes_of(exc))
     ours = next((cause for cause in causes if isinstance(cause, ServiceFault)), None)
     if ours is not None:
         return ours  # of a reply that the SDK read for us: see batchrun.services.bounding
@@ -388,7 +389,8 @@ def _not_json(status: int, text: str) -> str:
     return f"the server answered {status} with {kind}: {what.strip() or 'an empty body'}"
 
 
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+def causes_of(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it was raised from."""
     while exc is not None:
         yield exc
         exc = exc.__cause__

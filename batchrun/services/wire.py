@@ -111,7 +111,7 @@ class Wire:
         """
         self._endpoint = endpoint
         self._settings = frozenset(settings)
-        self._client = open_client(endpoint, limits, silence_timeout_s=silence_timeout_s)
+        self._client, self._route = open_client(endpoint, limits, silence_timeout_s=silence_timeout_s)
         self._usual = timeouts(silence_timeout_s, read_s=silence_timeout_s)
         self._patient = timeouts(silence_timeout_s, read_s=None)
 
@@ -125,7 +125,8 @@ class Wire:
         await self._client.close()
 
     def _fault(self, exc: Exception) -> ServiceFault:
-        return fault_of_exception(exc, self.secrets, self._settings)
+        of_the_way = self._route.fault(exc, self.secrets)
+        return of_the_way or self._route.told(fault_of_exception(exc, self.secrets, self._settings), exc)
 
     async def get(self, path: str, headers: Mapping[str, str], **params: Any) -> tuple[Any, Mapping[str, str]]:
         """GET a JSON object; returns it with the reply's headers.
@@ -187,7 +188,8 @@ class Wire:
 
     @asynccontextmanager
     async def download(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """GET bytes, as they come.
+        """GET bytes, as they come. A redirect is followed: files are often kept elsewhere, at an address that needs
+        no sign-in (see `Route.leads_away`).
 
         Raises:
             ServiceFault: also while they are read; a reply that breaks off is one.
@@ -197,7 +199,7 @@ class Wire:
                 self._client.get(
                     path,
                     cast_to=httpx2.Response,
-                    options={"headers": {"Accept": UNBOUNDED, **headers}},
+                    options={"headers": {"Accept": UNBOUNDED, **headers}, "follow_redirects": True},
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )
@@ -291,7 +293,7 @@ class Wire:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise self._not_an_object(response)
+            raise self._route.told(self._not_an_object(response))
         if body.get("error") and "id" not in body:
             raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
         return body

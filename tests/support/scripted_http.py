@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,8 +40,9 @@ def json_answer(body: Any, status: int = 200, **headers: str) -> Answer:
     return _whole(status, "application/json", json.dumps(body).encode(), headers)
 
 
-def html(text: str = "<html><title>Sign in</title></html>", status: int = 200) -> Answer:
-    return _whole(status, "text/html; charset=utf-8", text.encode(), {})
+def html(text: str = "<html><title>Sign in</title></html>", status: int = 200, **headers: str) -> Answer:
+    """A page; underscores in header names become dashes."""
+    return _whole(status, "text/html; charset=utf-8", text.encode(), headers)
 
 
 def _whole(status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -77,12 +79,14 @@ class ScriptedHttp:
     Attributes:
         script: from a request to its answer; may be exchanged while the server runs.
         requests: all that arrived, in order.
-        port: to listen at; 0 for any that is free.
+        port: to listen at; 0 for any that is free, until it listens.
+        tls: speaks TLS with this context; None for plain HTTP.
     """
 
     script: Callable[[Request], Answer]
     requests: list[Request] = field(default_factory=list)
     port: int = 0
+    tls: ssl.SSLContext | None = None
     _listener: socket.socket = field(init=False)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _connections: list[socket.socket] = field(default_factory=list)
@@ -103,7 +107,13 @@ class ScriptedHttp:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}/v1"
+
+    @property
+    def connections(self) -> int:
+        """How many were made, whether or not anything came through them."""
+        return len(self._connections)
 
     def paths(self) -> list[str]:
         """`METHOD /path` of every request."""
@@ -111,6 +121,7 @@ class ScriptedHttp:
 
     def __enter__(self) -> ScriptedHttp:
         self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
         self._spawn(self._accept)
         return self
 
@@ -142,7 +153,12 @@ class ScriptedHttp:
             self._spawn(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError), connection.makefile("rb") as file:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
+            stack.enter_context(connection)
+            if self.tls is not None:
+                connection = stack.enter_context(self.tls.wrap_socket(connection, server_side=True))
+            file = stack.enter_context(connection.makefile("rb"))
             while (request := _read(file)) is not None:
                 self.requests.append(request)
                 answer = self.script(request)

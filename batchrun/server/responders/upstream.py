@@ -152,7 +152,8 @@ def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float,
         max_retries=0,
         timeout=httpx2.Timeout(silence_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
         http_client=openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+            limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            follow_redirects=False,  # key and prompts are for this endpoint alone
         ),
     )
     # Without these lines the SDK would take both from the environment and send them to any endpoint.
