@@ -318,6 +318,7 @@ def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> End
         headers=job.header,
         query=job.query,
         client_options=environment.client_options,
+        certificates=environment.certificates,
     )
 
 

@@ -159,7 +159,8 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
     if where is None:
         raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
     check_base_url(where)
-    wire = Wire(Endpoint(where, environment.api_key or "none"), Limits(), silence_timeout_s=30)
+    endpoint = Endpoint(where, environment.api_key or "none", certificates=environment.certificates)
+    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
     try:
         found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
     except ServiceFault as fault:
@@ -189,7 +190,8 @@ class _Service:
             key = self.environment.api_key
             if key is None and self.manifest["base_url"] is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
-            endpoint = Endpoint(self.manifest["base_url"], key)  # servers of one's own often want no key
+            # Servers of one's own often want no key.
+            endpoint = Endpoint(self.manifest["base_url"], key, certificates=self.environment.certificates)
             return await self._asked(endpoint, thread_id, run_id)
         if not self.paths.store.exists():
             return {"unreachable": f"{self.paths.store} with the threads is gone"}

@@ -481,6 +481,7 @@ class Environment:
     Attributes:
         api_key: a key, or (from Python) what makes one whenever it is needed.
         client_options: further arguments of the SDK's client (from Python only).
+        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set.
     """
 
     api_key: ApiKey | None = field(default=None, repr=False)
@@ -491,6 +492,7 @@ class Environment:
     project: str | None = None
     model: str | None = None
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
     def with_key(self, api_key: ApiKey) -> Environment:
         """The same with another key; an empty one counts as absent."""
@@ -511,6 +513,7 @@ class Environment:
             organization=get("OPENAI_ORG_ID"),
             project=get("OPENAI_PROJECT_ID"),
             model=get("BATCHRUN_MODEL"),
+            certificates={name: environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if get(name)},
         )
 
 

@@ -39,8 +39,9 @@ class Endpoint:
         api_version: of Azure.
         headers, query: sent with every request.
         client_options: further arguments of the SDK's client, such as `workload_identity`.
-        trust_env: proxies and certificates are those that the environment names. False for the embedded server,
-            which is reached directly, whatever the environment says.
+        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set; see `trusted_certificates`.
+        trust_env: the proxy is the one that the environment names. False for the embedded server, which is reached
+            directly, whatever the environment says.
     """
 
     base_url: str | None
@@ -52,6 +53,7 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    certificates: Mapping[str, str] = field(default_factory=dict)
     trust_env: bool = True
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     base_url = endpoint.base_url or str(client.base_url)
     # The only way to learn which proxy the HTTP client takes: what NO_PROXY means is its own affair.
     transport = http_client._transport_for_url(httpx2.URL(base_url))
-    route = Route(base_url, getattr(transport, "proxy", None))
+    route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
     return client, route
 
 
@@ -159,7 +161,7 @@ Hook: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
 def _http_client(endpoint: Endpoint, before: Hook, after: Hook) -> httpx2.AsyncClient:
-    verify = trusted_certificates() if endpoint.trust_env else True
+    verify = trusted_certificates(endpoint.certificates)
     try:
         return openai.DefaultAioHttpClient(
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),

@@ -34,15 +34,18 @@ _TLS_RECORD = "\\x15\\x03"
 _PLAIN_HEADERS = ("host", "accept", "accept-encoding", "user-agent")
 
 
-def trusted_certificates() -> ssl.SSLContext:
+def trusted_certificates(named: Mapping[str, str]) -> ssl.SSLContext:
     """The certificates that SSL_CERT_FILE and SSL_CERT_DIR name, both where both are set; else the system's.
+
+    Args:
+        named: the values of these variables.
 
     Raises:
         InputError: one of them names nothing that is there, or no certificates.
     """
-    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if not file and not folders:
-        return httpx2.create_ssl_context()
+    file, folders = named.get("SSL_CERT_FILE"), named.get("SSL_CERT_DIR")
+    if file is None and folders is None:
+        return httpx2.create_ssl_context(trust_env=False)
     if file and not Path(file).is_file():
         raise InputError(f"SSL_CERT_FILE: {file} is not a file; give a PEM file of certificates, or unset the variable")
     for folder in (folders or "").split(os.pathsep):
@@ -52,7 +55,7 @@ def trusted_certificates() -> ssl.SSLContext:
                 "variable"
             )
     try:
-        return ssl.create_default_context(cafile=file or None, capath=folders or None)
+        return ssl.create_default_context(cafile=file, capath=folders)
     except OSError as exc:
         reason = exc.strerror if not isinstance(exc, ssl.SSLError) and exc.strerror else "it holds no PEM certificate"
         raise InputError(f"SSL_CERT_FILE: {file} cannot be used: {reason}") from exc
@@ -65,16 +68,18 @@ class Route:
     a word before that.
     """
 
-    def __init__(self, base_url: str, proxy: httpx2.Proxy | None) -> None:
+    def __init__(self, base_url: str, proxy: httpx2.Proxy | None, certificates: Mapping[str, str]) -> None:
         """
         Args:
             base_url: without the paths that the SDK adds.
             proxy: as the environment names it for this URL; None for a direct connection.
+            certificates: as for `trusted_certificates`.
 
         Raises:
             InputError: the proxy is of a kind that the HTTP client cannot speak to.
         """
         self._base_url = httpx2.URL(base_url)
+        self._certificates = certificates
         self._proxy = None if proxy is None else (proxy.url.host, _port(proxy.url))
         if proxy is not None and (proxy.url.scheme not in ("http", "https") or _port(proxy.url) > 65_535):
             raise InputError(
@@ -195,7 +200,7 @@ class Route:
     def _untrusted(self, cause: aiohttp.ClientConnectorCertificateError) -> BatchRefused:
         error = cause.certificate_error
         why = " ".join(str(getattr(error, "verify_message", None) or error).split()).rstrip(".")
-        named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        named = [f"{name}={value}" for name, value in self._certificates.items()]
         trusted = f"those of {' and '.join(named)} are" if named else "the system's are; SSL_CERT_FILE names others"
         return BatchRefused(
             f"the certificate of {self._whom(cause)} is not trusted: {why} ({trusted})", error_type="certificate_error"

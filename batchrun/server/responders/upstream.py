@@ -369,7 +369,10 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             status_code=429,
             retry_after_s=_retry_after(exc.response.headers),
         )
-    if status in (401, 402, 403):
+    if status < 400:
+        place = str(exc.response.headers.get("location", "nowhere")).partition("?")[0]
+        message = f"The {name} endpoint redirects to {_line(place)}, and redirects are not followed: is its URL right?"
+    if status < 400 or status in (401, 402, 403):
         # Passed on as such it would read as a fault of the caller's own key.
         return ResponderError(message, code="upstream_refused", status_code=500)
     if status in (400, 404) and (body.get("code") == "model_not_found" or _NO_MODEL.search(reason)):
