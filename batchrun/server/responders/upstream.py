@@ -370,8 +370,7 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             retry_after_s=_retry_after(exc.response.headers),
         )
     if status < 400:
-        place = str(exc.response.headers.get("location", "nowhere")).partition("?")[0]
-        message = f"The {name} endpoint redirects to {_line(place)}, and redirects are not followed: is its URL right?"
+        message = f"The {name} endpoint answered {status}, a redirect, which is not followed: is its URL right?"
     if status < 400 or status in (401, 402, 403):
         # Passed on as such it would read as a fault of the caller's own key.
         return ResponderError(message, code="upstream_refused", status_code=500)
@@ -383,7 +382,7 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             status_code=max(status, 500),
             retry_after_s=_retry_after(exc.response.headers),
         )
-    return ResponderError(message, code="invalid_prompt", status_code=status if status >= 400 else 502)
+    return ResponderError(message, code="invalid_prompt", status_code=status)
 
 
 _NO_MODEL = re.compile(r"\bmodel\b.{0,80}\b(not found|not exist)", re.IGNORECASE)

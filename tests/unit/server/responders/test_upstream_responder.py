@@ -379,6 +379,16 @@ async def test_silence(endpoint: Endpoint) -> None:
     assert (error.code, error.status_code) == ("server_error", 504)
 
 
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+async def test_a_redirect_is_not_followed(endpoint: Endpoint, status: str) -> None:
+    """Key and prompts are for this endpoint alone: a redirect is a wrong URL, and nothing is sent again."""
+    endpoint.reply = reply_of(status, "", f"location: {endpoint.url}/elsewhere?key={KEY}")
+    error = await failure(endpoint)
+    assert (error.code, error.status_code) == ("upstream_refused", 500)
+    assert f"answered {status[:3]}, a redirect, which is not followed: is its URL right?" in str(error)
+    assert len(endpoint.requests) == 1
+
+
 async def test_nobody_listens(free_tcp_port: int) -> None:
     """An endpoint that isn't there is a server error."""
     error = await failure(Endpoint(url=f"http://127.0.0.1:{free_tcp_port}/v1"))
