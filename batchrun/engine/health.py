@@ -185,6 +185,7 @@ class Health:
 
     def _unavailable(self, fault: Unavailable, now_s: float) -> str | None:
         self._reached = self._reached or fault.connected
+        self.slots.was_away()
         if self._away == 0:
             self._away_s = now_s
         self._away += 1

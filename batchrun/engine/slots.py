@@ -27,6 +27,8 @@ SLOWER = 1.5
 FIRST_REST = 2
 LONGEST_REST = 16
 """Rounds between two trials: doubled by each trial that changes nothing."""
+SHORT_S = 0.5
+"""A round that is shorter is measured twice before more slots are given up."""
 PATIENCE_SHARE = 0.4
 """Share of a row's time that its latency may take for the slots to grow: twice the slots may mean twice the latency."""
 CUT = 0.75
@@ -51,7 +53,9 @@ class SlotPolicy:
     half, and the sum of their latencies, `_latency_s`; and `_unsettled`, answers to be left out before it begins); the
     accepted point (`_slots`, `_rate` per second, `_usual_s`) and the `_phase` that tries another; `_rest` and
     `_rounds`, rounds between two trials and since the last; `_cut_at_s`, loop time of the last cut; `_broken`, the
-    weight of replies that broke off; `one_at_a_time`, set for good once replies break off because others are asked.
+    weight of replies that broke off; `one_at_a_time`, set while replies seem to break off because others are asked,
+    `_suspicions`, how often it was, and since the last `_alone`, answers, and `_before`, the slots before it;
+    `_doubtful`, set where doubling has failed once.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class SlotPolicy:
         self._answers, self._saturated, self._late, self._latency_s = 0, 0, 0, 0.0
         self._cut_at_s = -math.inf
         self._broken = 0.0
+        self._suspicions = self._alone = self._before = 0
+        self._doubtful = False
 
     # -- what happened ------------------------------------------------------------------------------------
 
@@ -93,7 +99,12 @@ class SlotPolicy:
     def answered(self, in_use: int, latency_s: float, now_s: float) -> None:
         """A run ended well while `in_use` slots were taken, `latency_s` after it was asked for."""
         self._broken = max(0.0, self._broken - 0.5)
-        if self.fixed is not None or self.one_at_a_time:
+        if self.fixed is not None:
+            return
+        if self.one_at_a_time:
+            self._alone += 1
+            if self._alone == ANSWERS_PER_SLOT and self._suspicions == 1:
+                self._trust(2)
             return
         if in_use > self.capacity or self._unsettled > 0:
             # Rows of another number of slots are still among those in flight: not a measurement yet.
@@ -134,14 +145,28 @@ class SlotPolicy:
         """A reply broke off; returns whether that makes it one row at a time from now on.
 
         Some servers (llama-cpp-python) drop the reply that they are writing when another request arrives. Then most
-        replies break off; on a bad network few do.
+        replies break off; on a bad network few do. All break off at once where a server is started again: so after some
+        answers two are tried, and only if these break off as well is it one at a time for good.
         """
         self._broken += 1.0
         if self._broken < BROKEN_AT_ONCE or self.capacity == 1 or self.fixed is not None:
             return False
         self.one_at_a_time = True
-        self.capacity = 1
+        self._suspicions += 1
+        self._alone, self._before, self.capacity = 0, self.capacity, 1
         return True
+
+    def was_away(self) -> None:
+        """The service cannot be reached: what broke off before, broke off because it went away."""
+        self._broken = 0.0
+        if self.one_at_a_time and self._alone == 0:
+            self._suspicions -= 1
+            self._trust(self._before)
+
+    def _trust(self, slots: int) -> None:
+        """Go on with several rows at once; a single reply that breaks off before the next answer ends that."""
+        self.one_at_a_time, self._broken = False, BROKEN_AT_ONCE - 1.0
+        self._phase, self.capacity, self._unsettled = "limited", min(slots, self.max_slots), 0
 
     # -- the policy ---------------------------------------------------------------------------------------
 
@@ -155,13 +180,16 @@ class SlotPolicy:
             case "doubling" | "more" if gain >= 1.0 + WORTH_IT * added:
                 self._accept(rate, latency_s)  # the throughput rose with the slots: go on
                 self._try("doubling", self.capacity * 2)
+            case "doubling" if not self._doubtful and self._answers < rate * SHORT_S:
+                self._doubtful = True  # a moment in which this machine stood still looks the same: measure once more
             case "doubling" | "more":
                 slowed = self._phase == "doubling" and gain < AS_GOOD
                 self._return()  # the added rows only waited
                 if slowed:
                     self._rounds = self._rest  # and slowed the others: the number before may be too many as well
             case "fewer" if gain >= AS_GOOD:
-                self._accept(rate, latency_s)  # the rows that are gone had only waited: try still fewer
+                # The rows that are gone had only waited: go on, but never below what was reached with more.
+                self._accept(max(rate, self._rate), latency_s)
                 self._try("fewer", self.capacity // 2)
             case "fewer":
                 self._return()  # they had been worth it; perhaps more are by now
@@ -176,11 +204,11 @@ class SlotPolicy:
 
     def _accept(self, rate: float, latency_s: float) -> None:
         self._slots, self._rate, self._usual_s = self.capacity, rate, latency_s
-        self._rest = FIRST_REST
+        self._rest, self._doubtful = FIRST_REST, False
 
     def _return(self) -> None:
         """Back to the accepted number of slots, for longer than the last time."""
-        self.capacity, self._phase, self._rounds = self._slots, "resting", 0
+        self.capacity, self._phase, self._rounds, self._doubtful = self._slots, "resting", 0, False
         self._rest = min(2 * self._rest, LONGEST_REST)
         self._unsettled = self.capacity
 

@@ -165,11 +165,28 @@ def test_unused_slots_prove_nothing() -> None:
 
 
 def test_replies_that_break_off_together_make_it_one_row_at_a_time() -> None:
-    """A server that drops a reply when another request arrives is asked for one row at a time from then on."""
+    """A server that drops a reply when another request arrives is asked for one row at a time. After 25 answers two are
+    tried; where a reply breaks off then too, it is one at a time for good."""
     policy = SlotPolicy(start=4)
     assert [policy.broke_off() for _ in range(3)] == [False, False, True]
     assert (policy.capacity, policy.one_at_a_time) == (1, True)
-    assert grown(policy, 500).capacity == 1
+    assert grown(policy, ANSWERS_PER_SLOT - 1).capacity == 1
+    assert (grown(policy, 1).capacity, policy.one_at_a_time) == (2, False)
+    assert policy.broke_off()
+    assert (grown(policy, 500).capacity, policy.one_at_a_time) == (1, True)
+
+
+def test_a_server_that_was_started_again_is_used_as_before() -> None:
+    """All its replies broke off at once: where it was seen to be away the slots are as before, else they grow again."""
+    policy = grown(SlotPolicy(), 60)
+    assert [policy.broke_off() for _ in range(5)] == [False, False, True, False, False]
+    policy.was_away()
+    assert (policy.capacity, policy.one_at_a_time) == (80, False)
+    unseen = grown(SlotPolicy(), 60)
+    for _ in range(5):
+        unseen.broke_off()
+    assert grown(unseen, 2_000).capacity > 50
+    assert not unseen.one_at_a_time
 
 
 def test_a_bad_network_does_not() -> None:
