@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -24,8 +25,9 @@ import anyio.to_thread
 
 from batchrun.assembly import engine_of, price_list
 from batchrun.clock import WallClock, utc_now
+from batchrun.descriptors import import_early, raise_limit, room
 from batchrun.engine import Engine, EngineStatistics, Limits, Stop, Work
-from batchrun.engine.slots import START, START_ON_THIS_MACHINE
+from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.holding import hold
 from batchrun.interrupts import Interrupts
@@ -51,6 +53,8 @@ __all__ = [
     "open_embedded",
     "run_batch",
 ]
+
+log = logging.getLogger("batchrun")
 
 CHECKPOINT_EVERY_S = 2.0
 INPUT_CHANGED = Stop(
@@ -119,6 +123,7 @@ async def run_batch(
     leave: Callable[[int], None] | None = None,
     clock: WallClock = utc_now,
     on_outcome: Callable[[Outcome], None] | None = None,
+    tell: Callable[[str], None] = log.warning,
 ) -> Summary:
     """Run a plan to its end, or to a stop, and write the output.
 
@@ -127,6 +132,7 @@ async def run_batch(
             written, which is finished then.
         leave: is called by the second signal with the exit code, and must not return. None: what waits for the batch is
             interrupted, and cancels it.
+        tell: takes a line about what this machine cannot do, before the first row is asked.
 
     Raises:
         OutputHeld: another process works on this output.
@@ -135,7 +141,10 @@ async def run_batch(
         InputError: a budget without a price, or a wrong table of prices.
     """
     started_s = time.monotonic()
-    price_list(plan)  # a wrong table of prices is refused before anything is made
+    # A wrong table of prices is refused before anything is made; and its library reads its data now, not later.
+    price_list(plan).matched(plan.job.model or "any")
+    raise_limit()
+    import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
@@ -155,6 +164,10 @@ async def run_batch(
         journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
         if plan.input_name == "-":
             _keep_input(plan.paths)
+        endpoint = _endpoint(plan, environment, stack)
+        left = room(embedded=plan.embedded)
+        if left is not None and (notice := left.notice(min(plan.rows, plan.job.concurrency or CEILING))) is not None:
+            tell(notice)
         limits = Limits(
             concurrency=plan.job.concurrency,
             max_requests_per_minute=plan.job.rpm,
@@ -162,11 +175,12 @@ async def run_batch(
             max_completion_tokens=plan.job.max_completion_tokens,
             row_timeout_s=plan.job.row_timeout_s,
             start=_first_slots(plan),
+            max_slots=None if left is None else left.connections,
             max_outage_s=plan.job.max_outage,
             on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
         )
         wire = Wire(
-            _endpoint(plan, environment, stack),
+            endpoint,
             limits,
             silence_timeout_s=plan.job.silence_timeout,
             settings={name for variant in plan.variants for name in model_parameters(variant, plan.api)},

@@ -201,7 +201,8 @@ def _run_plan(
         where = f"{plan.who_answers()}, answers to {shown_path(plan.paths.output)}"
         note(f"{_now()} · started: {what}, to be asked of {where}")
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
-    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
+    tell = (lambda _: None) if quiet else note
+    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, tell=tell))
     if as_json:
         say(facts_line(summary_facts(summary)))
     elif not quiet:

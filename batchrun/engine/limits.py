@@ -184,6 +184,7 @@ class Limits:
             max_outage_s: as of `Health`.
         """
         self.requests = 0
+        self.max_slots = max_slots
         slots = SlotPolicy(concurrency, start=start, max_slots=max_slots, patience_s=row_timeout_s)
         self.health = Health(slots, max_outage_s=max_outage_s)
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None

@@ -124,7 +124,7 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     _check_headers(endpoint)
     for name in sorted(_OURS & endpoint.client_options.keys()):
         raise InputError(f"client_options: {name!r} cannot be given there; the batch's own options decide it")
-    http_client = _http_client(endpoint, before, after)
+    http_client = _http_client(endpoint, before, after, min(MAX_CONNECTIONS, limits.max_slots or MAX_CONNECTIONS))
     options: dict[str, Any] = {
         "organization": endpoint.organization,
         "project": endpoint.project,
@@ -160,11 +160,11 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
 Hook: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
-def _http_client(endpoint: Endpoint, before: Hook, after: Hook) -> httpx2.AsyncClient:
+def _http_client(endpoint: Endpoint, before: Hook, after: Hook, connections: int) -> httpx2.AsyncClient:
     verify = trusted_certificates(endpoint.certificates)
     try:
         return openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             event_hooks={"request": [before], "response": [after]},
             # A redirect would carry headers, query and prompts to another place, and make a GET of a POST.
             follow_redirects=False,

@@ -1,0 +1,178 @@
+"""Few file descriptors: real processes under `ulimit -n`, with the embedded server and with one elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.integration.reliability.batches import Table, write_table
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
+
+LINE = "rows at once: this process may open"
+
+
+def completion(_: Request) -> Answer:
+    message = {"role": "assistant", "content": '{"a": 1}'}
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return json_answer({"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": usage})
+
+
+def limited(
+    table: Table, limit: str, *arguments: str, program: Sequence[str] = ("-m", "batchrun"), timeout_s: float = 100.0
+) -> subprocess.CompletedProcess[str]:
+    """`batchrun run` in a shell that sets limits first."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHRUN_"))}
+    command = [sys.executable, *program, "run", str(table.input), "-o", str(table.output), *arguments]
+    return subprocess.run(
+        ["sh", "-c", f'{limit} && exec "$@"', "sh", *command],
+        cwd=table.folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def completed(table: Table) -> int:
+    with table.output.open(newline="", encoding="utf-8") as file:
+        return sum(row["status"] == "completed" for row in csv.DictReader(file))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize(
+    "arguments", [(), ("--api", "chat", "--concurrency", "500"), ("--api", "responses", "--stream")]
+)
+def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """With 64 descriptors the embedded server answers every row in its first try, and a line says how many at once."""
+    table = write_table(tmp_path, 300)
+    ended = limited(table, "ulimit -n 64", "--model", "tutor", *arguments)
+    assert (ended.returncode, completed(table)) == (0, 300), ended.stderr
+    assert LINE in ended.stderr
+    with table.output.open(newline="", encoding="utf-8") as file:
+        assert {row["attempts"] for row in csv.DictReader(file)} == {"1"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_few_descriptors_with_a_server_elsewhere(tmp_path: Path) -> None:
+    """With 64 descriptors a service in another process answers every row."""
+    table = write_table(tmp_path, 300)
+    with ScriptedHttp(completion) as server:
+        ended = limited(
+            table, "ulimit -n 64", "--model", "m", "--api", "chat", "--base-url", server.url, "--concurrency", "400"
+        )
+    assert (ended.returncode, completed(table), len(server.requests)) == (0, 300, 300), ended.stderr
+    assert LINE in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_soft_limit_is_raised(tmp_path: Path) -> None:
+    """A low soft limit under a high hard one bounds nothing, and nothing is said."""
+    table = write_table(tmp_path, 40)
+    ended = limited(table, "ulimit -S -n 40 && ulimit -H -n 1024", "--model", "tutor")
+    assert (ended.returncode, completed(table)) == (0, 40), ended.stderr
+    assert LINE not in ended.stderr
+
+
+RECORDER = """
+import sys
+import batchrun.engine.limits as limits
+begun, late, request = [], [], limits.Limits.request
+
+async def noted(self):
+    begun.append(1)
+    await request(self)
+
+class Recorder:
+    def find_spec(self, name, path=None, target=None):
+        if begun:
+            late.append(name)
+
+limits.Limits.request = noted
+sys.meta_path.insert(0, Recorder())
+from batchrun.cli import main
+try:
+    main()
+finally:
+    print("requests", len(begun), "late", sorted(set(late)))
+"""
+
+TOOLS = '''
+def add(a: int, b: int) -> int:
+    """Add two numbers.
+
+    Args:
+        a: the one
+        b: the other
+    """
+    return a + b
+'''
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--api", "assistants", "--poll", "--delete-threads"),
+        ("--api", "responses", "--background", "--stream"),
+        ("--api", "chat", "--tools", "tools.py", "--prompt", "{{ question }}", "--prompt", "And then?"),
+        ("--api", "chat", "--score", "includes", "--target", "question"),
+        ("-o", "answers.parquet"),
+        ("-o", "answers.jsonl.gz", "--ping", "http://127.0.0.1:9/x"),
+        ("SERVICE", "--schema", "schema.json", "-o", "answers.parquet"),
+        ("SERVICE", "--schema", "schema.json", "--schema-retries", "1"),
+    ],
+)
+def test_nothing_is_imported_after_the_first_request(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Whatever the batch does, all modules that it needs are there before it sends anything."""
+    table = write_table(tmp_path, 6)
+    (tmp_path / "tools.py").write_text(TOOLS)
+    kind = "string" if "--schema-retries" in arguments else "integer"
+    (tmp_path / "schema.json").write_text(
+        f'{{"type": "object", "properties": {{"a": {{"type": "{kind}"}}}}, "required": ["a"]}}'
+    )
+    asked: list[Request] = []
+
+    def unsteady(request: Request) -> Answer:
+        asked.append(request)
+        if len(asked) == 2:
+            head = {"retry_after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+            return json_answer({"error": {"message": "slow down"}}, 429, **head)
+        if len(asked) == 3:
+            return json_answer({"error": {"message": "it broke"}}, 500)
+        if len(asked) == 4:
+            return Answer(b"", "close")
+        if len(asked) == 5:
+            return json_answer({"error": {"message": "no", "code": "flagged"}}, 400)
+        return completion(request)
+
+    with ScriptedHttp(unsteady) as server:
+        target = ["--model", "tutor"]
+        if arguments[:1] == ("SERVICE",):
+            arguments = arguments[1:]
+            target = ["--api", "chat", "--model", "gpt-4o-mini", "--base-url", server.url, "--keep-going"]
+        ended = limited(table, "true", *target, *arguments, program=("-c", RECORDER))
+    told = ended.stdout.splitlines()[-1]
+    assert told.startswith("requests "), ended.stderr
+    assert not told.startswith("requests 0 "), ended.stderr
+    assert told.endswith(" late []"), told
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("limit", [256, 64])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_large_batch_with_few_descriptors(tmp_path: Path, limit: int, *, elsewhere: bool) -> None:
+    """With macOS's 256 descriptors, and with 64, a default batch of 4,000 rows completes."""
+    table = write_table(tmp_path, 4_000)
+    with ScriptedHttp(completion) as server:
+        where = ["--api", "chat", "--model", "m", "--base-url", server.url] if elsewhere else ["--model", "tutor"]
+        ended = limited(table, f"ulimit -n {limit}", *where, timeout_s=500.0)
+    assert (ended.returncode, completed(table)) == (0, 4_000), ended.stderr
