@@ -1,0 +1,58 @@
+"""The table of all bounds in docs/limits.md, against the constants."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import batchrun
+
+PACKAGE = Path(batchrun.__file__).parent
+PAGE = PACKAGE.parent / "docs" / "limits.md"
+ROW = re.compile(r"\| (?P<what>.+) \| (?P<bound>[\d,.]+)(?: \(.+\))? \| `(?P<place>[\w.]+)` \|")
+BOUND = re.compile(r"(MAX|LONGEST|FIRST)_\w+|\w+_(TIMEOUT_S|ATTEMPTS|TRIES|BYTES)")
+APART = ("server", "scoring", "report")
+"""Parts whose numbers bound no batch."""
+NO_BOUNDS = {
+    "estimate.FIRST_TOKEN_S",
+    "engine.slots.FIRST_REST",
+    "engine.slots.LONGEST_REST",
+    "prompts.FIRST_RENDERING",
+}
+"""Figures of an estimate, steps of the policy, and a version."""
+
+
+def table() -> dict[str, float]:
+    """Place of the constant → number on the page."""
+    section = PAGE.read_text(encoding="utf-8").partition("\n## All bounds\n")[2]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    rows = [ROW.fullmatch(line) for line in lines]
+    assert None not in rows, lines[rows.index(None)]
+    found = {row["place"]: float(row["bound"].replace(",", "")) for row in rows if row is not None}
+    assert len(found) == len(lines)
+    return found
+
+
+@pytest.mark.parametrize(("place", "bound"), table().items())
+def test_a_bound_is_the_one_in_the_code(place: str, bound: float) -> None:
+    """Each number of the table is that of its constant."""
+    module, _, name = place.rpartition(".")
+    assert getattr(importlib.import_module(f"batchrun.{module}"), name) == bound
+
+
+def test_every_bound_stands_in_the_table() -> None:
+    """A constant that is called like a bound stands in the table."""
+    named = set()
+    for path in PACKAGE.rglob("*.py"):
+        place = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if place.split(".")[0] in APART:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and not target.id.startswith("_") and BOUND.fullmatch(target.id):
+                named.add(f"{place}.{target.id}")
+    assert named - NO_BOUNDS <= table().keys()
