@@ -36,6 +36,8 @@ class Room:
         """A line for people, where fewer rows are possible than wanted."""
         if self.connections >= wanted:
             return None
+        if self.connections == MAX_CONNECTIONS:
+            return f"at most {MAX_CONNECTIONS:,} rows at once: batchrun opens at most {MAX_CONNECTIONS:,} connections"
         rows = "row" if self.connections == 1 else "rows"
         return (
             f"at most {self.connections:,} {rows} at once: this process may open {self.limit:,} files "

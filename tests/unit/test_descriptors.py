@@ -18,6 +18,7 @@ resource = pytest.importorskip("resource", reason="Windows has no such limit")
         (100, 100, None),
         (100, 20, None),
         (99, 100, "at most 99 rows at once: this process may open 256 files (ulimit -n 256)"),
+        (10_000, 20_000, "at most 10,000 rows at once: batchrun opens at most 10,000 connections"),
         (1, 2, "at most 1 row at once: this process may open 256 files (ulimit -n 256)"),
     ],
 )
