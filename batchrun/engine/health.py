@@ -39,24 +39,22 @@ class Trouble:
 
     Attributes:
         since_s: loop time of the first rate limit since its last answer, None while there is none.
-        answers: answers of the whole batch when the row first found the service away, None if it never did.
-        absences: how often all rows together had found it away when this one last did.
+        words: how often the service had said anything when the row first found it away, None if it never did.
     """
 
     since_s: float | None = None
-    answers: int | None = None
-    absences: int = 0
+    words: int | None = None
 
 
 class Health:
     """What the replies to all rows say of the service.
 
-    All state: `slots`; `answers` so far, and `_answered_s`, when the last one came; `_away`, requests in a row that
-    found no service, and `_away_s`, since when; `_absences`, such requests in all; the probe (`_probing`, `_probe_s`,
-    when the next is due, `_probe_wait_s`); `_reached` once anything was; `held_until_s`, until when nobody sends, and
-    `_next_s`, when the next row may come back from that; `_refused_s`, loop time of the first rate limit since the last
-    answer; `_refusals`, bursts since then; `_own_hold_s`, when the hold of the last burst began; and `_abreast`, rows
-    that may be at the service while they come back from several bursts.
+    All state: `slots`; `_away`, requests in a row that found no service, and `_away_s`, since when; `_words`, replies
+    of any kind so far; the probe (`_probing`, `_probe_s`, when the next is due, `_probe_wait_s`); `_reached` once
+    anything was; `held_until_s`, until when nobody sends, and `_next_s`, when the next row may come back from that;
+    `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since then;
+    `_own_hold_s`, when the hold of the last burst began; and `_abreast`, rows that may be at the service while they
+    come back from several bursts.
     """
 
     def __init__(self, slots: SlotPolicy, *, max_outage_s: float = 900.0) -> None:
@@ -66,9 +64,8 @@ class Health:
             stops.
         """
         self.slots = slots
-        self.answers = 0
         self._max_outage_s = max_outage_s
-        self._away, self._away_s, self._absences = 0, 0.0, 0
+        self._away, self._away_s, self._words = 0, 0.0, 0
         self._probing, self._probe_s, self._probe_wait_s = False, 0.0, FIRST_PROBE_S
         self._reached = False
         self.held_until_s = self._next_s = -math.inf
@@ -110,27 +107,24 @@ class Health:
     def is_ill(self, fault: ServiceFault, trouble: Trouble, now_s: float) -> bool:
         """Whether a fault is the service's, so that it costs its row no try.
 
-        An absence is the row's own where others were answered since the row met its first one, unless others find the
-        service away as well now. A rate limit is the service's, unless the row has met nothing else for as long as an
-        outage may last.
+        A rate limit is, unless the row has met nothing else for as long as an outage may last.
         """
         if isinstance(fault, Unavailable):
-            if trouble.answers is None:
-                trouble.answers = self.answers
-            shared = self.away and self._absences - 1 > trouble.absences
-            trouble.absences = self._absences
-            return shared or self.answers == trouble.answers
+            return self.away or not self._is_suspect(trouble)
         if isinstance(fault, RateLimited | Shortage):
             if trouble.since_s is None:
                 trouble.since_s = now_s
             return now_s - trouble.since_s < self._max_outage_s
         return False
 
+    def _is_suspect(self, trouble: Trouble) -> bool:
+        """Whether an absence may be the row's own: the service has spoken to others since the row first found none."""
+        return trouble.words is not None and self._words > trouble.words
+
     # -- what the rows report -----------------------------------------------------------------------------
 
     def answered(self, in_use: int, sent_at_s: float, now_s: float) -> None:
         """A run ended with an answer."""
-        self.answers += 1
         self._there()
         if sent_at_s >= self._own_hold_s:
             self._refused_s, self._refusals = None, 0
@@ -145,16 +139,19 @@ class Health:
         self.held_until_s = until_s
         return True
 
-    def failed(self, fault: ServiceFault, in_use: int, sent_at_s: float, now_s: float) -> str | None:
+    def failed(
+        self, fault: ServiceFault, in_use: int, sent_at_s: float, now_s: float, trouble: Trouble | None = None
+    ) -> str | None:
         """A try ended badly; returns why the batch has to stop, if it has to.
 
         Args:
+            trouble: of the row; None for what the batch itself asked.
             sent_at_s: loop time at which the try's last request was sent.
         """
         if not isinstance(fault, Unavailable | ConnectionLost | Silence | Shortage):
             self._there()
         if isinstance(fault, Unavailable):
-            return self._unavailable(fault, now_s)
+            return self._unavailable(fault, trouble or Trouble(), now_s)
         if isinstance(fault, RateLimited):
             return self._rate_limited(fault, sent_at_s, now_s)
         if isinstance(fault, Shortage):
@@ -181,15 +178,19 @@ class Health:
 
     def _there(self) -> None:
         self._reached = True
+        self._words += 1
         self._away, self._probing, self._probe_wait_s = 0, False, FIRST_PROBE_S
 
-    def _unavailable(self, fault: Unavailable, now_s: float) -> str | None:
+    def _unavailable(self, fault: Unavailable, trouble: Trouble, now_s: float) -> str | None:
         self._reached = self._reached or fault.connected
+        if trouble.words is None:
+            trouble.words = self._words
+        if self._is_suspect(trouble) and not self.away:
+            return None
         self.slots.was_away()
         if self._away == 0:
             self._away_s = now_s
         self._away += 1
-        self._absences += 1
         if self._away == OUTAGE_AFTER:
             self._probe_s = now_s + FIRST_PROBE_S
         if not self.away:

@@ -265,7 +265,8 @@ class Limits:
         """
         now_s = anyio.current_time()
         held_s = self._cool_down_s()
-        why = self.health.failed(fault, self._in_use, lease.sent_at_s if lease is not None else now_s, now_s)
+        trouble, sent_at_s = (None, now_s) if lease is None else (lease.trouble, lease.sent_at_s)
+        why = self.health.failed(fault, self._in_use, sent_at_s, now_s, trouble)
         if self._cool_down_s() > max(held_s, 0.0):
             self._tell(fault.error_type)
         self._give_back(lease)

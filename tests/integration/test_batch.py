@@ -373,7 +373,7 @@ async def test_an_output_folder_that_cannot_be(bench: Bench) -> None:
 SERVICES = {
     "key refused": (json_answer({"error": {"message": f"Incorrect API key: {KEY}", "code": "invalid_api_key"}}, 401),
                     "the service refused the key: Incorrect API key: ***"),
-    "forbidden": (json_answer({"error": {"message": "Not yours."}}, 403), "the key may not do this: Not yours."),
+    "forbidden": (json_answer({"error": {"message": "Not yours."}}, 403), "the service cannot be used: Not yours."),
     "quota": (json_answer({"error": {"message": "Pay.", "code": "insufficient_quota"}}, 429),
               "the quota is exhausted: Pay."),
     "model": (json_answer({"error": {"message": "The model `m` does not exist", "code": "model_not_found"}}, 404),

@@ -193,7 +193,7 @@ def test_the_default_output_has_the_inputs_format(folder: Path, name: str) -> No
     written(folder, name)
     done = command(folder, "run", name)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == f"written: outputs/{name}"
+    assert f"written: outputs/{name}" in done.stderr.splitlines()
     assert (folder / "outputs" / name).is_file()
     (folder / "own.toml").write_text(f'input = "{name}"\n', encoding="utf-8")
     for words in (["status", "own.toml"], ["export", "own.toml"], ["check", "own.toml"]):
@@ -256,4 +256,5 @@ def test_the_output_of_another_table_is_left_alone(folder: Path) -> None:
     written(folder, "t.jsonl")
     for name in ("t.csv", "t.jsonl"):
         done = command(folder, "run", name)
-        assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"written: outputs/{name}")
+        assert done.returncode == 0
+        assert f"written: outputs/{name}" in done.stderr.splitlines()

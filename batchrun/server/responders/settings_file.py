@@ -49,8 +49,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         SettingsFileError: it can't be read or is not TOML; names line and column.
     """
+    text = read_text(path)
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also an integer of more than 4,300 digits
         raise SettingsFileError(f"{path}: not TOML: {error}") from error
 

@@ -30,10 +30,10 @@ def test_rows_go_on_with_the_threads_of_an_earlier_batch(bench: Bench, mode: str
     threads = [row["thread_id"] for row in bench.rows()]
     kind = THREADS.get(mode, THREADS[mode.split()[0]])
     assert all(thread.startswith(kind) for thread in threads)
-    bench.ask("<said>", "<said>", "<said>", thread=[*threads, ""])
+    bench.ask("<said>", "<said>", "three", thread=[*threads, ""])
     bench.resumed(*MODES[mode], "--thread-column", "thread", "-o", "second.csv")
     rows = bench.rows("second.csv")
-    assert [row["response"] for row in rows] == ["one / one", "two / two", ""]
+    assert [row["response"] for row in rows] == ["one / one", "two / two", "three"]
     if kind != "resp_":
         assert [row["thread_id"] for row in rows[:2]] == threads
     assert rows[2]["thread_id"].startswith(kind)

@@ -212,6 +212,17 @@ async def test_a_row_that_alone_finds_the_service_away_fails_alone(journal: Jour
     assert ran.completed == 59
 
 
+async def test_rows_that_find_the_service_away_while_it_refuses_others_fail(journal: Journal) -> None:
+    """A service that answers nobody, but speaks to most rows, is there: the rows that a gateway turns away fail too."""
+
+    def behaviour(row: str, _: float) -> ServiceFault:
+        return away(True) if int(row) % 3 == 0 else PermanentFault("no", error_type="bad", status_code=400)
+
+    ran = await run(journal, behaviour, 15, concurrency=20)
+    assert ran.failed == {str(row): "connection_error" if row % 3 == 0 else "bad" for row in range(15)}
+    assert ran.took_s < 60
+
+
 async def test_single_bad_moments_cost_one_row_a_try(journal: Journal) -> None:
     """503s here and there, with answers between them, hold nobody up."""
     chance = random.Random(1)
@@ -454,17 +465,19 @@ def test_a_probe_that_learns_nothing_is_followed_by_another(fault: ServiceFault 
 
 
 def test_an_absence_is_the_rows_own_where_others_are_answered() -> None:
-    """It costs a try if some row was answered since the first one, unless other rows find the service away as well."""
+    """It costs a try if the service has spoken since the first one, unless other rows find it away as well; and it alone
+    makes no outage."""
     health, trouble = Health(SlotPolicy()), Trouble()
 
     def absence(now_s: float, of: Trouble) -> bool:
-        health.failed(away(), 5, now_s - 0.1, now_s)
+        health.failed(away(), 5, now_s - 0.1, now_s, of)
         return health.is_ill(away(), of, now_s)
 
     assert absence(1.0, trouble)
     assert absence(2.0, trouble)
     health.answered(5, 2.0, 3.0)
-    assert not absence(4.0, trouble)
+    assert not any(absence(4.0 + n / 10, trouble) for n in range(5))
+    assert not health.away
     assert [absence(5.0 + n, Trouble()) for n in range(3)] == [True] * 3
     assert absence(9.0, trouble)
     assert not health.is_ill(ServerFault("x", error_type="x", status_code=500), Trouble(), 4.0)
