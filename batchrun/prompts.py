@@ -174,11 +174,13 @@ class Prompter:
             if not form.varies:
                 settings, cells = form.combination.settings, form.combination.cells
                 texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
-                texts += [settings["instructions"]] if settings.get("instructions") else []
                 own = [column for column in self._columns if column not in cells]
+                hint = placeholder_hint(texts, own)
+                if "{{" in (settings.get("instructions") or ""):
+                    hint = "--instructions are the same for all rows; name columns in --prompt"
                 raise InputError(
                     f"--prompt: no template names a column (columns: {_listed(own)}), so every row would be sent the "
-                    f"same text: {placeholder_hint(texts, own)}; or say --constant-prompt if that is meant"
+                    f"same text: {hint}; or say --constant-prompt if that is meant"
                 )
 
     def row_key(self, row: Row) -> str:

@@ -97,18 +97,21 @@ def _finite(value: Any) -> Any:
 
 # -- what was meant as a placeholder ----------------------------------------------------------------------------
 
-_PLACEHOLDERS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"\{\{\s*([^{}]+?)\s*\}\}",
-        r"\$\{\s*([^{}]+?)\s*\}",
-        r"\{\s*([^{}]+?)\s*\}",
-        r"<\s*([^<>]+?)\s*>",
-        r"%\(\s*([^()]+?)\s*\)s",
-        r"\[\s*([^\[\]]+?)\s*\]",
-        r"\$(\w+)",
-        r"%(\w+)%",
-    )
+_OWN = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
+_PLACEHOLDERS = (
+    _OWN,
+    *(
+        re.compile(pattern)
+        for pattern in (
+            r"\$\{\s*([^{}]+?)\s*\}",
+            r"\{\s*([^{}]+?)\s*\}",
+            r"<\s*([^<>]+?)\s*>",
+            r"%\(\s*([^()]+?)\s*\)s",
+            r"\[\s*([^\[\]]+?)\s*\]",
+            r"\$(\w+)",
+            r"%(\w+)%",
+        )
+    ),
 )
 """How other tools mark the place of a value; the first group is its name."""
 
@@ -125,6 +128,8 @@ def placeholder_hint(templates: Iterable[str], columns: Sequence[str]) -> str:
         for pattern in _PLACEHOLDERS:
             for found in pattern.finditer(template):
                 near = difflib.get_close_matches(found[1].casefold(), known, n=1)
+                if near and pattern is _OWN and found[1] == known[near[0]]:
+                    return f"{found[0]} is in a comment or in raw text, or a variable of that name stands before it"
                 if near:
                     return f"write {reference(known[near[0]])} instead of {found[0]}"
     return f"a template names a column as {reference(columns[0])}" if columns else "the table has no columns"

@@ -57,6 +57,23 @@ def test_the_hint_repairs_a_placeholder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "prompt", ["{# {{ question }} #}a", "{% raw %}{{question}}{% endraw %}", "{% set question = 1 %}{{ question }}"]
+)
+def test_the_hint_never_repeats_what_is_there(folder: Path, prompt: str) -> None:
+    """A column in a comment, in raw text or behind a variable of its name is not told to be written as it is."""
+    done = command(folder, "run", "q.csv", "--prompt", prompt)
+    assert (done.returncode, "instead of" in done.stderr) == (2, False)
+    assert "is in a comment or in raw text, or a variable of that name stands before it" in done.stderr
+
+
+def test_instructions_are_no_template(folder: Path) -> None:
+    """A column that instructions name is said to belong into the prompt."""
+    done = command(folder, "run", "q.csv", "--prompt", "a", "--instructions", "Answer {{ question }}.")
+    assert "--instructions are the same for all rows" in done.stderr
+    assert "name columns in --prompt" in done.stderr
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ["--prompt", "{{ question }}"],

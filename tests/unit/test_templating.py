@@ -116,12 +116,16 @@ def test_a_placeholder_of_another_tool(text: str, around: str) -> None:
     assert placeholder_hint([template], ["id", "question"]) == f"write {{{{ question }}}} instead of {text}"
 
 
+IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that name stands before it"
+
+
 @pytest.mark.parametrize(
     ("templates", "columns", "hint"),
     [
         (["{qestion}"], ["id", "question"], "write {{ question }} instead of {qestion}"),
         (["Hi.", "{question}"], ["question"], "write {{ question }} instead of {question}"),
-        (["{% raw %}{{question}}{% endraw %}"], ["question"], "write {{ question }} instead of {{question}}"),
+        (["{% raw %}{{question}}{% endraw %}"], ["question"], IN_RAW),
+        (["{{ qestion }}"], ["question"], "write {{ question }} instead of {{ qestion }}"),
         (["{Full name}"], ["Full name"], "write {{ row['Full name'] }} instead of {Full name}"),
         (["{zzz}"], ["question"], "a template names a column as {{ question }}"),
         (["Tell a joke."], ["Full name"], "a template names a column as {{ row['Full name'] }}"),
