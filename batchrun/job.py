@@ -558,6 +558,7 @@ def make_job(options: Mapping[str, Any]) -> Job:
     if job.max_age is not None:
         seconds_of(job.max_age, "max-age")
     _check_size(job)
+    _check_parameters(job)
     _check_prices(job.prices)
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
@@ -589,6 +590,27 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
                 raise InputError(f"matrix: a table of options with lists of values is needed, got {shortened(matrix)}")
             given["matrix"] = {**matrix, "model": list(models)}
     return given
+
+
+_OPTION_OF_PARAMETER = {
+    "model": "--model",
+    "messages": "--prompt",
+    "input": "--prompt",
+    "assistant_id": "--assistant",
+    "stream": "--stream",
+    "background": "--background",
+    "conversation": "--thread-column",
+    "previous_response_id": "--thread-column",
+    "n": "--epochs",
+}
+"""Parameters that decide what is asked, of whom, how often and how its reply is read, and the options for them."""
+
+
+def _check_parameters(job: Job) -> None:
+    """See that no parameter sends something else than the batch says that it asks."""
+    for name in job.param:
+        if option := _OPTION_OF_PARAMETER.get(name):
+            raise InputError(f"param: {name} cannot be given as a parameter of the model; say {option}")
 
 
 def _check_turns(job: Job) -> None:

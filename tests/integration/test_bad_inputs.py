@@ -97,6 +97,13 @@ LINES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*RUN, "--prompt", "\udc80"), ("--prompt", "Unicode")),
     ((*RUN, "--instructions", "\udc80"), ("--instructions", "Unicode")),
     ((*RUN, "--param", f"a={DEEP}"), ("--param", "nested too deeply")),
+    ((*RUN, "--param", "model=gpt-4o"), ("param: model", "say --model")),
+    ((*RUN, "--param", "messages=[]"), ("param: messages", "say --prompt")),
+    ((*RUN, "--param", "input=hi"), ("param: input", "say --prompt")),
+    ((*RUN, "--param", "stream=true"), ("param: stream", "say --stream")),
+    ((*RUN, "--param", "background=true"), ("param: background", "say --background")),
+    ((*RUN, "--param", "previous_response_id=r"), ("param: previous_response_id", "say --thread-column")),
+    ((*RUN, "--param", "n=2"), ("param: n ", "say --epochs")),
     # URLs
     ((*RUN, "--base-url", "http://host:18302:/v1"), ("--base-url",)),
     ((*RUN, "--base-url", "http://host:/v1"), ("--base-url",)),
