@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,8 +18,10 @@ _BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 """The parameters that bound an answer, in the three protocols."""
 _LEAST_BOUND = 16
 """Up to this bound services round as they like, and short answers meet it by chance."""
-_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
-"""Characters of no width, which are no white space to Python."""
+_INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0\u034f\ufe0e\ufe0f")
+"""Fillers and selectors that show nothing, although Unicode counts them among the letters, symbols and marks."""
+_REASONING = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+"""What models think, where their server leaves it in the text; without an end it is all the text."""
 
 
 def end_of_completed(
@@ -38,6 +42,12 @@ def end_of_completed(
     met = parameters is not None and any(parameters.get(name) == written for name in _BOUNDS)
     if met and written is not None and written > _LEAST_BOUND:
         return "incomplete", CUT
-    if not more and not text.strip().strip(_INVISIBLE):
+    if not more and _says_nothing(text):
         return "incomplete", EMPTY_ANSWER
     return "completed", None
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether nothing of it can be seen: blanks, controls, characters of no width, reasoning without an answer."""
+    answer = text[thought.end() :] if (thought := _REASONING.match(text)) else text
+    return all(unicodedata.category(each) in ("Cc", "Cf", "Zs", "Zl", "Zp") or each in _INVISIBLE for each in answer)

@@ -152,15 +152,16 @@ def required(found: Any, what: str) -> str:
 
 
 def members(found: Any, what: str) -> list[Mapping[str, Any]]:
-    """A list of which each member counts; null is an empty one. Raises as `text`."""
+    """A list of which each member counts, but those that are null; null is an empty one. Raises as `text`."""
     if found is None:
         return []
     if not isinstance(found, list):
         raise odd(found, what, "a list")
-    for each in found:
+    there = [each for each in found if each is not None]
+    for each in there:
         if not isinstance(each, dict):
             raise odd(each, f"a member of {what}", "an object")
-    return found
+    return there
 
 
 def arguments(found: Any) -> str:
@@ -171,7 +172,7 @@ def arguments(found: Any) -> str:
 
 
 _KINDS: Mapping[type, str] = {
-    type(None): "nothing",
+    type(None): "null",
     bool: "true or false",
     int: "a number",
     float: "a number",
