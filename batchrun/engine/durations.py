@@ -9,11 +9,15 @@ __all__ = ["parse_reset", "wait_in_words"]
 _RESET = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _PIECE = re.compile(
-    r"\s*(?:,|and)?\s*(\d+(?:\.\d+)?)\s*"
+    r"\s*(?:,|and)?\s*(\d+(?:\.\d+)?|an?|one)\s*"
     r"(milliseconds?|millis|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)(?![a-z])",
     re.IGNORECASE,
 )
-_WAIT = re.compile(r"(?:try(?:ing)? again|retry(?:ing)?|wait)\b[^.\d]{0,40}?(?=\d)", re.IGNORECASE)
+_WAIT = re.compile(
+    r"(?:try(?:ing)? again|retry(?:ing)?|wait|resets?|available)\b[^.\d]{0,40}?"
+    r"(?=\d|\b(?:an?|one) (?:second|minute|hour))",
+    re.IGNORECASE,
+)
 
 
 def parse_reset(text: str | None) -> float | None:
@@ -40,6 +44,6 @@ def wait_in_words(message: str) -> float | None:
     while (piece := _PIECE.match(message, place)) is not None:
         unit = piece[2].lower()
         short = "ms" if unit.startswith(("milli", "ms")) else unit[0]
-        found = (found or 0.0) + float(piece[1]) * _UNITS_S[short]
+        found = (found or 0.0) + (1.0 if piece[1][0].isalpha() else float(piece[1])) * _UNITS_S[short]
         place = piece.end()
     return found

@@ -46,10 +46,14 @@ HttpFailure = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
 what was read is no HTTP."""
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_ACCOUNT_CODE = re.compile(r"api_?key|account|organi[sz]ation|billing|country|subscription|scope", re.IGNORECASE)
+_NO_MONEY = re.compile(r"credit balance is too low|insufficient (balance|credits?|funds)", re.IGNORECASE)
+_ACCOUNT_CODE = re.compile(
+    r"api_?key|account|organi[sz]ation|project|billing|balance|quota|country|region|subscription|scope|permission",
+    re.IGNORECASE,
+)
 _ACCOUNT = re.compile(
-    r"\bkey\b|\baccount\b|\borgani[sz]ation\b|\bbilling\b|\bsubscription\b|\bcredentials?\b|\bcountry\b"
-    r"|insufficient permissions|\bscopes?\b",
+    r"\bkey\b|\baccount\b|\borgani[sz]ation\b|\bproject\b|\bbilling\b|\bsubscription\b|\bcredentials?\b"
+    r"|\bcountry\b|\bregion\b|permissions?\b|\bscopes?\b",
     re.IGNORECASE,
 )
 """Words of a 403 that is about the key or the account, and so about every row."""
@@ -209,15 +213,12 @@ def _fault(
     concerns_all = _refusal_of_all(status, code, line, path, api_error=api_error)
     if concerns_all is not None:
         return concerns_all
-    if code in _TOO_LONG_CODES or (400 <= status <= 500 and _TOO_LONG.search(line)):
-        return PermanentFault(line, error_type="context_length_exceeded", status_code=status)
+    if 400 <= status <= 500 and (too_much := _too_much(code, line)) is not None:
+        return PermanentFault(line, error_type=too_much, status_code=status)
     if code == "idempotency_key_reused":
         # An earlier run of the batch sent this key with other options; what became of it cannot be known.
         return RunLost(line, error_type=code, status_code=status, run_ended=True)
-    if status == 429 and _TOO_LARGE.search(line):
-        # More tokens than the limit of a whole minute: no wait makes it fit.
-        return PermanentFault(line, error_type="request_too_large", status_code=status)
-    if status in (429, 498):  # 498: Groq has no capacity left for its flex tier
+    if status in (429, 498) or code == "rate_limit_exceeded":  # 498: Groq has no capacity left for its flex tier
         return RateLimited(
             line,
             error_type=code or "rate_limit_exceeded",
@@ -225,12 +226,24 @@ def _fault(
             retry_after_s=wait_in_words(line) if retry_after_s is None else retry_after_s,
         )
     error_type = code or f"http_{status}"
-    if status in (502, 503, 529) or _LOADING.search(line):
+    if status in _AWAY or _LOADING.search(line):
         return Unavailable(line, error_type=error_type, status_code=status, retry_after_s=retry_after_s)
     if status in (408, 409) or status >= 500 or code == "conversation_locked":
         return ServerFault(line, error_type=error_type, status_code=status, retry_after_s=retry_after_s)
     kind = Refused if status in (403, 404) else PermanentFault
     return kind(line, error_type=error_type, status_code=status)
+
+
+def _too_much(code: str | None, line: str) -> str | None:
+    """The error type of a prompt that will never fit; None for everything else.
+
+    It is too long for the model, or has more tokens than the limit of a whole minute, so that no wait makes it fit.
+    """
+    if code in _TOO_LONG_CODES or (code not in _ROW_CODES and _TOO_LONG.search(line)):
+        return "context_length_exceeded"
+    asked = _OF_LIMIT.search(line)
+    beyond = asked is not None and int(asked[2].replace(",", "")) > int(asked[1].replace(",", ""))
+    return "request_too_large" if beyond or _TOO_LARGE.search(line) else None
 
 
 def _refusal_of_all(status: int, code: str | None, line: str, path: str, *, api_error: bool) -> BatchRefused | None:
@@ -241,20 +254,23 @@ def _refusal_of_all(status: int, code: str | None, line: str, path: str, *, api_
         )
     if status == 407:
         return BatchRefused(f"the proxy wants a password: {line}", error_type="proxy_refused", status_code=status)
-    if code in _QUOTA_CODES or status == 402:
+    if code in _QUOTA_CODES or status == 402 or (status < 500 and _NO_MONEY.search(line)):
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type=code or "insufficient_quota", status_code=status
         )
-    about_account = code is not None and _ACCOUNT_CODE.search(code)
-    if status == 403 and (about_account or (api_error and _ACCOUNT.search(line) and not _CONTENT.search(line))):
-        return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
     if code in _SETTING_CODES or (status == 404 and _BATCH_WIDE.search(line)):
         return BatchRefused(
             f"the service refused a setting: {line}", error_type=code or "not_found", status_code=status
         )
-    if status == 404 and _no_endpoint(path, line, api_error=api_error):
+    about_account = code is not None and _ACCOUNT_CODE.search(code)
+    if status == 403 and (about_account or (api_error and _ACCOUNT.search(line) and not _CONTENT.search(line))):
+        return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
+    if (status == 404 and _no_endpoint(path, line, api_error=api_error)) or (
+        status == 405 and _OBJECT_IN_PATH.search(path) is None
+    ):
+        said = f"; the server says: {line}" if api_error else ""
         return BatchRefused(
-            f"no such endpoint on this server: {path} (is --base-url right, and --api what it speaks?)",
+            f"no such endpoint on this server: {path} (is --base-url right, and --api what it speaks?){said}",
             error_type="not_found",
             status_code=status,
         )
@@ -274,14 +290,18 @@ def fault_of_failed_run(
 ) -> ServiceFault:
     """A run that failed, with HTTP 200: the model's limits show here and nowhere else."""
     line = " ".join(scrubbed(message, secrets).split())
-    if code in _QUOTA_CODES or "exceeded your current quota" in line:
+    wait_s = wait_in_words(line)
+    if code in _QUOTA_CODES or ("exceeded your current quota" in line and wait_s is None):
         return BatchRefused(
             f"the quota is exhausted: {line}", error_type="insufficient_quota", run_ended=True, usage=usage
         )
     if code in _SETTING_CODES:
         return BatchRefused(f"the service refused a setting: {line}", error_type=code, run_ended=True, usage=usage)
+    too_much = _too_much(code, line)
+    if too_much is not None:
+        return PermanentFault(line, error_type=too_much, run_ended=True, usage=usage)
     if code == "rate_limit_exceeded":
-        return RateLimited(line, error_type=code, retry_after_s=wait_in_words(line), run_ended=True, usage=usage)
+        return RateLimited(line, error_type=code, retry_after_s=wait_s, run_ended=True, usage=usage)
     if code == "server_error":
         return ServerFault(line, error_type=code, run_ended=True, usage=usage)
     return PermanentFault(line, error_type=code or "run_failed", run_ended=True, usage=usage)
@@ -292,6 +312,7 @@ def fault_of_error_body(body: Any, secrets: tuple[str, ...] = ()) -> ServiceFaul
 
     Where its code is a number (vLLM, LiteLLM, OpenRouter), it is the HTTP status that it would have had.
     """
+    body = _error_object(body)
     error = (body.get("error") or body) if isinstance(body, Mapping) else {"message": str(body)}
     if not isinstance(error, Mapping):
         error = {"message": str(error)}
@@ -364,20 +385,31 @@ _ROW_CODES = _TOO_LONG_CODES | {"string_above_max_length", "content_filter", "co
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|(prompt|input|request) is too long|input length .{0,40}exceed"
     r"|input token count .{0,40}exceed|too many (input )?tokens in (the )?(prompt|input)"
-    r"|exceeds? the .{0,20}token limit",
+    r"|exceeds? the .{0,20}token limit|exceed context limit|input tokens exceed"
+    r"|longer than the maximum model length|max_new_tokens. must be <="
+    r"|number of tokens in the prompt cannot exceed",
     re.IGNORECASE,
 )
-"""Words of OpenAI, vLLM ("maximum context length is"), llama.cpp ("available context size"), LiteLLM, Ollama, Anthropic
-and Gemini."""
+"""Words of OpenAI, Azure ("Input tokens exceed the configured limit"), vLLM ("maximum context length is"), llama.cpp
+("available context size"), LiteLLM, Ollama, Anthropic, Gemini, Text Generation Inference and Cohere."""
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
-_LOADING = re.compile(r"\bloading (the )?model\b|\bmodel\b.{0,80}\bloading\b", re.IGNORECASE)
+_OF_LIMIT = re.compile(r"\bLimit:? ([\d,]*\d)\b.{0,40}?\bRequested:? ([\d,]*\d)\b")
+"""As OpenAI and Groq say it: "Limit 10000, Used 0, Requested 20000"."""
+_AWAY = frozenset({502, 503, 521, 522, 523, 529})
+"""Statuses of a gateway that reaches no service (521 to 523 are Cloudflare's), and of a service that is overloaded."""
+_LOADING = re.compile(
+    r"(?<!error )(?<!failed )\bloading (the )?model\b|\bmodel\b.{0,80}\b(is|still|currently) loading\b", re.IGNORECASE
+)
 _NO_SUCH_PATH = frozenset({"resource not found", "file not found", "not found", "404 page not found"})
 _OBJECT_IN_PATH = re.compile(
     r"/(threads|runs|messages|assistants|responses|conversations|files|vector_stores|file_batches|containers)"
     r"/(?!runs$|input_tokens$)[^/]+"
 )
 _OBJECT = re.compile(r"\b(thread|run|msg|asst|resp|conv|file|vs|vsfb|cntr|item|step)[-_](?=\w*\d)\w+", re.IGNORECASE)
-_CODE_OF_KIND = {"exceed_context_size_error": "context_length_exceeded"}
+_CODE_OF_KIND = {
+    "exceed_context_size_error": "context_length_exceeded",
+    "insufficient_quota": "insufficient_quota",
+}
 """A code that some servers have as the error's type."""
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 

@@ -378,6 +378,8 @@ async def test_resets(text: str | None, seconds: float | None) -> None:
         ("please try again in 1.5s", 1.5), ("Retry after 45 seconds.", 45), ("Please retry in 12 seconds", 12),
         ("Please wait 2 minutes and 5 seconds before retrying", 125), ("retry-after: 3 s", 3),
         ("Please retry after 1 hour, 2 minutes", 3_720), ("Please retry in 53.2s.", 53.2), ("try again in 1 day", 86_400),
+        ("Your limit resets in 3 hours", 10_800), ("Expected to be available in 10 seconds.", 10),
+        ("Please try again in an hour", 3_600), ("wait a minute and 5 s", 65), ("wait for a free slot", None),
         ("Limit 20 in 60 s", None), ("try again later", None), ("try again in 5 apples", None), ("", None),
         ("Try again. Error 429 s", None),
     ],

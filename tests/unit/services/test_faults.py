@@ -86,6 +86,12 @@ def fault_of(status: int, body: Any, headers: dict[str, str] | None = None, **op
         ),
         (404, error("File Not Found"), BatchRefused, "not_found"),
         (404, error("Nothing here."), BatchRefused, "not_found"),
+        (403, error("This service is not available in your region."), BatchRefused, "permission_denied"),
+        (403, error("Your project has been denied access."), BatchRefused, "permission_denied"),
+        (403, error(code="insufficient_user_quota"), BatchRefused, "permission_denied"),
+        (403, error("Insufficient balance", "insufficient_balance"), BatchRefused, "insufficient_balance"),
+        (400, error("Your credit balance is too low to access the API."), BatchRefused, "insufficient_quota"),
+        (405, {"detail": "Method Not Allowed"}, BatchRefused, "not_found"),
         (407, error(), BatchRefused, "proxy_refused"),
         (498, error(), RateLimited, "rate_limit_exceeded"),
         (404, error("The model `gpt-0` does not exist", "model_not_found"), BatchRefused, "model_not_found"),
@@ -133,9 +139,11 @@ def test_statuses(status: int, body: Any, kind: type[ServiceFault], error_type: 
         (503, "", "the server answered 503 with something that is not JSON: an empty body"),
         (400, {"error": "model is required"}, "model is required"),
         (422, {"detail": [{"loc": ["body"]}]}, "[{'loc': ['body']}]"),
+        (404, error("File Not Found"), "no such endpoint on this server: /v1/threads/runs (is --base-url right, and --api what "
+         "it speaks?); the server says: File Not Found"),
         (404, "nope", "no such endpoint on this server: /v1/threads/runs (is --base-url right, and --api what it"),
     ],
-)
+)  # fmt: skip
 def test_messages(status: int, body: Any, words: str) -> None:
     """The line says what the server said, in whatever form it said it."""
     assert str(fault_of(status, body)).startswith(words)
@@ -152,6 +160,22 @@ TOO_LONG = {
     "Anthropic": (400, error("prompt is too long: 208310 tokens > 200000 maximum")),
     "Gemini": (400, [{"error": {"code": 400, "status": "INVALID_ARGUMENT",
                "message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}]),
+    "LiteLLM before Anthropic": (400, error("litellm.BadRequestError: AnthropicException - input length and `max_tokens` "
+                                 "exceed context limit: 179413 + 32768 > 200000, decrease input length", "400")),
+    "Azure": (400, error("Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 509178 "
+              "tokens.", "400")),
+    "vLLM, decoder": (400, error("The decoder prompt (length 5000) is longer than the maximum model length of 4096.")),
+    "vLLM, max_tokens": (400, error("'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum "
+                         "context length is 4096 tokens and your request has 100 input tokens")),
+    "llama-cpp-python": (500, error("Requested tokens (2285) exceed context window of 2048")),
+    "Mistral": (400, {"object": "error", "code": "3051", "message": "Prompt contains 40000 tokens and 0 draft tokens, too "
+                "large for model with 32768 maximum context length"}),
+    "Text Generation Inference": (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= "
+                                  "4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`"}),
+    "SGLang": (400, error("Input length (5000 tokens) exceeds the maximum allowed length (4096 tokens).")),
+    "Ollama": (400, error("the input length exceeds the context length")),
+    "Cohere": (400, error("too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000")),
+    "Bedrock": (400, error("Input is too long for requested model.")),
     "a 413": (413, error("The input is too long for the context length of this model.")),
     "a 500": (500, error("the request exceeds the available context size")),
 }  # fmt: skip
@@ -163,6 +187,70 @@ def test_a_prompt_that_is_too_long_has_one_name(service: str) -> None:
     status, body = TOO_LONG[service]
     fault = fault_of(status, body, settings=frozenset({"max_tokens", "max_completion_tokens"}))
     assert (type(fault), fault.error_type) == (PermanentFault, "context_length_exceeded")
+    in_stream = fault_of_error_body(body)
+    assert (type(in_stream), in_stream.error_type) == (PermanentFault, "context_length_exceeded")
+
+
+def test_a_run_that_failed_for_its_length_has_that_name_too() -> None:
+    """Assistants and background responses tell it in a run that failed, under codes of their own."""
+    for code in ("invalid_prompt", "server_error", "exceed_context_size_error", None):
+        fault = fault_of_failed_run(code, "This model's maximum context length is 512 tokens.")
+        assert (type(fault), fault.error_type, fault.run_ended) == (PermanentFault, "context_length_exceeded", True)
+
+
+LARGE = {
+    "OpenAI": (429, "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested "
+               "30601. The input or output tokens must be reduced in order to run successfully."),
+    "Groq": (413, "Request too large for model `llama` in organization `org` service tier `on_demand` on tokens per minute "
+             "(TPM): Limit 6000, Requested 12328, please reduce your message size and try again."),
+    "without the words": (429, "Rate limit reached for gpt-4 on tokens per min (TPM): Limit 10,000, Used 0, Requested 20,000."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("service", LARGE)
+def test_a_request_above_the_limit_of_a_minute_is_not_waited_for(service: str) -> None:
+    """No wait makes it fit, so it fails its row, refused at once or in a run; one that fits a later minute waits."""
+    status, words = LARGE[service]
+    for fault in (
+        fault_of(status, error(words, "rate_limit_exceeded")),
+        fault_of_failed_run("rate_limit_exceeded", words),
+        fault_of_error_body({"error": {"message": words, "code": status}}),
+    ):
+        assert (type(fault), fault.error_type) == (PermanentFault, "request_too_large")
+    later = (
+        "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29937, Requested 385. Please try again in 644ms."
+    )
+    fault = fault_of(429, error(later, "rate_limit_exceeded"))
+    assert (type(fault), fault.retry_after_s) == (RateLimited, 0.644)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, Unavailable),
+        (503, {"error": "Model gpt2 is currently loading", "estimated_time": 20.0}, Unavailable),
+        (500, {"error": "model is loading"}, Unavailable),
+        (400, error("The model is still loading, please wait"), Unavailable),
+        (500, {"error": "error loading model /models/x.gguf: no such file"}, ServerFault),
+        (500, {"error": "failed loading model"}, ServerFault),
+        (522, "<html><title>522: Connection timed out</title></html>", Unavailable),
+        (503, error(code="rate_limit_exceeded"), RateLimited),
+        (400, error(code="rate_limit_exceeded"), RateLimited),
+    ],
+)
+def test_what_passes_is_told_by_its_words(status: int, body: Any, kind: type[ServiceFault]) -> None:
+    """A model that loads is waited for, whatever the status; one that cannot be loaded is not. A rate limit is one."""
+    assert type(fault_of(status, body)) is kind
+
+
+def test_a_spent_quota_is_told_from_a_rate() -> None:
+    """Some gateways give it as a type only; Gemini calls a rate a quota, and names the seconds."""
+    spent = {"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": None}}
+    assert type(fault_of(429, spent)) is BatchRefused
+    assert type(fault_of_failed_run("rate_limit_exceeded", "You exceeded your current quota.")) is BatchRefused
+    fault = fault_of_failed_run("rate_limit_exceeded", "You exceeded your current quota. Please retry in 12s.")
+    assert (type(fault), fault.retry_after_s) == (RateLimited, 12.0)
+    assert type(fault_of_error_body([{"error": {"code": 429, "message": "Please retry in 12s."}}])) is RateLimited
 
 
 def test_an_error_in_a_list_is_read() -> None:
