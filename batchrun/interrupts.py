@@ -6,6 +6,7 @@ the loop is busy.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -117,9 +118,9 @@ class Interrupts:
         return False
 
 
-USERS_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
-"""What code of the user's may raise: `sys.exit` in a scorer is that scorer's fault, and ends no program. Where it is
-caught, `is_ctrl_c` lets a real Ctrl-C through."""
+USERS_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+"""What code of the user's that awaits nothing may raise: `sys.exit` in a scorer is that scorer's fault, and ends no
+program. Where it is caught, `is_ctrl_c` lets a real Ctrl-C through."""
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -11,7 +11,14 @@ from batchrun.records import ToolCall
 from batchrun.tools.functions import Toolbox
 from tests.support.command import batchrun
 
-ENDS = ["sys.exit()", "sys.exit(0)", "raise SystemExit(0)", "raise KeyboardInterrupt", "raise GeneratorExit"]
+ENDS = [
+    "sys.exit()",
+    "sys.exit(0)",
+    "raise SystemExit(0)",
+    "raise KeyboardInterrupt",
+    "raise GeneratorExit",
+    "import asyncio; raise asyncio.CancelledError",
+]
 
 
 def scorer_file(folder: Path, end: str, *, at_import: bool) -> tuple[str, ...]:
