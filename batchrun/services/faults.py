@@ -48,17 +48,11 @@ what was read is no HTTP."""
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _NO_MONEY = re.compile(r"credit balance is too low|insufficient (balance|credits?|funds)", re.IGNORECASE)
 _ACCOUNT_CODE = re.compile(
-    r"api_?key|account|organi[sz]ation|project|billing|balance|quota|country|region|subscription|scope|permission",
+    r"api_?key|account|organi[sz]ation|project|billing|balance|quota|country|region|subscription|scope",
     re.IGNORECASE,
 )
-_ACCOUNT = re.compile(
-    r"\bkey\b|\baccount\b|\borgani[sz]ation\b|\bproject\b|\bbilling\b|\bsubscription\b|\bcredentials?\b"
-    r"|\bcountry\b|\bregion\b|permissions?\b|\bscopes?\b",
-    re.IGNORECASE,
-)
-"""Words of a 403 that is about the key or the account, and so about every row."""
-_CONTENT = re.compile(r"flagg|content|polic|moderat|guardrail|safety|blocked", re.IGNORECASE)
-"""Words of a 403 that is about what one row says, even where it warns of the account."""
+"""Codes of a 403 that is about the key, the account or the quota, and so about every row. Its words do not decide: a
+message about what one row says may well warn of the account."""
 _NO_KEY = re.compile(r"api key (is )?(not |in)valid|invalid api key|incorrect api key", re.IGNORECASE)
 _SETTING_CODES = frozenset(
     {
@@ -263,7 +257,7 @@ def _refusal_of_all(status: int, code: str | None, line: str, path: str, *, api_
             f"the service refused a setting: {line}", error_type=code or "not_found", status_code=status
         )
     about_account = code is not None and _ACCOUNT_CODE.search(code)
-    if status == 403 and (about_account or (api_error and _ACCOUNT.search(line) and not _CONTENT.search(line))):
+    if status == 403 and about_account:
         return BatchRefused(f"the key may not do this: {line}", error_type="permission_denied", status_code=status)
     if (status == 404 and _no_endpoint(path, line, api_error=api_error)) or (
         status == 405 and _OBJECT_IN_PATH.search(path) is None

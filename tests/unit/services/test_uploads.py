@@ -235,7 +235,7 @@ async def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
 
 LATER = json_answer({"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}, 429, retry_after="0.01")
 WRONG = json_answer({"error": {"message": "Unsupported file.", "code": "unsupported_file"}}, 400)
-FORBIDDEN = json_answer({"error": {"message": "Not with this key.", "code": None}}, 403)
+FORBIDDEN = json_answer({"error": {"message": "Not with this key.", "code": "api_key_restricted"}}, 403)
 MADE = json_answer({"id": "file-1", "object": "file"})
 
 
