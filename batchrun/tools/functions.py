@@ -150,6 +150,8 @@ async def _in_thread(function: _Call) -> _Ended:
 async def _on_loop(function: _Call) -> _Ended:
     try:
         return _Ended(_as_text(await function()))
+    except asyncio.CancelledError:
+        raise  # the batch's or the function's own: `_in_time` tells
     except USERS_ERRORS as error:
         if is_ctrl_c(error):
             raise
