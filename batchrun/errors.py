@@ -9,7 +9,7 @@ BatchrunError
 └── ServiceFault            a service said no; one of two branches:
     ├── TransientFault      the same request may succeed later: retried
     │   ├── RateLimited       429, or a run that failed with `rate_limit_exceeded`
-    │   ├── Unavailable       no connection, 502, 503, a model that is still loading
+    │   ├── Unavailable       no connection or reply, 502 to 504, a page in its place, a model that is still loading
     │   ├── ServerFault       408, 409, any other 5xx, or a run that failed with `server_error`
     │   ├── ConnectionLost    the connection broke before the answer was whole
     │   ├── Silence           no byte within the deadline
@@ -142,22 +142,25 @@ class RateLimited(TransientFault):
 
 
 class Unavailable(TransientFault):
-    """There is nothing that could answer now: no connection, HTTP 502 or 503, a model that is still loading.
+    """There is nothing that could answer now: no connection, or one that closed without a byte; HTTP 502, 503 or 504; a
+    page in place of a reply; a model that is still loading.
 
     Attributes:
-        connected: False where there was no connection at all.
+        connected: False where nothing spoke for the service, so that it may be another's address.
+        sent: the request was sent all the same.
     """
 
     connected = True
+    sent = False
 
     @property
     def unseen(self) -> bool:
-        """A gateway answers 502 also where it lost the reply of the service behind it."""
-        return self.status_code == 502
+        """A gateway answers 502 or 504 also where it lost the reply of the service behind it."""
+        return self.sent or self.status_code in (502, 504)
 
 
 class ServerFault(TransientFault):
-    """HTTP 408, 409, 5xx but for 502 and 503, or a run failed with `server_error`."""
+    """HTTP 408, 409, 5xx but for 502 to 504, or a run failed with `server_error`."""
 
     @property
     def unseen(self) -> bool:

@@ -165,8 +165,11 @@ class Engine:
         context, limits = self._context, self._context.limits
         spent = 0
         while True:
+            limits.health.sending(anyio.current_time())
             try:
                 await context.service.prepare()
+                if limits.health.away:
+                    limits.health.spoke()
                 return True
             except ServiceFault as fault:
                 why = limits.failed(None, fault)

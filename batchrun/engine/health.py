@@ -125,7 +125,7 @@ class Health:
 
     def answered(self, in_use: int, sent_at_s: float, now_s: float) -> None:
         """A run ended with an answer."""
-        self._there()
+        self.spoke()
         if sent_at_s >= self._own_hold_s:
             self._refused_s, self._refusals = None, 0
             self._abreast = self._abreast + 1 if self._abreast < self.slots.capacity else math.inf
@@ -149,7 +149,7 @@ class Health:
             sent_at_s: loop time at which the try's last request was sent.
         """
         if not isinstance(fault, Unavailable | ConnectionLost | Silence | Shortage):
-            self._there()
+            self.spoke()
         if isinstance(fault, Unavailable):
             return self._unavailable(fault, trouble or Trouble(), now_s)
         if isinstance(fault, RateLimited):
@@ -176,7 +176,8 @@ class Health:
 
     # -- outages ------------------------------------------------------------------------------------------
 
-    def _there(self) -> None:
+    def spoke(self) -> None:
+        """The service said something, so it is there."""
         self._reached = True
         self._words += 1
         self._away, self._probing, self._probe_wait_s = 0, False, FIRST_PROBE_S

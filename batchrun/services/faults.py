@@ -108,7 +108,9 @@ def fault_of_exception(
     if _any(causes, aiohttp.ConnectionTimeoutError):
         return _unconnected("the server could not be reached")
     if _any(causes, aiohttp.ServerDisconnectedError):
-        return ConnectionLost("the server closed the connection without an answer", error_type="connection_error")
+        fault = _unconnected("the server closed the connection without an answer")
+        fault.sent = True
+        return fault
     # The adapter calls every other trouble with a connection a connect timeout: aiohttp's own error decides.
     if _any(causes, httpx2.ConnectTimeout) or not _any(causes, openai.APITimeoutError, httpx2.TimeoutException):
         if _any(causes, openai.APIConnectionError, httpx2.TransportError, aiohttp.ClientError):
@@ -389,7 +391,7 @@ _TOO_LONG = re.compile(
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 _OF_LIMIT = re.compile(r"\bLimit:? ([\d,]*\d)\b.{0,40}?\bRequested:? ([\d,]*\d)\b")
 """As OpenAI and Groq say it: "Limit 10000, Used 0, Requested 20000"."""
-_AWAY = frozenset({502, 503, 521, 522, 523, 529})
+_AWAY = frozenset({502, 503, 504, 521, 522, 523, 529})
 """Statuses of a gateway that reaches no service (521 to 523 are Cloudflare's), and of a service that is overloaded."""
 _LOADING = re.compile(
     r"(?<!error )(?<!failed )\bloading (the )?model\b|\bmodel\b.{0,80}\b(is|still|currently) loading\b", re.IGNORECASE

@@ -19,7 +19,7 @@ import openai
 from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
-from batchrun.errors import ServerFault, ServiceFault
+from batchrun.errors import ServerFault, ServiceFault, Unavailable
 from batchrun.services.bounding import UNBOUNDED
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.faults import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
@@ -298,14 +298,18 @@ class Wire:
             raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
         return body
 
-    def _not_an_object(self, response: httpx2.Response) -> ServerFault:
+    def _not_an_object(self, response: httpx2.Response) -> ServerFault | Unavailable:
         kind = response.headers.get("content-type", "no content type")
         start = " ".join(scrubbed(response.text, self.secrets)[:80].split())
-        return ServerFault(
-            f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}",
-            error_type="bad_reply",
-            status_code=response.status_code,
+        words = (
+            f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}"
         )
+        if "json" in kind:
+            return ServerFault(words, error_type="bad_reply", status_code=response.status_code)
+        # A page: of a gateway that is being serviced, of a network that wants a sign-in, or of another server.
+        page = Unavailable(words, error_type="bad_reply", status_code=response.status_code)
+        page.connected, page.sent = False, True
+        return page
 
 
 async def _unread(request: Awaitable[object]) -> httpx2.Response:

@@ -489,7 +489,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
-        (html(), ServerFault, "answered 200 with text/html; charset=utf-8 where JSON or an event stream was due"),
+        (html(), Unavailable, "answered 200 with text/html; charset=utf-8 where JSON or an event stream was due"),
         (json_answer([1, 2]), ServerFault, "answered 200 with application/json where JSON"),
         (json_answer("yes"), ServerFault, "answered 200 with application/json where JSON"),
         (json_answer({"ok": True}), PermanentFault, "has no 'thread_id': {\"ok\": true}"),
@@ -500,7 +500,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
         (html(status=502), Unavailable, "the server answered 502 with HTML: Sign in"),
         (json_answer({"error": {"message": "Slow down"}}, 429), RateLimited, "Slow down"),
         (json_answer({"error": {"message": "bad key", "code": "x"}}, 401), BatchRefused, "refused the key: bad key"),
-        (Answer(b"", "close"), ConnectionLost, "the server closed the connection without an answer"),
+        (Answer(b"", "close"), Unavailable, "the server closed the connection without an answer"),
         (Answer(b"SSH-2.0-OpenSSH_9.2\r\n", "close"), ConnectionLost, "the connection failed: "),
         (Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\ncontent-type: application/json\r\n\r\n{", "close"),
          ConnectionLost, "the connection failed: "),

@@ -606,8 +606,9 @@ async def test_garbage_in_a_stream(serve: Served, data: str) -> None:
 async def test_html_in_place_of_a_reply(serve: Served) -> None:
     """A proxy's page is a fault that may pass, and says what came."""
     fault = await fault_of(serve({"POST /responses": html()}))
-    assert isinstance(fault, ServerFault)
+    assert isinstance(fault, Unavailable)
     assert "text/html" in str(fault)
+    assert fault.unseen
 
 
 # -- conversations ----------------------------------------------------------------------------------------------
