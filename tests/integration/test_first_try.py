@@ -99,7 +99,7 @@ def test_the_corrected_command_continues(folder: Path, server: ScriptedHttp, wro
 
 def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
     """Nobody took a request there: nothing is counted as sent again, also with another model."""
-    assert run(folder, NOWHERE, model="wrong").returncode == 5
+    assert run(folder, NOWHERE, "--max-outage", "2", model="wrong").returncode == 5
     second = run(folder, server.url)
     assert second.returncode == 0, second.stderr
     assert facts(second)["created_again"] == 0

@@ -232,7 +232,18 @@ def test_an_output_without_a_name(tmp_path: Path, command: str) -> None:
 def test_a_service_that_cannot_be_reached(tmp_path: Path, api: str) -> None:
     """Where nobody ever answers the batch stops with 5, no row has failed, and nothing is said to be paid for twice."""
     questions(tmp_path)
-    arguments = ["--api", api, "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--max-attempts", "1"]
+    arguments = [
+        "--api",
+        api,
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "m",
+        "--max-attempts",
+        "1",
+        "--max-outage",
+        "2",
+    ]
     done = batchrun(tmp_path, "run", "q.csv", *arguments)
     assert done.returncode == 5
     assert "the connection failed" in done.stderr

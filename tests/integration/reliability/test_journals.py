@@ -150,7 +150,7 @@ async def test_a_foreign_journal(tmp_path: Path, what: str) -> None:
 async def test_looking_holds_nobody_up(tmp_path: Path) -> None:
     """A batch that starts in the moment in which `status` looks whether another one runs is not refused."""
     table = write_table(tmp_path, 1)
-    plan = plan_of(table, max_attempts=1, keep_going=True)
+    plan = plan_of(table, max_outage=1)
     for _ in range(3):
         await run_batch_while_looked_at(plan)
 
