@@ -192,8 +192,6 @@ class Health:
         if self._away == 0:
             self._away_s = now_s
         self._away += 1
-        if self._away == OUTAGE_AFTER:
-            self._probe_s = now_s + FIRST_PROBE_S
         if not self.away:
             return None
         limit_s = self._max_outage_s if self._reached else min(MAX_UNREACHED_S, self._max_outage_s)

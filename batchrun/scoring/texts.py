@@ -13,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import regex
-
-from batchrun.matching import MATCH_TIMEOUT_S
+from batchrun.matching import MATCH_TIMEOUT_S, TooSlow, matches
 from batchrun.scoring.extra import needs_eval
 from batchrun.scoring.score import Sample, Score, Scorer, targets_of
 
@@ -82,14 +80,13 @@ class RegexScorer(Scorer):
     pattern: re.Pattern[str]
 
     def score(self, sample: Sample) -> Score:
-        match = None
         try:
-            for match in regex.finditer(self.pattern.pattern, sample.answer, timeout=MATCH_TIMEOUT_S):  # noqa: B007 - the last one is wanted
-                pass
-        except TimeoutError:
+            found = matches(self.pattern.pattern, sample.answer)
+        except TooSlow:
             return Score(0.0, f"the pattern takes more than {MATCH_TIMEOUT_S:g} s on this answer")
-        if match is None:
+        if not found:
             return Score(0.0, "the pattern is not found")
+        match = found[-1]
         if not self.pattern.groups or sample.target is None:
             return Score(1.0, "the pattern is found", match[0])
         read = match[1] or ""

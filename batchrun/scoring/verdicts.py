@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-import regex
-
-from batchrun.matching import MATCH_TIMEOUT_S
+from batchrun.matching import TooSlow, matches
 
 __all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "Vote", "decided"]
 
@@ -62,9 +60,8 @@ class Reader:
         """The verdict in a whole text of a grader's."""
         if self.pattern is not None:
             try:
-                matches = regex.finditer(self.pattern.pattern, text, timeout=MATCH_TIMEOUT_S)
-                found = [match for match in matches if match[1] is not None]
-            except TimeoutError:
+                found = [match for match in matches(self.pattern.pattern, text) if match[1] is not None]
+            except TooSlow:
                 return Reading(None, None)
             return Reading(self._value(found[-1][1]), found[-1][0]) if found else Reading(None, None)
         line = next((line.strip() for line in reversed(text.splitlines()) if re.search(r"\w", line)), None)
