@@ -30,7 +30,7 @@ from batchrun.engine import Engine, EngineStatistics, Limits, Stop, Work
 from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.holding import hold
-from batchrun.interrupts import Interrupts
+from batchrun.interrupts import SAME_KEY_S, Interrupts
 from batchrun.job import Environment, Job
 from batchrun.journal import Journal, open_journal
 from batchrun.plan import Paths, Plan
@@ -369,12 +369,17 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
 def _obeyed(
     interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
 ) -> Iterator[None]:
-    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything."""
+    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything.
+
+    Where `leave` ends the process, the operating system ends it at a second SIGINT, also in the middle of a C library.
+    """
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
 
     def stop(number: signal.Signals) -> None:
         reason = Stop(f"interrupted by {number.name}", 128 + number)
         loop.call_soon_threadsafe(engine.request_stop, reason, grace_s, context=context)
+        if number is signal.SIGINT and leave is not None:
+            loop.call_soon_threadsafe(loop.call_later, SAME_KEY_S, interrupts.second_kills)
 
     with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
         yield

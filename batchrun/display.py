@@ -132,6 +132,8 @@ async def watch_terminal(view: BatchView, console: Console, ready: Callable[[], 
         while True:
             facts = progress.take(view.statistics(), anyio.current_time())
             if ready():
+                if facts["stopping"] is not None:
+                    console.show_cursor()  # a second Ctrl-C ends the process before anything could do it
                 live.update(_panel(facts, embedded=view.embedded), refresh=True)
             await anyio.sleep(FRAME_EVERY_S)
 

@@ -1,7 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP: the first asks what runs to stop, the second ends it at once.
 
 The handlers are Python's own and not the event loop's: they run between two instructions of the main thread, also while
-the loop is busy.
+the loop is busy. A call of a C library that holds the interpreter lock has no such moment, so the second SIGINT of a
+command is left to the operating system (`second_kills`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, TypeAlias
 
-__all__ = ["USERS_ERRORS", "Interrupted", "Interrupts", "is_ctrl_c"]
+__all__ = ["SAME_KEY_S", "USERS_ERRORS", "Interrupted", "Interrupts", "is_ctrl_c"]
 
 SAME_KEY_S: Final = 0.3
 """A second SIGINT this soon is the same key, or the same Ctrl-C for the process and for its group."""
@@ -44,7 +45,7 @@ class Interrupts:
     """Signals of one process, or of one call from Python.
 
     All state: `_ears`, who listens; `_asked`, whether they were asked to stop; `_pending`, a signal that nobody heard
-    yet; `_last_s`, when a signal of each kind counted last.
+    yet; `_last_s`, when a signal of each kind counted last; `_kills`, whether SIGINT is the operating system's.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +54,7 @@ class Interrupts:
         self._asked = False
         self._pending: signal.Signals | None = None
         self._last_s: dict[bool, float] = {}
+        self._kills = False
 
     @contextmanager
     def installed(self, numbers: Sequence[signal.Signals] = EVERY) -> Iterator[None]:
@@ -85,6 +87,19 @@ class Interrupts:
             yield
         finally:
             self._ears, self._asked = before
+            if self._kills:
+                self._kills = False
+                signal.signal(signal.SIGINT, self._handle)
+
+    def second_kills(self) -> None:
+        """Leave SIGINT to the operating system until `heard` ends: the next one ends the process whatever it does.
+
+        To be called in the main thread, `SAME_KEY_S` after the first SIGINT. Does nothing where nobody is stopping any
+        more, or where these handlers are not installed.
+        """
+        if self._asked and signal.getsignal(signal.SIGINT) == self._handle:
+            self._kills = True
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def interrupt(self) -> None:
         """What Ctrl-C does, from another thread."""

@@ -77,3 +77,19 @@ def test_a_ctrl_c_is_told_from_an_exception_of_the_users_code() -> None:
         assert not is_ctrl_c(KeyboardInterrupt())
         assert is_ctrl_c(Interrupted())
     assert not is_ctrl_c(SystemExit())
+
+
+def test_the_second_sigint_is_the_operating_systems_only_while_a_batch_stops() -> None:
+    """Before the first signal and behind the batch SIGINT is handled here, so that nothing is left open."""
+    interrupts = Interrupts()
+    with interrupts.installed():
+        ours = signal.getsignal(INT)
+        with interrupts.heard(lambda _: None):
+            interrupts.second_kills()
+            assert signal.getsignal(INT) == ours
+            signal.raise_signal(INT)
+            interrupts.second_kills()
+            assert signal.getsignal(INT) == signal.SIG_DFL
+        assert signal.getsignal(INT) == ours
+        interrupts.second_kills()
+        assert signal.getsignal(INT) == ours

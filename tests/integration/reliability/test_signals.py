@@ -58,7 +58,7 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
             while process.running:  # two that come together are delivered as one
                 time.sleep(0.05)
                 process.signal(signal.SIGINT)
-            assert process.wait() == 130
+            assert process.wait() == -signal.SIGINT  # what a shell calls 130
             assert process.stderr == ""
         assert not table.output.exists()
         with batchrun(table.folder, *arguments) as process:
@@ -97,19 +97,31 @@ def test_a_signal_while_the_output_is_written_loses_nothing(tmp_path: Path) -> N
 
 
 BUSY = """
+import itertools, signal, time
+
 async def spin() -> str:
     \"\"\"Never gives the event loop back.\"\"\"
     open("spinning", "w").close()
     while True:
         pass
+
+async def count() -> str:
+    \"\"\"Holds the interpreter lock in C, once SIGINT is left to the operating system.\"\"\"
+    import asyncio
+    open("spinning", "w").close()
+    while signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        await asyncio.sleep(0.01)
+    sum(itertools.repeat(1))
 """
 
 
-def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path) -> None:
-    """Also where the event loop has no time for signals: here a function of the user's never gives it back."""
+@pytest.mark.parametrize(("function", "exit_code"), [("spin", 130), ("count", -signal.SIGINT)])
+def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exit_code: int) -> None:
+    """Also where the event loop has no time for signals: a function of the user's never gives it back, whether it runs
+    Python or a call of a C library."""
     table = write_table(tmp_path, 1)
     (tmp_path / "tools.py").write_text(BUSY)
-    call = {"id": "call_1", "type": "function", "function": {"name": "spin", "arguments": "{}"}}
+    call = {"id": "call_1", "type": "function", "function": {"name": function, "arguments": "{}"}}
     choice = {"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
     with ScriptedHttp(lambda _: json_answer({"id": "c", "model": "m", "choices": [choice]})) as server:
         arguments = command(table, server.url, "--tools", "tools.py", "--grace", "3600", api="chat")
@@ -119,7 +131,7 @@ def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path) -> None:
             while process.running:
                 process.signal(signal.SIGINT)
                 time.sleep(0.05)
-            assert process.wait() == 130
+            assert process.wait() == exit_code
 
 
 def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
