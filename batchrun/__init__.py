@@ -18,8 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchrun.frames import arun, outcomes, run
-    from batchrun.job import Job
+    from batchrun.api import arun, outcomes, run
+    from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
 
     __version__: str
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
 
 _HOMES = {
-    **dict.fromkeys(("arun", "outcomes", "run"), "frames"),
-    "Job": "job",
+    **dict.fromkeys(("arun", "outcomes", "run"), "api"),
+    "Job": "job.options",
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }
 

@@ -17,17 +17,17 @@ from typing import Any, NoReturn
 
 import click
 
-from batchrun.cli import carrying, evaluating, looking, reporting, running, serving
-from batchrun.cli.group import cli
+from batchrun.cli import assistants, evaluate, inspect, report, run, serve
+from batchrun.cli.app import cli
+from batchrun.cli.console import safe_streams, warn, warn_of_losses
 from batchrun.cli.options import EXIT_CODES
-from batchrun.cli.printing import safe_streams, warn, warn_of_losses
 from batchrun.errors import BatchrunError
 from batchrun.interrupts import Interrupts
 
 __all__ = ["EXIT_CODES", "cli", "main"]
 
 # Importing a module of commands adds them to the group.
-_COMMANDS = (carrying, evaluating, looking, reporting, running, serving)
+_COMMANDS = (assistants, evaluate, inspect, report, run, serve)
 
 
 _LONG_WORD = re.compile(r"(\S{1000})\S+")

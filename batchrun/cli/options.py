@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrun.job import job_options
-from batchrun.locality import check_local
+from batchrun.job.options import job_options
+from batchrun.local_paths import check_local
 
 if TYPE_CHECKING:
     pass

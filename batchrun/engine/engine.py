@@ -23,12 +23,12 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
+from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
-from batchrun.engine.turnstiles import Turnstiles
+from batchrun.engine.thread_locks import Turnstiles
 from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
-from batchrun.services.base import Service
 
 __all__ = ["Engine", "Forget", "Stop", "Work"]
 

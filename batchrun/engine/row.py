@@ -13,11 +13,12 @@ from batchrun.clock import WallClock
 from batchrun.engine.dialogue import Check, Dialogue, Misshapen, with_outputs
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryAfter, RetryPolicy
+from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
 from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, RunLost, ServiceFault, Shortage, Silence
-from batchrun.job import digest
+from batchrun.job.options import digest
 from batchrun.journal import Journal
-from batchrun.prompts import PromptError
+from batchrun.prompts.templates import PromptError
 from batchrun.records import (
     EMPTY_ANSWER,
     Attempt,
@@ -33,7 +34,6 @@ from batchrun.records import (
     Usage,
     sum_usage,
 )
-from batchrun.services.base import CallTools, Service
 
 __all__ = ["Ask", "Manner", "Price", "RowContext", "RowRun", "ThreadLocks"]
 

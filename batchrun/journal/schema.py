@@ -56,7 +56,7 @@ STEPS: tuple[str, ...] = (
     CREATE TABLE superseded AS SELECT * FROM outcomes;
     """,
     """
-    -- What was made at services and may have to be deleted: see `batchrun.journal.created`.
+    -- What was made at services and may have to be deleted: see `batchrun.journal.created_objects`.
     CREATE TABLE created (
         id         TEXT PRIMARY KEY,
         kind       TEXT NOT NULL,

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from batchrun.journal.following import CoolDown
+from batchrun.batch.results import Totals
+from batchrun.journal.live import CoolDown
 from batchrun.report.rows import ReportRow
-from batchrun.results import Totals
 
 __all__ = ["batch_facts", "distribution", "distributions", "errors", "headline", "nice_step", "sittings"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from batchrun.journal.following import Spoken, Try
+from batchrun.journal.live import Spoken, Try
 from batchrun.records import OUTPUT_COLUMNS, Value
-from batchrun.scoring.score import as_text, is_missing
+from batchrun.scoring.scorers.base import as_text, is_missing
 
 __all__ = ["Column", "Columns", "ReportRow", "cells_of", "pending_cells", "row_json"]
 

@@ -7,6 +7,6 @@ names, `grading` asks models for verdicts, `options` are those of `run`, `table`
 extra `eval`, and are imported where they are needed.
 """
 
-from batchrun.scoring.score import Sample, Score, Scorer
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
 
 __all__ = ["Sample", "Score", "Scorer"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from xml.etree import ElementTree
 
-from batchrun.scoring.comparing import Pairing
+from batchrun.scoring.comparison import Pairing
+from batchrun.scoring.figures_text import signed, spread
 from batchrun.scoring.summary import Summary
-from batchrun.scoring.wording import signed, spread
 from batchrun.wording import rows_text
 
 __all__ = ["Bar", "BarOn", "floor_bars", "junit", "no_worse_bars"]

@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.extra import needs_eval
+from batchrun.scoring.scorers.extra import needs_eval
 
 # At once, so that a table is not scored for nothing; next to free, unlike its parts.
 with needs_eval("statistics"):

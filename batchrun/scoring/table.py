@@ -9,11 +9,11 @@ from itertools import islice, repeat, tee
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from batchrun.axes import AXIS_PREFIX, EPOCH
 from batchrun.errors import InputError
+from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
-from batchrun.scoring.choosing import NamedScorer
-from batchrun.scoring.score import Sample, Score, as_text, is_missing
+from batchrun.scoring.scorers.base import Sample, Score, as_text, is_missing
+from batchrun.scoring.scorers.registry import NamedScorer
 from batchrun.tables import ReadOptions, Source, WriteOptions, open_source, write_table
 from batchrun.tables.atomic import check_writable
 from batchrun.tables.options import format_of

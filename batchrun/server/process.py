@@ -16,22 +16,22 @@ import anyio.lowlevel
 import uvicorn
 from anyio.abc import AsyncResource
 
-from batchrun.server.app import build_app
 from batchrun.server.clock import Clock, SystemClock
-from batchrun.server.core import Core, Parts
 from batchrun.server.errors import SettingsError, StoreError
-from batchrun.server.limits import RateLimits
+from batchrun.server.execution.core import Core, Parts
+from batchrun.server.execution.rate_limits import RateLimits
+from batchrun.server.http.app import build_app
+from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
 from batchrun.server.store import Blobs, Database, Objects, Replies
-from batchrun.server.tools.file_search import EmbeddedIndex, SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
     from batchrun.server.responders.base import Responder
-    from batchrun.server.responders.faults import FaultPlan
+    from batchrun.server.responders.fault_injection import FaultPlan
+    from batchrun.server.search.file_search import Embedder
     from batchrun.server.settings import ServerSettings
-    from batchrun.server.tools.file_search import Embedder
 
 __all__ = ["EmbeddedServer", "serve_forever"]
 

@@ -14,16 +14,15 @@ from typing import Any, Literal
 
 import anyio
 
+from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
-from batchrun.job import digest
+from batchrun.job.options import digest
 from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, ToolCall, Usage
-from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.enclosures import Enclosures
-from batchrun.services.ending import end_of_completed
-from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
+from batchrun.services.files.produced import produced_by_steps, produced_in_messages
+from batchrun.services.files.row_files import Enclosures
+from batchrun.services.finish_reason import end_of_completed
 from batchrun.services.polling import pages, poll
-from batchrun.services.produced import produced_by_steps, produced_in_messages
-from batchrun.services.reading import (
+from batchrun.services.reply_fields import (
     arguments,
     billed,
     in_path,
@@ -37,6 +36,7 @@ from batchrun.services.reading import (
     text,
     whole_text,
 )
+from batchrun.services.translation import bad_reply, fault_of_error_body, fault_of_failed_run
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import BETA, EventReader, Wire
 

@@ -11,13 +11,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall
-from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.enclosures import Enclosures
-from batchrun.services.ending import CUT, end_of_completed
-from batchrun.services.faults import bad_reply, fault_of_error_body, needs_tools
-from batchrun.services.reading import (
+from batchrun.services.files.row_files import Enclosures
+from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.reply_fields import (
     arguments,
     billed,
     cleaned,
@@ -32,6 +31,7 @@ from batchrun.services.reading import (
     text,
     whole_text,
 )
+from batchrun.services.translation import bad_reply, fault_of_error_body, needs_tools
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import EventReader, Wire
 

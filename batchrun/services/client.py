@@ -12,11 +12,11 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
-from batchrun.job import ApiKey
-from batchrun.services.bounding import bound
-from batchrun.services.faults import parse_retry_after, scrubbed
+from batchrun.job.options import ApiKey
+from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
+from batchrun.services.reply_size import bound
 from batchrun.services.route import Route, trusted_certificates
-from batchrun.services.signing import CREDENTIALS, KeySource, check_header, guarded
+from batchrun.services.translation import parse_retry_after, scrubbed
 
 __all__ = ["Endpoint", "open_client", "timeouts"]
 

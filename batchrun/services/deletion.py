@@ -10,7 +10,7 @@ import anyio
 from batchrun.clock import WallClock
 from batchrun.errors import ServiceFault
 from batchrun.journal import Created, Journal, place_of
-from batchrun.journal.created import Kind
+from batchrun.journal.created_objects import Kind
 from batchrun.services.wire import BETA, Wire
 
 __all__ = ["RowDeletion", "delete_object"]

@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
-from batchrun.services.faults import bad_reply
-from batchrun.services.reading import members, odd, required
+from batchrun.services.reply_fields import members, odd, required
+from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 
 __all__ = ["NO_LOOKING_UP", "pages", "poll"]

@@ -12,15 +12,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall, Usage
-from batchrun.services.base import IdsSeen, Reply
-from batchrun.services.enclosures import Enclosures
-from batchrun.services.ending import CUT, end_of_completed
-from batchrun.services.faults import bad_reply, fault_of_error_body, fault_of_failed_run
+from batchrun.services.files.produced import produced_in_items
+from batchrun.services.files.row_files import Enclosures
+from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.polling import NO_LOOKING_UP, poll
-from batchrun.services.produced import produced_in_items
-from batchrun.services.reading import (
+from batchrun.services.reply_fields import (
     arguments,
     billed,
     count,
@@ -35,6 +34,7 @@ from batchrun.services.reading import (
     text,
     whole_text,
 )
+from batchrun.services.translation import bad_reply, fault_of_error_body, fault_of_failed_run
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, Wire
 

@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from batchrun.errors import BatchRefused, ConnectionLost, InputError, ServiceFault, Unavailable
-from batchrun.services.faults import causes_of, scrubbed
+from batchrun.services.translation import causes_of, scrubbed
 
 __all__ = ["Route", "trusted_certificates"]
 

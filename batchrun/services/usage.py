@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchrun.records import Usage
-from batchrun.services.reading import cleaned, count, mapping
+from batchrun.services.reply_fields import cleaned, count, mapping
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 

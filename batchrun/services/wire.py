@@ -20,10 +20,10 @@ from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault, Unavailable
-from batchrun.services.bounding import UNBOUNDED
 from batchrun.services.client import Endpoint, open_client, timeouts
-from batchrun.services.faults import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
-from batchrun.services.reading import loaded
+from batchrun.services.reply_fields import loaded
+from batchrun.services.reply_size import UNBOUNDED
+from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception, scrubbed
 
 __all__ = ["BETA", "EventReader", "Wire"]
 
@@ -132,7 +132,7 @@ class Wire:
         """GET a JSON object; returns it with the reply's headers.
 
         Raises:
-            ServiceFault: as translated by `batchrun.services.faults`.
+            ServiceFault: as translated by `batchrun.services.translation`.
         """
         try:
             response = await self._client.get(
@@ -152,7 +152,7 @@ class Wire:
                 giving it up would have the answer paid for again. The row's own deadline ends it.
 
         Raises:
-            ServiceFault: as translated by `batchrun.services.faults`.
+            ServiceFault: as translated by `batchrun.services.translation`.
         """
         try:
             response = await self._client.post(
@@ -171,7 +171,7 @@ class Wire:
         """POST a form with a file, which is read as it is sent; returns the JSON reply.
 
         Raises:
-            ServiceFault: as translated by `batchrun.services.faults`.
+            ServiceFault: as translated by `batchrun.services.translation`.
         """
         try:
             response = await self._client.post(
@@ -216,7 +216,7 @@ class Wire:
         """DELETE an object; False if the service says that there is none (any more).
 
         Raises:
-            ServiceFault: as translated by `batchrun.services.faults`; also where the service has no such endpoint.
+            ServiceFault: as translated by `batchrun.services.translation`; also where the service has no such endpoint.
         """
         try:
             response = await self._client.delete(path, cast_to=httpx2.Response, options={"headers": headers})

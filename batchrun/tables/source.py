@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from batchrun.errors import InputError
-from batchrun.locality import check_local
+from batchrun.local_paths import check_local
 from batchrun.records import Row
 from batchrun.tables.atomic import replacing
 from batchrun.tables.files import TextFile, check_readable

@@ -121,9 +121,9 @@ async def bare(options: argparse.Namespace) -> int:
 
 async def batchrun(options: argparse.Namespace) -> int:
     """A batch as the command line runs it."""
-    from batchrun.batch import run_batch
-    from batchrun.job import Environment, make_job
-    from batchrun.plan import make_plan
+    from batchrun.batch.plan import make_plan
+    from batchrun.batch.run import run_batch
+    from batchrun.job.options import Environment, make_job
 
     given: dict[str, Any] = {"base_url": options.url, "model": "standin", "fresh": True, **ASKS[options.ask]}
     if options.concurrency:

@@ -29,9 +29,9 @@ import anyio
 from chart import Panel, chart
 from measuring import Standin, running, table, write_questions
 
-from batchrun.batch import BatchView, run_batch
-from batchrun.job import Environment, make_job
-from batchrun.plan import make_plan
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import BatchView, run_batch
+from batchrun.job.options import Environment, make_job
 from batchrun.records import Outcome
 
 SAMPLE_EVERY_S = 0.05

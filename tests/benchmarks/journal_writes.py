@@ -20,7 +20,7 @@ from statistics import mean, median, quantiles
 
 from measuring import table
 
-from batchrun.batch import CHECKPOINT_EVERY_S
+from batchrun.batch.run import CHECKPOINT_EVERY_S
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Prompt, Turn, Usage
 

@@ -18,11 +18,11 @@ import anyio
 import httpx2
 import pytest
 
-from batchrun.batch import Summary, run_batch
+from batchrun.batch.plan import Plan, make_plan
+from batchrun.batch.run import Summary, run_batch
 from batchrun.errors import InputError, JournalMismatch, OutputError, OutputHeld
-from batchrun.job import Environment, make_job
+from batchrun.job.options import Environment, make_job
 from batchrun.journal import Journal
-from batchrun.plan import Plan, make_plan
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part, ResponderError
 from batchrun.server.responders.tutor import TutorResponder

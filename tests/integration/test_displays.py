@@ -149,7 +149,7 @@ def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
 
 def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> None:
     """A full pipe whose reader sleeps keeps no batch from its end: the lines are dropped."""
-    from batchrun.cli.printing import Outlet
+    from batchrun.cli.console import Outlet
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

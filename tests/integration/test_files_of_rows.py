@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from batchrun.cleanup import CleanupSummary, cleanup_line
+from batchrun.batch.cleanup import CleanupSummary, cleanup_line
+from batchrun.prompts.local_files import Attachments, files_of
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
-from batchrun.server.tools.code_interpreter import find_sandbox
+from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.services.assistants import TERMINAL, message_text
-from batchrun.services.attaching import assistants_message, chat_content, responses_input
 from batchrun.services.deletion import delete_object
+from batchrun.services.files.messages import assistants_message, chat_content, responses_input
+from batchrun.services.files.produced import citations_of_messages, produced_by_steps, produced_in_messages
 from batchrun.services.polling import poll
-from batchrun.services.produced import citations_of_messages, produced_by_steps, produced_in_messages
 from batchrun.services.wire import BETA
-from batchrun.tools.files import Attachments, files_of
 from tests.integration.server.scripted import echo
 from tests.support.filing import PLACE, Filing, Started, filing, started
 from tests.support.rows import NOON

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch import run_batch
-from batchrun.job import Environment, Job
-from batchrun.plan import make_plan
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import run_batch
+from batchrun.job.options import Environment, Job
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, json_answer, stream
 
 pytestmark = pytest.mark.anyio

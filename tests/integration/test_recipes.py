@@ -21,8 +21,8 @@ import pytest
 from batchrun.engine.dialogue import CORRECTION
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.tutor import TutorResponder
-from batchrun.server.tools.code_interpreter import find_sandbox
-from batchrun.structure import SchemaMismatch, Structure
+from batchrun.server.sandbox.code_interpreter import find_sandbox
+from batchrun.structured import SchemaMismatch, Structure
 from tests.support.command import Result, batchrun
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchrun.journal.following import Spoken
+from batchrun.journal.live import Spoken
 from batchrun.report.facts import batch_facts
-from batchrun.report.making import Named, Report, columns_of, head, page_data
-from batchrun.report.page import report_page
+from batchrun.report.html import report_page
+from batchrun.report.report import Named, Report, columns_of, head, page_data
 from batchrun.report.rows import ReportRow, pending_cells
 from tests.support.answers import SCORE, numbered, write
 from tests.support.browser import Watched, open_browser, watched_page

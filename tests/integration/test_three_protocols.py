@@ -16,9 +16,9 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch import Summary, run_batch
-from batchrun.job import Environment, make_job
-from batchrun.plan import make_plan
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import Summary, run_batch
+from batchrun.job.options import Environment, make_job
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
 from tests.integration.reliability.network import Proxy

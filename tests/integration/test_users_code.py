@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.functions.toolbox import Toolbox
 from batchrun.records import ToolCall
-from batchrun.tools.functions import Toolbox
 from tests.support.command import batchrun
 
 ENDS = [

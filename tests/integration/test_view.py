@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from batchrun.report.following import FollowedBatch
-from batchrun.scoring.evaluating import Question
+from batchrun.report.live_batch import FollowedBatch
+from batchrun.scoring.evaluate import Question
 from batchrun.scoring.table import Columns
 from tests.support.browser import open_browser, watched_page
 from tests.support.command import batchrun

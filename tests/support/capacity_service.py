@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import anyio
 
 from batchrun.engine import Limits
+from batchrun.engine.service import IdsSeen
 from batchrun.errors import ConnectionLost, RateLimited, Unavailable
 from batchrun.records import Attempt, Exchange, Reply
-from batchrun.services.base import IdsSeen
 from tests.support.scripted_service import answered
 
 __all__ = ["Capacity", "CapacityService", "Speed", "straight"]

@@ -13,8 +13,8 @@ from batchrun.engine.limits import Limits
 from batchrun.journal import Journal
 from batchrun.server import EmbeddedServer, ManualClock, ServerSettings
 from batchrun.services.client import Endpoint
-from batchrun.services.downloads import Downloads
-from batchrun.services.uploads import Uploads
+from batchrun.services.files.downloads import Downloads
+from batchrun.services.files.uploads import Uploads
 from batchrun.services.wire import Wire
 from tests.integration.server.scripted import Scripted, echo
 

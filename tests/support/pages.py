@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchrun.report.packing import MISSING, SEPARATOR
+from batchrun.report.columns_json import MISSING, SEPARATOR
 
 __all__ = ["data_of", "unpacked"]
 

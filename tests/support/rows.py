@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.journal import Journal
-from batchrun.prompts import Prompter, prompter_for
+from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn, Usage
 
 __all__ = [

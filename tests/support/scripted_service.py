@@ -9,9 +9,9 @@ from typing import Literal
 
 import anyio
 
+from batchrun.engine.service import IdsSeen
 from batchrun.errors import ServiceFault
 from batchrun.records import Attempt, Exchange, Reply, Usage
-from batchrun.services.base import IdsSeen
 
 __all__ = ["Asked", "Move", "ScriptedService", "answered"]
 

@@ -71,7 +71,7 @@ def test_no_stage_imports_a_later_one(number: int, stage: str) -> None:
 def test_the_engine_knows_no_protocol() -> None:
     """Of the services the engine imports the interface only."""
     found = importing(files("engine"), ("batchrun.services",))
-    assert [line for line in found if not line.endswith("batchrun.services.base")] == []
+    assert [line for line in found if not line.endswith("batchrun.engine.service")] == []
 
 
 def test_the_server_imports_nothing_of_batchrun() -> None:
@@ -102,7 +102,7 @@ def test_only_one_file_prints() -> None:
     }
     # Those under server/tools and the worker are programs of their own; `mathematics` reads the worker's output.
     others = {name for name in printing if not name.startswith("server/tools/")}
-    assert others - {"scoring/math_worker.py", "scoring/mathematics.py"} == {"cli/printing.py"}
+    assert others - {"scoring/scorers/math_worker.py", "scoring/scorers/mathematics.py"} == {"cli/console.py"}
 
 
 def test_the_environment_is_read_at_the_top() -> None:
@@ -124,6 +124,6 @@ def test_importing_the_package_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, batchrun, batchrun.job; print([m for m in ('pandas', 'openai', 'pyarrow') if m in sys.modules])"
+    code = "import sys, batchrun, batchrun.job.options; print([m for m in ('pandas', 'openai', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import EXIT_CODES, cli
-from batchrun.job import job_options
+from batchrun.job.options import job_options
 from tests.support.command import batchrun
 from tests.support.documented import help_page
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from batchrun.server.encoding import dumps, loads
 from batchrun.server.errors import ApiError, no_such
+from batchrun.server.replies.encoding import dumps, loads
 
 if TYPE_CHECKING:
     import sqlite3

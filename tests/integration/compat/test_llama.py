@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch import BatchView, Summary, run_batch
-from batchrun.job import Environment, make_job
-from batchrun.plan import make_plan
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import BatchView, Summary, run_batch
+from batchrun.job.options import Environment, make_job
 from tests.integration.compat.llama import CONTEXT_TOKENS, INSTALLED, Llama, running
 from tests.support.rows import write_csv
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from batchrun.server.tools.code_interpreter import find_sandbox
+from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.dialogues.bench import MODES, READ, Bench, each_protocol
 from tests.support.command import batchrun
 

@@ -22,13 +22,13 @@ END_TIMEOUT_S = 100.0
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "batchrun.batch",
+        "batchrun.batch.run",
         "batchrun.cli",
-        "batchrun.display",
-        "batchrun.frames",
-        "batchrun.inspection",
+        "batchrun.batch.display",
+        "batchrun.api",
+        "batchrun.batch.show",
         "batchrun.server",
-        "batchrun.server.responders.faults",
+        "batchrun.server.responders.fault_injection",
         "batchrun.server.responders.script",
         "openai.resources.beta.threads",
         "rich.console",
@@ -126,7 +126,7 @@ def batchrun(
 def _serve(settings: dict[str, Any], script: str, faults: str | None, log: str, started: Connection) -> None:
     from batchrun.server import ServerSettings, serve_forever
     from batchrun.server.responders.base import Responder
-    from batchrun.server.responders.faults import FaultPlan, FaultyResponder
+    from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder
     from batchrun.server.responders.script import ScriptResponder
 
     os.dup2(os.open(Path(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.batch import Summary, run_batch
-from batchrun.inspection import batch_status, row_story, status_lines
-from batchrun.job import Environment, make_job
-from batchrun.plan import make_plan
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import Summary, run_batch
+from batchrun.batch.show import batch_status, row_story, status_lines
+from batchrun.job.options import Environment, make_job
 from tests.support.command import batchrun
 
 pytestmark = pytest.mark.anyio

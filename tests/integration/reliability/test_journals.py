@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.batch import run_batch
+from batchrun.batch.lock import is_held
+from batchrun.batch.plan import Plan, make_plan
+from batchrun.batch.run import run_batch
+from batchrun.batch.show import batch_status, export_table, row_story
 from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, OutputHeld
-from batchrun.holding import is_held
-from batchrun.inspection import batch_status, export_table, row_story
-from batchrun.job import Environment, make_job
+from batchrun.job.options import Environment, make_job
 from batchrun.journal import open_journal
-from batchrun.plan import Plan, make_plan
 from tests.integration.reliability.batches import ENDED, Table, command, killed_when, write_table
 from tests.integration.reliability.processes import Served, batchrun
 from tests.support.rows import none_strange

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.holding import is_held
-from batchrun.inspection import batch_status
+from batchrun.batch.lock import is_held
+from batchrun.batch.plan import paths_for
+from batchrun.batch.show import batch_status
 from batchrun.journal import Journal, open_journal
-from batchrun.journal.opening import _finish_log
-from batchrun.plan import paths_for
+from batchrun.journal.open import _finish_log
 from batchrun.tables.atomic import replacing
 from tests.integration.reliability.batches import (
     BEGUN,

@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch import BatchView, Summary, Watch, run_batch
-from batchrun.display import summary_lines, watch_lines
-from batchrun.job import Environment, make_job
-from batchrun.plan import make_plan
+from batchrun.batch.display import summary_lines, watch_lines
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import BatchView, Summary, Watch, run_batch
+from batchrun.job.options import Environment, make_job
 from tests.integration.reliability.batches import Table, write_table
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer, stream
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.server.routes import OPERATIONS
+from batchrun.server.http.routes import OPERATIONS
 
 PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 

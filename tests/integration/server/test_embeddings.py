@@ -19,8 +19,8 @@ from openai import OpenAI
 
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
-from batchrun.server.tools.embeddings import UpstreamEmbedder
-from batchrun.server.tools.file_search import Embedder
+from batchrun.server.search.embeddings import UpstreamEmbedder
+from batchrun.server.search.file_search import Embedder
 from tests.integration.server.scripted import Script, Scripted, echo
 from tests.support.command import batchrun
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
-from batchrun.server.tools.code_interpreter import find_sandbox
+from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import echo
 

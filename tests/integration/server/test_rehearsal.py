@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from batchrun.server import EmbeddedServer, ManualClock, ServerSettings
-from batchrun.server.responders.faults import FaultPlan
+from batchrun.server.responders.fault_injection import FaultPlan
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import Scripted, echo
 

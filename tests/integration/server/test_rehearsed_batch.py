@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.faults import FaultPlan, FaultyResponder
+from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder
 from batchrun.server.responders.tutor import TutorResponder
 from tests.support.command import batchrun
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchrun.engine.dialogue import CORRECTION, Dialogue, Misshapen, with_outputs
-from batchrun.prompts import PromptError
+from batchrun.prompts.templates import PromptError
 from batchrun.records import Exchange, Prompt, Reply, Row, RunEnd, ToolCall, ToolOutput, Turn, Usage
 from tests.support.ends import CALL, asking, ended
 from tests.support.rows import prompt, prompter

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from batchrun.engine import Ask, Engine, Limits, RetryPolicy, Stop, Work
+from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
@@ -27,7 +28,6 @@ from batchrun.errors import (
 )
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Usage
-from batchrun.services.base import IdsSeen, Reply
 from tests.support.rows import failed, noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 from tests.support.virtual_time import BACKEND, VirtualTimeLoop

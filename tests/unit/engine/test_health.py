@@ -16,6 +16,7 @@ import pytest
 
 from batchrun.engine import Ask, Engine, Limits, RetryPolicy
 from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
+from batchrun.engine.service import IdsSeen
 from batchrun.engine.slots import SlotPolicy
 from batchrun.errors import (
     BatchRefused,
@@ -31,7 +32,6 @@ from batchrun.errors import (
 )
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Reply
-from batchrun.services.base import IdsSeen
 from tests.support.rows import noon, prompt
 from tests.support.scripted_service import answered
 from tests.support.virtual_time import BACKEND

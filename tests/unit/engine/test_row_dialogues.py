@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from batchrun.batch.work import continued, rejoined
 from batchrun.engine import Ask, Budget, Engine, Limits, Manner, RetryPolicy, Stop
 from batchrun.errors import (
     BatchRefused,
@@ -34,7 +35,6 @@ from batchrun.records import (
     ToolOutput,
     Usage,
 )
-from batchrun.resuming import continued, rejoined
 from tests.support.ends import CALL, asking
 from tests.support.rows import noon, prompter
 from tests.support.scripted_service import Asked, Move, ScriptedService, answered
@@ -125,7 +125,7 @@ class Bench:
         cancel: ServiceFault | None = None,
         concurrency: int = 10,
     ) -> Run:
-        """One run of the batch, as `batchrun.resuming` feeds the engine; stopped, or killed, where the test says so."""
+        """One run of the batch, as `batchrun.batch.work` feeds the engine; stopped, or killed, where the test says so."""
         service = ScriptedService(moves, cancel=cancel)
         with Journal(self.path) as journal:
             kept = Budget(budget, journal.spent_usd(), lambda u: price("m", u)) if budget is not None else None

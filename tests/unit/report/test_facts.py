@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.journal.following import CoolDown, Try
+from batchrun.journal.live import CoolDown, Try
 from batchrun.report.facts import batch_facts, distribution, errors, headline, nice_step, sittings
 from batchrun.report.rows import ReportRow, pending_cells
 

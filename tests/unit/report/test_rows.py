@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from batchrun.journal.following import Spoken, Try
-from batchrun.report.making import Named, columns_of
+from batchrun.journal.live import Spoken, Try
+from batchrun.report.report import Named, columns_of
 from batchrun.report.rows import ReportRow, cells_of, pending_cells, row_json
 
 

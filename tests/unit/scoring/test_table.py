@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import InputError
-from batchrun.scoring.choosing import make_scorers
-from batchrun.scoring.lines import score_lines
+from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import FailedAs, Summary, summarize
 from batchrun.scoring.table import Columns, Tally, open_scored, write_scored
+from batchrun.scoring.text import score_lines
 
 ANSWERS = """id,answer,topic,response,status
 1,18,a,it is 18,completed

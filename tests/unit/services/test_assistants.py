@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from batchrun.engine.limits import Limits
+from batchrun.engine.service import Reply
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
@@ -22,7 +23,6 @@ from batchrun.errors import (
 )
 from batchrun.records import ToolCall, ToolOutput
 from batchrun.services.assistants import AssistantSettings, AssistantsService
-from batchrun.services.base import Reply
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from tests.support.rows import attempt, exchange

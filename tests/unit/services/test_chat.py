@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from batchrun.engine.limits import Limits
+from batchrun.engine.service import Reply
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
@@ -23,7 +24,6 @@ from batchrun.errors import (
     Unavailable,
 )
 from batchrun.records import Exchange, ToolCall, ToolOutput, Usage
-from batchrun.services.base import Reply
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire

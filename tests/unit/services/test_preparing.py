@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from batchrun.errors import ServerFault, Silence
+from batchrun.prompts.local_files import files_of
 from batchrun.services.assistants import AssistantSettings, AssistantsService
-from batchrun.services.uploads import UPLOAD_TRIES, Uploads
+from batchrun.services.files.uploads import UPLOAD_TRIES, Uploads
 from batchrun.services.wire import Wire
-from batchrun.tools.files import files_of
 from tests.support.filing import PLACE, journal_in
 from tests.support.virtual_time import BACKEND
 

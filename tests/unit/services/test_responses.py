@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from batchrun.engine.limits import Limits
+from batchrun.engine.service import Reply
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
@@ -20,7 +21,6 @@ from batchrun.errors import (
     Unavailable,
 )
 from batchrun.records import Attempt, Exchange, ToolCall, ToolOutput, Usage
-from batchrun.services.base import Reply
 from batchrun.services.client import Endpoint
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.server.responders.base import Conversation, Message, Responder, TextDelta
-from batchrun.server.responders.faults import FaultPlan
+from batchrun.server.responders.fault_injection import FaultPlan
 from batchrun.server.responders.script import ScriptResponder
 from batchrun.server.responders.settings_file import SettingsFileError
 from batchrun.server.responders.tutor import TutorResponder

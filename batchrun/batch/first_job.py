@@ -1,0 +1,124 @@
+"""A first job file for a table: every option, commented, with the table's own columns in the prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchrun.errors import InputError, OutputError
+from batchrun.job.options import JobOption, job_options
+from batchrun.prompts.templates import default_template
+
+__all__ = ["first_job", "write_new"]
+
+WIDTH = 100
+
+
+def first_job(input_name: str, columns: Sequence[str]) -> str:
+    """The text of a job file that runs as it is; everything that may be changed stands in it as a comment.
+
+    Args:
+        input_name: path of the table, as it is to stand in the file.
+    """
+    lines = [
+        f"# A batch over {_toml(input_name)}: batchrun run THIS_FILE",
+        f"# Columns: {', '.join(_toml(name) for name in columns)}",
+        "# Paths are relative to this file. What is commented out stands at its default.",
+        "",
+        f"input = {_toml(input_name)}",
+        f"prompt = {_toml(_template(columns))}",
+    ]
+    section = None
+    for name, (option, default) in job_options().items():
+        if name == "prompt":
+            continue
+        if option.section != section:
+            section = option.section
+            lines += ["", f"# -- {section.lower()} --"]
+        lines += [*_wrapped(option.help), f"# {name} = {_example(name, option, default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _template(columns: Sequence[str]) -> str:
+    try:
+        return default_template(columns)
+    except InputError:
+        return "\n".join(f"{name}: {{{{ row[{name!r}] }}}}" for name in columns)
+
+
+_EXAMPLES = {
+    "output": "outputs/{date}.csv",
+    "encoding": "cp1252",
+    "delimiter": ";",
+    "key": "id",
+    "turns": [{"prompt": "{{ question }}"}, {"prompt": "Say it shorter.", "when": "responses[0] | length > 200"}],
+    "instructions": "Answer in one sentence.",
+    "model": "NAME",
+    "thread_column": "thread_id",
+    "attach": ["file"],
+    "schema": "schema.json",
+    "matrix": {"model": ["NAME", "OTHER"], "temperature": [0, 1]},
+    "tools": "tools.py",
+    "file_search": ["docs/**/*.md"],
+    "script": "script.toml",
+    "store": "threads.store",
+    "api": "responses",
+    "base_url": "http://127.0.0.1:8000/v1",
+    "temperature": 0.2,
+    "top_p": 0.9,
+    "max_completion_tokens": 500,
+    "concurrency": 50,
+    "rpm": 500,
+    "tpm": 200_000,
+    "row_timeout": 600.0,
+    "budget": 5.0,
+    "max_age": "7d",
+    "ping": "${PING_URL}",
+    "prices": {"NAME": {"input": 0.5, "output": 2.0}},
+    "response_format": {"type": "json_object"},
+    "functions": [],
+}
+"""What stands behind the comment where the default is nothing."""
+
+
+def _example(name: str, option: JobOption, default: Any) -> str:
+    if name in _EXAMPLES:
+        return _toml(_EXAMPLES[name])
+    if default is not None:
+        return _toml(default)
+    if option.pairs is not None:
+        return "{ NAME = 'VALUE' }"
+    return '"..."'
+
+
+def _toml(value: Any) -> str:
+    """A TOML value on one line; JSON's strings are TOML's, but for the delete character."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    import textwrap
+
+    for line in textwrap.wrap(text, WIDTH):
+        yield f"# {line}"
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that must not be there yet.
+
+    Raises:
+        OutputError: it is there, or cannot be written.
+    """
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OutputError(f"{path}: is there already; give another name, or remove it") from None
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None

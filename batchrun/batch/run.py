@@ -1,0 +1,392 @@
+"""The composition root: opens everything that a batch needs, runs the stages, closes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from batchrun.batch.assembly import engine_of, price_list
+from batchrun.batch.file_descriptors import import_early, raise_limit, room
+from batchrun.batch.lock import hold
+from batchrun.batch.plan import Paths, Plan
+from batchrun.batch.results import Totals, counted, pending_cells, result_cells, source_of
+from batchrun.batch.work import count_strange, work_of
+from batchrun.clock import WallClock, utc_now
+from batchrun.engine import Engine, EngineStatistics, Limits, Stop, Work
+from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
+from batchrun.errors import InputError, OutputError, unwrapped
+from batchrun.interrupts import SAME_KEY_S, Interrupts
+from batchrun.job.options import Environment, Job
+from batchrun.journal import Journal, open_journal
+from batchrun.prompts.templates import prompter_for
+from batchrun.records import Outcome
+from batchrun.services.client import Endpoint
+from batchrun.services.factory import model_parameters
+from batchrun.services.wire import Wire
+from batchrun.tables import InputWatch, Source, check_output, write_table
+
+__all__ = [
+    "INPUT_CHANGED",
+    "BatchView",
+    "Summary",
+    "Watch",
+    "endpoint_of",
+    "keep_checkpoints",
+    "open_embedded",
+    "run_batch",
+]
+
+log = logging.getLogger("batchrun")
+
+CHECKPOINT_EVERY_S = 2.0
+INPUT_CHANGED = Stop(
+    "the input changed while the batch ran; rows that are new or ask something else are pending: run the same command "
+    "again, which says what to do",
+    exit_code=3,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A look at a batch that runs, for displays.
+
+    Attributes:
+        rows: input rows in all.
+        statistics: takes a snapshot.
+        embedded: the batch brings its own server, which costs nothing.
+    """
+
+    rows: int
+    output: Path
+    statistics: Callable[[], EngineStatistics]
+    embedded: bool
+
+
+Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
+"""A task that runs beside the batch (a progress display); cancelled at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a batch ended.
+
+    Attributes:
+        output: None where no output was written, since nothing is known about any row.
+        rows: input rows in all.
+        totals: over all rows of the input, what earlier runs found out included.
+        statistics: of this run.
+        elapsed_s: seconds that this run took.
+        stop: why it ended before the last row, None if it did not.
+        embedded: the batch brought its own server, which costs nothing.
+    """
+
+    output: Path | None
+    rows: int
+    totals: Totals
+    statistics: EngineStatistics
+    elapsed_s: float
+    stop: Stop | None
+    embedded: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every row completed; what the stop says; else 3."""
+        if self.stop is not None:
+            return self.stop.exit_code
+        return 0 if self.totals.by_status["completed"] == self.rows else 3
+
+
+async def run_batch(
+    plan: Plan,
+    environment: Environment,
+    *,
+    watch: Watch | None = None,
+    interrupts: Interrupts | None = None,
+    leave: Callable[[int], None] | None = None,
+    clock: WallClock = utc_now,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    tell: Callable[[str], None] = log.warning,
+) -> Summary:
+    """Run a plan to its end, or to a stop, and write the output.
+
+    Args:
+        interrupts: given, the first signal stops the admission of rows; also one that comes while the output is being
+            written, which is finished then.
+        leave: is called by the second signal with the exit code, and must not return. None: what waits for the batch is
+            interrupted, and cancels it.
+        tell: takes a line about what this machine cannot do, before the first row is asked.
+
+    Raises:
+        OutputHeld: another process works on this output.
+        JournalMismatch: the journal belongs to another job.
+        OutputError: journal or output cannot be written.
+        InputError: a budget without a price, or a wrong table of prices.
+    """
+    started_s = time.monotonic()
+    # A wrong table of prices is refused before anything is made; and its library reads its data now, not later.
+    price_list(plan).matched(plan.job.model or "any")
+    raise_limit()
+    import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
+    async with AsyncExitStack() as stack:
+        await hold(plan.paths.lock, stack, wait=plan.job.wait)
+        stack.callback(plan.paths.incoming.unlink, missing_ok=True)
+        input_watch = InputWatch(plan.source)
+        journal = stack.enter_context(
+            open_journal(
+                plan.paths.journal,
+                plan.manifest(),
+                output=plan.paths.output,
+                fresh=plan.job.fresh,
+                accept_changes=plan.job.accept_changes,
+                count_strange=partial(count_strange, plan),
+                clock=clock,
+            )
+        )
+        # For those who look at the batch: it does not decide answers.
+        journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
+        if plan.input_name == "-":
+            _keep_input(plan.paths)
+        endpoint = _endpoint(plan, environment, stack)
+        left = room(embedded=plan.embedded)
+        if left is not None and (notice := left.notice(min(plan.rows, plan.job.concurrency or CEILING))) is not None:
+            tell(notice)
+        limits = Limits(
+            concurrency=plan.job.concurrency,
+            max_requests_per_minute=plan.job.rpm,
+            max_tokens_per_minute=plan.job.tpm,
+            max_completion_tokens=plan.job.max_completion_tokens,
+            row_timeout_s=plan.job.row_timeout_s,
+            start=_first_slots(plan),
+            max_slots=None if left is None else left.connections,
+            max_outage_s=plan.job.max_outage,
+            on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
+        )
+        wire = Wire(
+            endpoint,
+            limits,
+            silence_timeout_s=plan.job.silence_timeout,
+            settings={name for variant in plan.variants for name in model_parameters(variant, plan.api)},
+        )
+        stack.push_async_callback(wire.aclose)
+        engine = engine_of(plan, journal, wire, limits, clock, on_outcome)
+        if interrupts is not None:
+            stack.enter_context(_obeyed(interrupts, engine, plan.job.grace, leave))
+        with unwrapped(), _calm_collector():
+            async with anyio.create_task_group() as beside:
+                if watch is not None:
+                    beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
+                beside.start_soon(keep_checkpoints, journal)
+                await engine.run(_while_steady(work_of(plan, journal, clock), input_watch))
+                beside.cancel_scope.cancel()
+        if plan.job.dedupe:
+            journal.duplicates.share()
+        output, totals = _write(plan, journal, input_watch)
+        if interrupts is not None:
+            await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
+        return Summary(
+            output=output,
+            rows=plan.rows,
+            totals=totals,
+            statistics=engine.statistics(),
+            elapsed_s=time.monotonic() - started_s,
+            stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
+            embedded=plan.embedded,
+        )
+
+
+def _first_slots(plan: Plan) -> int:
+    """Rows in flight at first, where their number is adaptive: a model server on this machine may have a single
+    slot."""
+    if plan.embedded or plan.api != "chat" or plan.base_url is None:
+        return START
+    host = urlsplit(plan.base_url).hostname or ""
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return START_ON_THIS_MACHINE if local else START
+
+
+def _keep_input(paths: Paths) -> None:
+    """The batch is accepted: what came through standard input takes the place of an earlier copy. The source goes on
+    reading it under the name that it was opened by."""
+    beside = paths.incoming.with_name(paths.incoming.name + ".link")
+    try:
+        beside.unlink(missing_ok=True)
+        os.link(paths.incoming, beside)
+        beside.replace(paths.spool)
+    except OSError as exc:
+        raise OutputError(f"{paths.spool}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """The garbage collector looks less often, and not at what is there already: most of a row is freed without it, and
+    looking through the imported libraries again and again takes as long as the journal."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _while_steady(work: Iterator[Work], input_watch: InputWatch) -> Iterator[Work]:
+    """The work until the input changes: what nobody has checked is not asked."""
+    try:
+        for item in work:
+            if input_watch.changed():
+                return
+            yield item
+    except InputError:
+        if not input_watch.changed():
+            raise
+
+
+def _write(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
+    """Stage 7. Of an input that changed while the batch ran, rows that ask something else now are pending.
+
+    Raises:
+        InputError: it cannot be read any more.
+        OutputError: the output cannot be written.
+    """
+    try:
+        if not input_watch.changed():
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            return _written(plan, journal, plan.source, cells)
+    except (InputError, ValueError):  # ValueError: it became longer or shorter while it was written
+        if not input_watch.changed():
+            raise
+    try:
+        source, _ = source_of(journal.read_manifest(), plan.paths.spool)
+        check_output(plan.paths.output, source, plan.write_options)
+        return _written(plan, journal, source, _cells_of(plan, journal, source))
+    except (InputError, ValueError) as exc:
+        raise InputError(
+            f"the input changed while the batch ran, and cannot be used now ({exc}); put it back and run the same "
+            f"command again: {plan.paths.journal} holds the answers, and nothing is asked twice"
+        ) from exc
+
+
+def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
+    """The answers beside the rows of an input that changed."""
+    try:
+        prompter = prompter_for(plan.settings, source.columns, plan.job.key)
+    except InputError:
+        return pending_cells(source, plan.added)
+    return result_cells(source, prompter, journal, plan.added)
+
+
+def _written(
+    plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
+) -> tuple[Path | None, Totals]:
+    """An output that would hold nothing but pending rows is not written over an earlier one."""
+    totals = Totals()
+    cells = counted(cells, totals)
+    if plan.write_output and not journal.is_empty():
+        # Whoever has the output must find its answers in the journal, also after a power cut.
+        journal.settle()
+        write_table(plan.paths.output, source, cells, plan.write_options)
+        return plan.paths.output, totals
+    for _ in cells:
+        pass
+    return None, totals
+
+
+def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
+    """Where the service is; starts the embedded server where the batch brings its own."""
+    if plan.embedded:
+        return stack.enter_context(open_embedded(plan.paths.store, plan.job.script))
+    return endpoint_of(plan.job, plan.base_url, environment)
+
+
+def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> Endpoint:
+    """The service at `base_url`, as the job and the environment sign in to it."""
+    return Endpoint(
+        base_url=base_url,
+        api_key=environment.azure_key if job.azure else environment.api_key,
+        organization=job.organization or environment.organization,
+        project=job.project or environment.project,
+        azure=job.azure,
+        api_version=job.api_version or environment.api_version,
+        headers=job.header,
+        query=job.query,
+        client_options=environment.client_options,
+        certificates=environment.certificates,
+    )
+
+
+@contextmanager
+def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]:
+    """The embedded server over `store`, for as long as the context lasts.
+
+    Args:
+        script: what it answers from; None for the tutor.
+
+    Raises:
+        OutputError: it cannot start.
+        InputError: the script cannot be used.
+    """
+    # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
+    from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
+    from batchrun.server.responders.script import ScriptResponder
+    from batchrun.server.responders.tutor import TutorResponder
+
+    key = f"sk-local-{secrets.token_urlsafe(24)}"
+    settings = ServerSettings(data=store, api_keys=(key,), owner="batchrun")
+    with ExitStack() as stack:
+        try:
+            responder = TutorResponder() if script is None else ScriptResponder(script)
+            server = stack.enter_context(EmbeddedServer(settings, responder))
+        except SettingsError as exc:
+            raise InputError(f"--script: {exc}") from None
+        except (ServerError, OSError) as exc:
+            raise OutputError(f"the embedded server cannot start: {exc}") from exc
+        yield Endpoint(server.url, key, trust_env=False)
+
+
+@contextmanager
+def _obeyed(
+    interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
+) -> Iterator[None]:
+    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything.
+
+    Where `leave` ends the process, the operating system ends it at a second SIGINT, also in the middle of a C library.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    def stop(number: signal.Signals) -> None:
+        reason = Stop(f"interrupted by {number.name}", 128 + number)
+        loop.call_soon_threadsafe(engine.request_stop, reason, grace_s, context=context)
+        if number is signal.SIGINT and leave is not None:
+            loop.call_soon_threadsafe(loop.call_later, SAME_KEY_S, interrupts.second_kills)
+
+    with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
+        yield
+
+
+async def keep_checkpoints(journal: Journal) -> None:
+    """Bound what a power cut may take."""
+    while True:
+        await anyio.sleep(CHECKPOINT_EVERY_S)
+        await anyio.to_thread.run_sync(journal.checkpoint)

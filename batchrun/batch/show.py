@@ -1,0 +1,396 @@
+"""Looking at a batch from outside, by its journal: status, export, and one row's thread."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from batchrun.batch.display import FREE, dollars
+from batchrun.batch.lock import is_held
+from batchrun.batch.plan import Paths, check_base_url, paths_for
+from batchrun.batch.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
+from batchrun.engine import Limits
+from batchrun.errors import InputError, ServiceFault
+from batchrun.job.assistant import checked_assistant
+from batchrun.job.options import Environment
+from batchrun.journal import Journal
+from batchrun.prompts.templates import Prompter, PromptError, prompter_of
+from batchrun.records import RunEnd
+from batchrun.services.assistants import message_text
+from batchrun.services.client import Endpoint
+from batchrun.services.wire import BETA, Wire
+from batchrun.tables import Source, WriteOptions, check_output, write_table
+from batchrun.wording import rows_text
+
+__all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
+
+KEYS_COMPARED = 100_000
+"""Keys that a row's misspelt name is compared with."""
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
+
+
+def _paths(output: Path) -> Paths:
+    """The files of a batch, named by its output or by its journal."""
+    return paths_for(Path(str(output).removesuffix(".journal")))
+
+
+def _source_of(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
+    """The input of a batch, and how its output is written.
+
+    Raises:
+        InputError: the input is gone, or was a DataFrame.
+    """
+    name = paths.spool if manifest["input"] == "-" else manifest["input"]
+    if name is not None and not Path(name).exists():
+        raise InputError(
+            f"{name}: the input of this batch is gone; put it back there, and nothing is lost: {paths.journal} still "
+            "holds the answers"
+        )
+    return source_of(manifest, paths.spool)
+
+
+# -- status -------------------------------------------------------------------------------------------------
+
+
+def batch_status(output: Path) -> dict[str, Any]:
+    """How a batch stands.
+
+    Raises:
+        OutputError: there is no journal, or it cannot be read.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
+    rows = manifest["rows"]
+    ended = counts.completed + counts.incomplete + counts.failed
+    return {
+        "output": str(paths.output),
+        "batch_id": manifest["batch_id"],
+        "created_at": manifest["created_at"],
+        "running": is_held(paths.lock),
+        "input": manifest["input"],
+        "model": _models(manifest["settings"]),
+        "embedded": manifest["settings"]["embedded"],
+        "rows": rows,
+        "completed": counts.completed,
+        "incomplete": counts.incomplete,
+        "failed": counts.failed,
+        "failures": failures,
+        "in_flight": counts.in_flight,
+        "pending": max(0, rows - ended - counts.in_flight),
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "cost_usd": counts.cost_usd,
+    }
+
+
+def _models(settings: Mapping[str, Any]) -> str | None:
+    """The model that is asked, or all of them."""
+    several = settings.get("matrix", {}).get("model")
+    return ", ".join(several) if several else settings["model"]
+
+
+def status_lines(facts: Mapping[str, Any]) -> list[str]:
+    """`batch_status` for people."""
+    ended = facts["completed"] + facts["incomplete"] + facts["failed"]
+    if facts["running"]:
+        state = "running"
+    elif ended == facts["rows"]:
+        state = "finished"
+    else:
+        state = "stopped; the same command goes on"
+    if facts["cost_usd"] is not None:
+        cost = dollars(facts["cost_usd"])
+    else:
+        cost = FREE if facts["embedded"] else "cost unknown"
+    lines = [
+        f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
+        f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
+        f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
+        f"{facts['pending']:,} not asked",
+        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
+    ]
+    lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
+    return lines
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+def export_table(output: Path, target: Path) -> int:
+    """Write the table of answers as far as the journal goes; returns the number of rows.
+
+    Raises:
+        OutputError: no journal, or the target cannot be written.
+        InputError: the input is gone.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest = journal.read_manifest()
+        source, options = _source_of(manifest, paths)
+        check_output(target, source, options)
+        prompter = prompter_of(manifest, source.columns)
+        return write_table(
+            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
+        )
+
+
+# -- assistants -------------------------------------------------------------------------------------------------
+
+
+async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> dict[str, Any]:
+    """The assistant as the server tells it.
+
+    Raises:
+        ServiceFault: it does not.
+        InputError: nothing says where it is, or it is not there.
+    """
+    if not _ID.fullmatch(assistant_id):
+        raise InputError(f"{assistant_id!r}: is no id of an assistant; one such as asst_abc123 is expected")
+    where = base_url or environment.base_url
+    if where is None:
+        raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
+    check_base_url(where)
+    endpoint = Endpoint(where, environment.api_key or "none", certificates=environment.certificates)
+    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
+    try:
+        found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
+    except ServiceFault as fault:
+        # A server without assistants answers with 404 too; what it says is about the endpoint.
+        if fault.status_code != 404 or str(fault).startswith("no such endpoint"):
+            raise
+        raise InputError(f"{assistant_id}: there is no such assistant at {where}, or not for this key") from None
+    finally:
+        await wire.aclose()
+    return checked_assistant(found, f"the reply of {where}")
+
+
+# -- one row --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """Where the threads of a batch are."""
+
+    manifest: Mapping[str, Any]
+    paths: Paths
+    environment: Environment
+
+    async def story(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        """Messages, run and steps of a thread, as the service tells them; or why it cannot be asked."""
+        if not self.manifest["settings"]["embedded"]:
+            key = self.environment.api_key
+            if key is None and self.manifest["base_url"] is None:
+                return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
+            # Servers of one's own often want no key.
+            endpoint = Endpoint(self.manifest["base_url"], key, certificates=self.environment.certificates)
+            return await self._asked(endpoint, thread_id, run_id)
+        if not self.paths.store.exists():
+            return {"unreachable": f"{self.paths.store} with the threads is gone"}
+        if is_held(self.paths.lock):
+            return {"unreachable": "the batch is running; its embedded server answers when it has ended"}
+        return await self._embedded(thread_id, run_id)
+
+    async def _embedded(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        from batchrun.batch.run import open_embedded
+
+        with open_embedded(self.paths.store) as endpoint:
+            return await self._asked(endpoint, thread_id, run_id)
+
+    async def _asked(self, endpoint: Endpoint, thread_id: str, run_id: str | None) -> dict[str, Any]:
+        if self.manifest["settings"]["api"] == "responses":
+            return await _asked(endpoint, partial(_tell_response, run_id=str(run_id)))
+        return await _asked(endpoint, partial(_tell_thread, thread_id=thread_id, run_id=run_id))
+
+
+async def _asked(endpoint: Endpoint, tell: Callable[[Wire], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What `tell` finds out over a connection of its own; or why it cannot."""
+    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
+    try:
+        return await tell(wire)
+    except ServiceFault as fault:
+        return {"unreachable": str(fault)}
+    finally:
+        await wire.aclose()
+
+
+async def _tell_thread(wire: Wire, *, thread_id: str, run_id: str | None) -> dict[str, Any]:
+    """A thread's messages, and the run with its steps."""
+    messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)
+    found = {"messages": messages["data"]}
+    if run_id is not None:
+        found["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
+        steps, _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}/steps", BETA, order="asc", limit=100)
+        found["steps"] = steps["data"]
+    return found
+
+
+async def _tell_response(wire: Wire, *, run_id: str) -> dict[str, Any]:
+    """A response, and the items that it answered."""
+    response, _ = await wire.get(f"/responses/{run_id}", {})
+    items, _ = await wire.get(f"/responses/{run_id}/input_items", {}, order="asc", limit=100)
+    return {"response": response, "input_items": items["data"]}
+
+
+async def row_story(output: Path, row_key: str, environment: Environment) -> dict[str, Any]:
+    """Everything known about one row: its input, prompt, tries, outcome, and its thread from the service.
+
+    Args:
+        row_key: the row's position, from 0, or its key where the batch has one.
+
+    Raises:
+        InputError: no such row.
+        OutputError: no journal.
+    """
+    paths = _paths(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest = journal.read_manifest()
+        source, _ = _source_of(manifest, paths)
+        prompter = prompter_of(manifest, source.columns)
+        found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
+        if found is None:
+            raise InputError(f"no row {row_key!r} in {source.name}: {_rows_there(row_key, source, prompter, manifest)}")
+        _, row, prompt = found
+        problem = str(prompt) if isinstance(prompt, PromptError) else None
+        cells = journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
+        attempts = list(journal.attempts(row_key))
+        ends = [] if isinstance(prompt, PromptError) else journal.exchanges.of_row(row_key, prompt.fingerprint)
+    story = {
+        "row": row_key,
+        "line": row.line,
+        "input": dict(row.values),
+        "prompt": None if isinstance(prompt, PromptError) else [prompt.first.text],
+        "problem": problem,
+        "outcome": cells,
+        "attempts": attempts,
+        "exchanges": [_exchange(end) for end in ends],
+    }
+    # A chat completion leaves nothing at the service: its thread is the prompt and the response.
+    if cells["thread_id"] and manifest["settings"]["api"] != "chat":
+        service = _Service(manifest, paths.with_store(manifest.get("store")), environment)
+        story["thread"] = await service.story(cells["thread_id"], cells["run_id"])
+    return story
+
+
+def _exchange(end: RunEnd) -> dict[str, Any]:
+    """One run of a row that may need several."""
+    return {
+        "turn": end.turn,
+        "asked": end.asked,
+        "response": end.reply.response,
+        "calls": [f"{call.name}({call.arguments})" for call in end.reply.calls],
+        "status": end.reply.status,
+        "run_id": end.run_id,
+        "prompt_tokens": end.reply.usage.prompt_tokens,
+        "completion_tokens": end.reply.usage.completion_tokens,
+    }
+
+
+def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
+    """How the rows are named, and what may have been meant instead of `wanted`."""
+    column = manifest.get("key")
+    several = next((key for key in map(prompter.row_key, source.rows()) if key.startswith(f"{wanted}|")), None)
+    if several is not None:
+        return f"it is asked in several combinations, each with a name of its own, such as {several!r}"
+    if column is None:
+        keys = [prompter.row_key(row) for row in islice(source.rows(), manifest["rows"])]
+        return f"its rows are {keys[0]} to {keys[-1]}"
+    # Each comparison takes microseconds: in a larger table the nearest of its beginning must do.
+    keys = [prompter.row_key(row) for row in islice(source.rows(), KEYS_COMPARED)]
+    near = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.5)
+    place = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 10 else len(keys)
+    return (
+        f"with --key its rows are named by the column {column!r}"
+        + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+        + (f"; the row at position {place} is {keys[place]!r}" if place < len(keys) else "")
+    )
+
+
+def row_lines(story: Mapping[str, Any]) -> list[str]:
+    """`row_story` for people."""
+    outcome = story["outcome"]
+    where = f" (line {story['line']} of the input)" if story["line"] else ""
+    lines = [f"row {story['row']}{where} · {outcome['status']}"]
+    for attempt in story["attempts"]:
+        fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
+        lines.append(
+            f"try {attempt['number']} · {attempt['started_at'][:19]}Z · {attempt['run_id'] or 'no run seen'}{fault}"
+        )
+    thread = story.get("thread", {})
+    if "messages" in thread:
+        lines += _thread_lines(outcome["thread_id"], thread)
+    elif "response" in thread and not story["exchanges"]:
+        lines += _response_lines(thread["response"], thread["input_items"])
+    else:
+        lines += _spoken_lines(story)
+        if "unreachable" in thread:
+            lines += ["", f"thread {outcome['thread_id']}: {thread['unreachable']}"]
+    if outcome["error"]:
+        lines += ["", f"{outcome['error_type']}: {outcome['error']}"]
+    if outcome["total_tokens"] is not None:
+        lines += [
+            "",
+            f"usage: {outcome['prompt_tokens']} tokens in ({outcome['cached_tokens'] or 0} cached), "
+            f"{outcome['completion_tokens']} out ({outcome['reasoning_tokens'] or 0} reasoning)"
+            + (f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""),
+        ]
+    return lines
+
+
+def _spoken_lines(story: Mapping[str, Any]) -> list[str]:
+    """What the journal itself knows of a row's thread."""
+    if not story["exchanges"]:
+        lines = ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
+        if story["outcome"]["response"]:
+            lines += ["", "assistant:", *_indented(story["outcome"]["response"])]
+        return lines
+    lines, after_calls = [], False
+    for exchange in story["exchanges"]:
+        who = "functions" if after_calls else f"user · turn {exchange['turn']}"
+        lines += ["", f"{who}:", *_indented(exchange["asked"])]
+        if exchange["response"]:
+            lines += ["", f"assistant · {exchange['run_id']}:", *_indented(exchange["response"])]
+        if exchange["calls"]:
+            lines += ["", *(f"assistant calls {call}" for call in exchange["calls"])]
+        after_calls = bool(exchange["calls"])
+    return lines
+
+
+def _thread_lines(thread_id: str, thread: Mapping[str, Any]) -> list[str]:
+    lines = ["", f"thread {thread_id}"]
+    for message in thread["messages"]:
+        lines += ["", f"{message['role']} · {message['id']}:", *_indented(message_text(message))]
+    run = thread.get("run")
+    if run is not None:
+        took = f" · {run['completed_at'] - run['created_at']} s" if run.get("completed_at") else ""
+        started = datetime.fromtimestamp(run["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+        lines += ["", f"run {run['id']} · {run['status']} · model {run['model']} · {started}{took}"]
+    for step in thread.get("steps", []):
+        lines.append(f"step {step['id']} · {step['type']} · {step['status']}")
+    return lines
+
+
+def _response_lines(response: Mapping[str, Any], input_items: Sequence[Mapping[str, Any]]) -> list[str]:
+    conversation = response.get("conversation")
+    lines = ["", f"conversation {conversation['id']}"] if conversation else []
+    for item in [*input_items, *response["output"]]:
+        if item["type"] == "message":
+            texts = (part.get("text") or part.get("refusal") or "" for part in item["content"])
+            lines += ["", f"{item['role']} · {item['id']}:", *_indented("\n".join(texts))]
+        else:
+            lines += ["", f"{item['type']} · {item.get('id')}"]
+    started = datetime.fromtimestamp(response["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+    lines += ["", f"response {response['id']} · {response['status']} · model {response['model']} · {started}"]
+    return lines
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines() or [""]]

@@ -1,0 +1,34 @@
+"""The group that all commands belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from batchrun.interrupts import Interrupts
+
+__all__ = ["cli", "interrupts", "run_loop"]
+
+T = TypeVar("T")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="batchrun", message="batchrun %(version)s")
+def cli() -> None:
+    """Turn a table of prompts into a table of answers: one thread and one run per row."""
+
+
+def interrupts() -> Interrupts:
+    """The signals of this process, which `main` takes care of."""
+    found = click.get_current_context().find_object(Interrupts)
+    assert found is not None
+    return found
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of a command; a signal cancels it, unless it listens itself."""
+    from batchrun import api
+
+    return api.run_loop(main, interrupts())

@@ -1,0 +1,68 @@
+"""`assistants`: carry assistants over into job files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrun.cli.app import cli, run_loop
+from batchrun.cli.console import deliver, note
+from batchrun.cli.options import LocalPath
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["assistants", "assistants_export", "assistants_import"]
+
+
+@cli.group()
+def assistants() -> None:
+    """Carry assistants over into job files, for services that know none."""
+
+
+@assistants.command("export")
+@click.argument("assistant_id", metavar="ASST_ID")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
+@click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
+def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
+    """Read the assistant ASST_ID from a server and write it as a job file."""
+    from batchrun.batch.show import fetch_assistant
+    from batchrun.job.options import Environment
+
+    _write_job(run_loop(fetch_assistant(assistant_id, base_url, Environment.read(os.environ))), output)
+
+
+@assistants.command("import")
+@click.argument("file", type=LocalPath(path_type=Path), metavar="FILE.json")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
+def assistants_import(file: Path, output: Path | None) -> None:
+    """Read the JSON of an assistant, as the API returned it, and write it as a job file."""
+    from batchrun.job.assistant import read_assistant
+
+    _write_job(read_assistant(file), output)
+
+
+def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
+    from batchrun.batch.first_job import write_new
+    from batchrun.job.assistant import job_of_assistant
+    from batchrun.job.file import job_toml
+
+    options, lost = job_of_assistant(assistant)
+    title = " · ".join(str(assistant[key]) for key in ("name", "id", "description") if assistant.get(key))
+    comments = [f"From the assistant {' '.join(title.split())}"] if title else ["From an assistant"]
+    comments += [f"Not carried over: {line}" for line in lost]
+    comments += [
+        "",
+        "input is missing: say here which table to ask, and the file can be run:",
+        'input = "questions.csv"',
+    ]
+    text = job_toml(options, tuple(comments))
+    if output is None:
+        deliver(*text.splitlines())
+    else:
+        write_new(output, text)
+    note(*(f"not carried over: {line}" for line in lost))

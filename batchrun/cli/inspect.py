@@ -1,0 +1,168 @@
+"""`status`, `export`, `show`, `costs`, `cleanup`: a batch looked at, reckoned up and cleared away."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
+
+from batchrun.cli.app import cli, run_loop
+from batchrun.cli.console import deliver, facts_line, note, progress, say, terminal
+from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
+from batchrun.cli.run import given_options, job_and_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "output_argument", "show", "status"]
+
+
+CLEANUP_OPTIONS = frozenset(
+    {
+        "api_version",
+        "azure",
+        "concurrency",
+        "header",
+        "max_attempts",
+        "organization",
+        "project",
+        "query",
+        "rpm",
+        "wait",
+    }
+)
+"""Options of `Job` that matter to a cleanup."""
+
+
+def _output_path(given: str) -> Path:
+    from batchrun.batch.plan import paths_for
+    from batchrun.local_paths import check_local
+
+    check_local(given, "OUTPUT")
+    return paths_for(Path(given)).output
+
+
+def _named_output(_context: click.Context, _parameter: click.Parameter, given: str) -> Path:
+    """The output that is named itself, or that a job file names: the one that `run` would write today."""
+    from batchrun.job.file import is_job_file
+
+    if not is_job_file(given):
+        return _output_path(given)
+    name, folder, options = given_options(given, {}, sending=False)
+    return job_and_output(name, folder, options)[1]
+
+
+output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
+    "output", type=LocalPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
+)
+"""The output of a batch, or a job file that names it."""
+
+
+@cli.command()
+@output_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def status(output: Path, *, as_json: bool) -> None:
+    """Say how the batch behind OUTPUT stands, also while it runs.
+
+    A job file stands for the output that it names.
+    """
+    from batchrun.batch.show import batch_status, status_lines
+
+    facts = batch_status(output)
+    deliver(*([facts_line(facts)] if as_json else status_lines(facts)))
+
+
+@cli.command()
+@output_argument
+@click.option("-o", "--to", type=LocalPath(path_type=Path), help="Write there. Default: OUTPUT itself")
+def export(output: Path, *, to: Path | None) -> None:
+    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs.
+
+    A job file stands for the output that it names.
+    """
+    from batchrun.batch.show import export_table
+    from batchrun.wording import rows_text
+
+    rows = export_table(output, to or output)
+    note(f"{rows_text(rows)} written: {to or output}")
+
+
+@cli.command()
+@output_argument
+@click.option(
+    "--prices",
+    type=LocalPath(path_type=Path),
+    help="Job file whose [prices] hold. Default: those that the batch was run with, and today's list",
+    metavar="FILE.toml",
+)
+@click.option("--write", is_flag=True, help="Replace the recorded costs in the journal")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
+    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded.
+
+    A job file stands for the output that it names; its prices hold only with --prices.
+    """
+    from batchrun.estimate.recount import batch_costs, cost_facts, cost_lines, prices_of_file
+
+    own = prices_of_file(prices, os.environ) if prices is not None else None
+    found = batch_costs(output, own, write=write)
+    deliver(*([facts_line(cost_facts(found))] if as_json else cost_lines(found)))
+
+
+@cli.command()
+@output_argument
+@click.argument("row", metavar="ROW")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def show(output: Path, row: str, *, as_json: bool) -> None:
+    """Print the thread of row ROW of OUTPUT: prompt, tries, messages, run, steps, usage.
+
+    ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
+    """
+    from batchrun.batch.show import row_lines, row_story
+    from batchrun.job.options import Environment
+
+    story = run_loop(row_story(output, row, Environment.read(os.environ)))
+    deliver(*([facts_line(story)] if as_json else row_lines(story)))
+
+
+@cli.command(cls=CleanupCommand)
+@click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
+@partial(job_parameters, only=CLEANUP_OPTIONS)
+@click.option("--in-flight", is_flag=True, help="Also what rows in flight need to go on", cls=SectionedOption)
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing", cls=SectionedOption)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Delete at the service what the batch behind OUTPUT made there.
+
+    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight
+    need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
+    brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
+    """
+    from batchrun.batch.cleanup import clean_up, cleanup_facts, cleanup_line
+    from batchrun.batch.display import watch_cleanup
+    from batchrun.job.file import is_job_file
+    from batchrun.job.options import Environment, make_job
+
+    name, folder, given = given_options(target, options)
+    job, output = (
+        job_and_output(name, folder, given) if is_job_file(target) else (make_job(given), _output_path(target))
+    )
+    summary = run_loop(
+        clean_up(
+            output,
+            job,
+            Environment.read(os.environ),
+            in_flight=in_flight,
+            show=(lambda made: deliver(f"{made.kind} {made.object_id}")) if dry_run else None,
+            watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress),
+        )
+    )
+    if as_json and not dry_run:
+        say(facts_line(cleanup_facts(summary)))
+    elif not quiet or summary.stop is not None:
+        note(cleanup_line(summary, dry_run=dry_run))
+    return 0 if dry_run else summary.exit_code

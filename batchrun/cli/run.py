@@ -1,0 +1,280 @@
+"""`run`, `init`, `check`: a batch from its table or job file to its summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+
+import click
+
+from batchrun.cli.app import cli, interrupts, run_loop
+from batchrun.cli.console import deliver, facts_line, note, progress, say, terminal, warn
+from batchrun.cli.evaluate import after_parameters, question_after, score_after, take_score_options
+from batchrun.cli.options import LocalPath, MoneyOption, SectionedCommand, SectionedOption, job_parameters
+
+if TYPE_CHECKING:
+    from batchrun.batch.plan import Plan
+    from batchrun.batch.run import Summary, Watch
+    from batchrun.job.options import Environment, Job
+    from batchrun.scoring.score_options import ScoreOptions
+
+__all__ = ["check", "given_options", "init", "job_and_output", "run", "seen"]
+
+
+@cli.command(cls=SectionedCommand)
+@click.argument("table", type=LocalPath(), metavar="TABLE|JOB.toml")
+@job_parameters
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and estimate tokens, cost and time; send nothing", cls=MoneyOption
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(1, 100_000_000),
+    help="Ask N random rows and estimate the whole table from them; the rest stays pending",
+    metavar="N",
+    cls=MoneyOption,
+)
+@after_parameters
+@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
+def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input), or run a job file.
+
+    The same command run again resumes: what is finished is not asked again, what was in flight is picked up
+    where it is. Flags win over the job file.
+    """
+    from batchrun.batch.display import summary_line
+    from batchrun.batch.ping import pinged
+    from batchrun.job.options import Environment
+
+    environment = Environment.read(os.environ)
+    scoring = take_score_options(table, options)
+    name, folder, given = given_options(table, options)
+    if dry_run and pilot is not None:
+        raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
+    if name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():
+        end = "Ctrl-Z and Enter end" if os.name == "nt" else "Ctrl-D ends"
+        note(f"reading CSV from standard input: a line of column names, then rows; {end} it")
+    if dry_run:
+        return _dry_run(name, folder, given, environment, scoring, quiet=quiet, as_json=as_json)
+    if pilot is not None:
+        plan = _plan(name, folder, given, environment)
+        return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
+    _refuse_overlap(name, folder, given)
+    url = given.get("ping")
+    # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
+    with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
+        plan = _plan(name, folder, given, environment)
+        question = None
+        if scoring is not None:
+            question = question_after(plan, scoring, given, quiet=quiet or as_json, leaving=leaving)
+        summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
+        verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
+        if scoring is not None and question is not None:
+            below, line = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
+            if below:
+                verdict.exit_code, verdict.line = summary.exit_code or below, f"{line} · {verdict.line}"
+    if _is_logged(quiet=quiet, as_json=as_json):
+        note(f"{_now()} · ended with exit code {verdict.exit_code}")
+    return verdict.exit_code
+
+
+def _refuse_overlap(name: str, folder: Path, given: Mapping[str, Any]) -> None:
+    """Where another batch works on the output, that is said before the watch hears of a start: the other one is fine.
+
+    Raises:
+        OutputHeld: it does, and this one is not to wait.
+    """
+    from batchrun.batch.lock import refuse_held
+    from batchrun.batch.plan import paths_for
+    from batchrun.errors import BatchrunError
+
+    try:
+        job, output = job_and_output(name, folder, given)
+    except BatchrunError:
+        return  # it is raised again where the watch hears of it
+    if not job.wait:
+        refuse_held(paths_for(output).lock)
+
+
+def _is_logged(*, quiet: bool, as_json: bool) -> bool:
+    """Whether lines for people go to a log, where they need a date."""
+    return not quiet and not as_json and not terminal().isatty()
+
+
+def _now() -> str:
+    """Date, time and offset of the machine's time zone."""
+    from batchrun.clock import utc_now
+
+    return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _tell_no_key(problem: str) -> None:
+    warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")
+
+
+def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True) -> tuple[str, Path, dict[str, Any]]:
+    """(input, folder of the default output, options), from the job file where there is one; flags win.
+
+    Args:
+        sending: False where nothing will be sent, so that keys may be missing in the environment.
+    """
+    from batchrun.job.file import table_and_options
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    return table_and_options(table, given, os.environ if sending else None)
+
+
+def job_and_output(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
+    """The job, and where its output goes."""
+    from batchrun.batch.plan import output_of
+    from batchrun.clock import utc_now
+    from batchrun.job.options import make_job
+
+    job = make_job(given)
+    return job, output_of(job, folder, name, utc_now)
+
+
+def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+    from batchrun.batch.plan import make_plan
+
+    job, output = job_and_output(name, folder, given)
+    return make_plan(job, name, environment, output)
+
+
+def _dry_run(
+    name: str,
+    folder: Path,
+    given: Mapping[str, Any],
+    environment: Environment,
+    scoring: ScoreOptions | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    from batchrun.estimate.dry_run import dry_plan, dry_run, dry_run_facts, dry_run_lines, o200k_counter
+
+    job, output = job_and_output(name, folder, given)
+    with dry_plan(job, name, environment, output) as plan:
+        if scoring is not None:
+            question_after(plan, scoring, given, on_no_key=_tell_no_key)
+        found = dry_run(plan, count=o200k_counter())
+    if as_json:
+        deliver(facts_line(dry_run_facts(found)))
+    elif not quiet:
+        deliver(*dry_run_lines(found))
+    else:
+        for line in (*found.examples, *found.problems):
+            warn(line)
+    return found.exit_code
+
+
+def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
+    from batchrun.estimate.pilot import pilot_facts, pilot_lines, run_pilot
+
+    watch, leave = seen(plan, os._exit, quiet=quiet, as_json=as_json)
+    found = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
+    if as_json:
+        say(facts_line(pilot_facts(found)))
+    elif not quiet:
+        note(*pilot_lines(found))
+    elif found.summary.stop is not None:
+        warn(found.summary.stop.reason)
+    return found.exit_code
+
+
+def _run_plan(
+    plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> Summary:
+    from batchrun.batch.assembly import price_list
+    from batchrun.batch.display import summary_facts, summary_line, summary_lines
+    from batchrun.batch.run import run_batch
+    from batchrun.wording import rows_text, shown_path
+
+    price_list(plan)  # a wrong table of prices is refused before anything is said to have started
+    if _is_logged(quiet=quiet, as_json=as_json):
+        what = f"{rows_text(plan.rows)} of {shown_path(Path(plan.input_name or '-'))}"
+        where = f"{plan.who_answers()}, answers to {shown_path(plan.paths.output)}"
+        note(f"{_now()} · started: {what}, to be asked of {where}")
+    watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
+    tell = (lambda _: None) if quiet else note
+    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, tell=tell))
+    if as_json:
+        say(facts_line(summary_facts(summary)))
+    elif not quiet:
+        note(*summary_lines(summary))
+    elif summary.exit_code:
+        warn(f"{_now()} · {summary_line(summary)}")
+    return summary
+
+
+def seen(
+    plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+) -> tuple[Watch | None, Callable[[int], NoReturn]]:
+    """What shows the progress of a batch, and what to do when it is to be left at once."""
+    from rich.console import Console
+
+    from batchrun.batch.display import watch_lines, watch_terminal
+
+    stream = terminal()
+    console = Console(file=cast(TextIO, stream))
+    if not quiet:
+        note(*filter(None, (plan.why_embedded, *plan.notices)))
+    watch: Watch | None
+    if as_json:
+        watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)
+    elif quiet:
+        watch = None
+    elif console.is_terminal:
+        watch = partial(watch_terminal, console=console, ready=stream.ready)
+    else:
+        watch = partial(watch_lines, tell=progress, as_json=False)
+
+    def leave(exit_code: int) -> NoReturn:
+        stream.patience_s = 0.0
+        console.show_cursor()
+        leaving(exit_code)
+        os._exit(exit_code)
+
+    return watch, leave
+
+
+@cli.command()
+@click.argument("table", type=LocalPath(), metavar="TABLE")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: TABLE's name with .toml")
+def init(table: str, output: Path | None) -> None:
+    """Write a first job file for TABLE: it runs as it is, and says in comments what can be changed."""
+    from batchrun.batch.first_job import first_job, write_new
+    from batchrun.tables import ReadOptions, open_source
+
+    source = open_source(table, ReadOptions())
+    path = output or Path(table).with_suffix(".toml")
+    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
+    note(f"written: {path}; next: batchrun check {path}")
+
+
+@cli.command()
+@click.argument("job", type=LocalPath(), metavar="JOB.toml")
+def check(job: str) -> None:
+    """Check a job file with its table, template and output; send nothing, write nothing."""
+    from batchrun.estimate.dry_run import cost_text, dry_plan, dry_run, o200k_counter
+    from batchrun.job.options import Environment
+    from batchrun.wording import rows_text, shown_path
+
+    name, folder, given = given_options(job, {})
+    made, output = job_and_output(name, folder, given)
+    scoring = take_score_options(job, {})
+    with dry_plan(made, name, Environment.read(os.environ), output) as plan:
+        if scoring is not None:
+            question_after(plan, scoring, given, on_no_key=_tell_no_key)
+        found = dry_run(plan, count=o200k_counter())
+        deliver(
+            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.who_answers()}, "
+            f"answers to {shown_path(plan.paths.output)}",
+            f"cost: {cost_text(found)}",
+            *found.notices,
+        )

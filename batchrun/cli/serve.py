@@ -1,0 +1,132 @@
+"""`serve`: the embedded server in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrun.cli.app import cli
+from batchrun.cli.console import note
+from batchrun.cli.options import LocalPath
+from batchrun.errors import InputError
+
+if TYPE_CHECKING:
+    from batchrun.server import ServerSettings
+    from batchrun.server.responders.base import Responder
+    from batchrun.server.search.file_search import Embedder
+
+__all__ = ["serve"]
+
+_ALLOWANCE = click.IntRange(1, 1_000_000_000)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a public one needs a key")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
+@click.option("--data", type=LocalPath(path_type=Path), help="SQLite file for all objects. Default: a temporary one")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    envvar="BATCHRUN_SERVER_KEYS",
+    help="Accepted API key; may be repeated. Better given in the environment's BATCHRUN_SERVER_KEYS, "
+    "separated by spaces: a command line can be read by other users of the machine",
+)
+@click.option("--script", type=LocalPath(path_type=Path), help="Answer from this file of rules", metavar="FILE")
+@click.option("--upstream", help="Answer by the Chat Completions endpoint at this base URL", metavar="URL")
+@click.option("--upstream-key-env", help="Environment variable with the upstream's key", metavar="NAME")
+@click.option(
+    "--upstream-model", "models", multiple=True, help="Model that /models lists; may be repeated", metavar="NAME"
+)
+@click.option("--embeddings", help="Rank file searches by this embedding model of the upstream too", metavar="MODEL")
+@click.option("--faults", type=LocalPath(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
+@click.option("--rpm", type=_ALLOWANCE, help="Requests a minute that each key may send", metavar="N")
+@click.option("--tpm", type=_ALLOWANCE, help="Tokens a minute that each key may use", metavar="N")
+def serve(
+    host: str,
+    port: int,
+    data: Path | None,
+    keys: tuple[str, ...],
+    embeddings: str | None,
+    faults: Path | None,
+    rpm: int | None,
+    tpm: int | None,
+    **responder: Any,
+) -> None:
+    """Serve the Assistants protocol: threads and runs for any client, over one SQLite file.
+
+    Answers come from the offline tutor, from a file of rules (--script), or from any model (--upstream).
+    """
+    from batchrun.server import ServerError, ServerSettings, serve_forever
+    from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder
+
+    try:
+        settings = ServerSettings(
+            host=host, port=port, data=data, api_keys=keys, requests_per_minute=rpm, tokens_per_minute=tpm
+        )
+        chosen = _responder(**responder)
+        embedder = _embedder(embeddings, responder["upstream"], responder["upstream_key_env"])
+        plan = FaultPlan.load(faults) if faults is not None else None
+        serve_forever(
+            settings,
+            chosen if plan is None else FaultyResponder(chosen, plan),
+            faults=plan,
+            embedder=embedder,
+            on_started=lambda url: note(_announcement(url, settings, _named(faults=faults, **responder))),
+        )
+    except (ServerError, OSError) as exc:
+        raise InputError(str(exc)) from exc
+
+
+def _responder(
+    script: Path | None, upstream: str | None, upstream_key_env: str | None, models: tuple[str, ...]
+) -> Responder:
+    """What stands behind the server. A key is named by its variable, so that no command line shows it."""
+    if script is not None and upstream is not None:
+        raise InputError("--script and --upstream: say one of them")
+    if upstream is None and (upstream_key_env is not None or models):
+        raise InputError("--upstream-key-env and --upstream-model go with --upstream")
+    if upstream is not None:
+        from batchrun.server.responders.upstream import UpstreamResponder
+
+        return UpstreamResponder(upstream, _upstream_key(upstream_key_env), models=models)
+    if script is not None:
+        from batchrun.server.responders.script import ScriptResponder
+
+        return ScriptResponder(script)
+    from batchrun.server.responders.tutor import TutorResponder
+
+    return TutorResponder()
+
+
+def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | None) -> Embedder | None:
+    if model is None:
+        return None
+    if upstream is None:
+        raise InputError("--embeddings goes with --upstream")
+    from batchrun.server.search.embeddings import UpstreamEmbedder
+
+    return UpstreamEmbedder(upstream, _upstream_key(upstream_key_env), model)
+
+
+def _upstream_key(name: str | None) -> str | None:
+    key = os.environ.get(name) if name is not None else None
+    if name is not None and not key:
+        raise InputError(f"--upstream-key-env: the environment has no {name}")
+    return key
+
+
+def _named(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:
+    """What answers, for people. The URL of an upstream holds no secret: one that could is refused."""
+    given = {"upstream": upstream, "script": script}
+    name = next((f"{kind} {what}" for kind, what in given.items() if what is not None), "tutor")
+    return name if faults is None else f"{name} with the faults of {faults}"
+
+
+def _announcement(url: str, settings: ServerSettings, answering: str) -> str:
+    where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, gone at the end"
+    keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any or none accepted"
+    return f"serving {url} · answered by {answering} · {where} · keys: {keys}"

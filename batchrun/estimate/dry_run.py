@@ -1,0 +1,386 @@
+"""What a batch will take, before it is run: tokens, dollars, time.
+
+`dry_run` sends nothing and writes nothing; `batchrun.estimate.pilot` asks a sample of the rows first.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from batchrun.batch.assembly import price_list
+from batchrun.batch.display import FREE, dollars, duration
+from batchrun.batch.plan import Plan, make_plan, paths_for
+from batchrun.batch.results import prompts_of
+from batchrun.batch.work import continued, count_strange, oldest_that_holds
+from batchrun.clock import WallClock, utc_now
+from batchrun.engine.pacer import TokenEstimate
+from batchrun.engine.slots import CEILING, START
+from batchrun.errors import InputError
+from batchrun.job.options import Environment, Job
+from batchrun.journal import Journal
+from batchrun.journal.open import check_not_lost, objection
+from batchrun.pricing import MatchedPrice
+from batchrun.prompts.templates import PromptError
+from batchrun.records import Prompt, Row, Usage
+from batchrun.tables import check_output
+from batchrun.wording import rows_text
+
+__all__ = [
+    "Bound",
+    "DryRun",
+    "TimeNeeded",
+    "cost_text",
+    "dry_plan",
+    "dry_run",
+    "dry_run_facts",
+    "dry_run_lines",
+    "o200k_counter",
+    "time_needed",
+    "time_text",
+]
+
+FIRST_TOKEN_S = 1.0
+TOKENS_PER_S = 50.0
+EMBEDDED_ROW_S = 0.005
+"""The tutor answers at once: what takes time is this machine's work, which concurrency does not speed up."""
+EXAMPLES = 5
+
+Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine"]
+"""What decides how long a batch takes."""
+
+
+# -- time ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TimeNeeded:
+    """How long rows take, and what rules that.
+
+    Attributes:
+        latency_s: of one row, as assumed or measured.
+    """
+
+    seconds: float
+    bound: Bound
+    latency_s: float
+
+
+def time_needed(rows: int, requests: float, tokens: float, latency_s: float, job: Job) -> TimeNeeded:
+    """The longest of three: requests at --rpm, tokens at --tpm, rows in waves of as many as there are slots.
+
+    The last row of what a limit admits still takes its `latency_s`. Without --concurrency the slots double with every
+    wave, from 20 up to 1,000 (as `engine.slots` does while no 429 comes).
+    """
+    if rows == 0:
+        return TimeNeeded(0.0, "latency", latency_s)
+    bounds: dict[Bound, float] = {"latency": _waves(rows, job.concurrency) * latency_s}
+    if job.rpm is not None:
+        bounds["--rpm"] = 60.0 * requests / job.rpm + latency_s
+    if job.tpm is not None:
+        bounds["--tpm"] = 60.0 * tokens / job.tpm + latency_s
+    ruling = max(bounds, key=lambda bound: bounds[bound])
+    return TimeNeeded(bounds[ruling], ruling, latency_s)
+
+
+def _waves(rows: int, concurrency: int | None) -> int:
+    waves, slots = 0, concurrency or START
+    while rows > 0:
+        waves, rows = waves + 1, rows - slots
+        if concurrency is None and slots < CEILING:
+            slots = min(CEILING, slots * 2)
+        elif rows > 0:
+            return waves - (-rows // slots)
+    return waves
+
+
+# -- tokens from text ---------------------------------------------------------------------------------------
+
+
+def o200k_counter() -> Callable[[str], float] | None:
+    """Counts the tokens of a text as OpenAI's models since GPT-4o do; None without the extra `tokens`."""
+    try:
+        splintr = import_module("splintr")
+    except ImportError:
+        return None
+    tokenizer = splintr.Tokenizer.from_pretrained("o200k_base")
+    return lambda text: len(tokenizer.encode(text))
+
+
+class _TokenGuess:
+    """Tokens of a row's runs, from its prompt. Every turn reads instructions, earlier turns and their answers again."""
+
+    def __init__(self, job: Job, count: Callable[[str], float] | None) -> None:
+        self._rule = TokenEstimate(job.max_completion_tokens)
+        self._count = count
+        self.completion_tokens = self._rule.guess(0)
+        self._instructions = self._text(job.instructions or "")
+        counted = "counted as o200k" if count is not None else "a quarter token per character"
+        self.line = f"{counted}; {self.completion_tokens:,.0f} tokens assumed for an answer"
+
+    def _text(self, text: str) -> float:
+        if self._count is not None:
+            return self._count(text)
+        return self._rule.guess(len(text)) - self.completion_tokens
+
+    def runs(self, prompt: Prompt) -> Iterator[Usage]:
+        """The usage of each turn's run; later turns, not known yet, are taken to be as long as the first."""
+        read = self._instructions
+        text = self._text(prompt.first.text)
+        for _ in range(prompt.later.count if prompt.later is not None else 1):
+            read += text
+            yield Usage(math.ceil(read), math.ceil(self.completion_tokens))
+            read += self.completion_tokens
+
+
+# -- a dry run ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What a batch would do; filled by `dry_run`.
+
+    Attributes:
+        rows: of the input.
+        to_ask: rows that would be sent; `runs`: the runs that would answer them.
+        prices: model → its price, None where it is not known; the model is None where the assistant decides it.
+        finished_before: rows whose answer in the journal still holds.
+        asked_alike: rows that get the answer of another row (--dedupe).
+        unaskable: error_type → rows that cannot be asked.
+        examples: the first few of those, one line each.
+        problems: what would stop the batch before its first row, one line each.
+        prompt_tokens, completion_tokens: of the rows to ask.
+        cost: US dollars of those, None where a price is not known.
+        rule: how tokens were estimated.
+        answered_by: model, service and protocol, in words.
+        notices: what else to know, one line each.
+    """
+
+    rows: int
+    embedded: bool
+    answered_by: str
+    key_missing: bool
+    notices: tuple[str, ...]
+    rule: str
+    prices: Mapping[str | None, MatchedPrice | None]
+    budget_usd: float | None
+    to_ask: int = 0
+    finished_before: int = 0
+    asked_alike: int = 0
+    runs: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal | None = None
+    time: TimeNeeded = field(default=TimeNeeded(0.0, "latency", 0.0))
+    unaskable: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The models without a price, as people call them."""
+        return [model or "the assistant" for model, price in self.prices.items() if price is None]
+
+    @property
+    def exit_code(self) -> int:
+        """2 if something is wrong, else 0."""
+        return 2 if self.problems or self.unaskable else 0
+
+
+def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], float] | None = None) -> DryRun:
+    """Render every prompt of a plan and reckon what asking it would take.
+
+    Args:
+        count: tokens of a text; None estimates them from its length.
+
+    Raises:
+        InputError: the job's table of prices is wrong.
+        OutputError: there is a journal, and it cannot be read.
+    """
+    guess = _TokenGuess(plan.job, count)
+    prices = price_list(plan, clock)
+    models = dict.fromkeys(variant.model for variant in plan.variants)
+    found = DryRun(
+        rows=plan.rows,
+        embedded=plan.embedded,
+        answered_by=plan.who_answers(),
+        key_missing=plan.no_key is not None,
+        notices=_notices(plan),
+        rule=guess.line,
+        prices={model: prices.matched(model) for model in models},
+        budget_usd=plan.job.budget,
+    )
+    if not found.unpriced:
+        found.cost = Decimal(0)
+    elif plan.job.budget is not None:
+        found.problems.append(f"--budget: the price of {found.unpriced[0]} is not known")
+    with ExitStack() as stack:
+        journal = _journal_of(plan, stack, found)
+        stale_before = oldest_that_holds(plan.job, clock)
+        asked: set[str] = set()
+        for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
+            if isinstance(prompt, PromptError):
+                _count_unaskable(found, row, prompt)
+                continue
+            history = journal.history(row_key) if journal is not None else None
+            if history is not None and not continued(
+                prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
+            ):
+                found.finished_before += 1
+            elif prompt.fingerprint in asked:
+                found.asked_alike += 1
+            else:
+                _count_row(found, prompt, guess)
+            if plan.job.dedupe and prompt.thread_id is None:
+                asked.add(prompt.fingerprint)
+    found.time = _time_of(found, guess, plan)
+    return found
+
+
+def _notices(plan: Plan) -> tuple[str, ...]:
+    no_key = f"no API key is set: batchrun run would stop with exit code 2: {plan.no_key}" if plan.no_key else ""
+    return tuple(filter(None, (plan.why_embedded, *plan.notices, no_key)))
+
+
+def _time_of(found: DryRun, guess: _TokenGuess, plan: Plan) -> TimeNeeded:
+    if plan.embedded:
+        return TimeNeeded(found.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
+    runs_a_row = found.runs / max(1, found.to_ask)
+    latency_s = runs_a_row * (FIRST_TOKEN_S + guess.completion_tokens / TOKENS_PER_S)
+    requests = found.runs + (found.to_ask if plan.job.conversation else 0)
+    return time_needed(found.to_ask, requests, found.prompt_tokens + found.completion_tokens, latency_s, plan.job)
+
+
+def _journal_of(plan: Plan, stack: ExitStack, found: DryRun) -> Journal | None:
+    """The journal that a run would continue, if there is one; notes why it would not."""
+    if plan.job.fresh or not plan.paths.journal.exists():
+        return None
+    journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
+    stored, wanted = journal.read_manifest(), plan.manifest()
+    refusal = objection(journal, stored, wanted, partial(count_strange, plan), accept_changes=plan.job.accept_changes)
+    if refusal is not None:
+        found.problems.append(f"{plan.paths.journal} {refusal}")
+    return journal
+
+
+def _count_unaskable(found: DryRun, row: Row, error: PromptError) -> None:
+    found.unaskable[error.error_type] += 1
+    if len(found.examples) < EXAMPLES:
+        where = f" (line {row.line})" if row.line is not None else ""
+        found.examples.append(f"row {row.row_index}{where}: {error.error_type}: {error}")
+
+
+def _count_row(found: DryRun, prompt: Prompt, guess: _TokenGuess) -> None:
+    found.to_ask += 1
+    for run in guess.runs(prompt):
+        found.runs += 1
+        found.prompt_tokens += run.prompt_tokens or 0
+        found.completion_tokens += run.completion_tokens or 0
+        price = found.prices[prompt.model]
+        if price is not None and found.cost is not None:
+            found.cost += price.cost(run) or 0
+
+
+def dry_run_facts(found: DryRun) -> dict[str, Any]:
+    """A dry run for machines."""
+    return {
+        "event": "dry_run",
+        "rows": found.rows,
+        "to_ask": found.to_ask,
+        "finished_before": found.finished_before,
+        "asked_alike": found.asked_alike,
+        "unaskable": dict(found.unaskable.most_common()),
+        "examples": found.examples,
+        "problems": found.problems,
+        "answered_by": found.answered_by,
+        "key_missing": found.key_missing,
+        "notices": list(found.notices),
+        "models": [model for model in found.prices if model is not None],
+        "prices": [price.facts() for price in found.prices.values() if price is not None],
+        "prompt_tokens": found.prompt_tokens,
+        "completion_tokens": found.completion_tokens,
+        "tokens_by": found.rule,
+        "cost_usd": float(found.cost) if found.cost is not None else None,
+        "time_s": round(found.time.seconds, 1),
+        "ruled_by": found.time.bound,
+        "latency_s": round(found.time.latency_s, 3),
+        "exit_code": found.exit_code,
+    }
+
+
+def dry_run_lines(found: DryRun) -> list[str]:
+    """A dry run for people."""
+    unaskable = found.unaskable.total()
+    parts = [rows_text(found.rows), f"{found.to_ask:,} to ask"]
+    parts += [f"{found.finished_before:,} answered before"] if found.finished_before else []
+    parts += [f"{found.asked_alike:,} asked once with another row"] if found.asked_alike else []
+    parts += [f"{unaskable:,} cannot be asked"] if unaskable else []
+    more = [f"  and {unaskable - len(found.examples):,} more"] if unaskable > len(found.examples) else []
+    lines = [
+        " · ".join(parts),
+        *(f"  {example}" for example in found.examples),
+        *more,
+        f"answered by: {found.answered_by}",
+        f"tokens: about {found.prompt_tokens:,} in, {found.completion_tokens:,} out ({found.rule})",
+        f"cost: {cost_text(found)}",
+        f"time: {time_text(found.time)}, assumed",
+    ]
+    if found.cost is not None and found.budget_usd is not None and found.cost > found.budget_usd:
+        lines.append(f"that is more than --budget {found.budget_usd:g}: the batch would stop on the way")
+    lines += found.notices
+    return [*lines, *(f"wrong: {problem}" for problem in found.problems), "nothing was sent, nothing was written"]
+
+
+def time_text(time: TimeNeeded) -> str:
+    """How long, why, and for which latency."""
+    return f"about {duration(time.seconds)}, ruled by {time.bound}; {duration(time.latency_s)} a row"
+
+
+def cost_text(found: DryRun) -> str:
+    """What the rows to ask will cost, or why that is not known."""
+    if found.cost is not None:
+        lines = "; ".join(price.line() for price in found.prices.values() if price is not None)
+        return f"about {dollars(float(found.cost))} ({lines})"
+    if found.embedded:
+        return f"{FREE}, the embedded server answers"
+    return f"unknown: no price is known for {', '.join(found.unpriced)} there; the job file's [prices] can say it"
+
+
+@contextmanager
+def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
+    """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
+    standard input. A journal that is lost is refused here already.
+
+    Raises:
+        InputError, OutputError: as `make_plan`.
+    """
+    journal = paths_for(output).journal
+    if not job.fresh:
+        check_not_lost(journal, output)
+    if table != "-" and journal.exists() and not Path(table).exists():
+        raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
+    folders = [folder for folder in output.absolute().parents if not folder.exists()]
+    try:
+        if table != "-":
+            yield make_plan(job, table, environment, output, sending=False)
+            return
+        with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
+            # Never over the copy that an earlier run of this batch resumes from.
+            plan = make_plan(job, table, environment, Path(spool) / output.name, sending=False)
+            check_output(output, plan.source, plan.write_options)
+            yield replace(plan, paths=paths_for(output))
+    finally:
+        for folder in folders:
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # someone put something there meanwhile

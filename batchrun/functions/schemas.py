@@ -1,0 +1,206 @@
+"""A function's declaration: what the model is told of it, and what its arguments are checked against."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from batchrun.errors import InputError
+from batchrun.functions.docstrings import split_docstring
+from batchrun.functions.loading import Function, one_line
+from batchrun.structured.strict_mode import closed, sent, strict_fault
+
+__all__ = ["Declared", "declare"]
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What the services take as a tool's name."""
+
+_TYPES: Final = "str, int, float, bool, list, dict, Literal, an Enum, a date, a dataclass or a pydantic model"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A function as a tool.
+
+    Attributes:
+        function: the user's.
+        declaration: name, description, parameters (JSON Schema) and strict.
+        model: what checks the arguments; its fields have the parameters' names as aliases.
+        parameters: the function's own, in order.
+    """
+
+    function: Function
+    declaration: Mapping[str, Any]
+    model: type[BaseModel]
+    parameters: tuple[inspect.Parameter, ...]
+
+    def read(self, arguments: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The positional and the named arguments for the function, of the types that its hints name.
+
+        What the model left out is left to the function's own defaults.
+
+        Raises:
+            pydantic.ValidationError: the text is no JSON, or does not fit the parameters.
+        """
+        checked = self.model.model_validate_json(arguments if arguments.strip() else "{}")
+        positional, named = [], {}
+        for number, parameter in enumerate(self.parameters):
+            field = _field(number)
+            left_to_default = field not in checked.model_fields_set and parameter.default is not parameter.empty
+            value = parameter.default if left_to_default else getattr(checked, field)
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            else:
+                named[parameter.name] = value
+        return positional, named
+
+
+def declare(name: str, function: Function) -> Declared:
+    """Declare the function as the tool of that name.
+
+    Raises:
+        InputError: a name that no service takes, no docstring, a generator, or a parameter that cannot be declared.
+    """
+    where = f"{_place(function)}: {name}"
+    if _NAME.fullmatch(name) is None:
+        raise InputError(f"{where}: is no name for a tool; at most 64 of a-z, A-Z, 0-9 and _ are expected")
+    docstring = inspect.getdoc(function) or ""
+    if not docstring.strip():
+        raise InputError(
+            f"{where}: has no docstring, which is what tells the model when to call it; "
+            "write one, or start the name with _ if it is no tool"
+        )
+    if any(
+        kind(each)
+        for each in (function, inspect.unwrap(function))
+        for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    ):
+        raise InputError(f"{where}: yields its values; a tool returns one, such as a list of them")
+    try:
+        parameters = tuple(inspect.signature(function).parameters.values())
+    except Exception as error:  # a decorator's own __signature__
+        raise InputError(f"{where}: its parameters cannot be read ({one_line(error)})") from error
+    for parameter in parameters:
+        _check_parameter(where, parameter)
+    description, texts = split_docstring(docstring, [parameter.name for parameter in parameters])
+    try:
+        model = _model(function, parameters, texts)
+        schema = model.model_json_schema()
+    except Exception as error:  # pydantic's, or of the types' own code
+        raise InputError(_unfit(where, function, parameters, error)) from error
+    strict = _strict(schema)
+    declaration = {
+        "name": name,
+        "description": description,
+        "parameters": schema if strict is None else strict,
+        "strict": strict is not None,
+    }
+    return Declared(function, declaration, model, parameters)
+
+
+def _place(function: Function) -> str:
+    """File and physical line of the function as the user wrote it, inside all its decorators."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else f"module {function.__module__}"
+
+
+def _strict(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema as strict mode has it, where every property is given; None where that is not the same."""
+    whole = closed(deepcopy(schema))
+    return sent(whole) if _all_required(whole) and strict_fault(whole) is None else None
+
+
+def _all_required(schema: dict[str, Any]) -> bool:
+    """Require every property, in place. False: one may be left out, and null would not say the same."""
+    properties = schema.get("properties", {})
+    for name in properties.keys() - set(schema.get("required", ())):
+        nullable = {"type": "null"} in properties[name].get("anyOf", ())
+        if not nullable or properties[name].get("default", ...) is not None:
+            return False
+    if "properties" in schema:
+        schema["required"] = list(properties)
+    inner = [*properties.values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ()), schema.get("items")]
+    return all(_all_required(each) for each in inner if isinstance(each, dict))
+
+
+class _Schema(GenerateJsonSchema):
+    """Without the titles that pydantic makes of names: every request would pay for them."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+class _Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
+        schema = super().model_json_schema(schema_generator=_Schema)
+        return {key: value for key, value in schema.items() if key != "title"}
+
+
+def _field(number: int) -> str:
+    # A parameter may be named `json` or `_x`; a field of a model may not.
+    return f"p{number}"
+
+
+def _model(function: Function, parameters: Iterable[inspect.Parameter], texts: Mapping[str, str]) -> type[BaseModel]:
+    """The parameters as fields. A description in the hint itself, by `Field`, goes before the one in `texts`."""
+
+    def made(described: Mapping[str, str]) -> type[BaseModel]:
+        fields: dict[str, Any] = {
+            _field(number): (parameter.annotation, _specified(parameter, described.get(parameter.name)))
+            for number, parameter in enumerate(parameters)
+        }
+        model = create_model("Arguments", __base__=_Arguments, __module__=function.__module__, **fields)
+        model.model_rebuild(_types_namespace=getattr(inspect.unwrap(function), "__globals__", None))
+        return model
+
+    if not texts:
+        return made({})
+    own = {field.alias for field in made({}).model_fields.values() if field.description}
+    return made({name: text for name, text in texts.items() if name not in own})
+
+
+def _specified(parameter: inspect.Parameter, description: str | None) -> Any:
+    given: dict[str, Any] = {"alias": parameter.name}
+    if parameter.default is not parameter.empty:
+        given["default"] = parameter.default
+    if description is not None:
+        given["description"] = description
+    return Field(**given)
+
+
+def _check_parameter(where: str, parameter: inspect.Parameter) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise InputError(f"{where}: takes {parameter}; a tool names every parameter")
+    if parameter.annotation is parameter.empty:
+        raise InputError(f"{where}: the parameter {parameter.name!r} has no type hint, such as {parameter.name}: str")
+    if isinstance(parameter.default, FieldInfo):
+        raise InputError(
+            f"{where}: the parameter {parameter.name!r} has Field(...) as its default; "
+            "write it as a hint: Annotated[type, Field(...)]"
+        )
+
+
+def _unfit(where: str, function: Function, parameters: Iterable[inspect.Parameter], error: Exception) -> str:
+    """What is wrong, and with which parameter."""
+    for parameter in parameters:
+        try:
+            _model(function, [parameter], {}).model_json_schema()
+        except NameError as unknown:
+            return f"{where}: the type of the parameter {parameter.name!r} is not known ({one_line(unknown)})"
+        except Exception:  # noqa: BLE001 - the same error again
+            written = str(parameter).replace(f"{function.__module__}.", "")
+            return f"{where}: the type of the parameter {written!r} cannot be written as JSON; use {_TYPES}"
+    return f"{where}: its parameters cannot be declared ({one_line(error)})"

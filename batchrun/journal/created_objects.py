@@ -1,0 +1,137 @@
+"""What a batch made at services, and what of it is deleted again.
+
+Threads, conversations and responses are named by the tries in `attempts`; they enter the table `created` when somebody
+wants to delete them, so that a row costs no further write. Everything else enters it when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from batchrun.journal.part import JournalPart
+from batchrun.journal.records import stamp
+
+__all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
+
+Kind: TypeAlias = Literal["thread", "conversation", "response", "assistant", "file", "vector_store"]
+
+PAGE = 500
+
+_MAY_BE_FOLLOWED = """EXISTS (
+    SELECT 1 FROM attempts AS last
+    WHERE last.row_key = created.row_key
+    AND last.number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = last.row_key)
+    AND (last.fault_type IS NULL OR last.run_id IS NOT NULL AND NOT last.run_ended)
+    AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.row_key = last.row_key AND o.attempts >= last.number)
+)"""
+"""Whether the row is in flight: the next run of the batch will look its run up, and not pay for another."""
+
+_NAMED_BY_TRIES = {
+    "assistants": (("thread", "thread_id", "thread_id IS NOT NULL"),),
+    "responses": (
+        ("response", "run_id", "run_id IS NOT NULL"),
+        # Without a Conversation the thread is the chain that a response begins, under the response's own id.
+        ("conversation", "thread_id", "thread_id IS NOT NULL AND thread_id NOT LIKE 'resp\\_%' ESCAPE '\\'"),
+    ),
+    "chat": (),
+}
+"""By protocol: (kind, column of `attempts` that names the object, condition)."""
+
+
+def place_of(manifest: Mapping[str, Any]) -> str:
+    """Where the objects of a batch are: the service's URL, or `embedded`."""
+    if manifest["settings"].get("embedded"):
+        return "embedded"
+    return manifest.get("base_url") or "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """One object.
+
+    Attributes:
+        row_key: of the row that it was made for, None for the whole batch.
+    """
+
+    kind: Kind
+    object_id: str
+    row_key: str | None
+
+
+class CreatedObjects(JournalPart):
+    """The table `created`. Ids are unique over all kinds."""
+
+    def add(self, made: Created, place: str) -> None:
+        """An object was made. One that is known already stays as it is known."""
+        self._write(
+            "INSERT OR IGNORE INTO created (id, kind, place, row_key) VALUES (?, ?, ?, ?)",
+            (made.object_id, made.kind, place, made.row_key),
+        )
+
+    def gather(self, manifest: Mapping[str, Any], row_key: str | None = None) -> None:
+        """Take over what the tries name, of one row or of all. Threads that rows continue are the user's own."""
+        place = place_of(manifest)
+        for kind, column, condition in _NAMED_BY_TRIES[manifest["settings"].get("api", "assistants")]:
+            if column == "thread_id" and manifest["settings"].get("thread_column"):
+                continue
+            one_row = "" if row_key is None else " AND row_key = ?"
+            self._write(
+                f"INSERT OR IGNORE INTO created (id, kind, place, row_key) SELECT {column}, ?, ?, row_key "
+                f"FROM attempts WHERE {condition}{one_row}",
+                (kind, place) if row_key is None else (kind, place, row_key),
+            )
+
+    def of_row(self, row_key: str, place: str) -> list[Created]:
+        """What there still is of a row."""
+        rows = self._read(
+            "SELECT kind, id, row_key FROM created WHERE row_key = ? AND place = ? AND deleted_at IS NULL",
+            (row_key, place),
+        )
+        return [Created(*row) for row in rows]
+
+    def left(self, place: str, *, of_rows: bool, followed: bool) -> Iterator[Created]:
+        """What there still is at `place`, rows' objects or those of the whole batch; may be deleted as they come.
+
+        Args:
+            followed: also what rows in flight need to go on.
+        """
+        condition = self._condition(of_rows=of_rows, followed=followed)
+        after = ""
+        while True:
+            rows = self._read(
+                f"SELECT kind, id, row_key FROM created WHERE {condition} AND place = ? AND id > ? "
+                f"ORDER BY id LIMIT {PAGE}",
+                (place, after),
+            )
+            for row in rows:
+                yield Created(*row)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][1]
+
+    def count(self, place: str, *, of_rows: bool, followed: bool) -> int:
+        """How many `left` yields."""
+        condition = self._condition(of_rows=of_rows, followed=followed)
+        return int(self._read(f"SELECT count(*) FROM created WHERE {condition} AND place = ?", (place,))[0][0])
+
+    def elsewhere(self, place: str) -> dict[str, int]:
+        """Other place → objects that the batch left there before its service changed."""
+        return dict(
+            self._read(
+                "SELECT place, count(*) FROM created WHERE deleted_at IS NULL AND place != ? "
+                "GROUP BY place ORDER BY place",
+                (place,),
+            )
+        )
+
+    def deleted(self, object_id: str, at: datetime) -> None:
+        """The object is gone."""
+        self._write("UPDATE created SET deleted_at = ? WHERE id = ?", (stamp(at), object_id))
+
+    @staticmethod
+    def _condition(*, of_rows: bool, followed: bool) -> str:
+        rows = "row_key IS NOT NULL" if of_rows else "row_key IS NULL"
+        return f"deleted_at IS NULL AND {rows}" + ("" if followed else f" AND NOT {_MAY_BE_FOLLOWED}")

@@ -1,0 +1,402 @@
+"""Stage 2: a row and a template become a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import minijinja
+
+from batchrun.errors import InputError
+from batchrun.job.options import digest
+from batchrun.prompts.combinations import Combination, combinations_of
+from batchrun.prompts.local_files import AttachmentError, named_in
+from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
+from batchrun.records import Attachment, Prompt, Row, Turn, Value
+
+__all__ = [
+    "DEFAULT_COLUMNS",
+    "FIRST_RENDERING",
+    "PromptError",
+    "Prompter",
+    "default_template",
+    "prompter_for",
+    "prompter_of",
+    "rendering_digest",
+]
+
+DEFAULT_COLUMNS = ("prompt", "question")
+"""Columns that are taken as the prompt where no template is given, the first one that exists."""
+
+_BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class PromptError(Exception):
+    """This row cannot be asked: it fails, the batch goes on.
+
+    Attributes:
+        error_type: `empty_prompt`, `template_error`, `bad_text` or `bad_attachment`.
+    """
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+def default_template(columns: Sequence[str]) -> str:
+    """The template where the user gave none: the column `prompt` or `question`, or the only column.
+
+    Raises:
+        InputError: no such column; names the columns there are.
+    """
+    for name in DEFAULT_COLUMNS:
+        if name in columns:
+            return f"{{{{ {name} }}}}"
+    if len(columns) == 1:
+        # A column named `row` hides the row.
+        return "{{ row }}" if columns[0] == "row" else "{{ row[" + repr(columns[0]) + "] }}"
+    raise InputError(
+        f"no column is named 'prompt' or 'question' (columns: {_listed(columns)}); "
+        "say what to ask, for example --prompt '{{ " + _example(columns) + " }}'"
+    )
+
+
+class Prompter:
+    """Renders rows with the templates of their turns.
+
+    A template sees every column by its name, and all of them as `row`, for names that are no identifiers
+    (`{{ row['Full name'] }}`). It gets plain Python values only; a missing cell (None, NaN) renders as empty
+    text, a list or an object as JSON, an undefined name is an error. Later turns and their conditions also see
+    `responses`, the answers so far.
+
+    Where a batch asks every row in several combinations, rows come as `tables.expand` makes them, combination by
+    combination.
+    """
+
+    def __init__(
+        self,
+        combinations: Sequence[Combination],
+        columns: Sequence[str],
+        *,
+        key: str | None = None,
+        thread_column: str | None = None,
+        lists_as_before: bool = False,
+    ) -> None:
+        """
+        Args:
+            lists_as_before: lists and objects are printed as the first versions did it, to find their answers again.
+            columns: those that templates may name.
+            key: column that identifies rows; their position where there is none.
+            thread_column: column with the thread that a row continues.
+
+        Raises:
+            InputError: a template's syntax is wrong, or it names a column that there is not.
+        """
+        self._key = key
+        self._thread_column = thread_column
+        attached = {name: None for each in combinations for name in each.settings.get("attach") or ()}
+        for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attached)):
+            if name is not None and name not in columns:
+                raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
+        self._lists_as_before = lists_as_before
+        self._environment = template_environment(lists_as_before=lists_as_before)
+        self._forms = [self._form(combination, columns) for combination in combinations]
+        self._columns = columns
+
+    def _form(self, combination: Combination, columns: Sequence[str]) -> _Form:
+        settings = combination.settings
+        turns = settings.get("turns") or [{"prompt": settings["prompt"]}]
+        names = []
+        used: set[str] = set()
+        for number, turn in enumerate(turns, start=1):
+            name = f"{combination.variant}: turn {number}"
+            used |= self._add(name, turn["prompt"], number, columns)
+            when = None
+            if turn.get("when"):
+                when = f"{name}, when"
+                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, columns, option="when")
+            names.append((name, when))
+        decisive = {name: value for name, value in settings.items() if name not in ("prompt", "turns")}
+        later = [] if len(turns) == 1 else [turns[1:], sorted(used & set(columns))]
+        return _Form(
+            combination=combination,
+            names=tuple(names),
+            varies=bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
+            or self._thread_column is not None
+            or bool(settings.get("attach")),
+            settings_digest=digest(decisive, *later) if later else digest(decisive),
+            # What the combination adds decides the fingerprint anyway; an axis or epochs may be added later.
+            columns_used=tuple(
+                column for column in columns if (column in used or "row" in used) and column not in combination.cells
+            )
+            if later
+            else (),
+        )
+
+    def _add(
+        self, name: str, template: str, number: int, columns: Sequence[str], option: str = "prompt"
+    ) -> frozenset[str]:
+        where = f"--{option}" if number == 1 else f"turn {number}: {option}"
+        try:
+            self._environment.add_template(name, template)
+            used = frozenset(self._environment.undeclared_variables_in_template(name))
+        except minijinja.TemplateError as exc:
+            words = _words(exc, name)
+            odd = next((column for column in columns if not column.isidentifier() and column in template), None)
+            hint = f"; a name that is no plain word is written row[{odd!r}]" if odd is not None else ""
+            raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
+        known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
+        unknown = sorted(used - known)
+        if unknown:
+            raise InputError(
+                f"{where}: no column named {_listed(unknown)} in the input (columns: {_listed(columns)}"
+                + _spaced(unknown, columns)
+                + ("; the first turn has no answers before it" if unknown == ["responses"] else "")
+                + ")"
+            )
+        return used
+
+    def check_varies(self) -> None:
+        """See that what is sent differs between rows.
+
+        Raises:
+            InputError: in one combination it does not; with a hint if a placeholder seems to be mistyped.
+        """
+        for form in self._forms:
+            if not form.varies:
+                settings, cells = form.combination.settings, form.combination.cells
+                texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
+                own = [column for column in self._columns if column not in cells]
+                hint = placeholder_hint(texts, own)
+                if "{{" in (settings.get("instructions") or ""):
+                    hint = "--instructions are the same for all rows; name columns in --prompt"
+                raise InputError(
+                    f"--prompt: no template names a column (columns: {_listed(own)}), so every row would be sent the "
+                    f"same text: {hint}; or say --constant-prompt if that is meant"
+                )
+
+    def row_key(self, row: Row) -> str:
+        """The row's stable id."""
+        forms = len(self._forms)
+        own = str(row.row_index // forms) if self._key is None else self.key_cell(row)
+        return own + self._forms[row.row_index % forms].combination.suffix
+
+    def key_cell(self, row: Row) -> str:
+        """What the row has in the column of keys."""
+        return str(template_value(row.values[self._key])) if self._key is not None else ""
+
+    def render(self, row: Row) -> Prompt:
+        """The row's prompt: its first turn, and what makes the others.
+
+        Raises:
+            PromptError: the rendered text is empty, or the template fails on this row.
+        """
+        form = self._forms[row.row_index % len(self._forms)]
+        before = self._lists_as_before
+        values = {name: template_value(value, lists_as_before=before) for name, value in row.values.items()}
+        attached = _attachments(row, form.combination.settings.get("attach") or ())
+        first = Turn(self.text(form.names[0][0], values, ()), 1, attached)
+        thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
+        combination = form.combination
+        return Prompt(
+            row_key=self.row_key(row),
+            row_index=row.row_index,
+            first=first,
+            fingerprint=_fingerprint(form, first, values, thread_id),
+            later=_Later(self, form, values) if len(form.names) > 1 else None,
+            thread_id=thread_id or None,
+            variant=combination.variant,
+            model=combination.settings.get("model"),
+        )
+
+    def text(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
+        """A template rendered.
+
+        Raises:
+            PromptError: it fails, or renders to nothing.
+        """
+        text = self._rendered(name, values, responses)
+        if not text.strip():
+            raise PromptError("empty_prompt", "the rendered prompt is empty")
+        # The template engine puts U+FFFD in the place of what UTF-8 lacks.
+        if "\ufffd" in text and _SURROGATE.search(json.dumps([values, responses], ensure_ascii=False, default=str)):
+            raise PromptError("bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks")
+        return text
+
+    def holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
+        """Whether a turn's condition holds.
+
+        Raises:
+            PromptError: it fails.
+        """
+        return bool(self._rendered(name, values, responses))
+
+    def _rendered(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
+        context: dict[str, Any] = {"row": values, **values}
+        if responses:
+            context["responses"] = list(responses)
+        try:
+            return self._environment.render_template(name, **context)
+        except minijinja.TemplateError as exc:
+            raise PromptError("template_error", f"the template fails on this row: {_words(exc, name)}") from None
+
+
+def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
+    try:
+        return tuple(each for column in columns for each in named_in(row.values[column]))
+    except AttachmentError as exc:
+        raise PromptError(exc.error_type, str(exc)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a row is asked in one combination.
+
+    Attributes:
+        names: of each turn's template, and of its condition if it has one.
+        settings_digest: hash of what decides answers beside the first turn's own text.
+        columns_used: by later turns, whose text is not known yet.
+        varies: something that is sent may differ between rows.
+    """
+
+    combination: Combination
+    names: tuple[tuple[str, str | None], ...]
+    settings_digest: str
+    columns_used: tuple[str, ...]
+    varies: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """The turns behind the first, of one row."""
+
+    prompter: Prompter
+    form: _Form
+    values: Mapping[str, Value]
+
+    @property
+    def count(self) -> int:
+        return len(self.form.names)
+
+    def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
+        name, when = self.form.names[number - 1]
+        try:
+            if when is not None and not self.prompter.holds(when, self.values, responses):
+                return None
+            return Turn(self.prompter.text(name, self.values, responses), number)
+        except PromptError as exc:
+            raise PromptError(exc.error_type, f"turn {number}: {exc}") from None
+
+
+def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
+    """A hash (32 hex digits) of the settings and all that is asked; each part's length goes before it, so that none can
+    be taken for a part of another."""
+    whole = hashlib.blake2b(form.settings_digest.encode(), digest_size=16)
+    parts = [first.text]
+    if form.columns_used:
+        parts.append(json.dumps([values[column] for column in form.columns_used], default=str))
+    if thread_id:
+        parts.append(f"thread {thread_id}")
+    parts += [f"attached {attachment.source}" for attachment in first.attachments]
+    if form.combination.epoch > 1:
+        parts.append(f"epoch {form.combination.epoch}")
+    for part in parts:
+        text = part.encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(text))
+        whole.update(text)
+    return whole.hexdigest()
+
+
+FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
+"""`rendering_digest` of the versions whose journals do not tell it, and which printed lists in Python's manner."""
+
+
+def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
+    """The prompter that finds the answers of a journal again, also of one that an earlier version wrote."""
+    before = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
+    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_before=before)
+
+
+def prompter_for(
+    settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_before: bool = False
+) -> Prompter:
+    """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them).
+
+    Args:
+        columns: of the input, those that tell combinations apart included.
+    """
+    return Prompter(
+        combinations_of(settings),
+        columns,
+        key=key,
+        thread_column=settings.get("thread_column"),
+        lists_as_before=lists_as_before,
+    )
+
+
+_SPECIMENS: tuple[tuple[Mapping[str, Any], str | None], ...] = (
+    ({"prompt": "{{ text }}{{ row['a b'] }}{{ none }}{{ nan }}"}, None),
+    ({"prompt": "{{ int }} {{ float }} {{ small }} {{ large }} {{ yes }} {{ not yes }}", "temperature": 0.5}, None),
+    ({"prompt": "{{ list }} {{ object }} {{ list | join('+') }} {{ object.inner[0] }} {{ list | tojson }}"}, None),
+    ({"prompt": "{% for each in list %}{{ loop.index }}{{ each | upper }}\n{% endfor %}{{ text | trim }}"}, "text"),
+    ({"turns": [{"prompt": "{{ text }}"}, {"prompt": "{{ list }} {{ responses[0] }}", "when": "yes"}]}, "float"),
+    ({"prompt": "{{ int }}", "matrix": {"model": ["a", "b"], "param": [{"x": 1}]}, "epochs": 2}, "int"),
+    ({"prompt": "{{ int }}", "thread_column": "text", "attach": ["url"]}, None),
+)
+"""Settings and the column of keys; together they meet each kind of cell and each part of a fingerprint."""
+_SPECIMEN_CELLS: Mapping[str, Value] = {
+    "text": " Grüße\n",
+    "a b": '"x"',
+    "none": None,
+    "nan": math.nan,
+    "yes": True,
+    "url": "https://example.org/a.png",
+    "int": 12345678901234567890,
+    "float": 0.1,
+    "small": 1e-7,
+    "large": 1e16,
+    "list": ["a", "ß", None, 1.0],
+    "object": {"b": True, "inner": [1, {"c": "d"}]},
+}
+
+
+def rendering_digest() -> str:
+    """A hash of how this version makes prompts, row keys and fingerprints (this module and its template engine).
+
+    Where it is another than that of the version which wrote a journal, answered rows may not be found again.
+    """
+    made = []
+    for settings, key in _SPECIMENS:
+        prompter = prompter_for(settings, list(_SPECIMEN_CELLS), key)
+        for index in range(len(combinations_of(settings))):
+            prompt = prompter.render(Row(index, _SPECIMEN_CELLS))
+            made.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
+    return digest(made)
+
+
+def _words(error: minijinja.TemplateError, name: str) -> str:
+    """What the template engine says, without our own name for the template."""
+    return str(error.message).replace(f" (in {name}:{error.line})", "")
+
+
+def _spaced(unknown: Sequence[str], columns: Sequence[str]) -> str:
+    """`Unit` is what the template engine sees of `{{ Unit price }}`: names with spaces are reached through the row."""
+    meant = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
+    return f"; a name that is no plain word is written row[{meant[0]!r}]" if meant else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _example(columns: Sequence[str]) -> str:
+    name = columns[0] if columns else "question"
+    return name if name.isidentifier() else f"row[{name!r}]"

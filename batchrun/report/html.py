@@ -1,0 +1,129 @@
+"""The page as HTML: one document that brings everything along and asks nobody for anything.
+
+What is shown was written by models and strangers. It stands in the document as JSON inside a script element that is
+not executed, with the characters escaped that could end it; the page's own script puts it into the document as text.
+The Content-Security-Policy allows that script and that style sheet by their hashes and nothing else: no other script,
+no network, no `eval`, no markup made of strings (Trusted Types).
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+__all__ = ["Policy", "embedded_json", "live_page", "report_page"]
+
+_SCRIPTS: Final = ("format", "rows", "table", "charts", "sections", "detail", "live", "main")
+"""Files of the page's script, in the order in which they are joined."""
+
+_PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="
+"""Hash of the style element that Observable Plot puts into each chart with the class name `chart`."""
+
+_COMPRESSION: Final = 4
+"""Of 1 to 9: beyond it, twice the time saves a tenth of the size."""
+
+_ESCAPED: Final = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+
+
+def embedded_json(value: Any) -> str:
+    """JSON that can stand in a script element: no `<`, `>`, `&`, U+2028 or U+2029, and no half characters."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _deflated(value: Any) -> str:
+    """JSON, compressed and written in base64: a third of the size, and read in no more time."""
+    return base64.b64encode(gzip.compress(embedded_json(value).encode(), _COMPRESSION, mtime=0)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a page may do.
+
+    Attributes:
+        live: it may ask the server that it came from.
+    """
+
+    live: bool = False
+
+    def __str__(self) -> str:
+        rules = [
+            "default-src 'none'",
+            f"script-src {_hashes(_vendor(), _script())}",
+            f"style-src {_hashes(_style())} '{_PLOT_STYLE}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        ]
+        if self.live:
+            rules.append("connect-src 'self'")
+        return "; ".join(rules)
+
+
+def report_page(data: Mapping[str, Any]) -> bytes:
+    """A page with everything in it.
+
+    Args:
+        data: `facts`, `columns`, `shown` and `portions`, see `batchrun.report.report.page_data`.
+    """
+    first, *others = data["portions"]
+    head = {name: value for name, value in data.items() if name != "portions"}
+    portions = [f'<script type="text/plain" class="portion">{_deflated(each)}</script>' for each in others]
+    return _document(str(data["facts"]["table"]), embedded_json({**head, "rows": first}), Policy(), portions)
+
+
+def live_page(name: str) -> bytes:
+    """A page that asks for its rows, at `facts` beside its own address."""
+    return _document(name, embedded_json({"live": True}), Policy(live=True))
+
+
+def _document(name: str, data: str, policy: Policy, portions: Sequence[str] = ()) -> bytes:
+    parts = {
+        "policy": html.escape(str(policy)),
+        "title": html.escape(f"{name} · batchrun"),
+        "style": _style(),
+        "data": data,
+        "vendor": _vendor(),
+        "script": _script(),
+        "portions": "".join(f"\n{each}" for each in portions),
+    }
+    # One pass, so that no part is searched for the marks of the others.
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    return text.encode("utf-8", "replace")
+
+
+def _hashes(*texts: str) -> str:
+    digests = (hashlib.sha256(text.encode()).digest() for text in texts)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+
+
+@cache
+def _style() -> str:
+    return _asset("page.css")
+
+
+@cache
+def _vendor() -> str:
+    return _asset("vendor/vendor.js").strip()
+
+
+@cache
+def _script() -> str:
+    body = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{body}\n}})();'
+
+
+def _asset(name: str) -> str:
+    # Line ends as they are hashed: a document's own are taken as \n by every browser.
+    return files("batchrun.report").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")

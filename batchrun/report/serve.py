@@ -1,0 +1,154 @@
+"""The page of a batch that runs, served to the browsers of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from batchrun.clock import WallClock
+from batchrun.errors import BatchrunError, InputError
+from batchrun.report.html import Policy, embedded_json, live_page
+from batchrun.report.live_batch import FollowedBatch
+from batchrun.scoring.evaluate import Question
+
+__all__ = ["view_app", "view_forever"]
+
+_HOST: Final = "127.0.0.1"
+_LOOK_EVERY_S: Final = 0.5
+"""Browsers that ask more often are told what the last look found."""
+
+
+def view_app(batch: FollowedBatch, name: str, token: str) -> Starlette:
+    """The page at `/TOKEN/`, what is new at `/TOKEN/facts`, and nothing else.
+
+    A page of another site that had its name point to this machine does not get in: the Host header has to be this
+    machine's, and the token is known to nobody who was not told the address.
+    """
+    page = live_page(name)
+    looked_s = -_LOOK_EVERY_S
+
+    async def show(_request: Request) -> Response:
+        return _answer(page, "text/html; charset=utf-8")
+
+    async def tell(request: Request) -> Response:
+        nonlocal looked_s
+        began_s = time.monotonic()
+        try:
+            generation, after = (int(request.query_params.get(each, "0")) for each in ("generation", "after"))
+        except ValueError:
+            return _answer(b"generation and after: numbers are expected\n", "text/plain", 400)
+        try:
+            if began_s - looked_s >= _LOOK_EVERY_S:
+                batch.look()
+                looked_s = time.monotonic()
+            news = batch.news(generation, after)
+        except BatchrunError as error:
+            return _answer(f"{error}\n".encode(), "text/plain; charset=utf-8", 503)
+        took_ms = round(1000 * (time.monotonic() - began_s))
+        return _answer(embedded_json({**news, "took_ms": took_ms}).encode(), "application/json")
+
+    return Starlette(
+        routes=[Route(f"/{token}/", show), Route(f"/{token}/facts", tell)],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"], www_redirect=False)],
+    )
+
+
+def _answer(body: bytes, kind: str, status: int = 200) -> Response:
+    return Response(
+        body,
+        status,
+        {
+            "Content-Security-Policy": f"{Policy(live=True)}; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        },
+        kind,
+    )
+
+
+def view_forever(
+    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], question: Question | None = None
+) -> None:
+    """Serve the page of a batch until SIGINT or SIGTERM, then return.
+
+    Args:
+        output: the batch's output, or its journal.
+        port: 0 takes a free one.
+        clock: the wall clock.
+        on_started: called with the address once it is answered.
+        question: how to score the rows; None, or without scorers, for not at all.
+
+    Raises:
+        InputError: the port is taken, the batch's input is gone, or cannot be scored like that.
+        OutputError: there is no journal, or it cannot be read.
+    """
+    with closing(FollowedBatch(output, clock, question)) as batch, closing(_bound(port)) as listener:
+        token = secrets.token_urlsafe(16)
+        url = f"http://{_HOST}:{listener.getsockname()[1]}/{token}/"
+        server = _Server(view_app(batch, output.name, token), lambda: on_started(url))
+        with asyncio.Runner() as runner:
+            runner.run(server.serve([listener]))
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"--port {port}: cannot be listened on ({error.strerror or error}); another, or 0 for a free one"
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that tells when it has started, and ends on a signal without raising it again."""
+
+    def __init__(self, app: Starlette, on_started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                # A browser that keeps its connection open must not hold up the end.
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._on_started = on_started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()

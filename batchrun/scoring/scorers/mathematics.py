@@ -1,0 +1,147 @@
+"""The scorer of mathematical answers: math-verify, in processes that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from queue import SimpleQueue
+from typing import Any
+
+from batchrun.errors import BatchrunError
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
+from batchrun.scoring.scorers.extra import needs_eval
+
+__all__ = ["MathScorer"]
+
+_READY_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class MathScorer(Scorer):
+    """1 if the answer's last expression is mathematically the same as the target's, as math-verify finds it.
+
+    It reads `\\boxed{…}`, LaTeX between dollars or brackets, and plain numbers, simplifies with SymPy, and compares
+    numbers, sets, intervals, matrices, equations (https://github.com/huggingface/Math-Verify). A target that is
+    bare LaTeX is read as if it stood between dollars. A target that cannot be read cannot be judged.
+
+    Simplifying can take for ever and any memory, and what is simplified comes from a model. So it happens in
+    processes of its own, which are killed when an answer takes too long: that answer counts as wrong,
+    and the score says so.
+
+    Attributes:
+        limit_s: seconds that one answer may take.
+        workers: processes.
+    """
+
+    limit_s: float = 10.0
+    workers: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    _idle: SimpleQueue[_Worker] = field(init=False, repr=False, compare=False)
+    _pool: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        with needs_eval("math"):
+            if find_spec("math_verify") is None:
+                raise ModuleNotFoundError(name="math_verify")
+        idle: SimpleQueue[_Worker] = SimpleQueue()
+        for _ in range(self.workers):
+            idle.put(_Worker())
+        object.__setattr__(self, "_idle", idle)
+        object.__setattr__(self, "_pool", ThreadPoolExecutor(self.workers, "batchrun-math"))
+
+    def score(self, sample: Sample) -> Score:
+        request = {"answer": sample.answer, "target": as_text(sample.target)}
+        worker = self._idle.get()
+        try:
+            found = worker.ask(request, self.limit_s)
+        finally:
+            self._idle.put(worker)
+        if found is None:
+            return Score(0.0, f"took longer than {self.limit_s:g} s, or too much memory, to simplify")
+        return Score(found["value"], found["explanation"], found["read"])
+
+    def score_all(self, samples: Sequence[Sample]) -> list[Score]:
+        return list(self._pool.map(self.score, samples))
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        while not self._idle.empty():
+            self._idle.get().close()
+
+
+class _Worker:
+    """A process of `math_worker`; started when it is first asked, and again after it was killed.
+
+    All state: the process, None while there is none. One thread uses it at a time.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any] | None:
+        """The reply, or None if there was none in time."""
+        if self._process is None:
+            self._process = self._start()
+        reply = self._line(json.dumps(request), limit_s)
+        if not reply:
+            self.close()
+            return None
+        found: dict[str, Any] = json.loads(reply)
+        return found
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            with self._process:  # closes the pipes and waits
+                pass
+            self._process = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "batchrun.scoring.scorers.math_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        # Importing SymPy takes seconds, which are not the first answer's.
+        if not self._line("{}", _READY_S):
+            self.close()
+            raise BatchrunError(
+                "math: its process does not start; `python -m batchrun.scoring.scorers.math_worker` says why"
+            )
+        return self._process
+
+    def _line(self, request: str, limit_s: float) -> str:
+        """One line in, one line out; empty if the process ended or was killed at its limit."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(limit_s, end)
+        timer.start()
+        try:
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            timer.cancel()
+            timer.join()
+        # A reply that crossed with the kill leaves a dead process, which the next answer is not to pay for.
+        return "" if late.is_set() else line

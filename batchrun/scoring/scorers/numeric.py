@@ -1,0 +1,111 @@
+"""The scorers of numbers and of multiple choice."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
+from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number
+
+__all__ = ["ChoiceScorer", "NumericScorer"]
+
+
+@dataclass(frozen=True, slots=True)
+class NumericScorer(Scorer):
+    """1 if the last number of the answer is the last number of the target.
+
+    The last number, since worked answers end in their result, as GSM8K's do (Cobbe et al. 2021,
+    https://arxiv.org/abs/2110.14168). How numbers are read: `batchrun.scoring.scorers.numbers`. Units and
+    currencies are ignored. Both are compared exactly, unless a tolerance is given. If only one of them is
+    a percentage, 50 % is the same as 50 and as 0.5. An answer without a number is wrong; a target without one
+    cannot be judged.
+
+    Attributes:
+        abs: how far the answer may be from the target.
+        rel: the same, as a share of the target; the larger allowance counts.
+        decimal: the decimal mark where the digits do not tell (`1,234`, `1.234`), of answer and target.
+    """
+
+    abs: Fraction = Fraction(0)
+    rel: Fraction = Fraction(0)
+    decimal: Literal[".", ","] = "."
+
+    def score(self, sample: Sample) -> Score:
+        target = last_number(as_text(sample.target), self.decimal)
+        if target is None:
+            return Score(None, "the target has no number")
+        answer = last_number(sample.answer, self.decimal)
+        if answer is None:
+            return Score(0.0, f"no number; {target.text} expected")
+        right = any(self._near(answer.value, wanted) for wanted in _readings(answer, target))
+        return Score(float(right), f"{answer.text}; {target.text} expected", answer.text)
+
+    def _near(self, found: Exact, wanted: Exact) -> bool:
+        if found == wanted or not (self.abs or self.rel):
+            return found == wanted
+        away, size = abs(Fraction(found) - wanted), abs(Fraction(wanted))
+        return away <= max(self.abs, self.rel * size)
+
+
+def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Exact, ...]:
+    """The target, in all the ways in which it may be compared with the answer's value."""
+    if answer.percent == target.percent:
+        return (target.value,)
+    return (target.value, target.value * 100 if answer.percent else Fraction(target.value, 100))
+
+
+_SAID = re.compile(
+    r"(?:\\boxed\{\s*(?:\\text\{)?|\banswer(?:\s+is)?\s*[:=]?\s*|\b(?:option|choice)\s+)[*_\"'`(\[]{0,4}"
+    r"(?P<letter>[A-Za-z])(?![A-Za-z0-9'’])(?!\s+[a-z])",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Za-z])[*_)\].:]{0,4}\s*\Z")
+_FIRST = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Z])[)\].:]")
+_BRACKETED = re.compile(r"\((?P<letter>[A-Z])\)")
+# A and I are words as well.
+_ALONE = re.compile(r"(?<![\w'’])(?:(?P<letter>[B-HJ-Z])(?![\w'’])|(?P<word>[AI])(?=[*_]{0,2}(?:[.,;:)!?]|\s*\Z)))")
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceScorer(Scorer):
+    """1 if the answer chooses the target's letter.
+
+    The letter is looked for in this order, and the last one of a kind counts: a letter alone; `\\boxed{B}`,
+    `answer: B`, `the answer is (B)`, `option B`; a letter at the start, as in `B) because`; a letter in
+    brackets; a capital letter that is a word by itself, except `A` and `I` inside a sentence. The target is
+    a letter, bare or as `(B)`, `B.` or `B) text`; anything else cannot be judged.
+
+    Attributes:
+        letters: those that may be chosen, capital; others are passed over.
+    """
+
+    letters: str = "ABCDEFGHIJ"
+
+    def score(self, sample: Sample) -> Score:
+        target = self._target(as_text(sample.target))
+        if target is None:
+            return Score(None, f"the target is no letter of {self.letters}")
+        found = self._chosen(sample.answer)
+        if found is None:
+            return Score(0.0, f"no choice; {target} expected")
+        letter, read = found
+        return Score(float(letter == target), f"{letter}; {target} expected", read)
+
+    def _target(self, text: str) -> str | None:
+        match = _WHOLE.match(text) or _FIRST.match(text)
+        letter = match["letter"].upper() if match else ""
+        return letter if letter and letter in self.letters else None
+
+    def _chosen(self, answer: str) -> tuple[str, str] | None:
+        for pattern in (_WHOLE, _SAID, _FIRST, _BRACKETED, _ALONE):
+            matches = [pattern.match(answer)] if pattern in (_WHOLE, _FIRST) else reversed([*pattern.finditer(answer)])
+            for match in matches:
+                if match is None:
+                    continue
+                letter = next(each for each in match.groups() if each).upper()
+                if letter in self.letters:
+                    return letter, match[0].strip()
+        return None

@@ -1,0 +1,189 @@
+"""Scorers as the user names them: `numeric`, `numeric:rel=0.01`, `year=regex:(\\d{4})`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from batchrun.errors import InputError
+from batchrun.scoring.scorers.base import Scorer
+from batchrun.scoring.scorers.json_fields import JsonScorer
+from batchrun.scoring.scorers.mathematics import MathScorer
+from batchrun.scoring.scorers.numeric import ChoiceScorer, NumericScorer
+from batchrun.scoring.scorers.python import ColumnScorer, FunctionScorer
+from batchrun.scoring.scorers.texts import (
+    BleuScorer,
+    ExactScorer,
+    F1Scorer,
+    FuzzyScorer,
+    IncludesScorer,
+    RegexScorer,
+    RougeScorer,
+)
+
+__all__ = ["SCORERS", "NamedScorer", "make_scorers"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedScorer:
+    """A scorer and the name that its columns and figures bear."""
+
+    name: str
+    scorer: Scorer
+
+
+def make_scorers(specs: Sequence[str]) -> list[NamedScorer]:
+    """The scorers of `--scorer`, each written `[NAME=]KIND[:OPTIONS]`.
+
+    Raises:
+        InputError: an unknown kind or option, a value that does not fit, or a name twice.
+    """
+    if not specs:
+        raise InputError(f"no scorer given: say --scorer with one of {', '.join(SCORERS)}")
+    chosen: list[NamedScorer] = []
+    for spec in specs:
+        named = _NAMED.fullmatch(spec)
+        assert named is not None  # the pattern takes any text
+        kind, options = named["kind"], named["options"] or ""
+        if kind not in SCORERS:
+            raise InputError(f"--scorer {spec}: unknown scorer {kind!r}; there are {', '.join(SCORERS)}")
+        name = named["name"] or _default_name(kind, options)
+        if any(name == other.name for other in chosen):
+            raise InputError(f"--scorer {spec}: there are two scorers named {name!r}; name one, as in other={spec}")
+        chosen.append(NamedScorer(name, SCORERS[kind](options)))
+    return chosen
+
+
+_NAMED: Final = re.compile(r"(?:(?P<name>\w+)=)?(?P<kind>[^:]*)(?::(?P<options>.*))?", re.DOTALL)
+
+
+def _default_name(kind: str, options: str) -> str:
+    if kind == "python":
+        return options.rpartition(":")[2]
+    return options.removeprefix("score_") if kind == "column" else kind
+
+
+def _pairs(kind: str, options: str, known: Sequence[str]) -> dict[str, str]:
+    """`a=1,b=2` as a dict."""
+    found: dict[str, str] = {}
+    for part in filter(None, options.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            listed = f"known: {', '.join(f'{name}=' for name in known)}" if known else "it has none"
+            raise InputError(f"--scorer {kind}:{options}: unknown option {part!r}; {listed}")
+        found[key] = value
+    return found
+
+
+def _number(kind: str, pairs: Mapping[str, str], key: str) -> Decimal | None:
+    if key not in pairs:
+        return None
+    try:
+        value = Decimal(pairs[key])
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not (value.is_finite() and value >= 0 and value.adjusted() < 100):
+        raise InputError(f"--scorer {kind}: {key}={pairs[key]}: a number from 0 on is expected")
+    return value
+
+
+def _numeric(options: str) -> Scorer:
+    pairs = _pairs("numeric", options, ("abs", "rel", "decimal"))
+    mark = {"point": ".", "comma": ","}.get(pairs.get("decimal", "point"))
+    if mark is None:
+        raise InputError(f"--scorer numeric: decimal={pairs['decimal']}: point or comma is expected")
+    return NumericScorer(
+        Fraction(_number("numeric", pairs, "abs") or 0),
+        Fraction(_number("numeric", pairs, "rel") or 0),
+        cast("Literal['.', ',']", mark),
+    )
+
+
+def _choice(options: str) -> Scorer:
+    letters = _pairs("choice", options, ("letters",)).get("letters")
+    if letters is None:
+        return ChoiceScorer()
+    if not re.fullmatch("[A-Za-z]+", letters):
+        raise InputError(f"--scorer choice: letters={letters}: letters such as ABCD are expected")
+    return ChoiceScorer(letters.upper())
+
+
+def _regex(options: str) -> Scorer:
+    if not options:
+        raise InputError(r"--scorer regex: a pattern is expected, as in regex:(\d{4})")
+    try:
+        return RegexScorer(re.compile(options))
+    except re.error as error:
+        raise InputError(f"--scorer regex:{options}: no regular expression of Python's ({error})") from error
+
+
+def _case(kind: str, options: str, *, default: bool) -> bool:
+    said = _pairs(kind, options, ("case",)).get("case")
+    if said not in (None, "ignore", "keep"):
+        raise InputError(f"--scorer {kind}: case={said}: ignore or keep is expected")
+    return default if said is None else said == "ignore"
+
+
+def _json(options: str) -> Scorer:
+    pairs = _pairs("json", options, ("schema", "fields"))
+    schema = Path(pairs["schema"]) if "schema" in pairs else None
+    return JsonScorer(schema, tuple(filter(None, pairs.get("fields", "").split("+"))))
+
+
+def _fuzzy(options: str) -> Scorer:
+    threshold = _number("fuzzy", _pairs("fuzzy", options, ("threshold",)), "threshold")
+    if threshold is not None and threshold > 1:
+        raise InputError(f"--scorer fuzzy: threshold={threshold}: a number from 0 to 1 is expected")
+    return FuzzyScorer(None if threshold is None else float(threshold))
+
+
+def _math(options: str) -> Scorer:
+    limit_s = _number("math", _pairs("math", options, ("limit",)), "limit")
+    if limit_s == 0:
+        raise InputError("--scorer math: limit=0: seconds above 0 are expected")
+    return MathScorer() if limit_s is None else MathScorer(limit_s=float(limit_s))
+
+
+def _column(options: str) -> Scorer:
+    if not options:
+        raise InputError("--scorer column: the name of a column is expected, as in column:score_graded")
+    return ColumnScorer(options)
+
+
+def _model_graded(options: str) -> Scorer:
+    from batchrun.scoring.grading.grading import ModelGradedScorer
+
+    files = _pairs("model-graded", options, ("grader",)).get("grader", "")
+    return ModelGradedScorer([Path(name) for name in files.split("+") if name])
+
+
+def _plain(kind: str, make: Callable[[], Scorer]) -> Callable[[str], Scorer]:
+    def chosen(options: str) -> Scorer:
+        _pairs(kind, options, ())
+        return make()
+
+    return chosen
+
+
+SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
+    "exact": lambda options: ExactScorer(_case("exact", options, default=False)),
+    "includes": lambda options: IncludesScorer(_case("includes", options, default=True)),
+    "regex": _regex,
+    "numeric": _numeric,
+    "choice": _choice,
+    "json": _json,
+    "fuzzy": _fuzzy,
+    "f1": _plain("f1", F1Scorer),
+    "rougeL": _plain("rougeL", RougeScorer),
+    "bleu": _plain("bleu", BleuScorer),
+    "math": _math,
+    "python": FunctionScorer.load,
+    "column": _column,
+    "model-graded": _model_graded,
+}
+"""Kind → what makes the scorer of the text behind its colon."""

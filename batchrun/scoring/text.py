@@ -1,0 +1,233 @@
+"""Summaries and comparisons as text and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from batchrun.batch.display import dollars, duration
+from batchrun.scoring.bars import Bar
+from batchrun.scoring.comparison import Comparison, Contender, Pairing
+from batchrun.scoring.figures_text import p_text, percent, signed, spread
+from batchrun.scoring.statistics import Estimate
+from batchrun.scoring.summary import Epochs, Figures, Summary
+from batchrun.wording import rows_text
+
+__all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
+
+_MOST_SHOWN = 10
+
+
+def score_lines(summaries: Sequence[Summary], incomplete: int) -> list[str]:
+    """The summaries of a table for people."""
+    lines = []
+    for summary in summaries:
+        lines.append(f"{summary.name}  {_figure(summary.overall.estimate)}")
+        lines += [f"  {line}" for line in _left_out(summary)]
+        for column, groups in summary.groups.items():
+            lines.append(f"  by {column}:")
+            rows = [(label or "(empty)", *_group_cells(figures)) for label, figures in groups.items()]
+            lines += [f"    {line}" for line in _aligned(rows)]
+        lines += [f"  {line}" for line in _epoch_lines(summary)]
+    if incomplete:
+        lines.append(f"{incomplete:,} answers were cut short and are scored as they are")
+    return lines
+
+
+def bar_lines(bars: Sequence[Bar]) -> list[str]:
+    """The bars for people."""
+    return [f"{'passed' if bar.passed else 'FAILED'}  {bar.name}: {bar.found}" for bar in bars]
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """A comparison for people."""
+    lines = [f"warning: {line}" for line in comparison.warnings]
+    rows: list[tuple[str, ...]] = [
+        (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS)
+    ]
+    rows += [_contender_cells(each) for each in comparison.contenders]
+    lines += _aligned(rows)
+    several = len(comparison.contenders) > 2
+    for pairing in comparison.pairings:
+        found = pairing.difference
+        lines.append("")
+        lines.append(f"{pairing.scorer}: {pairing.second} against {pairing.first}, {pairing.pairs:,} pairs")
+        lines.append(f"  difference {signed(found.estimate.mean)} {spread(found.estimate, signed=True)}")
+        corrected = f", {p_text(pairing.corrected_p)} after Holm" if several else ""
+        lines.append(f"  {_TESTS[found.test]}: {p_text(found.p_value)}{corrected}")
+        lines.append(f"  {rows_text(len(pairing.better))} better{_some(pairing.better)}")
+        lines.append(f"  {rows_text(len(pairing.worse))} worse{_some(pairing.worse)}")
+        if pairing.needed:
+            lines.append(f"  to see a difference (80 % power, 5 % level): {_needed(pairing)}")
+    return lines
+
+
+def score_markdown(title: str, summaries: Sequence[Summary], bars: Sequence[Bar]) -> str:
+    """The summaries of a table, and its bars, for a pull request."""
+    parts = [f"### Scores of {_md(title)}", ""]
+    if bars:
+        parts += _md_table(
+            [("", "bar", "found"), *(("✅" if bar.passed else "❌", bar.name, bar.found) for bar in bars)]
+        )
+        parts.append("")
+    head = ("scorer", "mean", "95 % interval", "scored", "failed", "not judged", "unfinished")
+    parts += _md_table([head, *((summary.name, *_md_cells(summary.overall)) for summary in summaries)])
+    parts += ["", *(f"- {_md(summary.name)}: {_md(line)}" for summary in summaries for line in _left_out(summary))]
+    for summary in summaries:
+        for column, groups in summary.groups.items():
+            rows = [(label or "(empty)", *_md_cells(figures)) for label, figures in groups.items()]
+            parts += ["", f"**{_md(summary.name)} by {_md(column)}**", ""]
+            parts += _md_table([(column, *head[1:]), *rows])
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """A comparison for a pull request."""
+    parts = ["### Comparison", ""]
+    parts += [f"> ⚠️ {_md(line)}\n" for line in comparison.warnings]
+    parts += _md_table(
+        [
+            (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS),
+            *(_contender_cells(each) for each in comparison.contenders),
+        ]
+    )
+    head = ("scorer", "first", "second", "pairs", "difference", "95 % interval", "p", "p after Holm", "better", "worse")
+    rows = [
+        (
+            each.scorer,
+            each.first,
+            each.second,
+            f"{each.pairs:,}",
+            signed(each.difference.estimate.mean),
+            spread(each.difference.estimate, signed=True).strip("()"),
+            p_text(each.difference.p_value),
+            p_text(each.corrected_p),
+            f"{len(each.better):,}",
+            f"{len(each.worse):,}",
+        )
+        for each in comparison.pairings
+    ]
+    return "\n".join([*parts, "", *_md_table([head, *rows])]) + "\n"
+
+
+_TESTS = {
+    "none": "no test",
+    "mcnemar": "McNemar's exact test",
+    "permutation": "permutation test",
+    "paired t": "paired t-test",
+    "clustered t": "t-test over clusters",
+}
+_COSTS = ("cost", "median", "95 %", "tokens")
+
+
+def _figure(found: Estimate) -> str:
+    if found.mean is None:
+        return "no row has a score"
+    grouped = f" in {found.clusters:,} clusters" if found.clusters is not None else ""
+    return f"{_interval(found)}  of {rows_text(found.n)}{grouped}"
+
+
+def _interval(found: Estimate) -> str:
+    ends = f"({percent(found.low)} to {percent(found.high)})" if found.low is not None else "(no interval)"
+    return f"{percent(found.mean)}  {ends}"
+
+
+def _epoch_lines(summary: Summary) -> list[str]:
+    """pass@k and pass^k; where they would mix unlike rows, what tells that."""
+    epochs = summary.overall.epochs
+    if epochs is None:
+        if summary.doubled is None:
+            return []
+        return [f"no pass@k: several rows are {summary.doubled}; --by, or compare --split, sets them apart"]
+    rows = [
+        (f"pass@{k}", _interval(epochs.any_right[k]), f"pass^{k}", _interval(epochs.all_right[k]))
+        for k in epochs.any_right
+    ]
+    return [f"{epochs.keys:,} different rows, {_times(epochs)} epochs each:", *(f"  {line}" for line in _aligned(rows))]
+
+
+def _times(epochs: Epochs) -> str:
+    return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
+
+
+def _left_out(summary: Summary) -> list[str]:
+    """What is not in the mean, or is in it by decision."""
+    figures, lines = summary.overall, []
+    if figures.failed and summary.failed_as == "skip":
+        one, are = ("it", "is") if figures.failed == 1 else ("them", "are")
+        lines.append(f"{rows_text(figures.failed, 'failed')} {are} not counted (--failed-as wrong counts {one} as 0)")
+    elif figures.failed:
+        lines.append(f"{rows_text(figures.failed, 'failed')} counted as 0")
+    if figures.unfinished:
+        lines.append(f"{rows_text(figures.unfinished)} without an answer yet, not counted")
+    lines += [f"{rows_text(count)} cannot be judged: {reason}" for reason, count in summary.reasons.items()]
+    return lines
+
+
+def _group_cells(figures: Figures) -> tuple[str, ...]:
+    found = figures.estimate
+    aside = [
+        f"{count:,} {word}"
+        for count, word in (
+            (figures.failed, "failed"),
+            (figures.unjudged, "not judged"),
+            (figures.unfinished, "unfinished"),
+        )
+        if count
+    ]
+    if figures.epochs is not None:
+        k = figures.epochs.most
+        any_right, all_right = figures.epochs.any_right[k], figures.epochs.all_right[k]
+        aside.append(f"pass@{k} {percent(any_right.mean)}, pass^{k} {percent(all_right.mean)}")
+    return _interval(found) if found.mean is not None else "–", rows_text(found.n), ", ".join(aside)
+
+
+def _md_cells(figures: Figures) -> tuple[str, ...]:
+    found = figures.estimate
+    ends = f"{percent(found.low)} to {percent(found.high)}" if found.low is not None else "–"
+    counts = (found.n, figures.failed, figures.unjudged, figures.unfinished)
+    return percent(found.mean), ends, *(f"{count:,}" for count in counts)
+
+
+def _contender_cells(each: Contender) -> tuple[str, ...]:
+    costs = each.costs
+    cost = "–"
+    if costs.cost_usd is not None:
+        cost = dollars(costs.cost_usd)
+        if costs.priced < costs.rows:
+            cost += f" ({costs.priced:,} of {rows_text(costs.rows)})"
+    times = (duration(seconds) if seconds is not None else "–" for seconds in (costs.median_s, costs.p95_s))
+    tokens = "–" if costs.tokens is None else f"{costs.tokens:,.0f}"
+    means = (
+        percent(summary.overall.estimate.mean)
+        + (f" ({summary.overall.failed:,} failed)" if summary.overall.failed else "")
+        for summary in each.summaries
+    )
+    return (each.name, *means, cost, *times, tokens)
+
+
+def _some(keys: Sequence[str]) -> str:
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _MOST_SHOWN:,} more (--json lists them)" if len(keys) > _MOST_SHOWN else ""
+    return f": {', '.join(keys[:_MOST_SHOWN])}{more}"
+
+
+def _needed(pairing: Pairing) -> str:
+    return ", ".join(f"{rows_text(rows)} for {wanted:g}" for wanted, rows in pairing.needed.items())
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))] if rows else []
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _md(text: str) -> str:
+    """Text from tables, harmless in Markdown: one line, no markup, no HTML."""
+    for mark in "\\`*_[]<>|#&":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _md_table(rows: Iterable[Sequence[str]]) -> list[str]:
+    head, *rest = [f"| {' | '.join(map(_md, row))} |" for row in rows]
+    return [head, f"|{' --- |' * (head.count(' | ') + 1)}", *rest]

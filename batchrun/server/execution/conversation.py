@@ -1,0 +1,145 @@
+"""From a stored thread to what a responder reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from batchrun.server.execution.hosted_tools import FUNCTION_NAMES
+from batchrun.server.protocol.token_counts import count_message, count_prompt
+from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["chat_message", "run_conversation", "truncated"]
+
+
+def run_conversation(
+    run: Body,
+    messages: Sequence[Body],
+    steps: Sequence[tuple[Body, Body]],
+    tools: Sequence[Body],
+    *,
+    completion_left: int | None,
+    parameters: Mapping[str, Any],
+    image_url: Callable[[str], str | None],
+) -> Conversation:
+    """What the run's next answer is made from.
+
+    Args:
+        messages: the thread's messages, oldest first.
+        steps: (step, hidden) of this run, oldest first.
+        tools: function tools to offer, hosted ones already in that form.
+        completion_left: completion tokens that the run may still use.
+        parameters: further model parameters.
+        image_url: the URL (a `data:` one) under which a responder can read an image file, None where it is gone.
+    """
+    own = {message["id"]: message for message in messages if message["run_id"] == run["id"]}
+    history = [chat_message(message, image_url) for message in messages if message["id"] not in own]
+    strategy = run["truncation_strategy"]
+    if strategy["type"] == "last_messages" and strategy["last_messages"] is not None:
+        history = history[-strategy["last_messages"] :]
+    written = _written(own, steps, image_url)
+    # A forced choice holds for the first answer only; else a run could never end in a message.
+    choice = run["tool_choice"] if not written else ("none" if run["tool_choice"] == "none" else "auto")
+    return Conversation(
+        model=run["model"],
+        instructions=run["instructions"],
+        messages=(*history, *written),
+        tools=tools,
+        tool_choice=_choice(choice),
+        parallel_tool_calls=run["parallel_tool_calls"],
+        response_format=run["response_format"] if isinstance(run["response_format"], dict) else None,
+        max_completion_tokens=completion_left,
+        parameters={"temperature": run["temperature"], "top_p": run["top_p"], **parameters},
+        metadata=run["metadata"],
+    )
+
+
+def _choice(choice: Any) -> Any:
+    if isinstance(choice, dict) and choice["type"] in FUNCTION_NAMES:
+        return {"type": "function", "function": {"name": FUNCTION_NAMES[choice["type"]]}}
+    return choice
+
+
+def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Message:
+    """A stored message as a responder reads it: text joined, images kept as parts of Chat Completions."""
+    parts = message["content"]
+    said = {"text": lambda part: part["text"]["value"], "refusal": lambda part: part["refusal"]}
+    text = "\n".join(said[part["type"]](part) for part in parts if part["type"] in said)
+    if all(part["type"] in said for part in parts):
+        return Message(role=message["role"], text=text)
+    content: list[Body] = []
+    for part in parts:
+        if part["type"] in said:
+            content.append({"type": "text", "text": said[part["type"]](part)})
+        elif part["type"] == "image_url":
+            content.append(part)
+        else:
+            url = image_url(part["image_file"]["file_id"])
+            if url is not None:
+                image = {"url": url, "detail": part["image_file"]["detail"]}
+                content.append({"type": "image_url", "image_url": image})
+    return Message(role=message["role"], text=text, content=content)
+
+
+def _written(
+    own: dict[str, Body], steps: Sequence[tuple[Body, Body]], image_url: Callable[[str], str | None]
+) -> list[Message]:
+    """What this run has written so far: its messages, calls and their outputs."""
+    written: list[Message] = []
+    for step, hidden in steps:
+        details = step["step_details"]
+        if step["status"] != "completed":
+            continue
+        if details["type"] == "message_creation":
+            message = own.get(details["message_creation"]["message_id"])
+            if message is not None:
+                written.append(chat_message(message, image_url))
+            continue
+        calls, outputs = _calls(details["tool_calls"], hidden)
+        if written and written[-1].role == "assistant" and not written[-1].tool_calls:
+            written[-1] = dataclasses.replace(written[-1], tool_calls=calls)
+        else:
+            written.append(Message(role="assistant", text="", tool_calls=calls))
+        written.append(Message(role="tool", text="", tool_outputs=outputs))
+    return written
+
+
+def _calls(bodies: Sequence[Body], hidden: Body) -> tuple[tuple[ToolCall, ...], tuple[ToolOutput, ...]]:
+    """Calls and outputs of a tool step; those of hosted tools are in its hidden part."""
+    kept = hidden.get("calls", {})
+    calls, outputs = [], []
+    for body in bodies:
+        call_id = body["id"]
+        if body["type"] == "function":
+            function = body["function"]
+            calls.append(ToolCall(call_id, function["name"], function["arguments"]))
+            outputs.append(ToolOutput(call_id, function["output"] or ""))
+        else:
+            calls.append(ToolCall(call_id, FUNCTION_NAMES[body["type"]], kept[call_id]["arguments"]))
+            outputs.append(ToolOutput(call_id, kept[call_id]["output"]))
+    return tuple(calls), tuple(outputs)
+
+
+def truncated(conversation: Conversation, max_prompt_tokens: int) -> Conversation | None:
+    """The conversation with messages dropped from its middle until it fits; None where it cannot fit.
+
+    The first message and everything from the last user message on stay.
+    """
+    messages = list(conversation.messages)
+    last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=0)
+    excess = count_prompt(conversation) - max_prompt_tokens
+    dropped: set[int] = set()
+    for index in range(1, last_user):
+        if excess <= 0:
+            break
+        excess -= count_message(messages[index])
+        dropped.add(index)
+    if excess > 0:
+        return None
+    kept = tuple(message for i, message in enumerate(messages) if i not in dropped)
+    return dataclasses.replace(conversation, messages=kept)

@@ -1,0 +1,276 @@
+"""The tools that the server runs itself: file_search and code_interpreter.
+
+A responder sees them as functions, `file_search(query)` and `python(code)`. The server makes the calls,
+records them as steps, and gives the outputs back until the responder answers in text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from batchrun.server.execution.ingestion import usable_stores
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.responders.base import ResponderError
+from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.ingestion import Ingestion
+    from batchrun.server.protocol.objects import Body
+    from batchrun.server.responders.base import ToolCall
+
+__all__ = [
+    "FUNCTION_NAMES",
+    "HOSTED",
+    "HostedTools",
+    "ToolResult",
+    "begun_call",
+    "citations",
+    "hidden_json",
+    "offered_tools",
+]
+
+HOSTED = {"python": "code_interpreter", "file_search": "file_search"}
+"""Hosted tools by the function name under which a responder sees them."""
+
+FUNCTION_NAMES = {kind: name for name, kind in HOSTED.items()}
+
+_FUNCTIONS = {
+    "code_interpreter": {
+        "type": "function",
+        "function": {
+            "name": "python",
+            "description": "Run Python code in a sandbox without network. The last expression's value and what is "
+            "printed come back. Files are in the working directory; files written there are given to the user.",
+            "parameters": {
+                "type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"],
+            },
+        },
+    },
+    "file_search": {
+        "type": "function",
+        "function": {
+            "name": "file_search",
+            "description": "Search the user's files. Results are numbered like 【0:1†name】: cite a result by "
+            "copying its mark into the answer.",
+            "parameters": {
+                "type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"],
+            },
+        },
+    },
+}  # fmt: skip
+
+_USUAL_RESULTS = 20
+_INGESTION_WAIT_S = 60
+_MARK = re.compile(r"【(\d{1,6}):(\d{1,6})†[^【】]*】")
+
+
+def offered_tools(tools: Sequence[Body]) -> list[Body]:
+    """A run's tools as functions, hosted ones included; functions without the echo's `strict: false`."""
+    return [
+        {"type": "function", "function": dict(tool["function"])} if tool["type"] == "function"
+        else _FUNCTIONS[tool["type"]]
+        for tool in tools
+    ]  # fmt: skip
+
+
+def begun_call(call: ToolCall) -> Body:
+    """A call as its step shows it when it begins."""
+    if call.name == "file_search":
+        return {"id": call.id, "type": "file_search", "file_search": {}}
+    inner = {"input": _code(call.arguments), "outputs": []}
+    return {"id": call.id, "type": "code_interpreter", "code_interpreter": inner}
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """What came of one call of a hosted tool.
+
+    Attributes:
+        call: the call as the step shows it when it is complete.
+        output: what the responder gets.
+        hidden: what later answers and citations need: arguments, output, sources, contents.
+    """
+
+    call: Body
+    output: str
+    hidden: Body = field(default_factory=dict)
+
+
+class HostedTools:
+    """Runs calls of hosted tools. Mutable state: the sandbox, looked for once, at the first call."""
+
+    def __init__(self, parts: Parts, ingestion: Ingestion) -> None:
+        self._parts = parts
+        self._ingestion = ingestion
+        self._sandbox: Sandbox | None = None
+
+    async def run(self, owner: str, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
+        """Execute one call.
+
+        Args:
+            resources: `vector_store_ids` and `file_ids` that the run may use.
+            position: how many searches the run made before; the first number of the marks.
+
+        Raises:
+            ResponderError: the machine has no sandbox.
+        """
+        if call.name == "file_search":
+            return await self._search(owner, run, resources, call, position)
+        return await self._python(owner, resources, call)
+
+    # file_search
+
+    async def _search(self, owner: str, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
+        options = next(tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search")
+        with self._parts.database.transaction():
+            store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
+        with anyio.move_on_after(_INGESTION_WAIT_S):
+            await self._ingestion.settled(store_ids)
+        query, limit = _query(call.arguments), options["max_num_results"] or _USUAL_RESULTS
+        threshold, embedded = options["ranking_options"]["score_threshold"], self._parts.embedded
+        if embedded is None:
+            hits = self._parts.index.search(store_ids, query, limit, threshold)
+        else:
+            hits = await embedded.search(store_ids, query, limit, threshold)
+        marks = [f"【{position}:{number}†{hit.filename}】" for number, hit in enumerate(hits)]
+        output = "\n\n".join(f"{mark}\n{hit.text}" for mark, hit in zip(marks, hits, strict=True))
+        results = [{"file_id": hit.file_id, "file_name": hit.filename, "score": hit.score} for hit in hits]
+        sources = {f"{position}:{number}": hit.file_id for number, hit in enumerate(hits)}
+        return ToolResult(
+            call={
+                "id": call.id, "type": "file_search",
+                "file_search": {"ranking_options": options["ranking_options"], "results": results},
+            },
+            output=output or "No results.",
+            hidden={"sources": sources, "contents": [hit.text for hit in hits]},
+        )  # fmt: skip
+
+    # code_interpreter
+
+    async def _python(self, owner: str, resources: Body, call: ToolCall) -> ToolResult:
+        sandbox = self._sandbox = self._sandbox or await anyio.to_thread.run_sync(find_sandbox)
+        if sandbox is None:
+            raise ResponderError(
+                "code_interpreter needs a sandbox, and this machine has none: install bubblewrap (bwrap), or "
+                "batchrun with the extra [sandbox]. Code is never run without one."
+            )
+        code = _code(call.arguments)
+        with tempfile.TemporaryDirectory(prefix="batchrun-python-") as folder:
+            inputs, workdir = Path(folder) / "inputs", Path(folder) / "work"
+            inputs.mkdir()
+            workdir.mkdir()
+            files = await anyio.to_thread.run_sync(_materialised, self._contents(owner, resources), inputs)
+            execution = await sandbox.run(code, files=files, workdir=workdir)
+            with self._parts.database.transaction():
+                images = [(path.name, self._keep(owner, path)) for path in execution.images]
+                produced = [(path.name, self._keep(owner, path)) for path in execution.files]
+        logs = execution.logs + (f"\n{execution.error}" if execution.error else "")
+        outputs: list[Body] = [{"type": "logs", "logs": logs}] if logs else []
+        outputs += [{"type": "image", "image": {"file_id": file_id}} for _, file_id in images]
+        links = [f"sandbox:/mnt/data/{name}" for name, _ in (*images, *produced)]
+        return ToolResult(
+            call={"id": call.id, "type": "code_interpreter", "code_interpreter": {"input": code, "outputs": outputs}},
+            output=logs + ("\nFiles written: " + ", ".join(links) if links else ""),
+            hidden={"paths": {f"sandbox:/mnt/data/{name}": file_id for name, file_id in (*images, *produced)}},
+        )
+
+    def _contents(self, owner: str, resources: Body) -> dict[str, bytes]:
+        """Contents of the attached files, by names that a folder can hold, each once."""
+        contents: dict[str, bytes] = {}
+        for file_id in resources["file_ids"]:
+            file = self._parts.objects.find("file", owner, file_id)
+            if file is None:
+                continue
+            name = file["filename"]
+            plain = name not in ("", ".", "..") and "\0" not in name and len(name.encode()) <= 255
+            contents[name if plain and name not in contents else file_id] = self._parts.blobs.read(file_id)
+        return contents
+
+    def _keep(self, owner: str, path: Path) -> str:
+        """Store a produced file; inside a transaction. Returns its id."""
+        size = path.stat().st_size
+        body: Body = {
+            "id": new_id("file-"), "object": "file", "bytes": size, "created_at": self._parts.now(),
+            "expires_at": None, "filename": path.name, "purpose": "assistants_output",
+            "status": "processed", "status_details": None,
+        }  # fmt: skip
+        self._parts.objects.add("file", owner, body, run="assistants_output")
+        with path.open("rb") as content:
+            self._parts.blobs.add(body["id"], content, size)
+        return str(body["id"])
+
+
+def _materialised(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:
+    files = {}
+    for number, (name, data) in enumerate(contents.items()):
+        path = folder / str(number)
+        path.write_bytes(data)
+        files[name] = path
+    return files
+
+
+def _arguments(text: str) -> Body:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _query(arguments: str) -> str:
+    data = _arguments(arguments)
+    queries = data.get("queries")
+    if isinstance(queries, list):
+        return " ".join(str(query) for query in queries)
+    return str(data.get("query", ""))
+
+
+def _code(arguments: str) -> str:
+    """The code of a call; models that send it bare, without JSON around it, are understood."""
+    data = _arguments(arguments)
+    return str(data["code"]) if "code" in data else arguments
+
+
+def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list[Body]:
+    """Annotations for the marks of search results and the links to produced files in an answer's text.
+
+    A mark that names no result stays plain text. Indexes count characters.
+    """
+    found: list[Body] = []
+    for match in _MARK.finditer(text):
+        file_id = sources.get(f"{match[1]}:{match[2]}")
+        if file_id is not None:
+            found.append(
+                {
+                    "type": "file_citation", "text": match[0], "start_index": match.start(),
+                    "end_index": match.end(), "file_citation": {"file_id": file_id},
+                }
+            )  # fmt: skip
+    for path, file_id in paths.items():
+        found += [
+            {
+                "type": "file_path", "text": path, "start_index": match.start(),
+                "end_index": match.end(), "file_path": {"file_id": file_id},
+            }
+            for match in re.finditer(re.escape(path), text)
+        ]  # fmt: skip
+    return sorted(found, key=lambda each: each["start_index"])
+
+
+def hidden_json(results: Sequence[tuple[ToolCall, ToolResult]]) -> Body:
+    """What a step keeps of its calls."""
+    return {
+        "calls": {
+            call.id: {"arguments": call.arguments, "output": result.output, **result.hidden} for call, result in results
+        }
+    }

@@ -1,0 +1,57 @@
+"""Uploaded files as a responder can read them: images as URLs, all others as text."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from batchrun.server.responders.base import ResponderError
+from batchrun.server.search.file_search import ExtractionError, extract_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batchrun.server.execution.core import Parts
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["image_url", "read_files"]
+
+
+def image_url(parts: Parts, owner: str, file_id: str) -> str | None:
+    """An image file as a `data:` URL, None where it is gone; files of the owner only."""
+    file = parts.objects.find("file", owner, file_id)
+    if file is None:
+        return None
+    kind = mimetypes.guess_type(file["filename"])[0] or "image/png"
+    return f"data:{kind};base64,{base64.b64encode(parts.blobs.read(file_id)).decode()}"
+
+
+async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[str, str]:
+    """File id → what stands for it, for all that the items name and the owner has.
+
+    Raises:
+        ResponderError: no text can be taken from a file.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        for part in item["content"] if item["type"] == "message" else ():
+            file_id = part.get("file_id")
+            file = parts.objects.find("file", owner, file_id) if file_id else None
+            if file is None:
+                continue
+            if part["type"] == "input_image":
+                found[file_id] = image_url(parts, owner, file_id) or ""
+            else:
+                name = file["filename"]
+                found[file_id] = f"{name}:\n\n{await _text(name, parts.blobs.read(file_id))}"
+    return found
+
+
+async def _text(filename: str, data: bytes) -> str:
+    try:
+        return await anyio.to_thread.run_sync(extract_text, filename, data)
+    except ExtractionError as error:
+        raise ResponderError(str(error), code="invalid_prompt", status_code=400) from error

@@ -1,0 +1,308 @@
+"""Responses that are executing: their events, their ends, and what a restart makes of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from batchrun.server.errors import ApiError
+from batchrun.server.execution.answer import Answer, ask, check_format
+from batchrun.server.execution.input_files import read_files
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.protocol.items import function_call_item, item_messages, message_item, refusal_part, text_part
+from batchrun.server.replies.encoding import dumps, frame_text
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from batchrun.server.execution.core import Parts
+    from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.objects import Kind
+
+__all__ = ["LiveResponse", "Responses", "response_usage"]
+
+logger = logging.getLogger("batchrun.server")
+
+
+def response_usage(count: TokenCount) -> Body:
+    """Usage as Responses spell it."""
+    return {
+        "input_tokens": count.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": count.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": count.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
+        "total_tokens": count.prompt_tokens + count.completion_tokens,
+    }
+
+
+@dataclass(slots=True)
+class LiveResponse:
+    """A response with a task. Its `sequence_number`s are the positions of its frames.
+
+    Mutable state: `body`, the log, and the message that is open.
+
+    Attributes:
+        hidden: `input`, its own input items; `conversation`, whether its items go there; `store`.
+        interrupted: the server stops: leave the response to the next start.
+    """
+
+    owner: str
+    body: Body
+    hidden: Body
+    log: EventLog
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    interrupted: bool = False
+    _open: str | None = None
+    _text: list[str] = field(default_factory=list)
+    _refusal: bool = False
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Add an event."""
+        data = {"type": event, "sequence_number": len(self.log.frames), **fields}
+        self.log.append(frame_text(event, dumps(data)))
+
+    def announce(self, event: str) -> None:
+        """Add an event that carries the whole response."""
+        self.emit(f"response.{event}", response=self.body)
+
+    def delta(self, text: str, refusal: bool) -> None:
+        """A piece of the answer's text, or of its refusal; the first one opens the message."""
+        if self._open is None:
+            self.open_message(refusal=refusal)
+        self._text.append(text)
+        if self._refusal:
+            self.emit("response.refusal.delta", **self._place(), delta=text)
+            return
+        self.log.append(
+            frame_text(
+                "response.output_text.delta",
+                f'{{"type":"response.output_text.delta","sequence_number":{len(self.log.frames)},'
+                f'"item_id":"{self._open}","output_index":{len(self.body["output"])},"content_index":0,'
+                f'"delta":{dumps(text)},"logprobs":[]}}',
+            )
+        )
+
+    def _place(self) -> Body:
+        return {"item_id": self._open, "output_index": len(self.body["output"]), "content_index": 0}
+
+    def _part(self, text: str) -> Body:
+        return refusal_part(text) if self._refusal else text_part(text)
+
+    def open_message(self, *, refusal: bool = False) -> None:
+        """Begin the message item and its one part, of text or a refusal."""
+        self._open, self._refusal = new_id("msg_"), refusal
+        item = message_item(self._open, "in_progress", [])
+        self.emit("response.output_item.added", output_index=len(self.body["output"]), item=item)
+        self.emit("response.content_part.added", **self._place(), part=self._part(""))
+
+    def close_message(self, status: str) -> None:
+        """End the open message, if any, and add it to the output."""
+        if self._open is None:
+            return
+        place = self._place()
+        text = "".join(self._text)
+        part = self._part(text)
+        item = message_item(self._open, status, [part])
+        if self._refusal:
+            self.emit("response.refusal.done", **place, refusal=text)
+        else:
+            self.emit("response.output_text.done", **place, text=text, logprobs=[])
+        self.emit("response.content_part.done", **place, part=part)
+        self.emit("response.output_item.done", output_index=place["output_index"], item=item)
+        self.body["output"].append(item)
+        self._open, self._text = None, []
+
+    def add_calls(self, answer: Answer) -> None:
+        """Add the function calls to the output."""
+        for call in answer.calls:
+            item_id, index = new_id("fc_"), len(self.body["output"])
+            begun = function_call_item(item_id, "in_progress", call, "")
+            item = function_call_item(item_id, "completed", call, call.arguments)
+            place = {"item_id": item_id, "output_index": index}
+            self.emit("response.output_item.added", output_index=index, item=begun)
+            self.emit("response.function_call_arguments.delta", **place, delta=call.arguments)
+            self.emit("response.function_call_arguments.done", **place, arguments=call.arguments, name=call.name)
+            self.emit("response.output_item.done", output_index=index, item=item)
+            self.body["output"].append(item)
+
+
+class Responses:
+    """Executes responses, each in a task of its own. Mutable state: `live`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.live: dict[str, LiveResponse] = {}
+        self._parts = parts
+
+    def __repr__(self) -> str:
+        return f"<Responses live={len(self.live)}>"
+
+    def launch(self, live: LiveResponse) -> None:
+        """Execute a stored response; after the commit."""
+        self.live[live.body["id"]] = live
+        self._parts.tasks.start_soon(self._execute, live)
+
+    def cancel(self, response_id: str) -> None:
+        """Stop a response; it ends as cancelled."""
+        live = self.live.get(response_id)
+        if live is not None and live.body["status"] in ("queued", "in_progress"):
+            self._end(live, "cancelled", None)
+            live.scope.cancel()
+
+    def forget(self, response_id: str) -> None:
+        """Stop a response that was deleted; nothing more is written about it."""
+        live = self.live.get(response_id)
+        if live is not None:
+            live.interrupted = True
+            live.scope.cancel()
+
+    async def _execute(self, live: LiveResponse) -> None:
+        error: Body | None = None
+        try:
+            with live.scope:
+                async with self._parts.slots:
+                    await self._answer(live)
+        except ResponderError as caught:
+            error = {"code": caught.code, "message": str(caught)}
+        except ApiError as caught:
+            error = {"code": "server_error", "message": caught.message}
+        except Exception:
+            logger.exception("response %s met an error of the server", live.body["id"])
+            error = {"code": "server_error", "message": "The server had an error while processing your request."}
+        finally:
+            if error is not None and not live.interrupted and not live.log.closed:
+                self._fail(live, error)
+            if not live.log.closed:
+                live.log.close(done=False)
+            self.live.pop(live.body["id"], None)
+
+    def _fail(self, live: LiveResponse, error: Body) -> None:
+        live.body["error"] = error
+        try:
+            self._end(live, "failed", None)
+        except Exception:
+            # The file cannot be written: the response stays as it is there, and the next start takes it up.
+            logger.exception("the end of response %s could not be stored", live.body["id"])
+
+    async def _answer(self, live: LiveResponse) -> None:
+        live.body["status"] = "in_progress"
+        live.announce("in_progress")
+        conversation = await self._conversation(live)
+        answer = await ask(self._parts.responder, conversation, live.delta)
+        self._parts.limits.charge(live.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        if answer.finish.reason in ("length", "content_filter"):
+            reason = "max_output_tokens" if answer.finish.reason == "length" else "content_filter"
+            live.close_message("incomplete")
+            live.body["incomplete_details"] = {"reason": reason}
+            self._end(live, "incomplete", answer.usage)
+            return
+        if not answer.calls:
+            check_format(answer, conversation.response_format)
+            if not answer.text:
+                live.open_message()
+        live.close_message("completed")
+        live.add_calls(answer)
+        self._end(live, "completed", answer.usage)
+
+    def _end(self, live: LiveResponse, status: str, usage: TokenCount | None) -> None:
+        """Store the end, with the events and the items of the conversation, and publish it."""
+        parts, body = self._parts, live.body
+        live.close_message("incomplete")
+        body["status"] = status
+        if status == "completed":
+            body["completed_at"] = parts.now()
+        if usage is not None:
+            body["usage"] = response_usage(usage)
+        live.announce(status)
+        with parts.database.transaction():
+            parts.objects.save(body, status=status)
+            live.log.result = dumps(body)
+            if body["conversation"] is not None and status in ("completed", "incomplete"):
+                for item in (*live.hidden["input"], *body["output"]):
+                    parts.objects.add("item", live.owner, item, parent=body["conversation"]["id"])
+            if body["store"] or live.hidden["keyed"]:
+                parts.replies.keep_events(body["id"], 0, b"".join(live.log.frames), parts.clock.now())
+            else:
+                parts.objects.remove(body["id"])
+        live.log.close()
+
+    async def _conversation(self, live: LiveResponse) -> Conversation:
+        body = live.body
+        items = [*self.earlier_items(live.owner, body), *live.hidden["input"]]
+        text_format = body["text"]["format"]
+        choice = body["tool_choice"]
+        return Conversation(
+            model=body["model"],
+            instructions=body["instructions"] or "",
+            messages=tuple(item_messages(items, await read_files(self._parts, live.owner, items))),
+            tools=[
+                {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
+                for tool in body["tools"]
+            ],
+            tool_choice=(
+                choice if isinstance(choice, str) else {"type": "function", "function": {"name": choice["name"]}}
+            ),
+            parallel_tool_calls=body["parallel_tool_calls"],
+            response_format=_chat_format(text_format),
+            max_completion_tokens=body["max_output_tokens"],
+            parameters=live.hidden["parameters"],
+            metadata=body["metadata"],
+        )
+
+    def earlier_items(self, owner: str, body: Body) -> list[Body]:
+        """The items before a response's own input: of its conversation, or of the chain it continues.
+
+        Raises:
+            ApiError: 400 where the chain is broken because a response was deleted.
+        """
+        objects = self._parts.objects
+        if body["conversation"] is not None:
+            return objects.children(owner, "item", body["conversation"]["id"])
+        chain: list[list[Body]] = []
+        previous_id = body["previous_response_id"]
+        while previous_id is not None:
+            previous = objects.find("response", owner, previous_id)
+            if previous is None:
+                raise ApiError(
+                    400, f"Previous response with id '{previous_id}' not found.",
+                    param="previous_response_id", code="previous_response_not_found",
+                )  # fmt: skip
+            chain.append([*objects.hidden(previous_id)["input"], *previous["output"]])
+            previous_id = previous["previous_response_id"]
+        return [item for items in reversed(chain) for item in items]
+
+    def recover(self) -> None:
+        """Execute again, from their start, the responses that the last process left unfinished."""
+        kinds: tuple[Kind, ...] = ("response", "unstored_response")
+        for kind in kinds:
+            for owner, body in self._parts.objects.active(kind):
+                body |= {"status": "queued" if body["background"] else "in_progress", "output": []}
+                live = LiveResponse(owner, body, self._parts.objects.hidden(body["id"]), EventLog(body["id"], 0))
+                begin(live)
+                self.launch(live)
+
+    def interrupt(self) -> None:
+        """Leave what is still executing to the next start."""
+        for live in list(self.live.values()):
+            live.interrupted = True
+            live.scope.cancel()
+
+
+def begin(live: LiveResponse) -> None:
+    """The first events of a response."""
+    live.announce("created")
+    if live.body["background"]:
+        live.announce("queued")
+
+
+def _chat_format(text_format: Body) -> Body | None:
+    if text_format["type"] == "text":
+        return None
+    if text_format["type"] == "json_object":
+        return text_format
+    schema = {key: value for key, value in text_format.items() if key != "type"}
+    return {"type": "json_schema", "json_schema": schema}

@@ -1,0 +1,388 @@
+"""What one run writes: its states, messages and steps, in the file and in its event log.
+
+Every method is synchronous and makes one transaction; its events are published after the commit, so no
+client ever sees what a restart could take back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from batchrun.server.execution.run_states import ACTIVE, RunEvent, advance
+from batchrun.server.protocol.objects import Body, assistant_message, new_step, usage_body
+from batchrun.server.replies.encoding import dumps, frame, frame_text
+from batchrun.server.responders.base import TokenCount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from batchrun.server.clock import Clock
+    from batchrun.server.replies.event_log import EventLog
+    from batchrun.server.responders.base import ToolCall
+    from batchrun.server.store import Database, Objects, Replies
+
+__all__ = ["RunWriter", "opening_frames", "resuming_frames"]
+
+StepEnd = Literal["completed", "failed", "cancelled", "expired"]
+
+_MESSAGE_REASONS = {
+    "cancelled": "run_cancelled",
+    "expired": "run_expired",
+    "failed": "run_failed",
+    "incomplete": "max_tokens",
+}
+_STEP_ENDS: dict[str, StepEnd] = {
+    "cancelled": "cancelled",
+    "expired": "expired",
+    "failed": "failed",
+    "incomplete": "completed",
+}
+_STEP_TIMES = {
+    "completed": "completed_at",
+    "failed": "failed_at",
+    "cancelled": "cancelled_at",
+    "expired": "expired_at",
+}
+_RUN_TIMES = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at"}
+
+
+def opening_frames(run: Body, thread: Body | None, text: str | None = None) -> list[bytes]:
+    """The events of a run's creation; `thread` where the same request made it."""
+    text = text or dumps(run)
+    frames = [] if thread is None else [frame("thread.created", thread)]
+    return [*frames, frame_text("thread.run.created", text), frame_text("thread.run.queued", text)]
+
+
+def resuming_frames(run: Body, steps: Sequence[Body]) -> list[bytes]:
+    """The events of a submission: the step that has its outputs now, and the run queued again."""
+    return [*(frame("thread.run.step.completed", step) for step in steps), frame("thread.run.queued", run)]
+
+
+@dataclass(slots=True)
+class RunWriter:
+    """The run that is being executed, and its open message and step.
+
+    Mutable state: everything that is not a part of the server.
+
+    Attributes:
+        run: the run as clients see it.
+        usage: tokens of all answers of this run so far.
+    """
+
+    database: Database
+    objects: Objects
+    replies: Replies
+    clock: Clock
+    owner: str
+    run: Body
+    hidden: Body
+    log: EventLog
+    usage: TokenCount = field(default_factory=lambda: TokenCount(0, 0))
+    _message: Body | None = None
+    _step: Body | None = None
+    _text: list[str] = field(default_factory=list)
+    _delta_head: str = ""
+    _refusal: bool = False
+
+    @property
+    def status(self) -> str:
+        """The run's status."""
+        return str(self.run["status"])
+
+    def _now(self) -> int:
+        return int(self.clock.now())
+
+    def save(self) -> str:
+        """Write the run as it is; inside a transaction. Returns its JSON."""
+        status, text = self.run["status"], dumps(self.run)
+        self.objects.save(self.run, status=status, active=status in ACTIVE, text=text)
+        return text
+
+    def begin(self) -> None:
+        """queued → in_progress."""
+        self.run["status"] = advance(self.run["status"], "start")
+        if self.run["started_at"] is None:
+            self.run["started_at"] = self._now()
+        with self.database.transaction():
+            text = self.save()
+        self.log.append(frame_text("thread.run.in_progress", text))
+
+    # Messages
+
+    def delta(self, text: str, refusal: bool) -> None:
+        """A piece of the answer's text, or of its refusal; the first one opens message and step."""
+        if self._message is None:
+            self.open_message(refusal=refusal)
+        self._text.append(text)
+        tail = _REFUSAL_TAIL if self._refusal else _DELTA_TAIL
+        self.log.append(frame_text("thread.message.delta", f"{self._delta_head}{dumps(text)}{tail}"))
+
+    def open_message(self, *, refusal: bool = False) -> None:
+        """Begin a message, of text or a refusal, and the step that reports it."""
+        now = self._now()
+        message = assistant_message(self.run, now)
+        details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
+        step = new_step(self.run, details, now)
+        text, step_text = dumps(message), dumps(step)
+        with self.database.transaction():
+            self._add_step(step, text=step_text)
+            self.objects.add(
+                "message", self.owner, message,
+                parent=self.run["thread_id"], run=self.run["id"], status="in_progress", text=text,
+            )  # fmt: skip
+        self._message, self._step, self._refusal = message, step, refusal
+        self._delta_head = (
+            f'{{"id":"{message["id"]}","object":"thread.message.delta","delta":{{"content":[{{"index":0,'
+            + ('"type":"refusal","refusal":' if refusal else '"type":"text","text":{"value":')
+        )
+        self.log.append(
+            *_opened(step_text),
+            frame_text("thread.message.created", text),
+            frame_text("thread.message.in_progress", text),
+        )
+
+    def close_message(self, usage: TokenCount, annotations: Sequence[Body] = ()) -> None:
+        """The message is whole and the run goes on."""
+        with self.database.transaction():
+            frames = self._end_message("completed", usage, annotations)
+        self.log.append(*frames)
+
+    def _end_message(self, end: str, usage: TokenCount | None = None, annotations: Sequence[Body] = ()) -> list[bytes]:
+        """Write the open message and its step as `end`; inside a transaction. Returns the events."""
+        message, step = self._message, self._step
+        if message is None or step is None:
+            return []
+        now = self._now()
+        text = "".join(self._text)
+        if text or end == "completed":
+            message["content"] = [
+                {"type": "refusal", "refusal": text}
+                if self._refusal
+                else {"type": "text", "text": {"value": text, "annotations": list(annotations)}}
+            ]
+        if end == "completed":
+            message["status"], message["completed_at"] = "completed", now
+        else:
+            reason = "content_filter" if end == "content_filter" else _MESSAGE_REASONS[end]
+            message["status"], message["incomplete_at"] = "incomplete", now
+            message["incomplete_details"] = {"reason": reason}
+        content = dumps(message)
+        self.objects.save(message, status=message["status"], text=content)
+        frames = [frame_text(f"thread.message.{message['status']}", content)]
+        frames += self._end_step(step, _STEP_ENDS.get(end, "completed"), usage)
+        self._message = self._step = None
+        self._text = []
+        return frames
+
+    # Steps
+
+    def _add_step(self, step: Body, hidden: Body | None = None, text: str | None = None) -> None:
+        self.objects.add(
+            "step", self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden, text=text
+        )
+
+    def _end_step(self, step: Body, end: StepEnd, usage: TokenCount | None, hidden: Body | None = None) -> list[bytes]:
+        step["status"] = end
+        step[_STEP_TIMES[end]] = self._now()
+        if end == "failed" and self.run["last_error"] is not None:
+            error = self.run["last_error"]
+            code = error["code"] if error["code"] == "rate_limit_exceeded" else "server_error"
+            step["last_error"] = {"code": code, "message": error["message"]}
+        if usage is not None:
+            step["usage"] = usage_body(usage)
+        text = dumps(step)
+        self.objects.save(step, status=end, hidden=hidden, text=text)
+        return [frame_text(f"thread.run.step.{end}", text)]
+
+    def require_action(self, calls: Sequence[ToolCall], usage: TokenCount) -> None:
+        """in_progress → requires_action: the client has to run these functions."""
+        now = self._now()
+        bodies = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+        step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, now)
+        opened = _opened(dumps(step))
+        step["step_details"]["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments, "output": None},
+            }
+            for call in calls
+        ]
+        self.run["status"] = advance(self.run["status"], "call")
+        self.run["required_action"] = {
+            "type": "submit_tool_outputs",
+            "submit_tool_outputs": {"tool_calls": bodies},
+        }
+        deltas = [
+            _step_delta(step, {"index": index, **call}) for index, call in enumerate(step["step_details"]["tool_calls"])
+        ]
+        frames = [*opened, *deltas, frame("thread.run.requires_action", self.run)]
+        self.hidden |= {"usage": _count_json(self.usage), "tool_steps": True}
+        with self.database.transaction():
+            self._add_step(step, {"usage": _count_json(usage)})
+            self.objects.save(self.run, status="requires_action", active=True, hidden=self.hidden)
+            self._keep_events(frames)
+        self.log.append(*frames)
+        self.log.close()
+
+    def begin_tools(self, calls: Sequence[Body]) -> Body:
+        """Begin a step of hosted tools; returns it."""
+        step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now())
+        self.hidden["tool_steps"] = True
+        with self.database.transaction():
+            self._add_step(step)
+            self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
+        self.log.append(*_opened(dumps(step)))
+        self.log.append(*(_step_delta(step, {"index": index, **call}) for index, call in enumerate(calls)))
+        step["step_details"]["tool_calls"] = list(calls)
+        return step
+
+    def end_tools(self, step: Body, calls: Sequence[Body], hidden: Body, usage: TokenCount) -> None:
+        """The hosted tools have their results and the run goes on."""
+        step["step_details"]["tool_calls"] = list(calls)
+        self.hidden["usage"] = _count_json(self.usage)
+        with self.database.transaction():
+            frames = self._end_step(step, "completed", usage, hidden)
+            self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
+        self.log.append(*frames)
+
+    def annotate(self, annotations: Sequence[Body]) -> None:
+        """Publish the annotations of the open message; they are stored with its end."""
+        numbered = [{"index": index, **each} for index, each in enumerate(annotations)]
+        part = {"index": 0, "type": "text", "text": {"value": "", "annotations": numbered}}
+        if self._message is not None and numbered:
+            data = {"id": self._message["id"], "object": "thread.message.delta", "delta": {"content": [part]}}
+            self.log.append(frame("thread.message.delta", data))
+
+    def accept_outputs(self, outputs: Mapping[str, str]) -> None:
+        """requires_action → queued, with the functions' outputs; inside the transaction of the request."""
+        frames: list[bytes] = []
+        for step in self.objects.children(self.owner, "step", self.run["id"]):
+            if step["status"] != "in_progress":
+                continue
+            for call in step["step_details"]["tool_calls"]:
+                call["function"]["output"] = outputs[call["id"]]
+            usage = TokenCount(**self.objects.hidden(step["id"])["usage"])
+            frames += self._end_step(step, "completed", usage)
+        self.run["status"] = advance(self.run["status"], "submit")
+        self.run["required_action"] = None
+        self.hidden["segment"] = self.log.segment
+        self.objects.save(self.run, status="queued", active=True, hidden=self.hidden)
+        self.log.append(*frames, *resuming_frames(self.run, ()))
+
+    # Ends
+
+    def complete(self, usage: TokenCount, annotations: Sequence[Body] = ()) -> None:
+        """in_progress → completed, with the open message."""
+        self._finish("complete", "completed", usage, annotations)
+
+    def fail(self, code: str, message: str) -> None:
+        """→ failed, with the reason as `last_error`."""
+        self.run["last_error"] = {"code": code, "message": message}
+        self._finish("fail", "failed")
+
+    def cut(self, reason: str, usage: TokenCount | None, annotations: Sequence[Body] = ()) -> None:
+        """in_progress → incomplete, with `max_completion_tokens`, `max_prompt_tokens` or `content_filter`."""
+        # The SDK's Run knows no reason "content_filter"; the message's details carry it.
+        self.run["incomplete_details"] = {"reason": None if reason == "content_filter" else reason}
+        message_end = "content_filter" if reason == "content_filter" else "incomplete"
+        self._finish("cut", message_end, usage, annotations)
+
+    def cancelling(self) -> None:
+        """→ cancelling: what runs has been told to stop. Inside the transaction of the request."""
+        self.run["status"] = advance(self.run["status"], "cancel")
+        self.save()
+
+    def publish_cancelling(self) -> None:
+        """Tell the streams; after the commit."""
+        self.log.append(frame("thread.run.cancelling", self.run))
+
+    def cancelled(self) -> None:
+        """cancelling → cancelled."""
+        self._finish("stop", "cancelled")
+
+    def expire(self) -> None:
+        """→ expired."""
+        self._finish("expire", "expired")
+
+    def _finish(
+        self,
+        event: RunEvent,
+        message_end: str,
+        usage: TokenCount | None = None,
+        annotations: Sequence[Body] = (),
+    ) -> None:
+        run = self.run
+        run["status"] = advance(run["status"], event)
+        time_key = _RUN_TIMES.get(run["status"])
+        if time_key is not None:
+            run[time_key] = self._now()
+        if run["status"] != "expired":
+            run["expires_at"] = None
+        run["required_action"] = None
+        run["usage"] = usage_body(self.usage)
+        with self.database.transaction():
+            frames = self._end_message(message_end, usage, annotations)
+            frames += self._end_open_steps()
+            frames.append(frame_text(f"thread.run.{run['status']}", self.save()))
+            self._keep_events(frames)
+        self.log.append(*frames)
+        self.log.close()
+
+    def _end_open_steps(self) -> list[bytes]:
+        """End the tool step that waits for outputs (or for a hosted tool) with the run."""
+        if self.run["status"] in ("completed", "incomplete") or not self.hidden.get("tool_steps"):
+            return []
+        frames: list[bytes] = []
+        for step in self.objects.children(self.owner, "step", self.run["id"]):
+            if step["status"] == "in_progress":
+                frames += self._end_step(step, _STEP_ENDS[self.run["status"]], None)
+        return frames
+
+    def _keep_events(self, more: Sequence[bytes]) -> None:
+        self.replies.keep_events(
+            self.log.stream, self.log.segment, b"".join((*self.log.frames, *more)), self.clock.now()
+        )
+
+    # Tools
+
+    def add_usage(self, count: TokenCount) -> None:
+        """Count one more answer of the responder."""
+        self.usage = TokenCount(
+            self.usage.prompt_tokens + count.prompt_tokens,
+            self.usage.completion_tokens + count.completion_tokens,
+            self.usage.cached_tokens + count.cached_tokens,
+            self.usage.reasoning_tokens + count.reasoning_tokens,
+        )
+
+
+_DELTA_TAIL = ',"annotations":[]}}]}}'
+_REFUSAL_TAIL = "}]}}"
+
+
+def _opened(text: str) -> list[bytes]:
+    return [frame_text("thread.run.step.created", text), frame_text("thread.run.step.in_progress", text)]
+
+
+def _step_delta(step: Body, call: Body) -> bytes:
+    return frame(
+        "thread.run.step.delta",
+        {
+            "id": step["id"],
+            "object": "thread.run.step.delta",
+            "delta": {"step_details": {"type": "tool_calls", "tool_calls": [call]}},
+        },
+    )
+
+
+def _count_json(count: TokenCount) -> Body:
+    return {
+        "prompt_tokens": count.prompt_tokens,
+        "completion_tokens": count.completion_tokens,
+        "cached_tokens": count.cached_tokens,
+        "reasoning_tokens": count.reasoning_tokens,
+    }

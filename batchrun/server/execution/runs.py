@@ -1,0 +1,368 @@
+"""Runs that are executing: started, cancelled, expired, taken up again after a restart."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from batchrun.server.execution.answer import Answer, ask, check_format
+from batchrun.server.execution.conversation import run_conversation, truncated
+from batchrun.server.execution.hosted_tools import (
+    HOSTED,
+    HostedTools,
+    ToolResult,
+    begun_call,
+    citations,
+    hidden_json,
+    offered_tools,
+)  # fmt: skip
+from batchrun.server.execution.input_files import image_url
+from batchrun.server.execution.run_writer import RunWriter, opening_frames, resuming_frames
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchrun.server.execution.core import Parts
+    from batchrun.server.protocol.objects import Body
+    from batchrun.server.responders.base import ToolCall
+
+__all__ = ["Runner"]
+
+logger = logging.getLogger("batchrun.server")
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run with a task.
+
+    Attributes:
+        interrupted: the server stops: leave the run in the file as it is, to be taken up by the next start.
+    """
+
+    writer: RunWriter
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    interrupted: bool = False
+
+
+_MAX_ROUNDS = 25
+"""Answers that only call hosted tools, before a run is given up."""
+
+
+class Runner:
+    """Executes runs, each in a task of its own, at most `max_concurrent_runs` answering at once.
+
+    Mutable state: `live` (run id → run with a task) and `_deadlines` (run id → `expires_at`, oldest first;
+    all active runs, also those that wait for tool outputs).
+    """
+
+    def __init__(self, parts: Parts, tools: HostedTools) -> None:
+        self.live: dict[str, LiveRun] = {}
+        self._parts = parts
+        self._tools = tools
+        self._database = parts.database
+        self._objects = parts.objects
+        self._replies = parts.replies
+        self._clock = parts.clock
+        self._deadlines: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Runner live={len(self.live)} active={len(self._deadlines)}>"
+
+    # Starting
+
+    def launch(self, owner: str, run: Body, hidden: Body, log: EventLog) -> None:
+        """Execute a queued run from here on; `log` holds the events that went before in its segment."""
+        writer = self._writer(owner, run, hidden, log)
+        live = LiveRun(writer)
+        self.live[run["id"]] = live
+        self._deadlines.setdefault(run["id"], run["expires_at"])
+        self._parts.tasks.start_soon(self._execute, live)
+
+    def _writer(self, owner: str, run: Body, hidden: Body, log: EventLog) -> RunWriter:
+        used = hidden.get("usage")
+        return RunWriter(
+            self._database, self._objects, self._replies, self._clock, owner, run, hidden, log,
+            TokenCount(**used) if used else TokenCount(0, 0),
+        )  # fmt: skip
+
+    # Cancelling and expiring
+
+    def cancel(self, owner: str, run: Body) -> RunWriter:
+        """Tell a run to stop; inside the request's transaction, followed by `stop` after the commit."""
+        live = self.live.get(run["id"])
+        writer = live.writer if live is not None else self._idle(owner, run)
+        writer.cancelling()
+        return writer
+
+    def stop(self, writer: RunWriter) -> None:
+        """Stop the task of a run that is cancelling; the task (or nobody) then makes it cancelled."""
+        writer.publish_cancelling()
+        live = self.live.get(writer.run["id"])
+        if live is None:
+            self._close(writer)
+        else:
+            live.scope.cancel()
+
+    def resume(self, owner: str, run: Body, outputs: Mapping[str, str]) -> RunWriter:
+        """Give a run in requires_action its tool outputs; inside the request's transaction, then `proceed`."""
+        writer = self._idle(owner, run)
+        writer.accept_outputs(outputs)
+        return writer
+
+    def proceed(self, writer: RunWriter) -> None:
+        """Execute a run that was resumed; after the commit."""
+        self.launch(writer.owner, writer.run, writer.hidden, writer.log)
+
+    def _idle(self, owner: str, run: Body) -> RunWriter:
+        """A writer for a run without a task: its further events form a segment of their own."""
+        hidden = self._objects.hidden(run["id"])
+        segment = int(hidden.get("segment", 0)) + 1
+        return self._writer(owner, run, hidden, EventLog(run["id"], segment))
+
+    def _close(self, writer: RunWriter) -> None:
+        writer.cancelled()
+        self._deadlines.pop(writer.run["id"], None)
+
+    def expire_due(self) -> None:
+        """Expire every active run whose time is over. Before each request, so that none sees a late state."""
+        now = self._clock.now()
+        while self._deadlines:
+            run_id = next(iter(self._deadlines))
+            if self._deadlines[run_id] > now:
+                return
+            del self._deadlines[run_id]
+            self._expire(run_id)
+
+    def _expire(self, run_id: str) -> None:
+        live = self.live.get(run_id)
+        if live is None:
+            owner = self._objects.owner(run_id)
+            run = None if owner is None else self._objects.find("run", owner, run_id)
+            if owner is not None and run is not None and run["status"] == "requires_action":
+                self._idle(owner, run).expire()
+        elif live.writer.status in ("queued", "in_progress"):
+            live.writer.expire()
+            live.scope.cancel()
+
+    def change_metadata(self, owner: str, run: Body) -> None:
+        """Store a run's new metadata, also in the run that is executing."""
+        live = self.live.get(run["id"])
+        if live is not None:
+            live.writer.run["metadata"] = run["metadata"]
+        self._writer(owner, run, {}, EventLog(run["id"], 0)).save()
+
+    def forget(self, run_ids: list[str]) -> None:
+        """Stop runs whose thread was deleted; nothing more is written about them."""
+        for run_id in run_ids:
+            self._deadlines.pop(run_id, None)
+            live = self.live.get(run_id)
+            if live is not None:
+                live.interrupted = True
+                live.scope.cancel()
+
+    # Executing
+
+    async def _execute(self, live: LiveRun) -> None:
+        writer = live.writer
+        failure: tuple[str, str] | None = None
+        try:
+            with live.scope:
+                async with self._parts.slots:
+                    await self._answer(writer)
+        except ResponderError as error:
+            failure = error.code, str(error)
+        except Exception:
+            logger.exception("run %s met an error of the server", writer.run["id"])
+            failure = "server_error", "The server had an error while processing your request."
+        finally:
+            try:
+                self._settle(live, failure)
+            except Exception:
+                # The file cannot be written: the run stays as it is there, and the next start takes it up.
+                logger.exception("the end of run %s could not be stored", writer.run["id"])
+                writer.log.close(done=False)
+                self.live.pop(writer.run["id"], None)
+
+    def _settle(self, live: LiveRun, failure: tuple[str, str] | None) -> None:
+        """The task is over: bring a run that did not end by itself to its end."""
+        writer = live.writer
+        run_id = writer.run["id"]
+        if not live.interrupted:
+            if writer.status == "cancelling":
+                writer.cancelled()
+            elif failure is not None and writer.status in ("queued", "in_progress"):
+                writer.fail(*failure)
+            if writer.status != "requires_action":
+                self._deadlines.pop(run_id, None)
+        if not writer.log.closed:
+            writer.log.close(done=False)
+        if self.live.get(run_id) is live:
+            del self.live[run_id]
+
+    async def _answer(self, writer: RunWriter) -> None:
+        """Ask the responder, and again after each round of hosted tools, until the run ends or needs its client."""
+        writer.begin()
+        for _ in range(_MAX_ROUNDS):
+            left = writer.run["max_completion_tokens"]
+            if left is not None:
+                left -= writer.usage.completion_tokens
+                if left <= 0:
+                    writer.cut("max_completion_tokens", None)
+                    return
+            conversation = self._conversation(writer, left)
+            if conversation is None:
+                writer.cut("max_prompt_tokens", None)
+                return
+            answer = await ask(self._parts.responder, conversation, writer.delta)
+            writer.add_usage(answer.usage)
+            self._parts.limits.charge(writer.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+            if not await self._run_hosted(writer, answer):
+                self._conclude(writer, answer, conversation)
+                return
+        raise ResponderError(f"The model called tools {_MAX_ROUNDS} times without giving an answer.")
+
+    async def _run_hosted(self, writer: RunWriter, answer: Answer) -> bool:
+        """Make the answer's calls of hosted tools; True where that was all and the responder is to go on."""
+        kinds = {tool["type"] for tool in writer.run["tools"]}
+        calls = [call for call in answer.calls if HOSTED.get(call.name) in kinds]
+        if not calls or answer.finish.reason in ("length", "content_filter"):
+            return False
+        if answer.text:
+            writer.close_message(answer.usage)
+        step = writer.begin_tools([begun_call(call) for call in calls])
+        resources = self._resources(writer)
+        results: list[tuple[ToolCall, ToolResult]] = []
+        for call in calls:
+            searches = int(writer.hidden.get("searches", 0))
+            result = await self._tools.run(writer.owner, writer.run, resources, call, searches)
+            writer.hidden["searches"] = searches + (call.name == "file_search")
+            writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.hidden.get("paths", {}).values()]
+            resources["file_ids"] += result.hidden.get("paths", {}).values()
+            results.append((call, result))
+        writer.end_tools(step, [result.call for _, result in results], hidden_json(results), answer.usage)
+        return len(calls) == len(answer.calls)
+
+    def _resources(self, writer: RunWriter) -> Body:
+        """The vector stores and files that a run may use: the assistant's (or its own) and the thread's."""
+        own = writer.hidden.get("resources", {})
+        thread = self._objects.find("thread", writer.owner, writer.run["thread_id"]) or {}
+        shared = thread.get("tool_resources", {})
+        search, interpreter = shared.get("file_search") or {}, shared.get("code_interpreter") or {}
+        stores = [*own.get("vector_store_ids", ()), *(search.get("vector_store_ids") or ())]
+        files = [
+            *own.get("file_ids", ()), *(interpreter.get("file_ids") or ()), *writer.hidden.get("produced", ()),
+        ]  # fmt: skip
+        return {"vector_store_ids": list(dict.fromkeys(stores)), "file_ids": list(dict.fromkeys(files))}
+
+    def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:
+        run = writer.run
+        messages = self._objects.children(writer.owner, "message", run["thread_id"])
+        conversation = run_conversation(
+            run,
+            messages,
+            self._steps(writer),
+            offered_tools(run["tools"]),
+            completion_left=left,
+            parameters=writer.hidden.get("parameters", {}),
+            image_url=partial(image_url, self._parts, writer.owner),
+        )
+        if run["max_prompt_tokens"] is None:
+            return conversation
+        return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
+
+    def _conclude(self, writer: RunWriter, answer: Answer, conversation: Conversation) -> None:
+        """What the answer means for the run; calls of hosted tools are made by now."""
+        kinds = {tool["type"] for tool in writer.run["tools"]}
+        calls = [call for call in answer.calls if HOSTED.get(call.name) not in kinds]
+        if answer.finish.reason == "length":
+            writer.cut("max_completion_tokens", answer.usage)
+        elif answer.finish.reason == "content_filter":
+            writer.cut("content_filter", answer.usage)
+        elif calls:
+            offered = {tool["function"]["name"] for tool in conversation.tools}
+            for call in calls:
+                if call.name not in offered:
+                    raise ResponderError(f"The model called '{call.name}', which is not a tool of this run.")
+            if answer.text:
+                writer.close_message(answer.usage)
+            writer.require_action(calls, answer.usage)
+        else:
+            check_format(answer, conversation.response_format)
+            if not answer.text:
+                writer.open_message()
+            annotations = self._citations(writer, answer.text)
+            writer.annotate(annotations)
+            writer.complete(answer.usage, annotations)
+
+    def _citations(self, writer: RunWriter, text: str) -> list[Body]:
+        """Annotations for what the answer names of the run's search results and produced files."""
+        sources: dict[str, str] = {}
+        paths: dict[str, str] = {}
+        for _, hidden in self._steps(writer):
+            for call in hidden.get("calls", {}).values():
+                sources |= call.get("sources", {})
+                paths |= call.get("paths", {})
+        return citations(text, sources, paths) if sources or paths else []
+
+    def _steps(self, writer: RunWriter) -> list[tuple[Body, Body]]:
+        """The run's steps with their hidden parts; not asked from the file where there can be none."""
+        if not writer.hidden.get("tool_steps"):
+            return []
+        steps = self._objects.children(writer.owner, "step", writer.run["id"])
+        return [(step, self._objects.hidden(step["id"])) for step in steps]
+
+    # Restart and end
+
+    def recover(self) -> None:
+        """Take up every active run of the file: after a start, before the first request.
+
+        Queued runs and runs that were answering start again from the thread, without what the broken try had
+        begun to write; runs that wait for tool outputs go on waiting; cancelling ones become cancelled.
+        """
+        for owner, run in self._objects.active("run"):
+            self._deadlines[run["id"]] = run["expires_at"]
+            if run["status"] == "requires_action":
+                continue
+            hidden = self._objects.hidden(run["id"])
+            segment = int(hidden.get("segment", 0))
+            if run["status"] == "cancelling":
+                self._close(self._writer(owner, run, hidden, EventLog(run["id"], segment)))
+                continue
+            self._restart(owner, run, hidden, segment)
+        self._deadlines = dict(sorted(self._deadlines.items(), key=lambda item: item[1]))
+
+    def _restart(self, owner: str, run: Body, hidden: Body, segment: int) -> None:
+        run["status"] = "queued"
+        if segment == 0:
+            run["started_at"] = None
+        hidden["attempt"] = int(hidden.get("attempt", 1)) + 1
+        with self._database.transaction():
+            begun = self._objects.children(owner, "step", run["id"])
+            begun += self._objects.children(owner, "message", run["thread_id"])
+            for body in begun:
+                if body["status"] == "in_progress" and body["run_id"] == run["id"]:
+                    self._objects.remove(body["id"])
+            self._objects.save(run, status="queued", active=True, hidden=hidden)
+        thread = None
+        if segment == 0 and hidden.get("creates_thread"):
+            thread = self._objects.find("thread", owner, run["thread_id"])
+        frames = opening_frames(run, thread) if segment == 0 else self._resuming_frames(owner, run)
+        self.launch(owner, run, hidden, EventLog(run["id"], segment, frames))
+
+    def _resuming_frames(self, owner: str, run: Body) -> list[bytes]:
+        """The events with which a submission of tool outputs begins."""
+        steps = self._objects.children(owner, "step", run["id"])
+        answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
+        return resuming_frames(run, answered[-1:])
+
+    def interrupt(self) -> None:
+        """Leave what is still executing to the next start."""
+        for live in list(self.live.values()):
+            live.interrupted = True
+            live.scope.cancel()

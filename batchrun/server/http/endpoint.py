@@ -1,0 +1,294 @@
+"""From a request to an operation and its reply.
+
+An operation is one synchronous function that decides everything about a request. Writing ones run inside one
+transaction together with the record of their idempotency key, so that a reply that got lost is a reply that
+can be had again, and work that was not recorded was not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel
+
+from batchrun.server.errors import ApiError, StoreError, forgotten_events, missing_beta
+from batchrun.server.http.multipart import Upload, read_upload
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.protocol.requests.base import parse_json, validate
+from batchrun.server.protocol.requests.lists import page_from_query
+from batchrun.server.replies.encoding import DONE
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.replies.planned_faults import Dropped
+from batchrun.server.replies.replies import Json, Reply, Stream, Waiting, error_reply
+from batchrun.server.store import Page, Recorded
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from batchrun.server.execution.core import Core
+    from batchrun.server.http.auth import Keyring
+
+__all__ = ["Call", "Endpoint", "Operation", "operation"]
+
+logger = logging.getLogger("batchrun.server")
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as an operation sees it.
+
+    Attributes:
+        owner: whose objects it may see.
+        path: path parameters.
+        query: query parameters, each with all its values.
+        last_event_id: the header with which a client follows a stream it lost.
+        keyed: the request has an idempotency key, so its reply must be repeatable.
+        after: what to do once the transaction is committed.
+    """
+
+    core: Core
+    owner: str
+    path: dict[str, str]
+    query: dict[str, list[str]]
+    last_event_id: str | None = None
+    keyed: bool = False
+    after: list[Callable[[], None]] = field(default_factory=list)
+
+    def page(self, *, largest: int = 100, usual: int = 20) -> Page:
+        """The list parameters `limit`, `order`, `after`, `before`.
+
+        Raises:
+            ApiError: 400 that names the parameter.
+        """
+        return page_from_query(self.query, largest=largest, usual=usual)
+
+    def one(self, name: str) -> str | None:
+        """The last value of a query parameter, or None."""
+        values = self.query.get(name)
+        return values[-1] if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[BodyT]):
+    """One method on one path.
+
+    Attributes:
+        path: without /v1, in Starlette's form.
+        model: what a body must be; None where the operation takes none.
+        beta: whether the header `OpenAI-Beta: assistants=v2` is demanded.
+        upload: the body is a form with a file; the function gets an `Upload`.
+    """
+
+    method: str
+    path: str
+    function: Callable[..., Reply]
+    model: type[BodyT] | None = None
+    beta: bool = True
+    upload: bool = False
+
+
+def operation(
+    method: str,
+    path: str,
+    function: Callable[..., Reply],
+    model: type[BaseModel] | None = None,
+    *,
+    beta: bool = True,
+    upload: bool = False,
+) -> Operation[BaseModel]:
+    """An `Operation`."""
+    return Operation(method, path, function, model, beta, upload)
+
+
+class Endpoint:
+    """Serves one operation over ASGI."""
+
+    def __init__(self, core: Core, keyring: Keyring, op: Operation[Any]) -> None:
+        self._core = core
+        self._keyring = keyring
+        self._operation = op
+        self._writes = op.method in ("POST", "DELETE")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = new_id("req_")
+        try:
+            settings = self._core.settings
+            if self._operation.upload:
+                self._owner(scope)
+                async with read_upload(scope, receive, settings.max_upload_bytes) as upload:
+                    reply = self._decide(scope, upload)
+            elif self._operation.method == "POST":
+                reply = self._decide(scope, await read_body(scope, receive, settings.max_body_bytes))
+            else:
+                reply = self._decide(scope, b"")
+        except ApiError as error:
+            reply = error_reply(error)
+        except StoreError as error:
+            logger.error("%s %s: %s", scope["method"], scope["path"], error)
+            reply = error_reply(ApiError(500, error.told_to_clients, type="server_error"))
+        except Exception:
+            logger.exception("%s %s met an error of the server", scope["method"], scope["path"])
+            reply = error_reply(
+                ApiError(
+                    500, "The server had an error while processing your request. Sorry about that!",
+                    type="server_error",
+                )
+            )  # fmt: skip
+        reply.headers["x-request-id"] = request_id
+        await reply.send(send)
+
+    def _decide(self, scope: Scope, received: bytes | Upload) -> Reply:
+        core, op = self._core, self._operation
+        headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        owner = self._keyring.owner(_text(headers.get(b"authorization")))
+        if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b""):
+            raise missing_beta()
+        limited = core.parts.limits.admit(owner)
+        core.runner.expire_due()
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
+        if not self._writes:
+            reply = op.function(call)
+            reply.headers |= limited
+            return reply
+        arguments = self._arguments(call, received)
+        fault = core.faults.draw(arguments[-1])
+        refusal = core.faults.refuse(fault) if fault is not None else None
+        if refusal is not None:
+            return refusal
+        key = _text(headers.get(b"idempotency-key")) if op.method == "POST" else None
+        call.keyed = bool(key)
+        with core.database.transaction():
+            reply = self._once(call, key, _digest(scope, received), arguments) if key else op.function(*arguments)
+        for action in call.after:
+            action()
+        reply.headers |= limited
+        return reply if fault is None else Dropped(reply=reply, after_deltas=fault.after_deltas)
+
+    def _owner(self, scope: Scope) -> str:
+        """Whose request it is; asked before an upload is read, so that nobody else fills the disk."""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                return self._keyring.owner(value.decode("latin-1"))
+        return self._keyring.owner(None)
+
+    def _arguments(self, call: Call, received: bytes | Upload) -> tuple[Any, ...]:
+        if isinstance(received, Upload):
+            return call, received
+        model = self._operation.model
+        return (call,) if model is None else (call, validate(model, parse_json(received)))
+
+    def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> Reply:
+        """The operation's reply, or the one recorded for this key."""
+        if len(key) > MAX_KEY_LENGTH:
+            raise ApiError(
+                400, f"Invalid 'Idempotency-Key': expected at most {MAX_KEY_LENGTH} characters, got {len(key)}.",
+                param="Idempotency-Key", code="invalid_value",
+            )  # fmt: skip
+        replies = self._core.replies
+        recorded = replies.find(call.owner, key)
+        if recorded is None:
+            reply = self._operation.function(*arguments)
+            replies.record(call.owner, key, _record(digest, reply), self._core.clock.now())
+            return reply
+        if recorded.digest != digest:
+            raise ApiError(
+                409, "This idempotency key was used before with another request; keys stand for one request each.",
+                type="idempotency_error", param="Idempotency-Key", code="idempotency_key_reused",
+                headers={"x-should-retry": "false"},
+            )  # fmt: skip
+        return replay(self._core, recorded)
+
+
+def replay(core: Core, recorded: Recorded) -> Reply:
+    """The recorded reply again: JSON as it was, a stream from its start, also while it still grows."""
+    headers = {"idempotent-replayed": "true"}
+    if recorded.stream is None or recorded.segment is None:
+        return Json(status=recorded.status, headers=headers, text=recorded.body or "{}")
+    log = find_log(core, recorded.stream, recorded.segment)
+    if recorded.body is None:
+        return Stream(headers=headers, log=log, tail=_tail(recorded.stream))
+    if log.closed and log.result is None:
+        log.result = core.objects.result(recorded.stream)
+    return Waiting(headers=headers, log=log)
+
+
+def _tail(stream: str) -> bytes:
+    """How streams of this kind end."""
+    if stream.startswith("run_"):
+        return DONE
+    return b"data: [DONE]\n\n" if stream.startswith("chatcmpl-") else b""
+
+
+def find_log(core: Core, stream: str, segment: int) -> EventLog:
+    """The log of a segment, live or kept.
+
+    Raises:
+        ApiError: 404 where the events are not kept any more.
+    """
+    live = core.live_log(stream)
+    if live is not None and live.segment == segment:
+        return live
+    frames = core.replies.events(stream, segment)
+    if frames is None:
+        raise forgotten_events(stream)
+    log = EventLog(stream, segment, frames)
+    log.close()
+    return log
+
+
+def _record(digest: bytes, reply: Reply) -> Recorded:
+    if isinstance(reply, Stream) and reply.log is not None:
+        return Recorded(digest, reply.status, None, reply.log.stream, reply.log.segment)
+    if isinstance(reply, Waiting) and reply.log is not None:
+        # An empty body marks a stream whose client waits for the whole.
+        return Recorded(digest, reply.status, "", reply.log.stream, reply.log.segment)
+    assert isinstance(reply, Json)
+    return Recorded(digest, reply.status, reply.text)
+
+
+_READ_HEADERS = frozenset({b"authorization", b"openai-beta", b"idempotency-key", b"last-event-id"})
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _digest(scope: Scope, received: bytes | Upload) -> bytes:
+    head = f"{scope['method']} {scope['path']}?".encode() + scope["query_string"] + b"\n"
+    body = received.digest if isinstance(received, Upload) else received
+    return hashlib.sha256(head + body).digest()
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        ApiError: 413 as soon as it is known to be larger than `limit` bytes.
+    """
+    too_large = ApiError(413, f"The request body is larger than the maximum of {limit} bytes.", code="body_too_large")
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError(400, "The connection closed before the request body was whole.")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise too_large
+        more = message.get("more_body", False)
+    return b"".join(chunks)

@@ -1,0 +1,122 @@
+"""/chat/completions"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from batchrun.server.errors import bad_value
+from batchrun.server.http.endpoint import operation
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.replies.replies import Reply, Stream, Waiting
+from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
+
+if TYPE_CHECKING:
+    from batchrun.server.http.endpoint import Call
+
+__all__ = ["OPERATIONS"]
+
+_PASSED_ON = (
+    "temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "stop", "logit_bias",
+    "reasoning_effort", "verbosity", "user", "service_tier", "prompt_cache_key", "safety_identifier",
+)  # fmt: skip
+
+
+def create_chat_completion(call: Call, request: CreateChatCompletion) -> Reply:
+    if request.stream_options is not None and not request.stream:
+        raise bad_value("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+    log = EventLog(new_id("chatcmpl-"), 0)
+    log.single = True
+    if call.keyed:
+        call.core.objects.add(
+            "completion", call.owner, {"id": log.stream, "result": None}, status="in_progress", active=True
+        )
+    options = request.stream_options
+    call.after.append(
+        partial(
+            call.core.chats.launch, call.owner, _conversation(request), log,
+            stream=bool(request.stream), usage=bool(options and options.include_usage), keep=call.keyed,
+        )
+    )  # fmt: skip
+    if request.stream:
+        return Stream(log=log, tail=b"data: [DONE]\n\n")
+    return Waiting(log=log)
+
+
+def _conversation(request: CreateChatCompletion) -> Conversation:
+    leading = [message for message in request.messages if message.role in ("system", "developer")]
+    instructions = "\n".join(_text(message) for message in leading)
+    choice = request.tool_choice
+    parameters: dict[str, Any] = {
+        name: getattr(request, name) for name in _PASSED_ON if getattr(request, name) is not None
+    }
+    response_format = request.response_format
+    return Conversation(
+        model=request.model,
+        instructions=instructions,
+        messages=tuple(_messages(request)),
+        tools=[tool.model_dump(exclude_none=True) for tool in request.tools or ()],
+        tool_choice=(
+            "auto" if choice is None else choice if isinstance(choice, str) else choice.model_dump(exclude_none=True)
+        ),
+        parallel_tool_calls=True if request.parallel_tool_calls is None else request.parallel_tool_calls,
+        response_format=(
+            None
+            if response_format is None or response_format.type == "text"
+            else response_format.model_dump(by_alias=True, exclude_none=True)
+        ),
+        max_completion_tokens=request.max_completion_tokens or request.max_tokens,
+        parameters=parameters,
+        metadata=request.metadata or {},
+    )
+
+
+def _messages(request: CreateChatCompletion) -> list[Message]:
+    """All messages but the system's, which are the instructions; calls checked against their outputs."""
+    messages: list[Message] = []
+    open_calls: set[str] = set()
+    for index, message in enumerate(request.messages):
+        if message.role == "tool":
+            if message.tool_call_id is None or message.tool_call_id not in open_calls:
+                raise bad_value(
+                    f"messages[{index}].role",
+                    "messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
+                )
+            open_calls.discard(message.tool_call_id)
+            messages.append(Message("tool", "", tool_outputs=(ToolOutput(message.tool_call_id, _text(message)),)))
+            continue
+        if open_calls:
+            missing = ", ".join(sorted(open_calls))
+            raise bad_value(
+                f"messages[{index}].role",
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+                f"'tool_call_id'. The following tool_call_ids did not have response messages: {missing}",
+            )
+        calls = tuple(
+            ToolCall(each.id, each.function.name, each.function.arguments) for each in message.tool_calls or ()
+        )
+        open_calls = {each.id for each in calls}
+        if message.role not in ("system", "developer"):
+            messages.append(Message(message.role, _text(message), content=_content(message), tool_calls=calls))
+    return messages
+
+
+def _text(message: ChatMessage) -> str:
+    if message.content is None or isinstance(message.content, str):
+        return message.content or message.refusal or ""
+    return "\n".join(
+        part.text if part.type == "text" else part.refusal
+        for part in message.content
+        if part.type in ("text", "refusal")
+    )
+
+
+def _content(message: ChatMessage) -> list[dict[str, Any]] | None:
+    if not isinstance(message.content, list) or all(part.type == "text" for part in message.content):
+        return None
+    return [part.model_dump(exclude_none=True) for part in message.content]
+
+
+OPERATIONS = (operation("POST", "/chat/completions", create_chat_completion, CreateChatCompletion, beta=False),)

@@ -1,0 +1,99 @@
+"""/files"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from batchrun.server.errors import ApiError, bad_value
+from batchrun.server.execution.ingestion import drop_from_store
+from batchrun.server.http.endpoint import operation
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.replies.replies import Binary, Json, json_reply
+
+if TYPE_CHECKING:
+    from batchrun.server.execution.core import Parts
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.http.multipart import Upload
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["OPERATIONS", "add_file"]
+
+PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")
+
+
+def add_file(
+    parts: Parts, owner: str, filename: str, purpose: str, content: BinaryIO, size: int, expires_at: int | None = None
+) -> Body:
+    """Store a file."""
+    body: Body = {
+        "id": new_id("file-"), "object": "file", "bytes": size, "created_at": parts.now(),
+        "expires_at": expires_at, "filename": filename, "purpose": purpose,
+        "status": "processed", "status_details": None,
+    }  # fmt: skip
+    parts.objects.add("file", owner, body, run=purpose)
+    parts.blobs.add(body["id"], content, size)
+    return body
+
+
+def upload_file(call: Call, upload: Upload) -> Json:
+    purpose = upload.fields.get("purpose")
+    if purpose is None:
+        raise ApiError(
+            400, "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
+        )
+    if purpose not in PURPOSES:
+        raise bad_value("purpose", f"Invalid value: '{purpose}'. Supported values are: {', '.join(PURPOSES)}.")
+    expires_at = None
+    if "expires_after[seconds]" in upload.fields:
+        expires_at = call.core.now() + _expiry_seconds(upload.fields)
+    filename = upload.filename.replace("\\", "/").rpartition("/")[2] or "file"
+    return json_reply(add_file(call.core.parts, call.owner, filename, purpose, upload.content, upload.size, expires_at))
+
+
+def _expiry_seconds(fields: dict[str, str]) -> int:
+    text = fields["expires_after[seconds]"]
+    if not (text.isascii() and text.isdigit() and 3600 <= int(text[:10]) <= 2_592_000):
+        raise bad_value(
+            "expires_after.seconds",
+            f"Invalid 'expires_after.seconds': expected an integer from 3600 to 2592000, but got '{text}'.",
+        )
+    return int(text)
+
+
+def list_files(call: Call) -> Json:
+    page = call.page(largest=10_000, usual=10_000)
+    return Json(text=call.core.objects.page("file", call.owner, page, run=call.one("purpose")))
+
+
+def _find(call: Call) -> Body:
+    return call.core.objects.get("file", call.owner, call.path["file_id"])
+
+
+def retrieve_file(call: Call) -> Json:
+    return json_reply(_find(call))
+
+
+def retrieve_content(call: Call) -> Binary:
+    return Binary(data=call.core.parts.blobs.read(_find(call)["id"]))
+
+
+def delete_file(call: Call) -> Json:
+    parts = call.core.parts
+    file_id = _find(call)["id"]
+    stores = parts.objects.holders(call.owner, "vector_store_file", f"%/{file_id}")
+    if any(status == "in_progress" for _, status in stores):
+        raise ApiError(409, f"File {file_id} is still being processed; delete it when it is done.")
+    for store_id, _ in stores:
+        drop_from_store(parts, call.owner, store_id, file_id)
+    parts.objects.remove(file_id)
+    parts.blobs.remove(file_id)
+    return json_reply({"id": file_id, "object": "file", "deleted": True})
+
+
+OPERATIONS = (
+    operation("POST", "/files", upload_file, beta=False, upload=True),
+    operation("GET", "/files", list_files, beta=False),
+    operation("GET", "/files/{file_id}", retrieve_file, beta=False),
+    operation("GET", "/files/{file_id}/content", retrieve_content, beta=False),
+    operation("DELETE", "/files/{file_id}", delete_file, beta=False),
+)

@@ -1,0 +1,102 @@
+"""/threads/{thread_id}/messages"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchrun.server.errors import locked_thread
+from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.resources import attach_files, check_attachments
+from batchrun.server.protocol.objects import new_message
+from batchrun.server.protocol.requests.threads import CreateMessage, UpdateMetadata
+from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.objects import no_more_than
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["OPERATIONS", "add_messages"]
+
+MAX_MESSAGES = 100_000
+
+
+def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) -> list[Body]:
+    """Append messages to a thread.
+
+    Raises:
+        ApiError: 404 for files that do not exist, 400 for a full thread.
+    """
+    objects, now = call.core.objects, call.core.now()
+    if requests:
+        no_more_than(objects, call.owner, "message", thread_id, MAX_MESSAGES, len(requests))
+    messages = [new_message(request, thread_id, now) for request in requests]
+    for message in messages:
+        check_attachments(call, message)
+        objects.add("message", call.owner, message, parent=thread_id, status="completed")
+    if any(message["attachments"] for message in messages):
+        attach_files(call, thread_id, messages)
+    return messages
+
+
+def active_run(call: Call, thread_id: str) -> str | None:
+    """The id of the run that locks the thread, if any."""
+    for _, run in call.core.objects.active("run", thread_id):
+        return str(run["id"])
+    return None
+
+
+def create_message(call: Call, request: CreateMessage) -> Json:
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    run_id = active_run(call, thread_id)
+    if run_id is not None:
+        raise locked_thread(thread_id, run_id)
+    (message,) = add_messages(call, thread_id, [request])
+    return json_reply(message)
+
+
+def list_messages(call: Call) -> Json:
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return Json(
+        text=call.core.objects.page("message", call.owner, call.page(), parent=thread_id, run=call.one("run_id"))
+    )
+
+
+def _message(call: Call) -> Body:
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return call.core.objects.get("message", call.owner, call.path["message_id"], parent=thread_id)
+
+
+def retrieve_message(call: Call) -> Json:
+    return json_reply(_message(call))
+
+
+def update_message(call: Call, request: UpdateMetadata) -> Json:
+    message = _message(call)
+    if "metadata" in request.model_fields_set:
+        message["metadata"] = request.metadata or {}
+    call.core.objects.save(message, status=message["status"])
+    return json_reply(message)
+
+
+def delete_message(call: Call) -> Json:
+    message = _message(call)
+    run_id = active_run(call, message["thread_id"])
+    if run_id is not None:
+        raise locked_thread(message["thread_id"], run_id)
+    call.core.objects.remove(message["id"])
+    return json_reply({"id": message["id"], "object": "thread.message.deleted", "deleted": True})
+
+
+OPERATIONS = (
+    operation("POST", "/threads/{thread_id}/messages", create_message, CreateMessage),
+    operation("GET", "/threads/{thread_id}/messages", list_messages),
+    operation("GET", "/threads/{thread_id}/messages/{message_id}", retrieve_message),
+    operation("POST", "/threads/{thread_id}/messages/{message_id}", update_message, UpdateMetadata),
+    operation("DELETE", "/threads/{thread_id}/messages/{message_id}", delete_message),
+)

@@ -1,0 +1,105 @@
+"""Tool resources: the files and vector stores that assistants, threads and runs may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchrun.server.errors import bad_value, no_such
+from batchrun.server.execution.ingestion import add_store, chunking_body
+from batchrun.server.http.routes.vector_stores import add_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["attach_files", "check_attachments", "resources_body", "usable_resources"]
+
+
+def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:
+    """Tool resources as they are echoed: both keys, null where the tool has none.
+
+    An assistant that has code_interpreter among its tools gets `{"file_ids": []}` for it.
+
+    Raises:
+        ApiError: 404 where a file or vector store does not exist.
+    """
+    body: Body = {"code_interpreter": None, "file_search": None}
+    kinds = {tool["type"] for tool in tools or ()}
+    if resources is not None and resources.code_interpreter is not None:
+        for file_id in resources.code_interpreter.file_ids:
+            call.core.objects.get("file", call.owner, file_id)
+        body["code_interpreter"] = {"file_ids": resources.code_interpreter.file_ids}
+    elif "code_interpreter" in kinds:
+        body["code_interpreter"] = {"file_ids": []}
+    if resources is not None and resources.file_search is not None:
+        store_ids = [*(resources.file_search.vector_store_ids or [])]
+        for store_id in store_ids:
+            if call.core.objects.find("vector_store", call.owner, store_id) is None:
+                raise no_such("vector store", store_id)
+        for new in getattr(resources.file_search, "vector_stores", None) or ():
+            store = add_store(call.core.parts, call.owner, None, new.metadata, None)
+            add_files(call, store["id"], new.file_ids, chunking_body(new.chunking_strategy))
+            store_ids.append(store["id"])
+        if len(store_ids) > 1:
+            raise bad_value(
+                "tool_resources.file_search", "Invalid 'tool_resources.file_search': at most 1 vector store is allowed."
+            )
+        body["file_search"] = {"vector_store_ids": store_ids}
+    elif "file_search" in kinds:
+        body["file_search"] = {"vector_store_ids": []}
+    return body
+
+
+def usable_resources(resources: Body) -> Body:
+    """Tool resources as a run keeps them."""
+    search, interpreter = resources["file_search"] or {}, resources["code_interpreter"] or {}
+    return {
+        "vector_store_ids": search.get("vector_store_ids") or [],
+        "file_ids": interpreter.get("file_ids") or [],
+    }
+
+
+ATTACHED_STORE_LIFE = {"anchor": "last_active_at", "days": 7}
+"""Vector stores made for attachments expire 7 days after their last use, as the hosted API's do."""
+
+
+def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
+    """Give the thread's tools the files attached to its messages.
+
+    Raises:
+        ApiError: 400 for more files than a tool takes.
+    """
+    parts = call.core.parts
+    thread = parts.objects.get("thread", call.owner, thread_id)
+    resources = thread["tool_resources"]
+    for message in messages:
+        for attachment in message["attachments"]:
+            tools = {tool["type"] for tool in attachment["tools"]}
+            if "code_interpreter" in tools:
+                held = resources["code_interpreter"] = resources["code_interpreter"] or {"file_ids": []}
+                if attachment["file_id"] not in held["file_ids"]:
+                    held["file_ids"].append(attachment["file_id"])
+                if len(held["file_ids"]) > 20:
+                    raise bad_value("attachments", "Invalid 'attachments': code_interpreter takes at most 20 files.")
+            if "file_search" in tools:
+                stores = resources["file_search"] = resources["file_search"] or {"vector_store_ids": []}
+                if not stores["vector_store_ids"]:
+                    store = add_store(parts, call.owner, None, None, ATTACHED_STORE_LIFE)
+                    stores["vector_store_ids"].append(store["id"])
+                add_files(call, stores["vector_store_ids"][0], [attachment["file_id"]], chunking_body(None))
+    parts.objects.save(thread)
+
+
+def check_attachments(call: Call, message: Body) -> None:
+    """Refuse a message whose files do not exist.
+
+    Raises:
+        ApiError: 404.
+    """
+    for attachment in message["attachments"]:
+        call.core.objects.get("file", call.owner, attachment["file_id"])
+    for part in message["content"]:
+        if part["type"] == "image_file":
+            call.core.objects.get("file", call.owner, part["image_file"]["file_id"])

@@ -1,0 +1,209 @@
+"""/responses: create, stream, retrieve, follow, cancel, delete; function tools."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchrun.server.errors import ApiError, bad_value, no_such
+from batchrun.server.execution.responses import LiveResponse, begin
+from batchrun.server.http.endpoint import find_log, operation
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.protocol.items import check_calls, item_body
+from batchrun.server.protocol.requests.items import CreateResponse
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.replies.replies import Json, Reply, Stream, Waiting, json_reply
+from batchrun.server.responders.base import answering_model
+from batchrun.server.store.objects import page_of
+
+if TYPE_CHECKING:
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.objects import Kind
+
+__all__ = ["OPERATIONS"]
+
+
+def create_response(call: Call, request: CreateResponse) -> Reply:
+    core = call.core
+    if request.background and request.store is False:
+        raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
+    model = answering_model(core.parts.responder, request.model)
+    body = _new_response(request, model, core.now())
+    _check_context(call, body)
+    hidden: Body = {
+        "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
+    }  # fmt: skip
+    check_calls([*core.responses.earlier_items(call.owner, body), *hidden["input"]])
+    for item in hidden["input"]:
+        _check_files(call, item)
+    kind: Kind = "unstored_response" if request.store is False else "response"
+    core.objects.add(
+        kind, call.owner, body,
+        parent=body["conversation"]["id"] if body["conversation"] else "",
+        status=body["status"], active=True, hidden=hidden,
+    )  # fmt: skip
+    live = LiveResponse(call.owner, body, hidden, EventLog(body["id"], 0))
+    begin(live)
+    accepted = Json(text=core.objects.text(body["id"]))
+    call.after.append(partial(core.responses.launch, live))
+    if request.stream:
+        return Stream(log=live.log, tail=b"")
+    if request.background:
+        return accepted
+    return Waiting(log=live.log)
+
+
+def _check_files(call: Call, item: Body) -> None:
+    """Refuse an item with a file that does not exist."""
+    for part in item["content"] if item["type"] == "message" else ():
+        if part.get("file_id"):
+            call.core.objects.get("file", call.owner, part["file_id"])
+
+
+def _new_response(request: CreateResponse, model: str, now: int) -> Body:
+    text, reasoning, tools = request.text, request.reasoning, request.tools or []
+    conversation = request.conversation
+    text_format = text.format.model_dump(by_alias=True, exclude_none=True) if text and text.format else None
+    return {
+        "id": new_id("resp_"),
+        "object": "response",
+        "created_at": now,
+        "status": "queued" if request.background else "in_progress",
+        "background": bool(request.background),
+        "completed_at": None,
+        "conversation": (
+            None if conversation is None
+            else {"id": conversation if isinstance(conversation, str) else conversation.id}
+        ),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "max_tool_calls": None,
+        "metadata": request.metadata or {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": True if request.parallel_tool_calls is None else request.parallel_tool_calls,
+        "previous_response_id": request.previous_response_id,
+        "prompt_cache_key": request.prompt_cache_key,
+        "reasoning": {
+            "effort": reasoning.effort if reasoning else None,
+            "summary": reasoning.summary if reasoning else None,
+        },
+        "safety_identifier": request.safety_identifier,
+        "service_tier": "default",
+        "store": request.store is not False,
+        "temperature": 1.0 if request.temperature is None else request.temperature,
+        "text": {"format": text_format or {"type": "text"}, "verbosity": (text and text.verbosity) or "medium"},
+        "tool_choice": (
+            "auto" if request.tool_choice is None
+            else request.tool_choice if isinstance(request.tool_choice, str)
+            else request.tool_choice.model_dump()
+        ),
+        "tools": [
+            {
+                "type": "function", "name": tool.name, "description": tool.description,
+                "parameters": tool.parameters, "strict": True if tool.strict is None else tool.strict,
+            }
+            for tool in tools
+        ],
+        "top_logprobs": 0,
+        "top_p": 1.0 if request.top_p is None else request.top_p,
+        "truncation": request.truncation or "disabled",
+        "usage": None,
+        "user": request.user,
+    }  # fmt: skip
+
+
+def _input_items(request: CreateResponse) -> list[Body]:
+    if request.input is None:
+        return []
+    if isinstance(request.input, str):
+        text = {"type": "input_text", "text": request.input}
+        return [{"id": new_id("msg_"), "type": "message", "status": "completed", "role": "user", "content": [text]}]
+    return [item_body(item) for item in request.input]
+
+
+def _parameters(request: CreateResponse) -> Body:
+    parameters: Body = {}
+    for name in ("temperature", "top_p", "user", "service_tier", "prompt_cache_key", "safety_identifier"):
+        if getattr(request, name) is not None:
+            parameters[name] = getattr(request, name)
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        parameters["reasoning_effort"] = request.reasoning.effort
+    if request.text is not None and request.text.verbosity is not None:
+        parameters["verbosity"] = request.text.verbosity
+    return parameters
+
+
+def _check_context(call: Call, body: Body) -> None:
+    """Refuse a request whose earlier items do not exist, are ambiguous or are in use."""
+    if body["conversation"] is None:
+        return
+    if body["previous_response_id"] is not None:
+        raise ApiError(
+            400, "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Give one of them.",
+            param="previous_response_id", code="mutually_exclusive_parameters",
+        )  # fmt: skip
+    objects, conversation_id = call.core.objects, body["conversation"]["id"]
+    if objects.find("conversation", call.owner, conversation_id) is None:
+        raise no_such("conversation", conversation_id)
+    kinds: tuple[Kind, ...] = ("response", "unstored_response")
+    for kind in kinds:
+        if objects.active(kind, conversation_id):
+            raise ApiError(
+                400, "Another process is currently operating on this conversation. Please retry in a few seconds.",
+                param="conversation", code="conversation_locked",
+            )  # fmt: skip
+
+
+def _find(call: Call) -> Body:
+    response_id = call.path["response_id"]
+    body = call.core.objects.find("response", call.owner, response_id)
+    if body is None:
+        raise ApiError(404, f"Response with id '{response_id}' not found.")
+    live = call.core.responses.live.get(response_id)
+    return body if live is None else body | {"status": live.body["status"]}
+
+
+def retrieve_response(call: Call) -> Reply:
+    body = _find(call)
+    if call.one("stream") not in ("true", "True", "1"):
+        return json_reply(body)
+    after = call.one("starting_after")
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise bad_value("starting_after", f"Invalid 'starting_after': expected an integer, but got '{after}'.")
+    return Stream(log=find_log(call.core, body["id"], 0), skip=0 if after is None else int(after) + 1, tail=b"")
+
+
+def cancel_response(call: Call) -> Json:
+    body = _find(call)
+    if not body["background"]:
+        raise ApiError(400, "Cannot cancel a synchronous response.")
+    live = call.core.responses.live.get(body["id"])
+    if live is not None and body["status"] in ("queued", "in_progress"):
+        call.after.append(partial(call.core.responses.cancel, body["id"]))
+        body["status"] = "cancelled"
+    return json_reply(body)
+
+
+def delete_response(call: Call) -> Json:
+    body = _find(call)
+    call.core.objects.remove(body["id"])
+    call.after.append(partial(call.core.responses.forget, body["id"]))
+    return json_reply({"id": body["id"], "object": "response", "deleted": True})
+
+
+def list_input_items(call: Call) -> Json:
+    body = _find(call)
+    return Json(text=page_of(call.core.objects.hidden(body["id"])["input"], call.page(), "item"))
+
+
+OPERATIONS = (
+    operation("POST", "/responses", create_response, CreateResponse, beta=False),
+    operation("GET", "/responses/{response_id}", retrieve_response, beta=False),
+    operation("DELETE", "/responses/{response_id}", delete_response, beta=False),
+    operation("POST", "/responses/{response_id}/cancel", cancel_response, beta=False),
+    operation("GET", "/responses/{response_id}/input_items", list_input_items, beta=False),
+)

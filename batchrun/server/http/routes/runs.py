@@ -1,0 +1,184 @@
+"""/threads/runs and /threads/{thread_id}/runs"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchrun.server.errors import (
+    bad_value,
+    busy_thread,
+    forgotten_events,
+    refused_outputs,
+    uncancellable,
+    wrong_outputs,
+)
+from batchrun.server.execution.run_states import TRANSITIONS
+from batchrun.server.execution.run_writer import opening_frames
+from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.messages import active_run, add_messages
+from batchrun.server.http.routes.resources import resources_body, usable_resources
+from batchrun.server.http.routes.threads import add_thread
+from batchrun.server.protocol.objects import new_run
+from batchrun.server.protocol.requests.runs import CreateRun, CreateThreadAndRun, RunOptions, SubmitToolOutputs
+from batchrun.server.protocol.requests.threads import CreateThread, UpdateMetadata
+from batchrun.server.replies.encoding import dumps
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.replies.replies import Json, Reply, Stream, json_reply
+from batchrun.server.responders.base import answering_model
+
+if TYPE_CHECKING:
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["OPERATIONS"]
+
+
+def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
+    core = call.core
+    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    thread = add_thread(call, request.thread or CreateThread())
+    run = new_run(
+        request, assistant, thread["id"], model=_model(call, request, assistant), additional_instructions=None,
+        now=core.now(), timeout_s=core.settings.run_timeout_s,
+    )  # fmt: skip
+    own = request.tool_resources
+    resources = assistant["tool_resources"] if own is None else resources_body(call, own)
+    return _started(call, run, thread, resources, assistant.get("reasoning_effort"), stream=bool(request.stream))
+
+
+def create_run(call: Call, request: CreateRun) -> Reply:
+    core = call.core
+    thread_id = call.path["thread_id"]
+    core.objects.get("thread", call.owner, thread_id)
+    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    active = active_run(call, thread_id)
+    if active is not None:
+        raise busy_thread(thread_id, active)
+    add_messages(call, thread_id, request.additional_messages or [])
+    run = new_run(
+        request, assistant, thread_id,
+        model=_model(call, request, assistant), additional_instructions=request.additional_instructions,
+        now=core.now(), timeout_s=core.settings.run_timeout_s,
+    )  # fmt: skip
+    effort = request.reasoning_effort or assistant.get("reasoning_effort")
+    return _started(call, run, None, assistant["tool_resources"], effort, stream=bool(request.stream))
+
+
+def _model(call: Call, request: RunOptions, assistant: Body) -> str:
+    """The name of the model that answers."""
+    return answering_model(call.core.parts.responder, request.model or assistant["model"])
+
+
+def _started(call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool) -> Reply:
+    """Store the run, execute it after the commit, and answer with its events or with the queued run."""
+    core = call.core
+    hidden: Body = {
+        "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
+    }  # fmt: skip
+    if effort is not None:
+        hidden["parameters"] = {"reasoning_effort": effort}
+    text = dumps(run)
+    core.objects.add(
+        "run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text
+    )
+    log = EventLog(run["id"], 0, opening_frames(run, thread, text))
+    call.after.append(partial(core.runner.launch, call.owner, run, hidden, log))
+    return Stream(log=log) if stream else Json(text=text)
+
+
+def list_runs(call: Call) -> Json:
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return Json(text=call.core.objects.page("run", call.owner, call.page(), parent=thread_id))
+
+
+def find_run(call: Call) -> Body:
+    """The run that the path names.
+
+    Raises:
+        ApiError: 404.
+    """
+    thread_id = call.path["thread_id"]
+    call.core.objects.get("thread", call.owner, thread_id)
+    return call.core.objects.get("run", call.owner, call.path["run_id"], parent=thread_id)
+
+
+def retrieve_run(call: Call) -> Json:
+    reply = json_reply(find_run(call))
+    reply.headers["openai-poll-after-ms"] = str(call.core.settings.poll_after_ms)
+    return reply
+
+
+def update_run(call: Call, request: UpdateMetadata) -> Json:
+    run = find_run(call)
+    if "metadata" in request.model_fields_set:
+        run["metadata"] = request.metadata or {}
+        call.core.runner.change_metadata(call.owner, run)
+    return json_reply(run)
+
+
+def cancel_run(call: Call) -> Json:
+    run = find_run(call)
+    if (run["status"], "cancel") not in TRANSITIONS:
+        raise uncancellable(run["status"])
+    writer = call.core.runner.cancel(call.owner, run)
+    call.after.append(partial(call.core.runner.stop, writer))
+    return json_reply(writer.run)
+
+
+def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> Reply:
+    run = find_run(call)
+    if (run["status"], "submit") not in TRANSITIONS:
+        raise refused_outputs(run["status"])
+    expected = [each["id"] for each in run["required_action"]["submit_tool_outputs"]["tool_calls"]]
+    got = [each.tool_call_id for each in request.tool_outputs]
+    if sorted(expected) != sorted(got):
+        raise wrong_outputs(expected, got)
+    outputs = {each.tool_call_id: each.output for each in request.tool_outputs}
+    writer = call.core.runner.resume(call.owner, run, outputs)
+    call.after.append(partial(call.core.runner.proceed, writer))
+    return Stream(log=writer.log) if request.stream else json_reply(writer.run)
+
+
+def follow_run(call: Call) -> Stream:
+    """An addition: a run's events from a position on, while it runs and after it (for `retention_s`).
+
+    Every event has an `id: <try>.<number>`; `after=<id>` (or `Last-Event-ID`) asks for what follows. A plain
+    number counts the events a client has seen on the first try. A run that the server had to start again has
+    another try: positions of the former one mean its start.
+    """
+    run = find_run(call)
+    attempt = int(call.core.objects.hidden(run["id"]).get("attempt", 1))
+    position = _position(call.one("after") or call.last_event_id or "0", attempt)
+    live = call.core.runner.live.get(run["id"])
+    kept = call.core.replies.all_events(run["id"])
+    if live is not None:
+        log = live.writer.log
+        before = [event for segment, events in kept for event in events if segment < log.segment]
+    else:
+        if not kept:
+            raise forgotten_events(run["id"])
+        log = EventLog(run["id"], kept[-1][0])
+        log.close()
+        before = [event for _, events in kept for event in events]
+    return Stream(log=log, before=before, skip=position, numbered=f"{attempt}.")
+
+
+def _position(text: str, attempt: int) -> int:
+    tried, _, number = text.rpartition(".")
+    if not number.isascii() or not number.isdigit() or not (tried or "1").isdigit() or len(text) > 20:
+        raise bad_value("after", f"Invalid 'after': expected an event id such as '1.7', but got '{text}'.")
+    return int(number) if int(tried or 1) == attempt else 0
+
+
+OPERATIONS = (
+    operation("POST", "/threads/runs", create_thread_and_run, CreateThreadAndRun),
+    operation("GET", "/threads/{thread_id}/runs/{run_id}", retrieve_run),
+    operation("POST", "/threads/{thread_id}/runs", create_run, CreateRun),
+    operation("GET", "/threads/{thread_id}/runs", list_runs),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}", update_run, UpdateMetadata),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}/cancel", cancel_run),
+    operation("POST", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", submit_tool_outputs, SubmitToolOutputs),
+    operation("GET", "/threads/{thread_id}/runs/{run_id}/events", follow_run),
+)

@@ -1,0 +1,63 @@
+"""/threads/{thread_id}/runs/{run_id}/steps"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchrun.server.errors import bad_value, no_such
+from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.runs import find_run
+from batchrun.server.replies.encoding import loads
+from batchrun.server.replies.replies import Json, json_reply
+
+if TYPE_CHECKING:
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["OPERATIONS"]
+
+
+CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
+
+
+def _wants_content(call: Call) -> bool:
+    wanted = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in wanted:
+        if each != CONTENT:
+            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: '{CONTENT}'.")
+    return bool(wanted)
+
+
+def _with_content(call: Call, step: Body) -> Body:
+    """The step with the texts of its search results, which are shown only where they are asked for."""
+    kept = call.core.objects.hidden(step["id"]).get("calls", {})
+    for each in step["step_details"].get("tool_calls", ()):
+        if each["type"] == "file_search":
+            texts = kept.get(each["id"], {}).get("contents", ())
+            for result, text in zip(each["file_search"].get("results", ()), texts, strict=False):
+                result["content"] = [{"type": "text", "text": text}]
+    return step
+
+
+def list_steps(call: Call) -> Json:
+    run = find_run(call)
+    text = call.core.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step")
+    if _wants_content(call):
+        listed = loads(text)
+        listed["data"] = [_with_content(call, step) for step in listed["data"]]
+        return json_reply(listed)
+    return Json(text=text)
+
+
+def retrieve_step(call: Call) -> Json:
+    run = find_run(call)
+    step = call.core.objects.find("step", call.owner, call.path["step_id"], parent=run["id"])
+    if step is None:
+        raise no_such("run step", call.path["step_id"])
+    return json_reply(_with_content(call, step) if _wants_content(call) else step)
+
+
+OPERATIONS = (
+    operation("GET", "/threads/{thread_id}/runs/{run_id}/steps", list_steps),
+    operation("GET", "/threads/{thread_id}/runs/{run_id}/steps/{step_id}", retrieve_step),
+)

@@ -1,0 +1,75 @@
+"""/threads. The list of threads is an addition: the hosted API had none."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.messages import add_messages
+from batchrun.server.http.routes.resources import resources_body
+from batchrun.server.protocol.objects import new_thread
+from batchrun.server.protocol.requests.threads import CreateThread, UpdateThread
+from batchrun.server.replies.replies import Json, json_reply
+
+if TYPE_CHECKING:
+    from batchrun.server.http.endpoint import Call
+    from batchrun.server.protocol.objects import Body
+
+__all__ = ["OPERATIONS", "add_thread"]
+
+
+def add_thread(call: Call, request: CreateThread) -> Body:
+    """Store a new thread with its first messages."""
+    core = call.core
+    thread = new_thread(request.metadata, resources_body(call, request.tool_resources), core.now())
+    core.objects.add("thread", call.owner, thread)
+    add_messages(call, thread["id"], request.messages)
+    return thread
+
+
+def create_thread(call: Call, request: CreateThread) -> Json:
+    return json_reply(add_thread(call, request))
+
+
+def list_threads(call: Call) -> Json:
+    return Json(text=call.core.objects.page("thread", call.owner, call.page()))
+
+
+def retrieve_thread(call: Call) -> Json:
+    return json_reply(call.core.objects.get("thread", call.owner, call.path["thread_id"]))
+
+
+def update_thread(call: Call, request: UpdateThread) -> Json:
+    thread = call.core.objects.get("thread", call.owner, call.path["thread_id"])
+    if "metadata" in request.model_fields_set:
+        thread["metadata"] = request.metadata or {}
+    if request.tool_resources is not None:
+        changed = resources_body(call, request.tool_resources)
+        for key in request.tool_resources.model_fields_set:
+            thread["tool_resources"][key] = changed[key]
+    call.core.objects.save(thread)
+    return json_reply(thread)
+
+
+def delete_thread(call: Call) -> Json:
+    objects = call.core.objects
+    thread_id = call.path["thread_id"]
+    objects.get("thread", call.owner, thread_id)
+    runs = [run["id"] for run in objects.children(call.owner, "run", thread_id)]
+    for run_id in runs:
+        objects.remove_children(call.owner, "step", run_id)
+    objects.remove_children(call.owner, "run", thread_id)
+    objects.remove_children(call.owner, "message", thread_id)
+    objects.remove(thread_id)
+    call.after.append(partial(call.core.runner.forget, runs))
+    return json_reply({"id": thread_id, "object": "thread.deleted", "deleted": True})
+
+
+OPERATIONS = (
+    operation("POST", "/threads", create_thread, CreateThread),
+    operation("GET", "/threads", list_threads),
+    operation("GET", "/threads/{thread_id}", retrieve_thread),
+    operation("POST", "/threads/{thread_id}", update_thread, UpdateThread),
+    operation("DELETE", "/threads/{thread_id}", delete_thread),
+)

@@ -1,0 +1,114 @@
+"""The body of a chat completion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AllowInfNan, Field
+
+from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
+from batchrun.server.protocol.requests.tools import (
+    FunctionTool,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    NamedToolChoice,
+    TextFormat,
+)
+
+__all__ = ["ChatMessage", "CreateChatCompletion"]
+
+
+class ImageUrl(RequestModel):
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ChatText(RequestModel):
+    type: Literal["text"]
+    text: str
+
+
+class ChatImage(RequestModel):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class FileData(RequestModel):
+    filename: str | None = None
+    file_data: str
+
+
+class ChatFile(RequestModel):
+    type: Literal["file"]
+    file: FileData
+
+
+class ChatRefusal(RequestModel):
+    type: Literal["refusal"]
+    refusal: str
+
+
+ChatPart: TypeAlias = Annotated[ChatText | ChatImage | ChatFile | ChatRefusal, Field(discriminator="type")]
+
+
+class CalledFunction(RequestModel):
+    name: str
+    arguments: str
+
+
+class ChatToolCall(RequestModel):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class ChatMessage(RequestModel):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ChatPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ChatToolCall] | None = None
+    tool_call_id: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+
+
+class ChatStreamOptions(RequestModel):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2), AllowInfNan(False)]
+
+
+class CreateChatCompletion(RequestModel):
+    model: ModelName
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: ChatStreamOptions | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
+        None
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, int] | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    user: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None

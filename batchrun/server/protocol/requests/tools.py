@@ -1,0 +1,143 @@
+"""Tools, their resources and how they are chosen, as assistants, threads and runs carry them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from batchrun.server.protocol.json_schemas import schema_fault
+from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel
+
+__all__ = ["ResponseFormat", "Tool", "ToolChoice", "ToolResources", "ToolResourcesUpdate", "checked_schema"]
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class Function(RequestModel):
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(RequestModel):
+    type: Literal["function"]
+    function: Function
+
+
+class CodeInterpreterTool(RequestModel):
+    type: Literal["code_interpreter"]
+
+
+class RankingOptions(RequestModel):
+    score_threshold: Probability = 0.0
+    ranker: Literal["auto", "default_2024_08_21"] | None = None
+
+
+class FileSearchOptions(RequestModel):
+    max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
+    ranking_options: RankingOptions | None = None
+
+
+class FileSearchTool(RequestModel):
+    type: Literal["file_search"]
+    file_search: FileSearchOptions | None = None
+
+
+Tool: TypeAlias = Annotated[FunctionTool | CodeInterpreterTool | FileSearchTool, Field(discriminator="type")]
+
+
+class FunctionChoiceName(RequestModel):
+    name: FunctionName
+
+
+class NamedToolChoice(RequestModel):
+    type: Literal["function", "code_interpreter", "file_search"]
+    function: FunctionChoiceName | None = None
+
+
+ToolChoice: TypeAlias = Literal["none", "auto", "required"] | NamedToolChoice
+
+
+class CodeInterpreterResources(RequestModel):
+    file_ids: list[str] = Field(default_factory=list, max_length=20)
+
+
+class StaticChunking(RequestModel):
+    max_chunk_size_tokens: Annotated[int, Field(ge=100, le=4096)]
+    chunk_overlap_tokens: Annotated[int, Field(ge=0)]
+
+
+class StaticChunkingStrategy(RequestModel):
+    type: Literal["static"]
+    static: StaticChunking
+
+
+class AutoChunkingStrategy(RequestModel):
+    type: Literal["auto"]
+
+
+ChunkingStrategy: TypeAlias = Annotated[StaticChunkingStrategy | AutoChunkingStrategy, Field(discriminator="type")]
+
+
+class NewVectorStore(RequestModel):
+    file_ids: list[str] = Field(default_factory=list, max_length=10_000)
+    chunking_strategy: ChunkingStrategy | None = None
+    metadata: Metadata | None = None
+
+
+class FileSearchResources(RequestModel):
+    vector_store_ids: Annotated[list[str], Field(max_length=1)] | None = None
+    vector_stores: Annotated[list[NewVectorStore], Field(max_length=1)] | None = None
+
+
+class ToolResources(RequestModel):
+    """Resources at creation: vector stores may be named or made on the way."""
+
+    code_interpreter: CodeInterpreterResources | None = None
+    file_search: FileSearchResources | None = None
+
+
+class FileSearchResourcesUpdate(RequestModel):
+    vector_store_ids: Annotated[list[str], Field(max_length=1)] | None = None
+
+
+class ToolResourcesUpdate(RequestModel):
+    """Resources in updates and of runs: vector stores are named only."""
+
+    code_interpreter: CodeInterpreterResources | None = None
+    file_search: FileSearchResourcesUpdate | None = None
+
+
+class TextFormat(RequestModel):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestModel):
+    type: Literal["json_object"]
+
+
+def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse what is no JSON schema."""
+    fault = None if schema is None else schema_fault(schema)
+    if fault is not None:
+        raise ValueError(f"Invalid schema for response_format: {fault}.")
+    return schema
+
+
+class JsonSchema(RequestModel):
+    name: FunctionName
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema"), AfterValidator(checked_schema)] = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(RequestModel):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat: TypeAlias = (
+    Literal["auto"] | Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+)

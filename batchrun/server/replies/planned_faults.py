@@ -1,0 +1,119 @@
+"""Planned faults of requests: what `--faults` does to HTTP itself. Those of runs are the responder's part."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchrun.server.errors import ApiError
+from batchrun.server.protocol.requests.chat import CreateChatCompletion
+from batchrun.server.protocol.requests.items import CreateResponse
+from batchrun.server.protocol.requests.runs import RunOptions
+from batchrun.server.replies.replies import Binary, Reply
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Send
+
+    from batchrun.server.responders.fault_injection import Fault, FaultPlan
+
+__all__ = ["Dropped", "PlannedFaults"]
+
+_DELTAS = (b"event: thread.message.delta\n", b"event: response.output_text.delta\n", b'"delta":{"content":"')
+
+
+class PlannedFaults:
+    """Draws the faults of requests that ask for answers.
+
+    Mutable state: how many there were, and the faults met by each row and attempt that met one.
+    """
+
+    def __init__(self, plan: FaultPlan | None) -> None:
+        self._plan = plan
+        self._numbers = itertools.count()
+        self._hits: Counter[tuple[str, str]] = Counter()
+
+    def draw(self, body: Any) -> Fault | None:
+        """The fault that this request meets."""
+        if self._plan is None or not isinstance(body, RunOptions | CreateResponse | CreateChatCompletion):
+            return None
+        metadata = body.metadata or {}
+        occasion = self._plan.occasion(metadata)
+        hits = self._hits[occasion] if occasion is not None and occasion in self._hits else 0
+        fault = self._plan.draw_http(metadata, next(self._numbers), hits)
+        if fault is not None and occasion is not None:
+            self._hits[occasion] += 1
+        return fault
+
+    def refuse(self, fault: Fault) -> Reply | None:
+        """The reply of a fault that does no work; None for one that does.
+
+        Raises:
+            ApiError: the planned 429 or 500.
+        """
+        if fault.kind == "http_429":
+            headers = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+            raise ApiError(429, fault.message, type="requests", code="rate_limit_exceeded", headers=headers)
+        if fault.kind == "http_500":
+            raise ApiError(500, fault.message, type="server_error")
+        if fault.kind == "html":
+            page = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
+            return Binary(status=502, data=page, content_type="text/html")
+        return None
+
+
+@dataclass(slots=True)
+class Dropped(Reply):
+    """Another reply, broken off: a stream after `after_deltas` pieces of text, anything else in its middle.
+
+    The server then closes the connection, as it does for every reply that is not whole.
+    """
+
+    reply: Reply | None = None
+    after_deltas: int = 0
+
+    async def send(self, send: Send) -> None:
+        assert self.reply is not None
+        left = self.after_deltas
+        broken = False
+
+        async def cut(message: Message) -> None:
+            nonlocal left, broken
+            if broken:
+                return
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            body = message["body"]
+            end, left = _cut_position(body, left)
+            whole = message.get("more_body", False) and end is None
+            if not whole:
+                broken = True
+                body = body[: len(body) // 2 if end is None else end]
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        self.reply.headers |= self.headers
+        await self.reply.send(cut)
+
+
+def _cut_position(body: bytes, left: int) -> tuple[int | None, int]:
+    """Where the piece after the last one to let through begins, and how many are left to let through."""
+    for frame_start in _frame_starts(body):
+        frame = body[frame_start : frame_start + 400]
+        if any(mark in frame.split(b"\n\n")[0] + b"\n" for mark in _DELTAS):
+            if left == 0:
+                return frame_start, 0
+            left -= 1
+    return None, left
+
+
+def _frame_starts(body: bytes) -> list[int]:
+    starts, position = [], 0
+    while position < len(body):
+        starts.append(position)
+        following = body.find(b"\n\n", position)
+        if following < 0:
+            break
+        position = following + 2
+    return starts

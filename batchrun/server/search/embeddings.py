@@ -1,0 +1,81 @@
+"""Embeddings from any endpoint that serves `/embeddings` as OpenAI's API does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import anyio
+import httpx2
+import numpy as np
+import numpy.typing as npt
+from anyio.abc import AsyncResource
+
+from batchrun.server.responders.upstream import FAILURES, fault_of, open_client
+from batchrun.server.search.file_search import EmbeddingError, Vector
+
+__all__ = ["UpstreamEmbedder"]
+
+_CONNECTIONS = 16
+
+
+class UpstreamEmbedder(AsyncResource):
+    """Embeds by a model behind an endpoint; each request is sent once.
+
+    Args:
+        base_url: of the endpoint, up to and with `/v1`.
+        api_key: None for servers that want none.
+        model: the embedding model's name there.
+        timeout_s: seconds for one request, waiting for a connection included.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, model: str, *, timeout_s: float = 60.0) -> None:
+        self._key = api_key
+        self._model = model
+        self._timeout_s = timeout_s
+        self._client = open_client(base_url, api_key, silence_timeout_s=timeout_s, max_connections=_CONNECTIONS)
+
+    def __repr__(self) -> str:
+        return f"<UpstreamEmbedder {self._model}>"
+
+    async def __call__(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector of float32 for each text, in order.
+
+        Raises:
+            EmbeddingError: refused, failed, too late, or not the vectors that were asked for.
+        """
+        # No encoding_format: numbers are what every server answers by default, base64 is not known to all.
+        body = {"model": self._model, "input": list(texts)}
+        try:
+            with anyio.fail_after(self._timeout_s):
+                response = await self._client.post("/embeddings", cast_to=httpx2.Response, body=body)
+        except TimeoutError as exc:
+            raise EmbeddingError(f"The embeddings endpoint did not answer within {self._timeout_s:g} s.") from exc
+        except FAILURES as exc:
+            raise EmbeddingError(str(fault_of(exc, self._key, "embeddings"))) from exc
+        try:
+            return list(_matrix(response.content, len(texts)))
+        except (ValueError, TypeError, LookupError) as exc:
+            raise EmbeddingError(
+                f"The embeddings endpoint did not answer with {len(texts)} vectors of one length; are its URL and "
+                "its model right?"
+            ) from exc
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _matrix(reply: bytes, count: int) -> npt.NDArray[np.float32]:
+    """The vectors of a reply as rows, in the order of their `index`.
+
+    Raises:
+        ValueError, TypeError, LookupError: it is something else.
+    """
+    rows = {entry["index"]: entry["embedding"] for entry in json.loads(reply)["data"]}
+    # A number too large for float32 becomes infinite, and is refused with the infinite ones.
+    with np.errstate(over="ignore"):
+        matrix = np.array([rows[index] for index in range(count)], dtype=np.float32)
+    if len(rows) != count or matrix.ndim != 2 or matrix.shape[1] == 0 or not np.isfinite(matrix).all():
+        raise ValueError("not a matrix of numbers")
+    return matrix

@@ -1,0 +1,44 @@
+"""The keywords of a JSON schema that match patterns, with a bound on the time that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from batchrun.bounded_regex import found
+
+__all__ = ["bounded"]
+
+
+def bounded(kind: Any) -> Any:
+    """A class of jsonschema's validators whose patterns raise `TooSlow` rather than run for hours."""
+    from jsonschema import validators
+
+    further = kind.VALIDATORS["additionalProperties"]
+
+    def additional(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+        patterns = schema.get("patternProperties")
+        if isinstance(instance, dict) and patterns:
+            # What a pattern takes in is not additional, and is left out here: the library would match it itself.
+            instance = {key: each for key, each in instance.items() if not any(found(one, key) for one in patterns)}
+            schema = {key: each for key, each in schema.items() if key != "patternProperties"}
+        yield from further(validator, wanted, instance, schema) or ()
+
+    keywords = {"pattern": _pattern, "patternProperties": _properties, "additionalProperties": additional}
+    extend: Any = validators.extend
+    return extend(kind, keywords)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001 - the library's
+    from jsonschema import ValidationError
+
+    if isinstance(instance, str) and not found(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _properties(validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    if isinstance(instance, dict):
+        for pattern, inner in patterns.items():
+            for key, each in instance.items():
+                if found(pattern, key):
+                    yield from validator.descend(each, inner, path=key, schema_path=pattern)

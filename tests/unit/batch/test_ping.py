@@ -1,0 +1,219 @@
+"""Pings: what a watch over jobs is told, and what it must never do to a batch."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable
+
+import pytest
+
+from batchrun.batch.ping import MAX_BODY_BYTES, Pinger, Verdict, apinged, ping_url, pinged
+from batchrun.errors import BatchRefused, InputError
+from tests.support.scripted_http import Answer, ScriptedHttp
+
+SECRET = "1c9b8d3a-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+
+
+def reply(text: str = "OK", status: int = 200) -> Answer:
+    return Answer(f"HTTP/1.1 {status} X\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode())
+
+
+OK = reply()
+
+
+def watch(start: Answer | Iterable[Answer] = OK, end: Answer | Iterable[Answer] = OK) -> ScriptedHttp:
+    """A watch that answers calls of the start and of both ends."""
+    return ScriptedHttp.answering(
+        {
+            f"GET /{SECRET}/start": start,
+            **{f"{method} /{SECRET}{suffix}": end for method in ("GET", "POST") for suffix in ("", "/fail")},
+        }
+    )
+
+
+def url_of(server: ScriptedHttp) -> str:
+    return f"{server.url}/{SECRET}"
+
+
+def told(server: ScriptedHttp) -> list[str]:
+    return [path.replace(SECRET, "check") for path in server.paths()]
+
+
+def run_one(server: ScriptedHttp, verdict: Verdict) -> list[str]:
+    """A batch of no length with this verdict; returns the warnings."""
+    warnings: list[str] = []
+    pinger = Pinger(url_of(server), warnings.append, pause_s=0, timeout_s=0.3)
+    pinger.start()
+    pinger.end(verdict)
+    return warnings
+
+
+@pytest.mark.parametrize(
+    ("url", "moment", "expected"),
+    [
+        ("https://hc-ping.com/abc", "start", "https://hc-ping.com/abc/start"),
+        ("https://hc-ping.com/abc", "end", "https://hc-ping.com/abc"),
+        ("https://hc-ping.com/abc", "fail", "https://hc-ping.com/abc/fail"),
+        ("https://hc-ping.com/key/slug?create=1", "start", "https://hc-ping.com/key/slug/start?create=1"),
+        ("https://hc-ping.com/key/slug?create=1", "end", "https://hc-ping.com/key/slug?create=1"),
+        ("https://hc-ping.com/key/slug?create=1&rid=x", "fail", "https://hc-ping.com/key/slug/fail?create=1&rid=x"),
+        ("https://watch.example/ping/abc/", "start", "https://watch.example/ping/abc/start"),
+        ("https://watch.example/ping/abc/", "end", "https://watch.example/ping/abc/"),
+        ("https://watch.example/abc#part", "fail", "https://watch.example/abc/fail"),
+        ("https://me:word@watch.example:8443/abc", "start", "https://me:word@watch.example:8443/abc/start"),
+    ],
+)
+def test_the_suffix_goes_on_the_path(url: str, moment: str, expected: str) -> None:
+    """A query stays behind the suffix, and a good end calls the URL as it is."""
+    assert ping_url(url, moment) == expected  # type: ignore[arg-type] # parametrized literals are plain text to mypy
+
+
+def test_a_good_end_is_told_behind_the_start() -> None:
+    """The start is a GET, the good end a POST of the URL itself with the summary as its body."""
+    with watch() as server:
+        assert run_one(server, Verdict(0, "25 rows · 25 completed")) == []
+    assert told(server) == ["GET /check/start", "POST /check"]
+    assert server.requests[1].body == "25 rows · 25 completed"
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 3, 4, 5, 6, 7, 143])
+def test_every_other_exit_code_is_a_failure(exit_code: int) -> None:
+    """Only 0 is a good end: a batch with failed rows must not look green."""
+    with watch() as server:
+        run_one(server, Verdict(exit_code, "3 failed"))
+    assert told(server)[-1] == "POST /check/fail"
+    assert server.requests[-1].body == "3 failed"
+
+
+def test_a_verdict_that_nobody_gave_is_a_failure() -> None:
+    """What ends without saying how has not gone well."""
+    with watch() as server, pinged(url_of(server), pytest.fail):
+        pass
+    assert told(server)[-1] == "POST /check/fail"
+
+
+def test_an_error_of_ours_is_told_in_its_words() -> None:
+    """A refused batch reaches the watch with its reason, and the error goes on its way."""
+    with watch() as server, pytest.raises(BatchRefused), pinged(url_of(server), pytest.fail):
+        raise BatchRefused("the service refused the key", error_type="authentication_error")
+    assert server.requests[-1].body == "the service refused the key"
+    assert told(server)[-1] == "POST /check/fail"
+
+
+def test_a_bug_is_told_by_name_only() -> None:
+    """The text of an unforeseen exception may hold what is in the table, so it stays here."""
+    with watch() as server, pytest.raises(KeyError), pinged(url_of(server), pytest.fail):
+        raise KeyError("a patient's name")
+    assert server.requests[-1].body == "internal error: KeyError"
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interruption_is_a_failure(leaving: BaseException) -> None:
+    """Ctrl-C and signals that end the process are told, and still end it."""
+    with watch() as server, pytest.raises(type(leaving)), pinged(url_of(server), pytest.fail):
+        raise leaving
+    assert told(server)[-1] == "POST /check/fail"
+
+
+def test_the_second_signal_is_told_once() -> None:
+    """What is told on leaving at once is not told again."""
+    with watch() as server, pinged(url_of(server), pytest.fail) as (_, leaving):
+        leaving(143)
+    assert told(server) == ["GET /check/start", "POST /check/fail"]
+    assert server.requests[-1].body == "interrupted twice"
+
+
+def test_without_a_url_nothing_happens() -> None:
+    """The option left out costs nothing and warns of nothing."""
+    with pinged(None, pytest.fail) as (verdict, leaving):
+        verdict.exit_code = 0
+        leaving(143)
+
+
+def test_a_second_try_can_succeed() -> None:
+    """One fault of the watch is no warning."""
+    with watch(start=[reply("", 502), reply()], end=[reply("", 503), reply()]) as server:
+        assert run_one(server, Verdict(0, "")) == []
+    assert told(server) == ["GET /check/start"] * 2 + ["POST /check"] * 2
+
+
+def test_two_failed_tries_are_one_warning() -> None:
+    """Each ping is tried twice and no more, and its failure is one line."""
+    with watch(end=reply("gone", 500)) as server:
+        warnings = run_one(server, Verdict(0, ""))
+    assert warnings == ["the ping of the good end was not taken: it answered 500"]
+    assert told(server)[1:] == ["POST /check"] * 2
+
+
+@pytest.mark.parametrize("text", ["OK (not found)", "OK (rate limited)"])
+def test_an_ok_that_is_none_is_noticed(text: str) -> None:
+    """healthchecks.io answers 200 also for a check that it does not know, or a call that it ignored."""
+    with watch(end=reply(text)) as server:
+        assert run_one(server, Verdict(0, "")) == [f"the ping of the good end was not taken: it answered {text!r}"]
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_watch_that_takes_no_post_gets_a_get(status: int) -> None:
+    """A service that takes GET alone loses the line, not the ping."""
+    routes = {f"GET /{SECRET}/start": reply(), f"POST /{SECRET}": reply("", status), f"GET /{SECRET}": reply()}
+    with ScriptedHttp.answering(routes) as server:
+        assert run_one(server, Verdict(0, "line")) == []
+    assert told(server)[1:] == ["POST /check", "GET /check"]
+
+
+def test_a_silent_watch_keeps_nobody() -> None:
+    """A watch that takes the connection and says nothing is given up."""
+    silent = Answer(b"", "silence")
+    with watch(end=silent) as server:
+        assert run_one(server, Verdict(0, "")) == ["the ping of the good end was not taken: no answer in time"]
+
+
+def test_nobody_there_is_a_warning_without_the_url() -> None:
+    """The URL is a secret: whoever reads the log must not be able to say that all is well."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    warnings: list[str] = []
+    pinger = Pinger(f"http://127.0.0.1:{port}/{SECRET}?create={SECRET}", warnings.append, pause_s=0, timeout_s=0.3)
+    pinger.start()
+    pinger.end(Verdict(3, ""))
+    assert [text.partition(" was")[0] for text in warnings] == ["the ping of the start", "the ping of the failure"]
+    assert SECRET not in str(warnings)
+
+
+def test_the_url_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that logs everything its libraries say does not log the URL."""
+    caplog.set_level(logging.DEBUG)
+    with watch() as server:
+        run_one(server, Verdict(0, ""))
+    assert SECRET not in caplog.text
+
+
+def test_the_body_is_cut_between_characters() -> None:
+    """Ten kilobytes go out at most, and they are UTF-8 still."""
+    with watch() as server:
+        run_one(server, Verdict(3, "x" + "é" * MAX_BODY_BYTES))
+    body = server.requests[-1].body
+    assert body == "x" + "é" * ((MAX_BODY_BYTES - 1) // 2)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "hc-ping.com/abc", "ftp://hc-ping.com/abc", "https:///abc", "https://h:99999/abc", "https://h/a b"]
+)
+def test_what_is_no_url_is_refused_and_not_shown(url: str) -> None:
+    """One line says what is needed, without the value."""
+    with pytest.raises(InputError, match=r"^--ping: a URL that begins with https:// or http:// is needed$"):
+        Pinger(url, pytest.fail)
+
+
+@pytest.mark.anyio
+async def test_the_async_form_tells_the_same() -> None:
+    """Code in an event loop tells a good end and an error as the command line does."""
+    with watch() as server:
+        async with apinged(url_of(server), pytest.fail) as verdict:
+            verdict.exit_code, verdict.line = 0, "fine"
+        with pytest.raises(InputError):
+            async with apinged(url_of(server), pytest.fail):
+                raise InputError("no such file")
+    assert told(server) == ["GET /check/start", "POST /check", "GET /check/start", "POST /check/fail"]
+    assert [request.body for request in server.requests if request.method == "POST"] == ["fine", "no such file"]

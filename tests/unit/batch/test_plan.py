@@ -1,0 +1,113 @@
+"""What is decided and refused before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.batch.plan import Plan, make_plan, paths_for
+from batchrun.errors import BatchrunError, InputError
+from batchrun.job.options import Environment, make_job
+from tests.support.rows import write_csv
+
+LOCAL: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "in.csv", [{"id": "1", "question": "2 + 2"}, {"id": "2", "question": "3 + 3"}])
+
+
+def plan(table: Path, environment: Environment | None = None, **options: Any) -> Plan:
+    return make_plan(make_job(options), table, environment or Environment(), table.with_name("out.csv"))
+
+
+def refusal(table: Path, environment: Environment | None = None, **options: Any) -> str:
+    with pytest.raises(BatchrunError) as caught:
+        plan(table, environment, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_key_and_url_the_server_is_our_own(table: Path) -> None:
+    """Neither key nor URL: the embedded server, over the Assistants protocol."""
+    made = plan(table)
+    assert (made.embedded, made.api, made.base_url, made.job.model) == (True, "assistants", None, "tutor")
+
+
+def test_a_key_or_a_url_means_a_service(table: Path) -> None:
+    """With a key or a URL nothing is embedded; the job's URL goes before the environment's."""
+    assert not plan(table, Environment(api_key="k"), model="m").embedded
+    environment = Environment(base_url="http://127.0.0.1:1/v1")
+    assert plan(table, environment, model="m").base_url == environment.base_url
+    assert plan(table, environment, **LOCAL).base_url == LOCAL["base_url"]
+
+
+def test_a_service_needs_a_model(table: Path) -> None:
+    """No model name is built in: it is asked for, or taken from the environment."""
+    assert "--model" in refusal(table, Environment(api_key="k"))
+    assert plan(table, Environment(api_key="k", model="from-env")).job.model == "from-env"
+
+
+def test_a_service_that_is_not_there_to_speak_to(table: Path) -> None:
+    """--api chat without a service, and a URL that is none, are refused."""
+    assert "needs a service" in refusal(table, api="chat")
+    assert "http:// or https://" in refusal(table, base_url="localhost:8000", model="m")
+
+
+def test_an_unknown_column(table: Path) -> None:
+    """A template that names a missing column is refused with the columns there are."""
+    assert refusal(table, prompt="{{ qestion }}").endswith("(columns: 'id', 'question')")
+
+
+def test_a_template_that_fails_on_the_first_row(table: Path) -> None:
+    """A template that cannot work is found out on the first row, before anything is sent."""
+    assert refusal(table, prompt="{{ row['nope'] }}").startswith("--prompt: on the first row, ")
+
+
+def test_templates_and_instructions_from_files(table: Path) -> None:
+    """@FILE is read for both, and what was read is what is kept."""
+    template = table.with_name("p.txt")
+    template.write_text("Solve {{ question }}")
+    made = plan(table, prompt=f"@{template}", instructions=f"@{template}")
+    assert made.settings["prompt"] == made.settings["instructions"] == "Solve {{ question }}"
+
+
+def test_a_bad_row_is_found_before_anything_is_sent(table: Path) -> None:
+    """The whole table is read first: a ragged last row is named by its physical line."""
+    table.write_text('id,question\n1,"two\nlines"\n2,x,y\n')
+    assert "line 4" in refusal(table)
+
+
+def test_missing_input(tmp_path: Path) -> None:
+    """A file that is not there is one line."""
+    assert "nope.csv" in refusal(tmp_path / "nope.csv")
+
+
+def test_a_plan_writes_nothing(table: Path) -> None:
+    """Planning leaves the folder as it was."""
+    plan(table)
+    assert [path.name for path in table.parent.iterdir()] == ["in.csv"]
+
+
+def test_the_input_is_not_overwritten(table: Path) -> None:
+    """An output that is the input is refused."""
+    with pytest.raises(InputError, match="is the input itself"):
+        make_plan(make_job({}), table, Environment(), table)
+
+
+def test_files_lie_beside_the_output() -> None:
+    """Whatever a batch keeps begins with the name of its output."""
+    paths = paths_for(Path("outputs/q.csv"))
+    for path in (paths.journal, paths.lock, paths.store, paths.spool):
+        assert path.parent == Path("outputs")
+        assert path.name.startswith("q.csv.")
+
+
+def test_limits_are_no_change(table: Path) -> None:
+    """Another speed, patience or place is the same batch; another setting of the model is not."""
+    before = plan(table, **LOCAL).manifest()
+    assert plan(table, **LOCAL, concurrency=3, rpm=9, row_timeout=5, max_attempts=1).manifest() == before
+    assert plan(table, **LOCAL, temperature=0.1).manifest() != before

@@ -1,0 +1,174 @@
+"""The join of input and journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.batch.results import UNASKED, AddedColumns, Totals, prompts_of, result_cells, source_of
+from batchrun.journal import Journal
+from batchrun.prompts.templates import PromptError, prompter_for
+from batchrun.records import OUTPUT_COLUMNS, Prompt
+from batchrun.tables import ReadOptions, Source, open_source
+from tests.support.ends import ended
+from tests.support.rows import NOON, attempt, completed, failed, prompt, prompter, write_csv
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    rows = [{"question": text} for text in ("a", "b", "", "d", "e")]
+    return open_source(write_csv(tmp_path / "in.csv", rows), ReadOptions())
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "j") as journal:
+        yield journal
+
+
+PROMPTER = prompter(["{{ question }}"], ["question"])
+
+
+def prompts(source: Source) -> list[Prompt | PromptError]:
+    return [prompt for _, _, prompt in prompts_of(source, PROMPTER)]
+
+
+def test_every_row_is_there(source: Source) -> None:
+    """Each row gives a prompt, or why it has none, in order."""
+    assert [isinstance(prompt, Prompt) for prompt in prompts(source)] == [True, True, False, True, True]
+
+
+def test_every_row_has_cells(source: Source, journal: Journal) -> None:
+    """Answered, failed, unasked, in flight and pending rows all have their cells, in input order."""
+    made = prompts(source)
+    assert isinstance(made[0], Prompt)
+    assert isinstance(made[1], Prompt)
+    assert isinstance(made[3], Prompt)
+    journal.finish(completed(0, "A"), made[0].fingerprint)
+    journal.finish(failed(1), made[1].fingerprint)
+    journal.finish(failed(2, error_type="empty_prompt"), UNASKED)
+    journal.begin(made[3], attempt(), NOON)
+    cells = list(result_cells(source, PROMPTER, journal, AddedColumns({})))
+    assert [cell["status"] for cell in cells] == ["completed", "failed", "failed", "in_flight", "pending"]
+    assert all(set(OUTPUT_COLUMNS) <= set(cell) for cell in cells)
+    assert cells[0]["response"] == "A"
+
+
+def test_an_answer_never_stands_beside_another_question(source: Source, journal: Journal) -> None:
+    """An outcome whose prompt is no longer the row's is left out."""
+    journal.finish(completed(0, "to something else"), "other")
+    journal.finish(failed(1), UNASKED)
+    cells = list(result_cells(source, PROMPTER, journal, AddedColumns({})))
+    assert [cell["status"] for cell in cells] == ["pending"] * 5
+    assert all(cell["response"] is None for cell in cells)
+
+
+def test_totals(source: Source, journal: Journal) -> None:
+    """The totals are those of the rows of the table, and of no others."""
+    made = prompts(source)
+    assert isinstance(made[0], Prompt)
+    journal.finish(completed(0, cost_usd=0.5), made[0].fingerprint)
+    journal.finish(completed(99, cost_usd=7.0), "row that is gone")
+    totals = Totals()
+    for cells in result_cells(source, PROMPTER, journal, AddedColumns({})):
+        totals.add(cells)
+    assert (totals.by_status["completed"], totals.by_status["pending"], totals.cost_usd) == (1, 4, 0.5)
+    assert (totals.prompt_tokens, totals.completion_tokens) == (3, 1)
+
+
+# -- columns of rows that are more than one question ----------------------------------------------------------------
+
+TURNS = {"turns": [{"prompt": "{{ question }}"}, {"prompt": "more"}]}
+
+
+def added(journal: Journal, settings: dict[str, Any], row: int = 0, fingerprint: str = "f") -> dict[str, Any]:
+    """What a row has in the columns that the settings add."""
+    columns = AddedColumns(settings)
+    cells = columns.cells(journal, str(row), fingerprint, journal.cells(str(row), fingerprint))
+    assert list(cells) == list(columns.types)
+    return cells
+
+
+def test_columns_that_settings_add() -> None:
+    """An answer for each turn; counts, citations and files where there may be any; nothing for a single question."""
+    assert AddedColumns({"prompt": "x", "turns": [{"prompt": "x"}]}).types == {}
+    functions = [{"name": "f"}]
+    settings = {**TURNS, "functions": functions, "file_search": "hash", "code_interpreter": True}
+    assert AddedColumns(settings).types == {
+        "response_1": str,
+        "response_2": str,
+        "tool_calls": int,
+        "tool_errors": int,
+        "citations": list,
+        "files": list,
+    }
+
+
+def test_answers_of_all_turns(journal: Journal) -> None:
+    """They stand beside the outcome; a turn that was left out has none."""
+    journal.run_ended("0", "f", ended(1, 1, "A"))
+    journal.finish(completed(0, "A"), "f")
+    assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
+    journal.run_ended("0", "f", ended(2, 2, "B"))
+    assert added(journal, TURNS) == {"response_1": "A", "response_2": "B"}
+
+
+def test_answers_of_a_row_in_flight(journal: Journal) -> None:
+    """What a row has said so far is there while the rest is asked."""
+    asked = prompt(0, fingerprint="f")
+    journal.begin(asked, attempt(), NOON)
+    journal.run_ended("0", "f", ended(1, 1, "A"))
+    journal.begin(asked, attempt(2, 2), NOON, 2)
+    assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
+
+
+def test_turns_of_another_question_are_left_out(journal: Journal) -> None:
+    """A row whose prompt changed has none of the earlier prompt's answers, also while it is asked again."""
+    journal.run_ended("0", "f", ended(1, 1, "A"))
+    journal.finish(completed(0, "A", extras={"tool_calls": 3, "tool_errors": 1}), "f")
+    settings = {**TURNS, "functions": [{"name": "f"}]}
+    nothing = dict.fromkeys(AddedColumns(settings).types)
+    assert added(journal, settings, fingerprint="edited") == nothing
+    journal.begin(prompt(0, fingerprint="edited"), attempt(2, 2), NOON)
+    assert added(journal, settings, fingerprint="edited") == nothing
+    assert added(journal, settings)["tool_calls"] == 3
+
+
+def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
+    """While a new answer is on its way, the old one does not stand beside turns of the new."""
+    journal.run_ended("0", "f", ended(1, 1, "old"))
+    journal.finish(completed(0, "old"), "f")
+    journal.begin(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, anew=1)
+    journal.run_ended("0", "f", ended(1, 1, "new", attempt=2))
+    assert journal.cells("0", "f")["response"] == "old"
+    assert added(journal, TURNS) == {"response_1": None, "response_2": None}
+
+
+def test_turns_of_failed_rows(journal: Journal) -> None:
+    """The answers before the turn that failed are in the output."""
+    journal.run_ended("0", "f", ended(1, 1, "A"))
+    journal.finish(failed(0, attempts=2), "f")
+    assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
+
+
+def test_rows_in_all_combinations(tmp_path: Path, journal: Journal) -> None:
+    """From the manifest alone, a batch of several settings is found again: rows, order, columns and answers."""
+    settings = {"prompt": "{{ question }}", "model": None, "matrix": {"model": ["m", "n"]}, "epochs": 2, **TURNS}
+    path = write_csv(tmp_path / "in.csv", [{"question": "a"}, {"question": "b"}])
+    manifest = {"input": str(path), "settings": settings, "read_options": {}, "write_options": {}}
+    source, options = source_of(manifest, None)
+    assert source.columns == ("question", "axis_model", "epoch")
+    made = prompter_for(settings, source.columns, None)
+    for row_key, _, each in prompts_of(source, made):
+        assert isinstance(each, Prompt)
+        journal.run_ended(row_key, each.fingerprint, ended(1, 1, f"first {row_key}"))
+        journal.finish(replace(completed(0, f"last {row_key}"), row_key=row_key), each.fingerprint)
+    cells = list(result_cells(source, made, journal, AddedColumns(settings)))
+    keys = [f"{row}|model={model}{epoch}" for row in (0, 1) for model in "mn" for epoch in ("", "|epoch=2")]
+    assert [cell["response"] for cell in cells] == [f"last {key}" for key in keys]
+    assert [cell["response_1"] for cell in cells] == [f"first {key}" for key in keys]
+    assert list(options.keys)[-2:] == ["response_1", "response_2"]

@@ -1,0 +1,81 @@
+"""Async functions and their time, on a virtual clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import anyio
+import pytest
+
+from batchrun.functions import Toolbox
+from batchrun.records import ToolCall, ToolOutput
+from tests.support.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+@pytest.fixture
+def toolbox(tmp_path: Path) -> Toolbox:
+    path = tmp_path / "tools.py"
+    path.write_text(
+        dedent(
+            """
+            import asyncio, anyio
+            async def wait(s: float) -> str:
+                "Wait."
+                await anyio.sleep(s)
+                return "done"
+            async def stubborn() -> str:
+                "Answer too late."
+                try:
+                    await asyncio.sleep(100)
+                except asyncio.CancelledError:
+                    return "half an answer"
+            async def impatient() -> str:
+                "Have a timeout of one's own."
+                async with asyncio.timeout(1):
+                    await asyncio.sleep(100)
+            """
+        )
+    )
+    return Toolbox.load(path, timeout_s=60, max_parallel=1)
+
+
+async def test_each_call_has_its_time(toolbox: Toolbox) -> None:
+    """Calls run at once, and the timeout of one is no matter of the others."""
+    began_s = anyio.current_time()
+    outputs = await toolbox.call([ToolCall(str(s), "wait", f'{{"s": {s}}}') for s in (59, 61, 1, 1e6)])
+    late = '{"error": "timeout: the function took longer than 60 s"}'
+    assert outputs == (
+        ToolOutput("59", "done"),
+        ToolOutput("61", late, failed=True),
+        ToolOutput("1", "done"),
+        ToolOutput("1000000.0", late, failed=True),
+    )
+    assert anyio.current_time() - began_s == pytest.approx(60)
+
+
+async def test_an_answer_at_the_last_moment(toolbox: Toolbox) -> None:
+    """A function that answers when it is told to stop has answered."""
+    assert await toolbox.call([ToolCall("1", "stubborn", "{}")]) == (ToolOutput("1", "half an answer"),)
+
+
+async def test_a_timeout_of_its_own(toolbox: Toolbox) -> None:
+    """A timeout inside the function is an exception of the function's."""
+    (output,) = await toolbox.call([ToolCall("1", "impatient", "{}")])
+    assert output == ToolOutput("1", '{"error": "TimeoutError"}', failed=True)
+    assert anyio.current_time() < 2
+
+
+async def test_cancellation_goes_through(toolbox: Toolbox) -> None:
+    """A row that is stopped gets no output."""
+    with anyio.move_on_after(5) as scope:
+        await toolbox.call([ToolCall("1", "wait", '{"s": 10}')])
+    assert scope.cancelled_caught

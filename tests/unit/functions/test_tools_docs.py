@@ -1,0 +1,65 @@
+"""The examples of docs/tools.md, run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from batchrun.functions import Toolbox
+from batchrun.functions.toolbox import EXCHANGE_BYTES, OUTPUT_BYTES
+from batchrun.records import ToolCall
+
+PAGE = (Path(__file__).parents[3] / "docs" / "tools.md").read_text(encoding="utf-8")
+
+
+def block(mark: str) -> tuple[str, str]:
+    """What stands in the mark after its name, and the code below."""
+    found = re.search(rf"<!-- {re.escape(mark)} ?([^\n]*?) -->\n```\w+\n(.*?)```", PAGE, re.S)
+    assert found is not None, mark
+    return found[1], found[2]
+
+
+@pytest.fixture
+def toolbox(tmp_path: Path) -> Toolbox:
+    path = tmp_path / "tools.py"
+    path.write_text(block("file: tools.py")[1], encoding="utf-8")
+    return Toolbox.load(path)
+
+
+@pytest.mark.anyio
+async def test_the_functions_work(toolbox: Toolbox) -> None:
+    """The file on the page loads, its functions are strict, and answer."""
+    assert [(each["name"], each["strict"]) for each in toolbox.declarations] == [("price", True), ("delivery", True)]
+    outputs = await toolbox.call(
+        [
+            ToolCall("1", "price", '{"article": "AX-1", "count": "3"}'),
+            ToolCall("2", "delivery", '{"ordered": "2026-11-23", "speed": "express", "country": null}'),
+            ToolCall("3", "price", '{"article": "AX-9", "count": 1}'),
+        ]
+    )
+    assert [output.text for output in outputs[:2]] == ['{"each":12.5,"total":37.5}', '"2026-11-24"']
+    assert f"`{outputs[2].text}`" in PAGE
+
+
+@pytest.mark.anyio
+async def test_what_the_model_sees(toolbox: Toolbox) -> None:
+    """The declaration on the page is the one that goes out."""
+    assert json.loads(block("declaration: price")[1]) == toolbox.declarations[0]
+
+
+@pytest.mark.anyio
+async def test_what_the_model_is_told(toolbox: Toolbox) -> None:
+    """Wrong arguments come back as the page has it."""
+    arguments, told = block("call: price")
+    (output,) = await toolbox.call([ToolCall("1", "price", arguments)])
+    assert json.loads(output.text) == json.loads(told)
+
+
+def test_the_sizes() -> None:
+    """Outputs are cut where the page says so."""
+    words = " ".join(PAGE.split())
+    assert f"more than {OUTPUT_BYTES:,} bytes" in words
+    assert f"together at most {EXCHANGE_BYTES:,} bytes" in words

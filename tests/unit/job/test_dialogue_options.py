@@ -1,0 +1,238 @@
+"""Turns, models and matrices as options: what is taken, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from batchrun.batch.plan import Plan, make_plan
+from batchrun.errors import InputError
+from batchrun.job.options import Environment, make_job
+from tests.support.rows import write_csv
+
+KEYED = Environment(api_key="sk-test")
+
+
+def problem(**options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        make_job(options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- turns --------------------------------------------------------------------------------------------------------
+
+
+def test_several_prompts_are_turns() -> None:
+    """`--prompt` given again is the next turn; given once it is the prompt."""
+    assert make_job({"prompt": ("a", "b")}).turns == [{"prompt": "a"}, {"prompt": "b"}]
+    once = make_job({"prompt": ("a",)})
+    assert (once.prompt, once.turns) == ("a", None)
+    assert make_job({"prompt": "a"}).prompt == "a"
+
+
+def test_turns_with_conditions() -> None:
+    """As tables, in Python or as JSON."""
+    turns = [{"prompt": "a"}, {"prompt": "b", "when": "responses[0]"}]
+    assert make_job({"turns": turns}).turns == turns
+    assert make_job({"turns": '[{"prompt": "a"}]'}).turns == [{"prompt": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"turns": []}, "turns: are empty"),
+        ({"prompt": []}, "turns: are empty"),
+        ({"turns": [{}]}, "turns: turn 1 has no prompt"),
+        ({"turns": [{"prompt": "a"}, {"prompt": "b", "whn": "c"}]}, "turn 2 unknown key 'whn'; a turn has `prompt`"),
+        ({"turns": [{"prompt": "a", "when": "x"}]}, "the first turn has a condition; leave the row out of the table"),
+        ({"turns": [{"prompt": 1}]}, "turns: input should be a valid string, got 1"),
+        ({"turns": "no JSON"}, "turns: is text that is not valid JSON"),
+        ({"turns": [{"prompt": "a"}], "prompt": "b"}, "the first of the turns is the prompt"),
+        ({"turns": [{"prompt": "a"}], "prompt": ["b", "c"]}, "turns: are given, and --prompt several times"),
+    ],
+)
+def test_turns_that_are_none(options: dict[str, Any], words: str) -> None:
+    """The message names the turn and what is wrong with it."""
+    assert words in problem(**options)
+
+
+# -- the matrix ---------------------------------------------------------------------------------------------------
+
+
+def test_several_models_are_an_axis() -> None:
+    """`--model` given again asks every row of each, beside the other axes; given once it is the model."""
+    assert make_job({"model": ("a", "b")}).matrix == {"model": ["a", "b"]}
+    assert make_job({"model": ("a", "b"), "matrix": {"temperature": [0]}}).matrix == {
+        "temperature": [0.0],
+        "model": ["a", "b"],
+    }
+    assert make_job({"model": ("a",)}).model == "a"
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("prompt", ["a", "b"]),
+        ("instructions", ["a", None]),
+        ("assistant", ["asst_1", "asst_2"]),
+        ("param", [{"seed": 1}, {"seed": 2}]),
+        ("attach", [["image"], ["scan", "image"]]),
+        ("max_completion_tokens", [10, 20]),
+        ("response_format", [None, {"type": "json_object"}]),
+    ],
+)
+def test_axes(axis: str, values: list[Any]) -> None:
+    """Any option that decides answers, row by row, is an axis."""
+    assert make_job({"matrix": {axis: values}}).matrix == {axis: values}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"matrix": {"modle": ["a"]}}, "matrix: 'modle' is not an option that decides answers; did you mean 'model'?"),
+        ({"matrix": {"concurrency": [1]}}, "'concurrency' is not an option that decides answers"),
+        ({"matrix": {"epochs": [1, 2]}}, "'epochs' is not an option"),
+        ({"matrix": {"model": []}}, "matrix: model has no values"),
+        ({"model": []}, "matrix: model has no values"),
+        ({"matrix": {"model": "abc"}}, "matrix: input should be a valid list"),
+        ({"matrix": {"model": ["a", "a"]}}, "model has a value twice; --epochs repeats a row"),
+        ({"matrix": {"temperature": [0, "0.0"]}}, "temperature has a value twice"),
+        ({"matrix": {"instructions": [None, "None"]}}, "instructions has a value twice"),
+        ({"matrix": {"param": [{"a": 1, "b": 2}, {"b": 2, "a": 1}]}}, "param has a value twice"),
+        ({"matrix": {"temperature": [0, 3]}}, "--temperature: must be at most 2, got 3.0"),
+        ({"matrix": {"model": ["a"]}, "model": "b"}, "matrix: model is given, and beside the matrix too"),
+        ({"matrix": {"param": [{"a": 1}]}, "param": {"b": 1}}, "matrix: param is given, and beside the matrix too"),
+        ({"matrix": {"prompt": ["a", "b"]}, "prompt": ["c", "d"]}, "prompt is given, and several turns beside"),
+        ({"matrix": {"prompt": [["a", "b"], ["c"]]}}, "matrix: prompt: every value is one text"),
+        ({"matrix": {"prompt": [None, "a"]}}, "matrix: prompt: every value is one text"),
+        ({"matrix": {"model": [["a"], "b"]}}, "matrix: model: every value is one text"),
+        ({"matrix": {"thread_column": ["a", "b"]}}, "thread_column is the same for all rows of a batch"),
+        ({"matrix": {"code_interpreter": [True, False]}}, "code_interpreter is the same for all rows of a batch"),
+        ({"matrix": {"api": ["chat"]}}, "api is the same for all rows of a batch"),
+        ({"matrix": {"turns": [[{"prompt": "a"}]]}}, "turns is the same for all rows of a batch"),
+        ({"matrix": {"param": [{"service_tier": "flex"}, {}]}}, "service_tier decides prices, and is the same for all"),
+        ({"matrix": "abc", "model": ["a", "b"]}, "matrix: a table of options with lists of values is needed"),
+        ({"matrix": ["a"], "model": ["a", "b"]}, "matrix: a table of options with lists of values is needed"),
+        ({"matrix": ["a"]}, "matrix: input should be a valid dictionary"),
+        ({"epochs": 0}, "--epochs: must be at least 1, got 0"),
+    ],
+)
+def test_what_is_no_matrix(options: dict[str, Any], words: str) -> None:
+    """Rather than asked in a way that nobody meant, a matrix that says two things at once is refused."""
+    assert words in problem(**options)
+
+
+# -- plans --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_csv(
+        tmp_path / "in.csv",
+        [
+            {"id": "a", "question": "q0", "thread": "", "image": ""},
+            {"id": "b", "question": "q1", "thread": "", "image": ""},
+        ],
+    )
+
+
+def plan(table: Path, environment: Environment = KEYED, **options: Any) -> Plan:
+    return make_plan(make_job(options), table, environment, table.parent / "out.csv")
+
+
+def refused(table: Path, environment: Environment = KEYED, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        plan(table, environment, **options)
+    return str(caught.value)
+
+
+def test_a_plan_with_axes(table: Path) -> None:
+    """Rows, columns and one job for each combination of settings."""
+    made = plan(table, model=["m", "n"], epochs=2, matrix={"instructions": ["a", "b"]})
+    assert made.rows == 16
+    assert made.source.columns[-3:] == ("axis_instructions", "axis_model", "epoch")
+    assert [(variant.instructions, variant.model) for variant in made.variants] == [
+        ("a", "m"),
+        ("a", "n"),
+        ("b", "m"),
+        ("b", "n"),
+    ]
+    assert all(variant.matrix == {} for variant in made.variants)
+
+
+def test_a_model_of_the_environment_is_no_axis(table: Path) -> None:
+    """Where the matrix names models, the environment's has no part in the batch."""
+    environment = Environment(api_key="sk", model="other")
+    made = plan(table, environment, matrix={"model": ["m", "n"]})
+    assert made.settings["model"] is None
+    assert [variant.model for variant in made.variants] == ["m", "n"]
+
+
+def test_assistants_as_an_axis(table: Path) -> None:
+    """Assistants are compared over the Assistants protocol, and need no model."""
+    made = plan(table, matrix={"assistant": ["asst_1", "asst_2"]})
+    assert made.api == "assistants"
+    assert [variant.assistant for variant in made.variants] == ["asst_1", "asst_2"]
+    assert "--assistant: is for --api assistants" in refused(table, api="chat", matrix={"assistant": ["asst_1"]})
+
+
+def test_every_combination_needs_a_model(table: Path) -> None:
+    """One combination without a model or an assistant is one too many."""
+    assert "no model given" in refused(table, matrix={"assistant": ["asst_1", None]})
+
+
+def test_prompts_as_an_axis(table: Path, tmp_path: Path) -> None:
+    """Each is a template; files are read; the column `question` is not asked beside them."""
+    (tmp_path / "p.txt").write_text("from a file: {{ question }}")
+    made = plan(table, model="m", matrix={"prompt": ["A {{ question }}", f"@{tmp_path / 'p.txt'}"]})
+    texts = [made.prompter.render(row).first.text for row in made.source.rows()]
+    assert texts == ["A q0", "from a file: q0", "A q1", "from a file: q1"]
+    assert "no column named 'nonsense'" in refused(
+        table, model="m", matrix={"prompt": ["{{ question }}", "{{ nonsense }}"]}
+    )
+
+
+def test_columns_that_the_axes_name(table: Path) -> None:
+    """A column that only one combination attaches is looked for before anything is sent."""
+    assert "--attach: no column named 'scan' in the input" in refused(
+        table, model="m", matrix={"attach": [["image"], ["scan"]]}
+    )
+
+
+def test_columns_that_are_taken(table: Path) -> None:
+    """A column of the input that the batch would add is refused."""
+    write_csv(table, [{"question": "q", "epoch": "1"}])
+    assert "the column 'epoch' is also one that tells combinations apart" in refused(table, model="m", epochs=2)
+    write_csv(table, [{"question": "q", "response_2": "1"}])
+    assert "response_2" in refused(table, model="m", prompt=["a", "b"])
+
+
+def test_keys_with_bars(table: Path) -> None:
+    """A key that looks like another with its combination is told from it, or refused."""
+    write_csv(table, [{"id": "a", "question": "q"}, {"id": "a|model=m", "question": "r"}])
+    made = plan(table, key="id", model=["m", "n"])
+    keys = [made.prompter.row_key(row) for row in made.source.rows()]
+    assert keys == ["a|model=m", "a|model=n", "a|model=m|model=m", "a|model=m|model=n"]
+    write_csv(table, [{"id": "a", "question": "q"}, {"id": "a|epoch=2", "question": "r"}])
+    assert "each row needs a key of its own" in refused(table, key="id", model="m", epochs=2)
+
+
+def test_frames_grow_without_becoming_others(tmp_path: Path) -> None:
+    """Epochs and axes that are added to a batch over a DataFrame leave the input what it is."""
+    frame = pd.DataFrame({"question": ["a", "b"]})
+    once, twice = (
+        make_plan(make_job({"model": "m", "epochs": epochs}), frame, KEYED, tmp_path / "out.csv") for epochs in (1, 2)
+    )
+    assert once.manifest()["input_fingerprint"] == twice.manifest()["input_fingerprint"]
+    assert (once.rows, twice.rows) == (2, 4)
+
+
+def test_threads_need_a_protocol_that_has_them(table: Path) -> None:
+    """Chat completions have no threads to go on with."""
+    assert "--thread-column: is for --api assistants or responses" in refused(
+        table, model="m", api="chat", thread_column="thread"
+    )

@@ -1,0 +1,317 @@
+"""From a row and a template to a prompt."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.errors import InputError
+from batchrun.prompts.templates import PromptError, default_template, prompter_for
+from batchrun.records import Prompt, Row, Turn
+from tests.support.rows import prompter
+
+
+def rendered(template: str, **values: Any) -> str:
+    return prompter([template], list(values)).render(Row(0, values)).first.text
+
+
+def refused(template: str, **values: Any) -> PromptError:
+    with pytest.raises(PromptError) as caught:
+        rendered(template, **values)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("columns", "template"),
+    [
+        (["id", "question", "prompt"], "{{ prompt }}"),
+        (["id", "question"], "{{ question }}"),
+    ],
+)
+def test_the_usual_columns(columns: list[str], template: str) -> None:
+    """Without a template the column `prompt` is asked, else `question`."""
+    assert default_template(columns) == template
+
+
+@pytest.mark.parametrize("name", ["q", "Full name", "it's", 'say "x"', "row", "true", "日本", "a\\b", "x }} y"])
+def test_the_only_column(name: str) -> None:
+    """The only column is asked, whatever its name is."""
+    assert rendered(default_template([name]), **{name: "What?"}) == "What?"
+
+
+def test_no_usual_column() -> None:
+    """Several columns and none with a usual name: the error lists them and shows what to write."""
+    with pytest.raises(InputError) as caught:
+        default_template(["a", "Full name"])
+    assert "columns: 'a', 'Full name'" in str(caught.value)
+    assert "--prompt '{{ a }}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "text"),
+    [
+        ("{{ a }} and {{ b }}", {"a": "x", "b": "y"}, "x and y"),
+        ("{{ row['Full name'] }}", {"Full name": "Ada"}, "Ada"),
+        ("{{ n }}", {"n": "007"}, "007"),
+        ("{{ n }}", {"n": 12345678901234567890}, "12345678901234567890"),
+        ("{{ a }}", {"a": "<b> & \"c\" 'd'"}, "<b> & \"c\" 'd'"),
+        ("{{ a }}", {"a": "{{ b }} {% raw %}"}, "{{ b }} {% raw %}"),
+        ("[{{ a }}{{ b }}]", {"a": None, "b": float("nan")}, "[]"),
+        ("{{ a }}", {"a": Decimal("1.50")}, "1.50"),
+        ("{{ a }}", {"a": date(2026, 11, 23)}, "2026-11-23"),
+        ("{{ a.b[0] }}", {"a": {"b": ["deep"]}}, "deep"),
+        ("{% for x in range(3) %}{{ x }}{% endfor %}{{ a }}", {"a": ""}, "012"),
+        ("{{ a }}\n", {"a": "two\nlines\n\n"}, "two\nlines\n\n"),
+        ("{{ a | upper }}", {"a": "é"}, "É"),
+    ],
+)
+def test_rendering(template: str, values: dict[str, Any], text: str) -> None:
+    """Cells come into the prompt as they are: nothing escaped, rounded or executed; a missing one is empty text."""
+    assert rendered(template, **values) == text
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_any_text_arrives_whole(text: str) -> None:
+    """Whatever a cell holds is what is asked."""
+    if text.strip():
+        assert rendered("{{ a }}", a=text) == text
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t "])
+def test_an_empty_prompt(text: str) -> None:
+    """Nothing to ask fails the row."""
+    assert refused("{{ a }}", a=text).error_type == "empty_prompt"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ a.nope.deeper }}",
+        "{{ a + 1 }}",
+        "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_that_fails_on_a_row(template: str) -> None:
+    """A template that fails on a row, or would never end, fails that row in one line."""
+    error = refused(template, a="x")
+    assert error.error_type == "template_error"
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("value", ["x\ud83d", ["\ud83d"], {"k": "\ud83d"}])
+def test_half_a_character(value: Any) -> None:
+    """A lone surrogate, which cannot be sent, fails its row rather than changing what is asked."""
+    template = (
+        "{{ a }}" if isinstance(value, str) else "{% for x in a %}{{ x if a[0] is defined else a[x] }}{% endfor %}"
+    )
+    assert refused(template, a=value).error_type == "bad_text"
+
+
+def test_half_a_character_in_a_column_that_is_not_asked() -> None:
+    """What is not part of the prompt does not matter, and a U+FFFD of the user's own is text like any other."""
+    assert rendered("{{ a }}", a="x", b="\ud83d") == "x"
+    assert rendered("{{ a }}", a="\ufffd") == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ nope }}", "no column named 'nope' in the input (columns: 'a')"),
+        ("{{ a ", "(line 1 of the template)"),
+        ("ok\n{% if %}", "(line 2 of the template)"),
+        ("{% include 'x' %}", "fails"),
+    ],
+)
+def test_templates_that_cannot_be(template: str, words: str) -> None:
+    """An unknown column or wrong syntax is found before anything is asked; what only shows on a row, on a row."""
+    if words == "fails":
+        assert words in str(refused(template, a="x"))
+        return
+    with pytest.raises(InputError) as caught:
+        prompter([template], ["a"])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_turn_for_each_template() -> None:
+    """Several templates make several turns, in order; later ones see the answers before them."""
+    prompt = prompter(["{{ a }}", "Explain {{ a }}: {{ responses[0] }}"], ["a"]).render(Row(4, {"a": "x"}))
+    assert (prompt.row_key, prompt.row_index, prompt.first) == ("4", 4, Turn("x"))
+    assert prompt.later is not None
+    assert prompt.later.count == 2
+    assert prompt.later.turn(2, ["y"]) == Turn("Explain x: y", 2)
+
+
+def test_rows_by_a_key_column() -> None:
+    """With a key column its cell is the row's id; a key column that is not there is refused by name."""
+    assert prompter(["x"], ["id"], "id").render(Row(4, {"id": "q7"})).row_key == "q7"
+    with pytest.raises(InputError, match="--key: no column named 'nope'"):
+        prompter(["x"], ["id"], "nope")
+
+
+def fingerprint(text: str = "x", **settings: Any) -> str:
+    made = prompter_for({"prompt": "{{ a }}", "model": "m", "temperature": None, **settings}, ["a"], None)
+    return made.render(Row(0, {"a": text})).fingerprint
+
+
+def test_what_decides_an_answer_is_in_the_fingerprint() -> None:
+    """Another text, model or setting is another question; the wording of the template alone is not."""
+    others = [fingerprint("y"), fingerprint(model="m2"), fingerprint(temperature=0.5), fingerprint(instructions="i")]
+    assert len({fingerprint(), *others}) == 5
+    assert fingerprint(prompt="{{a}}") == fingerprint()
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    """The fingerprint is written to files: a change of its making would ask every row of old batches again."""
+    assert fingerprint() == "a61e829b552df46723f21fe8ff0d20c5"
+
+
+def test_turns_are_told_apart() -> None:
+    """Where one turn ends and the next begins is part of the question."""
+    one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
+    assert one.fingerprint != two.fingerprint
+
+
+# -- rows that are more than one question ----------------------------------------------------------------------------
+
+
+def asked(settings: dict[str, Any], row: int = 0, **values: Any) -> Prompt:
+    """The prompt of a row of a batch with these settings."""
+    return prompter_for({"model": "m", **settings}, list(values), None).render(Row(row, values))
+
+
+def turns(*templates: str, when: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Settings with a turn for each template, the condition on the last."""
+    each = [{"prompt": template} for template in templates]
+    return {"turns": [*each[:-1], {**each[-1], "when": when}] if when is not None else each, **settings}
+
+
+def test_later_turns_are_in_the_fingerprint() -> None:
+    """Their templates and conditions are, and the columns that they use; a column that no turn uses is not."""
+    one = asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="z").fingerprint
+    assert asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="other").fingerprint == one
+    others = [
+        asked(turns("{{ a }}", "more {{ b }}"), a="x", b="other", c="z"),
+        asked(turns("{{ a }}", "less {{ b }}"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", when="responses[0]"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", when="c"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}", "more {{ b }}", "again"), a="x", b="y", c="z"),
+        asked(turns("{{ a }}"), a="x", b="y", c="z"),
+    ]
+    assert len({one, *(other.fingerprint for other in others)}) == 7
+
+
+def test_the_columns_of_conditions_are_in_the_fingerprint() -> None:
+    """A cell that decides only whether a turn is asked decides the answer."""
+    settings = turns("{{ a }}", "more", when="c == 'yes'")
+    assert asked(settings, a="x", c="yes").fingerprint != asked(settings, a="x", c="no").fingerprint
+
+
+def test_rows_that_later_turns_use_as_a_whole() -> None:
+    """Where a later turn sees the whole row, every cell of it counts."""
+    settings = turns("{{ a }}", "{{ row['Full name'] }}")
+    one, other = (asked(settings, **{"a": "x", "Full name": "Ada", "c": c}) for c in "yz")
+    assert one.fingerprint != other.fingerprint
+
+
+def test_the_wording_of_the_first_turn_alone_is_no_part() -> None:
+    """What the first turn says counts, not how its template says it."""
+    one, other = (asked(turns(first, "more"), a="x").fingerprint for first in ("{{ a }}", "{{a}}"))
+    assert one == other
+
+
+def test_threads_and_files_are_in_the_fingerprint(tmp_path: Path) -> None:
+    """The same question on another thread, or beside another file, is another."""
+    threads = {"prompt": "q", "thread_column": "t"}
+    files = {"prompt": "q", "attach": ["t"]}
+    found = [asked(threads, t="thread_1"), asked(threads, t="thread_2"), asked(threads, t=""), asked(files, t="a.png")]
+    found += [asked(files, t="b.png"), asked(files, t=""), asked(files, t="a.png\nb.png")]
+    assert len({prompt.fingerprint for prompt in found}) == 7
+
+
+@pytest.mark.parametrize(
+    ("cell", "thread_id"), [("thread_1", "thread_1"), (" conv_2\n", "conv_2"), ("  ", None), (None, None)]
+)
+def test_the_thread_of_a_row(cell: str | None, thread_id: str | None) -> None:
+    """The cell names it; an empty one is a thread of the row's own."""
+    assert asked({"prompt": "q", "thread_column": "t"}, t=cell).thread_id == thread_id
+
+
+def test_epochs_are_told_apart_and_the_first_is_none() -> None:
+    """Each repetition is a question of its own; the first one is the row as it is without epochs."""
+    made = prompter_for({"prompt": "{{ a }}", "epochs": 3}, ["a", "epoch"], None)
+    prompts = [made.render(Row(row, {"a": "x", "epoch": row + 1})) for row in range(3)]
+    assert len({prompt.fingerprint for prompt in prompts}) == 3
+    assert [prompt.row_key for prompt in prompts] == ["0", "0|epoch=2", "0|epoch=3"]
+    once = prompter_for({"prompt": "{{ a }}"}, ["a"], None).render(Row(0, {"a": "x"}))
+    assert (once.row_key, once.fingerprint) == (prompts[0].row_key, prompts[0].fingerprint)
+
+
+def test_more_epochs_change_no_row_of_several_turns() -> None:
+    """Also where a later turn sees the whole row, the columns that are added leave the fingerprint what it is."""
+    settings = turns("{{ a }}", "{{ row['a'] }}")
+    once = prompter_for(settings, ["a"], None).render(Row(0, {"a": "x"}))
+    twice = prompter_for({**settings, "epochs": 2}, ["a", "epoch"], None).render(Row(0, {"a": "x", "epoch": 1}))
+    assert once.fingerprint == twice.fingerprint
+
+
+def test_a_row_in_every_combination() -> None:
+    """Each combination has its template, model and files; keys and variants follow the order of the rows."""
+    settings = {
+        "prompt": None,
+        "matrix": {"prompt": ["A {{ q }}", "B {{ q }} of {{ axis_model }}"], "model": ["m", "n"]},
+    }
+    columns = ["q", "axis_prompt", "axis_model"]
+    made = prompter_for(settings, columns, "q")
+    prompts = [made.render(Row(row, {"q": "x", "axis_prompt": "?", "axis_model": "mn"[row % 2]})) for row in range(4)]
+    assert [prompt.first.text for prompt in prompts] == ["A x", "A x", "B x of m", "B x of n"]
+    assert [(prompt.variant, prompt.model) for prompt in prompts] == [(0, "m"), (1, "n"), (2, "m"), (3, "n")]
+    assert len({prompt.fingerprint for prompt in prompts}) == len({prompt.row_key for prompt in prompts}) == 4
+
+
+def test_files_of_a_combination(tmp_path: Path) -> None:
+    """A combination attaches what it says, and nothing else."""
+    made = prompter_for({"prompt": "q", "matrix": {"attach": [["a"], ["a", "b"]]}}, ["a", "b"], None)
+    prompts = [made.render(Row(row, {"a": "a.png", "b": "b.pdf"})) for row in range(2)]
+    assert [[each.source for each in prompt.first.attachments] for prompt in prompts] == [["a.png"], ["a.png", "b.pdf"]]
+
+
+def test_responses_are_for_later_turns() -> None:
+    """In the first turn there are none: the name is looked for among the columns."""
+    with pytest.raises(InputError, match="--prompt: no column named 'responses' in the input"):
+        prompter(["{{ responses[0] }}"], ["a"])
+    with pytest.raises(InputError, match="turn 2: when: no column named 'nope'"):
+        prompter_for(turns("{{ a }}", "more", when="nope"), ["a"], None)
+
+
+def test_a_column_named_responses() -> None:
+    """It is asked as any other in the first turn; later turns reach it through the row."""
+    later = asked(turns("{{ responses }}", "{{ responses[0] }}, {{ row['responses'] }}"), responses="cell")
+    assert later.first.text == "cell"
+    assert later.later is not None
+    assert later.later.turn(2, ["answer"]) == Turn("answer, cell", 2)
+    other = asked(turns("x", "{{ responses[0] }}, {{ row['responses'] }}"), responses="another")
+    assert later.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("when", ["responses[0] ==", "", "x %}{% if true"])
+def test_conditions_that_are_none(when: str) -> None:
+    """A condition that is no expression is found before anything is asked; an empty one always holds."""
+    settings = turns("{{ a }}", "more", when=when)
+    if not when:
+        assert asked(settings, a="x").later.turn(2, ["y"]) == Turn("more", 2)  # type: ignore[union-attr]
+        return
+    with pytest.raises(InputError, match="turn 2: when: "):
+        asked(settings, a="x")
+
+
+def test_a_name_with_a_space_is_explained() -> None:
+    """`{{ Unit price }}` is no template; the line says how such a column is written."""
+    with pytest.raises(InputError, match=r"written row\['Unit price'\]"):
+        prompter(["What is {{ Unit price }}?"], ["Unit price"])

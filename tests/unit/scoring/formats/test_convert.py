@@ -1,0 +1,391 @@
+"""Files of other tools: what maps is there, and what does not is listed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchrun.cli import cli
+from batchrun.errors import InputError
+from batchrun.scoring.formats.convert import FORMATS, WRITERS, Conversion, convert
+
+
+def converted(folder: Path, lines: list[dict[str, Any]], **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
+    """JSON Lines in, JSON Lines out, and the notes."""
+    given, output = folder / "in.jsonl", folder / "out.jsonl"
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    count, notes = convert(str(given), output, Conversion(**options))
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert count == len(rows)
+    return rows, notes.lines()
+
+
+def test_data_of_openai_evals(tmp_path: Path) -> None:
+    """The item's fields are columns, a sample is the answer, and a row without a field has none."""
+    rows, notes = converted(
+        tmp_path,
+        [{"item": {"q": "1+1", "tags": ["a"]}, "sample": {"output_text": "2", "seed": 3}}, {"item": {"q": "é"}}],
+        given="openai-evals",
+    )
+    assert rows == [
+        {"q": "1+1", "tags": ["a"], "response": "2"},
+        {"q": "é", "tags": None, "response": None},
+    ]
+    assert notes == ["not carried over: sample.seed (1 row)"]
+
+
+def test_an_exported_run(tmp_path: Path) -> None:
+    """Output items give answer, state, tokens and the graders' scores."""
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6, "cached_tokens": 0}
+    item = {
+        "id": "oi_1",
+        "object": "eval.run.output_item",
+        "status": "pass",
+        "datasource_item": {"q": "1+1"},
+        "results": [{"name": "match", "passed": True, "score": 1.0}],
+        "sample": {
+            "output": [{"role": "assistant", "content": "2"}],
+            "model": "m",
+            "usage": usage,
+            "finish_reason": "stop",
+            "error": {"code": "", "message": ""},
+        },
+    }
+    broken = {**item, "sample": {"output": [], "error": {"code": "server_error", "message": "no"}}, "results": []}
+    rows, notes = converted(tmp_path, [item, broken], given="openai-evals")
+    assert rows[0] == {
+        "q": "1+1",
+        "response": "2",
+        "status": "completed",
+        "error_type": None,
+        "error": None,
+        "model": "m",
+        **usage,
+        "score_match": 1.0,
+        "passed_match": True,
+    }
+    assert (rows[1]["status"], rows[1]["error_type"], rows[1]["score_match"]) == ("failed", "server_error", None)
+    assert notes == ["not carried over: status (2 rows)"]
+
+
+def test_batch_requests_in(tmp_path: Path) -> None:
+    """Chat and responses bodies give question and instructions; settings and earlier turns are listed."""
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": [{"type": "text", "text": "1+1"}, {"type": "image_url", "image_url": {}}]},
+    ]
+    rows, notes = converted(
+        tmp_path,
+        [
+            {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+             "body": {"model": "m", "messages": messages, "temperature": 0.5}},
+            {"custom_id": "b", "method": "POST", "url": "/v1/responses",
+             "body": {"model": "m", "input": "2+2", "instructions": "Calculate."}},
+        ],
+        given="batch-requests",
+    )  # fmt: skip
+    assert rows == [
+        {"custom_id": "a", "question": "1+1", "instructions": "Be brief."},
+        {"custom_id": "b", "question": "2+2", "instructions": "Calculate."},
+    ]
+    assert notes[0] == "not carried over: body.model: say --model m (2 rows)"
+    assert set(notes[1:]) == {
+        "not carried over: body.temperature (1 row)",
+        "not carried over: body: all but the last user message of a conversation (1 row)",
+        "not carried over: body: parts of type 'image_url' (1 row)",
+    }
+
+
+RESULTS: list[dict[str, Any]] = [
+    {"id": "r1", "custom_id": "a", "error": None, "response": {"status_code": 200, "request_id": "x", "body": {
+        "id": "chatcmpl-1", "model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        "choices": [{"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "2"}}]}}},
+    {"id": "r2", "custom_id": "b", "error": None, "response": {"status_code": 200, "request_id": "x", "body": {
+        "id": "resp_1", "model": "m", "status": "completed",
+        "usage": {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4},
+        "output": [{"type": "reasoning"}, {"type": "message", "content": [{"type": "output_text", "text": "4"}]}]}}},
+    {"id": "r3", "custom_id": "c", "response": None, "error": {"code": "batch_expired", "message": "too late"}},
+    {"id": "r4", "custom_id": "d", "error": None,
+     "response": {"status_code": 400, "body": {"error": {"type": "invalid_request_error", "message": "no"}}}},
+]  # fmt: skip
+
+
+def test_batch_results_in(tmp_path: Path) -> None:
+    """Answers of both endpoints and both kinds of errors come out as outcomes."""
+    rows, notes = converted(tmp_path, RESULTS, given="batch-results")
+    assert [(row["custom_id"], row["response"], row["status"], row["error_type"]) for row in rows] == [
+        ("a", "2", "incomplete", None),
+        ("b", "4", "completed", None),
+        ("c", None, "failed", "batch_expired"),
+        ("d", None, "failed", "invalid_request_error"),
+    ]
+    assert [row["prompt_tokens"] for row in rows] == [3, 3, None, None]
+    assert notes == []
+
+
+def test_batch_results_join_their_table(tmp_path: Path) -> None:
+    """Results in any order find their rows by key; rows without one are pending, results without one are listed."""
+    (tmp_path / "q.csv").write_text("id,question,truth\nb,2+2,4\na,1+1,2\nz,0,0\n")
+    rows, notes = converted(tmp_path, RESULTS, given="batch-results", join=str(tmp_path / "q.csv"), key="id")
+    assert [(row["id"], row["truth"], row["response"], row["status"]) for row in rows] == [
+        ("b", "4", "4", "completed"),
+        ("a", "2", "2", "incomplete"),
+        ("z", "0", None, "pending"),
+    ]
+    assert notes == [f"not carried over: results whose custom_id is not in {tmp_path}/q.csv (2 rows)"]
+
+
+def test_samples_of_inspect(tmp_path: Path) -> None:
+    """Input, target, choices and metadata have their columns; files and sandboxes are listed."""
+    sample = {
+        "id": 7,
+        "input": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}],
+        "target": ["A", "B"],
+        "choices": ["x", "y"],
+        "metadata": {"level": 3, "target": "other"},
+        "sandbox": "docker",
+    }
+    rows, notes = converted(tmp_path, [sample], given="inspect")
+    assert rows == [
+        {
+            "id": 7,
+            "question": "Q",
+            "instructions": "S",
+            "target": ["A", "B"],
+            "choices": ["x", "y"],
+            "level": 3,
+            "metadata_target": "other",
+        }
+    ]
+    assert notes == ["not carried over: sandbox (1 row)"]
+    (tmp_path / "again").mkdir()
+    back, _ = converted(tmp_path / "again", rows, wanted="inspect")
+    del sample["sandbox"]
+    assert back == [{**sample, "id": "7", "metadata": {"level": 3, "metadata_target": "other"}}]
+
+
+def test_tests_of_promptfoo(tmp_path: Path) -> None:
+    """Checks that a scorer judges alike become target and check; the others are listed by kind."""
+    (tmp_path / "tests.csv").write_text(
+        "topic,__expected,__expected2,__description,__metric\n"
+        "a,Paris,,first,m\n"
+        "b,contains: Paris,,,\n"
+        'c,"icontains-any: Paris, Rome",contains:x,,\n'
+        "d,llm-rubric: is nice,,,\n"
+        "e,not-contains: x,equals:  y ,,\n"
+        "f,is-json,,,\n"
+        "g,similar(0.8): x,,,\n"
+        "h,Note: plain text,,,\n"
+    )
+    output = tmp_path / "out.jsonl"
+    _, notes = convert(str(tmp_path / "tests.csv"), output, Conversion("promptfoo"))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(row["topic"], row["check"], row["target"]) for row in rows] == [
+        ("a", "exact", "Paris"),
+        ("b", "includes:case=keep", "Paris"),
+        ("c", "includes", ["Paris", "Rome"]),
+        ("d", None, None),
+        ("e", "exact", "y"),
+        ("f", "json", None),
+        ("g", None, None),
+        ("h", "exact", "Note: plain text"),
+    ]
+    assert rows[0]["description"] == "first"
+    assert set(notes.lines()) == {
+        "not carried over: __metric (1 row)",
+        "not carried over: __expected: all but the first check of a row (1 row)",
+        "not carried over: __expected: llm-rubric (1 row)",
+        "not carried over: __expected: not-contains (1 row)",
+        "not carried over: __expected: similar (1 row)",
+    }
+
+
+def test_evals_come_back(tmp_path: Path) -> None:
+    """A table written for OpenAI's Evals is read back as it was."""
+    table = [{"q": "1+1", "truth": "2", "response": "2", "model": "m"}]
+    lines, _ = converted(tmp_path, table, wanted="openai-evals")
+    assert lines == [{"item": {"q": "1+1", "truth": "2"}, "sample": {"output_text": "2", "model": "m"}}]
+    assert converted(tmp_path, lines, given="openai-evals") == (table, [])
+
+
+def test_requests_come_back(tmp_path: Path) -> None:
+    """A table written as batch requests is read back with its questions, and what is left out is listed."""
+    table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
+    lines, notes = converted(tmp_path, table, wanted="batch-requests", model="m")
+    assert notes == ["not carried over: truth (1 row)"]
+    rows, _ = converted(tmp_path, lines, given="batch-requests")
+    assert rows == [{"custom_id": "a", "question": "1+1", "instructions": "Be brief."}]
+
+
+def test_results_come_back(tmp_path: Path) -> None:
+    """Outcomes written as batch results are read back the same."""
+    rows, _ = converted(tmp_path, RESULTS, given="batch-results")
+    lines, notes = converted(tmp_path, rows, wanted="batch-results")
+    assert [line["response"] is None for line in lines] == [False, False, True, True]
+    again, _ = converted(tmp_path, lines, given="batch-results")
+    kept = ("custom_id", "response", "status", "error_type", "error", "model", "total_tokens")
+    assert [[row[key] for key in kept] for row in again] == [[row[key] for key in kept] for row in rows]
+    assert notes == []
+
+
+def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
+    """In CSV lists are JSON text, which is said; no cell breaks a line."""
+    (tmp_path / "in.jsonl").write_text('{"item": {"q": "a\\nb,\\"c\\"", "l": [1, 2], "n": 1.0, "e": null}}\n')
+    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", Conversion("openai-evals"))
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
+    assert notes.lines() == [
+        "not carried over: lists and objects, which are JSON text in CSV: write .jsonl to keep them (1 row)"
+    ]
+
+
+def test_parquet_keeps_types(tmp_path: Path) -> None:
+    """Numbers, truths and missing cells are what they were; nested and mixed values are JSON text, which is said."""
+    rows: list[dict[str, Any]] = [
+        {"q": "é", "n": 1, "x": 0.5, "b": True, "l": [1, 2], "m": 1},
+        {"q": None, "n": None, "x": 2.0, "b": None, "l": None, "m": "one"},
+    ]
+    lines = "".join(json.dumps({"item": row}) + "\n" for row in rows)
+    (tmp_path / "in.jsonl").write_text(lines, encoding="utf-8")
+    count, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "t.parquet", Conversion("openai-evals"))
+    assert count == 2
+    assert set(notes.lines()) == {
+        f"not carried over: {name}: lists, objects or values of several types, which are JSON text in Parquet (2 rows)"
+        for name in "lm"
+    }
+    columns = pq.read_table(tmp_path / "t.parquet").to_pydict()
+    assert columns == {
+        "q": ["é", None], "n": [1, None], "x": [0.5, 2.0], "b": [True, None], "l": ["[1,2]", None], "m": ["1", '"one"']
+    }  # fmt: skip
+
+
+def test_parquet_comes_back(tmp_path: Path) -> None:
+    """Rows that went through Parquet, and through CSV to Parquet, are the same rows."""
+    rows = [{"id": index, "q": f"a,\r{index}\n", "share": index / 4, "right": index > 1} for index in range(600)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for given, output in (
+        ("a.jsonl", "b.parquet"),
+        ("b.parquet", "c.jsonl"),
+        ("c.jsonl", "d.csv"),
+        ("d.csv", "e.parquet"),
+    ):
+        count, notes = convert(str(tmp_path / given), tmp_path / output, Conversion())
+        assert (count, notes.lines()) == (600, [])
+    assert [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()] == rows
+    assert pq.read_table(tmp_path / "e.parquet").to_pylist()[3] == {
+        "id": "3",
+        "q": "a,\r3\n",
+        "share": "0.75",
+        "right": "true",
+    }
+
+
+def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
+    """Whatever maps is the same after a way there and back: variables, checks, targets, descriptions, answers."""
+    tests = (
+        "topic,__expected,__description,__providerOutput\n"
+        "a,Note: plain text,first,said\n"
+        "b,contains:Paris,,\n"
+        'c,"icontains-any: Paris, Rome",,\n'
+        "d,is-json,,\n"
+        "e,,,\n"
+        "f,equals:llm-rubric: x,,\n"
+    )
+    (tmp_path / "tests.csv").write_text(tests)
+    convert(str(tmp_path / "tests.csv"), tmp_path / "t.jsonl", Conversion("promptfoo"))
+    count, notes = convert(str(tmp_path / "t.jsonl"), tmp_path / "again.csv", Conversion(wanted="promptfoo"))
+    assert (count, notes.lines()) == (6, [])
+    convert(str(tmp_path / "again.csv"), tmp_path / "u.jsonl", Conversion("promptfoo"))
+    first, second = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("t.jsonl", "u.jsonl")
+    )
+    assert second == [{key: value or "" for key, value in row.items()} | {
+        key: row[key] for key in ("check", "target")} for row in first]  # fmt: skip
+    with open(tmp_path / "again.csv", newline="") as file:
+        assert [row["__expected"] for row in csv.DictReader(file)] == [
+            "equals:Note: plain text", "contains:Paris", "icontains-any:Paris, Rome", "is-json", "",
+            "equals:llm-rubric: x",
+        ]  # fmt: skip
+
+
+def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
+    """Scorers without a check, lists that no check holds, outcomes, and cells that would be run as templates."""
+    rows: list[dict[str, Any]] = [
+        {"q": "{{ env.HOME }}", "answer": "1", "check": "numeric", "response": "1", "status": "completed", "__m": "x"},
+        {"q": "b", "answer": ["a", "b"], "check": "exact", "response": "a", "status": "completed"},
+        {"q": "c", "answer": ["a,b"], "check": "includes", "response": "a", "status": "completed"},
+        {"q": "d", "answer": {"a": 1}, "check": "json", "response": "{}", "status": "completed"},
+        {"q": "e", "answer": 3.0, "check": None, "response": "3", "status": "completed"},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(wanted="promptfoo"))
+    assert set(notes.lines()) == {
+        "not carried over: status (5 rows)",
+        "not carried over: target: lists, of the check exact or with a comma in them (2 rows)",
+        "not carried over: check: numeric (1 row)",
+        "not carried over: target: of the check json (1 row)",
+        "not carried over: __m (1 row)",
+        "not carried over: cells with {{, {% or file://, which promptfoo takes for templates and files (1 row)",
+    }
+    with open(tmp_path / "o.csv", newline="") as file:
+        assert [(row["q"], row["__providerOutput"], row["__expected"]) for row in csv.DictReader(file)] == [
+            ("{{ env.HOME }}", "1", ""), ("b", "a", ""), ("c", "a", ""), ("d", "{}", ""), ("e", "3", "equals:3")
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "output", "options", "message"),
+    [
+        ({"a": 1}, "o.csv", {"given": "openai-evals"}, r'in\.jsonl, line 1: an object with "item"'),
+        ({"a": 1}, "o.csv", {"given": "batch-requests"}, "line 1: a request of the Batch API is expected"),
+        ({"a": 1}, "o.csv", {"given": "batch-results"}, "line 1: a result of the Batch API is expected"),
+        ({"a": 1}, "o.csv", {"given": "inspect"}, "line 1: a sample of inspect_ai is expected"),
+        ({"a": 1}, "o.jsonl", {}, "a table like the input; say --from or --to"),
+        ({"a": 1}, "o.parquet", {"wanted": "promptfoo"}, r"--to promptfoo writes \.csv"),
+        ({"a": 1}, "o.csv", {"wanted": "inspect"}, r"--to inspect writes \.jsonl"),
+        ({"a": 1}, "o.jsonl", {"wanted": "inspect"}, "say --prompt COLUMN"),
+        ({"a": 1}, "o.jsonl", {"wanted": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
+        ({"a": 1}, "o.jsonl", {"wanted": "batch-requests"}, "say --model NAME"),
+        ({"a": 1}, "o.jsonl", {"given": "inspect", "join": "x"}, "--join goes with --from batch-results"),
+        ({"a": 1}, "in.jsonl", {"given": "inspect"}, "the output is the input itself"),
+    ],
+)
+def test_what_cannot_be_converted(
+    tmp_path: Path, line: dict[str, Any], output: str, options: dict[str, Any], message: str
+) -> None:
+    """One line names file, line and what was expected; nothing is written."""
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(InputError, match=message):
+        convert(str(path), tmp_path / output, Conversion(**options))
+    assert path.read_text() == json.dumps(line) + "\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("given", [name for name in FORMATS if name != "table"])
+@pytest.mark.parametrize("odd", [None, 1, "x", [1], {"a": [1]}, [[]], [{"content": 3}]])
+def test_odd_files_are_no_bugs(tmp_path: Path, given: str, odd: Any) -> None:
+    """Whatever stands where a format has something else, the end is a table or one line."""
+    line: dict[str, Any] = {"datasource_item": {"q": 1}, "sample": odd, "results": odd, "input": odd, "metadata": odd}
+    line |= {"custom_id": odd, "response": odd, "error": odd, "body": {"messages": odd, "choices": odd, "output": odd}}
+    replies = {**line, "response": {"status_code": 200, "body": {"choices": odd, "output": odd, "usage": odd}}}
+    with suppress(InputError):
+        rows, _ = converted(tmp_path, [line, replies], given=given)
+        assert len(rows) == 2
+
+
+def test_the_command_line_offers_every_format() -> None:
+    """What can be read and written can be chosen, and docs/formats.md has a line for each."""
+    offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
+    assert tuple(offered["given"]) == FORMATS
+    assert tuple(offered["wanted"]) == ("table", *WRITERS)
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"`{name}`" not in page and name != "table"] == []

@@ -1,0 +1,102 @@
+"""Graders: their files, and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchrun.errors import InputError
+from batchrun.job.options import settings_of
+from batchrun.scoring import Sample
+from batchrun.scoring.grading.grading import Grader, load_grader, verdict_table
+from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
+from batchrun.scoring.grading.verdicts import PARTIAL
+from batchrun.scoring.scorers.registry import make_scorers
+
+
+def loaded(folder: Path, text: str, name: str = "strict.toml") -> Grader:
+    (folder / name).write_text(text, encoding="utf-8")
+    return load_grader(folder / name, {"HOST": "h"})
+
+
+def test_a_grader_is_a_job_with_a_rubric(tmp_path: Path) -> None:
+    """The keys of a job are its own, `prompt` is the rubric, and the file's name is its name."""
+    (tmp_path / "r.txt").write_text("Judge {{ response }}", encoding="utf-8")
+    found = loaded(tmp_path, 'model = "m"\nprompt = "@r.txt"\nrpm = 5\nbase_url = "http://${HOST}/v1"\n')
+    assert (found.name, found.rubric, found.votes, found.question) == ("strict", "Judge {{ response }}", 1, None)
+    assert (found.job.model, found.job.rpm, found.job.base_url) == ("m", 5, "http://h/v1")
+    assert "prompt" not in settings_of(found.job)
+
+
+def test_what_failed_is_asked_again_unless_told_otherwise(tmp_path: Path) -> None:
+    """A grader asks for verdicts again that failed; its file may say that it does not."""
+    assert loaded(tmp_path, 'model = "m"\n').job.retry_failed
+    assert not loaded(tmp_path, 'model = "m"\nretry_failed = false\n').job.retry_failed
+    assert Grader.of_model("m", {}, "--grader-model m").job.retry_failed
+
+
+def test_the_table_grader(tmp_path: Path) -> None:
+    """Choices, scale, pattern, votes, question and name are read from it."""
+    found = loaded(tmp_path, '[grader]\nname = "a/b"\npartial = true\nvotes = 3\nquestion = "q"\n')
+    assert (found.name, found.votes, found.question, found.reader.choices) == ("a-b", 3, "q", PARTIAL)
+    assert found.rubric == DEFAULT_RUBRIC
+    found = loaded(tmp_path, "prompt = \"x\"\n[grader]\nscale = [1, 5]\npattern = 'is (.)'\n")
+    assert found.reader.scale == (1, 5)
+    assert found.reader.read("is 3 is 5").value == 1
+
+
+def test_a_model_shares_the_service_of_a_batch() -> None:
+    """Of a batch's options those are taken that say where a model is, and none that decide answers."""
+    options = {"base_url": "http://h/v1", "header": ("k=v",), "temperature": 1.5, "model": "other", "prompt": "x"}
+    found = Grader.of_model("meta/llama:8b", options, "--grader-model meta/llama:8b")
+    assert (found.name, found.job.model, found.job.base_url) == ("meta-llama-8b", "meta/llama:8b", "http://h/v1")
+    assert (found.job.header, found.job.temperature, found.job.prompt) == ({"k": "v"}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('modle = "m"', "unknown key 'modle'; did you mean 'model'?"),
+        ("[score]\nscorer = 'x'", "unknown key 'score'"),
+        ("grader = 3", "grader: a table [grader] is expected, got 3"),
+        ("[grader]\nvote = 3", "grader: unknown key 'vote'; did you mean 'votes'?"),
+        ("[grader]\nvotes = 0", "grader: votes: a whole number from 1 to 100 is expected, got 0"),
+        ("[grader]\nvotes = true", "grader: votes: a whole number from 1 to 100 is expected, got True"),
+        ("[grader]\npartial = 1", "grader: partial: true or false is expected, got 1"),
+        ("[grader]\nscale = [5, 1]", "grader: scale: lowest and highest grade, such as [1, 10], is expected"),
+        ("[grader]\nchoices = { C = 2 }", "grader: choices: grades with values from 0 to 1"),
+        (
+            "[grader]\nchoices = { C = 1, c = 0 }",
+            "grader: choices: grades that differ by more than capitals is expected",
+        ),
+        ("[grader]\npattern = '('", "grader: pattern: no regular expression of Python's"),
+        ("[grader]\npattern = 'x'", "grader: pattern: one group, which holds the grade, is expected"),
+        ("[grader]\nname = ''", "grader: name: text is expected"),
+        ("[grader]\nscale = [1, 5]\npartial = true", "choices, partial and scale are three ways; say one of them"),
+        ("[grader]\nscale = [1, 5]", "grades of its own need a rubric that says what they mean: add prompt"),
+        ('input = "a.csv"', "input: a grader has none, it grades the table that is scored; remove the line"),
+        ('key = "id"', "key: a grader has none"),
+        ("epochs = 3", "epochs: say votes in the table [grader]; remove the line"),
+        ("[[turns]]\nprompt = 'x'", "turns: a grader is asked once: let the rubric say it all"),
+        ('prompt = "@gone.txt"', "gone.txt: cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_file_gets_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    """The file, the key, and what was expected."""
+    with pytest.raises(InputError) as caught:
+        loaded(tmp_path, f"{text}\n")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_verdicts_lie_beside_the_table() -> None:
+    """Their name begins with the table's, so that two tables never share them."""
+    assert verdict_table("out/a.csv", "strict") == Path("out/a.csv.grader-strict.csv")
+
+
+def test_graders_are_not_asked_by_a_scorer_alone() -> None:
+    """Where nobody has asked them, that is said, rather than scored."""
+    [named] = make_scorers(["tone=model-graded:grader=a.toml+b.toml"])
+    with pytest.raises(InputError, match="works in batchrun score"):
+        named.scorer.score(Sample("a", None, {}))

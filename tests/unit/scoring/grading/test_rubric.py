@@ -1,0 +1,117 @@
+"""Rubrics: what a grader is asked about a row."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.errors import InputError
+from batchrun.scoring import Sample
+from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC, Rubric, RubricError
+
+COLUMNS = ("question", "truth", "response", "topic", "two words")
+
+
+def rubric(template: str = DEFAULT_RUBRIC, **options: Any) -> Rubric:
+    settings = {"where": "g.toml", "question": None, "target": "truth", "grade_line": "END SO", "grades": ["C", "I"]}
+    return Rubric(template, COLUMNS, **{**settings, **options})
+
+
+def sample(answer: str = "a", target: Any = "t", **row: Any) -> Sample:
+    return Sample(answer, target, {**dict.fromkeys(COLUMNS), "question": "q", **row})
+
+
+def fenced(text: str) -> dict[str, str]:
+    """The texts that the default rubric fences in."""
+    mark = re.search(r"bear the mark (\w+)\.", text)
+    assert mark is not None
+    parts = re.split(rf"^--- {mark[1]} (\w+) ---\n", text, flags=re.M)
+    return {name: part.removesuffix("\n") for name, part in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@given(st.text(), st.text(), st.text())
+def test_texts_are_fenced_in(answer: str, target: str, question: str) -> None:
+    """Whatever is in them, question, reference and answer stand whole between lines of their own."""
+    found = fenced(rubric().render(sample(f"a{answer}", f"t{target}", question=f"q{question}")))
+    assert (found["question"], found["reference"], found["answer"]) == (f"q{question}", f"t{target}", f"a{answer}")
+
+
+def test_an_answer_that_knows_the_fence_meets_another() -> None:
+    """A row that quotes a fence gets one that it does not hold."""
+    first = rubric("{{ fence }}").render(sample())
+    again = rubric("{{ fence }}").render(sample(topic=first))
+    assert first != again
+    assert again not in first
+
+
+def test_the_same_texts_are_asked_alike() -> None:
+    """Columns that the rubric does not use change nothing of what is asked."""
+    assert rubric().render(sample(topic="a")) == rubric().render(sample(topic="b"))
+
+
+def test_what_a_rubric_knows() -> None:
+    """Columns by name and in `row`, the answer, the target, the question, the grades and how to end."""
+    names = ("response", "target", "question", "topic", "row['two words']", "grades|join", "grade_line")
+    template = "|".join(f"{{{{ {name} }}}}" for name in names)
+    text = rubric(template).render(sample("ans", ["x", 2.0], topic=None, **{"two words": 3}))
+    assert text == "ans|x or 2|q||3|CI|END SO"
+
+
+def test_another_column_may_be_the_question() -> None:
+    """The column that is named, else `prompt` or `question`."""
+    assert rubric("{{ question }}", question="topic").render(sample(topic="T")) == "T"
+    assert rubric("{{ question }}", question="two words").render(sample(**{"two words": "T"})) == "T"
+
+
+def test_a_question_may_be_a_template() -> None:
+    """As a batch asked it: of several columns, and what they hold is never run."""
+    found = rubric("<{{ question }}>", question="About {{ topic }}: {{ row['two words'] }}")
+    assert found.render(sample(topic="{{ 1 }}", **{"two words": "x"})) == "<About {{ 1 }}: x>"
+
+
+def test_partial_credit_is_offered_where_it_is_read() -> None:
+    """The default rubric explains P only to graders whose P counts."""
+    assert "P (partly correct)" in rubric(grades=["C", "P", "I"]).render(sample())
+    assert "P (partly" not in rubric().render(sample())
+
+
+def test_templates_in_an_answer_are_text() -> None:
+    """What an answer holds is never run as a template."""
+    assert rubric("{{ response }}").render(sample("{{ 1 + 1 }}{% raw %}")) == "{{ 1 + 1 }}{% raw %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "expected"),
+    [
+        ("{{ respons }}", {}, "g.toml: the table has no column 'respons' (columns: 'question', "),
+        ("{{ response", {}, "g.toml: syntax error"),
+        ("{{ target }}", {"target": None}, "g.toml: compares with a target: say --target COLUMN"),
+        ("{{ question }}", {"question": "ask"}, "--question ask: the table has no such column"),
+        ("{{ question }}", {"question": "{{ ask }}"}, "--question: the table has no column 'ask' (columns: "),
+        ("{{ question }}", {"question": "{{ topic"}, "--question: syntax error"),
+    ],
+)
+def test_a_wrong_rubric_gets_one_line(template: str, options: dict[str, Any], expected: str) -> None:
+    """Where it is, and what is wrong, before anything is asked."""
+    with pytest.raises(InputError) as caught:
+        rubric(template, **options)
+    assert expected in str(caught.value)
+
+
+def test_a_table_without_a_question_needs_one_named() -> None:
+    """The default rubric shows the question: which column that is must be known."""
+    with pytest.raises(InputError, match="say --question COLUMN"):
+        Rubric(DEFAULT_RUBRIC, ("a", "b"), where="g", question=None, target="a", grade_line="", grades=[])
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"), [("{{ row.nothing }}", "fails on this row"), ("{{ topic }}", "nothing")]
+)
+def test_a_row_that_cannot_be_asked_about(template: str, reason: str) -> None:
+    """It fails alone, with its reason."""
+    with pytest.raises(RubricError, match=reason):
+        rubric(template).render(sample())

@@ -1,0 +1,370 @@
+"""Tables compared, and bars over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from scipy import stats
+
+from batchrun.errors import InputError
+from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
+from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.evaluate import Bars, Question, compare_tables, default_scored, score_table
+from batchrun.scoring.table import Columns
+from batchrun.scoring.text import comparison_lines, comparison_markdown, score_markdown
+
+HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
+
+
+def write(folder: Path, name: str, right: str, *, first: int = 0, question: str = "q") -> str:
+    """A table of one row for each character: 1 right, 0 wrong, x failed."""
+    rows = [
+        f"{first + index},{question}{index},1,{'' if mark == 'x' else mark},"
+        f"{'failed' if mark == 'x' else 'completed'},0.5,{index + 1},10\n"
+        for index, mark in enumerate(right)
+    ]
+    path = folder / name
+    path.write_text(HEAD + "".join(rows), encoding="utf-8")
+    return str(path)
+
+
+def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), cluster: str | None = None) -> Comparison:
+    return compare_tables(names, Question(scorers, Columns(target="truth", key="id", cluster=cluster)))
+
+
+def test_rows_are_paired_by_key(tmp_path: Path) -> None:
+    """Whatever their order, rows meet their likes; those that flipped are named, failed ones form no pair."""
+    a = write(tmp_path, "a.csv", "1100x1")
+    lines = Path(write(tmp_path, "b.csv", "101111")).read_text().splitlines(keepends=True)
+    (tmp_path / "b.csv").write_text(lines[0] + "".join(reversed(lines[1:])))
+    [found] = compared(a, str(tmp_path / "b.csv")).pairings
+    assert found.pairs == 5
+    assert found.means == pytest.approx((3 / 5, 4 / 5))
+    assert (found.better, found.worse) == (["2", "3"], ["1"])
+    assert found.difference.estimate.mean == pytest.approx(1 / 5)
+    assert found.difference.p_value == stats.binomtest(2, 3).pvalue
+
+
+def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
+    """Rows in one table only, and other questions under the same key, are warnings."""
+    a, b = write(tmp_path, "a.csv", "1111"), write(tmp_path, "b.csv", "1111", first=1)
+    warnings = compared(a, b).warnings
+    assert [line.replace(str(tmp_path) + "/", "") for line in warnings] == [
+        "1 row of a.csv not in b.csv, such as 0",
+        "1 row of b.csv not in a.csv, such as 4",
+        "'question' differs between a.csv and b.csv in 3 rows, such as 1: there they did not answer the same",
+    ]
+    same = write(tmp_path, "c.csv", "0000")
+    assert compared(a, same).warnings == []
+
+
+def test_tables_without_a_common_key_are_refused(tmp_path: Path) -> None:
+    """Nothing to pair is an error and not a difference of 0."""
+    with pytest.raises(InputError, match="have no key in common"):
+        compared(write(tmp_path, "a.csv", "11"), write(tmp_path, "b.csv", "11", first=5))
+
+
+def test_several_tables_are_corrected(tmp_path: Path) -> None:
+    """Of three tables each pair is tested, and the p-values are Holm's."""
+    names = [
+        write(tmp_path, "a.csv", "0" * 12),
+        write(tmp_path, "b.csv", "0" * 4 + "1" * 8),
+        write(tmp_path, "c.csv", "1" * 12),
+    ]
+    found = compared(*names).pairings
+    assert [Path(each.first).stem + Path(each.second).stem for each in found] == ["ab", "ac", "bc"]
+    plain = [stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)]
+    assert [each.difference.p_value for each in found] == plain
+    assert [each.corrected_p for each in found] == pytest.approx([2 * plain[0], 3 * plain[1], plain[2]])
+
+
+def test_costs_stand_side_by_side(tmp_path: Path) -> None:
+    """Cost and tokens are sums, durations quantiles, over all rows."""
+    a, b = write(tmp_path, "a.csv", "10x"), write(tmp_path, "b.csv", "111")
+    costs = compared(a, b).contenders[0].costs
+    assert (costs.cost_usd, costs.priced, costs.rows, costs.median_s, costs.tokens) == (1.5, 3, 3, 2, 30)
+    assert costs.p95_s == pytest.approx(2.9)
+
+
+def test_epochs_are_paired_by_their_mean(tmp_path: Path) -> None:
+    """Repeated keys enter a comparison once, and no longer as right or wrong."""
+    one = tmp_path / "one.csv"
+    one.write_text("id,truth,response\na,1,1\na,1,0\nb,1,0\nb,1,0\n")
+    two = tmp_path / "two.csv"
+    two.write_text("id,truth,response\na,1,1\na,1,1\nb,1,0\nb,1,1\n")
+    [found] = compared(str(one), str(two)).pairings
+    assert (found.pairs, found.means, found.difference.test) == (2, (0.25, 0.75), "permutation")
+
+
+def test_epochs_are_paired_by_their_number(tmp_path: Path) -> None:
+    """With a column of epochs only those that both tables have a score of count, whatever the order of the rows."""
+    head = "id,truth,response,epoch\n"
+    (tmp_path / "one.csv").write_text(head + "a,1,1,1\na,1,0,2\nb,1,0,1\nb,1,1,2\n")
+    (tmp_path / "two.csv").write_text(head + "b,1,1,2\nb,1,1,1\na,1,1,3\na,1,1,1\n")
+    found = compared(str(tmp_path / "one.csv"), str(tmp_path / "two.csv"))
+    [pairing] = found.pairings
+    assert (pairing.pairs, pairing.means, pairing.better) == (2, (0.75, 1.0), ["b"])
+    assert [line.replace(str(tmp_path) + "/", "") for line in found.warnings] == [
+        "1 row of one.csv not in two.csv, such as a (epoch 2)",
+        "1 row of two.csv not in one.csv, such as a (epoch 3)",
+    ]
+
+
+def test_a_column_named_epoch_does_not_part_rows_that_are_not_repeated(tmp_path: Path) -> None:
+    """Where each key is there once, `epoch` may be a time stamp, and differ."""
+    for name, stamp in (("a.csv", 1923), ("b.csv", 1924)):
+        (tmp_path / name).write_text(f"id,truth,response,epoch\na,1,1,{stamp}\nb,1,0,{stamp}\n")
+    assert compared(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")).pairings[0].pairs == 2
+
+
+def write_models(folder: Path, right: dict[str, str], *, epochs: int = 1, key: str = "id") -> str:
+    """A batch of several models: of each the marks of its questions, 1 right, 0 wrong, x failed."""
+    lines = [
+        f"{index},q{index},1,{model},{epoch},{'' if mark == 'x' else mark},{'failed' if mark == 'x' else 'completed'},"
+        f"{'' if mark == 'x' else model + '-2026'},0.5,1,10\n"
+        for index in range(len(next(iter(right.values()))))
+        for model, marks in right.items()
+        for epoch in range(1, epochs + 1)
+        for mark in marks[index]
+    ]
+    path = folder / "out.csv"
+    path.write_text(
+        f"{key},question,truth,axis_model,epoch,response,status,model,cost_usd,duration_s,total_tokens\n"
+        + "".join(lines)
+    )
+    return str(path)
+
+
+def split(name: str, column: str = "model", key: str | None = "id", **options: Any) -> Comparison:
+    return compare_tables([name], Question(["numeric"], Columns(target="truth", key=key, split=column)), **options)
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_table_is_split_by_a_column(tmp_path: Path, key: str | None) -> None:
+    """The values of one column are compared with the first, as tables are, with figures, costs and warnings."""
+    found = split(write_models(tmp_path, {"m": "1100x", "n": "10111", "o": "00000"}), key=key)
+    assert found.split == "axis_model"
+    assert [each.name for each in found.contenders] == ["m", "n", "o"]
+    assert [(each.first, each.second, each.pairs) for each in found.pairings] == [("m", "n", 4), ("m", "o", 4)]
+    assert found.pairings[0].means == (0.5, 0.75)
+    assert found.contenders[0].costs.rows == 5
+    assert found.contenders[0].summaries[0].overall.failed == 1
+    assert found.warnings == []
+    plain = [each.difference.p_value for each in found.pairings]
+    assert plain == [1.0, 0.5]
+    assert [each.corrected_p for each in found.pairings] == [1.0, 1.0]
+
+
+def test_the_parts_of_a_table_are_what_tables_of_them_would_be(tmp_path: Path) -> None:
+    """A split gives the figures of a comparison of two tables that hold the same rows."""
+    marks = ("1100110101", "1011111011")
+    [apart] = compared(*(write(tmp_path, name, each) for name, each in zip(("a.csv", "b.csv"), marks, strict=True))).pairings  # fmt: skip
+    [within] = split(write_models(tmp_path, dict(zip("ab", marks, strict=True)))).pairings
+    facts = apart.facts() | {"first": "a", "second": "b"}
+    assert within.facts() == facts
+
+
+def test_the_baseline_of_a_split_can_be_named(tmp_path: Path) -> None:
+    """Then all other values are compared with that one; a value that is not there is an error that lists them."""
+    name = write_models(tmp_path, {"m": "11", "n": "10", "o": "00"})
+    assert [each.first + each.second for each in split(name, baseline="n").pairings] == ["nm", "no"]
+    with pytest.raises(InputError, match="--baseline p: the values of 'axis_model' are 'm', 'n', 'o'"):
+        split(name, baseline="p")
+
+
+def test_epochs_of_a_split_are_paired(tmp_path: Path) -> None:
+    """Repetitions enter with their mean: a row is a pair, however often it was asked."""
+    found = split(write_models(tmp_path, {"m": "1010", "n": "1110"}, epochs=3))
+    assert found.pairings[0].pairs == 4
+    assert found.pairings[0].means == (0.5, 0.75)
+    assert found.contenders[1].summaries[0].overall.epochs is not None
+    assert found.warnings == []
+
+
+def test_rows_without_a_value_are_said(tmp_path: Path) -> None:
+    """Split by the model that answered, failed rows belong to none, and the comparison tells how many."""
+    path = Path(write_models(tmp_path, {"m": "110x", "n": "1011"}))
+    path.write_text(path.read_text().replace("axis_model", "wanted"))
+    found = split(str(path), "model")
+    assert [each.name for each in found.contenders] == ["m-2026", "n-2026"]
+    assert found.warnings == [
+        "1 row not compared, without a value in 'model'",
+        "1 row of n-2026 not in m-2026, such as 3",
+    ]
+
+
+def test_other_axes_are_paired_with_their_likes(tmp_path: Path) -> None:
+    """In a batch of models and prompts, split by prompt, each model's answer meets the same model's."""
+    path = tmp_path / "out.csv"
+    path.write_text(
+        "id,truth,axis_model,axis_prompt,response\n"
+        "a,1,m,short,1\na,1,m,long,0\na,1,n,short,1\na,1,n,long,1\nb,1,m,short,1\nb,1,m,long,1\n"
+    )
+    found = split(str(path), "prompt")
+    assert (found.pairings[0].pairs, found.pairings[0].means) == (2, (1.0, 0.75))
+    assert found.warnings == []
+
+
+def test_what_belongs_to_a_part_is_no_difference(tmp_path: Path) -> None:
+    """A column that only says more of the value, as a prompt's text does, gives no warning; another question does."""
+    path = tmp_path / "out.csv"
+    path.write_text(
+        "id,question,prompt,text,truth,response\n"
+        "a,q1,p1,Be brief,1,1\nb,q2,p1,Be brief,1,1\na,q1,p2,Think,1,1\nb,q3,p2,Think,1,0\n"
+    )
+    assert split(str(path), "prompt").warnings == [
+        "'question' differs between p1 and p2 in 1 row, such as b: there they did not answer the same"
+    ]
+
+
+def test_clusters_widen_a_difference(tmp_path: Path) -> None:
+    """With a cluster column the test is that of clusters."""
+    a, b = write(tmp_path, "a.csv", "1100" * 10), write(tmp_path, "b.csv", "1011" * 10)
+    assert compared(a, b, cluster="question").pairings[0].difference.test == "clustered t"
+
+
+def test_lines_and_markdown_say_the_same(tmp_path: Path) -> None:
+    """What is printed and what goes to a pull request have the figures; a pipe in a name breaks no table."""
+    found = compared(write(tmp_path, "a.csv", "1100"), write(tmp_path, "b|c.csv", "1111"))
+    text, markdown = "\n".join(comparison_lines(found)), comparison_markdown(found)
+    assert "difference +0.5000" in text
+    assert "| +0.5000 |" in markdown
+    assert "McNemar's exact test: p = 0.5000" in text
+    assert "2 rows better: 2, 3" in text
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in tables[:4]}) == 1
+
+
+def question(*scorers: str) -> Question:
+    return Question(scorers or ("numeric",), Columns(target="truth", key="id"))
+
+
+@pytest.mark.parametrize(
+    ("bars", "code"),
+    [
+        (Bars(), 0),
+        (Bars(fail_under=0.75), 0),
+        (Bars(fail_under=0.76), 7),
+        (Bars(fail_under=0.75, on="interval"), 7),
+        (Bars(baseline="base.csv"), 7),
+        (Bars(baseline="base.csv", margin=0.25), 0),
+        (Bars(baseline="base.csv", margin=0.25, on="interval"), 7),
+        (Bars(baseline="base.csv", margin=0.99, on="interval"), 0),
+    ],
+)
+def test_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Bars, code: int) -> None:
+    """A mean of 0.75, 0.25 below the baseline's, passes and fails where the bar says."""
+    monkeypatch.chdir(tmp_path)
+    write(Path(), "base.csv", "1111")
+    found = score_table(write(Path(), "a.csv", "1110"), question(), bars)
+    assert found.exit_code == code
+    assert found.output == Path("a.scored.csv")
+
+
+def test_a_bar_without_scores_is_not_passed(tmp_path: Path) -> None:
+    """Where all rows failed there is nothing to pass by, whatever the bar."""
+    found = score_table(write(tmp_path, "a.csv", "xx"), question(), Bars(fail_under=0))
+    assert found.bars == [Bar("numeric: at least 0", False, "no row has a score")]
+    base = write(tmp_path, "base.csv", "11")
+    found = score_table(str(tmp_path / "a.csv"), question(), Bars(baseline=base, margin=1))
+    assert found.exit_code == 7
+
+
+def test_a_pass_that_may_be_luck_says_so(tmp_path: Path) -> None:
+    """A bar on the figure tells when the interval reaches below the margin; failed rows are not hidden."""
+    a, b = write(tmp_path, "a.csv", "1110x"), write(tmp_path, "b.csv", "11101")
+    [bar] = no_worse_bars(compared(a, b).pairings, 0.01, "value")
+    assert bar.passed
+    assert "a loss of more than 0.01 is not ruled out" in bar.found
+    found = score_table(a, question(), Bars(fail_under=0.5))
+    assert "1 failed row not counted" in found.bars[0].found
+    assert floor_bars(found.summaries, 0.5, "value") == found.bars
+
+
+def test_junit_is_what_ci_reads() -> None:
+    """Every bar is a test case, a failed one with its failure, and the counts agree."""
+    bars = [Bar("a: at least 0.9", True, "0.95"), Bar("b <&> c", False, "0.1 & less")]
+    suite = ElementTree.fromstring(junit(bars, "batchrun score t.csv")).find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    cases = suite.findall("testcase")
+    assert [case.get("name") for case in cases] == ["a: at least 0.9", "b <&> c"]
+    assert cases[0].find("failure") is None
+    failure = cases[1].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "0.1 & less"
+
+
+def test_markdown_is_harmless(tmp_path: Path) -> None:
+    """Values from the table that look like markup come out as text."""
+    path = tmp_path / "t.csv"
+    path.write_text('truth,response,kind\n1,1,"<img src=x>|[x](y)"\n')
+    found = score_table(str(path), Question(["numeric"], Columns(target="truth", by=("kind",))), Bars())
+    text = score_markdown("t.csv", found.summaries, found.bars)
+    assert r"\<img src=x\>\|\[x\](y)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("o/a.csv", "o/a.scored.csv"), ("a.b.csv.gz", "a.b.scored.csv.gz"), ("a.parquet", "a.scored.parquet")],
+)
+def test_where_scores_go(name: str, wanted: str) -> None:
+    """Beside the table, under a name of its own and with its ending."""
+    assert default_scored(name) == Path(wanted)
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "message"),
+    [
+        (["a"], "id", "two tables or more"),
+        (["a", "a"], "id", "named twice"),
+        (["a", "b"], None, "say --key COLUMN"),
+    ],
+)
+def test_what_cannot_be_compared(names: list[str], key: str | None, message: str) -> None:
+    """One line says what is missing."""
+    with pytest.raises(InputError, match=message):
+        compare_tables(names, Question(["numeric"], Columns(target="truth", key=key)))
+
+
+@pytest.mark.parametrize(
+    ("names", "column", "options", "message"),
+    [
+        (["out.csv", "b.csv"], "model", {}, "--split: compares the rows of one table; name one"),
+        (["out.csv"], "gone", {}, "--split gone: out.csv has no such column"),
+        (["out.csv"], "status", {}, "--split status: 2 to 50 different values are expected, out.csv has 1"),
+        (["out.csv"], "question", {}, "--split question: .*, out.csv has 60"),
+        (["out.csv", "b.csv"], None, {"baseline": "m"}, "--baseline: .*: say --split COLUMN"),
+    ],
+)
+def test_what_cannot_be_split(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    column: str | None,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    """One line says what is wrong with the column."""
+    monkeypatch.chdir(tmp_path)
+    write_models(Path(), {"m": "1" * 60, "n": "0" * 60})
+    with pytest.raises(InputError, match=message):
+        compare_tables(names, Question(["numeric"], Columns(target="truth", key="id", split=column)), **options)
+
+
+def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
+    """Nothing to pair is an error and not a difference of 0."""
+    (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
+    with pytest.raises(InputError, match="x and y have no key in common; is --key the right column"):
+        split(str(tmp_path / "t.csv"), "m")
+
+
+def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
+    """Without a key rows cannot be paired, and nothing is written."""
+    path = write(tmp_path, "a.csv", "1")
+    with pytest.raises(InputError, match="--no-worse-than: pairs the rows of two tables: say --key"):
+        score_table(path, Question(["numeric"], Columns(target="truth")), Bars(baseline=path))
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]

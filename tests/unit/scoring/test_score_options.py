@@ -1,0 +1,53 @@
+"""The table `[score]` and the flags of `run`: what is expected of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.errors import InputError
+from batchrun.job.file import load_job_file, read_job_file
+from batchrun.scoring.score_options import make_score_options
+
+
+def test_one_may_stand_without_brackets() -> None:
+    """Options that may be given several times take one as text."""
+    found = make_score_options({"scorer": "numeric", "by": "topic", "grader": "g.toml"}, "j.toml: score")
+    assert (found.scorer, found.by, found.grader) == (("numeric",), ("topic",), (Path("g.toml"),))
+
+
+def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
+    """Files that the table names mean the same from any working directory; scorers and columns are no paths."""
+    path = tmp_path / "job.toml"
+    path.write_text(
+        'input = "q.csv"\n[score]\nscorer = "exact"\nby = "a"\ngrader = ["g.toml"]\nno_worse_than = "b.csv"\njunit = "j.xml"\n'
+    )
+    _, options, tables = read_job_file(path, {}, ("score",))
+    beside = {"grader": [f"{tmp_path}/g.toml"], "no_worse_than": f"{tmp_path}/b.csv", "junit": f"{tmp_path}/j.xml"}
+    assert tables["score"] == {"scorer": "exact", "by": "a", **beside}
+    assert load_job_file(path, {})[1] == options == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"target": "a"}, "names no scorer, such as numeric; target goes with one"),
+        ({}, "names no scorer"),
+        ({"scorer": "exact", "tagret": "a"}, "unknown key 'tagret'; did you mean 'target'?"),
+        ({"scorer": "exact", "target": 3}, "target: input should be a valid string, got 3"),
+        ({"scorer": "exact", "fail_under": 2}, "fail_under: a number from 0 to 1 is expected, got 2"),
+        ({"scorer": "exact", "fail_under": "high"}, "fail_under: input should be a valid number"),
+        ({"scorer": "exact", "failed_as": "right"}, "failed_as: input should be 'skip' or 'wrong', got 'right'"),
+        ({"scorer": "exact", "margin": 0.1}, "margin goes with no_worse_than"),
+        ({"scorer": "exact", "junit": "j.xml"}, "junit writes bars: add fail_under or no_worse_than"),
+    ],
+)
+def test_what_is_wrong_gets_one_line(given: dict[str, Any], expected: str) -> None:
+    """Where it stands, the key, and what was expected."""
+    with pytest.raises(InputError) as caught:
+        make_score_options(given, "j.toml: score")
+    assert str(caught.value).startswith("j.toml: score: ")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)

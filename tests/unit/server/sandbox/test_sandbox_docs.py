@@ -1,0 +1,37 @@
+"""The example of docs/sandbox.md, run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from batchrun.server.sandbox.code_interpreter import SandboxLimits, find_sandbox
+
+PAGE = (Path(__file__).parents[4] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+
+
+def block(mark: str) -> str:
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", PAGE, re.S)
+    assert found is not None, mark
+    return found[1]
+
+
+@pytest.mark.anyio
+async def test_example(tmp_path: Path) -> None:
+    """The program on the page prints what stands below it and leaves its file."""
+    sandbox = find_sandbox()
+    if sandbox is None:
+        pytest.skip("neither bubblewrap nor Monty works on this machine")
+    (tmp_path / "sales").write_text(block("attached: sales.csv"))
+    done = await sandbox.run(block("run"), files={"sales.csv": tmp_path / "sales"}, workdir=tmp_path)
+    assert done.error is None, done.logs
+    assert done.logs == block("log")
+    assert [path.name for path in done.files] == ["total.txt"]
+
+
+def test_every_limit_is_described() -> None:
+    """No limit is missing on the page."""
+    assert [limit.name for limit in fields(SandboxLimits) if f"`{limit.name}`" not in PAGE] == []
