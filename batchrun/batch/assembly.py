@@ -7,7 +7,7 @@ from functools import partial
 
 from batchrun.batch.plan import Plan
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Budget, Engine, Limits, Manner, Price, RetryPolicy
+from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
 from batchrun.engine.service import Service
 from batchrun.errors import InputError
 from batchrun.job.options import Job, digest
@@ -17,7 +17,7 @@ from batchrun.records import Outcome, Usage
 from batchrun.services.deletion import RowDeletion
 from batchrun.services.factory import make_service
 from batchrun.services.files.downloads import Downloads
-from batchrun.services.files.row_files import Enclosures
+from batchrun.services.files.row_files import RowFiles
 from batchrun.services.files.uploads import Uploads
 from batchrun.services.per_variant import Variants
 from batchrun.services.translation import scrubbed
@@ -94,9 +94,7 @@ def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service
     return Tutoring(service) if plan.tutored else service
 
 
-def _variant(
-    job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, enclosures: Enclosures | None
-) -> Service:
+def _variant(job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, enclosures: RowFiles | None) -> Service:
     manifest = journal.read_manifest()
     # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
     assistant_for = digest(job.model, job.instructions)
@@ -118,13 +116,13 @@ def _variant(
     )
 
 
-def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Enclosures | None:
+def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFiles | None:
     """The files of the batch, None where it has none."""
     job = plan.job
     if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):
         return None
     place = place_of(journal.read_manifest())
-    return Enclosures(
+    return RowFiles(
         Uploads(wire, journal, place, plan.folder),
         Downloads(wire, journal, place, plan.paths.files),
         folder=plan.folder,
@@ -134,7 +132,7 @@ def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Encl
     )
 
 
-def _manner(plan: Plan) -> Manner:
+def _manner(plan: Plan) -> DialogueSettings:
     """How rows that are more than one question go on."""
     structure = plan.structure
 
@@ -146,7 +144,7 @@ def _manner(plan: Plan) -> Manner:
             return str(exc)
         return None
 
-    return Manner(
+    return DialogueSettings(
         recorded=plan.several_runs,
         call_tools=plan.toolbox.call if plan.toolbox is not None else None,
         max_tool_rounds=plan.job.max_tool_rounds,

@@ -30,7 +30,7 @@ from batchrun.batch.plan import Paths, Plan
 from batchrun.batch.results import Totals, counted, pending_cells, result_cells, source_of
 from batchrun.batch.work import count_strange, work_of
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, EngineStatistics, Limits, Stop, Work
+from batchrun.engine import Engine, EngineStatistics, Limits, RowWork, Stop
 from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.interrupts import SAME_KEY_S, Interrupts
@@ -251,7 +251,7 @@ def _calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _while_steady(work: Iterator[Work], input_watch: InputWatch) -> Iterator[Work]:
+def _while_steady(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
     """The work until the input changes: what nobody has checked is not asked."""
     try:
         for item in work:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
-from batchrun.engine import Ask, Work
+from batchrun.engine import RowTask, RowWork
 from batchrun.job.options import Job, seconds_of
 from batchrun.journal import Journal, RowHistory
 from batchrun.prompts.templates import PromptError
@@ -18,7 +18,7 @@ from batchrun.records import Failed, Prompt
 __all__ = ["continued", "count_strange", "oldest_that_holds", "rejoined", "work_of"]
 
 
-def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
+def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]:
     """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
     job = plan.job
     stale_before = oldest_that_holds(job, clock)
@@ -34,7 +34,7 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[Work]:
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
             yield "asked alike"
         elif history is None:
-            yield Ask(prompt)
+            yield RowTask(prompt)
         else:
             ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
             if ask is None:
@@ -58,7 +58,7 @@ def count_strange(plan: Plan, journal: Journal) -> int:
     return strange if known else counts.completed + counts.incomplete
 
 
-def rejoined(ask: Ask, history: RowHistory, journal: Journal, *, stale: bool) -> Ask:
+def rejoined(ask: RowTask, history: RowHistory, journal: Journal, *, stale: bool) -> RowTask:
     """With the runs that ended already, but for those of turns that are to be asked again.
 
     Args:
@@ -89,15 +89,17 @@ def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:
     return None if job.max_age is None else clock() - timedelta(seconds=seconds_of(job.max_age, "max-age"))
 
 
-def continued(prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None) -> Ask | None:
+def continued(
+    prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None
+) -> RowTask | None:
     """What is left to do for a row that an earlier run has dealt with."""
     ended = history.fingerprint == prompt.fingerprint
     stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
     if ended and history.answered and not stale:
         return None
     if history.trying and history.last_fingerprint == prompt.fingerprint:
-        return Ask(prompt, history.last)
+        return RowTask(prompt, history.last)
     if ended and not history.answered:
-        return Ask(prompt, history.last) if retry_failed else None
+        return RowTask(prompt, history.last) if retry_failed else None
     # Another question now, or an answer that is too old: whatever ran before is of no use.
-    return Ask(prompt, replace(history.last, run_ended=True) if history.last else None)
+    return RowTask(prompt, replace(history.last, run_ended=True) if history.last else None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run import Summary
     from batchrun.scoring.bars import BarOn
-    from batchrun.scoring.evaluate import Bars, Evaluation, Question
+    from batchrun.scoring.evaluate import Bars, Evaluation, ScoringSpec
     from batchrun.scoring.grading.grading import Grading
     from batchrun.scoring.grading.verdicts import Vote
     from batchrun.scoring.score_options import ScoreOptions
@@ -212,7 +212,7 @@ def question_after(
     quiet: bool = True,
     leaving: Callable[[int], None] = os._exit,
     on_no_key: Callable[[str], None] | None = None,
-) -> Question:
+) -> ScoringSpec:
     """How the output of a batch is to be scored, checked before the batch.
 
     Args:
@@ -221,11 +221,11 @@ def question_after(
         leaving: called when they are to be left at once, before the process ends.
         on_no_key: as of `Grading`.
     """
-    from batchrun.scoring.evaluate import Question
+    from batchrun.scoring.evaluate import ScoringSpec
     from batchrun.scoring.score_options import check_question
-    from batchrun.scoring.table import Columns
+    from batchrun.scoring.table import ScoreColumns
 
-    columns = Columns(
+    columns = ScoreColumns(
         answer=options.answer or f"{plan.job.output_prefix}response",
         target=options.target,
         key=plan.job.key,
@@ -236,14 +236,14 @@ def question_after(
     asked = options.question or plan.job.prompt
     grading = grading_by(options.grader, options.grader_model, options.vote, asked, given, quiet=quiet, leaving=leaving)
     grading = replace(grading, on_no_key=on_no_key)
-    question = Question(options.scorer, columns, options.failed_as, grading=grading)
+    question = ScoringSpec(options.scorer, columns, options.failed_as, grading=grading)
     added = plan.write_options.added_columns
     check_question(str(plan.paths.output), [*plan.source.columns, *added], question, options.no_worse_than)
     return question
 
 
 def score_after(
-    summary: Summary, options: ScoreOptions, question: Question, *, quiet: bool, as_json: bool
+    summary: Summary, options: ScoreOptions, question: ScoringSpec, *, quiet: bool, as_json: bool
 ) -> tuple[int, str]:
     """Score the output of a batch that has come to its end, as `score` does, and print it.
 
@@ -325,7 +325,7 @@ def score(
 
 
 def evaluated(
-    table: str, question: Question, bars: Bars, *, output: Path | None, junit: Path | None, markdown: Path | None
+    table: str, question: ScoringSpec, bars: Bars, *, output: Path | None, junit: Path | None, markdown: Path | None
 ) -> Evaluation:
     """Score a table, and write the files that were asked for."""
     from batchrun.scoring.evaluate import score_table
@@ -399,13 +399,13 @@ def _question(
     *,
     quiet: bool,
     **columns: str | None,
-) -> Question:
-    from batchrun.scoring.evaluate import Question
-    from batchrun.scoring.table import Columns
+) -> ScoringSpec:
+    from batchrun.scoring.evaluate import ScoringSpec
+    from batchrun.scoring.table import ScoreColumns
     from batchrun.tables import ReadOptions
 
     grading = grading_by(grader, grader_model, vote, question, quiet=quiet)
-    return Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter), grading)
+    return ScoringSpec(scorers, ScoreColumns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter), grading)
 
 
 def grading_by(

@@ -74,14 +74,14 @@ def report(
     from batchrun.clock import utc_now
     from batchrun.report.html import report_page
     from batchrun.report.report import check_page, default_report, make_report, page_data
-    from batchrun.scoring.evaluate import Question
-    from batchrun.scoring.table import Columns
+    from batchrun.scoring.evaluate import ScoringSpec
+    from batchrun.scoring.table import ScoreColumns
     from batchrun.tables import ReadOptions
     from batchrun.tables.atomic import replacing
 
     target = to or default_report(output)
     check_page(target)
-    question = Question(scorers, Columns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
+    question = ScoringSpec(scorers, ScoreColumns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
     found = make_report(output, question, baseline=baseline, clock=utc_now)
     with replacing(target) as file:
         file.write(report_page(page_data(found, most_rows)))
@@ -115,8 +115,8 @@ def view(
     """
     from batchrun.clock import utc_now
     from batchrun.report.serve import view_forever
-    from batchrun.scoring.evaluate import Question
-    from batchrun.scoring.table import Columns
+    from batchrun.scoring.evaluate import ScoringSpec
+    from batchrun.scoring.table import ScoreColumns
 
     wanted = _has_display() if browser is None else browser
 
@@ -127,7 +127,7 @@ def view(
 
             webbrowser.open(url)
 
-    question = Question(scorers, Columns(**columns, by=by), failed_as)
+    question = ScoringSpec(scorers, ScoreColumns(**columns, by=by), failed_as)
     view_forever(output, port, utc_now, started, question)
 
 

@@ -1,23 +1,23 @@
 """Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
 
 from batchrun.engine.budget import Budget
-from batchrun.engine.engine import Engine, Forget, Stop, Work
+from batchrun.engine.engine import Engine, Forget, RowWork, Stop
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.row import Ask, Manner, Price
+from batchrun.engine.row import DialogueSettings, Price, RowTask
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
-    "Ask",
     "Budget",
+    "DialogueSettings",
     "Engine",
     "EngineStatistics",
     "Forget",
     "Limits",
     "LimitsStatistics",
-    "Manner",
     "Price",
     "RetryPolicy",
+    "RowTask",
+    "RowWork",
     "Stop",
-    "Work",
 ]

@@ -22,15 +22,15 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
-from batchrun.engine.row import Ask, Manner, Price, RowContext, RowRun
+from batchrun.engine.row import DialogueSettings, Price, RowContext, RowRun, RowTask
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
-from batchrun.engine.thread_locks import Turnstiles
+from batchrun.engine.thread_locks import ThreadLocks
 from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 
-__all__ = ["Engine", "Forget", "Stop", "Work"]
+__all__ = ["Engine", "Forget", "RowWork", "Stop"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
@@ -43,7 +43,7 @@ SAME_BUG = 3
 
 log = logging.getLogger("batchrun.engine")
 
-Work: TypeAlias = Ask | Failed | Literal["finished before", "asked alike"]
+RowWork: TypeAlias = RowTask | Failed | Literal["finished before", "asked alike"]
 """What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, one that an earlier
 run finished, or one that gets the answer of another row."""
 
@@ -88,7 +88,7 @@ class Engine:
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
         forget: Forget | None = None,
-        manner: Manner | None = None,
+        manner: DialogueSettings | None = None,
         scrub: Callable[[str], str] = str,
     ) -> None:
         """
@@ -110,8 +110,8 @@ class Engine:
             random_unit=random_unit,
             tally=self._tally,
             stopped=anyio.Event(),
-            manner=manner or Manner(),
-            locks=Turnstiles().through,
+            manner=manner or DialogueSettings(),
+            locks=ThreadLocks().through,
         )
         self._keep_going = keep_going
         self._budget = budget
@@ -126,7 +126,7 @@ class Engine:
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
 
-    async def run(self, work: Iterable[Work]) -> None:
+    async def run(self, work: Iterable[RowWork]) -> None:
         """Prepare the service and ask every row of `work`; returns when all have ended, or after a stop.
 
         Raises:
@@ -183,9 +183,9 @@ class Engine:
         self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
         return False
 
-    async def _admit_all(self, work: Iterable[Work], tasks: anyio.abc.TaskGroup) -> None:
+    async def _admit_all(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
         for number, item in enumerate(work):
-            if isinstance(item, Ask):
+            if isinstance(item, RowTask):
                 while self._in_doubt():
                     self._out_of_doubt = anyio.Event()
                     await self._out_of_doubt.wait()
@@ -219,7 +219,7 @@ class Engine:
             GRACE_AFTER_REFUSAL_S,
         )
 
-    async def _row(self, ask: Ask, lease: Lease, reserved_usd: float) -> None:
+    async def _row(self, ask: RowTask, lease: Lease, reserved_usd: float) -> None:
         row = RowRun(ask, lease, self._context)
         with lease:
             try:
@@ -242,7 +242,7 @@ class Engine:
             left = await self._forget(ask.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
-    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, ask: Ask, reserved_usd: float) -> None:
+    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, ask: RowTask, reserved_usd: float) -> None:
         cost_usd, carried = outcome.cost_usd, self._carried(row.carried, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0

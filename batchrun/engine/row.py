@@ -35,19 +35,19 @@ from batchrun.records import (
     sum_usage,
 )
 
-__all__ = ["Ask", "Manner", "Price", "RowContext", "RowRun", "ThreadLocks"]
+__all__ = ["DialogueSettings", "LockThread", "Price", "RowContext", "RowRun", "RowTask"]
 
 CANCEL_TIMEOUT_S = 10.0
 
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
 
-ThreadLocks: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
+LockThread: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
 """(thread_id) → held by the one row that may go on with the thread now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RowTask:
     """A row to be asked.
 
     Attributes:
@@ -68,7 +68,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class DialogueSettings:
     """How rows that are more than one question go on.
 
     Attributes:
@@ -106,8 +106,8 @@ class RowContext:
     random_unit: Callable[[], float]
     tally: Tally
     stopped: anyio.Event
-    manner: Manner
-    locks: ThreadLocks
+    manner: DialogueSettings
+    locks: LockThread
 
 
 class _ThreadGone(Exception):
@@ -125,7 +125,7 @@ class RowRun:
     reply, and are to be written with what it ended; and `refused`, the refusal that the row failed with, if it did.
     """
 
-    def __init__(self, ask: Ask, lease: Lease, context: RowContext) -> None:
+    def __init__(self, ask: RowTask, lease: Lease, context: RowContext) -> None:
         self._prompt = ask.prompt
         self._lease = lease
         self._context = context

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-__all__ = ["Turnstiles"]
+__all__ = ["ThreadLocks"]
 
 
-class Turnstiles:
+class ThreadLocks:
     """Locks by name, each there while somebody holds it or waits for it; first come, first served.
 
     All state: `_waiting`, by name the lock and how many hold it or wait for it.

@@ -26,11 +26,11 @@ from batchrun.records import Outcome, Row, Usage
 from batchrun.tables import Source
 from batchrun.wording import rows_text
 
-__all__ = ["Pilot", "Sample", "pilot_facts", "pilot_lines", "run_pilot"]
+__all__ = ["Pilot", "PilotSample", "pilot_facts", "pilot_lines", "run_pilot"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class PilotSample:
     """A table's rows at some positions: a `Source` that is the table in all else."""
 
     source: Source
@@ -111,7 +111,7 @@ async def run_pilot(
         BatchrunError: as `run_batch`.
     """
     positions = sample_positions(plan.rows, size, plan.source.fingerprint())
-    sampled = replace(plan, source=Sample(plan.source, positions), write_output=False)
+    sampled = replace(plan, source=PilotSample(plan.source, positions), write_output=False)
 
     async def watch_sample(view: BatchView) -> None:
         assert watch is not None

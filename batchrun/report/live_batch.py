@@ -18,8 +18,8 @@ from batchrun.report.columns_json import packed
 from batchrun.report.facts import batch_facts
 from batchrun.report.live_scores import LiveScores
 from batchrun.report.report import Named, batch_of, check_question, columns_of, head
-from batchrun.report.rows import Columns, ReportRow, pending_cells, row_json
-from batchrun.scoring.evaluate import Question
+from batchrun.report.rows import ReportRow, RowColumns, pending_cells, row_json
+from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["FollowedBatch"]
 
@@ -42,7 +42,7 @@ class _Known:
     """
 
     generation: int = 0
-    columns: Columns = field(default_factory=lambda: Columns(()))
+    columns: RowColumns = field(default_factory=lambda: RowColumns(()))
     rows: list[ReportRow] = field(default_factory=list)
     fingerprints: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class FollowedBatch:
     Mutable state: the open journal, the rows as of the last look, and the facts made of them.
     """
 
-    def __init__(self, output: Path, clock: WallClock, question: Question | None = None) -> None:
+    def __init__(self, output: Path, clock: WallClock, question: ScoringSpec | None = None) -> None:
         """
         Args:
             output: of the batch, or its journal.

@@ -9,12 +9,12 @@ from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.records import Row
-from batchrun.scoring.evaluate import Question
+from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.grading.grading import ModelGradedScorer
 from batchrun.scoring.scorers.base import Score
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import summarize
-from batchrun.scoring.table import Tally, scored_table
+from batchrun.scoring.table import ScoreTally, scored_table
 
 __all__ = ["LiveScores"]
 
@@ -40,7 +40,7 @@ class LiveScores:
     Mutable state: the tally over all rows as of the last `take`, and what the scorers own.
     """
 
-    def __init__(self, question: Question, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def __init__(self, question: ScoringSpec, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """
         Args:
             question: how to score; with a scorer.
@@ -60,7 +60,7 @@ class LiveScores:
                     f"--scorer {named.name}: asks models, which a page that is looked at does not; "
                     "batchrun score does when the batch has ended"
                 )
-        self._tally = Tally()
+        self._tally = ScoreTally()
         with ExitStack() as stack:
             for named in self._table.scorers:
                 stack.enter_context(named.scorer)
@@ -73,7 +73,7 @@ class LiveScores:
 
     def take(self, rows: Sequence[Row]) -> list[Sequence[Score | None]]:
         """Score rows that have changed, known by their positions; and what each scorer says of each."""
-        part = Tally()
+        part = ScoreTally()
         found = self._noted(rows, part)
         tally = self._tally
         for place, row in enumerate(rows):
@@ -93,6 +93,6 @@ class LiveScores:
         """The figures of every scorer over all rows."""
         return [each.facts() for each in summarize(self._tally, self._failed_as)]
 
-    def _noted(self, rows: Sequence[Row], tally: Tally) -> list[Sequence[Score | None]]:
+    def _noted(self, rows: Sequence[Row], tally: ScoreTally) -> list[Sequence[Score | None]]:
         table = replace(self._table, source=_Held(self._table.source.name, self._table.source.columns, rows))
         return [scores for _, scores in table.scored_by_open(tally)]

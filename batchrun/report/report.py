@@ -19,12 +19,12 @@ from batchrun.prompts.templates import PromptError, prompter_of
 from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.columns_json import portions
 from batchrun.report.facts import batch_facts
-from batchrun.report.rows import Column, Columns, ReportRow, cells_of, row_json
+from batchrun.report.rows import Column, ReportRow, RowColumns, cells_of, row_json
 from batchrun.scoring.comparison import Comparison, Contender, compare, contender
-from batchrun.scoring.evaluate import Question
+from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.scorers.base import Score, as_text
 from batchrun.scoring.summary import FailedAs, summarize
-from batchrun.scoring.table import ScoredTable, Tally, open_scored
+from batchrun.scoring.table import ScoredTable, ScoreTally, open_scored
 
 __all__ = [
     "Named",
@@ -51,7 +51,7 @@ class Report:
     """
 
     facts: Mapping[str, Any]
-    columns: Columns
+    columns: RowColumns
     rows: Sequence[ReportRow]
 
 
@@ -97,7 +97,7 @@ def _is_urgent(row: ReportRow) -> bool:
 
 def make_report(
     output: Path,
-    question: Question,
+    question: ScoringSpec,
     *,
     baseline: str | None = None,
     clock: WallClock,
@@ -123,7 +123,7 @@ def make_report(
             f"batchrun view {name} shows the batch while it runs"
         )
     table = _open(name, question)
-    tally = Tally()
+    tally = ScoreTally()
     rows, compared_by = _rows_of(table, tally, compared=baseline is not None)
     facts: dict[str, Any] = {}
     if table.scorers:
@@ -151,7 +151,7 @@ def head(name: str, clock: WallClock) -> dict[str, Any]:
     return {"table": Path(name).name, "path": name, "made_at": clock().isoformat(timespec="seconds")}
 
 
-def check_question(question: Question, baseline: str | None = None) -> None:
+def check_question(question: ScoringSpec, baseline: str | None = None) -> None:
     """What says how to score goes with a scorer, and a comparison with a key.
 
     Raises:
@@ -170,7 +170,7 @@ def check_question(question: Question, baseline: str | None = None) -> None:
         raise InputError("--compare: pairs the rows of two tables: say --key COLUMN")
 
 
-def _open(name: str, question: Question) -> ScoredTable:
+def _open(name: str, question: ScoringSpec) -> ScoredTable:
     return question.open(name) if question.scorers else open_scored(name, (), question.columns, question.read)
 
 
@@ -184,7 +184,7 @@ class Named:
 
 def columns_of(
     listed: Sequence[str], prefix: str, names: Named, key: str | None = None, target: str | None = None
-) -> Columns:
+) -> RowColumns:
     """The columns of a table: its own, those of batchrun, and those of scores behind the status.
 
     Args:
@@ -203,10 +203,10 @@ def columns_of(
         for scorer in names.scorers
         for column in (Column(f"score_{scorer}", "score", scorer), Column(f"score_{scorer}_read", "read", scorer))
     ]
-    return Columns([*found[: status + 1], *scores, *found[status + 1 :]], key, target)
+    return RowColumns([*found[: status + 1], *scores, *found[status + 1 :]], key, target)
 
 
-def _rows_of(table: ScoredTable, tally: Tally, *, compared: bool) -> tuple[list[ReportRow], Named]:
+def _rows_of(table: ScoredTable, tally: ScoreTally, *, compared: bool) -> tuple[list[ReportRow], Named]:
     answer = table.columns.answer or ""
     outputs = {answer, *(table.prefix + name for name in OUTPUT_COLUMNS)}
     rows = []
@@ -237,10 +237,10 @@ def _values(table: ScoredTable, scores: Sequence[Score | None]) -> dict[str, flo
 
 
 def _compared(
-    rows: Sequence[ReportRow], table: ScoredTable, tally: Tally, baseline: ScoredTable, failed_as: FailedAs
+    rows: Sequence[ReportRow], table: ScoredTable, tally: ScoreTally, baseline: ScoredTable, failed_as: FailedAs
 ) -> tuple[list[ReportRow], dict[str, Any]]:
     """The rows, those that flipped with what they were before, and the comparison's facts."""
-    tally_before = Tally()
+    tally_before = ScoreTally()
     answered: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row, scores in baseline.scored(tally_before, compared=True):
         answered[_key(baseline, row)].append(

@@ -10,7 +10,7 @@ from batchrun.journal.live import Spoken, Try
 from batchrun.records import OUTPUT_COLUMNS, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
-__all__ = ["Column", "Columns", "ReportRow", "cells_of", "pending_cells", "row_json"]
+__all__ = ["Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
 
 Role: TypeAlias = Literal["own", "output", "score", "read"]
 """Whose a column is: the table's, batchrun's, a scorer's value, or the text that the scorer read."""
@@ -35,7 +35,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RowColumns:
     """The columns of a page, and which of them mean something.
 
     Attributes:
@@ -127,7 +127,7 @@ def _number(value: Value, kind: type) -> float | int | None:
     return int(number) if kind is int else number
 
 
-def row_json(row: ReportRow, columns: Columns) -> dict[str, Any]:
+def row_json(row: ReportRow, columns: RowColumns) -> dict[str, Any]:
     """A row for the page: `k` its name, `c` its cells in the columns' order, and where there are any:
 
     `p` its prompt, or the position of the column that holds the same; `d` its dialogue; `t` its tries; `b` what it

@@ -24,7 +24,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import BatchrunError, InputError
 from batchrun.report.html import Policy, embedded_json, live_page
 from batchrun.report.live_batch import FollowedBatch
-from batchrun.scoring.evaluate import Question
+from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["view_app", "view_forever"]
 
@@ -85,7 +85,7 @@ def _answer(body: bytes, kind: str, status: int = 200) -> Response:
 
 
 def view_forever(
-    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], question: Question | None = None
+    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], question: ScoringSpec | None = None
 ) -> None:
     """Serve the page of a batch until SIGINT or SIGTERM, then return.
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from batchrun.scoring.comparison import Pairing
 from batchrun.scoring.figures_text import signed, spread
-from batchrun.scoring.summary import Summary
+from batchrun.scoring.summary import ScoreSummary
 from batchrun.wording import rows_text
 
 __all__ = ["Bar", "BarOn", "floor_bars", "junit", "no_worse_bars"]
@@ -35,7 +35,7 @@ class Bar:
     found: str
 
 
-def floor_bars(summaries: Sequence[Summary], floor: float, on: BarOn) -> list[Bar]:
+def floor_bars(summaries: Sequence[ScoreSummary], floor: float, on: BarOn) -> list[Bar]:
     """One bar for each scorer: its mean is at least `floor`."""
     bars = []
     for summary in summaries:

@@ -18,18 +18,18 @@ import numpy as np
 from batchrun.errors import InputError
 from batchrun.scoring.scorers.base import is_missing
 from batchrun.scoring.statistics import Difference, difference, holm, pairs_needed
-from batchrun.scoring.summary import FailedAs, Summary, doubled_epoch, estimate_facts, scored_values, summarize
-from batchrun.scoring.table import Mark, ScoredTable, Tally
+from batchrun.scoring.summary import FailedAs, ScoreSummary, doubled_epoch, estimate_facts, scored_values, summarize
+from batchrun.scoring.table import Mark, ScoredTable, ScoreTally
 from batchrun.wording import rows_text
 
-__all__ = ["Comparison", "Contender", "Costs", "Pairing", "compare", "compare_parts", "contender", "pair"]
+__all__ = ["Comparison", "Contender", "CostComparison", "Pairing", "compare", "compare_parts", "contender", "pair"]
 
 DETECTABLE = (0.01, 0.02, 0.05)
 _MOST_PARTS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class CostComparison:
     """What a table took, over all its rows.
 
     Attributes:
@@ -62,9 +62,9 @@ class Contender:
 
     name: str
     columns: tuple[str, ...]
-    tally: Tally
-    summaries: Sequence[Summary]
-    costs: Costs
+    tally: ScoreTally
+    summaries: Sequence[ScoreSummary]
+    costs: CostComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Comparison:
         }
 
 
-def contender(table: ScoredTable, failed_as: FailedAs, tally: Tally | None = None) -> Contender:
+def contender(table: ScoredTable, failed_as: FailedAs, tally: ScoreTally | None = None) -> Contender:
     """Score a table for a comparison.
 
     Args:
@@ -227,7 +227,7 @@ def _filled(cells: Sequence[str]) -> list[int]:
     return [position for position, cell in enumerate(cells) if not is_missing(cell)]
 
 
-def _varying(columns: Sequence[str], parts: Sequence[Tally]) -> tuple[str, ...]:
+def _varying(columns: Sequence[str], parts: Sequence[ScoreTally]) -> tuple[str, ...]:
     """The columns with several values within a part; the parts' `contents` are cut to them."""
     places = [
         place for place in range(len(columns)) if any(len({row[place] for row in part.contents}) > 1 for part in parts)
@@ -349,12 +349,12 @@ def _named(mark: Mark) -> str:
     return f"{key} ({', '.join(aside)})" if aside else key
 
 
-def _costs(tally: Tally) -> Costs:
+def _costs(tally: ScoreTally) -> CostComparison:
     costs = [cost for cost, _, _ in tally.facts if cost is not None]
     durations = [duration for _, duration, _ in tally.facts if duration is not None]
     tokens = [count for _, _, count in tally.facts if count is not None]
     median_s, p95_s = np.quantile(durations, [0.5, 0.95]).tolist() if durations else (None, None)
-    return Costs(
+    return CostComparison(
         rows=len(tally.kinds),
         cost_usd=sum(costs) if costs else None,
         priced=len(costs),

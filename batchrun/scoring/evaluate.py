@@ -12,8 +12,8 @@ from batchrun.scoring.bars import Bar, BarOn, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import DETECTABLE, Comparison, compare, compare_parts, contender, pair
 from batchrun.scoring.grading.grading import GraderReport, Grading, graded, grader_lines, reports_of
 from batchrun.scoring.scorers.registry import make_scorers
-from batchrun.scoring.summary import FailedAs, Summary, summarize
-from batchrun.scoring.table import Columns, ScoredTable, open_scored, write_scored
+from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
+from batchrun.scoring.table import ScoreColumns, ScoredTable, open_scored, write_scored
 from batchrun.scoring.text import comparison_markdown, score_markdown
 from batchrun.tables import ReadOptions
 from batchrun.tables.atomic import replacing
@@ -22,7 +22,7 @@ __all__ = [
     "BELOW_THE_BAR",
     "Bars",
     "Evaluation",
-    "Question",
+    "ScoringSpec",
     "check_baseline",
     "compare_tables",
     "default_scored",
@@ -33,7 +33,7 @@ BELOW_THE_BAR: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ScoringSpec:
     """How tables are to be scored.
 
     Attributes:
@@ -45,7 +45,7 @@ class Question:
     """
 
     scorers: Sequence[str]
-    columns: Columns
+    columns: ScoreColumns
     failed_as: FailedAs = "skip"
     read: ReadOptions = field(default_factory=ReadOptions)
     grading: Grading | None = None
@@ -98,7 +98,7 @@ class Evaluation:
 
     table: str
     output: Path
-    summaries: Sequence[Summary]
+    summaries: Sequence[ScoreSummary]
     bars: Sequence[Bar]
     incomplete: int
     graders: Sequence[GraderReport] = ()
@@ -149,7 +149,7 @@ def default_scored(name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
 
 
-def check_baseline(baseline: str | None, columns: Columns) -> None:
+def check_baseline(baseline: str | None, columns: ScoreColumns) -> None:
     """A table is paired with a baseline by a key.
 
     Raises:
@@ -159,7 +159,7 @@ def check_baseline(baseline: str | None, columns: Columns) -> None:
         raise InputError("--no-worse-than: pairs the rows of two tables: say --key COLUMN")
 
 
-def score_table(name: str, question: Question, bars: Bars, output: Path | None = None) -> Evaluation:
+def score_table(name: str, question: ScoringSpec, bars: Bars, output: Path | None = None) -> Evaluation:
     """Score a table, write it with its scores, and hold it against the bars.
 
     Args:
@@ -189,7 +189,7 @@ def score_table(name: str, question: Question, bars: Bars, output: Path | None =
 
 def compare_tables(
     names: Sequence[str],
-    question: Question,
+    question: ScoringSpec,
     *,
     detectable: Sequence[float] = DETECTABLE,
     baseline: str | None = None,
@@ -226,7 +226,7 @@ def compare_tables(
     return found
 
 
-def _check_tables(names: Sequence[str], columns: Columns) -> None:
+def _check_tables(names: Sequence[str], columns: ScoreColumns) -> None:
     if len(names) < 2:
         raise InputError("compare: two tables or more are expected, or one and --split COLUMN")
     if len(set(names)) < len(names):

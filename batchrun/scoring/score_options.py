@@ -14,7 +14,7 @@ from batchrun.records import Row
 from batchrun.wording import shortened
 
 if TYPE_CHECKING:
-    from batchrun.scoring.evaluate import Question
+    from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["ScoreOptions", "check_question", "make_score_options"]
 
@@ -111,7 +111,7 @@ class _Expected:
         return ""
 
 
-def check_question(name: str, columns: Sequence[str], question: Question, baseline: str | None = None) -> None:
+def check_question(name: str, columns: Sequence[str], question: ScoringSpec, baseline: str | None = None) -> None:
     """Find out before a batch is paid for whether its output cannot be scored.
 
     Args:

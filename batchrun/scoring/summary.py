@@ -11,9 +11,9 @@ import numpy as np
 
 from batchrun.errors import InputError
 from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
-from batchrun.scoring.table import Mark, Tally
+from batchrun.scoring.table import Mark, ScoreTally
 
-__all__ = ["Epochs", "FailedAs", "Figures", "Summary", "doubled_epoch", "scored_values", "summarize"]
+__all__ = ["Epochs", "FailedAs", "Figures", "ScoreSummary", "doubled_epoch", "scored_values", "summarize"]
 
 FailedAs: TypeAlias = Literal["skip", "wrong"]
 """What a row that failed counts as: nothing, or 0."""
@@ -44,7 +44,7 @@ class Figures:
     Attributes:
         estimate: of the mean.
         rows: all rows.
-        failed: rows that failed; in the mean as 0 or not at all, as `Summary.failed_as` says.
+        failed: rows that failed; in the mean as 0 or not at all, as `ScoreSummary.failed_as` says.
         unfinished: rows without an answer yet; never in the mean.
         unjudged: answered rows that the scorer could not judge; never in the mean.
         epochs: None where no row is repeated, values lie between 0 and 1, or rows with the same key and epoch
@@ -60,7 +60,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ScoreSummary:
     """All figures of one scorer.
 
     Attributes:
@@ -126,7 +126,7 @@ def _figures_facts(figures: Figures) -> dict[str, Any]:
     return found
 
 
-def scored_values(tally: Tally, name: str, failed_as: FailedAs) -> list[float | None]:
+def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> list[float | None]:
     """One value a row as it enters the means: a failed row is 0 where it counts as wrong, else None."""
     return [
         0.0 if kind == "failed" and failed_as == "wrong" else value
@@ -134,7 +134,7 @@ def scored_values(tally: Tally, name: str, failed_as: FailedAs) -> list[float | 
     ]
 
 
-def summarize(tally: Tally, failed_as: FailedAs = "skip") -> list[Summary]:
+def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSummary]:
     """The figures of every scorer of a table.
 
     Where keys are repeated, rows of one key are epochs: the interval is then that of clusters by key, unless another
@@ -148,7 +148,7 @@ def summarize(tally: Tally, failed_as: FailedAs = "skip") -> list[Summary]:
     return [_summary(tally, name, clusters, doubled, failed_as) for name in tally.values]
 
 
-def doubled_epoch(tally: Tally) -> str | None:
+def doubled_epoch(tally: ScoreTally) -> str | None:
     """The first row whose key and epoch an earlier one has; None where there is none, or no column of epochs.
 
     Such rows differ in more than the epoch, and in something else than a batch's own axes.
@@ -162,7 +162,7 @@ def doubled_epoch(tally: Tally) -> str | None:
     return None
 
 
-def _clusters(tally: Tally) -> list[str] | None:
+def _clusters(tally: ScoreTally) -> list[str] | None:
     if not tally.clusters:
         return tally.keys if len(set(tally.keys)) < len(tally.keys) else None
     homes: dict[str, str] = {}
@@ -173,8 +173,8 @@ def _clusters(tally: Tally) -> list[str] | None:
 
 
 def _summary(
-    tally: Tally, name: str, clusters: Sequence[str] | None, doubled: str | None, failed_as: FailedAs
-) -> Summary:
+    tally: ScoreTally, name: str, clusters: Sequence[str] | None, doubled: str | None, failed_as: FailedAs
+) -> ScoreSummary:
     values = scored_values(tally, name, failed_as)
     groups: dict[str, dict[str, Figures]] = {}
     for column, labels in tally.labels.items():
@@ -182,7 +182,7 @@ def _summary(
         for index, label in enumerate(labels):
             members[label].append(index)
         groups[column] = {label: _figures(tally, name, values, clusters, indexes) for label, indexes in members.items()}
-    return Summary(
+    return ScoreSummary(
         name=name,
         failed_as=failed_as,
         overall=_figures(tally, name, values, clusters, range(len(values))),
@@ -193,7 +193,7 @@ def _summary(
 
 
 def _figures(
-    tally: Tally,
+    tally: ScoreTally,
     name: str,
     values: Sequence[float | None],
     clusters: Sequence[str] | None,
@@ -223,7 +223,7 @@ def _array(values: Sequence[float | None]) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _epochs(tally: Tally, values: Sequence[float | None], indexes: Sequence[int] | range) -> Epochs | None:
+def _epochs(tally: ScoreTally, values: Sequence[float | None], indexes: Sequence[int] | range) -> Epochs | None:
     if not tally.keys:
         return None
     keys = tally.marks(indexes, epochs=False)

@@ -19,7 +19,16 @@ from batchrun.tables.atomic import check_writable
 from batchrun.tables.options import format_of
 from batchrun.tables.text import TextSource
 
-__all__ = ["Columns", "Mark", "RowKind", "ScoredTable", "Tally", "open_scored", "scored_table", "write_scored"]
+__all__ = [
+    "Mark",
+    "RowKind",
+    "ScoreColumns",
+    "ScoreTally",
+    "ScoredTable",
+    "open_scored",
+    "scored_table",
+    "write_scored",
+]
 
 RowKind: TypeAlias = Literal["answered", "failed", "unfinished"]
 """What is there to be scored: an answer; none, since the row failed; none yet."""
@@ -36,7 +45,7 @@ _NO_TARGET: Final = Score(None, "no target")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ScoreColumns:
     """Which columns of a table mean what.
 
     Attributes:
@@ -60,7 +69,7 @@ class Columns:
 
 
 @dataclass(slots=True)
-class Tally:
+class ScoreTally:
     """What is kept of a scored table, one entry a row in each list.
 
     Attributes:
@@ -109,14 +118,14 @@ class Tally:
             for position in chosen
         ]
 
-    def part(self, positions: Sequence[int]) -> Tally:
+    def part(self, positions: Sequence[int]) -> ScoreTally:
         """What was kept of some rows; the positions rise."""
         places = {position: place for place, position in enumerate(positions)}
 
         def taken(given: list[_T]) -> list[_T]:
             return [given[position] for position in positions] if given else []
 
-        return Tally(
+        return ScoreTally(
             kinds=taken(self.kinds),
             values={name: taken(values) for name, values in self.values.items()},
             reasons={
@@ -147,7 +156,7 @@ class ScoredTable:
     """
 
     source: Source
-    columns: Columns
+    columns: ScoreColumns
     prefix: str
     scorers: Sequence[NamedScorer]
 
@@ -174,7 +183,7 @@ class ScoredTable:
         others = {*added, *self.axes, self.columns.answer, self.columns.epoch, self.columns.split}
         return tuple(name for name in columns if name not in others and not name.startswith("score_"))
 
-    def scored(self, tally: Tally, *, compared: bool = False) -> Iterator[tuple[Row, Sequence[Score | None]]]:
+    def scored(self, tally: ScoreTally, *, compared: bool = False) -> Iterator[tuple[Row, Sequence[Score | None]]]:
         """Score the table: each row, in order, and what each scorer says of it; None where there is no answer.
 
         Args:
@@ -186,7 +195,9 @@ class ScoredTable:
                 stack.enter_context(named.scorer)
             yield from self.scored_by_open(tally, compared=compared)
 
-    def scored_by_open(self, tally: Tally, *, compared: bool = False) -> Iterator[tuple[Row, Sequence[Score | None]]]:
+    def scored_by_open(
+        self, tally: ScoreTally, *, compared: bool = False
+    ) -> Iterator[tuple[Row, Sequence[Score | None]]]:
         """The same, by scorers that the caller has entered and goes on using."""
         for named in self.scorers:
             tally.values[named.name] = []
@@ -208,15 +219,15 @@ class ScoredTable:
             found[f"score_{named.name}_read"] = None if score is None else score.read
         return found
 
-    def tally(self, *, compared: bool = False) -> Tally:
+    def tally(self, *, compared: bool = False) -> ScoreTally:
         """Score the table for its figures alone."""
-        tally = Tally()
+        tally = ScoreTally()
         for _ in self.scored(tally, compared=compared):
             pass
         return tally
 
     def _scores(
-        self, named: NamedScorer, chunk: Sequence[Row], kinds: Sequence[RowKind], tally: Tally
+        self, named: NamedScorer, chunk: Sequence[Row], kinds: Sequence[RowKind], tally: ScoreTally
     ) -> list[Score | None]:
         """The scores of some rows by one scorer; None for rows without an answer."""
         found: list[Score | None] = [None] * len(chunk)
@@ -246,7 +257,7 @@ class _Notes:
     Mutable state: the tally, and the rows seen so far where epochs are known by what the rows ask.
     """
 
-    def __init__(self, table: ScoredTable, tally: Tally, *, compared: bool) -> None:
+    def __init__(self, table: ScoredTable, tally: ScoreTally, *, compared: bool) -> None:
         self._table = table
         self._tally = tally
         self._compared = compared
@@ -300,7 +311,7 @@ class _Notes:
 
 
 def open_scored(
-    name: str, scorers: Sequence[NamedScorer], columns: Columns, read: ReadOptions | None = None
+    name: str, scorers: Sequence[NamedScorer], columns: ScoreColumns, read: ReadOptions | None = None
 ) -> ScoredTable:
     """Open a table and find its columns.
 
@@ -310,7 +321,7 @@ def open_scored(
     return scored_table(open_source(name, read or ReadOptions()), scorers, columns)
 
 
-def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: Columns) -> ScoredTable:
+def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: ScoreColumns) -> ScoredTable:
     """Find the columns of a table.
 
     Raises:
@@ -339,7 +350,7 @@ def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: Column
     return ScoredTable(source, found, prefix, scorers)
 
 
-def write_scored(table: ScoredTable, output: Path, *, compared: bool = False) -> Tally:
+def write_scored(table: ScoredTable, output: Path, *, compared: bool = False) -> ScoreTally:
     """Score the table and write it with two more columns for each scorer: `score_NAME`, `score_NAME_read`.
 
     Args:
@@ -366,7 +377,7 @@ def write_scored(table: ScoredTable, output: Path, *, compared: bool = False) ->
     path: Path | None = getattr(table.source, "path", None)
     if path is not None and output.exists() and output.samefile(path):
         raise InputError(f"{output}: the output is the table itself; name another file")
-    tally = Tally()
+    tally = ScoreTally()
     source = table.source
     scored = table.scored(tally, compared=compared)
     if isinstance(source, TextSource):

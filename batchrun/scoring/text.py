@@ -9,7 +9,7 @@ from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison, Contender, Pairing
 from batchrun.scoring.figures_text import p_text, percent, signed, spread
 from batchrun.scoring.statistics import Estimate
-from batchrun.scoring.summary import Epochs, Figures, Summary
+from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.wording import rows_text
 
 __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
@@ -17,7 +17,7 @@ __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines"
 _MOST_SHOWN = 10
 
 
-def score_lines(summaries: Sequence[Summary], incomplete: int) -> list[str]:
+def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]:
     """The summaries of a table for people."""
     lines = []
     for summary in summaries:
@@ -61,7 +61,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def score_markdown(title: str, summaries: Sequence[Summary], bars: Sequence[Bar]) -> str:
+def score_markdown(title: str, summaries: Sequence[ScoreSummary], bars: Sequence[Bar]) -> str:
     """The summaries of a table, and its bars, for a pull request."""
     parts = [f"### Scores of {_md(title)}", ""]
     if bars:
@@ -131,7 +131,7 @@ def _interval(found: Estimate) -> str:
     return f"{percent(found.mean)}  {ends}"
 
 
-def _epoch_lines(summary: Summary) -> list[str]:
+def _epoch_lines(summary: ScoreSummary) -> list[str]:
     """pass@k and pass^k; where they would mix unlike rows, what tells that."""
     epochs = summary.overall.epochs
     if epochs is None:
@@ -149,7 +149,7 @@ def _times(epochs: Epochs) -> str:
     return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
 
 
-def _left_out(summary: Summary) -> list[str]:
+def _left_out(summary: ScoreSummary) -> list[str]:
     """What is not in the mean, or is in it by decision."""
     figures, lines = summary.overall, []
     if figures.failed and summary.failed_as == "skip":

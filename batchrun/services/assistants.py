@@ -19,7 +19,7 @@ from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silenc
 from batchrun.job.options import digest
 from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, ToolCall, Usage
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
-from batchrun.services.files.row_files import Enclosures
+from batchrun.services.files.row_files import RowFiles
 from batchrun.services.finish_reason import end_of_completed
 from batchrun.services.polling import pages, poll
 from batchrun.services.reply_fields import (
@@ -113,7 +113,7 @@ class AssistantsService:
         *,
         poll: bool = False,
         made: Callable[[str], None] = lambda _assistant_id: None,
-        enclosures: Enclosures | None = None,
+        enclosures: RowFiles | None = None,
     ) -> None:
         """
         Args:

@@ -14,7 +14,7 @@ from typing import Any
 from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall
-from batchrun.services.files.row_files import Enclosures
+from batchrun.services.files.row_files import RowFiles
 from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.reply_fields import (
     arguments,
@@ -60,7 +60,7 @@ class ChatSettings:
 class ChatService:
     """Rows as chat completions; see the module's docstring."""
 
-    def __init__(self, wire: Wire, settings: ChatSettings, enclosures: Enclosures | None = None) -> None:
+    def __init__(self, wire: Wire, settings: ChatSettings, enclosures: RowFiles | None = None) -> None:
         """
         Args:
             enclosures: the files that go with prompts, where there are any.

@@ -9,7 +9,7 @@ from batchrun.engine.service import Service
 from batchrun.job.options import Api, Job
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
-from batchrun.services.files.row_files import Enclosures
+from batchrun.services.files.row_files import RowFiles
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 
@@ -53,7 +53,7 @@ def make_service(
     assistant_id: str | None,
     assistant_made: Callable[[str], None],
     structure: Mapping[str, Any] | None = None,
-    enclosures: Enclosures | None = None,
+    enclosures: RowFiles | None = None,
 ) -> Service:
     """The service that the job speaks to, over `wire`.
 

@@ -16,7 +16,7 @@ from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall, Usage
 from batchrun.services.files.produced import produced_in_items
-from batchrun.services.files.row_files import Enclosures
+from batchrun.services.files.row_files import RowFiles
 from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.reply_fields import (
@@ -90,7 +90,7 @@ class _Stream:
 class ResponsesService:
     """Rows as stored responses; see the module's docstring."""
 
-    def __init__(self, wire: Wire, settings: ResponseSettings, enclosures: Enclosures | None = None) -> None:
+    def __init__(self, wire: Wire, settings: ResponseSettings, enclosures: RowFiles | None = None) -> None:
         """
         Args:
             enclosures: the files of the batch, where it has any.

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from batchrun.report.live_batch import FollowedBatch
-from batchrun.scoring.evaluate import Question
-from batchrun.scoring.table import Columns
+from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.table import ScoreColumns
 from tests.support.browser import open_browser, watched_page
 from tests.support.command import batchrun
 from tests.support.pages import data_of, unpacked
@@ -138,7 +138,7 @@ def test_scores_are_those_of_the_report(tmp_path: Path) -> None:
     options = ("--target", "truth", "--scorer", "numeric", "--by", "topic")
     assert batchrun(tmp_path, "report", "a.csv", *options).returncode == 0
     told = data_of(tmp_path / "a.report.html")
-    question = Question(["numeric"], Columns(target="truth", by=("topic",)))
+    question = ScoringSpec(["numeric"], ScoreColumns(target="truth", by=("topic",)))
     with closing(FollowedBatch(tmp_path / "a.csv", noon, question)) as batch:
         seen = news(batch)
         assert seen["facts"]["scores"] == told["facts"]["scores"]

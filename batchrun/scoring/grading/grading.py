@@ -1,6 +1,6 @@
 """Model-graded scoring: a batch of one request for each answer, whose replies are the verdicts.
 
-A grader is a job of its own, which `batchrun.batch.run` runs as any other, with limits, retries, a budget, a journal and a
+A grader is a job of its own, which `batchrun.batch.run` runs as any other, with limits, retries, budget, journal and
 protocol. What it is asked stands in a table beside the one that is scored, one row for each different
 request: the same question, answer and target are graded once, however often they stand in the table. A row is known by
 what is asked and of whom, so that nothing is asked twice when rows are added, moved or answered again, or when one

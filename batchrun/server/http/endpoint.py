@@ -24,7 +24,7 @@ from batchrun.server.protocol.requests.lists import page_from_query
 from batchrun.server.replies.encoding import DONE
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.planned_faults import Dropped
-from batchrun.server.replies.replies import Json, Reply, Stream, Waiting, error_reply
+from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, error_reply
 from batchrun.server.store import Page, Recorded
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Operation(Generic[BodyT]):
 
     method: str
     path: str
-    function: Callable[..., Reply]
+    function: Callable[..., HttpReply]
     model: type[BodyT] | None = None
     beta: bool = True
     upload: bool = False
@@ -99,7 +99,7 @@ class Operation(Generic[BodyT]):
 def operation(
     method: str,
     path: str,
-    function: Callable[..., Reply],
+    function: Callable[..., HttpReply],
     model: type[BaseModel] | None = None,
     *,
     beta: bool = True,
@@ -146,7 +146,7 @@ class Endpoint:
         reply.headers["x-request-id"] = request_id
         await reply.send(send)
 
-    def _decide(self, scope: Scope, received: bytes | Upload) -> Reply:
+    def _decide(self, scope: Scope, received: bytes | Upload) -> HttpReply:
         core, op = self._core, self._operation
         headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
         owner = self._keyring.owner(_text(headers.get(b"authorization")))
@@ -187,7 +187,7 @@ class Endpoint:
         model = self._operation.model
         return (call,) if model is None else (call, validate(model, parse_json(received)))
 
-    def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> Reply:
+    def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> HttpReply:
         """The operation's reply, or the one recorded for this key."""
         if len(key) > MAX_KEY_LENGTH:
             raise ApiError(
@@ -209,7 +209,7 @@ class Endpoint:
         return replay(self._core, recorded)
 
 
-def replay(core: Core, recorded: Recorded) -> Reply:
+def replay(core: Core, recorded: Recorded) -> HttpReply:
     """The recorded reply again: JSON as it was, a stream from its start, also while it still grows."""
     headers = {"idempotent-replayed": "true"}
     if recorded.stream is None or recorded.segment is None:
@@ -246,7 +246,7 @@ def find_log(core: Core, stream: str, segment: int) -> EventLog:
     return log
 
 
-def _record(digest: bytes, reply: Reply) -> Recorded:
+def _record(digest: bytes, reply: HttpReply) -> Recorded:
     if isinstance(reply, Stream) and reply.log is not None:
         return Recorded(digest, reply.status, None, reply.log.stream, reply.log.segment)
     if isinstance(reply, Waiting) and reply.log is not None:

@@ -11,7 +11,7 @@ from batchrun.server.errors import ApiError
 from batchrun.server.protocol.requests.chat import CreateChatCompletion
 from batchrun.server.protocol.requests.items import CreateResponse
 from batchrun.server.protocol.requests.runs import RunOptions
-from batchrun.server.replies.replies import Binary, Reply
+from batchrun.server.replies.replies import Binary, HttpReply
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
@@ -46,7 +46,7 @@ class PlannedFaults:
             self._hits[occasion] += 1
         return fault
 
-    def refuse(self, fault: Fault) -> Reply | None:
+    def refuse(self, fault: Fault) -> HttpReply | None:
         """The reply of a fault that does no work; None for one that does.
 
         Raises:
@@ -64,13 +64,13 @@ class PlannedFaults:
 
 
 @dataclass(slots=True)
-class Dropped(Reply):
+class Dropped(HttpReply):
     """Another reply, broken off: a stream after `after_deltas` pieces of text, anything else in its middle.
 
     The server then closes the connection, as it does for every reply that is not whole.
     """
 
-    reply: Reply | None = None
+    reply: HttpReply | None = None
     after_deltas: int = 0
 
     async def send(self, send: Send) -> None:

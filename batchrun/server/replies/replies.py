@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from batchrun.server.replies.event_log import EventLog
 
-__all__ = ["Binary", "Json", "Reply", "Stream", "Waiting", "error_reply", "json_reply"]
+__all__ = ["Binary", "HttpReply", "Json", "Stream", "Waiting", "error_reply", "json_reply"]
 
 
 @dataclass(slots=True)
-class Reply:
+class HttpReply:
     """Base of all replies.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Json(Reply):
+class Json(HttpReply):
     """A JSON body, as text already."""
 
     text: str = "{}"
@@ -56,7 +56,7 @@ class Json(Reply):
 
 
 @dataclass(slots=True)
-class Binary(Reply):
+class Binary(HttpReply):
     """A file's content."""
 
     data: bytes = b""
@@ -68,7 +68,7 @@ class Binary(Reply):
 
 
 @dataclass(slots=True)
-class Stream(Reply):
+class Stream(HttpReply):
     """The events of one log, as they come.
 
     A client that goes away ends its own stream only.
@@ -127,7 +127,7 @@ class Stream(Reply):
 
 
 @dataclass(slots=True)
-class Waiting(Reply):
+class Waiting(HttpReply):
     """The JSON that a log comes to, once it is closed."""
 
     log: EventLog | None = None

@@ -26,10 +26,10 @@ from batchrun.services.files.produced import (
 )
 from batchrun.services.files.uploads import Uploads
 
-__all__ = ["Enclosures"]
+__all__ = ["RowFiles"]
 
 
-class Enclosures:
+class RowFiles:
     """What the services of a batch share of its files.
 
     All state: the id of the vector store, once `prepare` has made it or found it again.

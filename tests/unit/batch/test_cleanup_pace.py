@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from batchrun.batch.cleanup import Cleanup, opening
-from batchrun.engine import Ask, Engine, Limits, RetryPolicy
+from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.job.options import make_job
 from batchrun.journal import Created, Journal, open_journal, place_of
 from tests.support import virtual_time
@@ -69,7 +69,7 @@ async def test_a_deletion_holds_no_slot(tmp_path: Path) -> None:
             clock=noon,
             forget=forget,
         )
-        await engine.run([Ask(prompt(0)), Ask(prompt(1))])
+        await engine.run([RowTask(prompt(0)), RowTask(prompt(1))])
     assert [round(asked.at_s) for asked in service.of("answer")] == [0, 1]
     assert forgotten == [("0", 101), ("1", 102)]
     assert engine.statistics().not_deleted == 2

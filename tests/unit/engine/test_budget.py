@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.engine import Ask, Budget, Engine, Limits, RetryPolicy
+from batchrun.engine import Budget, Engine, Limits, RetryPolicy, RowTask
 from batchrun.journal import Journal
 from batchrun.records import Usage
 from tests.support.rows import noon, prompt
@@ -50,7 +50,7 @@ async def run(journal: Journal, budget: Budget, rows: int, completion_tokens: in
         budget=budget,
         clock=noon,
     )
-    await engine.run([Ask(prompt(row, "x" * 20)) for row in range(rows)])
+    await engine.run([RowTask(prompt(row, "x" * 20)) for row in range(rows)])
     return engine
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.engine import Ask, Engine, Limits, RetryPolicy, Stop, Work
+from batchrun.engine import Engine, Limits, RetryPolicy, RowTask, RowWork, Stop
 from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import (
     BatchRefused,
@@ -86,8 +86,8 @@ def bench(
     return Bench(engine, service, made, journal, outcomes)
 
 
-def asks(rows: int) -> list[Work]:
-    return [Ask(prompt(row, f"q{row}")) for row in range(rows)]
+def asks(rows: int) -> list[RowWork]:
+    return [RowTask(prompt(row, f"q{row}")) for row in range(rows)]
 
 
 def transient(kind: type[ServiceFault] = ServerFault, **fields: Any) -> ServiceFault:
@@ -104,7 +104,7 @@ async def resumed(journal: Journal) -> Bench:
         history = later.history("0")
         assert history is not None
         b = bench(later, ScriptedService())
-        await b.engine.run([Ask(prompt(0), history.last)])
+        await b.engine.run([RowTask(prompt(0), history.last)])
     return b
 
 
@@ -125,10 +125,10 @@ async def test_work_is_taken_as_slots_come_free(journal: Journal) -> None:
     """The table is read no further than the slots go, so that memory does not grow with it."""
     taken = []
 
-    def table() -> Iterator[Work]:
+    def table() -> Iterator[RowWork]:
         for row in range(50):
             taken.append(row)
-            yield Ask(prompt(row))
+            yield RowTask(prompt(row))
 
     b = bench(journal, ScriptedService(otherwise=Move(end=None)), limits={"concurrency": 5})
     async with anyio.create_task_group() as tasks:
@@ -141,7 +141,7 @@ async def test_work_is_taken_as_slots_come_free(journal: Journal) -> None:
 async def test_rows_that_need_no_asking(journal: Journal) -> None:
     """A row that failed before it could be asked is recorded; one that is finished is counted and left alone."""
     b = bench(journal, ScriptedService())
-    await b.engine.run([None, failed(1, error_type="empty_prompt", attempts=0), Ask(prompt(2)), None])
+    await b.engine.run([None, failed(1, error_type="empty_prompt", attempts=0), RowTask(prompt(2)), None])
     statistics = b.engine.statistics()
     assert (statistics.finished_before, statistics.failed, statistics.completed) == (2, 1, 1)
     assert b.outcome(1).attempts == 0
@@ -220,7 +220,7 @@ async def test_a_lost_run_is_made_again_and_counted(journal: Journal) -> None:
     last = Attempt(1, 1, "b-0-1", "t", "r")
     b = bench(journal, ScriptedService({0: [Move(transient(RunLost, run_ended=True)), Move()]}))
     journal.begin(prompt(0), last, noon())
-    await b.engine.run([Ask(prompt(0), last)])
+    await b.engine.run([RowTask(prompt(0), last)])
     assert [asked.method for asked in b.service.asked] == ["follow", "answer"]
     assert b.service.asked[1].attempt.key == "b-0-2"
     assert b.engine.statistics().created_again == 1
@@ -422,9 +422,9 @@ async def test_keep_going(journal: Journal) -> None:
 
 async def test_empty_prompts_are_not_the_services_failures(journal: Journal) -> None:
     """Rows that could not be asked do not stop a batch whose service works."""
-    empty: Iterable[Work] = [failed(row, error_type="empty_prompt", attempts=0) for row in range(40)]
+    empty: Iterable[RowWork] = [failed(row, error_type="empty_prompt", attempts=0) for row in range(40)]
     b = bench(journal, ScriptedService())
-    await b.engine.run([*empty, Ask(prompt(40))])
+    await b.engine.run([*empty, RowTask(prompt(40))])
     assert b.engine.stop is None
     assert journal.counts().completed == 1
 
@@ -590,7 +590,7 @@ async def test_a_row_in_flight_is_re_attached(journal: Journal) -> None:
     last = Attempt(2, 1, "b-0-1", "t", "r")
     journal.begin(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
-    await b.engine.run([Ask(prompt(0), last)])
+    await b.engine.run([RowTask(prompt(0), last)])
     assert [(asked.method, asked.attempt.run_id) for asked in b.service.asked] == [("follow", "r")]
     assert b.outcome(0).attempts == 3
     assert b.engine.statistics().created_again == 0
@@ -601,7 +601,7 @@ async def test_a_request_without_a_reply_is_repeated_under_its_key(journal: Jour
     last = Attempt(1, 1, "b-0-1")
     journal.begin(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
-    await b.engine.run([Ask(prompt(0), last)])
+    await b.engine.run([RowTask(prompt(0), last)])
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
     assert b.engine.statistics().created_again == 1
 
@@ -648,7 +648,7 @@ async def test_a_failed_run_is_not_followed_by_the_next_process(journal: Journal
     last = Attempt(1, 1, "b-0-1", "t", "r")
     journal.begin(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
-    await b.engine.run([Ask(prompt(0), replace(last, run_ended=True))])
+    await b.engine.run([RowTask(prompt(0), replace(last, run_ended=True))])
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-2")]
 
 
@@ -702,7 +702,7 @@ async def test_keys_are_plain_and_distinct(journal: Journal) -> None:
     """A row key of any kind gives an idempotency key that can stand in a header, another one for each row."""
     b = bench(journal, ScriptedService())
     keys = ["7", "é", "a b", "x" * 400, "", "a\nb"]
-    await b.engine.run([Ask(replace(prompt(0), row_key=key)) for key in keys])
+    await b.engine.run([RowTask(replace(prompt(0), row_key=key)) for key in keys])
     sent = [asked.attempt.key for asked in b.service.asked]
     assert sent[0] == "b-7-1"
     assert len(set(sent)) == len(keys)

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.engine import Ask, Engine, Limits, RetryPolicy
+from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
 from batchrun.engine.service import IdsSeen
 from batchrun.engine.slots import SlotPolicy
@@ -134,7 +134,7 @@ async def run(
         random_unit=lambda: 0.5,
         on_outcome=outcomes.append,
     )
-    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(rows))
+    await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(rows))
     return Ran(engine, service, service.now_s(), outcomes)
 
 
@@ -248,7 +248,7 @@ async def test_the_outage_shows(journal: Journal) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look)
-        await engine.run(Ask(prompt(row, f"q{row}")) for row in range(400))
+        await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(400))
     assert seen == {4: None, 35: pytest.approx(30.0, abs=1.5), 90: None}
 
 
@@ -340,7 +340,7 @@ async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None
         service=Machine(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
         clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
     )  # fmt: skip
-    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(300))
+    await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(300))
     assert [type(outcome) for outcome in outcomes] == [Completed] * 300
 
 
@@ -370,7 +370,7 @@ async def test_a_server_that_drops_a_reply_for_the_next_request_is_asked_one_by_
         service=OneStream(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
         clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
     )  # fmt: skip
-    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(60))
+    await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(60))
     assert [type(outcome) for outcome in outcomes] == [Completed] * 60
     assert limits.statistics().one_at_a_time
     assert limits.statistics().capacity == 1
@@ -424,7 +424,7 @@ async def test_an_answer_of_an_earlier_run_counts(journal: Journal) -> None:
         service=Service(limits, lambda row, _: refusal() if row == "3" else None), journal=journal, limits=limits,
         policy=RetryPolicy(), batch_id="b", clock=noon, on_outcome=outcomes.append,
     )  # fmt: skip
-    await engine.run(Ask(prompt(row, f"q{row}")) for row in range(3, 10))
+    await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(3, 10))
     assert [type(outcome) for outcome in sorted(outcomes, key=lambda each: each.row_key)] == [Failed, *[Completed] * 6]
 
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from batchrun.batch.work import continued, rejoined
-from batchrun.engine import Ask, Budget, Engine, Limits, Manner, RetryPolicy, Stop
+from batchrun.engine import Budget, DialogueSettings, Engine, Limits, RetryPolicy, RowTask, Stop
 from batchrun.errors import (
     BatchRefused,
     OutputError,
@@ -115,7 +115,7 @@ class Bench:
         prompts: Sequence[Prompt] | None = None,
         *,
         retry_failed: bool = False,
-        manner: Manner | None = None,
+        manner: DialogueSettings | None = None,
         timeout_s: float = 600.0,
         stop_after_s: float | None = None,
         killed_after_s: float | None = None,
@@ -139,7 +139,7 @@ class Bench:
                 random_unit=lambda: 0.0,
                 price=price,
                 budget=kept,
-                manner=manner or Manner(recorded=True),
+                manner=manner or DialogueSettings(recorded=True),
             )
             work = list(self.work(journal, prompts or [row()], retry_failed=retry_failed))
             with unwrapped():
@@ -157,11 +157,11 @@ class Bench:
         engine.request_stop(Stop("interrupted", 130), 0.0)
 
     @staticmethod
-    def work(journal: Journal, prompts: Sequence[Prompt], *, retry_failed: bool) -> Iterator[Ask]:
+    def work(journal: Journal, prompts: Sequence[Prompt], *, retry_failed: bool) -> Iterator[RowTask]:
         for each in prompts:
             history = journal.history(each.row_key)
             if history is None:
-                yield Ask(each)
+                yield RowTask(each)
                 continue
             ask = continued(each, history, retry_failed=retry_failed, stale_before=None)
             if ask is not None:
@@ -557,8 +557,8 @@ async def test_a_stop_reaches_those_who_wait_for_a_thread(bench: Bench) -> None:
 # -- functions ----------------------------------------------------------------------------------------------------
 
 
-def with_tools(toolbox: Toolbox, **manner: Any) -> Manner:
-    return Manner(recorded=True, call_tools=toolbox.call, **manner)
+def with_tools(toolbox: Toolbox, **manner: Any) -> DialogueSettings:
+    return DialogueSettings(recorded=True, call_tools=toolbox.call, **manner)
 
 
 def asks(*calls: ToolCall, waiting: bool, text: str = "", **move: Any) -> Move:
@@ -631,7 +631,7 @@ async def test_too_many_rounds(bench: Bench, waiting: bool) -> None:
 @each_manner
 async def test_no_functions_here(bench: Bench, waiting: bool) -> None:
     """A model that asks for functions where there are none fails its row; what it took is known."""
-    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, manner=Manner())
+    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, manner=DialogueSettings())
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "requires_action"
@@ -772,7 +772,7 @@ def upper(answer: str) -> str | None:
     return None if answer.isupper() else "not in capitals"
 
 
-SHAPED = Manner(recorded=True, check=upper, max_corrections=1)
+SHAPED = DialogueSettings(recorded=True, check=upper, max_corrections=1)
 
 
 async def test_an_answer_is_corrected(bench: Bench) -> None:
@@ -862,7 +862,7 @@ ONE_QUESTION = ("one {{ q }}",)
 
 async def test_an_empty_answer_is_asked_for_again(bench: Bench) -> None:
     """Once, as another run under another key; what the empty one took is billed to the row."""
-    run = await bench.run({0: [says_nothing(), says("A")]}, [row(ONE_QUESTION)], manner=Manner())
+    run = await bench.run({0: [says_nothing(), says("A")]}, [row(ONE_QUESTION)], manner=DialogueSettings())
     assert run.texts == [("0", "one 0"), ("0", "one 0")]
     assert [each.attempt.key for each in run.service.of("answer")] == ["b-0-1", "b-0-2"]
     outcome = bench.outcome()
@@ -875,7 +875,7 @@ async def test_an_empty_answer_is_asked_for_again(bench: Bench) -> None:
 
 async def test_an_answer_that_is_empty_twice(bench: Bench) -> None:
     """Ends its row as incomplete, and a later run of the batch takes it as it is."""
-    run = await bench.run({0: [says_nothing(), says_nothing(" ")]}, [row(ONE_QUESTION)], manner=Manner())
+    run = await bench.run({0: [says_nothing(), says_nothing(" ")]}, [row(ONE_QUESTION)], manner=DialogueSettings())
     outcome = bench.outcome()
     assert isinstance(outcome, Completed)
     assert (outcome.status, outcome.reason, outcome.response) == ("incomplete", EMPTY_ANSWER, " ")
@@ -913,7 +913,7 @@ async def test_killed_between_two_empty_answers(bench: Bench) -> None:
 
 async def test_an_empty_answer_is_not_corrected(bench: Bench) -> None:
     """Where answers are to have a form, nothing is said about the form of nothing."""
-    manner = Manner(recorded=True, check=lambda text: None if text == "A" else "not A", max_corrections=2)
+    manner = DialogueSettings(recorded=True, check=lambda text: None if text == "A" else "not A", max_corrections=2)
     run = await bench.run({0: [says_nothing(), says_nothing()]}, [row(ONE_QUESTION)], manner=manner)
     assert [text for _, text in run.texts] == ["one 0", "one 0"]
     assert bench.outcome().status == "incomplete"

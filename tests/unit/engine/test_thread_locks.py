@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.engine.thread_locks import Turnstiles
+from batchrun.engine.thread_locks import ThreadLocks
 from tests.support.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ class Passers:
     """Who went through, and when."""
 
     def __init__(self) -> None:
-        self.turnstiles = Turnstiles()
+        self.turnstiles = ThreadLocks()
         self.passed: list[tuple[str, float]] = []
         self.inside: dict[str, int] = {}
 

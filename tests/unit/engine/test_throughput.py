@@ -10,7 +10,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from batchrun.engine import Ask, Engine, Limits, RetryPolicy
+from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.journal import Journal
 from batchrun.records import Completed, Outcome
 from tests.support.capacity_service import Capacity, CapacityService, straight
@@ -99,7 +99,7 @@ async def run(
             random_unit=lambda: 0.5,
             on_outcome=ended,
         )
-        await engine.run(Ask(prompt(row, f"q{row}")) for row in range(rows))
+        await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(rows))
     found.requests, found.most_in_flight = service.requests, service.most_in_flight
     return found
 

@@ -12,8 +12,8 @@ from scipy import stats
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison
-from batchrun.scoring.evaluate import Bars, Question, compare_tables, default_scored, score_table
-from batchrun.scoring.table import Columns
+from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, default_scored, score_table
+from batchrun.scoring.table import ScoreColumns
 from batchrun.scoring.text import comparison_lines, comparison_markdown, score_markdown
 
 HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
@@ -32,7 +32,7 @@ def write(folder: Path, name: str, right: str, *, first: int = 0, question: str 
 
 
 def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), cluster: str | None = None) -> Comparison:
-    return compare_tables(names, Question(scorers, Columns(target="truth", key="id", cluster=cluster)))
+    return compare_tables(names, ScoringSpec(scorers, ScoreColumns(target="truth", key="id", cluster=cluster)))
 
 
 def test_rows_are_paired_by_key(tmp_path: Path) -> None:
@@ -139,7 +139,9 @@ def write_models(folder: Path, right: dict[str, str], *, epochs: int = 1, key: s
 
 
 def split(name: str, column: str = "model", key: str | None = "id", **options: Any) -> Comparison:
-    return compare_tables([name], Question(["numeric"], Columns(target="truth", key=key, split=column)), **options)
+    return compare_tables(
+        [name], ScoringSpec(["numeric"], ScoreColumns(target="truth", key=key, split=column)), **options
+    )
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -238,8 +240,8 @@ def test_lines_and_markdown_say_the_same(tmp_path: Path) -> None:
     assert len({line.replace("\\|", "").count("|") for line in tables[:4]}) == 1
 
 
-def question(*scorers: str) -> Question:
-    return Question(scorers or ("numeric",), Columns(target="truth", key="id"))
+def question(*scorers: str) -> ScoringSpec:
+    return ScoringSpec(scorers or ("numeric",), ScoreColumns(target="truth", key="id"))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_markdown_is_harmless(tmp_path: Path) -> None:
     """Values from the table that look like markup come out as text."""
     path = tmp_path / "t.csv"
     path.write_text('truth,response,kind\n1,1,"<img src=x>|[x](y)"\n')
-    found = score_table(str(path), Question(["numeric"], Columns(target="truth", by=("kind",))), Bars())
+    found = score_table(str(path), ScoringSpec(["numeric"], ScoreColumns(target="truth", by=("kind",))), Bars())
     text = score_markdown("t.csv", found.summaries, found.bars)
     assert r"\<img src=x\>\|\[x\](y)" in text
 
@@ -327,7 +329,7 @@ def test_where_scores_go(name: str, wanted: str) -> None:
 def test_what_cannot_be_compared(names: list[str], key: str | None, message: str) -> None:
     """One line says what is missing."""
     with pytest.raises(InputError, match=message):
-        compare_tables(names, Question(["numeric"], Columns(target="truth", key=key)))
+        compare_tables(names, ScoringSpec(["numeric"], ScoreColumns(target="truth", key=key)))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_what_cannot_be_split(
     monkeypatch.chdir(tmp_path)
     write_models(Path(), {"m": "1" * 60, "n": "0" * 60})
     with pytest.raises(InputError, match=message):
-        compare_tables(names, Question(["numeric"], Columns(target="truth", key="id", split=column)), **options)
+        compare_tables(names, ScoringSpec(["numeric"], ScoreColumns(target="truth", key="id", split=column)), **options)
 
 
 def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
@@ -366,5 +368,5 @@ def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
     """Without a key rows cannot be paired, and nothing is written."""
     path = write(tmp_path, "a.csv", "1")
     with pytest.raises(InputError, match="--no-worse-than: pairs the rows of two tables: say --key"):
-        score_table(path, Question(["numeric"], Columns(target="truth")), Bars(baseline=path))
+        score_table(path, ScoringSpec(["numeric"], ScoreColumns(target="truth")), Bars(baseline=path))
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]

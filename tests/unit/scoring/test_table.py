@@ -10,8 +10,8 @@ import pytest
 
 from batchrun.errors import InputError
 from batchrun.scoring.scorers.registry import make_scorers
-from batchrun.scoring.summary import FailedAs, Summary, summarize
-from batchrun.scoring.table import Columns, Tally, open_scored, write_scored
+from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
+from batchrun.scoring.table import ScoreColumns, ScoreTally, open_scored, write_scored
 from batchrun.scoring.text import score_lines
 
 ANSWERS = """id,answer,topic,response,status
@@ -28,8 +28,8 @@ ANSWERS = """id,answer,topic,response,status
 
 
 def scored(
-    folder: Path, text: str, columns: Columns, *specs: str, failed_as: FailedAs = "skip", name: str = "t.csv"
-) -> list[Summary]:
+    folder: Path, text: str, columns: ScoreColumns, *specs: str, failed_as: FailedAs = "skip", name: str = "t.csv"
+) -> list[ScoreSummary]:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return summarize(open_scored(str(path), make_scorers(specs or ["numeric"]), columns).tally(), failed_as)
@@ -37,7 +37,7 @@ def scored(
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     """Rows that failed, wait, lack a target or cannot be judged are left out of the mean, and each kind is counted."""
-    [found] = scored(tmp_path, ANSWERS, Columns(target="answer"))
+    [found] = scored(tmp_path, ANSWERS, ScoreColumns(target="answer"))
     figures = found.overall
     assert (figures.rows, figures.failed, figures.unfinished, figures.unjudged) == (9, 2, 1, 2)
     assert (figures.estimate.n, figures.estimate.mean) == (4, 0.5)
@@ -49,15 +49,15 @@ def test_a_table_without_scorers_has_rows_and_no_scores(tmp_path: Path) -> None:
     """Rows and what is known of them are told all the same."""
     path = tmp_path / "a.csv"
     path.write_text("response,status\n4,completed\n,failed\n", encoding="utf-8")
-    tally = Tally()
-    found = list(open_scored(str(path), (), Columns()).scored(tally))
+    tally = ScoreTally()
+    found = list(open_scored(str(path), (), ScoreColumns()).scored(tally))
     assert [(row.row_index, scores) for row, scores in found] == [(0, ()), (1, ())]
     assert (tally.kinds, tally.values) == (["answered", "failed"], {})
 
 
 def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
     """Then they are 0, and rows that were not asked yet are still left out."""
-    [found] = scored(tmp_path, ANSWERS, Columns(target="answer"), failed_as="wrong")
+    [found] = scored(tmp_path, ANSWERS, ScoreColumns(target="answer"), failed_as="wrong")
     assert found.overall.estimate.n == 6
     assert found.overall.estimate.mean == pytest.approx(2 / 6)
     assert found.overall.failed == 2
@@ -65,7 +65,7 @@ def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
 
 def test_groups_add_up(tmp_path: Path) -> None:
     """The rows of all groups are the rows of the table, and each group has its own interval."""
-    [found] = scored(tmp_path, ANSWERS, Columns(target="answer", by=("topic",)))
+    [found] = scored(tmp_path, ANSWERS, ScoreColumns(target="answer", by=("topic",)))
     groups = found.groups["topic"]
     assert list(groups) == ["a", "b"]
     assert sum(each.rows for each in groups.values()) == 9
@@ -75,13 +75,15 @@ def test_groups_add_up(tmp_path: Path) -> None:
 
 def test_a_table_without_status(tmp_path: Path) -> None:
     """In a table of other origin a row without an answer is a failed row."""
-    [found] = scored(tmp_path, "said,truth\n1,1\n,1\n2,1\n", Columns(answer="said", target="truth"))
+    [found] = scored(tmp_path, "said,truth\n1,1\n,1\n2,1\n", ScoreColumns(answer="said", target="truth"))
     assert (found.overall.estimate.n, found.overall.failed) == (2, 1)
 
 
 def test_a_prefix_is_found(tmp_path: Path) -> None:
     """Output columns that were set apart by a prefix are known all the same."""
-    [found] = scored(tmp_path, "truth,run_response,run_status\n1,1,completed\n1,,failed\n", Columns(target="truth"))
+    [found] = scored(
+        tmp_path, "truth,run_response,run_status\n1,1,completed\n1,,failed\n", ScoreColumns(target="truth")
+    )
     assert (found.overall.estimate.n, found.overall.failed) == (1, 1)
 
 
@@ -89,7 +91,7 @@ def test_epochs(tmp_path: Path) -> None:
     """Rows that share a key are epochs: pass@k, pass^k, and an interval of clusters."""
     rows = [("a", "1"), ("a", "1"), ("b", "1"), ("b", "0"), ("c", "0"), ("c", "0")]
     text = "id,truth,response\n" + "".join(f"{key},1,{said}\n" for key, said in rows)
-    [found] = scored(tmp_path, text, Columns(target="truth", key="id"))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id"))
     assert found.overall.estimate.method == "clustered"
     assert found.overall.estimate.clusters == 3
     epochs = found.overall.epochs
@@ -110,7 +112,7 @@ def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
         for said in marks[epoch - 1]
     ]
     text = "id,truth,response,status,epoch\n" + "".join(rows)
-    [found] = scored(tmp_path, text, Columns(target="truth", key=key, by=("truth",)))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key=key, by=("truth",)))
     epochs = found.overall.epochs
     assert epochs is not None
     assert (epochs.keys, epochs.fewest, epochs.most) == (3, 3, 3)
@@ -126,7 +128,7 @@ def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
 def test_a_column_of_another_name_can_number_the_epochs(tmp_path: Path) -> None:
     """`--epochs-column` names it; a column `epoch` beside it is then one of the row's own."""
     text = "truth,epoch,try,response\n1,old,1,1\n1,old,2,0\n1,new,1,1\n1,new,2,1\n"
-    [found] = scored(tmp_path, text, Columns(target="truth", epoch="try"))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", epoch="try"))
     assert found.overall.epochs is not None
     assert (found.overall.epochs.keys, found.overall.epochs.most) == (2, 2)
 
@@ -136,7 +138,7 @@ def test_epochs_of_several_models_are_not_mixed(tmp_path: Path) -> None:
     rows = [f"{key},{model},1,{said},{epoch}\n"
             for model, said in (("m", 1), ("n", 0)) for key in "ab" for epoch in (1, 2)]  # fmt: skip
     text = "id,asked,truth,response,epoch\n" + "".join(rows)
-    [found] = scored(tmp_path, text, Columns(target="truth", key="id", by=("asked",)))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("asked",)))
     assert found.overall.epochs is None
     line = "  no pass@k: several rows are a, epoch 1; --by, or compare --split, sets them apart"
     assert line in score_lines([found], 0)
@@ -149,7 +151,7 @@ def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
     rows = [f"{key},{model},{epoch},1,{said}\n"
             for key in "ab" for model, said in (("m", 1), ("n", 0)) for epoch in (1, 2)]  # fmt: skip
     text = "id,axis_model,epoch,truth,response\n" + "".join(rows)
-    [found] = scored(tmp_path, text, Columns(target="truth", key="id", by=("axis_model",)))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("axis_model",)))
     epochs = found.overall.epochs
     assert epochs is not None
     assert (epochs.keys, epochs.most, epochs.any_right[2].mean) == (4, 2, 0.5)
@@ -162,7 +164,7 @@ def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
 def test_a_column_of_epochs_without_repetitions_changes_nothing(tmp_path: Path) -> None:
     """`epoch` may be a word of the user's own: where no row is repeated it is a column as any other."""
     text = "id,epoch,truth,response\na,1923,1,1\nb,1924,2,0\n"
-    [found] = scored(tmp_path, text, Columns(target="truth", key="id"))
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id"))
     assert (found.overall.epochs, found.doubled) == (None, None)
     assert found.overall.estimate.method == "wilson"
 
@@ -170,21 +172,21 @@ def test_a_column_of_epochs_without_repetitions_changes_nothing(tmp_path: Path) 
 def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
     """Repetitions of one row cannot be independent of each other."""
     with pytest.raises(InputError, match="the key 'a' are in two clusters"):
-        scored(tmp_path, "id,g,truth,response\na,1,1,1\na,2,1,1\n", Columns(target="truth", key="id", cluster="g"))
+        scored(tmp_path, "id,g,truth,response\na,1,1,1\na,2,1,1\n", ScoreColumns(target="truth", key="id", cluster="g"))
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (Columns(), "--scorer numeric: compares with a target: say --target COLUMN"),
-        (Columns(target="gone"), "--target gone: .* has no such column"),
-        (Columns(target="answer", by=("gone",)), "--by gone: .* has no such column"),
-        (Columns(target="answer", epoch="gone"), "--epochs-column gone: .* has no such column"),
-        (Columns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
-        (Columns(target="id", key="answer"), "line 7: no value in the key column 'answer'"),
+        (ScoreColumns(), "--scorer numeric: compares with a target: say --target COLUMN"),
+        (ScoreColumns(target="gone"), "--target gone: .* has no such column"),
+        (ScoreColumns(target="answer", by=("gone",)), "--by gone: .* has no such column"),
+        (ScoreColumns(target="answer", epoch="gone"), "--epochs-column gone: .* has no such column"),
+        (ScoreColumns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
+        (ScoreColumns(target="id", key="answer"), "line 7: no value in the key column 'answer'"),
     ],
 )
-def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: Columns, message: str) -> None:
+def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: ScoreColumns, message: str) -> None:
     """A column that is not there, or not filled, is named with where it was looked for."""
     with pytest.raises(InputError, match=message):
         scored(tmp_path, ANSWERS, columns)
@@ -193,7 +195,7 @@ def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: Columns, message:
 def test_a_table_without_answers_says_what_it_has(tmp_path: Path) -> None:
     """Without a column of answers the message lists the columns."""
     with pytest.raises(InputError, match=r"no column 'response'; say --answer COLUMN \(columns: 'a', 'b'\)"):
-        scored(tmp_path, "a,b\n1,2\n", Columns(target="b"))
+        scored(tmp_path, "a,b\n1,2\n", ScoreColumns(target="b"))
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
@@ -201,10 +203,10 @@ def test_the_table_is_written_with_its_scores(tmp_path: Path, name: str) -> None
     """The table comes out as it was, with value and text read behind it."""
     path = tmp_path / "t.csv"
     path.write_text(ANSWERS, encoding="utf-8")
-    table = open_scored(str(path), make_scorers(["numeric", "same=exact"]), Columns(target="answer"))
+    table = open_scored(str(path), make_scorers(["numeric", "same=exact"]), ScoreColumns(target="answer"))
     output = tmp_path / name
     write_scored(table, output)
-    again = open_scored(str(output), make_scorers(["column:score_numeric"]), Columns())
+    again = open_scored(str(output), make_scorers(["column:score_numeric"]), ScoreColumns())
     assert again.source.columns == (*ANSWERS.splitlines()[0].split(","), "score_numeric", "score_numeric_read",
                                     "score_same", "score_same_read")  # fmt: skip
     assert again.tally().values["numeric"] == [1, 0, None, None, None, None, None, 0, 1]
@@ -216,7 +218,7 @@ def test_the_table_is_written_with_its_scores(tmp_path: Path, name: str) -> None
 def test_targets_of_json_lines_may_be_lists(tmp_path: Path) -> None:
     """A list of targets is matched by any of them; an empty one is no target."""
     text = "".join(json.dumps({"truth": truth, "response": "b"}) + "\n" for truth in (["a", "b"], ["c"], [], None))
-    [found] = scored(tmp_path, text, Columns(target="truth"), "exact", name="t.jsonl")
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth"), "exact", name="t.jsonl")
     assert (found.overall.estimate.n, found.overall.estimate.mean, found.overall.unjudged) == (2, 0.5, 2)
 
 
@@ -225,10 +227,10 @@ def test_scores_are_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     text = "truth,response,score_exact\n1,1,0\n"
     path.write_text(text)
-    table = open_scored(str(path), make_scorers(["exact"]), Columns(target="truth"))
+    table = open_scored(str(path), make_scorers(["exact"]), ScoreColumns(target="truth"))
     with pytest.raises(InputError, match="has a column 'score_exact' already; name the scorer otherwise"):
         write_scored(table, tmp_path / "out.csv")
-    table = open_scored(str(path), make_scorers(["numeric"]), Columns(target="truth"))
+    table = open_scored(str(path), make_scorers(["numeric"]), ScoreColumns(target="truth"))
     with pytest.raises(InputError, match="the output is the table itself"):
         write_scored(table, path)
     assert path.read_text() == text
@@ -239,7 +241,7 @@ def test_a_function_sees_the_row(tmp_path: Path) -> None:
     """All cells reach a scorer of the user's own, and its scores come out under its name."""
     (tmp_path / "mine.py").write_text("def weighed(answer, target, row):\n    return row['w'] == '2'\n")
     (tmp_path / "t.csv").write_text("w,response\n1,a\n2,b\n")
-    table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), Columns())
+    table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), ScoreColumns())
     write_scored(table, tmp_path / "out.csv")
     with open(tmp_path / "out.csv", newline="") as file:
         assert [row["score_weighed"] for row in csv.DictReader(file)] == ["0.0", "1.0"]

@@ -10,7 +10,7 @@ from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.replies import Reply, Stream, Waiting
+from batchrun.server.replies.replies import HttpReply, Stream, Waiting
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PASSED_ON = (
 )  # fmt: skip
 
 
-def create_chat_completion(call: Call, request: CreateChatCompletion) -> Reply:
+def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpReply:
     if request.stream_options is not None and not request.stream:
         raise bad_value("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
     log = EventLog(new_id("chatcmpl-"), 0)

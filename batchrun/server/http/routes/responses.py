@@ -12,7 +12,7 @@ from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.items import check_calls, item_body
 from batchrun.server.protocol.requests.items import CreateResponse
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.replies import Json, Reply, Stream, Waiting, json_reply
+from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
 from batchrun.server.store.objects import page_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS"]
 
 
-def create_response(call: Call, request: CreateResponse) -> Reply:
+def create_response(call: Call, request: CreateResponse) -> HttpReply:
     core = call.core
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
@@ -167,7 +167,7 @@ def _find(call: Call) -> Body:
     return body if live is None else body | {"status": live.body["status"]}
 
 
-def retrieve_response(call: Call) -> Reply:
+def retrieve_response(call: Call) -> HttpReply:
     body = _find(call)
     if call.one("stream") not in ("true", "True", "1"):
         return json_reply(body)

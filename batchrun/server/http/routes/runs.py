@@ -24,7 +24,7 @@ from batchrun.server.protocol.requests.runs import CreateRun, CreateThreadAndRun
 from batchrun.server.protocol.requests.threads import CreateThread, UpdateMetadata
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.replies import Json, Reply, Stream, json_reply
+from batchrun.server.replies.replies import HttpReply, Json, Stream, json_reply
 from batchrun.server.responders.base import answering_model
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS"]
 
 
-def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
+def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
     core = call.core
     assistant = core.objects.get("assistant", call.owner, request.assistant_id)
     thread = add_thread(call, request.thread or CreateThread())
@@ -47,7 +47,7 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> Reply:
     return _started(call, run, thread, resources, assistant.get("reasoning_effort"), stream=bool(request.stream))
 
 
-def create_run(call: Call, request: CreateRun) -> Reply:
+def create_run(call: Call, request: CreateRun) -> HttpReply:
     core = call.core
     thread_id = call.path["thread_id"]
     core.objects.get("thread", call.owner, thread_id)
@@ -70,7 +70,9 @@ def _model(call: Call, request: RunOptions, assistant: Body) -> str:
     return answering_model(call.core.parts.responder, request.model or assistant["model"])
 
 
-def _started(call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool) -> Reply:
+def _started(
+    call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
+) -> HttpReply:
     """Store the run, execute it after the commit, and answer with its events or with the queued run."""
     core = call.core
     hidden: Body = {
@@ -127,7 +129,7 @@ def cancel_run(call: Call) -> Json:
     return json_reply(writer.run)
 
 
-def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> Reply:
+def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> HttpReply:
     run = find_run(call)
     if (run["status"], "submit") not in TRANSITIONS:
         raise refused_outputs(run["status"])

@@ -22,7 +22,7 @@ from batchrun.server.protocol.requests.base import validate
 from batchrun.server.protocol.requests.vector_stores import (
     AddVectorStoreFile,
     AddVectorStoreFiles,
-    Comparison,
+    ComparisonFilter,
     Compound,
     CreateVectorStore,
     SearchVectorStore,
@@ -31,7 +31,7 @@ from batchrun.server.protocol.requests.vector_stores import (
 )  # fmt: skip
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.replies import Json, Reply, Waiting, json_reply
+from batchrun.server.replies.replies import HttpReply, Json, Waiting, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,7 +245,7 @@ def list_batch_files(call: Call) -> Json:
 # Search
 
 
-def search_store(call: Call, request: SearchVectorStore) -> Reply:
+def search_store(call: Call, request: SearchVectorStore) -> HttpReply:
     parts, store = call.core.parts, _store(call)
     use_store(parts, store)
     results = partial(_results, parts, call.owner, store["id"], request)
@@ -301,7 +301,7 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
     return dumps(page)
 
 
-def _passes(wanted: Comparison | Compound, attributes: Body) -> bool:
+def _passes(wanted: ComparisonFilter | Compound, attributes: Body) -> bool:
     """Whether a file's attributes satisfy a filter; a comparison of different types is not satisfied."""
     if isinstance(wanted, Compound):
         members = [_passes(_filter(each), attributes) for each in wanted.filters]
@@ -322,13 +322,13 @@ def _passes(wanted: Comparison | Compound, attributes: Body) -> bool:
     return ordered[wanted.type]
 
 
-def _filter(data: Any) -> Comparison | Compound:
+def _filter(data: Any) -> ComparisonFilter | Compound:
     """A nested filter. Its depth is bounded: JSON nested deeper than the parser allows is refused before."""
     if not isinstance(data, dict):
         raise ApiError(400, "Invalid 'filters': expected an object.", param="filters", code="invalid_type")
     if data.get("type") in ("and", "or"):
         return validate(Compound, data)
-    return validate(Comparison, data)
+    return validate(ComparisonFilter, data)
 
 
 OPERATIONS = (

@@ -19,7 +19,7 @@ from batchrun.server.protocol.requests.tools import (
 __all__ = ["ChatMessage", "CreateChatCompletion"]
 
 
-class ImageUrl(RequestModel):
+class ChatImageUrl(RequestModel):
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
@@ -31,7 +31,7 @@ class ChatText(RequestModel):
 
 class ChatImage(RequestModel):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: ChatImageUrl
 
 
 class FileData(RequestModel):

@@ -54,11 +54,11 @@ class CreateThreadAndRun(RunOptions):
     tool_resources: ToolResourcesUpdate | None = None
 
 
-class ToolOutput(RequestModel):
+class SubmittedToolOutput(RequestModel):
     tool_call_id: str
     output: str = ""
 
 
 class SubmitToolOutputs(RequestModel):
-    tool_outputs: Annotated[list[ToolOutput], Field(max_length=128)]
+    tool_outputs: Annotated[list[SubmittedToolOutput], Field(max_length=128)]
     stream: bool | None = None

@@ -10,11 +10,11 @@ from batchrun.server.protocol.requests.base import Metadata, Probability, Reques
 from batchrun.server.protocol.requests.tools import ResponseFormat, Tool, ToolResources, ToolResourcesUpdate
 
 __all__ = [
-    "Attachment",
     "ContentPart",
     "CreateAssistant",
     "CreateMessage",
     "CreateThread",
+    "MessageAttachment",
     "UpdateAssistant",
     "UpdateMetadata",
     "UpdateThread",
@@ -88,7 +88,7 @@ class AttachmentTool(RequestModel):
     type: Literal["code_interpreter", "file_search"]
 
 
-class Attachment(RequestModel):
+class MessageAttachment(RequestModel):
     file_id: str
     tools: list[AttachmentTool] = Field(default_factory=list, max_length=2)
 
@@ -99,7 +99,7 @@ class CreateMessage(RequestModel):
         Annotated[str, StringConstraints(min_length=1, max_length=256_000)]
         | Annotated[list[ContentPart], Field(min_length=1, max_length=512)]
     )
-    attachments: Annotated[list[Attachment], Field(max_length=512)] | None = None
+    attachments: Annotated[list[MessageAttachment], Field(max_length=512)] | None = None
     metadata: Metadata | None = None
 
 

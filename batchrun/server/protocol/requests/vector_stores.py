@@ -69,7 +69,7 @@ class UpdateAttributes(RequestModel):
     attributes: Attributes | None
 
 
-class Comparison(RequestModel):
+class ComparisonFilter(RequestModel):
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: str
     value: str | float | bool | list[str | float]
@@ -80,7 +80,7 @@ class Compound(RequestModel):
     filters: Annotated[list[Any], Field(min_length=1, max_length=64)]
 
 
-Filter: TypeAlias = Annotated[Comparison | Compound, Field(discriminator="type")]
+Filter: TypeAlias = Annotated[ComparisonFilter | Compound, Field(discriminator="type")]
 
 
 class SearchRanking(RequestModel):
