@@ -84,7 +84,11 @@ class FollowedBatch:
         self._file = self._identity()
         self._known = _Known()
         self._facts: tuple[tuple[int, int, bool], dict[str, Any]] | None = None
-        self.look()
+        try:
+            self.look()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the journal, and give back what scorers own."""

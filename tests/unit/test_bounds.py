@@ -18,10 +18,10 @@ BOUND = re.compile(r"(MAX|LONGEST|FIRST)_\w+|\w+_(TIMEOUT_S|ATTEMPTS|TRIES|BYTES
 APART = ("server", "scoring", "report")
 """Parts whose numbers bound no batch."""
 NO_BOUNDS = {
-    "estimate.FIRST_TOKEN_S",
+    "estimate.dry_run.FIRST_TOKEN_S",
     "engine.slots.FIRST_REST",
     "engine.slots.LONGEST_REST",
-    "prompts.FIRST_RENDERING",
+    "prompts.templates.FIRST_RENDERING",
 }
 """Figures of an estimate, steps of the policy, and a version."""
 

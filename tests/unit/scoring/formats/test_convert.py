@@ -387,5 +387,5 @@ def test_the_command_line_offers_every_format() -> None:
     offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
     assert tuple(offered["given"]) == FORMATS
     assert tuple(offered["wanted"]) == ("table", *WRITERS)
-    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "formats.md").read_text(encoding="utf-8")
     assert [name for name in FORMATS if f"`{name}`" not in page and name != "table"] == []
