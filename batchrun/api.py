@@ -23,15 +23,18 @@ from anyio.lowlevel import current_token
 
 from batchrun.batch.display import refused_text, summary_line
 from batchrun.batch.lock import is_held, refuse_held
+from batchrun.batch.paths import output_of, paths_for
 from batchrun.batch.ping import apinged
-from batchrun.batch.plan import Plan, make_plan, output_of, paths_for
+from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.results import result_cells
 from batchrun.batch.run import INPUT_CHANGED, run_batch
 from batchrun.clock import utc_now
 from batchrun.errors import BatchRefused, BatchrunError, InputError, unwrapped
 from batchrun.interrupts import Interrupted, Interrupts
+from batchrun.job.environment import ApiKey, Environment
 from batchrun.job.file import table_and_options
-from batchrun.job.options import ApiKey, Environment, Job, given_in, make_job
+from batchrun.job.options import Job, given_in
+from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.records import Outcome
 from batchrun.tables import to_frame, write_table

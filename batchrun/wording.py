@@ -6,7 +6,17 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["plain_path", "rows_text", "shortened", "shown_path", "visible", "visible_line"]
+__all__ = [
+    "FREE",
+    "dollars",
+    "duration",
+    "plain_path",
+    "rows_text",
+    "shortened",
+    "shown_path",
+    "visible",
+    "visible_line",
+]
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f"  # C0, without tab and line feed
@@ -61,3 +71,22 @@ def shortened(value: object) -> str:
     except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
         return f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+FREE = "free"
+"""What the embedded server's answers cost, unless the job gives its model a price."""
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+
+
+def dollars(amount_usd: float) -> str:
+    """Cents from a dollar on, below it hundredths of a cent."""
+    return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"

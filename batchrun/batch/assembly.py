@@ -10,7 +10,8 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
 from batchrun.engine.service import Service
 from batchrun.errors import InputError
-from batchrun.job.options import Job, digest
+from batchrun.job.fingerprint import digest
+from batchrun.job.options import Job
 from batchrun.journal import Created, Journal, place_of
 from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.records import Outcome, Usage

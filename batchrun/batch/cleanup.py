@@ -19,15 +19,17 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.abc
 
+from batchrun.batch.endpoint import endpoint_of, open_embedded
 from batchrun.batch.lock import hold
-from batchrun.batch.plan import Paths, paths_for
-from batchrun.batch.run import endpoint_of, keep_checkpoints, open_embedded
+from batchrun.batch.paths import Paths, paths_for
+from batchrun.batch.run import keep_checkpoints
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp
 from batchrun.errors import BatchRefused, InputError, OutputError, ServiceFault, unwrapped
-from batchrun.job.options import Environment, Job
+from batchrun.job.environment import Environment
+from batchrun.job.options import Job
 from batchrun.journal import Created, Journal, place_of
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire

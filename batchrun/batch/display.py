@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 import anyio
 
 from batchrun.clock import utc_now
-from batchrun.wording import rows_text, shown_path, visible_line
+from batchrun.wording import FREE, dollars, duration, rows_text, shown_path, visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from batchrun.engine import EngineStatistics
 
 __all__ = [
-    "FREE",
     "Progress",
     "cost_text",
-    "dollars",
-    "duration",
     "progress_facts",
     "refused_text",
     "summary_facts",
@@ -47,9 +44,6 @@ RATE_WINDOW_S = 30.0
 FAILURES_EXPLAINED = 20
 """Failed rows up to which the summary says why, by the first of each kind: of more, the first says little."""
 REASON_CHARS = 300
-
-FREE = "free"
-"""What the embedded server's answers cost, unless the job gives its model a price."""
 
 
 @dataclass(slots=True)
@@ -368,16 +362,6 @@ def _short(text: str) -> str:
     return line if len(line) <= REASON_CHARS else f"{line[:REASON_CHARS].rstrip()}…"
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
-
-
 def _unpriced(summary: Summary) -> int:
     """Rows whose cost is not known and may be more than nothing."""
     totals = summary.totals
@@ -401,8 +385,3 @@ def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
         return "cost unknown" if unpriced else ""
     known = dollars(cost_usd)
     return f"{known}, unknown for {unpriced:,} of the rows" if unpriced else known
-
-
-def dollars(amount_usd: float) -> str:
-    """Cents from a dollar on, below it hundredths of a cent."""
-    return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"

@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -143,10 +144,8 @@ def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
     """(status, start of the body); POST with a line, else GET."""
     import httpx2
 
-    from batchrun import __version__
-
     body = None if line is None else line.encode("utf-8", "replace")[:MAX_BODY_BYTES].decode("utf-8", "ignore").encode()
-    headers = {"User-Agent": f"batchrun/{__version__}"}
+    headers = {"User-Agent": f"batchrun/{version('batchrun')}"}
     if body is not None:
         headers["Content-Type"] = "text/plain; charset=utf-8"
     with _unlogged(url), httpx2.Client(timeout=timeout_s, follow_redirects=True, headers=headers) as client:  # noqa: SIM117 - the stream needs the client

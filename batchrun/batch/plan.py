@@ -3,156 +3,33 @@
 from __future__ import annotations
 
 import itertools
-import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from batchrun.batch.destination import service_of, variants_of
 from batchrun.batch.lock import is_held
+from batchrun.batch.paths import Paths, _changed_default, paths_for
 from batchrun.batch.results import AddedColumns
-from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.functions import Toolbox
-from batchrun.job.options import EMBEDDED_MODEL, Api, Environment, Job, digest, read_text_option, settings_of
-from batchrun.journal import Journal
+from batchrun.job.environment import Environment
+from batchrun.job.fingerprint import digest, settings_of
+from batchrun.job.options import EMBEDDED_MODEL, Api, Job
+from batchrun.job.values import read_text_option
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, files_of
 from batchrun.prompts.templates import Prompter, PromptError, default_template, prompter_for, rendering_digest
 from batchrun.records import Row
 from batchrun.structured import Structure
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, format_of, open_source, validate
-from batchrun.wording import shortened, shown_path
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source, validate
+from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Paths", "Plan", "check_base_url", "make_plan", "output_of", "paths_for"]
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """The files of a batch.
-
-    Attributes:
-        output: the table of answers.
-        journal: what is known about each row; makes a batch resumable.
-        lock: held while a process works on this output.
-        store: the embedded server's threads, where it is used.
-        spool: a copy of the input where it came through standard input.
-        incoming: the same while it is read and checked: what an accepted batch stands on is not overwritten before.
-        files: folder of the files that runs made.
-    """
-
-    output: Path
-    journal: Path
-    lock: Path
-    store: Path
-    spool: Path
-    incoming: Path
-    files: Path
-
-    def with_store(self, store: str | Path | None) -> Paths:
-        """The same, with the embedded server's threads in a file that the user named."""
-        return self if store is None else replace(self, store=Path(store))
-
-
-def paths_for(output: Path) -> Paths:
-    """Everything lies beside the output and begins with its name; where that is a symbolic link, beside its target, so
-    that an output has one journal and one lock whatever it is called.
-
-    Raises:
-        InputError: the output has no name.
-    """
-    if not output.name:
-        raise InputError(f"{str(output)!r}: is no name of an output table; one such as answers.csv is expected")
-
-    def beside(ending: str) -> Path:
-        return place.with_name(place.name + ending)
-
-    place = output
-    if os.path.islink(output):  # noqa: PTH114 - a name that the system refuses is not a link, and not an error here
-        # Earlier versions put a journal beside the link: it is continued there.
-        earlier, place = beside(".journal"), Path(os.path.realpath(output))
-        if earlier.exists() and not beside(".journal").exists():
-            place = output
-
-    return Paths(
-        output=output,
-        journal=beside(".journal"),
-        lock=beside(".lock"),
-        store=beside(".store"),
-        spool=beside(".input.csv"),
-        incoming=beside(".input.csv.new"),
-        files=beside(".files"),
-    )
-
-
-def _dated(output: Path, clock: WallClock) -> Path:
-    """The path with `{date}` in it replaced by today's, as 2026-11-23, in this machine's time zone."""
-    return Path(str(output).replace("{date}", clock().astimezone().strftime("%Y-%m-%d")))
-
-
-def _default_output(input_name: str) -> Path:
-    """In `outputs`, under the input's own name and so in its format; CSV for standard input and unknown endings."""
-    name = "stdin" if input_name == "-" else Path(input_name).name
-    try:
-        format_of(Path(name), name)
-    except InputError:
-        name = f"{name or 'output'}.csv"
-    return Path("outputs") / name
-
-
-def _former_default_output(input_name: str) -> Path:
-    """Where earlier versions wrote, whatever the format of the input."""
-    name = _default_output(input_name).name
-    for ending in (".gz", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
-        name = name.removesuffix(ending)
-    return Path("outputs") / f"{name or 'output'}.csv"
-
-
-def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path:
-    """Where a job's output goes.
-
-    Args:
-        folder: of the default output.
-
-    Raises:
-        OutputError: an earlier version's journal for this input is there, and cannot be read.
-    """
-    if job.output is not None:
-        unknown = re.search(r"\{(?!date\})\w+\}", str(job.output))
-        if unknown is not None:
-            raise InputError(f"--output: only {{date}} is replaced in a path, and {job.output} has {unknown[0]}")
-        return _dated(job.output, clock)
-    output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
-    goes_on = not paths_for(output).journal.exists() and not job.fresh and _began_over(former, input_name)
-    return _dated(former if goes_on else output, clock)
-
-
-def _began_over(output: Path, input_name: str) -> bool:
-    """Whether a batch over an input of this name wrote that output."""
-    journal = paths_for(output).journal
-    if not journal.exists():
-        return False
-    with Journal(journal, read_only=True) as opened:
-        earlier = opened.read_manifest().get("input")
-    return earlier is not None and Path(earlier).name == Path(input_name).name
-
-
-def _changed_default(job: Job, table: object, output: Path) -> tuple[str, ...]:
-    """A line where a batch goes on under the default name of earlier versions."""
-    if job.output is not None or not isinstance(table, (str, Path)):
-        return ()
-    default, former = _default_output(str(table)), _former_default_output(str(table))
-    if default == former or output.name != former.name or output.parent.name != former.parent.name:
-        return ()
-    return (
-        f"{shown_path(output)}: an earlier batch over this table is continued there; since then the default output has "
-        f"the format of the input ({default}): say --output to choose",
-    )
+__all__ = ["Plan", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +155,14 @@ def _planned(
     model_from_environment = job.model is None and "model" not in job.matrix and environment.model is not None
     if model_from_environment:
         job = replace(job, model=environment.model)
-    answerer = _service(job, environment, model_from_environment=model_from_environment)
+    answerer = service_of(job, environment, model_from_environment=model_from_environment)
     if answerer.no_key is not None and sending:
         raise InputError(answerer.no_key)
     embedded = bool(answerer.why_embedded)
     job = replace(job, api=answerer.api)
     if job.model is None and "model" not in job.matrix:
         job = replace(job, model=("script" if job.script is not None else EMBEDDED_MODEL) if embedded else None)
-    if any(variant.model is None and variant.assistant is None for variant in _variants(job)):
+    if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
         raise InputError("no model given: say --model NAME, or set BATCHRUN_MODEL")
     toolbox, structure = _tools(job), _structure(job)
     if toolbox is not None:
@@ -330,7 +207,7 @@ def _planned(
         write_options=write_options,
         write_output=write_output,
         combinations=combinations,
-        variants=_variants(job),
+        variants=variants_of(job),
         added=added,
         toolbox=toolbox,
         structure=structure,
@@ -359,18 +236,6 @@ def _with_texts(job: Job) -> Job:
     )
 
 
-def _variants(job: Job) -> tuple[Job, ...]:
-    """The job of each combination of the matrix, in the order of `batchrun.prompts.combinations.combinations_of`."""
-    alone = replace(job, matrix={})
-    found = []
-    for values in itertools.product(*job.matrix.values()):
-        chosen = dict(zip(job.matrix, values, strict=True))
-        if "param" in chosen:
-            chosen["param"] = {**job.param, **chosen["param"]}
-        found.append(replace(alone, **chosen))
-    return tuple(found)
-
-
 def _tools(job: Job) -> Toolbox | None:
     if job.tools is None:
         return None
@@ -385,158 +250,6 @@ def _structure(job: Job) -> Structure | None:
     if job.response_format is not None or "response_format" in job.matrix:
         raise InputError("--schema: the job has a response_format too: say one of them")
     return Structure.load(job.schema, Path())
-
-
-@dataclass(frozen=True, slots=True)
-class _Answerer:
-    """Who answers a batch.
-
-    Attributes:
-        why_embedded: why the embedded server does, in words; "" where a service answers.
-        no_key: as of `Plan`.
-    """
-
-    api: Api
-    base_url: str | None = None
-    why_embedded: str = ""
-    no_key: str | None = None
-
-
-_TUTOR = "answered offline by the embedded server's rule-based tutor, which is not a language model"
-
-
-def _service(job: Job, environment: Environment, *, model_from_environment: bool) -> _Answerer:
-    """The embedded server where the job asks for it (--script, --model tutor), or names no model and there is neither
-    key nor base URL."""
-    if job.script is not None:
-        return _rehearsal(job)
-    models = {variant.model for variant in _variants(job)}
-    options = bool(environment.client_options)
-    # An environment that names a service and this model means the model of that service.
-    elsewhere = job.base_url is not None or (model_from_environment and environment.base_url is not None)
-    if models == {EMBEDDED_MODEL} and not (elsewhere or job.azure or options):
-        unused = [
-            f"{name} is set and not used"
-            for name, value in (("OPENAI_API_KEY", environment.api_key), ("OPENAI_BASE_URL", environment.base_url))
-            if value is not None
-        ]
-        return _embedded(job, "; ".join((f"the model is {EMBEDDED_MODEL}: {_TUTOR}", *unused)))
-    base_url = job.base_url or environment.base_url
-    key = environment.azure_key if job.azure else environment.api_key
-    if base_url is not None:
-        check_base_url(base_url)
-    _check_key(environment, azure=job.azure)
-    _check_azure(job, environment, base_url)
-    assistants = {variant.assistant for variant in _variants(job)} - {None}
-    no_key = None
-    if base_url is None and key is None and not options:
-        if models == {None} and not assistants:
-            if job.api not in (None, "assistants"):
-                raise InputError(
-                    f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url; "
-                    f"--model {EMBEDDED_MODEL} rehearses offline"
-                )
-            return _embedded(job, f"no key found (OPENAI_API_KEY), no --base-url and no --model: {_TUTOR}")
-        names = sorted(str(name) for name in (models - {None}) or assistants)
-        option = "--assistant" if models == {None} else "BATCHRUN_MODEL" if model_from_environment else "--model"
-        no_key = (
-            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url, so nothing can be asked; "
-            f"--model {EMBEDDED_MODEL} rehearses offline"
-        )
-    named = base_url is None or key is not None or options
-    api: Api = job.api or ("assistants" if assistants else "responses" if named else "chat")
-    _check_modes(job, api)
-    return _Answerer(api, base_url, no_key=no_key)
-
-
-def _check_azure(job: Job, environment: Environment, base_url: str | None) -> None:
-    if not job.azure:
-        return
-    if base_url is None:
-        raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
-    if not (job.api_version or environment.api_version or "api_version" in environment.client_options):
-        raise InputError(
-            "--azure: a version of its API is needed, say --api-version VERSION, or set OPENAI_API_VERSION"
-        )
-
-
-def _rehearsal(job: Job) -> _Answerer:
-    """The embedded server, whatever the environment says."""
-    if job.base_url is not None:
-        raise InputError("--script: is answered by the embedded server, and --base-url names another: say one of them")
-    if not job.script or not job.script.is_file():
-        raise InputError(f"--script: {job.script}: no such file")
-    return _embedded(job, f"rehearsal: answered offline by the embedded server from {shown_path(job.script)}")
-
-
-def _embedded(job: Job, why: str) -> _Answerer:
-    """The embedded server, which speaks all protocols."""
-    api: Api = job.api or "assistants"
-    _check_modes(job, api)
-    for name in ("file_search", "code_interpreter"):
-        if getattr(job, name) and api != "assistants":
-            raise InputError(
-                f"--{name.replace('_', '-')}: the embedded server, which answers this batch, has it with "
-                f"--api assistants only, and this batch speaks {api}"
-            )
-    return _Answerer(api, why_embedded=why)
-
-
-def check_base_url(base_url: str) -> None:
-    """
-    Raises:
-        InputError: no request could be sent there; or it holds what may be secret, which the journal and messages show.
-    """
-    _, at, _ = base_url.partition("@")
-    bare = "" if at else f", got {base_url.partition('?')[0]!r}"
-    if not base_url.startswith(("http://", "https://")):
-        raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed{bare}")
-    if at:
-        raise InputError(
-            "--base-url: holds a user or password (before its @), and would be stored; send them as a header: "
-            "header.Authorization in a job file, where ${NAME} takes it from the environment"
-        )
-    if "?" in base_url or "#" in base_url:
-        raise InputError(f"--base-url: a URL without ? and # is needed; --query sends more with every request{bare}")
-    try:
-        parts = urlsplit(base_url)
-        # The SDK's own reader of URLs takes no port that is empty.
-        usable = bool(parts.hostname) and parts.port != 0 and not parts.netloc.endswith(":")
-    except ValueError:  # a bracket without an address, or a port that is not a number up to 65535
-        usable = False
-    if not usable or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
-        raise InputError(f"--base-url: a URL such as http://127.0.0.1:8000/v1 is needed, got {shortened(base_url)}")
-
-
-def _check_key(environment: Environment, *, azure: bool) -> None:
-    """A key is sent in a header, which holds no line end; the key of a file often has one."""
-    name, key = ("AZURE_OPENAI_API_KEY", environment.azure_key) if azure else ("OPENAI_API_KEY", environment.api_key)
-    if isinstance(key, str) and not (key.isascii() and key.isprintable() and key == key.strip()):
-        found = "a line end or a blank at an end" if key != key.strip() else "a character that is not printable ASCII"
-        raise InputError(f"the API key ({name}) cannot be sent: it has {found}; the key is not shown here")
-
-
-def _check_modes(job: Job, api: Api) -> None:
-    """Options that only one protocol knows are refused for the others, rather than ignored."""
-    for name, apis in (
-        ("assistant", ("assistants",)),
-        ("poll", ("assistants",)),
-        ("stream", ("responses", "chat")),
-        ("background", ("responses",)),
-        ("conversation", ("responses",)),
-        ("thread_column", ("assistants", "responses")),
-        ("file_search", ("assistants", "responses")),
-        ("code_interpreter", ("assistants", "responses")),
-    ):
-        if (getattr(job, name) or name in job.matrix) and api not in apis:
-            raise InputError(
-                f"--{name.replace('_', '-')}: is for --api {' or '.join(apis)}, and this batch speaks {api}"
-            )
-    if job.file_search and job.thread_column is not None and (job.assistant is not None or "assistant" in job.matrix):
-        raise InputError(
-            "--file-search: cannot be given to threads that exist already (--thread-column); give the files to the "
-            "assistant, or leave --assistant out"
-        )
 
 
 def _check_spool(paths: Paths) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import gc
 import logging
 import os
-import secrets
-import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -24,35 +20,28 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.batch.assembly import engine_of, price_list
+from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import import_early, raise_limit, room
 from batchrun.batch.lock import hold
-from batchrun.batch.plan import Paths, Plan
+from batchrun.batch.paths import Paths
+from batchrun.batch.plan import Plan
 from batchrun.batch.results import Totals, counted, pending_cells, result_cells, source_of
+from batchrun.batch.signals import obey_signals
 from batchrun.batch.work import count_strange, work_of
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, EngineStatistics, Limits, RowWork, Stop
+from batchrun.engine import EngineStatistics, Limits, RowWork, Stop
 from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
-from batchrun.interrupts import SAME_KEY_S, Interrupts
-from batchrun.job.options import Environment, Job
+from batchrun.interrupts import Interrupts
+from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
 from batchrun.prompts.templates import prompter_for
 from batchrun.records import Outcome
-from batchrun.services.client import Endpoint
 from batchrun.services.factory import model_parameters
 from batchrun.services.wire import Wire
 from batchrun.tables import InputWatch, Source, check_output, write_table
 
-__all__ = [
-    "INPUT_CHANGED",
-    "BatchView",
-    "Summary",
-    "Watch",
-    "endpoint_of",
-    "keep_checkpoints",
-    "open_embedded",
-    "run_batch",
-]
+__all__ = ["INPUT_CHANGED", "BatchView", "Summary", "Watch", "keep_checkpoints", "run_batch"]
 
 log = logging.getLogger("batchrun")
 
@@ -164,7 +153,7 @@ async def run_batch(
         journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
         if plan.input_name == "-":
             _keep_input(plan.paths)
-        endpoint = _endpoint(plan, environment, stack)
+        endpoint = endpoint_for(plan, environment, stack)
         left = room(embedded=plan.embedded)
         if left is not None and (notice := left.notice(min(plan.rows, plan.job.concurrency or CEILING))) is not None:
             tell(notice)
@@ -188,7 +177,7 @@ async def run_batch(
         stack.push_async_callback(wire.aclose)
         engine = engine_of(plan, journal, wire, limits, clock, on_outcome)
         if interrupts is not None:
-            stack.enter_context(_obeyed(interrupts, engine, plan.job.grace, leave))
+            stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
         with unwrapped(), _calm_collector():
             async with anyio.create_task_group() as beside:
                 if watch is not None:
@@ -311,78 +300,6 @@ def _written(
     for _ in cells:
         pass
     return None, totals
-
-
-def _endpoint(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
-    """Where the service is; starts the embedded server where the batch brings its own."""
-    if plan.embedded:
-        return stack.enter_context(open_embedded(plan.paths.store, plan.job.script))
-    return endpoint_of(plan.job, plan.base_url, environment)
-
-
-def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> Endpoint:
-    """The service at `base_url`, as the job and the environment sign in to it."""
-    return Endpoint(
-        base_url=base_url,
-        api_key=environment.azure_key if job.azure else environment.api_key,
-        organization=job.organization or environment.organization,
-        project=job.project or environment.project,
-        azure=job.azure,
-        api_version=job.api_version or environment.api_version,
-        headers=job.header,
-        query=job.query,
-        client_options=environment.client_options,
-        certificates=environment.certificates,
-    )
-
-
-@contextmanager
-def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]:
-    """The embedded server over `store`, for as long as the context lasts.
-
-    Args:
-        script: what it answers from; None for the tutor.
-
-    Raises:
-        OutputError: it cannot start.
-        InputError: the script cannot be used.
-    """
-    # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
-    from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
-    from batchrun.server.responders.script import ScriptResponder
-    from batchrun.server.responders.tutor import TutorResponder
-
-    key = f"sk-local-{secrets.token_urlsafe(24)}"
-    settings = ServerSettings(data=store, api_keys=(key,), owner="batchrun")
-    with ExitStack() as stack:
-        try:
-            responder = TutorResponder() if script is None else ScriptResponder(script)
-            server = stack.enter_context(EmbeddedServer(settings, responder))
-        except SettingsError as exc:
-            raise InputError(f"--script: {exc}") from None
-        except (ServerError, OSError) as exc:
-            raise OutputError(f"the embedded server cannot start: {exc}") from exc
-        yield Endpoint(server.url, key, trust_env=False)
-
-
-@contextmanager
-def _obeyed(
-    interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
-) -> Iterator[None]:
-    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything.
-
-    Where `leave` ends the process, the operating system ends it at a second SIGINT, also in the middle of a C library.
-    """
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-
-    def stop(number: signal.Signals) -> None:
-        reason = Stop(f"interrupted by {number.name}", 128 + number)
-        loop.call_soon_threadsafe(engine.request_stop, reason, grace_s, context=context)
-        if number is signal.SIGINT and leave is not None:
-            loop.call_soon_threadsafe(loop.call_later, SAME_KEY_S, interrupts.second_kills)
-
-    with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
-        yield
 
 
 async def keep_checkpoints(journal: Journal) -> None:

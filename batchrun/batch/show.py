@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,165 +11,34 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batchrun.batch.display import FREE, dollars
 from batchrun.batch.lock import is_held
-from batchrun.batch.plan import Paths, check_base_url, paths_for
-from batchrun.batch.results import UNASKED, AddedColumns, prompts_of, result_cells, source_of
+from batchrun.batch.paths import Paths
+from batchrun.batch.results import UNASKED, prompts_of
+from batchrun.batch.status import paths_of_output, source_of_manifest
 from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
-from batchrun.job.assistant import checked_assistant
-from batchrun.job.options import Environment
+from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, PromptError, prompter_of
 from batchrun.records import RunEnd
 from batchrun.services.assistants import message_text
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import BETA, Wire
-from batchrun.tables import Source, WriteOptions, check_output, write_table
-from batchrun.wording import rows_text
+from batchrun.tables import Source
 
-__all__ = ["batch_status", "export_table", "fetch_assistant", "row_lines", "row_story", "status_lines"]
+__all__ = ["row_lines", "row_story"]
 
 KEYS_COMPARED = 100_000
 """Keys that a row's misspelt name is compared with."""
-
-_ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
-
-
-def _paths(output: Path) -> Paths:
-    """The files of a batch, named by its output or by its journal."""
-    return paths_for(Path(str(output).removesuffix(".journal")))
-
-
-def _source_of(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
-    """The input of a batch, and how its output is written.
-
-    Raises:
-        InputError: the input is gone, or was a DataFrame.
-    """
-    name = paths.spool if manifest["input"] == "-" else manifest["input"]
-    if name is not None and not Path(name).exists():
-        raise InputError(
-            f"{name}: the input of this batch is gone; put it back there, and nothing is lost: {paths.journal} still "
-            "holds the answers"
-        )
-    return source_of(manifest, paths.spool)
 
 
 # -- status -------------------------------------------------------------------------------------------------
 
 
-def batch_status(output: Path) -> dict[str, Any]:
-    """How a batch stands.
-
-    Raises:
-        OutputError: there is no journal, or it cannot be read.
-    """
-    paths = _paths(output)
-    with Journal(paths.journal, read_only=True) as journal:
-        manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
-    rows = manifest["rows"]
-    ended = counts.completed + counts.incomplete + counts.failed
-    return {
-        "output": str(paths.output),
-        "batch_id": manifest["batch_id"],
-        "created_at": manifest["created_at"],
-        "running": is_held(paths.lock),
-        "input": manifest["input"],
-        "model": _models(manifest["settings"]),
-        "embedded": manifest["settings"]["embedded"],
-        "rows": rows,
-        "completed": counts.completed,
-        "incomplete": counts.incomplete,
-        "failed": counts.failed,
-        "failures": failures,
-        "in_flight": counts.in_flight,
-        "pending": max(0, rows - ended - counts.in_flight),
-        "prompt_tokens": counts.prompt_tokens,
-        "completion_tokens": counts.completion_tokens,
-        "cost_usd": counts.cost_usd,
-    }
-
-
-def _models(settings: Mapping[str, Any]) -> str | None:
-    """The model that is asked, or all of them."""
-    several = settings.get("matrix", {}).get("model")
-    return ", ".join(several) if several else settings["model"]
-
-
-def status_lines(facts: Mapping[str, Any]) -> list[str]:
-    """`batch_status` for people."""
-    ended = facts["completed"] + facts["incomplete"] + facts["failed"]
-    if facts["running"]:
-        state = "running"
-    elif ended == facts["rows"]:
-        state = "finished"
-    else:
-        state = "stopped; the same command goes on"
-    if facts["cost_usd"] is not None:
-        cost = dollars(facts["cost_usd"])
-    else:
-        cost = FREE if facts["embedded"] else "cost unknown"
-    lines = [
-        f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
-        f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
-        f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
-        f"{facts['pending']:,} not asked",
-        f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
-    ]
-    lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
-    return lines
-
-
 # -- export -------------------------------------------------------------------------------------------------
 
 
-def export_table(output: Path, target: Path) -> int:
-    """Write the table of answers as far as the journal goes; returns the number of rows.
-
-    Raises:
-        OutputError: no journal, or the target cannot be written.
-        InputError: the input is gone.
-    """
-    paths = _paths(output)
-    with Journal(paths.journal, read_only=True) as journal:
-        manifest = journal.read_manifest()
-        source, options = _source_of(manifest, paths)
-        check_output(target, source, options)
-        prompter = prompter_of(manifest, source.columns)
-        return write_table(
-            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
-        )
-
-
 # -- assistants -------------------------------------------------------------------------------------------------
-
-
-async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> dict[str, Any]:
-    """The assistant as the server tells it.
-
-    Raises:
-        ServiceFault: it does not.
-        InputError: nothing says where it is, or it is not there.
-    """
-    if not _ID.fullmatch(assistant_id):
-        raise InputError(f"{assistant_id!r}: is no id of an assistant; one such as asst_abc123 is expected")
-    where = base_url or environment.base_url
-    if where is None:
-        raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
-    check_base_url(where)
-    endpoint = Endpoint(where, environment.api_key or "none", certificates=environment.certificates)
-    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
-    try:
-        found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
-    except ServiceFault as fault:
-        # A server without assistants answers with 404 too; what it says is about the endpoint.
-        if fault.status_code != 404 or str(fault).startswith("no such endpoint"):
-            raise
-        raise InputError(f"{assistant_id}: there is no such assistant at {where}, or not for this key") from None
-    finally:
-        await wire.aclose()
-    return checked_assistant(found, f"the reply of {where}")
 
 
 # -- one row --------------------------------------------------------------------------------------------------
@@ -200,7 +68,7 @@ class _Service:
         return await self._embedded(thread_id, run_id)
 
     async def _embedded(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
-        from batchrun.batch.run import open_embedded
+        from batchrun.batch.endpoint import open_embedded
 
         with open_embedded(self.paths.store) as endpoint:
             return await self._asked(endpoint, thread_id, run_id)
@@ -250,10 +118,10 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         InputError: no such row.
         OutputError: no journal.
     """
-    paths = _paths(output)
+    paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
-        source, _ = _source_of(manifest, paths)
+        source, _ = source_of_manifest(manifest, paths)
         prompter = prompter_of(manifest, source.columns)
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:

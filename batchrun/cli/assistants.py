@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import deliver, note
 from batchrun.cli.options import LocalPath
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["assistants", "assistants_export", "assistants_import"]
 
@@ -30,8 +27,8 @@ def assistants() -> None:
 @click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
 def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
     """Read the assistant ASST_ID from a server and write it as a job file."""
-    from batchrun.batch.show import fetch_assistant
-    from batchrun.job.options import Environment
+    from batchrun.job.environment import Environment
+    from batchrun.services.assistant_object import fetch_assistant
 
     _write_job(run_loop(fetch_assistant(assistant_id, base_url, Environment.read(os.environ))), output)
 

@@ -427,14 +427,15 @@ def grading_by(
         quiet: print nothing.
         leaving: called when they are to be left at once, before the process ends.
     """
-    from batchrun.job.options import Environment
-    from batchrun.scoring.grading.grading import Grader, GraderReport, Grading, grader_lines, load_grader
+    from batchrun.job.environment import Environment
+    from batchrun.scoring.grading.grader import Grader, load_grader
+    from batchrun.scoring.grading.grading import GraderReport, Grading, grader_lines
 
     environment = Environment.read(os.environ)
 
     def run(plan: Plan) -> Summary:
         from batchrun.batch.run import run_batch
-        from batchrun.cli.run import seen
+        from batchrun.cli.progress import seen
 
         watch, leave = seen(plan, leaving, quiet=quiet, as_json=False)
         return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))

@@ -11,8 +11,8 @@ import click
 
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import deliver, facts_line, note, progress, say, terminal
+from batchrun.cli.given import given_options, job_and_output
 from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
-from batchrun.cli.run import given_options, job_and_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ CLEANUP_OPTIONS = frozenset(
 
 
 def _output_path(given: str) -> Path:
-    from batchrun.batch.plan import paths_for
+    from batchrun.batch.paths import paths_for
     from batchrun.local_paths import check_local
 
     check_local(given, "OUTPUT")
@@ -69,7 +69,7 @@ def status(output: Path, *, as_json: bool) -> None:
 
     A job file stands for the output that it names.
     """
-    from batchrun.batch.show import batch_status, status_lines
+    from batchrun.batch.status import batch_status, status_lines
 
     facts = batch_status(output)
     deliver(*([facts_line(facts)] if as_json else status_lines(facts)))
@@ -83,7 +83,7 @@ def export(output: Path, *, to: Path | None) -> None:
 
     A job file stands for the output that it names.
     """
-    from batchrun.batch.show import export_table
+    from batchrun.batch.status import export_table
     from batchrun.wording import rows_text
 
     rows = export_table(output, to or output)
@@ -122,7 +122,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
     ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
     """
     from batchrun.batch.show import row_lines, row_story
-    from batchrun.job.options import Environment
+    from batchrun.job.environment import Environment
 
     story = run_loop(row_story(output, row, Environment.read(os.environ)))
     deliver(*([facts_line(story)] if as_json else row_lines(story)))
@@ -144,8 +144,9 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     """
     from batchrun.batch.cleanup import clean_up, cleanup_facts, cleanup_line
     from batchrun.batch.display import watch_cleanup
+    from batchrun.job.environment import Environment
     from batchrun.job.file import is_job_file
-    from batchrun.job.options import Environment, make_job
+    from batchrun.job.validation import make_job
 
     name, folder, given = given_options(target, options)
     job, output = (

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "EXIT_CODES",

@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchrun.cli.app import cli, interrupts, run_loop
-from batchrun.cli.console import deliver, facts_line, note, progress, say, terminal, warn
+from batchrun.cli.console import deliver, facts_line, note, say, terminal, warn
 from batchrun.cli.evaluate import after_parameters, question_after, score_after, take_score_options
+from batchrun.cli.given import given_options, job_and_output
 from batchrun.cli.options import LocalPath, MoneyOption, SectionedCommand, SectionedOption, job_parameters
+from batchrun.cli.progress import seen
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.run import Summary, Watch
-    from batchrun.job.options import Environment, Job
+    from batchrun.batch.run import Summary
+    from batchrun.job.environment import Environment
     from batchrun.scoring.score_options import ScoreOptions
 
-__all__ = ["check", "given_options", "init", "job_and_output", "run", "seen"]
+__all__ = ["check", "init", "run"]
 
 
 @cli.command(cls=SectionedCommand)
@@ -49,7 +50,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     """
     from batchrun.batch.display import summary_line
     from batchrun.batch.ping import pinged
-    from batchrun.job.options import Environment
+    from batchrun.job.environment import Environment
 
     environment = Environment.read(os.environ)
     scoring = take_score_options(table, options)
@@ -90,7 +91,7 @@ def _refuse_overlap(name: str, folder: Path, given: Mapping[str, Any]) -> None:
         OutputHeld: it does, and this one is not to wait.
     """
     from batchrun.batch.lock import refuse_held
-    from batchrun.batch.plan import paths_for
+    from batchrun.batch.paths import paths_for
     from batchrun.errors import BatchrunError
 
     try:
@@ -115,28 +116,6 @@ def _now() -> str:
 
 def _tell_no_key(problem: str) -> None:
     warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")
-
-
-def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True) -> tuple[str, Path, dict[str, Any]]:
-    """(input, folder of the default output, options), from the job file where there is one; flags win.
-
-    Args:
-        sending: False where nothing will be sent, so that keys may be missing in the environment.
-    """
-    from batchrun.job.file import table_and_options
-
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    return table_and_options(table, given, os.environ if sending else None)
-
-
-def job_and_output(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
-    """The job, and where its output goes."""
-    from batchrun.batch.plan import output_of
-    from batchrun.clock import utc_now
-    from batchrun.job.options import make_job
-
-    job = make_job(given)
-    return job, output_of(job, folder, name, utc_now)
 
 
 def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
@@ -212,37 +191,6 @@ def _run_plan(
     return summary
 
 
-def seen(
-    plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
-) -> tuple[Watch | None, Callable[[int], NoReturn]]:
-    """What shows the progress of a batch, and what to do when it is to be left at once."""
-    from rich.console import Console
-
-    from batchrun.batch.display import watch_lines, watch_terminal
-
-    stream = terminal()
-    console = Console(file=cast(TextIO, stream))
-    if not quiet:
-        note(*filter(None, (plan.why_embedded, *plan.notices)))
-    watch: Watch | None
-    if as_json:
-        watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)
-    elif quiet:
-        watch = None
-    elif console.is_terminal:
-        watch = partial(watch_terminal, console=console, ready=stream.ready)
-    else:
-        watch = partial(watch_lines, tell=progress, as_json=False)
-
-    def leave(exit_code: int) -> NoReturn:
-        stream.patience_s = 0.0
-        console.show_cursor()
-        leaving(exit_code)
-        os._exit(exit_code)
-
-    return watch, leave
-
-
 @cli.command()
 @click.argument("table", type=LocalPath(), metavar="TABLE")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: TABLE's name with .toml")
@@ -262,7 +210,7 @@ def init(table: str, output: Path | None) -> None:
 def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
     from batchrun.estimate.dry_run import cost_text, dry_plan, dry_run, o200k_counter
-    from batchrun.job.options import Environment
+    from batchrun.job.environment import Environment
     from batchrun.wording import rows_text, shown_path
 
     name, folder, given = given_options(job, {})

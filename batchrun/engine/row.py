@@ -16,7 +16,7 @@ from batchrun.engine.retry import GiveUp, RetryAfter, RetryPolicy
 from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
 from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, RunLost, ServiceFault, Shortage, Silence
-from batchrun.job.options import digest
+from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError
 from batchrun.records import (

@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from batchrun.batch.assembly import price_list
-from batchrun.batch.display import FREE, dollars, duration
-from batchrun.batch.plan import Plan, make_plan, paths_for
+from batchrun.batch.paths import paths_for
+from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.work import continued, count_strange, oldest_that_holds
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.engine.slots import CEILING, START
 from batchrun.errors import InputError
-from batchrun.job.options import Environment, Job
+from batchrun.job.environment import Environment
+from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.journal.open import check_not_lost, objection
 from batchrun.pricing import MatchedPrice
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Prompt, Row, Usage
 from batchrun.tables import check_output
-from batchrun.wording import rows_text
+from batchrun.wording import FREE, dollars, duration, rows_text
 
 __all__ = [
     "Bound",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchrun.batch.display import FREE, dollars, refused_text
+from batchrun.batch.display import refused_text
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.run import BatchView, Summary, Watch, run_batch
@@ -19,12 +19,12 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.estimate.dry_run import TimeNeeded, time_needed, time_text
 from batchrun.estimate.sample import Total, sample_positions, total_of
 from batchrun.interrupts import Interrupts
-from batchrun.job.options import Environment
+from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Outcome, Row, Usage
 from batchrun.tables import Source
-from batchrun.wording import rows_text
+from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = ["Pilot", "PilotSample", "pilot_facts", "pilot_lines", "run_pilot"]
 

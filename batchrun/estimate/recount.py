@@ -9,17 +9,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from batchrun.batch.display import FREE, dollars
 from batchrun.batch.lock import held
-from batchrun.batch.plan import paths_for
+from batchrun.batch.paths import paths_for
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job.file import load_job_file
-from batchrun.job.options import make_job
+from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceList
-from batchrun.wording import rows_text
+from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = ["Costs", "ModelCosts", "batch_costs", "cost_facts", "cost_lines", "prices_of_file"]
 

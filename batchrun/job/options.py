@@ -7,46 +7,18 @@ in Python and (with dashes) its flag. Nothing here imports a heavy library at im
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
-import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
-from batchrun.errors import InputError
-from batchrun.local_paths import check_local
-from batchrun.wording import shortened
+from batchrun.job.values import LONGEST_S
 
-__all__ = [
-    "EMBEDDED_MODEL",
-    "Api",
-    "ApiKey",
-    "Environment",
-    "Job",
-    "JobOption",
-    "given_in",
-    "job_options",
-    "make_job",
-    "nearest",
-    "read_text_option",
-]
+__all__ = ["EMBEDDED_MODEL", "Api", "Job", "JobOption", "given_in", "job_options"]
 
 Api = Literal["assistants", "responses", "chat"]
-ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A key, or what makes one whenever it is needed (tokens that expire)."""
 EMBEDDED_MODEL = "tutor"
 """Asks for the embedded server's tutor, unless the job says where else this model is."""
-
-
-_LONGEST_S = 604_800.0
-"""A week: what is meant to take longer is a slip of the keyboard."""
-
-_MOST_COMBINATIONS = 10_000
-"""In which one row is asked: all of them are made before the first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +211,7 @@ class Job:
         None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py", path=True
     )
     tool_timeout: float = _option(
-        60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0, at_most=_LONGEST_S
+        60.0, "Tools", "Seconds that one call of a function may take", metavar="SECONDS", above=0, at_most=LONGEST_S
     )
     max_tool_rounds: int = _option(
         10,
@@ -392,7 +364,7 @@ class Job:
         "`--param service_tier=flex`; 3,600 with --background",
         metavar="SECONDS",
         above=0,
-        at_most=_LONGEST_S,
+        at_most=LONGEST_S,
     )
     silence_timeout: float = _option(
         120.0,
@@ -400,7 +372,7 @@ class Job:
         "Seconds without a byte after which a stream is given up and its run looked up by id",
         metavar="SECONDS",
         above=0,
-        at_most=_LONGEST_S,
+        at_most=LONGEST_S,
     )
     max_outage: float = _option(
         900.0,
@@ -408,7 +380,7 @@ class Job:
         "Seconds to wait for a service that is unavailable, or that only refuses requests, before the batch stops",
         metavar="SECONDS",
         above=0,
-        at_most=_LONGEST_S,
+        at_most=LONGEST_S,
     )
     keep_going: bool = _option(False, "Limits", "Go on when more than half of the rows fail (after 20 rows)")
     grace: float = _option(
@@ -417,7 +389,7 @@ class Job:
         "Seconds for rows in flight to finish after the first Ctrl-C or SIGTERM",
         metavar="SECONDS",
         at_least=0,
-        at_most=_LONGEST_S,
+        at_most=LONGEST_S,
     )
 
     # Money
@@ -474,49 +446,6 @@ class Job:
         return 1_800.0 if self.param.get("service_tier") == "flex" else 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`).
-
-    Attributes:
-        api_key: a key, or (from Python) what makes one whenever it is needed.
-        client_options: further arguments of the SDK's client (from Python only).
-        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set.
-    """
-
-    api_key: ApiKey | None = field(default=None, repr=False)
-    azure_key: ApiKey | None = field(default=None, repr=False)
-    api_version: str | None = None
-    base_url: str | None = None
-    organization: str | None = None
-    project: str | None = None
-    model: str | None = None
-    client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    certificates: Mapping[str, str] = field(default_factory=dict)
-
-    def with_key(self, api_key: ApiKey) -> Environment:
-        """The same with another key; an empty one counts as absent."""
-        return replace(self, api_key=api_key or None, azure_key=api_key or None)
-
-    @classmethod
-    def read(cls, environ: Mapping[str, str]) -> Environment:
-        """An empty variable counts as absent."""
-
-        def get(name: str) -> str | None:
-            return environ.get(name) or None
-
-        return cls(
-            api_key=get("OPENAI_API_KEY"),
-            azure_key=get("AZURE_OPENAI_API_KEY"),
-            api_version=get("OPENAI_API_VERSION"),
-            base_url=get("OPENAI_BASE_URL"),
-            organization=get("OPENAI_ORG_ID"),
-            project=get("OPENAI_PROJECT_ID"),
-            model=get("BATCHRUN_MODEL"),
-            certificates={name: environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if get(name)},
-        )
-
-
 def job_options() -> dict[str, tuple[JobOption, Any]]:
     """Field name → how it shows, and its default (None for pairs), in the order of the help."""
     return {f.name: (f.metadata["option"], None if f.default is MISSING else f.default) for f in fields(Job)}
@@ -527,296 +456,3 @@ def given_in(job: Job) -> dict[str, Any]:
     defaults = Job()
     named = ((f.name, getattr(job, f.name)) for f in fields(Job))
     return {name: value for name, value in named if value != getattr(defaults, name)}
-
-
-def make_job(options: Mapping[str, Any]) -> Job:
-    """Validate options (text from flags, or plain Python values) into a Job.
-
-    Raises:
-        InputError: names the option, what was expected and what came.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    given = _sorted_out(options)
-    for name, (option, _) in job_options().items():
-        if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
-            given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
-        if option.flagless and isinstance(given.get(name), str):
-            given[name] = _json(name, given[name])
-        if option.path:
-            _check_paths(name, given.get(name))
-    try:
-        job = TypeAdapter(Job).validate_python(given)
-    except ValidationError as exc:
-        problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
-        raise InputError("; ".join(dict.fromkeys(problems))) from None
-    except (TypeError, RecursionError):
-        raise InputError("the options cannot be read: a name is not text, or a value is nested too deeply") from None
-    for name, (option, _) in job_options().items():
-        _check_bounds(name, option, getattr(job, name))
-        _check_texts(name, option, getattr(job, name))
-    if job.max_age is not None:
-        seconds_of(job.max_age, "max-age")
-    _check_size(job)
-    _check_parameters(job)
-    _check_prices(job.prices)
-    _check_turns(job)
-    return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
-
-
-def _check_paths(name: str, given: Any) -> None:
-    for path in given if isinstance(given, (list, tuple)) else (given,):
-        if isinstance(path, (str, os.PathLike)):
-            check_local(path, f"--{name.replace('_', '-')}")
-
-
-def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Several prompts are turns, several models an axis of the matrix."""
-    given = dict(options)
-    prompts, models = given.get("prompt"), given.get("model")
-    if isinstance(prompts, (list, tuple)):
-        del given["prompt"]
-        if len(prompts) == 1:
-            given["prompt"] = prompts[0]
-        elif given.setdefault("turns", turns := [{"prompt": text} for text in prompts]) is not turns:
-            raise InputError("turns: are given, and --prompt several times: say one of them")
-    if isinstance(models, (list, tuple)):
-        del given["model"]
-        if len(models) == 1:
-            given["model"] = models[0]
-        else:
-            matrix = given.get("matrix") or {}
-            if not isinstance(matrix, Mapping):
-                raise InputError(f"matrix: a table of options with lists of values is needed, got {shortened(matrix)}")
-            given["matrix"] = {**matrix, "model": list(models)}
-    return given
-
-
-_OPTION_OF_PARAMETER = {
-    "model": "--model",
-    "messages": "--prompt",
-    "input": "--prompt",
-    "assistant_id": "--assistant",
-    "stream": "--stream",
-    "background": "--background",
-    "conversation": "--thread-column",
-    "previous_response_id": "--thread-column",
-    "n": "--epochs",
-}
-"""Parameters that decide what is asked, of whom, how often and how its reply is read, and the options for them."""
-
-
-def _check_parameters(job: Job) -> None:
-    """See that no parameter sends something else than the batch says that it asks."""
-    for name in job.param:
-        if option := _OPTION_OF_PARAMETER.get(name):
-            raise InputError(f"param: {name} cannot be given as a parameter of the model; say {option}")
-
-
-def _check_turns(job: Job) -> None:
-    if job.turns is None:
-        return
-    if job.prompt is not None:
-        raise InputError("turns: are given, and a prompt beside them: the first of the turns is the prompt")
-    if not job.turns:
-        raise InputError("turns: are empty")
-    for number, turn in enumerate(job.turns, start=1):
-        unknown = turn.keys() - {"prompt", "when"}
-        if unknown or "prompt" not in turn:
-            wrong = f"unknown key {min(unknown)!r}" if unknown else "has no prompt"
-            misplaced = "; in TOML, options stand above the first [[turns]]" if unknown & job_options().keys() else ""
-            raise InputError(f"turns: turn {number} {wrong}; a turn has `prompt` and perhaps `when`{misplaced}")
-    if "when" in job.turns[0]:
-        raise InputError("turns: the first turn has a condition; leave the row out of the table instead")
-
-
-def _checked_matrix(job: Job) -> dict[str, list[Any]]:
-    """The axes with their values as the options would have them."""
-    options = job_options()
-    checked = {}
-    for name, values in job.matrix.items():
-        known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
-        if name not in known:
-            raise InputError(f"matrix: {name!r} is not an option that decides answers{nearest(name, known)}")
-        if name in _SAME_FOR_ALL:
-            raise InputError(f"matrix: {name} is the same for all rows of a batch; compare the outputs of two batches")
-        default = options[name][1]
-        if getattr(job, name) != ({} if default is None and options[name][0].pairs else default):
-            raise InputError(f"matrix: {name} is given, and beside the matrix too: say one of them")
-        if not values:
-            raise InputError(f"matrix: {name} has no values")
-        if name == "prompt" and job.turns is not None:
-            raise InputError("matrix: prompt is given, and several turns beside the matrix: say one of them")
-        if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
-            raise InputError(f"matrix: {name}: every value is one text, got {shortened(values)}")
-        checked[name] = [getattr(make_job({name: value}), name) for value in values]
-        if name == "param" and any("service_tier" in value for value in checked[name]):
-            raise InputError("matrix: param: service_tier decides prices, and is the same for all rows of a batch")
-        # Values that look the same would be told apart neither in the output nor in the journal.
-        shown = [str(value) for value in checked[name]]
-        if any(
-            value in checked[name][:place] or shown[place] in shown[:place] for place, value in enumerate(checked[name])
-        ):
-            raise InputError(f"matrix: {name} has a value twice; --epochs repeats a row")
-    return checked
-
-
-_SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions")
-"""Options that decide answers and are no axes."""
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{name}: is text that is not valid JSON: {exc}") from None
-
-
-def _pair(name: str, text: object, kind: Literal["text", "json"]) -> tuple[str, Any]:
-    key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
-    if not equals or not key.strip():
-        # A header or query may be a key, and `Authorization: Bearer …` is easily typed for `Authorization=Bearer …`.
-        option = job_options()[name][0]
-        got = "" if option.secret else f", got {shortened(text)}"
-        metavar = option.metavar
-        raise InputError(f"--{name.replace('_', '-')}: {metavar} is needed{got}")
-    if kind == "json":
-        try:
-            return key.strip(), json.loads(value)
-        except ValueError:
-            return key.strip(), value
-        except RecursionError:
-            raise InputError(f"--{name.replace('_', '-')}: {key.strip()}: is nested too deeply") from None
-    return key.strip(), value
-
-
-def _check_bounds(name: str, option: JobOption, value: Any) -> None:
-    if not isinstance(value, (int, float)):
-        return
-    for limit, words, holds in (
-        (option.at_least, "at least", option.at_least is None or value >= option.at_least),
-        (option.above, "above", option.above is None or value > option.above),
-        (option.at_most, "at most", option.at_most is None or value <= option.at_most),
-    ):
-        # NaN holds nothing; infinity is no number that can be waited for or sent.
-        if limit is not None and (not holds or value in (math.inf, -math.inf)):
-            raise InputError(f"--{name.replace('_', '-')}: must be {words} {limit:,g}, got {shortened(value)}")
-
-
-def _check_texts(name: str, option: JobOption, value: Any) -> None:
-    """Text that no request, file or journal could hold is refused where it comes in."""
-    flag = f"--{name.replace('_', '-')}"
-    for text in _texts_in(value):
-        if (surrogate := _SURROGATE.search(text)) is not None:
-            got = "" if option.secret else f", got \\u{ord(surrogate[0]):04x}"
-            raise InputError(f"{flag}: is not text in Unicode (half of a surrogate pair){got}")
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """All texts in a value, names of tables included; without recursion, since a value may be nested deeply."""
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()]
-        elif isinstance(value, (list, tuple)):
-            left += value
-
-
-def _check_size(job: Job) -> None:
-    """Refuse before it is built what would be a batch of absurd size."""
-    combinations = math.prod([len(values) for values in job.matrix.values()], start=job.epochs)
-    if combinations > _MOST_COMBINATIONS:
-        raise InputError(
-            f"matrix and epochs: every row would be asked in {combinations:,} combinations; "
-            f"at most {_MOST_COMBINATIONS:,} are possible"
-        )
-
-
-def _check_prices(prices: Mapping[str, Mapping[str, float]]) -> None:
-    for model, rates in prices.items():
-        for name, price in rates.items():
-            if not 0 <= price < math.inf:
-                raise InputError(
-                    f"prices: {model!r}: {name}: US dollars for a million tokens are needed, 0 or more, got {price!r}"
-                )
-
-
-def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
-    name = str(location[0]) if location else "job"
-    if kind == "unexpected_keyword_argument":
-        return f"unknown option {name!r}{nearest(name, job_options())}"
-    known = job_options().get(name)
-    shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
-    if known is not None and known[0].secret:
-        place = "".join(f"[{part!r}]" for part in location[1:2] if isinstance(part, int))
-        return f"{shown}{place}: {message[0].lower()}{message[1:]} (what came is not shown: it may be secret)"
-    return f"{shown}: {message[0].lower()}{message[1:]}, got {shortened(value)}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known name is near, else nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def seconds_of(duration: str, name: str) -> float:
-    """Seconds in `90s`, `90m`, `12h`, `7d`, `2w`.
-
-    Raises:
-        InputError: names the option, and the forms there are.
-    """
-    number, unit = duration[:-1], duration[-1:]
-    if unit not in _UNITS_S or not number.isascii() or not number.replace(".", "", 1).isdigit():
-        raise InputError(f"--{name}: a duration such as 90m, 12h or 7d is needed, got {shortened(duration)}")
-    seconds = float(number) * _UNITS_S[unit]
-    if seconds > _OLDEST_S:
-        raise InputError(f"--{name}: must be at most 36500d (a hundred years), got {shortened(duration)}")
-    return seconds
-
-
-_OLDEST_S = 36_500 * 86_400
-
-
-def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:
-    """`@path` reads the file (relative to `folder`); `@@text` is a literal `@text`.
-
-    Raises:
-        InputError: the file cannot be read as UTF-8.
-    """
-    if value is None or not value.startswith("@"):
-        return value
-    if value.startswith("@@"):
-        return value[1:]
-    check_local(value[1:], f"--{name} @")
-    path = (folder or Path()) / value[1:]
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as exc:
-        raise InputError(f"--{name} @{path}: cannot be read: {exc.strerror or exc}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--{name} @{path}: is not UTF-8 text") from None
-
-
-def settings_of(job: Job) -> dict[str, Any]:
-    """The options that decide answers and are set, by name: what the journal compares between runs."""
-    named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
-    return {
-        name: value for name, value in named if value not in (None, {}, [], False) and (name, value) != ("epochs", 1)
-    }
-
-
-def digest(*parts: object) -> str:
-    """A short hash (32 hex digits) of JSON-able parts, stable between processes and versions."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

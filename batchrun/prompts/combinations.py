@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.job.options import digest
+from batchrun.job.fingerprint import digest
 
 __all__ = ["AXIS_PREFIX", "EPOCH", "Combination", "combinations_of"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import minijinja
 
 from batchrun.errors import InputError
-from batchrun.job.options import digest
+from batchrun.job.fingerprint import digest
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import AttachmentError, named_in
 from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchrun.batch.lock import is_held
-from batchrun.batch.plan import paths_for
+from batchrun.batch.paths import paths_for
 from batchrun.batch.results import UNASKED, AddedColumns, prompts_of, source_of
 from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, Try

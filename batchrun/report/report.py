@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.batch.lock import is_held
-from batchrun.batch.plan import Paths, paths_for
+from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.results import prompts_of, source_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError
@@ -24,7 +24,8 @@ from batchrun.scoring.comparison import Comparison, Contender, compare, contende
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.scorers.base import Score, as_text
 from batchrun.scoring.summary import FailedAs, summarize
-from batchrun.scoring.table import ScoredTable, ScoreTally, open_scored
+from batchrun.scoring.table import ScoredTable, open_scored
+from batchrun.scoring.tally import ScoreTally
 
 __all__ = [
     "Named",

@@ -11,7 +11,7 @@ import numpy as np
 
 from batchrun.errors import InputError
 from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
-from batchrun.scoring.table import Mark, ScoreTally
+from batchrun.scoring.tally import Mark, ScoreTally
 
 __all__ = ["Epochs", "FailedAs", "Figures", "ScoreSummary", "doubled_epoch", "scored_values", "summarize"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from batchrun.batch.display import dollars, duration
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison, Contender, Pairing
 from batchrun.scoring.figures_text import p_text, percent, signed, spread
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
-from batchrun.wording import rows_text
+from batchrun.wording import dollars, duration, rows_text
 
 __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
 

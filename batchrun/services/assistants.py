@@ -16,7 +16,7 @@ import anyio
 
 from batchrun.engine.service import IdsSeen, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
-from batchrun.job.options import digest
+from batchrun.job.fingerprint import digest
 from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, ToolCall, Usage
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles

@@ -12,7 +12,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
-from batchrun.job.options import ApiKey
+from batchrun.job.environment import ApiKey
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
 from batchrun.services.reply_size import bound
 from batchrun.services.route import Route, trusted_certificates

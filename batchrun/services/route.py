@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from batchrun.errors import InputError
+
+if TYPE_CHECKING:
+    pass
 import os
 import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 import openai
 
-from batchrun.errors import BatchRefused, ConnectionLost, InputError, ServiceFault, Unavailable
+from batchrun.errors import BatchRefused, ConnectionLost, ServiceFault, Unavailable
 from batchrun.services.translation import causes_of, scrubbed
+from batchrun.wording import shortened
 
-__all__ = ["Route", "trusted_certificates"]
+__all__ = ["Route", "check_base_url", "trusted_certificates"]
 
 CLOSED_HANDSHAKES = 3
 """A port that ends so many TLS handshakes without a word, and has answered nothing yet, speaks no TLS. One that is
@@ -231,3 +240,29 @@ def _port(url: httpx2.URL) -> int:
 
 def _timed_out(exc: Exception) -> bool:
     return any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes_of(exc))
+
+
+def check_base_url(base_url: str) -> None:
+    """
+    Raises:
+        InputError: no request could be sent there; or it holds what may be secret, which the journal and messages show.
+    """
+    _, at, _ = base_url.partition("@")
+    bare = "" if at else f", got {base_url.partition('?')[0]!r}"
+    if not base_url.startswith(("http://", "https://")):
+        raise InputError(f"--base-url: a URL that begins with http:// or https:// is needed{bare}")
+    if at:
+        raise InputError(
+            "--base-url: holds a user or password (before its @), and would be stored; send them as a header: "
+            "header.Authorization in a job file, where ${NAME} takes it from the environment"
+        )
+    if "?" in base_url or "#" in base_url:
+        raise InputError(f"--base-url: a URL without ? and # is needed; --query sends more with every request{bare}")
+    try:
+        parts = urlsplit(base_url)
+        # The SDK's own reader of URLs takes no port that is empty.
+        usable = bool(parts.hostname) and parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:  # a bracket without an address, or a port that is not a number up to 65535
+        usable = False
+    if not usable or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        raise InputError(f"--base-url: a URL such as http://127.0.0.1:8000/v1 is needed, got {shortened(base_url)}")

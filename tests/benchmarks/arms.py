@@ -123,7 +123,8 @@ async def batchrun(options: argparse.Namespace) -> int:
     """A batch as the command line runs it."""
     from batchrun.batch.plan import make_plan
     from batchrun.batch.run import run_batch
-    from batchrun.job.options import Environment, make_job
+    from batchrun.job.environment import Environment
+    from batchrun.job.validation import make_job
 
     given: dict[str, Any] = {"base_url": options.url, "model": "standin", "fresh": True, **ASKS[options.ask]}
     if options.concurrency:

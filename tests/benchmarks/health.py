@@ -31,7 +31,8 @@ from measuring import Standin, running, table, write_questions
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import BatchView, run_batch
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.records import Outcome
 
 SAMPLE_EVERY_S = 0.05

@@ -21,7 +21,8 @@ import pytest
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.run import Summary, run_batch
 from batchrun.errors import InputError, JournalMismatch, OutputError, OutputHeld
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part, ResponderError

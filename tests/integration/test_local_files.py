@@ -15,7 +15,8 @@ import batchrun
 from batchrun.cli import cli
 from batchrun.cli.options import LocalPath
 from batchrun.errors import InputError
-from batchrun.job.options import job_options, make_job
+from batchrun.job.options import job_options
+from batchrun.job.validation import make_job
 from tests.support.command import batchrun as command
 
 URLS = ("s3://b/out.csv", "gs://b/q.jsonl", "file:///tmp/q.csv", "https://me:secret@h/t.csv", "HDFS://b/x.parquet")

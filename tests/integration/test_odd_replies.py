@@ -18,7 +18,8 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import run_batch
-from batchrun.job.options import Environment, Job
+from batchrun.job.environment import Environment
+from batchrun.job.options import Job
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, json_answer, stream
 
 pytestmark = pytest.mark.anyio

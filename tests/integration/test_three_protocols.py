@@ -18,7 +18,8 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import Summary, run_batch
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
 from tests.integration.reliability.network import Proxy

@@ -10,7 +10,7 @@ from typing import ClassVar
 from batchrun.records import Value
 from batchrun.tables.values import json_text
 
-__all__ = ["Sample", "Score", "Scorer", "as_text", "is_missing", "targets_of"]
+__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing", "targets_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +92,11 @@ def targets_of(value: Value) -> list[str]:
     if isinstance(value, list):
         return [as_text(each) for each in value if not is_missing(each)]
     return [as_text(value)]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedScorer:
+    """A scorer and the name that its columns and figures bear."""
+
+    name: str
+    scorer: Scorer

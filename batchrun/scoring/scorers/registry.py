@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal, cast
 
 from batchrun.errors import InputError
-from batchrun.scoring.scorers.base import Scorer
+from batchrun.scoring.scorers.base import NamedScorer, Scorer
 from batchrun.scoring.scorers.json_fields import JsonScorer
 from batchrun.scoring.scorers.mathematics import MathScorer
+from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.scorers.numeric import ChoiceScorer, NumericScorer
 from batchrun.scoring.scorers.python import ColumnScorer, FunctionScorer
 from batchrun.scoring.scorers.texts import (
@@ -26,15 +26,7 @@ from batchrun.scoring.scorers.texts import (
     RougeScorer,
 )
 
-__all__ = ["SCORERS", "NamedScorer", "make_scorers"]
-
-
-@dataclass(frozen=True, slots=True)
-class NamedScorer:
-    """A scorer and the name that its columns and figures bear."""
-
-    name: str
-    scorer: Scorer
+__all__ = ["SCORERS", "make_scorers"]
 
 
 def make_scorers(specs: Sequence[str]) -> list[NamedScorer]:
@@ -156,8 +148,6 @@ def _column(options: str) -> Scorer:
 
 
 def _model_graded(options: str) -> Scorer:
-    from batchrun.scoring.grading.grading import ModelGradedScorer
-
     files = _pairs("model-graded", options, ("grader",)).get("grader", "")
     return ModelGradedScorer([Path(name) for name in files.split("+") if name])
 

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from batchrun.errors import BatchRefused, PermanentFault, ServiceFault, Silence, TransientFault, unwrapped
-from batchrun.job.options import digest
+from batchrun.job.fingerprint import digest
 from batchrun.journal import Created, Journal
 from batchrun.prompts.local_files import AttachmentError, LocalFile
 from batchrun.records import Attachment

@@ -11,7 +11,8 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import Summary, run_batch
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.integration.compat.litellm import ANSWER, BRIDGED, INSTALLED, KEY, running
 from tests.integration.reliability.network import Proxy
 from tests.support.rows import write_csv

@@ -13,7 +13,8 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import BatchView, Summary, run_batch
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.integration.compat.llama import CONTEXT_TOKENS, INSTALLED, Llama, running
 from tests.support.rows import write_csv
 

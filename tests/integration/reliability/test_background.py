@@ -9,7 +9,8 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import Summary, run_batch
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.integration.reliability.batches import Table, write_table
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, html, json_answer
 

@@ -11,8 +11,10 @@ import pytest
 
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import Summary, run_batch
-from batchrun.batch.show import batch_status, row_story, status_lines
-from batchrun.job.options import Environment, make_job
+from batchrun.batch.show import row_story
+from batchrun.batch.status import batch_status, status_lines
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.support.command import batchrun
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,12 @@ import pytest
 from batchrun.batch.lock import is_held
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.run import run_batch
-from batchrun.batch.show import batch_status, export_table, row_story
+from batchrun.batch.show import row_story
+from batchrun.batch.status import batch_status, export_table
 from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, OutputHeld
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.journal import open_journal
 from tests.integration.reliability.batches import ENDED, Table, command, killed_when, write_table
 from tests.integration.reliability.processes import Served, batchrun

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.batch.lock import is_held
-from batchrun.batch.plan import paths_for
-from batchrun.batch.show import batch_status
+from batchrun.batch.paths import paths_for
+from batchrun.batch.status import batch_status
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.open import _finish_log
 from batchrun.tables.atomic import replacing

@@ -12,7 +12,8 @@ import pytest
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import run_batch
 from batchrun.errors import InputError
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.records import Outcome
 from tests.integration.reliability.batches import ENDED, Table, killed_when, write_table
 from tests.integration.reliability.processes import Served, batchrun

@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.batch.cleanup import Cleanup, opening
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
-from batchrun.job.options import make_job
+from batchrun.job.validation import make_job
 from batchrun.journal import Created, Journal, open_journal, place_of
 from tests.support import virtual_time
 from tests.support.rows import NOON, attempt, completed, none_strange, noon, prompt

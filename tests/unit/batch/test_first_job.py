@@ -10,7 +10,8 @@ import pytest
 
 from batchrun.batch.first_job import first_job, write_new
 from batchrun.errors import OutputError
-from batchrun.job.options import job_options, make_job
+from batchrun.job.options import job_options
+from batchrun.job.validation import make_job
 from tests.support.command import batchrun
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.plan import Plan, make_plan, paths_for
+from batchrun.batch.paths import paths_for
+from batchrun.batch.plan import Plan, make_plan
 from batchrun.errors import BatchrunError, InputError
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.support.rows import write_csv
 
 LOCAL: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batchrun.estimate.dry_run import DryRun, _TokenGuess, dry_plan, dry_run, o200k_counter, time_needed
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.records import Row
 from tests.support.rows import noon, prompter, write_csv
 

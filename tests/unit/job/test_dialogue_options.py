@@ -10,7 +10,8 @@ import pytest
 
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.errors import InputError
-from batchrun.job.options import Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.support.rows import write_csv
 
 KEYED = Environment(api_key="sk-test")

@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.errors import InputError
 from batchrun.job.file import job_toml, load_job_file
-from batchrun.job.options import make_job
+from batchrun.job.validation import make_job
 
 
 def write(path: Path, text: str) -> Path:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.job.options import make_job, settings_of
+from batchrun.job.fingerprint import settings_of
+from batchrun.job.validation import make_job
 from batchrun.prompts.combinations import combinations_of
 
 

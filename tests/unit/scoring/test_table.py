@@ -11,7 +11,8 @@ import pytest
 from batchrun.errors import InputError
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
-from batchrun.scoring.table import ScoreColumns, ScoreTally, open_scored, write_scored
+from batchrun.scoring.table import ScoreColumns, open_scored, write_scored
+from batchrun.scoring.tally import ScoreTally
 from batchrun.scoring.text import score_lines
 
 ANSWERS = """id,answer,topic,response,status

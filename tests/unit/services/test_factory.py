@@ -14,7 +14,9 @@ from batchrun.batch.plan import Plan, make_plan
 from batchrun.cli import cli
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
-from batchrun.job.options import Api, Environment, make_job
+from batchrun.job.environment import Environment
+from batchrun.job.options import Api
+from batchrun.job.validation import make_job
 from batchrun.services.assistants import AssistantsService
 from batchrun.services.chat import ChatService
 from batchrun.services.client import Endpoint

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import InputError
-from batchrun.job.options import settings_of
+from batchrun.job.fingerprint import settings_of
 from batchrun.scoring import Sample
-from batchrun.scoring.grading.grading import Grader, load_grader, verdict_table
+from batchrun.scoring.grading.grader import Grader, load_grader
+from batchrun.scoring.grading.grading import verdict_table
 from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
 from batchrun.scoring.grading.verdicts import PARTIAL
 from batchrun.scoring.scorers.registry import make_scorers

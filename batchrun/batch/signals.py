@@ -1,0 +1,34 @@
+"""Signals that stop a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from batchrun.engine import Engine, Stop
+from batchrun.interrupts import SAME_KEY_S, Interrupts
+
+__all__ = ["obey_signals"]
+
+
+@contextmanager
+def obey_signals(
+    interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
+) -> Iterator[None]:
+    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything.
+
+    Where `leave` ends the process, the operating system ends it at a second SIGINT, also in the middle of a C library.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    def stop(number: signal.Signals) -> None:
+        reason = Stop(f"interrupted by {number.name}", 128 + number)
+        loop.call_soon_threadsafe(engine.request_stop, reason, grace_s, context=context)
+        if number is signal.SIGINT and leave is not None:
+            loop.call_soon_threadsafe(loop.call_later, SAME_KEY_S, interrupts.second_kills)
+
+    with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
+        yield

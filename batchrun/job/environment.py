@@ -1,0 +1,56 @@
+"""What the environment says: keys, the service's address, certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+__all__ = ["ApiKey", "Environment"]
+
+
+ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
+"""A key, or what makes one whenever it is needed (tokens that expire)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`).
+
+    Attributes:
+        api_key: a key, or (from Python) what makes one whenever it is needed.
+        client_options: further arguments of the SDK's client (from Python only).
+        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set.
+    """
+
+    api_key: ApiKey | None = field(default=None, repr=False)
+    azure_key: ApiKey | None = field(default=None, repr=False)
+    api_version: str | None = None
+    base_url: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    model: str | None = None
+    client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    certificates: Mapping[str, str] = field(default_factory=dict)
+
+    def with_key(self, api_key: ApiKey) -> Environment:
+        """The same with another key; an empty one counts as absent."""
+        return replace(self, api_key=api_key or None, azure_key=api_key or None)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Environment:
+        """An empty variable counts as absent."""
+
+        def get(name: str) -> str | None:
+            return environ.get(name) or None
+
+        return cls(
+            api_key=get("OPENAI_API_KEY"),
+            azure_key=get("AZURE_OPENAI_API_KEY"),
+            api_version=get("OPENAI_API_VERSION"),
+            base_url=get("OPENAI_BASE_URL"),
+            organization=get("OPENAI_ORG_ID"),
+            project=get("OPENAI_PROJECT_ID"),
+            model=get("BATCHRUN_MODEL"),
+            certificates={name: environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if get(name)},
+        )

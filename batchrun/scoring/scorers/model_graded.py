@@ -1,0 +1,30 @@
+"""The scorer that asks models for verdicts: what it names, before its batch of requests is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchrun.errors import InputError
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
+
+__all__ = ["ModelGradedScorer"]
+
+
+class ModelGradedScorer(Scorer):
+    """Stands where graders are wanted; `graded` asks them and puts a `GradedScorer` in its place."""
+
+    needs_target = False
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        """
+        Args:
+            files: the scorer's own graders.
+        """
+        self.files = tuple(files)
+
+    def score(self, sample: Sample) -> Score:  # noqa: ARG002 - the interface's signature
+        raise InputError(
+            "--scorer model-graded: works in batchrun score, compare and run; elsewhere take the scored table, and "
+            "--scorer column:score_model-graded"
+        )

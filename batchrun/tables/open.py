@@ -1,0 +1,133 @@
+"""Opening a table of any format: a path, standard input or a frame."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from batchrun.errors import InputError
+from batchrun.local_paths import check_local
+from batchrun.tables.atomic import replacing
+from batchrun.tables.files import TextFile, check_readable
+from batchrun.tables.jsonl import JsonlSource
+from batchrun.tables.options import ReadOptions, format_of
+from batchrun.tables.parquet import ParquetSource
+from batchrun.tables.text import TextSource
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    import pandas as pd
+from batchrun.tables.source import Source
+
+__all__ = ["holds_answers", "open_source", "validate"]
+
+
+_TELLING: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
+"""Columns that together nobody else writes."""
+
+
+_STDIN: Final = "standard input"
+
+
+_DELIMITER_NAMES: Final = {"tab": "\t", "\\t": "\t"}
+
+
+def open_source(
+    input: str | os.PathLike[str] | pd.DataFrame,  # noqa: A002 - the word of the command line and the job file
+    options: ReadOptions,
+    *,
+    spool: Path | None = None,
+) -> Source:
+    """Opens a table and reads as much of it as tells its columns.
+
+    Args:
+        input: a path whose ending names the format, `-` for CSV on standard input, or a frame.
+        options: encoding and delimiter.
+        spool: file into which standard input is copied first, so that it can be read again; needed for `-`.
+
+    Raises:
+        InputError: no table, or one without rows.
+        OutputError: the spool cannot be written.
+        ValueError: `-` without a spool.
+    """
+    if not isinstance(input, str | os.PathLike):
+        from batchrun.tables.frame import FrameSource
+
+        _refuse(options, "DataFrame", encoding=True)
+        return FrameSource.open(input)
+    name = os.fspath(input)
+    if name == "-":
+        if spool is None:
+            raise ValueError("standard input can be read only once: a spool file is needed")
+        _copy_stdin(spool)
+        file = TextFile.find(spool, _STDIN, encoding=options.encoding, gzipped=False)
+        return TextSource.open(file, _delimiter(options))
+    check_local(name, "the table")
+    path = Path(name)
+    check_readable(path, name)
+    form = format_of(path, name)
+    if form.kind == "parquet":
+        _refuse(options, name, encoding=True)
+        return ParquetSource.open(path, name)
+    file = TextFile.find(path, name, encoding=options.encoding, gzipped=form.gzipped)
+    if form.kind == "csv":
+        return TextSource.open(file, _delimiter(options))
+    if form.kind == "tsv":
+        if _delimiter(options) not in (None, "\t"):
+            raise InputError(f"{name}: TSV is separated by tabs; --delimiter goes with .csv")
+        return TextSource.open(file, "\t")
+    _refuse(options, name, encoding=False)
+    return JsonlSource.open(file)
+
+
+def holds_answers(path: Path) -> bool:
+    """Whether there is a table with columns that batchrun adds, whatever prefix they have. It need not be readable."""
+    try:
+        columns = set(open_source(path, ReadOptions()).columns)
+    except InputError:
+        return False
+    prefixes = {name.removesuffix("completed_at") for name in columns if name.endswith("completed_at")}
+    return any(columns >= {prefix + name for name in _TELLING} for prefix in prefixes)
+
+
+def validate(source: Source) -> int:
+    """Reads the whole table once, so that a bad row is found before anything is spent.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: at the first row that cannot be used.
+    """
+    return sum(1 for _ in source.rows())
+
+
+def _copy_stdin(spool: Path) -> None:
+    stream = sys.stdin
+    if stream is None:  # a process may be started without one
+        raise InputError(f"{_STDIN}: closed; pipe a CSV table in, or name a file")
+    # Prompts may be private: nobody else reads the copy.
+    with replacing(spool, mode=0o600) as file:
+        # `read` would go on after the end that is typed at a terminal, and want a second one.
+        while block := cast("BufferedReader", stream.buffer).read1(1 << 20):
+            file.write(block)
+
+
+def _delimiter(options: ReadOptions) -> str | None:
+    if options.delimiter is None:
+        return None
+    delimiter = _DELIMITER_NAMES.get(options.delimiter, options.delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n\0':
+        raise InputError(f"--delimiter {options.delimiter!r}: one character is expected, such as ; or |, or 'tab'")
+    return delimiter
+
+
+def _refuse(options: ReadOptions, name: str, *, encoding: bool) -> None:
+    """Raises InputError for options that mean nothing for this format."""
+    if options.delimiter is not None:
+        raise InputError(f"{name}: --delimiter goes with .csv only")
+    if encoding and options.encoding is not None:
+        raise InputError(f"{name}: --encoding goes with text formats only")
