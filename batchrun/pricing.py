@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
-from batchrun.job.values import nearest
+from batchrun.job.option_values import nearest
 from batchrun.records import Usage
 from batchrun.services.reply_fields import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens

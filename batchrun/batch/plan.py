@@ -16,8 +16,8 @@ from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.functions import Toolbox
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
+from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Api, Job
-from batchrun.job.values import read_text_option
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, files_of
 from batchrun.prompts.templates import Prompter, PromptError, default_template, prompter_for, rendering_digest

@@ -10,8 +10,8 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
 from batchrun.engine import RowTask, RowWork
+from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
-from batchrun.job.values import seconds_of
 from batchrun.journal import Journal, RowHistory
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Failed, Prompt

@@ -340,7 +340,7 @@ def evaluated(
 
 def show(found: Evaluation) -> None:
     """Print what scores and bars are."""
-    from batchrun.scoring.text import bar_lines, score_lines
+    from batchrun.scoring.summary_text import bar_lines, score_lines
     from batchrun.wording import shown_path
 
     say(*score_lines(found.summaries, found.incomplete), *bar_lines(found.bars))
@@ -374,7 +374,7 @@ def compare(
     """Score tables over the same rows, or parts of one table, and say which is better and how sure that is."""
     from batchrun.scoring.comparison import DETECTABLE
     from batchrun.scoring.evaluate import compare_tables
-    from batchrun.scoring.text import comparison_lines
+    from batchrun.scoring.summary_text import comparison_lines
 
     found = compare_tables(
         tables,

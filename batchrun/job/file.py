@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
+from batchrun.job.option_values import nearest
 from batchrun.job.options import job_options
-from batchrun.job.values import nearest
 from batchrun.local_paths import check_local
 from batchrun.wording import plain_path, shortened
 

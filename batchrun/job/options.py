@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from batchrun.job.values import LONGEST_S
+from batchrun.job.option_values import LONGEST_S
 
 __all__ = ["EMBEDDED_MODEL", "Api", "Job", "JobOption", "given_in", "job_options"]
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from batchrun.journal.part import JournalPart
-from batchrun.journal.records import stamp
+from batchrun.journal.row_records import stamp
 
 __all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from batchrun.journal.part import JournalPart
-from batchrun.journal.records import OUTCOME_COLUMNS, stamp
+from batchrun.journal.row_records import OUTCOME_COLUMNS, stamp
 
 __all__ = ["Duplicates"]
 

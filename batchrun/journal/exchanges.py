@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchrun.journal.part import JournalPart
-from batchrun.journal.records import storable
+from batchrun.journal.row_records import storable
 from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
 __all__ = ["Exchanges"]

@@ -22,7 +22,7 @@ from batchrun.errors import OutputError, ServiceFault
 from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
-from batchrun.journal.records import (
+from batchrun.journal.row_records import (
     INSERT_OUTCOME,
     OUTCOME_COLUMNS,
     attempt_of,

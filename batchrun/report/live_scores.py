@@ -10,12 +10,12 @@ from typing import Any
 from batchrun.errors import InputError
 from batchrun.records import Row
 from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import summarize
 from batchrun.scoring.table import scored_table
-from batchrun.scoring.tally import ScoreTally
 
 __all__ = ["LiveScores"]
 

@@ -13,8 +13,8 @@ from batchrun.scoring.comparison import DETECTABLE, Comparison, compare, compare
 from batchrun.scoring.grading.grading import GraderReport, Grading, graded, grader_lines, reports_of
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
+from batchrun.scoring.summary_text import comparison_markdown, score_markdown
 from batchrun.scoring.table import ScoreColumns, ScoredTable, open_scored, write_scored
-from batchrun.scoring.text import comparison_markdown, score_markdown
 from batchrun.tables import ReadOptions
 from batchrun.tables.atomic import replacing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from batchrun.errors import InputError
-from batchrun.job.values import nearest
+from batchrun.job.option_values import nearest
 from batchrun.local_paths import check_local
 from batchrun.records import Row
 from batchrun.wording import shortened

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from batchrun.errors import InputError
+from batchrun.scoring.score_tally import Mark, ScoreTally
 from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
-from batchrun.scoring.tally import Mark, ScoreTally
 
 __all__ = ["Epochs", "FailedAs", "Figures", "ScoreSummary", "doubled_epoch", "scored_values", "summarize"]
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
+from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text, is_missing
-from batchrun.scoring.tally import RowKind, ScoreTally
 from batchrun.tables import ReadOptions, Source, WriteOptions, open_source, write_table
 from batchrun.tables.atomic import check_writable
-from batchrun.tables.options import format_of
+from batchrun.tables.table_options import format_of
 from batchrun.tables.text import TextSource
 
 __all__ = ["ScoreColumns", "ScoredTable", "open_scored", "scored_table", "write_scored"]

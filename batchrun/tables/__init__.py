@@ -12,9 +12,9 @@ from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.input_watch import InputWatch
 from batchrun.tables.open import holds_answers, open_source, validate
-from batchrun.tables.options import ReadOptions, WriteOptions, format_of
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import Source
+from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
 
 __all__ = [
     "InputWatch",

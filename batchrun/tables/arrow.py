@@ -22,9 +22,9 @@ from typing import IO, Any, Final
 from batchrun.records import Row, Value
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
-from batchrun.tables.options import WriteOptions
 from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
 from batchrun.tables.source import Source
+from batchrun.tables.table_options import WriteOptions
 from batchrun.tables.text import TextSource
 from batchrun.tables.values import ColumnKind, KindOf, json_text, kind_of, plain
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
-from batchrun.tables.options import check_added
+from batchrun.tables.table_options import check_added
 from batchrun.tables.text import check_columns
 from batchrun.tables.values import ColumnKind, json_text, kind_of, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from batchrun.tables.options import WriteOptions
     from batchrun.tables.source import Source
+    from batchrun.tables.table_options import WriteOptions
 
 __all__ = ["FrameSource", "to_frame"]
 

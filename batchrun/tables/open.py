@@ -12,8 +12,8 @@ from batchrun.local_paths import check_local
 from batchrun.tables.atomic import replacing
 from batchrun.tables.files import TextFile, check_readable
 from batchrun.tables.jsonl import JsonlSource
-from batchrun.tables.options import ReadOptions, format_of
 from batchrun.tables.parquet import ParquetSource
+from batchrun.tables.table_options import ReadOptions, format_of
 from batchrun.tables.text import TextSource
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from batchrun.records import Value
 from batchrun.tables.atomic import check_writable, replacing
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
-from batchrun.tables.options import Format, WriteOptions, check_added, format_of
 from batchrun.tables.source import Source
+from batchrun.tables.table_options import Format, WriteOptions, check_added, format_of
 from batchrun.tables.values import json_text, plain
 
 __all__ = ["CsvLines", "check_output", "disarmed", "write_table"]

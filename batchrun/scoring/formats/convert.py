@@ -17,8 +17,8 @@ from batchrun.scoring.formats.readers import CHECKS, READERS, Notes
 from batchrun.scoring.scorers.base import as_text, is_missing, targets_of
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.tables.atomic import replacing
-from batchrun.tables.options import Format, WriteOptions, format_of
 from batchrun.tables.sink import CsvLines
+from batchrun.tables.table_options import Format, WriteOptions, format_of
 from batchrun.tables.values import KindOf, json_text
 
 __all__ = ["FORMATS", "WRITERS", "Conversion", "convert"]

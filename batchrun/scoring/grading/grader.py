@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from batchrun.errors import InputError
 from batchrun.job.file import read_job_file
+from batchrun.job.option_values import nearest, read_text_option
 from batchrun.job.options import Job
 from batchrun.job.validation import make_job
-from batchrun.job.values import nearest, read_text_option
 from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
 from batchrun.scoring.grading.verdicts import CHOICES, PARTIAL, Reader
 

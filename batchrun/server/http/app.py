@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from batchrun.server.errors import ApiError
 from batchrun.server.http.auth import Keyring
-from batchrun.server.http.endpoint import Endpoint
+from batchrun.server.http.endpoint import OperationEndpoint
 from batchrun.server.http.routes import OPERATIONS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def build_app(core: Core) -> ASGIApp:
     app = FastAPI(title="batchrun serve", openapi_url="/openapi.json")
     keyring = Keyring(core.settings.api_keys, core.settings.owner)
     for op in OPERATIONS:
-        app.router.routes.append(Route(op.path, Endpoint(core, keyring, op), methods=[op.method]))
+        app.router.routes.append(Route(op.path, OperationEndpoint(core, keyring, op), methods=[op.method]))
     app.add_exception_handler(HTTPException, _http_error)
     app.openapi = _openapi  # type: ignore[method-assign]  # FastAPI's documented way to give an own document
     return _WithoutPrefix(app)

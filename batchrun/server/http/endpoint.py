@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.core import Core
     from batchrun.server.http.auth import Keyring
 
-__all__ = ["Call", "Endpoint", "Operation", "operation"]
+__all__ = ["Call", "Operation", "OperationEndpoint", "operation"]
 
 logger = logging.getLogger("batchrun.server")
 
@@ -109,7 +109,7 @@ def operation(
     return Operation(method, path, function, model, beta, upload)
 
 
-class Endpoint:
+class OperationEndpoint:
     """Serves one operation over ASGI."""
 
     def __init__(self, core: Core, keyring: Keyring, op: Operation[Any]) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
+from batchrun.job.option_values import read_text_option
 from batchrun.job.options import job_options
 from batchrun.job.validation import make_job
-from batchrun.job.values import read_text_option
 
 
 def problem(**options: Any) -> str:

@@ -13,8 +13,8 @@ from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, default_scored, score_table
+from batchrun.scoring.summary_text import comparison_lines, comparison_markdown, score_markdown
 from batchrun.scoring.table import ScoreColumns
-from batchrun.scoring.text import comparison_lines, comparison_markdown, score_markdown
 
 HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
 
