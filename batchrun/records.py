@@ -245,7 +245,7 @@ class Reply:
         response: the text obtained, "" where there is none; of a run that waits, all that it has said so far.
         calls: functions that the model asks for.
         waiting: the run itself waits for the outputs of the calls; else it has ended with them.
-        said: where the service keeps no thread: the messages that this exchange added, as the protocol has them.
+        history: the messages that this exchange added, in the protocol's form, where the service keeps no thread.
         extras: `citations` and `files`, each a list, where the run has them.
     """
 
@@ -257,7 +257,7 @@ class Reply:
     error: str | None = None
     calls: tuple[ToolCall, ...] = ()
     waiting: bool = False
-    said: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
     extras: Mapping[str, Any] | None = None
 
 
@@ -269,12 +269,12 @@ class Exchange:
         turn: the user message.
         variant: which of the batch's combinations of settings, from 0.
         thread_id: the thread that it goes on, None for a new one.
-        after: id of the run that it follows on, None for the first of a thread.
-        said: where the service keeps no thread: the messages before, as the protocol has them.
-        outputs: of the functions that the run `after` asked for; they take the place of the user message.
+        previous_id: id of the run that it continues from, None for the first run of a thread.
+        history: the messages before this one, in the protocol's form, where the service keeps no thread.
+        outputs: of the functions that the run `previous_id` asked for; they take the place of the user message.
         round: how often outputs were given since the user message, these included.
-        heard: all that a run which waits has said so far.
-        brought: what the row's first message had with it, and the thread has since.
+        partial_text: the text so far of a run that waits for outputs.
+        thread_attachments: attachments of the row's first message, already in the thread.
         structured: the answer is to have the form that the batch asks for.
     """
 
@@ -282,12 +282,12 @@ class Exchange:
     turn: Turn
     variant: int = 0
     thread_id: str | None = None
-    after: str | None = None
-    said: tuple[Mapping[str, Any], ...] = ()
+    previous_id: str | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[ToolOutput, ...] = ()
     round: int = 0
-    heard: str = ""
-    brought: tuple[Attachment, ...] = ()
+    partial_text: str = ""
+    thread_attachments: tuple[Attachment, ...] = ()
     structured: bool = False
 
 
@@ -300,7 +300,7 @@ class RunEnd:
         turn: the number of the turn that it belongs to.
         attempt: the number of the try that it ended.
         asked: the user message, or the outputs of functions as text.
-        said: where the service keeps no thread: all messages so far.
+        history: all messages so far, in the protocol's form, where the service keeps no thread.
     """
 
     number: int
@@ -310,7 +310,7 @@ class RunEnd:
     reply: Reply
     thread_id: str | None
     run_id: str | None
-    said: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
 
     def calls_by_key(self) -> dict[CallKey, ToolCall]:
         """The functions that it asks for, in order."""

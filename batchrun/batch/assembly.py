@@ -82,7 +82,7 @@ def engine_of(
         clock=clock,
         on_outcome=on_outcome,
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
-        manner=_manner(plan),
+        dialogue_settings=_manner(plan),
         scrub=lambda text: scrubbed(text, wire.secrets, most_chars=None),
     )
 

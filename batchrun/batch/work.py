@@ -67,20 +67,20 @@ def rejoined(ask: RowTask, history: RowHistory, journal: Journal, *, stale: bool
     """
     row_key, fingerprint = ask.prompt.row_key, ask.prompt.fingerprint
     ours = history.fingerprint == fingerprint
-    anew = None
+    redo_from_turn = None
     if ours and not history.trying:
         if history.answered:
-            anew = 1
+            redo_from_turn = 1
         elif history.last is not None and history.last.run_ended:
-            anew = journal.last_turn(row_key)  # else nothing says that the same request would fail again
+            redo_from_turn = journal.last_turn(row_key)  # else nothing says that the same request would fail again
     elif stale and not ours and history.last_fingerprint != fingerprint:
-        anew = 1  # the row asked this before it asked something else: nobody knows when
+        redo_from_turn = 1  # the row asked this before it asked something else: nobody knows when
     ends = journal.exchanges.of_row(row_key, fingerprint)
     return replace(
         ask,
-        ends=ends if anew is None else [end for end in ends if end.turn < anew],
-        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, anew),
-        anew=anew,
+        ends=ends if redo_from_turn is None else [end for end in ends if end.turn < redo_from_turn],
+        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, redo_from_turn),
+        redo_from_turn=redo_from_turn,
         billed=history.attempts if ours else 0,
     )
 

@@ -88,9 +88,9 @@ class Dialogue:
             turn=turn,
             variant=self._prompt.variant,
             thread_id=last.thread_id if last is not None else given,
-            after=last.run_id if last is not None else given,
-            said=last.said if last is not None else (),
-            brought=self._prompt.first.attachments,
+            previous_id=last.run_id if last is not None else given,
+            history=last.history if last is not None else (),
+            thread_attachments=self._prompt.first.attachments,
             structured=self._check is not None and turn.number == self._last_turn,
         )
 
@@ -117,7 +117,7 @@ class Dialogue:
             reply=reply,
             thread_id=thread_id,
             run_id=run_id,
-            said=(*exchange.said, *reply.said),
+            history=(*exchange.history, *reply.history),
         )
         self.ends.append(end)
         return end
@@ -167,8 +167,8 @@ def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...
     return replace(
         exchange,
         thread_id=end.thread_id,
-        after=end.run_id,
-        said=end.said,
+        previous_id=end.run_id,
+        history=end.history,
         outputs=outputs,
-        heard=end.reply.response if end.reply.waiting else "",
+        partial_text=end.reply.response if end.reply.waiting else "",
     )

@@ -88,13 +88,13 @@ class Engine:
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
         forget: Forget | None = None,
-        manner: DialogueSettings | None = None,
+        dialogue_settings: DialogueSettings | None = None,
         scrub: Callable[[str], str] = str,
     ) -> None:
         """
         Args:
             scrub: takes the secrets out of a text that is logged.
-            manner: how rows that are more than one question go on.
+            dialogue_settings: settings for rows that need more than one run.
             forget: called for each row that was asked, when its outcome is in the journal and its slot is free again.
         """
         self.stop: Stop | None = None
@@ -110,7 +110,7 @@ class Engine:
             random_unit=random_unit,
             tally=self._tally,
             stopped=anyio.Event(),
-            manner=manner or DialogueSettings(),
+            dialogue_settings=dialogue_settings or DialogueSettings(),
             locks=ThreadLocks().through,
         )
         self._keep_going = keep_going

@@ -55,7 +55,7 @@ class RowTask:
             else its run is followed, or its request repeated under the same key.
         ends: the runs that ended, of a row that needs more than one.
         outputs: of functions that were called already.
-        anew: the turn from which on the row is asked anew, although the journal has more of it; None for none.
+        redo_from_turn: the first turn to run again although the journal has it; None to keep all.
         billed: tries whose runs an earlier outcome bears, with what they took.
     """
 
@@ -63,7 +63,7 @@ class RowTask:
     last: Attempt | None = None
     ends: Sequence[RunEnd] = ()
     outputs: Mapping[CallKey, ToolOutput] = field(default_factory=dict)
-    anew: int | None = None
+    redo_from_turn: int | None = None
     billed: int = 0
 
 
@@ -106,7 +106,7 @@ class RowContext:
     random_unit: Callable[[], float]
     tally: Tally
     stopped: anyio.Event
-    manner: DialogueSettings
+    dialogue_settings: DialogueSettings
     locks: LockThread
 
 
@@ -119,24 +119,25 @@ class RowRun:
 
     All state: `_dialogue`, the runs that ended; `_exchange`, what is asked now; `_attempt`, the try at hand (on disk
     before anything is sent, and again when its ids are seen), and `_tries`, the number of the last that was on disk;
-    `_anew`, the turn that is asked anew, until the journal knows it; `_began_anew`, set once the thread was lost;
-    `_billed`, the usage of runs that failed or were lost; `_outputs` of functions by call, on disk before they are
-    sent; `unsettled`, the usage since tokens were last reserved; `ids_unwritten`: the ids of the try came with the
-    reply, and are to be written with what it ended; and `refused`, the refusal that the row failed with, if it did.
+    `_redo_from_turn`, the first turn to run again, until the journal knows it; `_has_restarted`, set once the thread
+    was lost; `_billed`, the usage of runs that failed or were lost; `_outputs` of functions by call, on disk before
+    they are sent; `unsettled`, the usage since tokens were last reserved; `ids_unwritten`: the ids of the try came with
+    the reply, and are to be written with what it ended; and `refused`, the refusal that the row failed with,
+    if it did.
     """
 
     def __init__(self, ask: RowTask, lease: Lease, context: RowContext) -> None:
         self._prompt = ask.prompt
         self._lease = lease
         self._context = context
-        manner = context.manner
-        self._dialogue = Dialogue(ask.prompt, ask.ends, check=manner.check, max_corrections=manner.max_corrections)
+        settings = context.dialogue_settings
+        self._dialogue = Dialogue(ask.prompt, ask.ends, check=settings.check, max_corrections=settings.max_corrections)
         self._attempt = self._first_attempt(ask.last)
         self._exchange: Exchange
         self._billed: list[Usage] = []
         self._outputs = dict(ask.outputs)
-        self._anew = ask.anew
-        self._began_anew = False
+        self._redo_from_turn = ask.redo_from_turn
+        self._has_restarted = False
         self._tries = ask.last.number if ask.last is not None else 0
         self.carried = [end.reply.usage for end in ask.ends if end.attempt <= ask.billed]
         self.unsettled: list[Usage] = []
@@ -174,7 +175,7 @@ class RowRun:
             try:
                 end = await self._answered()
             except _ThreadGone:
-                self._begin_anew()
+                self._restart()
                 fresh = True
                 continue
             if not isinstance(end, Reply):
@@ -192,8 +193,10 @@ class RowRun:
             if not await context.limits.next_try(self._lease):
                 return None
             number = self._exchange.turn.number
-            context.journal.begin(self._prompt, self._attempt, context.clock(), number, anew=self._anew)
-            self._anew, self._tries = None, self._attempt.number
+            context.journal.begin(
+                self._prompt, self._attempt, context.clock(), number, redo_from_turn=self._redo_from_turn
+            )
+            self._redo_from_turn, self._tries = None, self._attempt.number
             try:
                 reply = await self._try()
                 if reply is None and self._lease.stopwatch.overslept:
@@ -281,20 +284,20 @@ class RowRun:
         Raises:
             PermanentFault: nobody here can call functions, or the model does not stop asking for them.
         """
-        manner, attempt = self._context.manner, self._attempt
+        settings, attempt = self._context.dialogue_settings, self._attempt
         # One run, whatever the number of rounds: a try after this one begins with the run, not with outputs.
         waiting = RunEnd(0, 0, 0, "", reply, attempt.thread_id, attempt.run_id) if reply.waiting else None
         asked_again = waiting is not None and waiting.calls_by_key().keys() <= self._outputs.keys()
         round_ = self._exchange.round + (not asked_again)
         fault = None
-        if manner.call_tools is None:
+        if settings.call_tools is None:
             fault = PermanentFault(
                 "the model asks for a function to be called, and this batch has no functions (--tools)",
                 error_type="requires_action",
             )
-        elif round_ > manner.max_tool_rounds:
+        elif round_ > settings.max_tool_rounds:
             fault = PermanentFault(
-                f"the model asks for functions more than {manner.max_tool_rounds} times (--max-tool-rounds)",
+                f"the model asks for functions more than {settings.max_tool_rounds} times (--max-tool-rounds)",
                 error_type="too_many_tool_rounds",
             )
         if fault is not None:
@@ -303,7 +306,7 @@ class RowRun:
             raise fault
         if waiting is not None:
             exchange = await self._with_outputs(replace(self._exchange, round=round_), waiting)
-            self._exchange = replace(self._exchange, round=exchange.round, heard=exchange.heard)
+            self._exchange = replace(self._exchange, round=exchange.round, partial_text=exchange.partial_text)
             return exchange
         end = self._end(reply)
         self._attempt = replace(self._attempt, run_id=None)  # it ended: nothing is left to be followed, or stopped
@@ -315,9 +318,9 @@ class RowRun:
         context, prompt = self._context, self._prompt
         calls = end.calls_by_key()
         new = {key: call for key, call in calls.items() if key not in self._outputs}
-        assert context.manner.call_tools is not None
+        assert context.dialogue_settings.call_tools is not None
         self._say(f"waits for {', '.join(call.name for call in new.values()) or 'the run'} to end")
-        made = await context.manner.call_tools(list(new.values())) if new else ()
+        made = await context.dialogue_settings.call_tools(list(new.values())) if new else ()
         for key, output in zip(new, made, strict=True):
             self._outputs[key] = output
             context.journal.exchanges.add_output(prompt.row_key, prompt.fingerprint, exchange.turn.number, key, output)
@@ -331,7 +334,7 @@ class RowRun:
         attempt = self._attempt
         end = self._dialogue.add(self._exchange, reply, attempt.number, attempt.thread_id, attempt.run_id)
         self.unsettled.append(reply.usage)
-        if self._context.manner.recorded:
+        if self._context.dialogue_settings.recorded:
             self._context.journal.run_ended(
                 self._prompt.row_key, self._prompt.fingerprint, end, with_ids=self.ids_unwritten
             )
@@ -378,19 +381,21 @@ class RowRun:
 
     def _thread_is_gone(self, fault: ServiceFault) -> bool:
         """Whether the service does not know the row's own thread any more, which it has answered on before."""
-        if self._prompt.thread_id is not None or not self._dialogue.ends or self._began_anew:
+        if self._prompt.thread_id is not None or not self._dialogue.ends or self._has_restarted:
             return False
         if fault.status_code != 404 and fault.error_type != "previous_response_not_found":
             return False
-        return any(name is not None and name in str(fault) for name in (self._exchange.thread_id, self._exchange.after))
+        return any(
+            name is not None and name in str(fault) for name in (self._exchange.thread_id, self._exchange.previous_id)
+        )
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         """Ask from the first turn, on another thread. What was said on the lost one has been paid for."""
         self._context.tally.created_again += 1
         self._billed += self._dialogue.usages()
         self._dialogue.ends.clear()
         self._outputs.clear()
-        self._anew, self._began_anew = 1, True
+        self._redo_from_turn, self._has_restarted = 1, True
 
     def _is_about_own_thread(self, fault: ServiceFault) -> bool:
         """Whether the service does not know the thread that the table names for this row."""
@@ -434,7 +439,7 @@ class RowRun:
                 self._context.tally.created_again += 1
             return replace(attempt, number=attempt.number + 1)
         if not self._exchange.outputs:
-            self._exchange = replace(self._exchange, heard="", round=0)  # another run begins with the message
+            self._exchange = replace(self._exchange, partial_text="", round=0)  # another run begins with the message
         return self._another_run(attempt)
 
     def _another_run(self, last: Attempt) -> Attempt:
@@ -486,7 +491,7 @@ class RowRun:
     def _extras(self) -> Mapping[str, Any] | None:
         """What all runs of the row have beside their texts, and what became of the calls of functions."""
         extras = dict(self._dialogue.extras() or {})
-        if self._context.manner.call_tools is not None:
+        if self._context.dialogue_settings.call_tools is not None:
             failed = sum(output.failed for output in self._outputs.values())
             extras |= {"tool_calls": len(self._outputs), "tool_errors": failed}
         return extras or None

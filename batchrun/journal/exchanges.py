@@ -48,7 +48,7 @@ class Exchanges(JournalPart):
                 _json(usage.raw),
                 _json(reply.extras),
                 _json(calls or None),
-                _json(list(end.said) or None),
+                _json(list(end.history) or None),
             ),
         )
 

@@ -236,16 +236,22 @@ class Journal:
         )
 
     def begin(
-        self, prompt: Prompt, attempt: Attempt, started_at: datetime, turn: int = 1, *, anew: int | None = None
+        self,
+        prompt: Prompt,
+        attempt: Attempt,
+        started_at: datetime,
+        turn: int = 1,
+        *,
+        redo_from_turn: int | None = None,
     ) -> None:
         """A try at a turn of the row is about to be sent.
 
         Args:
-            anew: the turn from which on the runs that ended do not count any more, since they are made again.
+            redo_from_turn: the first turn to run again; its finished runs and all later ones no longer count.
         """
-        if anew is not None:
+        if redo_from_turn is not None:
             self._write("BEGIN IMMEDIATE")
-            self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, anew, attempt.number)
+            self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, redo_from_turn, attempt.number)
         self._write(
             "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, "
             "thread_id, run_id, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -261,7 +267,7 @@ class Journal:
                 turn,
             ),
         )
-        if anew is not None:
+        if redo_from_turn is not None:
             self._write("COMMIT")
 
     def seen(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:

@@ -59,7 +59,7 @@ class Spoken:
         asked: the user message, or the outputs of functions.
         response: what was said.
         calls: (name, arguments) of the functions that it asked for; what they returned is what is asked next.
-        heard: what functions returned for which it waited.
+        tool_outputs: outputs of the functions that it waited for.
         extras: `citations` and `files`, where there are any.
     """
 
@@ -67,7 +67,7 @@ class Spoken:
     asked: str
     response: str
     calls: Sequence[tuple[str, str]] = ()
-    heard: Sequence[str] = ()
+    tool_outputs: Sequence[str] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -105,14 +105,15 @@ class Changes:
     """What a look at the journal found.
 
     Attributes:
-        anew: the batch is another than at the last look, or this is the first: what was known before is void.
+        is_new_batch: this is the first look, or the journal holds another batch than at the last one: forget
+            everything read before.
         outcomes: of the rows that ended since.
         tries: row → its tries, oldest first: of the rows in `outcomes`, and of all that have not ended; of all rows
-            where the batch begins anew.
+            if `is_new_batch`.
         spoken: row → its runs, oldest first, of the rows in `outcomes` that took more than one.
     """
 
-    anew: bool
+    is_new_batch: bool
     outcomes: Sequence[RecordedOutcome]
     tries: Mapping[str, Sequence[Try]]
     spoken: Mapping[str, Sequence[Spoken]]
@@ -173,7 +174,7 @@ class FollowedJournal(Journal):
             named = tuple((name, arguments) for _, name, arguments in json.loads(calls or "[]"))
             returned = heard.get((row_key, run_id), ())
             found[row_key].append(Spoken(turn, asked, response, named, returned, json.loads(extras or "{}")))
-        return {row_key: runs for row_key, runs in found.items() if len(runs) > 1 or runs[0].heard}
+        return {row_key: runs for row_key, runs in found.items() if len(runs) > 1 or runs[0].tool_outputs}
 
     def _heard(self, condition: str, values: tuple[Any, ...]) -> dict[tuple[str, str], list[str]]:
         """(row, run that waited) → what functions returned to it."""
@@ -205,12 +206,12 @@ class FollowedJournal(Journal):
             return None
         manifest = self.read_manifest()
         identity = {name: manifest.get(name) for name in _IDENTITY}
-        anew = marks.version is None or identity != marks.identity
-        if anew:
+        is_new_batch = marks.version is None or identity != marks.identity
+        if is_new_batch:
             marks = self._marks = _Marks(identity=identity)
         marks.version = version
         outcomes = self._new_outcomes(marks)
-        if anew:
+        if is_new_batch:
             return Changes(True, outcomes, self.all_tries(), self.all_spoken())
         tries = _by_row(
             self._all(

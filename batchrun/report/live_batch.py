@@ -107,10 +107,10 @@ class FollowedBatch:
         changes = self._journal.changes()
         if changes is None:
             return
-        if changes.anew:
+        if changes.is_new_batch:
             self._begin()
         self._take(changes)
-        if changes.anew:
+        if changes.is_new_batch:
             self._known.log = list(range(len(self._known.rows)))
 
     def news(self, generation: int, after: int) -> dict[str, Any]:

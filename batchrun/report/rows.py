@@ -154,7 +154,7 @@ def _said(run: Spoken) -> list[Any]:
     what functions returned to it, citations, files."""
     citations, files = (list(run.extras.get(name) or ()) for name in ("citations", "files"))
     calls = [f"{name}({arguments})" for name, arguments in run.calls]
-    more = [calls, list(run.heard), [_cited(each) for each in citations], [str(each) for each in files]]
+    more = [calls, list(run.tool_outputs), [_cited(each) for each in citations], [str(each) for each in files]]
     return [run.turn, run.asked, run.response, *(more if any(more) else ())]
 
 

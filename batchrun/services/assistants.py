@@ -252,7 +252,7 @@ class AssistantsService:
         message = {"role": "user", "content": exchange.turn.text}
         if files is not None:
             message = await files.message(exchange.turn)
-            if needed := files.assistants_tools(exchange.brought):
+            if needed := files.assistants_tools(exchange.thread_attachments):
                 body["tools"] = [*needed, *(body.get("tools") or ())]
         if tools := body.get("tools"):
             # What a run names takes the place of all that the assistant has.
@@ -333,7 +333,7 @@ class AssistantsService:
         # Asked for anew, they include what the run said before it asked for functions.
         with billed(usage_of_tokens(run.get("usage"))):
             messages = [each async for each in self._messages(thread_id, run_id)]
-        return await self._reply(replace(exchange, heard=""), run, messages)
+        return await self._reply(replace(exchange, partial_text=""), run, messages)
 
     async def _messages(self, thread_id: str, run_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """The assistant's messages of a run, oldest first."""
@@ -367,7 +367,7 @@ class AssistantsService:
         """What a run and its messages say; files that are not in the messages apart."""
         model, status = name(run.get("model")), _status(run)
         refused = any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content")))
-        heard = [exchange.heard] if exchange.heard else []
+        heard = [exchange.partial_text] if exchange.partial_text else []
         said = "\n\n".join([*heard, *(message_text(message) for message in messages)])
         if status == "requires_action":
             return Reply("requires_action", said, calls=_calls(run), waiting=True, model=model)

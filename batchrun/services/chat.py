@@ -108,13 +108,13 @@ class ChatService:
         if self._enclosures is not None:
             content = await self._enclosures.content(exchange.turn)
         message = {"role": "user", "content": content}
-        if exchange.said or self._settings.instructions is None:
+        if exchange.history or self._settings.instructions is None:
             return [message]
         return [{"role": "system", "content": self._settings.instructions}, message]
 
     def _body(self, exchange: Exchange, added: list[dict[str, Any]]) -> dict[str, Any]:
         settings = self._settings
-        body: dict[str, Any] = {"model": settings.model, "messages": [*exchange.said, *added]}
+        body: dict[str, Any] = {"model": settings.model, "messages": [*exchange.history, *added]}
         if settings.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         body |= settings.parameters
@@ -259,13 +259,13 @@ class _Completion:
                 ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls
             )
             said = (*added, {"role": "assistant", "content": answer or None, "tool_calls": calls})
-            return Reply("requires_action", answer, usage, self.model, calls=asked_for, said=said)
+            return Reply("requires_action", answer, usage, self.model, calls=asked_for, history=said)
         if self.calls_function:
             raise needs_tools(usage)
         said = (*added, {"role": "assistant", "content": answer + refusal})
         reason = REASONS.get(self.finish_reason or "")
         if reason is not None and not refusal:
-            return Reply("incomplete", answer, usage, self.model, reason, said=said)
+            return Reply("incomplete", answer, usage, self.model, reason, history=said)
         status, reason = end_of_completed(
             answer + refusal,
             usage,
@@ -273,7 +273,7 @@ class _Completion:
             parameters=parameters if self.finish_reason is None else None,
             more=self.has_more,
         )
-        return Reply(status, answer + refusal, usage, self.model, reason, said=said)
+        return Reply(status, answer + refusal, usage, self.model, reason, history=said)
 
 
 def _call(pieces: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -169,8 +169,8 @@ class ResponsesService:
             body["instructions"] = settings.instructions
         if conversation_id is not None:
             body["conversation"] = conversation_id
-        elif exchange.after is not None:
-            body["previous_response_id"] = exchange.after
+        elif exchange.previous_id is not None:
+            body["previous_response_id"] = exchange.previous_id
         if settings.stream:
             body["stream"] = True
         if settings.background:

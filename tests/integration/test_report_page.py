@@ -135,7 +135,7 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     runs = [
         Spoken(1, script, "", ((image, "{}"),)),
         Spoken(1, image, "It is 5."),
-        Spoken(1, "Not of the form.", "4", heard=(link,)),
+        Spoken(1, "Not of the form.", "4", tool_outputs=(link,)),
         Spoken(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
     ]
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)

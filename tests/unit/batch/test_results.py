@@ -142,7 +142,7 @@ def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
     """While a new answer is on its way, the old one does not stand beside turns of the new."""
     journal.run_ended("0", "f", ended(1, 1, "old"))
     journal.finish(completed(0, "old"), "f")
-    journal.begin(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, anew=1)
+    journal.begin(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, redo_from_turn=1)
     journal.run_ended("0", "f", ended(1, 1, "new", attempt=2))
     assert journal.cells("0", "f")["response"] == "old"
     assert added(journal, TURNS) == {"response_1": None, "response_2": None}

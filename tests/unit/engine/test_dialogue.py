@@ -50,10 +50,10 @@ def test_one_answer_is_all() -> None:
 
 def test_turns_go_on_with_the_thread() -> None:
     """The next turn sees the answers before it, and goes on where the last run ended."""
-    ends = [ended(1, 1, "A1", thread_id="t", run_id="r", said=(MESSAGE,))]
+    ends = [ended(1, 1, "A1", thread_id="t", run_id="r", history=(MESSAGE,))]
     exchange = Dialogue(row("{{ q }}", "{{ q }}: {{ responses[0] }}"), ends).next()
     assert exchange is not None
-    assert exchange == Exchange("0", Turn("Q: A1", 2), thread_id="t", after="r", said=(MESSAGE,))
+    assert exchange == Exchange("0", Turn("Q: A1", 2), thread_id="t", previous_id="r", history=(MESSAGE,))
 
 
 def test_turns_that_are_left_out() -> None:
@@ -93,11 +93,11 @@ def test_a_turn_that_cannot_be_asked(turn: str | dict[str, str], error_type: str
 def test_a_thread_that_is_continued() -> None:
     """The first turn goes on with the thread that the table names, the next where that run ended."""
     given = replace(prompt(), thread_id="conv_9")
-    assert Dialogue(given).next() == Exchange("0", given.first, thread_id="conv_9", after="conv_9")
+    assert Dialogue(given).next() == Exchange("0", given.first, thread_id="conv_9", previous_id="conv_9")
     two = replace(row("one", "two"), thread_id="conv_9")
     exchange = Dialogue(two, [ended(1, 1, "a", thread_id="conv_9", run_id="resp_1")]).next()
     assert exchange is not None
-    assert (exchange.thread_id, exchange.after) == ("conv_9", "resp_1")
+    assert (exchange.thread_id, exchange.previous_id) == ("conv_9", "resp_1")
 
 
 def test_the_variant_goes_along() -> None:
@@ -114,9 +114,9 @@ def test_the_variant_goes_along() -> None:
 
 def test_calls_that_were_not_answered() -> None:
     """A run that asked for functions, in a batch that goes on: its turn again, from that run on."""
-    end = ended(1, 1, asking(), thread_id="t", run_id="r", said=(MESSAGE,))
+    end = ended(1, 1, asking(), thread_id="t", run_id="r", history=(MESSAGE,))
     exchange = Dialogue(prompt(), [end]).next()
-    assert exchange == Exchange("0", Turn("question 1"), thread_id="t", after="r", said=(MESSAGE,), round=1)
+    assert exchange == Exchange("0", Turn("question 1"), thread_id="t", previous_id="r", history=(MESSAGE,), round=1)
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,18 @@ def test_rounds_are_counted_from_the_last_message(replies: Sequence[str | Reply]
 
 def test_outputs_take_the_place_of_the_message() -> None:
     """The exchange behind a call has the outputs, the run that they are for, and what was said."""
-    end = ended(1, 1, asking(text="let me see"), thread_id="t", run_id="r", said=(MESSAGE,))
+    end = ended(1, 1, asking(text="let me see"), thread_id="t", run_id="r", history=(MESSAGE,))
     output = (ToolOutput("call_1", "2"),)
     exchange = with_outputs(Exchange("0", Turn("q"), round=1), end, output)
-    assert exchange == Exchange("0", Turn("q"), thread_id="t", after="r", said=(MESSAGE,), outputs=output, round=1)
+    assert exchange == Exchange(
+        "0", Turn("q"), thread_id="t", previous_id="r", history=(MESSAGE,), outputs=output, round=1
+    )
 
 
 def test_a_run_that_waits_is_heard() -> None:
     """What it said so far goes along, for the answer is all that it says."""
     waiting = ended(1, 1, asking(waiting=True, text="one\n\ntwo"))
-    assert with_outputs(Exchange("0", Turn("q"), heard="one"), waiting, ()).heard == "one\n\ntwo"
+    assert with_outputs(Exchange("0", Turn("q"), partial_text="one"), waiting, ()).partial_text == "one\n\ntwo"
 
 
 def test_an_answer_behind_calls() -> None:
@@ -258,15 +260,15 @@ def test_extras_of_all_runs() -> None:
 
 def test_ends_are_numbered_on() -> None:
     """A run that ends is the next one, whatever was kept before; it remembers what it was asked."""
-    dialogue = Dialogue(prompt(), [ended(1, 1, asking(ToolCall("a", "f", "{}"), CALL), said=(MESSAGE,))])
+    dialogue = Dialogue(prompt(), [ended(1, 1, asking(ToolCall("a", "f", "{}"), CALL), history=(MESSAGE,))])
     exchange = dialogue.next()
     assert exchange is not None
     outputs = (ToolOutput("a", "1"), ToolOutput("call_1", "2"))
     said = ({"role": "tool", "content": "1"},)
-    reply = Reply("completed", "3", Usage(1, 1, 2), said=said)
+    reply = Reply("completed", "3", Usage(1, 1, 2), history=said)
     end = dialogue.add(with_outputs(exchange, dialogue.ends[0], outputs), reply, 2, None, "r2")
     assert (end.number, end.turn, end.attempt, end.asked, end.run_id) == (2, 1, 2, "1\n2", "r2")
-    assert end.said == (MESSAGE, *said)
+    assert end.history == (MESSAGE, *said)
     assert dialogue.last is end
     assert [usage.total_tokens for usage in dialogue.usages()] == [15, 2]
 

@@ -115,7 +115,7 @@ class Bench:
         prompts: Sequence[Prompt] | None = None,
         *,
         retry_failed: bool = False,
-        manner: DialogueSettings | None = None,
+        settings: DialogueSettings | None = None,
         timeout_s: float = 600.0,
         stop_after_s: float | None = None,
         killed_after_s: float | None = None,
@@ -139,7 +139,7 @@ class Bench:
                 random_unit=lambda: 0.0,
                 price=price,
                 budget=kept,
-                manner=manner or DialogueSettings(recorded=True),
+                dialogue_settings=settings or DialogueSettings(recorded=True),
             )
             work = list(self.work(journal, prompts or [row()], retry_failed=retry_failed))
             with unwrapped():
@@ -217,7 +217,7 @@ async def test_turns_one_after_the_other(bench: Bench) -> None:
     assert run.texts == [("0", "one 0"), ("0", "two A")]
     first, second = run.service.of("answer")
     assert (first.attempt.key, second.attempt.key) == ("b-0-1", "b-0-2")
-    assert (second.exchange.thread_id, second.exchange.after) == ("thread_0_1", "run_0_1")
+    assert (second.exchange.thread_id, second.exchange.previous_id) == ("thread_0_1", "run_0_1")
     outcome = bench.outcome()
     assert isinstance(outcome, Completed)
     assert (outcome.response, outcome.attempts, outcome.run_id) == ("B", 2, "run_0_2")
@@ -557,8 +557,8 @@ async def test_a_stop_reaches_those_who_wait_for_a_thread(bench: Bench) -> None:
 # -- functions ----------------------------------------------------------------------------------------------------
 
 
-def with_tools(toolbox: Toolbox, **manner: Any) -> DialogueSettings:
-    return DialogueSettings(recorded=True, call_tools=toolbox.call, **manner)
+def with_tools(toolbox: Toolbox, **settings: Any) -> DialogueSettings:
+    return DialogueSettings(recorded=True, call_tools=toolbox.call, **settings)
 
 
 def asks(*calls: ToolCall, waiting: bool, text: str = "", **move: Any) -> Move:
@@ -575,7 +575,7 @@ async def test_functions(bench: Bench, waiting: bool) -> None:
     """Outputs go back in the order of the calls, round after round; each function is called once a call."""
     toolbox = Toolbox()
     moves = [asks(CALL, OTHER, waiting=waiting), asks(ToolCall("c", "f", "{}"), waiting=waiting), says("done")]
-    run = await bench.run({0: moves}, ONE, manner=with_tools(toolbox))
+    run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox))
     assert run.texts == [("0", "q"), ("0", "output 1", "output 2"), ("0", "output 3")]
     assert [each.exchange.round for each in run.service.of("answer")] == [0, 1, 2]
     assert len({each.attempt.key for each in run.service.of("answer")}) == 1
@@ -593,7 +593,7 @@ async def test_calls_that_are_all_named_alike(bench: Bench, waiting: bool) -> No
     """Where a server gives every call the same id, each still gets its own output."""
     toolbox = Toolbox()
     calls = [ToolCall("", "f", '{"x": 1}'), ToolCall("", "f", '{"x": 2}')]
-    await bench.run({0: [asks(*calls, waiting=waiting), says("done")]}, ONE, manner=with_tools(toolbox))
+    await bench.run({0: [asks(*calls, waiting=waiting), says("done")]}, ONE, settings=with_tools(toolbox))
     assert toolbox.called == calls
 
 
@@ -601,14 +601,14 @@ async def test_the_same_name_in_the_next_round(bench: Bench) -> None:
     """A call of the next run is another one, though it be named and mean the same."""
     toolbox = Toolbox()
     moves = [asks(CALL, waiting=False), asks(CALL, waiting=False), says("done")]
-    run = await bench.run({0: moves}, ONE, manner=with_tools(toolbox))
+    run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox))
     assert run.texts[1:] == [("0", "output 1"), ("0", "output 2")]
 
 
 async def test_failing_functions_are_counted(bench: Bench) -> None:
     """The model is told, the row goes on, and the outcome says how many failed."""
     toolbox = Toolbox(answer=lambda call, number: ToolOutput(call.call_id, "no luck", failed=number == 1))
-    run = await bench.run({0: [asks(CALL, OTHER, waiting=True), says("done")]}, ONE, manner=with_tools(toolbox))
+    run = await bench.run({0: [asks(CALL, OTHER, waiting=True), says("done")]}, ONE, settings=with_tools(toolbox))
     assert bench.outcome().extras == {"tool_calls": 2, "tool_errors": 1}
     statistics = run.engine.statistics()
     assert (statistics.tool_calls, statistics.tool_errors) == (2, 1)
@@ -619,7 +619,7 @@ async def test_too_many_rounds(bench: Bench, waiting: bool) -> None:
     """A model that does not stop asking fails its row; the last request for functions is not obeyed, but billed."""
     toolbox = Toolbox()
     calls = [asks(ToolCall(str(number), "f", "{}"), waiting=waiting) for number in range(4)]
-    run = await bench.run({0: calls}, ONE, manner=with_tools(toolbox, max_tool_rounds=2))
+    run = await bench.run({0: calls}, ONE, settings=with_tools(toolbox, max_tool_rounds=2))
     assert len(toolbox.called) == 2
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
@@ -631,7 +631,7 @@ async def test_too_many_rounds(bench: Bench, waiting: bool) -> None:
 @each_manner
 async def test_no_functions_here(bench: Bench, waiting: bool) -> None:
     """A model that asks for functions where there are none fails its row; what it took is known."""
-    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, manner=DialogueSettings())
+    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, settings=DialogueSettings())
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "requires_action"
@@ -643,7 +643,7 @@ async def test_time_runs_out_in_a_function(bench: Bench, waiting: bool) -> None:
     """The row fails, and the batch goes on; a run that waits is stopped, one that ended needs nothing."""
     toolbox = Toolbox(takes_s=100.0)
     rows = [*ONE, row(("q",), number=1)]
-    run = await bench.run({0: [asks(CALL, waiting=waiting)]}, rows, manner=with_tools(toolbox), timeout_s=10.0)
+    run = await bench.run({0: [asks(CALL, waiting=waiting)]}, rows, settings=with_tools(toolbox), timeout_s=10.0)
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "row_timeout"
@@ -655,8 +655,8 @@ async def test_time_runs_out_in_a_function(bench: Bench, waiting: bool) -> None:
 
 async def test_functions_are_called_again_after_their_time_ran_out(bench: Bench) -> None:
     """A retry does not pay again for the run that asked for them."""
-    await bench.run({0: [asks(CALL, waiting=False)]}, ONE, manner=with_tools(Toolbox(takes_s=100.0)), timeout_s=10.0)
-    second = await bench.run({0: [says("done")]}, ONE, manner=with_tools(Toolbox()), retry_failed=True)
+    await bench.run({0: [asks(CALL, waiting=False)]}, ONE, settings=with_tools(Toolbox(takes_s=100.0)), timeout_s=10.0)
+    second = await bench.run({0: [says("done")]}, ONE, settings=with_tools(Toolbox()), retry_failed=True)
     assert second.texts == [("0", "output 1")]
     assert bench.spent() == 2 * TOKENS / 100
 
@@ -665,9 +665,9 @@ async def test_functions_are_called_again_after_their_time_ran_out(bench: Bench)
 async def test_killed_in_a_function(bench: Bench, waiting: bool) -> None:
     """The run that asked is not made again: its functions are called, and it goes on."""
     slow, quick = Toolbox(takes_s=5.0), Toolbox()
-    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, manner=with_tools(slow), killed_after_s=2.0)
+    await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, settings=with_tools(slow), killed_after_s=2.0)
     moves = [asks(CALL, waiting=True), says("done")] if waiting else [says("done")]
-    second = await bench.run({0: moves}, ONE, manner=with_tools(quick))
+    second = await bench.run({0: moves}, ONE, settings=with_tools(quick))
     assert second.texts == [("0", "output 1")]
     assert [each.method for each in second.service.asked] == (["follow", "answer"] if waiting else ["answer"])
     (told,) = second.service.of("answer")
@@ -680,9 +680,9 @@ async def test_killed_behind_a_function(bench: Bench, waiting: bool) -> None:
     """What a function returned is told again as it was, and it is not called again."""
     toolbox, later = Toolbox(), Toolbox(answer=lambda call, _: ToolOutput(call.call_id, "something else"))
     lost = Move(end=None, ids=None)
-    await bench.run({0: [asks(CALL, waiting=waiting), lost]}, ONE, manner=with_tools(toolbox), killed_after_s=5.0)
+    await bench.run({0: [asks(CALL, waiting=waiting), lost]}, ONE, settings=with_tools(toolbox), killed_after_s=5.0)
     moves = [asks(CALL, waiting=True), says("done")] if waiting else [says("done")]
-    second = await bench.run({0: moves}, ONE, manner=with_tools(later))
+    second = await bench.run({0: moves}, ONE, settings=with_tools(later))
     assert later.called == []
     assert second.texts == [("0", "output 1")]
     assert bench.outcome().extras == {"tool_calls": 1, "tool_errors": 0}
@@ -694,9 +694,9 @@ async def test_killed_in_any_round(bench: Bench, rounds: int) -> None:
     toolbox = Toolbox()
     asked = [asks(ToolCall(str(number), "f", "{}"), waiting=False) for number in range(rounds)]
     first = await bench.run(
-        {0: [*asked, Move(end=None, ids=None)]}, ONE, manner=with_tools(toolbox), killed_after_s=rounds + 0.5
+        {0: [*asked, Move(end=None, ids=None)]}, ONE, settings=with_tools(toolbox), killed_after_s=rounds + 0.5
     )
-    second = await bench.run({0: [says("done")]}, ONE, manner=with_tools(toolbox))
+    second = await bench.run({0: [says("done")]}, ONE, settings=with_tools(toolbox))
     before, after = first.service.of("answer")[-1], second.service.of("answer")[0]
     assert (before.attempt.key, before.exchange) == (
         after.attempt.key,
@@ -710,8 +710,8 @@ async def test_killed_in_any_round(bench: Bench, rounds: int) -> None:
 async def test_a_run_of_a_later_round_is_followed(bench: Bench) -> None:
     """Killed when the run behind the outputs had named itself, the batch follows that one; what comes next has its round."""
     toolbox = Toolbox()
-    await bench.run({0: [asks(CALL, waiting=False), NEVER]}, ONE, manner=with_tools(toolbox), killed_after_s=1.5)
-    second = await bench.run({0: [asks(OTHER, waiting=False), says("done")]}, ONE, manner=with_tools(toolbox))
+    await bench.run({0: [asks(CALL, waiting=False), NEVER]}, ONE, settings=with_tools(toolbox), killed_after_s=1.5)
+    second = await bench.run({0: [asks(OTHER, waiting=False), says("done")]}, ONE, settings=with_tools(toolbox))
     assert [each.method for each in second.service.asked] == ["follow", "answer"]
     assert second.service.asked[0].attempt.run_id == "run_0_2"
     assert (second.texts, second.service.asked[1].exchange.round) == ([("0", "output 2")], 2)
@@ -724,7 +724,7 @@ async def test_a_fault_behind_a_function(bench: Bench, waiting: bool) -> None:
     toolbox = Toolbox()
     again = [asks(CALL, waiting=True)] if waiting else []
     moves = [asks(CALL, waiting=waiting), faults(status_code=503), *again, says("done")]
-    run = await bench.run({0: moves}, ONE, manner=with_tools(toolbox, max_tool_rounds=1))
+    run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox, max_tool_rounds=1))
     assert toolbox.called == [CALL]
     assert run.texts[1:] == [("0", "output 1")] * 2
     assert {each.exchange.round for each in run.service.of("answer")[1:]} == {1}
@@ -740,10 +740,10 @@ async def test_another_run_in_place_of_one_that_waited(bench: Bench) -> None:
         asks(OTHER, waiting=True, text="let me see"),
         says("done"),
     ]
-    run = await bench.run({0: moves}, ONE, manner=with_tools(toolbox, max_tool_rounds=1))
+    run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox, max_tool_rounds=1))
     assert run.texts == [("0", "q"), ("0", "output 1"), ("0", "q"), ("0", "output 2")]
     asked = run.service.of("answer")
-    assert [each.exchange.heard for each in asked] == ["", "hm", "", "let me see"]
+    assert [each.exchange.partial_text for each in asked] == ["", "hm", "", "let me see"]
     assert bench.outcome().response == "done"
 
 
@@ -751,7 +751,7 @@ async def test_another_run_behind_outputs(bench: Bench) -> None:
     """Where each round is a run, only the one that failed is made again, under another key."""
     toolbox = Toolbox()
     moves = [asks(CALL, waiting=False), faults(run_ended=True, usage=Usage(1, 1, 2)), says("done")]
-    run = await bench.run({0: moves}, ONE, manner=with_tools(toolbox))
+    run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox))
     assert run.texts == [("0", "q"), ("0", "output 1"), ("0", "output 1")]
     assert [each.attempt.key for each in run.service.of("answer")] == ["b-0-1", "b-0-1", "b-0-2"]
     assert bench.outcome().usage.total_tokens == 2 * TOKENS + 2
@@ -759,9 +759,11 @@ async def test_another_run_behind_outputs(bench: Bench) -> None:
 
 async def test_interrupted_in_a_function(bench: Bench) -> None:
     """Ctrl-C in a call: the row stays in flight, and nothing is paid for again."""
-    await bench.run({0: [asks(CALL, waiting=False)]}, ONE, manner=with_tools(Toolbox(takes_s=100.0)), stop_after_s=2.0)
+    await bench.run(
+        {0: [asks(CALL, waiting=False)]}, ONE, settings=with_tools(Toolbox(takes_s=100.0)), stop_after_s=2.0
+    )
     assert not bench.ended()
-    second = await bench.run({0: [says("done")]}, ONE, manner=with_tools(Toolbox()))
+    second = await bench.run({0: [says("done")]}, ONE, settings=with_tools(Toolbox()))
     assert second.texts == [("0", "output 1")]
 
 
@@ -777,7 +779,7 @@ SHAPED = DialogueSettings(recorded=True, check=upper, max_corrections=1)
 
 async def test_an_answer_is_corrected(bench: Bench) -> None:
     """On the same thread, in another run; both are billed."""
-    run = await bench.run({0: [says("no"), says("YES")]}, ONE, manner=SHAPED)
+    run = await bench.run({0: [says("no"), says("YES")]}, ONE, settings=SHAPED)
     assert run.service.asked[1].exchange.thread_id == "thread_0_1"
     outcome = bench.outcome()
     assert (outcome.response, outcome.usage.total_tokens, outcome.attempts) == ("YES", 2 * TOKENS, 2)
@@ -785,7 +787,7 @@ async def test_an_answer_is_corrected(bench: Bench) -> None:
 
 async def test_a_hopeless_answer(bench: Bench) -> None:
     """The row fails with what is wrong, and keeps its last answer; all of them are in the journal."""
-    await bench.run({0: [says("no"), says("never")]}, ONE, manner=SHAPED)
+    await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
     assert (outcome.error_type, outcome.response, outcome.attempts) == ("schema_mismatch", "never", 2)
@@ -795,8 +797,8 @@ async def test_a_hopeless_answer(bench: Bench) -> None:
 
 async def test_a_hopeless_answer_is_asked_for_anew(bench: Bench) -> None:
     """A retry asks the question, not the correction, in a run and on a thread of its own."""
-    await bench.run({0: [says("no"), says("never")]}, ONE, manner=SHAPED)
-    second = await bench.run({0: [says("YES")]}, ONE, manner=SHAPED, retry_failed=True)
+    await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
+    second = await bench.run({0: [says("YES")]}, ONE, settings=SHAPED, retry_failed=True)
     assert second.texts == [("0", "q")]
     (asked,) = second.service.of("answer")
     assert (asked.attempt.key, asked.exchange.thread_id) == ("b-0-3", None)
@@ -807,14 +809,14 @@ async def test_a_hopeless_answer_is_asked_for_anew(bench: Bench) -> None:
 
 async def test_hopeless_in_another_process(bench: Bench) -> None:
     """Killed behind the last wrong answer, the row fails without another try, and a retry still asks it anew."""
-    await bench.run({0: [says("no"), says("never")]}, ONE, manner=SHAPED)
+    await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
     with Journal(bench.path) as journal:
         journal._db.execute("DELETE FROM outcomes")
         journal._db.execute("UPDATE attempts SET fault_type = NULL, fault = NULL, run_ended = 0")
-    second = await bench.run(prompts=ONE, manner=SHAPED)
+    second = await bench.run(prompts=ONE, settings=SHAPED)
     assert second.service.asked == []
     assert bench.outcome().attempts == 2
-    third = await bench.run({0: [says("YES")]}, ONE, manner=SHAPED, retry_failed=True)
+    third = await bench.run({0: [says("YES")]}, ONE, settings=SHAPED, retry_failed=True)
     assert third.texts == [("0", "q")]
     assert [each.method for each in third.service.asked] == ["answer"]
 
@@ -862,7 +864,7 @@ ONE_QUESTION = ("one {{ q }}",)
 
 async def test_an_empty_answer_is_asked_for_again(bench: Bench) -> None:
     """Once, as another run under another key; what the empty one took is billed to the row."""
-    run = await bench.run({0: [says_nothing(), says("A")]}, [row(ONE_QUESTION)], manner=DialogueSettings())
+    run = await bench.run({0: [says_nothing(), says("A")]}, [row(ONE_QUESTION)], settings=DialogueSettings())
     assert run.texts == [("0", "one 0"), ("0", "one 0")]
     assert [each.attempt.key for each in run.service.of("answer")] == ["b-0-1", "b-0-2"]
     outcome = bench.outcome()
@@ -875,7 +877,7 @@ async def test_an_empty_answer_is_asked_for_again(bench: Bench) -> None:
 
 async def test_an_answer_that_is_empty_twice(bench: Bench) -> None:
     """Ends its row as incomplete, and a later run of the batch takes it as it is."""
-    run = await bench.run({0: [says_nothing(), says_nothing(" ")]}, [row(ONE_QUESTION)], manner=DialogueSettings())
+    run = await bench.run({0: [says_nothing(), says_nothing(" ")]}, [row(ONE_QUESTION)], settings=DialogueSettings())
     outcome = bench.outcome()
     assert isinstance(outcome, Completed)
     assert (outcome.status, outcome.reason, outcome.response) == ("incomplete", EMPTY_ANSWER, " ")
@@ -913,8 +915,8 @@ async def test_killed_between_two_empty_answers(bench: Bench) -> None:
 
 async def test_an_empty_answer_is_not_corrected(bench: Bench) -> None:
     """Where answers are to have a form, nothing is said about the form of nothing."""
-    manner = DialogueSettings(recorded=True, check=lambda text: None if text == "A" else "not A", max_corrections=2)
-    run = await bench.run({0: [says_nothing(), says_nothing()]}, [row(ONE_QUESTION)], manner=manner)
+    settings = DialogueSettings(recorded=True, check=lambda text: None if text == "A" else "not A", max_corrections=2)
+    run = await bench.run({0: [says_nothing(), says_nothing()]}, [row(ONE_QUESTION)], settings=settings)
     assert [text for _, text in run.texts] == ["one 0", "one 0"]
     assert bench.outcome().status == "incomplete"
 
@@ -923,7 +925,7 @@ async def test_an_empty_answer_is_not_corrected(bench: Bench) -> None:
 async def test_an_empty_answer_behind_functions(bench: Bench, waiting: bool) -> None:
     """It is incomplete as well, and is not asked for again: another run would call the functions once more."""
     toolbox = Toolbox()
-    await bench.run({0: [asks(waiting=waiting), says_nothing()]}, [row(ONE_QUESTION)], manner=with_tools(toolbox))
+    await bench.run({0: [asks(waiting=waiting), says_nothing()]}, [row(ONE_QUESTION)], settings=with_tools(toolbox))
     assert len(toolbox.called) == 1
     outcome = bench.outcome()
     assert isinstance(outcome, Completed)

@@ -45,7 +45,7 @@ RICH = Reply(
         ended(1, 1, "a"),
         ended(1, 1, RICH, attempt=4, thread_id=None, run_id=None),
         ended(2, 1, asking(CALL, ToolCall("call_2", "f", "no json at all"), text="let me see")),
-        ended(1, 1, "", said=({"role": "user", "content": "q"}, {"role": "assistant", "content": None})),
+        ended(1, 1, "", history=({"role": "user", "content": "q"}, {"role": "assistant", "content": None})),
     ],
     ids=["plain", "cut short", "calls", "messages"],
 )
@@ -101,11 +101,11 @@ def test_ids_come_with_the_end(journal: Journal) -> None:
 
 def test_half_a_character(journal: Journal) -> None:
     """A service may send half of a character; what is kept of it is a question mark, and nothing is refused."""
-    end = replace(ended(1, 1, "\ud83d!"), asked="\ude00?", said=({"role": "user", "content": "\ud83d"},))
+    end = replace(ended(1, 1, "\ud83d!"), asked="\ude00?", history=({"role": "user", "content": "\ud83d"},))
     journal.run_ended("0", "f", end)
     (kept,) = journal.exchanges.of_row("0", "f")
     assert (kept.reply.response, kept.asked) == ("?!", "??")
-    assert kept.said == end.said
+    assert kept.history == end.history
 
 
 def test_a_journal_that_cannot_be_written(journal: Journal) -> None:
@@ -156,12 +156,12 @@ def told(journal: Journal, *turns: int) -> None:
 def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
     """From the moment the new try is on disk, earlier runs of the turn and those behind it do not count; none is lost."""
     told(journal, 1, 2, 3)
-    journal.begin(prompt(0, fingerprint="f"), attempt(4), NOON, 2, anew=2)
+    journal.begin(prompt(0, fingerprint="f"), attempt(4), NOON, 2, redo_from_turn=2)
     assert journal.exchanges.answers("0", "f", 9) == {1: "a1"}
     assert list(journal.exchanges.outputs_of_row("0", "f").values()) == [ToolOutput("c", "o1")]
     assert journal.exchanges.answers("0", "f/4", 9) == {2: "a2", 3: "a3"}
     journal.run_ended("0", "f", ended(2, 2, "new", attempt=4))
-    journal.begin(prompt(0, fingerprint="f"), attempt(5), NOON, 2, anew=2)
+    journal.begin(prompt(0, fingerprint="f"), attempt(5), NOON, 2, redo_from_turn=2)
     assert journal.exchanges.answers("0", "f/5", 9) == {2: "new"}
 
 
@@ -170,7 +170,7 @@ def test_setting_aside_and_the_try_are_one(path: Path, journal: Journal) -> None
     told(journal, 1, 2)
     journal.begin(prompt(0, fingerprint="f"), attempt(1), NOON)
     with pytest.raises(OutputError):
-        journal.begin(prompt(0, fingerprint="f"), attempt(1), NOON, 1, anew=1)
+        journal.begin(prompt(0, fingerprint="f"), attempt(1), NOON, 1, redo_from_turn=1)
     assert journal.exchanges.answers("0", "f", 9) == {1: "a1", 2: "a2"}
 
 

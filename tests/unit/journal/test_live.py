@@ -88,7 +88,7 @@ def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> 
     """The first look begins anew; one without a write between is None."""
     first = followed.changes()
     assert first is not None
-    assert first.anew
+    assert first.is_new_batch
     assert followed.changes() is None
 
 
@@ -100,7 +100,7 @@ def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: Foll
     journal.begin(prompt(), attempt(2), NOON)
     running = followed.changes()
     assert running is not None
-    assert not running.anew
+    assert not running.is_new_batch
     assert [(each.number, each.fault_type, each.may_go_on) for each in running.tries["0"]] == [
         (1, "server_error", False),
         (2, None, True),
@@ -147,11 +147,11 @@ def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) 
     journal.write_manifest({"prices": []})
     noted = followed.changes()
     assert noted is not None
-    assert not noted.anew
+    assert not noted.is_new_batch
     journal.write_manifest({"settings": {"model": "other"}})
     other = followed.changes()
     assert other is not None
-    assert other.anew
+    assert other.is_new_batch
     assert [each.row_key for each in other.outcomes] == ["0"]
 
 

@@ -283,10 +283,10 @@ SUBMIT = f"POST {RUN}/submit_tool_outputs"
 GOING_ON = {"thread_id": "thread_1", "run_id": "run_1"}
 
 
-async def submitted(server: ScriptedHttp, *call_ids: str, number: int = 1, heard: str = "") -> Reply:
+async def submitted(server: ScriptedHttp, *call_ids: str, number: int = 1, partial_text: str = "") -> Reply:
     outputs = tuple(ToolOutput(call, "x") for call in call_ids)
     async with opened(server) as service:
-        going_on = exchange(3, outputs=outputs, round=number, heard=heard)
+        going_on = exchange(3, outputs=outputs, round=number, partial_text=partial_text)
         return await service.answer(going_on, attempt(1, 1, "key-7", **GOING_ON), Seen(server))
 
 
@@ -312,10 +312,10 @@ async def test_what_a_run_said_before_it_asked(serve: Served) -> None:
     )
     asked, _ = await answer(server)
     assert asked.response == "Wait."
-    assert (await submitted(server, "a", heard=asked.response)).response == "Wait.\n\nIt is 4."
+    assert (await submitted(server, "a", partial_text=asked.response)).response == "Wait.\n\nIt is 4."
     both = json_answer({"data": [message("Wait."), message()], "has_more": False})
     cut = serve({SUBMIT: stream(MESSAGE, end="cut"), **LOOKED_UP, "GET /threads/thread_1/messages": both})
-    assert (await submitted(cut, "a", heard="Wait.")).response == "Wait.\n\nIt is 4."
+    assert (await submitted(cut, "a", partial_text="Wait.")).response == "Wait.\n\nIt is 4."
 
 
 async def test_a_run_that_waits_is_followed(serve: Served) -> None:

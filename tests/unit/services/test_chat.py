@@ -124,8 +124,8 @@ async def test_one_request_a_row(serve: Served) -> None:
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"}],
         "temperature": 0.5,
     }
-    assert replace(reply, said=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
-    assert [message["role"] for message in reply.said] == ["system", "user", "assistant"]
+    assert replace(reply, history=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert [message["role"] for message in reply.history] == ["system", "user", "assistant"]
     assert seen == [(None, "chatcmpl-1")]
 
 
@@ -194,7 +194,9 @@ async def test_calls_of_functions(serve: Served, answer: Answer) -> None:
     reply, _ = await ask(serve(answer), stream=answer.data.find(b"event-stream") >= 0)
     assert (reply.status, reply.waiting, reply.usage.total_tokens) == ("requires_action", False, 13)
     assert reply.calls == (ToolCall("call_1", "weather", "{}"),)
-    assert reply.said[-1]["tool_calls"] == [{name: value for name, value in TOOL_CALLS[0].items() if name != "index"}]
+    assert reply.history[-1]["tool_calls"] == [
+        {name: value for name, value in TOOL_CALLS[0].items() if name != "index"}
+    ]
 
 
 @pytest.mark.parametrize("instructions", ["Be brief.", None])
@@ -203,12 +205,12 @@ async def test_a_later_turn(serve: Served, instructions: str | None) -> None:
     answers = [json_answer(completion()), json_answer(completion("Since it is."))]
     server = serve(*answers)
     first, _ = await ask(server, instructions=instructions)
-    second, _ = await ask(server, asked=exchange(3, "Why?", said=first.said), instructions=instructions)
+    second, _ = await ask(server, asked=exchange(3, "Why?", history=first.history), instructions=instructions)
     system = [{"role": "system", "content": instructions}] if instructions is not None else []
     question, answer = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "It is 4."}
-    assert first.said == (*system, question, answer)
-    assert server.requests[1].body["messages"] == [*first.said, {"role": "user", "content": "Why?"}]
-    assert second.said == ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Since it is."})
+    assert first.history == (*system, question, answer)
+    assert server.requests[1].body["messages"] == [*first.history, {"role": "user", "content": "Why?"}]
+    assert second.history == ({"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Since it is."})
 
 
 @pytest.mark.parametrize("structured", [False, True])
@@ -225,7 +227,7 @@ async def test_outputs_follow_what_was_said(serve: Served) -> None:
     said = ({"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": TOOL_CALLS})
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5.0)
     try:
-        asked = exchange(3, said=said, outputs=(ToolOutput("call_1", "sun"),), round=1)
+        asked = exchange(3, history=said, outputs=(ToolOutput("call_1", "sun"),), round=1)
         service = ChatService(wire, ChatSettings(model="m-1", instructions="Be brief."))
         reply = await service.answer(asked, attempt(2, 1, "key-7"), lambda *ids, with_reply=False: None)
     finally:
@@ -233,7 +235,7 @@ async def test_outputs_follow_what_was_said(serve: Served) -> None:
     output = {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
     assert server.requests[0].body["messages"] == [*said, output]
     assert server.requests[0].headers["idempotency-key"] == "key-7-1"
-    assert reply.said == (output, {"role": "assistant", "content": "It is 4."})
+    assert reply.history == (output, {"role": "assistant", "content": "It is 4."})
 
 
 async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
@@ -336,8 +338,8 @@ async def test_stream(serve: Served) -> None:
     reply, seen = await ask(server, stream=True)
     body = server.requests[0].body
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
-    assert replace(reply, said=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
-    assert [message["role"] for message in reply.said] == ["system", "user", "assistant"]
+    assert replace(reply, history=()) == Reply("completed", "It is 4.", Usage(9, 4, 13, 2, 1, USAGE), "m-1")
+    assert [message["role"] for message in reply.history] == ["system", "user", "assistant"]
     assert seen == [(None, "chatcmpl-1")]
 
 

@@ -717,7 +717,9 @@ async def test_a_conversation_that_is_an_error(serve: Served) -> None:
 async def test_a_later_turn(serve: Served, thread_id: str, after: str, named: dict[str, str]) -> None:
     """It goes on with the conversation, or behind the response before it; one request, with the instructions again."""
     server = serve({"POST /responses": json_answer(response())})
-    _, seen = await ask(server, attempt(2, 2, "key-8"), asked=exchange(3, "Why?", thread_id=thread_id, after=after))
+    _, seen = await ask(
+        server, attempt(2, 2, "key-8"), asked=exchange(3, "Why?", thread_id=thread_id, previous_id=after)
+    )
     (request,) = server.requests
     assert request.headers["idempotency-key"] == "key-8"
     assert request.body == {
@@ -734,7 +736,7 @@ async def test_a_later_turn(serve: Served, thread_id: str, after: str, named: di
 async def test_a_later_turn_needs_no_conversation_of_its_own(serve: Served) -> None:
     """Only a row that begins a thread makes a conversation."""
     server = serve({"POST /responses": json_answer(response())})
-    await ask(server, asked=exchange(3, thread_id="resp_0", after="resp_0"), conversation=True)
+    await ask(server, asked=exchange(3, thread_id="resp_0", previous_id="resp_0"), conversation=True)
     assert server.paths() == ["POST /responses"]
 
 
@@ -743,7 +745,7 @@ async def test_outputs_of_functions(serve: Served, thread_id: str) -> None:
     """They go behind the response that asked for them, in the place of the message, under a key of their round."""
     server = serve({"POST /responses": json_answer(response())})
     outputs = (ToolOutput("call_1", "sun"), ToolOutput("call_2", "no luck", failed=True))
-    asked = exchange(3, thread_id=thread_id, after="resp_1", outputs=outputs, round=2)
+    asked = exchange(3, thread_id=thread_id, previous_id="resp_1", outputs=outputs, round=2)
     await ask(server, attempt(1, 1, "key-7"), asked=asked)
     (request,) = server.requests
     assert request.headers["idempotency-key"] == "key-7-2"
