@@ -1,11 +1,14 @@
-"""What every test starts from: asyncio under anyio, and an environment that names no service."""
+"""Fixtures of every test: its event loop, and an environment that names no service."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.support import virtual_time
 
 # A busy machine is no defect: examples are bounded in number, not in time. HYPOTHESIS_PROFILE=thorough looks longer.
 settings.register_profile("batchrun", deadline=None, max_examples=40)
@@ -19,9 +22,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The event loop of async tests; modules about time take `tests.support.virtual_time.BACKEND` instead."""
-    return "asyncio"
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    """Return the event loop of async tests: asyncio's own, or under `pytest.mark.virtual_time` one whose clock jumps."""
+    return virtual_time.BACKEND if request.node.get_closest_marker("virtual_time") else "asyncio"
 
 
 @pytest.fixture(autouse=True)

@@ -25,11 +25,6 @@ from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, js
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def deep(levels: int) -> Any:
     value: Any = 1
     for _ in range(levels):

@@ -74,4 +74,4 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 BACKEND = ("asyncio", {"loop_factory": VirtualTimeLoop})
-"""For a module's `anyio_backend` fixture."""
+"""The backend of tests that are marked `virtual_time`, as anyio names it."""

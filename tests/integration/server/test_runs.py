@@ -429,11 +429,6 @@ async def test_two_hundred_threads_stream_at_once(start: Start) -> None:
     assert answers == {number: f"answer to question {number}" for number in range(200)}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_more_runs_than_slots_wait_their_turn(start: Start) -> None:
     """Beyond max_concurrent_runs a run stays queued; it can be cancelled there."""
     running = start(forever, max_concurrent_runs=1)

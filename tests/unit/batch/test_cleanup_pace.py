@@ -12,14 +12,10 @@ from batchrun.batch.cleanup import Cleanup, opening
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.job.validation import make_job
 from batchrun.journal import Created, Journal, open_journal, place_of
-from tests.support import virtual_time
 from tests.support.rows import NOON, attempt, completed, none_strange, noon, prompt
 from tests.support.scripted_service import Move, ScriptedService
 
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    return virtual_time.BACKEND
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.anyio

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -16,14 +15,8 @@ from batchrun.journal import Journal
 from batchrun.records import Usage
 from tests.support.rows import noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
-from tests.support.virtual_time import BACKEND
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 @pytest.fixture

@@ -30,14 +30,9 @@ from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Usage
 from tests.support.rows import failed, noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
-from tests.support.virtual_time import BACKEND, VirtualTimeLoop
+from tests.support.virtual_time import VirtualTimeLoop
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 @pytest.fixture

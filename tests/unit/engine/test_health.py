@@ -34,14 +34,8 @@ from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Reply
 from tests.support.rows import noon, prompt
 from tests.support.scripted_service import answered
-from tests.support.virtual_time import BACKEND
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import anyio
 import pytest
@@ -15,17 +14,11 @@ from batchrun.engine.limits import Lease, Limits, Stopwatch
 from batchrun.engine.pacer import TRANSIT_SHARE
 from batchrun.errors import PermanentFault, RateLimited, Shortage
 from batchrun.records import Usage
-from tests.support.virtual_time import BACKEND
 
 SPACING = 1 / (1 - TRANSIT_SHARE)
 """Seconds between two requests at one a second: a little is kept back for their way to the service."""
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 def now() -> float:

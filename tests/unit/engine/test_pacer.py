@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given, settings
@@ -12,12 +10,9 @@ from hypothesis import strategies as st
 from batchrun.engine.pacer import TRANSIT_SHARE, Pacer, TokenEstimate
 from tests.support.virtual_time import BACKEND
 
+pytestmark = pytest.mark.virtual_time
+
 MINUTE_S = 60.0
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
 
 
 def worst_minute(spent: list[tuple[float, float]]) -> float:

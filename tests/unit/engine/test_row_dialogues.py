@@ -38,16 +38,10 @@ from batchrun.records import (
 from tests.support.ends import CALL, asking
 from tests.support.rows import noon, prompter
 from tests.support.scripted_service import Asked, Move, ScriptedService, answered
-from tests.support.virtual_time import BACKEND
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 TWO = ("one {{ q }}", "two {{ responses[0] }}")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -15,14 +14,8 @@ from batchrun.journal import Journal
 from batchrun.records import Completed, Outcome
 from tests.support.capacity_service import Capacity, CapacityService, straight
 from tests.support.rows import noon, prompt
-from tests.support.virtual_time import BACKEND
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 ONE_SLOT = Capacity(work_s=0.42, spread=0.4, slots=1)

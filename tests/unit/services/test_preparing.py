@@ -15,14 +15,8 @@ from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.files.uploads import UPLOAD_TRIES, Uploads
 from batchrun.services.wire import Wire
 from tests.support.filing import PLACE, journal_in
-from tests.support.virtual_time import BACKEND
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    return BACKEND
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 class Service:
