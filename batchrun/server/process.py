@@ -18,7 +18,8 @@ from anyio.abc import AsyncResource
 
 from batchrun.server.clock import Clock, SystemClock
 from batchrun.server.errors import SettingsError, StoreError
-from batchrun.server.execution.core import Core, Parts
+from batchrun.server.execution.core import Core
+from batchrun.server.execution.parts import Parts
 from batchrun.server.execution.rate_limits import RateLimits
 from batchrun.server.http.app import build_app
 from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
@@ -253,8 +254,8 @@ async def open_core(
                 slots=anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True),
             )
             core = Core.over(parts, plan)
-            for part in (core.ingestion, core.runner, core.responses, core.chats):
-                part.recover()
+            for worker in (core.ingestion, core.runs, core.responses, core.chats):
+                worker.recover()
             tasks.start_soon(_keep_house, core)
             yield core
             tasks.cancel_scope.cancel()
@@ -270,11 +271,11 @@ async def open_core(
 
 async def _drain(core: Core) -> None:
     """Let what is executing finish for `shutdown_grace_s`, then leave the rest to the next start."""
-    with anyio.move_on_after(core.settings.shutdown_grace_s):
+    with anyio.move_on_after(core.parts.settings.shutdown_grace_s):
         while logs := core.live_logs():
             await logs[0].changed()
             await anyio.lowlevel.checkpoint()
-    core.runner.interrupt()
+    core.runs.interrupt()
     core.responses.interrupt()
     for log in core.live_logs():
         log.close(done=False)
@@ -282,23 +283,23 @@ async def _drain(core: Core) -> None:
 
 async def _keep_house(core: Core) -> None:
     """Between requests: expire runs, keep silent streams alive, forget what is too old to be asked for."""
-    interval_s = min(1.0, core.settings.keep_alive_s)
+    interval_s = min(1.0, core.parts.settings.keep_alive_s)
     next_wake = next_sweep = 0.0
     while True:
         now = anyio.current_time()
         try:
-            core.runner.expire_due()
+            core.runs.expire_due()
         except (StoreError, sqlite3.Error):
             logger.exception("an expired run could not be stored")
         if now >= next_wake:
-            next_wake = now + core.settings.keep_alive_s
+            next_wake = now + core.parts.settings.keep_alive_s
             for log in core.live_logs():
                 log.wake()
         if now >= next_sweep:
             next_sweep = now + 600
             try:
-                with core.database.transaction():
-                    core.replies.forget(core.clock.now() - core.settings.retention_s)
+                with core.parts.database.transaction():
+                    core.parts.replies.forget(core.parts.clock.now() - core.parts.settings.retention_s)
             except (StoreError, sqlite3.Error):
                 logger.exception("old replies could not be removed")
         await anyio.sleep(interval_s)

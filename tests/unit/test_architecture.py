@@ -97,7 +97,6 @@ def floors() -> dict[str, int]:
     return {name: int(number) for number, names in table for name in re.findall(r"`(\w+)`", names)}
 
 
-@pytest.mark.xfail(strict=True, reason="the tasks of the server and their core still import each other")
 def test_no_import_circle() -> None:
     """No module imports itself through others."""
     assert circles(imports()) == []

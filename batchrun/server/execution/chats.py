@@ -11,7 +11,7 @@ from batchrun.server.replies.encoding import dumps
 from batchrun.server.responders.base import ResponderError, TokenCount, answering_model
 
 if TYPE_CHECKING:
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.replies.event_log import EventLog
     from batchrun.server.responders.base import Conversation

@@ -1,4 +1,4 @@
-"""What all operations share: the file, the responder, the settings, the time, and whatever is running."""
+"""A started server: its shared parts and the workers that execute runs, responses, completions and searches."""
 
 from __future__ import annotations
 
@@ -9,65 +9,28 @@ from batchrun.server.execution.chats import Chats
 from batchrun.server.execution.hosted_tools import HostedTools
 from batchrun.server.execution.ingestion import Ingestion
 from batchrun.server.execution.responses import Responses
-from batchrun.server.execution.runs import Runner
+from batchrun.server.execution.runs import Runs
 from batchrun.server.execution.searches import Searches
 from batchrun.server.replies.planned_faults import PlannedFaults
 
 if TYPE_CHECKING:
-    import anyio
-    from anyio.abc import TaskGroup
-
-    from batchrun.server.clock import Clock
-    from batchrun.server.execution.rate_limits import RateLimits
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.replies.event_log import EventLog
-    from batchrun.server.responders.base import Responder
     from batchrun.server.responders.fault_injection import FaultPlan
-    from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
-    from batchrun.server.settings import ServerSettings
-    from batchrun.server.store import Blobs, Database, Objects, Replies
 
-__all__ = ["Core", "Parts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What everything that executes is made of.
-
-    Attributes:
-        embedded: `index` with embeddings; None where it ranks by words alone.
-        tasks: where runs, responses and completions have their tasks.
-        slots: admits `max_concurrent_runs` of them at once, in the order of their arrival.
-    """
-
-    settings: ServerSettings
-    responder: Responder
-    clock: Clock
-    database: Database
-    objects: Objects
-    replies: Replies
-    blobs: Blobs
-    index: SearchIndex
-    embedded: EmbeddedIndex | None
-    limits: RateLimits
-    tasks: TaskGroup
-    slots: anyio.Semaphore
-
-    def now(self) -> int:
-        """Whole seconds, as `created_at` counts them."""
-        return int(self.clock.now())
+__all__ = ["Core"]
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A started server, as operations see it."""
+    """The parts and workers of a started server.
+
+    Attributes:
+        faults: draws the planned faults of HTTP requests.
+    """
 
     parts: Parts
-    settings: ServerSettings
-    clock: Clock
-    database: Database
-    objects: Objects
-    replies: Replies
-    runner: Runner
+    runs: Runs
     responses: Responses
     chats: Chats
     searches: Searches
@@ -76,16 +39,11 @@ class Core:
 
     @classmethod
     def over(cls, parts: Parts, plan: FaultPlan | None) -> Core:
-        """A server made of these parts, with nothing running yet."""
+        """Return a server over these parts that executes nothing yet."""
         ingestion = Ingestion(parts)
         return cls(
             parts=parts,
-            settings=parts.settings,
-            clock=parts.clock,
-            database=parts.database,
-            objects=parts.objects,
-            replies=parts.replies,
-            runner=Runner(parts, HostedTools(parts, ingestion)),
+            runs=Runs(parts, HostedTools(parts, ingestion)),
             responses=Responses(parts),
             chats=Chats(parts),
             searches=Searches(parts),
@@ -93,13 +51,9 @@ class Core:
             faults=PlannedFaults(plan),
         )
 
-    def now(self) -> int:
-        """Whole seconds, as `created_at` counts them."""
-        return self.parts.now()
-
     def live_log(self, stream: str) -> EventLog | None:
-        """The event log of a run, response, completion or search that is executing."""
-        run = self.runner.live.get(stream)
+        """Return the event log of a run, response, completion or search that is executing, or None."""
+        run = self.runs.live.get(stream)
         if run is not None:
             return run.writer.log
         response = self.responses.live.get(stream)
@@ -108,9 +62,9 @@ class Core:
         return self.chats.live.get(stream) or self.searches.live.get(stream)
 
     def live_logs(self) -> list[EventLog]:
-        """All event logs that still grow."""
+        """Return all event logs that can still grow."""
         return [
-            *(run.writer.log for run in self.runner.live.values()),
+            *(run.writer.log for run in self.runs.live.values()),
             *(response.log for response in self.responses.live.values()),
             *self.chats.live.values(),
             *self.searches.live.values(),

@@ -23,8 +23,8 @@ from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchrun.server.execution.core import Parts
     from batchrun.server.execution.ingestion import Ingestion
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.responders.base import ToolCall
 

@@ -16,7 +16,7 @@ from batchrun.server.search.file_search import EmbeddingError, ExtractionError, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.search.file_search import Vector
 

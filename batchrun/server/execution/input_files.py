@@ -14,7 +14,7 @@ from batchrun.server.search.file_search import ExtractionError, extract_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
 
 __all__ = ["image_url", "read_files"]

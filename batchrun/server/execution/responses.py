@@ -20,7 +20,7 @@ from batchrun.server.responders.base import Conversation, ResponderError, TokenC
 if TYPE_CHECKING:
     from typing import Any
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.store.objects import Kind
 

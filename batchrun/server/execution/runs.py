@@ -28,11 +28,11 @@ from batchrun.server.responders.base import Conversation, ResponderError, TokenC
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.responders.base import ToolCall
 
-__all__ = ["Runner"]
+__all__ = ["Runs"]
 
 logger = logging.getLogger("batchrun.server")
 
@@ -54,7 +54,7 @@ _MAX_ROUNDS = 25
 """Answers that only call hosted tools, before a run is given up."""
 
 
-class Runner:
+class Runs:
     """Executes runs, each in a task of its own, at most `max_concurrent_runs` answering at once.
 
     Mutable state: `live` (run id → run with a task) and `_deadlines` (run id → `expires_at`, oldest first;
@@ -72,7 +72,7 @@ class Runner:
         self._deadlines: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Runner live={len(self.live)} active={len(self._deadlines)}>"
+        return f"<Runs live={len(self.live)} active={len(self._deadlines)}>"
 
     # Starting
 

@@ -14,7 +14,7 @@ from batchrun.server.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.replies.event_log import EventLog
     from batchrun.server.search.file_search import EmbeddedIndex, Vector
 

@@ -31,7 +31,7 @@ def build_app(core: Core) -> ASGIApp:
     machinery would cost more than the rest of a streamed run. What it serves is stated in its OpenAPI page.
     """
     app = FastAPI(title="batchrun serve", openapi_url="/openapi.json")
-    keyring = Keyring(core.settings.api_keys, core.settings.owner)
+    keyring = Keyring(core.parts.settings.api_keys, core.parts.settings.owner)
     for op in OPERATIONS:
         app.router.routes.append(Route(op.path, OperationEndpoint(core, keyring, op), methods=[op.method]))
     app.add_exception_handler(HTTPException, _http_error)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from batchrun.server.execution.core import Core
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.http.auth import Keyring
+    from batchrun.server.store import Objects
 
 __all__ = ["Call", "Operation", "OperationEndpoint", "operation"]
 
@@ -62,6 +64,16 @@ class Call:
     last_event_id: str | None = None
     keyed: bool = False
     after: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def parts(self) -> Parts:
+        """The server's shared parts."""
+        return self.core.parts
+
+    @property
+    def objects(self) -> Objects:
+        """The stored objects of all owners."""
+        return self.core.parts.objects
 
     def page(self, *, largest: int = 100, usual: int = 20) -> Page:
         """The list parameters `limit`, `order`, `after`, `before`.
@@ -121,7 +133,7 @@ class OperationEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id("req_")
         try:
-            settings = self._core.settings
+            settings = self._core.parts.settings
             if self._operation.upload:
                 self._owner(scope)
                 async with read_upload(scope, receive, settings.max_upload_bytes) as upload:
@@ -153,7 +165,7 @@ class OperationEndpoint:
         if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b""):
             raise missing_beta()
         limited = core.parts.limits.admit(owner)
-        core.runner.expire_due()
+        core.runs.expire_due()
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
         if not self._writes:
@@ -167,7 +179,7 @@ class OperationEndpoint:
             return refusal
         key = _text(headers.get(b"idempotency-key")) if op.method == "POST" else None
         call.keyed = bool(key)
-        with core.database.transaction():
+        with core.parts.database.transaction():
             reply = self._once(call, key, _digest(scope, received), arguments) if key else op.function(*arguments)
         for action in call.after:
             action()
@@ -194,11 +206,11 @@ class OperationEndpoint:
                 400, f"Invalid 'Idempotency-Key': expected at most {MAX_KEY_LENGTH} characters, got {len(key)}.",
                 param="Idempotency-Key", code="invalid_value",
             )  # fmt: skip
-        replies = self._core.replies
+        replies = self._core.parts.replies
         recorded = replies.find(call.owner, key)
         if recorded is None:
             reply = self._operation.function(*arguments)
-            replies.record(call.owner, key, _record(digest, reply), self._core.clock.now())
+            replies.record(call.owner, key, _record(digest, reply), self._core.parts.clock.now())
             return reply
         if recorded.digest != digest:
             raise ApiError(
@@ -218,7 +230,7 @@ def replay(core: Core, recorded: Recorded) -> HttpReply:
     if recorded.body is None:
         return Stream(headers=headers, log=log, tail=_tail(recorded.stream))
     if log.closed and log.result is None:
-        log.result = core.objects.result(recorded.stream)
+        log.result = core.parts.objects.result(recorded.stream)
     return Waiting(headers=headers, log=log)
 
 
@@ -238,7 +250,7 @@ def find_log(core: Core, stream: str, segment: int) -> EventLog:
     live = core.live_log(stream)
     if live is not None and live.segment == segment:
         return live
-    frames = core.replies.events(stream, segment)
+    frames = core.parts.replies.events(stream, segment)
     if frames is None:
         raise forgotten_events(stream)
     log = EventLog(stream, segment, frames)

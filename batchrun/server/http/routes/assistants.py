@@ -18,21 +18,21 @@ __all__ = ["OPERATIONS"]
 
 def create_assistant(call: Call, request: CreateAssistant) -> Json:
     resources = resources_body(call, request.tool_resources, tool_bodies(request.tools))
-    assistant = new_assistant(request, resources, call.core.now())
-    call.core.objects.add("assistant", call.owner, assistant)
+    assistant = new_assistant(request, resources, call.parts.now())
+    call.objects.add("assistant", call.owner, assistant)
     return json_reply(assistant)
 
 
 def list_assistants(call: Call) -> Json:
-    return Json(text=call.core.objects.page("assistant", call.owner, call.page()))
+    return Json(text=call.objects.page("assistant", call.owner, call.page()))
 
 
 def retrieve_assistant(call: Call) -> Json:
-    return json_reply(call.core.objects.get("assistant", call.owner, call.path["assistant_id"]))
+    return json_reply(call.objects.get("assistant", call.owner, call.path["assistant_id"]))
 
 
 def update_assistant(call: Call, request: UpdateAssistant) -> Json:
-    assistant = call.core.objects.get("assistant", call.owner, call.path["assistant_id"])
+    assistant = call.objects.get("assistant", call.owner, call.path["assistant_id"])
     given = request.model_fields_set
     for name in ("name", "description", "instructions", "model", "reasoning_effort"):
         if name in given and (name != "model" or request.model is not None):
@@ -58,14 +58,14 @@ def update_assistant(call: Call, request: UpdateAssistant) -> Json:
         for key, value in defaults.items():
             if assistant["tool_resources"][key] is None:
                 assistant["tool_resources"][key] = value
-    call.core.objects.save(assistant)
+    call.objects.save(assistant)
     return json_reply(assistant)
 
 
 def delete_assistant(call: Call) -> Json:
     assistant_id = call.path["assistant_id"]
-    call.core.objects.get("assistant", call.owner, assistant_id)
-    call.core.objects.remove(assistant_id)
+    call.objects.get("assistant", call.owner, assistant_id)
+    call.objects.remove(assistant_id)
     return json_reply({"id": assistant_id, "object": "assistant.deleted", "deleted": True})
 
 

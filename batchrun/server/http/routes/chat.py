@@ -30,7 +30,7 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     log = EventLog(new_id("chatcmpl-"), 0)
     log.single = True
     if call.keyed:
-        call.core.objects.add(
+        call.objects.add(
             "completion", call.owner, {"id": log.stream, "result": None}, status="in_progress", active=True
         )
     options = request.stream_options

@@ -26,20 +26,20 @@ __all__ = ["OPERATIONS"]
 def _add_items(call: Call, conversation_id: str, items: Sequence[InputItem]) -> list[Body]:
     bodies = [item_body(item) for item in items]
     for body in bodies:
-        call.core.objects.add("item", call.owner, body, parent=conversation_id)
+        call.objects.add("item", call.owner, body, parent=conversation_id)
     return bodies
 
 
 def _find(call: Call) -> Body:
-    return call.core.objects.get("conversation", call.owner, call.path["conversation_id"])
+    return call.objects.get("conversation", call.owner, call.path["conversation_id"])
 
 
 def create_conversation(call: Call, request: CreateConversation) -> Json:
     body: Body = {
         "id": new_id("conv_"), "object": "conversation",
-        "created_at": call.core.now(), "metadata": request.metadata or {},
+        "created_at": call.parts.now(), "metadata": request.metadata or {},
     }  # fmt: skip
-    call.core.objects.add("conversation", call.owner, body)
+    call.objects.add("conversation", call.owner, body)
     _add_items(call, body["id"], request.items or ())
     return json_reply(body)
 
@@ -51,14 +51,14 @@ def retrieve_conversation(call: Call) -> Json:
 def update_conversation(call: Call, request: UpdateConversation) -> Json:
     body = _find(call)
     body["metadata"] = request.metadata or {}
-    call.core.objects.save(body)
+    call.objects.save(body)
     return json_reply(body)
 
 
 def delete_conversation(call: Call) -> Json:
     conversation_id = _find(call)["id"]
-    call.core.objects.remove_children(call.owner, "item", conversation_id)
-    call.core.objects.remove(conversation_id)
+    call.objects.remove_children(call.owner, "item", conversation_id)
+    call.objects.remove(conversation_id)
     return json_reply({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
@@ -68,11 +68,11 @@ def create_items(call: Call, request: CreateItems) -> Json:
 
 
 def list_items(call: Call) -> Json:
-    return Json(text=call.core.objects.page("item", call.owner, call.page(), parent=_find(call)["id"]))
+    return Json(text=call.objects.page("item", call.owner, call.page(), parent=_find(call)["id"]))
 
 
 def _item(call: Call) -> Body:
-    item = call.core.objects.find("item", call.owner, call.path["item_id"], parent=_find(call)["id"])
+    item = call.objects.find("item", call.owner, call.path["item_id"], parent=_find(call)["id"])
     if item is None:
         raise no_such("item", call.path["item_id"])
     return item
@@ -83,7 +83,7 @@ def retrieve_item(call: Call) -> Json:
 
 
 def delete_item(call: Call) -> Json:
-    call.core.objects.remove(_item(call)["id"])
+    call.objects.remove(_item(call)["id"])
     return json_reply(_find(call))
 
 

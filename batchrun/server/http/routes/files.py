@@ -11,7 +11,7 @@ from batchrun.server.protocol.ids import new_id
 from batchrun.server.replies.replies import Binary, Json, json_reply
 
 if TYPE_CHECKING:
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.http.endpoint import Call
     from batchrun.server.http.multipart import Upload
     from batchrun.server.protocol.objects import Body
@@ -45,9 +45,9 @@ def upload_file(call: Call, upload: Upload) -> Json:
         raise bad_value("purpose", f"Invalid value: '{purpose}'. Supported values are: {', '.join(PURPOSES)}.")
     expires_at = None
     if "expires_after[seconds]" in upload.fields:
-        expires_at = call.core.now() + _expiry_seconds(upload.fields)
+        expires_at = call.parts.now() + _expiry_seconds(upload.fields)
     filename = upload.filename.replace("\\", "/").rpartition("/")[2] or "file"
-    return json_reply(add_file(call.core.parts, call.owner, filename, purpose, upload.content, upload.size, expires_at))
+    return json_reply(add_file(call.parts, call.owner, filename, purpose, upload.content, upload.size, expires_at))
 
 
 def _expiry_seconds(fields: dict[str, str]) -> int:
@@ -62,11 +62,11 @@ def _expiry_seconds(fields: dict[str, str]) -> int:
 
 def list_files(call: Call) -> Json:
     page = call.page(largest=10_000, usual=10_000)
-    return Json(text=call.core.objects.page("file", call.owner, page, run=call.one("purpose")))
+    return Json(text=call.objects.page("file", call.owner, page, run=call.one("purpose")))
 
 
 def _find(call: Call) -> Body:
-    return call.core.objects.get("file", call.owner, call.path["file_id"])
+    return call.objects.get("file", call.owner, call.path["file_id"])
 
 
 def retrieve_file(call: Call) -> Json:
@@ -74,11 +74,11 @@ def retrieve_file(call: Call) -> Json:
 
 
 def retrieve_content(call: Call) -> Binary:
-    return Binary(data=call.core.parts.blobs.read(_find(call)["id"]))
+    return Binary(data=call.parts.blobs.read(_find(call)["id"]))
 
 
 def delete_file(call: Call) -> Json:
-    parts = call.core.parts
+    parts = call.parts
     file_id = _find(call)["id"]
     stores = parts.objects.holders(call.owner, "vector_store_file", f"%/{file_id}")
     if any(status == "in_progress" for _, status in stores):

@@ -29,7 +29,7 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
     Raises:
         ApiError: 404 for files that do not exist, 400 for a full thread.
     """
-    objects, now = call.core.objects, call.core.now()
+    objects, now = call.objects, call.parts.now()
     if requests:
         no_more_than(objects, call.owner, "message", thread_id, MAX_MESSAGES, len(requests))
     messages = [new_message(request, thread_id, now) for request in requests]
@@ -43,14 +43,14 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
 
 def active_run(call: Call, thread_id: str) -> str | None:
     """The id of the run that locks the thread, if any."""
-    for _, run in call.core.objects.active("run", thread_id):
+    for _, run in call.objects.active("run", thread_id):
         return str(run["id"])
     return None
 
 
 def create_message(call: Call, request: CreateMessage) -> Json:
     thread_id = call.path["thread_id"]
-    call.core.objects.get("thread", call.owner, thread_id)
+    call.objects.get("thread", call.owner, thread_id)
     run_id = active_run(call, thread_id)
     if run_id is not None:
         raise locked_thread(thread_id, run_id)
@@ -60,16 +60,14 @@ def create_message(call: Call, request: CreateMessage) -> Json:
 
 def list_messages(call: Call) -> Json:
     thread_id = call.path["thread_id"]
-    call.core.objects.get("thread", call.owner, thread_id)
-    return Json(
-        text=call.core.objects.page("message", call.owner, call.page(), parent=thread_id, run=call.one("run_id"))
-    )
+    call.objects.get("thread", call.owner, thread_id)
+    return Json(text=call.objects.page("message", call.owner, call.page(), parent=thread_id, run=call.one("run_id")))
 
 
 def _message(call: Call) -> Body:
     thread_id = call.path["thread_id"]
-    call.core.objects.get("thread", call.owner, thread_id)
-    return call.core.objects.get("message", call.owner, call.path["message_id"], parent=thread_id)
+    call.objects.get("thread", call.owner, thread_id)
+    return call.objects.get("message", call.owner, call.path["message_id"], parent=thread_id)
 
 
 def retrieve_message(call: Call) -> Json:
@@ -80,7 +78,7 @@ def update_message(call: Call, request: UpdateMetadata) -> Json:
     message = _message(call)
     if "metadata" in request.model_fields_set:
         message["metadata"] = request.metadata or {}
-    call.core.objects.save(message, status=message["status"])
+    call.objects.save(message, status=message["status"])
     return json_reply(message)
 
 
@@ -89,7 +87,7 @@ def delete_message(call: Call) -> Json:
     run_id = active_run(call, message["thread_id"])
     if run_id is not None:
         raise locked_thread(message["thread_id"], run_id)
-    call.core.objects.remove(message["id"])
+    call.objects.remove(message["id"])
     return json_reply({"id": message["id"], "object": "thread.message.deleted", "deleted": True})
 
 

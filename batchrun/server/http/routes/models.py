@@ -20,12 +20,12 @@ def _model(name: str, owned_by: str) -> Body:
 
 
 def list_models(call: Call) -> Json:
-    responder = call.core.parts.responder
+    responder = call.parts.responder
     return json_reply({"object": "list", "data": [_model(name, responder.name) for name in responder.models]})
 
 
 def retrieve_model(call: Call) -> Json:
-    responder, name = call.core.parts.responder, call.path["model"]
+    responder, name = call.parts.responder, call.path["model"]
     if responder.models and name not in responder.models:
         raise ApiError(
             404, f"The model '{name}' does not exist or you do not have access to it.",

@@ -29,17 +29,17 @@ def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) 
     kinds = {tool["type"] for tool in tools or ()}
     if resources is not None and resources.code_interpreter is not None:
         for file_id in resources.code_interpreter.file_ids:
-            call.core.objects.get("file", call.owner, file_id)
+            call.objects.get("file", call.owner, file_id)
         body["code_interpreter"] = {"file_ids": resources.code_interpreter.file_ids}
     elif "code_interpreter" in kinds:
         body["code_interpreter"] = {"file_ids": []}
     if resources is not None and resources.file_search is not None:
         store_ids = [*(resources.file_search.vector_store_ids or [])]
         for store_id in store_ids:
-            if call.core.objects.find("vector_store", call.owner, store_id) is None:
+            if call.objects.find("vector_store", call.owner, store_id) is None:
                 raise no_such("vector store", store_id)
         for new in getattr(resources.file_search, "vector_stores", None) or ():
-            store = add_store(call.core.parts, call.owner, None, new.metadata, None)
+            store = add_store(call.parts, call.owner, None, new.metadata, None)
             add_files(call, store["id"], new.file_ids, chunking_body(new.chunking_strategy))
             store_ids.append(store["id"])
         if len(store_ids) > 1:
@@ -71,7 +71,7 @@ def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
     Raises:
         ApiError: 400 for more files than a tool takes.
     """
-    parts = call.core.parts
+    parts = call.parts
     thread = parts.objects.get("thread", call.owner, thread_id)
     resources = thread["tool_resources"]
     for message in messages:
@@ -99,7 +99,7 @@ def check_attachments(call: Call, message: Body) -> None:
         ApiError: 404.
     """
     for attachment in message["attachments"]:
-        call.core.objects.get("file", call.owner, attachment["file_id"])
+        call.objects.get("file", call.owner, attachment["file_id"])
     for part in message["content"]:
         if part["type"] == "image_file":
-            call.core.objects.get("file", call.owner, part["image_file"]["file_id"])
+            call.objects.get("file", call.owner, part["image_file"]["file_id"])

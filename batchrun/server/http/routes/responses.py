@@ -25,28 +25,27 @@ __all__ = ["OPERATIONS"]
 
 
 def create_response(call: Call, request: CreateResponse) -> HttpReply:
-    core = call.core
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
-    model = answering_model(core.parts.responder, request.model)
-    body = _new_response(request, model, core.now())
+    model = answering_model(call.parts.responder, request.model)
+    body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
     hidden: Body = {
         "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
     }  # fmt: skip
-    check_calls([*core.responses.earlier_items(call.owner, body), *hidden["input"]])
+    check_calls([*call.core.responses.earlier_items(call.owner, body), *hidden["input"]])
     for item in hidden["input"]:
         _check_files(call, item)
     kind: Kind = "unstored_response" if request.store is False else "response"
-    core.objects.add(
+    call.objects.add(
         kind, call.owner, body,
         parent=body["conversation"]["id"] if body["conversation"] else "",
         status=body["status"], active=True, hidden=hidden,
     )  # fmt: skip
     live = LiveResponse(call.owner, body, hidden, EventLog(body["id"], 0))
     begin(live)
-    accepted = Json(text=core.objects.text(body["id"]))
-    call.after.append(partial(core.responses.launch, live))
+    accepted = Json(text=call.objects.text(body["id"]))
+    call.after.append(partial(call.core.responses.launch, live))
     if request.stream:
         return Stream(log=live.log, tail=b"")
     if request.background:
@@ -58,7 +57,7 @@ def _check_files(call: Call, item: Body) -> None:
     """Refuse an item with a file that does not exist."""
     for part in item["content"] if item["type"] == "message" else ():
         if part.get("file_id"):
-            call.core.objects.get("file", call.owner, part["file_id"])
+            call.objects.get("file", call.owner, part["file_id"])
 
 
 def _new_response(request: CreateResponse, model: str, now: int) -> Body:
@@ -146,7 +145,7 @@ def _check_context(call: Call, body: Body) -> None:
             400, "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Give one of them.",
             param="previous_response_id", code="mutually_exclusive_parameters",
         )  # fmt: skip
-    objects, conversation_id = call.core.objects, body["conversation"]["id"]
+    objects, conversation_id = call.objects, body["conversation"]["id"]
     if objects.find("conversation", call.owner, conversation_id) is None:
         raise no_such("conversation", conversation_id)
     kinds: tuple[Kind, ...] = ("response", "unstored_response")
@@ -160,7 +159,7 @@ def _check_context(call: Call, body: Body) -> None:
 
 def _find(call: Call) -> Body:
     response_id = call.path["response_id"]
-    body = call.core.objects.find("response", call.owner, response_id)
+    body = call.objects.find("response", call.owner, response_id)
     if body is None:
         raise ApiError(404, f"Response with id '{response_id}' not found.")
     live = call.core.responses.live.get(response_id)
@@ -190,14 +189,14 @@ def cancel_response(call: Call) -> Json:
 
 def delete_response(call: Call) -> Json:
     body = _find(call)
-    call.core.objects.remove(body["id"])
+    call.objects.remove(body["id"])
     call.after.append(partial(call.core.responses.forget, body["id"]))
     return json_reply({"id": body["id"], "object": "response", "deleted": True})
 
 
 def list_input_items(call: Call) -> Json:
     body = _find(call)
-    return Json(text=page_of(call.core.objects.hidden(body["id"])["input"], call.page(), "item"))
+    return Json(text=page_of(call.objects.hidden(body["id"])["input"], call.page(), "item"))
 
 
 OPERATIONS = (

@@ -35,12 +35,11 @@ __all__ = ["OPERATIONS"]
 
 
 def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
-    core = call.core
-    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    assistant = call.objects.get("assistant", call.owner, request.assistant_id)
     thread = add_thread(call, request.thread or CreateThread())
     run = new_run(
         request, assistant, thread["id"], model=_model(call, request, assistant), additional_instructions=None,
-        now=core.now(), timeout_s=core.settings.run_timeout_s,
+        now=call.parts.now(), timeout_s=call.parts.settings.run_timeout_s,
     )  # fmt: skip
     own = request.tool_resources
     resources = assistant["tool_resources"] if own is None else resources_body(call, own)
@@ -48,10 +47,9 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
 
 
 def create_run(call: Call, request: CreateRun) -> HttpReply:
-    core = call.core
     thread_id = call.path["thread_id"]
-    core.objects.get("thread", call.owner, thread_id)
-    assistant = core.objects.get("assistant", call.owner, request.assistant_id)
+    call.objects.get("thread", call.owner, thread_id)
+    assistant = call.objects.get("assistant", call.owner, request.assistant_id)
     active = active_run(call, thread_id)
     if active is not None:
         raise busy_thread(thread_id, active)
@@ -59,7 +57,7 @@ def create_run(call: Call, request: CreateRun) -> HttpReply:
     run = new_run(
         request, assistant, thread_id,
         model=_model(call, request, assistant), additional_instructions=request.additional_instructions,
-        now=core.now(), timeout_s=core.settings.run_timeout_s,
+        now=call.parts.now(), timeout_s=call.parts.settings.run_timeout_s,
     )  # fmt: skip
     effort = request.reasoning_effort or assistant.get("reasoning_effort")
     return _started(call, run, None, assistant["tool_resources"], effort, stream=bool(request.stream))
@@ -67,32 +65,31 @@ def create_run(call: Call, request: CreateRun) -> HttpReply:
 
 def _model(call: Call, request: RunOptions, assistant: Body) -> str:
     """The name of the model that answers."""
-    return answering_model(call.core.parts.responder, request.model or assistant["model"])
+    return answering_model(call.parts.responder, request.model or assistant["model"])
 
 
 def _started(
     call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
 ) -> HttpReply:
     """Store the run, execute it after the commit, and answer with its events or with the queued run."""
-    core = call.core
     hidden: Body = {
         "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
     }  # fmt: skip
     if effort is not None:
         hidden["parameters"] = {"reasoning_effort": effort}
     text = dumps(run)
-    core.objects.add(
+    call.objects.add(
         "run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text
     )
     log = EventLog(run["id"], 0, opening_frames(run, thread, text))
-    call.after.append(partial(core.runner.launch, call.owner, run, hidden, log))
+    call.after.append(partial(call.core.runs.launch, call.owner, run, hidden, log))
     return Stream(log=log) if stream else Json(text=text)
 
 
 def list_runs(call: Call) -> Json:
     thread_id = call.path["thread_id"]
-    call.core.objects.get("thread", call.owner, thread_id)
-    return Json(text=call.core.objects.page("run", call.owner, call.page(), parent=thread_id))
+    call.objects.get("thread", call.owner, thread_id)
+    return Json(text=call.objects.page("run", call.owner, call.page(), parent=thread_id))
 
 
 def find_run(call: Call) -> Body:
@@ -102,13 +99,13 @@ def find_run(call: Call) -> Body:
         ApiError: 404.
     """
     thread_id = call.path["thread_id"]
-    call.core.objects.get("thread", call.owner, thread_id)
-    return call.core.objects.get("run", call.owner, call.path["run_id"], parent=thread_id)
+    call.objects.get("thread", call.owner, thread_id)
+    return call.objects.get("run", call.owner, call.path["run_id"], parent=thread_id)
 
 
 def retrieve_run(call: Call) -> Json:
     reply = json_reply(find_run(call))
-    reply.headers["openai-poll-after-ms"] = str(call.core.settings.poll_after_ms)
+    reply.headers["openai-poll-after-ms"] = str(call.parts.settings.poll_after_ms)
     return reply
 
 
@@ -116,7 +113,7 @@ def update_run(call: Call, request: UpdateMetadata) -> Json:
     run = find_run(call)
     if "metadata" in request.model_fields_set:
         run["metadata"] = request.metadata or {}
-        call.core.runner.change_metadata(call.owner, run)
+        call.core.runs.change_metadata(call.owner, run)
     return json_reply(run)
 
 
@@ -124,8 +121,8 @@ def cancel_run(call: Call) -> Json:
     run = find_run(call)
     if (run["status"], "cancel") not in TRANSITIONS:
         raise uncancellable(run["status"])
-    writer = call.core.runner.cancel(call.owner, run)
-    call.after.append(partial(call.core.runner.stop, writer))
+    writer = call.core.runs.cancel(call.owner, run)
+    call.after.append(partial(call.core.runs.stop, writer))
     return json_reply(writer.run)
 
 
@@ -138,8 +135,8 @@ def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> HttpReply:
     if sorted(expected) != sorted(got):
         raise wrong_outputs(expected, got)
     outputs = {each.tool_call_id: each.output for each in request.tool_outputs}
-    writer = call.core.runner.resume(call.owner, run, outputs)
-    call.after.append(partial(call.core.runner.proceed, writer))
+    writer = call.core.runs.resume(call.owner, run, outputs)
+    call.after.append(partial(call.core.runs.proceed, writer))
     return Stream(log=writer.log) if request.stream else json_reply(writer.run)
 
 
@@ -151,10 +148,10 @@ def follow_run(call: Call) -> Stream:
     another try: positions of the former one mean its start.
     """
     run = find_run(call)
-    attempt = int(call.core.objects.hidden(run["id"]).get("attempt", 1))
+    attempt = int(call.objects.hidden(run["id"]).get("attempt", 1))
     position = _position(call.one("after") or call.last_event_id or "0", attempt)
-    live = call.core.runner.live.get(run["id"])
-    kept = call.core.replies.all_events(run["id"])
+    live = call.core.runs.live.get(run["id"])
+    kept = call.parts.replies.all_events(run["id"])
     if live is not None:
         log = live.writer.log
         before = [event for segment, events in kept for event in events if segment < log.segment]

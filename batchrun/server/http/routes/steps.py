@@ -30,7 +30,7 @@ def _wants_content(call: Call) -> bool:
 
 def _with_content(call: Call, step: Body) -> Body:
     """The step with the texts of its search results, which are shown only where they are asked for."""
-    kept = call.core.objects.hidden(step["id"]).get("calls", {})
+    kept = call.objects.hidden(step["id"]).get("calls", {})
     for each in step["step_details"].get("tool_calls", ()):
         if each["type"] == "file_search":
             texts = kept.get(each["id"], {}).get("contents", ())
@@ -41,7 +41,7 @@ def _with_content(call: Call, step: Body) -> Body:
 
 def list_steps(call: Call) -> Json:
     run = find_run(call)
-    text = call.core.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step")
+    text = call.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step")
     if _wants_content(call):
         listed = loads(text)
         listed["data"] = [_with_content(call, step) for step in listed["data"]]
@@ -51,7 +51,7 @@ def list_steps(call: Call) -> Json:
 
 def retrieve_step(call: Call) -> Json:
     run = find_run(call)
-    step = call.core.objects.find("step", call.owner, call.path["step_id"], parent=run["id"])
+    step = call.objects.find("step", call.owner, call.path["step_id"], parent=run["id"])
     if step is None:
         raise no_such("run step", call.path["step_id"])
     return json_reply(_with_content(call, step) if _wants_content(call) else step)

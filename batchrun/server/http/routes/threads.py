@@ -21,9 +21,8 @@ __all__ = ["OPERATIONS", "add_thread"]
 
 def add_thread(call: Call, request: CreateThread) -> Body:
     """Store a new thread with its first messages."""
-    core = call.core
-    thread = new_thread(request.metadata, resources_body(call, request.tool_resources), core.now())
-    core.objects.add("thread", call.owner, thread)
+    thread = new_thread(request.metadata, resources_body(call, request.tool_resources), call.parts.now())
+    call.objects.add("thread", call.owner, thread)
     add_messages(call, thread["id"], request.messages)
     return thread
 
@@ -33,27 +32,27 @@ def create_thread(call: Call, request: CreateThread) -> Json:
 
 
 def list_threads(call: Call) -> Json:
-    return Json(text=call.core.objects.page("thread", call.owner, call.page()))
+    return Json(text=call.objects.page("thread", call.owner, call.page()))
 
 
 def retrieve_thread(call: Call) -> Json:
-    return json_reply(call.core.objects.get("thread", call.owner, call.path["thread_id"]))
+    return json_reply(call.objects.get("thread", call.owner, call.path["thread_id"]))
 
 
 def update_thread(call: Call, request: UpdateThread) -> Json:
-    thread = call.core.objects.get("thread", call.owner, call.path["thread_id"])
+    thread = call.objects.get("thread", call.owner, call.path["thread_id"])
     if "metadata" in request.model_fields_set:
         thread["metadata"] = request.metadata or {}
     if request.tool_resources is not None:
         changed = resources_body(call, request.tool_resources)
         for key in request.tool_resources.model_fields_set:
             thread["tool_resources"][key] = changed[key]
-    call.core.objects.save(thread)
+    call.objects.save(thread)
     return json_reply(thread)
 
 
 def delete_thread(call: Call) -> Json:
-    objects = call.core.objects
+    objects = call.objects
     thread_id = call.path["thread_id"]
     objects.get("thread", call.owner, thread_id)
     runs = [run["id"] for run in objects.children(call.owner, "run", thread_id)]
@@ -62,7 +61,7 @@ def delete_thread(call: Call) -> Json:
     objects.remove_children(call.owner, "run", thread_id)
     objects.remove_children(call.owner, "message", thread_id)
     objects.remove(thread_id)
-    call.after.append(partial(call.core.runner.forget, runs))
+    call.after.append(partial(call.core.runs.forget, runs))
     return json_reply({"id": thread_id, "object": "thread.deleted", "deleted": True})
 
 

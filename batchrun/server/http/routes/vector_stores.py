@@ -36,7 +36,7 @@ from batchrun.server.replies.replies import HttpReply, Json, Waiting, json_reply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchrun.server.execution.core import Parts
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.objects import Body
     from batchrun.server.search.file_search import Vector
@@ -53,7 +53,7 @@ def add_files(
     Raises:
         ApiError: 404 where a file does not exist.
     """
-    parts = call.core.parts
+    parts = call.parts
     for file_id in file_ids:
         parts.objects.get("file", call.owner, file_id)
         body = add_to_store(
@@ -65,21 +65,21 @@ def add_files(
 
 def create_store(call: Call, request: CreateVectorStore) -> Json:
     expires = request.expires_after.model_dump() if request.expires_after else None
-    store = add_store(call.core.parts, call.owner, request.name, request.metadata, expires)
+    store = add_store(call.parts, call.owner, request.name, request.metadata, expires)
     add_files(call, store["id"], request.file_ids or (), chunking_body(request.chunking_strategy))
     return json_reply(_store(call, store["id"]))
 
 
 def list_stores(call: Call) -> Json:
-    return Json(text=call.core.objects.page("vector_store", call.owner, call.page(), noun="vector store"))
+    return Json(text=call.objects.page("vector_store", call.owner, call.page(), noun="vector store"))
 
 
 def _store(call: Call, store_id: str | None = None) -> Body:
     """The store that the path names, expired if its time is over."""
-    parts = call.core.parts
+    parts = call.parts
     store_id = store_id or call.path["vector_store_id"]
     store = parts.objects.get("vector_store", call.owner, store_id, noun="vector store")
-    if store["expires_at"] is not None and store["status"] != "expired" and store["expires_at"] <= call.core.now():
+    if store["expires_at"] is not None and store["status"] != "expired" and store["expires_at"] <= call.parts.now():
         store["status"] = "expired"
         parts.index.remove(store_id, None)
         parts.objects.save(store, status="expired")
@@ -101,12 +101,12 @@ def update_store(call: Call, request: UpdateVectorStore) -> Json:
         expires = request.expires_after
         store["expires_after"] = expires.model_dump() if expires else None
         store["expires_at"] = store["last_active_at"] + expires.days * DAY_S if expires else None
-    call.core.objects.save(store, status=store["status"])
+    call.objects.save(store, status=store["status"])
     return json_reply(store)
 
 
 def delete_store(call: Call) -> Json:
-    parts, store_id = call.core.parts, _store(call)["id"]
+    parts, store_id = call.parts, _store(call)["id"]
     for assistant in parts.objects.children(call.owner, "assistant", ""):
         search = assistant["tool_resources"]["file_search"]
         if search and store_id in search["vector_store_ids"]:
@@ -141,7 +141,7 @@ def _page_of_files(call: Call, store_id: str, batch_id: str | None) -> Json:
             "filter",
             f"Invalid value: '{wanted}'. Supported values are: 'in_progress', 'completed', 'failed' and 'cancelled'.",
         )
-    text = call.core.objects.page(
+    text = call.objects.page(
         "vector_store_file", call.owner, call.page(),
         parent=store_id, run=batch_id, status=wanted, noun="file", prefix=f"{store_id}/",
     )  # fmt: skip
@@ -149,7 +149,7 @@ def _page_of_files(call: Call, store_id: str, batch_id: str | None) -> Json:
 
 
 def _file(call: Call, store_id: str, file_id: str) -> Body:
-    body = call.core.objects.find("vector_store_file", call.owner, f"{store_id}/{file_id}")
+    body = call.objects.find("vector_store_file", call.owner, f"{store_id}/{file_id}")
     if body is None:
         raise no_such("file", file_id)
     return body
@@ -163,7 +163,7 @@ def update_store_file(call: Call, request: UpdateAttributes) -> Json:
     store_id = _store(call)["id"]
     body = _file(call, store_id, call.path["file_id"])
     body["attributes"] = request.attributes or {}
-    call.core.objects.save(
+    call.objects.save(
         body, key=f"{store_id}/{body['id']}", status=body["status"], active=body["status"] == "in_progress"
     )
     return json_reply(body)
@@ -172,7 +172,7 @@ def update_store_file(call: Call, request: UpdateAttributes) -> Json:
 def retrieve_store_file_content(call: Call) -> Json:
     store_id = _store(call)["id"]
     body = _file(call, store_id, call.path["file_id"])
-    text = call.core.parts.blobs.read(f"{store_id}/{body['id']}").decode()
+    text = call.parts.blobs.read(f"{store_id}/{body['id']}").decode()
     return json_reply(
         {
             "object": "vector_store.file_content.page",
@@ -184,7 +184,7 @@ def retrieve_store_file_content(call: Call) -> Json:
 
 
 def remove_store_file(call: Call) -> Json:
-    parts, store_id = call.core.parts, _store(call)["id"]
+    parts, store_id = call.parts, _store(call)["id"]
     file_id = _file(call, store_id, call.path["file_id"])["id"]
     drop_from_store(parts, call.owner, store_id, file_id)
     return json_reply({"id": file_id, "object": "vector_store.file.deleted", "deleted": True})
@@ -196,10 +196,10 @@ def remove_store_file(call: Call) -> Json:
 def add_batch(call: Call, request: AddVectorStoreFiles) -> Json:
     store_id, batch_id = _store(call)["id"], new_id("vsfb_")
     batch = {
-        "id": batch_id, "object": "vector_store.files_batch", "created_at": call.core.now(),
+        "id": batch_id, "object": "vector_store.files_batch", "created_at": call.parts.now(),
         "vector_store_id": store_id,
     }  # fmt: skip
-    call.core.objects.add("file_batch", call.owner, batch, parent=store_id)
+    call.objects.add("file_batch", call.owner, batch, parent=store_id)
     for each in request.files or ():
         chunking = chunking_body(each.chunking_strategy or request.chunking_strategy)
         add_files(call, store_id, [each.file_id], chunking, batch_id, each.attributes or request.attributes)
@@ -210,14 +210,14 @@ def add_batch(call: Call, request: AddVectorStoreFiles) -> Json:
 
 
 def _batch_body(call: Call, batch: Body) -> Body:
-    files = call.core.objects.children(call.owner, "vector_store_file", batch["vector_store_id"], run=batch["id"])
+    files = call.objects.children(call.owner, "vector_store_file", batch["vector_store_id"], run=batch["id"])
     statuses = [file["status"] for file in files]
     status = "in_progress" if "in_progress" in statuses else "cancelled" if "cancelled" in statuses else "completed"
     return batch | {"status": status, "file_counts": counts(statuses)}
 
 
 def _batch(call: Call) -> Body:
-    return call.core.objects.get(
+    return call.objects.get(
         "file_batch", call.owner, call.path["batch_id"], parent=_store(call)["id"], noun="file batch"
     )
 
@@ -229,11 +229,11 @@ def retrieve_batch(call: Call) -> Json:
 def cancel_batch(call: Call) -> Json:
     batch = _batch(call)
     store_id = batch["vector_store_id"]
-    for file in call.core.objects.children(call.owner, "vector_store_file", store_id, run=batch["id"]):
+    for file in call.objects.children(call.owner, "vector_store_file", store_id, run=batch["id"]):
         if file["status"] == "in_progress":
             file["status"] = "cancelled"
-            call.core.objects.save(file, key=f"{store_id}/{file['id']}", status="cancelled")
-    refresh_store(call.core.parts, call.owner, store_id)
+            call.objects.save(file, key=f"{store_id}/{file['id']}", status="cancelled")
+    refresh_store(call.parts, call.owner, store_id)
     return json_reply(_batch_body(call, batch))
 
 
@@ -246,7 +246,7 @@ def list_batch_files(call: Call) -> Json:
 
 
 def search_store(call: Call, request: SearchVectorStore) -> HttpReply:
-    parts, store = call.core.parts, _store(call)
+    parts, store = call.parts, _store(call)
     use_store(parts, store)
     results = partial(_results, parts, call.owner, store["id"], request)
     if parts.embedded is None:
