@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from batchrun.batch.display import refused_text, summary_line
 from batchrun.batch.lock import is_held, refuse_held
-from batchrun.batch.paths import output_of, paths_for
+from batchrun.batch.output_path import output_of
+from batchrun.batch.paths import paths_for
 from batchrun.batch.ping import apinged
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.results import result_cells
 from batchrun.batch.run import INPUT_CHANGED, run_batch
+from batchrun.batch.run_summary import refused_text, summary_line
 from batchrun.clock import utc_now
 from batchrun.errors import BatchRefused, BatchrunError, InputError, unwrapped
 from batchrun.interrupts import Interrupted, Interrupts

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
 import os
 import re
 from pathlib import Path
 
 __all__ = [
     "FREE",
+    "cost_text",
     "dollars",
     "duration",
     "plain_path",
@@ -90,3 +96,18 @@ def duration(seconds: float | None) -> str:
 def dollars(amount_usd: float) -> str:
     """Cents from a dollar on, below it hundredths of a cent."""
     return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"
+
+
+def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
+    """What is not known is said, so that nobody takes it for nothing; answers of the embedded server are free.
+
+    Args:
+        cost_usd: None where no row's cost is known.
+        unpriced: rows of unknown cost.
+    """
+    if cost_usd is None and embedded:
+        return FREE
+    if cost_usd is None:
+        return "cost unknown" if unpriced else ""
+    known = dollars(cost_usd)
+    return f"{known}, unknown for {unpriced:,} of the rows" if unpriced else known

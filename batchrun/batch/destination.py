@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL, Api, Job
 from batchrun.services.route import check_base_url
 from batchrun.wording import shown_path
-
-if TYPE_CHECKING:
-    pass
-
-from typing import TYPE_CHECKING
 
 __all__ = ["Answerer", "check_modes", "service_of", "variants_of"]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.destination import service_of, variants_of
 from batchrun.batch.lock import is_held
-from batchrun.batch.paths import Paths, _changed_default, paths_for
-from batchrun.batch.results import AddedColumns
+from batchrun.batch.output_path import continued_default_notice
+from batchrun.batch.paths import Paths, paths_for
 from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.functions import Toolbox
 from batchrun.job.environment import Environment
@@ -215,7 +216,7 @@ def _planned(
         folder=Path(str(table)).parent if is_file else Path(),
         no_key=answerer.no_key,
         why_embedded=answerer.why_embedded,
-        notices=_changed_default(job, table, paths.output),
+        notices=continued_default_notice(job, table, paths.output),
     )
 
 

@@ -6,13 +6,10 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,25 +20,26 @@ from batchrun.batch.assembly import engine_of, price_list
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import import_early, raise_limit, room
 from batchrun.batch.lock import hold
+from batchrun.batch.output import write_output
 from batchrun.batch.paths import Paths
 from batchrun.batch.plan import Plan
-from batchrun.batch.results import Totals, counted, pending_cells, result_cells, source_of
+from batchrun.batch.progress import BatchView, Watch
+from batchrun.batch.run_summary import Summary
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.work import count_strange, work_of
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import EngineStatistics, Limits, RowWork, Stop
+from batchrun.engine import Limits, RowWork, Stop
 from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
-from batchrun.prompts.templates import prompter_for
 from batchrun.records import Outcome
 from batchrun.services.factory import model_parameters
 from batchrun.services.wire import Wire
-from batchrun.tables import InputWatch, Source, check_output, write_table
+from batchrun.tables import InputWatch
 
-__all__ = ["INPUT_CHANGED", "BatchView", "Summary", "Watch", "keep_checkpoints", "run_batch"]
+__all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
 
 log = logging.getLogger("batchrun")
 
@@ -51,56 +49,6 @@ INPUT_CHANGED = Stop(
     "again, which says what to do",
     exit_code=3,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BatchView:
-    """A look at a batch that runs, for displays.
-
-    Attributes:
-        rows: input rows in all.
-        statistics: takes a snapshot.
-        embedded: the batch brings its own server, which costs nothing.
-    """
-
-    rows: int
-    output: Path
-    statistics: Callable[[], EngineStatistics]
-    embedded: bool
-
-
-Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
-"""A task that runs beside the batch (a progress display); cancelled at its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a batch ended.
-
-    Attributes:
-        output: None where no output was written, since nothing is known about any row.
-        rows: input rows in all.
-        totals: over all rows of the input, what earlier runs found out included.
-        statistics: of this run.
-        elapsed_s: seconds that this run took.
-        stop: why it ended before the last row, None if it did not.
-        embedded: the batch brought its own server, which costs nothing.
-    """
-
-    output: Path | None
-    rows: int
-    totals: Totals
-    statistics: EngineStatistics
-    elapsed_s: float
-    stop: Stop | None
-    embedded: bool
-
-    @property
-    def exit_code(self) -> int:
-        """0 if every row completed; what the stop says; else 3."""
-        if self.stop is not None:
-            return self.stop.exit_code
-        return 0 if self.totals.by_status["completed"] == self.rows else 3
 
 
 async def run_batch(
@@ -187,7 +135,7 @@ async def run_batch(
                 beside.cancel_scope.cancel()
         if plan.job.dedupe:
             journal.duplicates.share()
-        output, totals = _write(plan, journal, input_watch)
+        output, totals = write_output(plan, journal, input_watch)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(
@@ -250,56 +198,6 @@ def _while_steady(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[
     except InputError:
         if not input_watch.changed():
             raise
-
-
-def _write(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
-    """Stage 7. Of an input that changed while the batch ran, rows that ask something else now are pending.
-
-    Raises:
-        InputError: it cannot be read any more.
-        OutputError: the output cannot be written.
-    """
-    try:
-        if not input_watch.changed():
-            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
-            return _written(plan, journal, plan.source, cells)
-    except (InputError, ValueError):  # ValueError: it became longer or shorter while it was written
-        if not input_watch.changed():
-            raise
-    try:
-        source, _ = source_of(journal.read_manifest(), plan.paths.spool)
-        check_output(plan.paths.output, source, plan.write_options)
-        return _written(plan, journal, source, _cells_of(plan, journal, source))
-    except (InputError, ValueError) as exc:
-        raise InputError(
-            f"the input changed while the batch ran, and cannot be used now ({exc}); put it back and run the same "
-            f"command again: {plan.paths.journal} holds the answers, and nothing is asked twice"
-        ) from exc
-
-
-def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
-    """The answers beside the rows of an input that changed."""
-    try:
-        prompter = prompter_for(plan.settings, source.columns, plan.job.key)
-    except InputError:
-        return pending_cells(source, plan.added)
-    return result_cells(source, prompter, journal, plan.added)
-
-
-def _written(
-    plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
-) -> tuple[Path | None, Totals]:
-    """An output that would hold nothing but pending rows is not written over an earlier one."""
-    totals = Totals()
-    cells = counted(cells, totals)
-    if plan.write_output and not journal.is_empty():
-        # Whoever has the output must find its answers in the journal, also after a power cut.
-        journal.settle()
-        write_table(plan.paths.output, source, cells, plan.write_options)
-        return plan.paths.output, totals
-    for _ in cells:
-        pass
-    return None, totals
 
 
 async def keep_checkpoints(journal: Journal) -> None:

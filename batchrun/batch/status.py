@@ -7,35 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.batch.lock import is_held
-from batchrun.batch.paths import Paths, paths_for
-from batchrun.batch.results import AddedColumns, result_cells, source_of
-from batchrun.errors import InputError
+from batchrun.batch.paths import paths_of_output
 from batchrun.journal import Journal
-from batchrun.prompts.templates import prompter_of
-from batchrun.tables import Source, WriteOptions, check_output, write_table
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["batch_status", "export_table", "paths_of_output", "source_of_manifest", "status_lines"]
-
-
-def paths_of_output(output: Path) -> Paths:
-    """The files of a batch, named by its output or by its journal."""
-    return paths_for(Path(str(output).removesuffix(".journal")))
-
-
-def source_of_manifest(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
-    """The input of a batch, and how its output is written.
-
-    Raises:
-        InputError: the input is gone, or was a DataFrame.
-    """
-    name = paths.spool if manifest["input"] == "-" else manifest["input"]
-    if name is not None and not Path(name).exists():
-        raise InputError(
-            f"{name}: the input of this batch is gone; put it back there, and nothing is lost: {paths.journal} still "
-            "holds the answers"
-        )
-    return source_of(manifest, paths.spool)
+__all__ = ["batch_status", "status_lines"]
 
 
 def batch_status(output: Path) -> dict[str, Any]:
@@ -98,21 +74,3 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
     return lines
-
-
-def export_table(output: Path, target: Path) -> int:
-    """Write the table of answers as far as the journal goes; returns the number of rows.
-
-    Raises:
-        OutputError: no journal, or the target cannot be written.
-        InputError: the input is gone.
-    """
-    paths = paths_of_output(output)
-    with Journal(paths.journal, read_only=True) as journal:
-        manifest = journal.read_manifest()
-        source, options = source_of_manifest(manifest, paths)
-        check_output(target, source, options)
-        prompter = prompter_of(manifest, source.columns)
-        return write_table(
-            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
-        )

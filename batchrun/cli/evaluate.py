@@ -17,7 +17,7 @@ from batchrun.errors import InputError
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.run import Summary
+    from batchrun.batch.run_summary import Summary
     from batchrun.scoring.bars import BarOn
     from batchrun.scoring.evaluate import Bars, Evaluation, ScoringSpec
     from batchrun.scoring.grading.grading import Grading

@@ -27,7 +27,7 @@ def given_options(table: str, flags: Mapping[str, Any], *, sending: bool = True)
 
 def job_and_output(name: str, folder: Path, given: Mapping[str, Any]) -> tuple[Job, Path]:
     """The job, and where its output goes."""
-    from batchrun.batch.paths import output_of
+    from batchrun.batch.output_path import output_of
     from batchrun.clock import utc_now
     from batchrun.job.validation import make_job
 

@@ -83,7 +83,7 @@ def export(output: Path, *, to: Path | None) -> None:
 
     A job file stands for the output that it names.
     """
-    from batchrun.batch.status import export_table
+    from batchrun.batch.export import export_table
     from batchrun.wording import rows_text
 
     rows = export_table(output, to or output)
@@ -142,7 +142,8 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
     brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
     """
-    from batchrun.batch.cleanup import clean_up, cleanup_facts, cleanup_line
+    from batchrun.batch.cleanup import clean_up
+    from batchrun.batch.cleanup_summary import cleanup_facts, cleanup_line
     from batchrun.batch.display import watch_cleanup
     from batchrun.job.environment import Environment
     from batchrun.job.file import is_job_file

@@ -11,7 +11,7 @@ from batchrun.cli.console import note, progress, terminal
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.run import Watch
+    from batchrun.batch.progress import Watch
 
 __all__ = ["seen"]
 

@@ -19,7 +19,7 @@ from batchrun.cli.progress import seen
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.run import Summary
+    from batchrun.batch.run_summary import Summary
     from batchrun.job.environment import Environment
     from batchrun.scoring.score_options import ScoreOptions
 
@@ -48,8 +48,8 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     The same command run again resumes: what is finished is not asked again, what was in flight is picked up
     where it is. Flags win over the job file.
     """
-    from batchrun.batch.display import summary_line
     from batchrun.batch.ping import pinged
+    from batchrun.batch.run_summary import summary_line
     from batchrun.job.environment import Environment
 
     environment = Environment.read(os.environ)
@@ -135,7 +135,9 @@ def _dry_run(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    from batchrun.estimate.dry_run import dry_plan, dry_run, dry_run_facts, dry_run_lines, o200k_counter
+    from batchrun.estimate.dry_plan import dry_plan
+    from batchrun.estimate.dry_run import dry_run, dry_run_facts, dry_run_lines
+    from batchrun.estimate.token_guess import o200k_counter
 
     job, output = job_and_output(name, folder, given)
     with dry_plan(job, name, environment, output) as plan:
@@ -170,8 +172,8 @@ def _run_plan(
     plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> Summary:
     from batchrun.batch.assembly import price_list
-    from batchrun.batch.display import summary_facts, summary_line, summary_lines
     from batchrun.batch.run import run_batch
+    from batchrun.batch.run_summary import summary_facts, summary_line, summary_lines
     from batchrun.wording import rows_text, shown_path
 
     price_list(plan)  # a wrong table of prices is refused before anything is said to have started
@@ -209,7 +211,9 @@ def init(table: str, output: Path | None) -> None:
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
 def check(job: str) -> None:
     """Check a job file with its table, template and output; send nothing, write nothing."""
-    from batchrun.estimate.dry_run import cost_text, dry_plan, dry_run, o200k_counter
+    from batchrun.estimate.dry_plan import dry_plan
+    from batchrun.estimate.dry_run import cost_text, dry_run
+    from batchrun.estimate.token_guess import o200k_counter
     from batchrun.job.environment import Environment
     from batchrun.wording import rows_text, shown_path
 

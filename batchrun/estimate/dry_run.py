@@ -5,50 +5,29 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from batchrun.batch.assembly import price_list
-from batchrun.batch.paths import paths_for
-from batchrun.batch.plan import Plan, make_plan
+from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.work import continued, count_strange, oldest_that_holds
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine.pacer import TokenEstimate
-from batchrun.engine.slots import CEILING, START
-from batchrun.errors import InputError
-from batchrun.job.environment import Environment
-from batchrun.job.options import Job
+from batchrun.estimate.time_needed import TimeNeeded, time_needed, time_text
+from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal
-from batchrun.journal.open import check_not_lost, objection
+from batchrun.journal.open import objection
 from batchrun.pricing import MatchedPrice
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Prompt, Row, Usage
-from batchrun.tables import check_output
-from batchrun.wording import FREE, dollars, duration, rows_text
+from batchrun.records import Prompt, Row
+from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = [
-    "Bound",
-    "DryRun",
-    "TimeNeeded",
-    "cost_text",
-    "dry_plan",
-    "dry_run",
-    "dry_run_facts",
-    "dry_run_lines",
-    "o200k_counter",
-    "time_needed",
-    "time_text",
-]
+__all__ = ["DryRun", "cost_text", "dry_run", "dry_run_facts", "dry_run_lines"]
 
 FIRST_TOKEN_S = 1.0
 TOKENS_PER_S = 50.0
@@ -56,91 +35,11 @@ EMBEDDED_ROW_S = 0.005
 """The tutor answers at once: what takes time is this machine's work, which concurrency does not speed up."""
 EXAMPLES = 5
 
-Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine"]
-"""What decides how long a batch takes."""
-
 
 # -- time ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TimeNeeded:
-    """How long rows take, and what rules that.
-
-    Attributes:
-        latency_s: of one row, as assumed or measured.
-    """
-
-    seconds: float
-    bound: Bound
-    latency_s: float
-
-
-def time_needed(rows: int, requests: float, tokens: float, latency_s: float, job: Job) -> TimeNeeded:
-    """The longest of three: requests at --rpm, tokens at --tpm, rows in waves of as many as there are slots.
-
-    The last row of what a limit admits still takes its `latency_s`. Without --concurrency the slots double with every
-    wave, from 20 up to 1,000 (as `engine.slots` does while no 429 comes).
-    """
-    if rows == 0:
-        return TimeNeeded(0.0, "latency", latency_s)
-    bounds: dict[Bound, float] = {"latency": _waves(rows, job.concurrency) * latency_s}
-    if job.rpm is not None:
-        bounds["--rpm"] = 60.0 * requests / job.rpm + latency_s
-    if job.tpm is not None:
-        bounds["--tpm"] = 60.0 * tokens / job.tpm + latency_s
-    ruling = max(bounds, key=lambda bound: bounds[bound])
-    return TimeNeeded(bounds[ruling], ruling, latency_s)
-
-
-def _waves(rows: int, concurrency: int | None) -> int:
-    waves, slots = 0, concurrency or START
-    while rows > 0:
-        waves, rows = waves + 1, rows - slots
-        if concurrency is None and slots < CEILING:
-            slots = min(CEILING, slots * 2)
-        elif rows > 0:
-            return waves - (-rows // slots)
-    return waves
-
-
 # -- tokens from text ---------------------------------------------------------------------------------------
-
-
-def o200k_counter() -> Callable[[str], float] | None:
-    """Counts the tokens of a text as OpenAI's models since GPT-4o do; None without the extra `tokens`."""
-    try:
-        splintr = import_module("splintr")
-    except ImportError:
-        return None
-    tokenizer = splintr.Tokenizer.from_pretrained("o200k_base")
-    return lambda text: len(tokenizer.encode(text))
-
-
-class _TokenGuess:
-    """Tokens of a row's runs, from its prompt. Every turn reads instructions, earlier turns and their answers again."""
-
-    def __init__(self, job: Job, count: Callable[[str], float] | None) -> None:
-        self._rule = TokenEstimate(job.max_completion_tokens)
-        self._count = count
-        self.completion_tokens = self._rule.guess(0)
-        self._instructions = self._text(job.instructions or "")
-        counted = "counted as o200k" if count is not None else "a quarter token per character"
-        self.line = f"{counted}; {self.completion_tokens:,.0f} tokens assumed for an answer"
-
-    def _text(self, text: str) -> float:
-        if self._count is not None:
-            return self._count(text)
-        return self._rule.guess(len(text)) - self.completion_tokens
-
-    def runs(self, prompt: Prompt) -> Iterator[Usage]:
-        """The usage of each turn's run; later turns, not known yet, are taken to be as long as the first."""
-        read = self._instructions
-        text = self._text(prompt.first.text)
-        for _ in range(prompt.later.count if prompt.later is not None else 1):
-            read += text
-            yield Usage(math.ceil(read), math.ceil(self.completion_tokens))
-            read += self.completion_tokens
 
 
 # -- a dry run ----------------------------------------------------------------------------------------------
@@ -207,7 +106,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         InputError: the job's table of prices is wrong.
         OutputError: there is a journal, and it cannot be read.
     """
-    guess = _TokenGuess(plan.job, count)
+    guess = TokenGuess(plan.job, count)
     prices = price_list(plan, clock)
     models = dict.fromkeys(variant.model for variant in plan.variants)
     found = DryRun(
@@ -252,7 +151,7 @@ def _notices(plan: Plan) -> tuple[str, ...]:
     return tuple(filter(None, (plan.why_embedded, *plan.notices, no_key)))
 
 
-def _time_of(found: DryRun, guess: _TokenGuess, plan: Plan) -> TimeNeeded:
+def _time_of(found: DryRun, guess: TokenGuess, plan: Plan) -> TimeNeeded:
     if plan.embedded:
         return TimeNeeded(found.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
     runs_a_row = found.runs / max(1, found.to_ask)
@@ -280,7 +179,7 @@ def _count_unaskable(found: DryRun, row: Row, error: PromptError) -> None:
         found.examples.append(f"row {row.row_index}{where}: {error.error_type}: {error}")
 
 
-def _count_row(found: DryRun, prompt: Prompt, guess: _TokenGuess) -> None:
+def _count_row(found: DryRun, prompt: Prompt, guess: TokenGuess) -> None:
     found.to_ask += 1
     for run in guess.runs(prompt):
         found.runs += 1
@@ -341,11 +240,6 @@ def dry_run_lines(found: DryRun) -> list[str]:
     return [*lines, *(f"wrong: {problem}" for problem in found.problems), "nothing was sent, nothing was written"]
 
 
-def time_text(time: TimeNeeded) -> str:
-    """How long, why, and for which latency."""
-    return f"about {duration(time.seconds)}, ruled by {time.bound}; {duration(time.latency_s)} a row"
-
-
 def cost_text(found: DryRun) -> str:
     """What the rows to ask will cost, or why that is not known."""
     if found.cost is not None:
@@ -354,34 +248,3 @@ def cost_text(found: DryRun) -> str:
     if found.embedded:
         return f"{FREE}, the embedded server answers"
     return f"unknown: no price is known for {', '.join(found.unpriced)} there; the job file's [prices] can say it"
-
-
-@contextmanager
-def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
-    """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
-    standard input. A journal that is lost is refused here already.
-
-    Raises:
-        InputError, OutputError: as `make_plan`.
-    """
-    journal = paths_for(output).journal
-    if not job.fresh:
-        check_not_lost(journal, output)
-    if table != "-" and journal.exists() and not Path(table).exists():
-        raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
-    folders = [folder for folder in output.absolute().parents if not folder.exists()]
-    try:
-        if table != "-":
-            yield make_plan(job, table, environment, output, sending=False)
-            return
-        with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
-            # Never over the copy that an earlier run of this batch resumes from.
-            plan = make_plan(job, table, environment, Path(spool) / output.name, sending=False)
-            check_output(output, plan.source, plan.write_options)
-            yield replace(plan, paths=paths_for(output))
-    finally:
-        for folder in folders:
-            try:
-                folder.rmdir()
-            except OSError:
-                break  # someone put something there meanwhile

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchrun.batch.display import refused_text
 from batchrun.batch.plan import Plan
+from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.results import prompts_of
-from batchrun.batch.run import BatchView, Summary, Watch, run_batch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary, refused_text
 from batchrun.clock import WallClock, utc_now
-from batchrun.estimate.dry_run import TimeNeeded, time_needed, time_text
 from batchrun.estimate.sample import Total, sample_positions, total_of
+from batchrun.estimate.time_needed import TimeNeeded, time_needed, time_text
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal

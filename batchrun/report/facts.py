@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from batchrun.batch.results import Totals
+from batchrun.batch.totals import Totals
 from batchrun.journal.live import CoolDown
 from batchrun.report.rows import ReportRow
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
-from batchrun.batch.results import UNASKED, AddedColumns, prompts_of, source_of
+from batchrun.batch.recorded_input import recorded_source
+from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, Try
 from batchrun.prompts.templates import PromptError, prompter_of
@@ -153,7 +155,7 @@ class FollowedBatch:
     def _begin(self) -> None:
         """All rows of the input, none of them asked."""
         manifest = self._journal.read_manifest()
-        source, options = source_of(manifest, self._paths.spool)
+        source, options = recorded_source(manifest, self._paths.spool)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
         added = AddedColumns(manifest["settings"])

@@ -11,7 +11,8 @@ from typing import Any
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import Paths, paths_for
-from batchrun.batch.results import prompts_of, source_of
+from batchrun.batch.recorded_input import recorded_source
+from batchrun.batch.results import prompts_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError
 from batchrun.journal.live import CoolDown, FollowedJournal, Spoken, Try
@@ -331,7 +332,7 @@ class _Beside:
 
     @staticmethod
     def _known(journal: FollowedJournal, manifest: Mapping[str, Any], paths: Paths) -> list[_Known]:
-        source, _ = source_of(manifest, paths.spool)
+        source, _ = recorded_source(manifest, paths.spool)
         prompter = prompter_of(manifest, source.columns)
         tries, spoken, ended = journal.all_tries(), journal.all_spoken(), journal.ended_at()
         return [

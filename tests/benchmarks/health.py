@@ -30,7 +30,8 @@ from chart import Panel, chart
 from measuring import Standin, running, table, write_questions
 
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import BatchView, run_batch
+from batchrun.batch.progress import BatchView
+from batchrun.batch.run import run_batch
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from batchrun.records import Outcome

@@ -19,7 +19,8 @@ import httpx2
 import pytest
 
 from batchrun.batch.plan import Plan, make_plan
-from batchrun.batch.run import Summary, run_batch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
 from batchrun.errors import InputError, JournalMismatch, OutputError, OutputHeld
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job

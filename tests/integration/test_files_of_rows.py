@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.cleanup import CleanupSummary, cleanup_line
+from batchrun.batch.cleanup_summary import CleanupSummary, cleanup_line
 from batchrun.prompts.local_files import Attachments, files_of
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall

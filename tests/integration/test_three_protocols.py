@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import Summary, run_batch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from batchrun.server import EmbeddedServer, ServerSettings

@@ -30,7 +30,7 @@ from batchrun.tables.values import json_text
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.run import Summary
+    from batchrun.batch.run_summary import Summary
     from batchrun.scoring.table import ScoredTable
 
 __all__ = [

@@ -12,7 +12,9 @@ import anyio
 import pytest
 
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import BatchView, Summary, run_batch
+from batchrun.batch.progress import BatchView
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.integration.compat.llama import CONTEXT_TOKENS, INSTALLED, Llama, running

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import Summary, run_batch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
 from batchrun.batch.show import row_story
 from batchrun.batch.status import batch_status, status_lines
 from batchrun.job.environment import Environment

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.batch.export import export_table
 from batchrun.batch.lock import is_held
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.run import run_batch
 from batchrun.batch.show import row_story
-from batchrun.batch.status import batch_status, export_table
+from batchrun.batch.status import batch_status
 from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, OutputHeld
 from batchrun.job.environment import Environment

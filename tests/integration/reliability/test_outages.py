@@ -12,9 +12,11 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch.display import summary_lines, watch_lines
+from batchrun.batch.display import watch_lines
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import BatchView, Summary, Watch, run_batch
+from batchrun.batch.progress import BatchView, Watch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary, summary_lines
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.integration.reliability.batches import Table, write_table

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from batchrun.batch.plan import make_plan
-from batchrun.batch.run import Summary, run_batch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.integration.reliability.batches import Table, write_table

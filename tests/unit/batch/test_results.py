@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.results import UNASKED, AddedColumns, Totals, prompts_of, result_cells, source_of
+from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.recorded_input import recorded_source
+from batchrun.batch.results import UNASKED, prompts_of, result_cells
+from batchrun.batch.totals import Totals
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS, Prompt
@@ -160,7 +163,7 @@ def test_rows_in_all_combinations(tmp_path: Path, journal: Journal) -> None:
     settings = {"prompt": "{{ question }}", "model": None, "matrix": {"model": ["m", "n"]}, "epochs": 2, **TURNS}
     path = write_csv(tmp_path / "in.csv", [{"question": "a"}, {"question": "b"}])
     manifest = {"input": str(path), "settings": settings, "read_options": {}, "write_options": {}}
-    source, options = source_of(manifest, None)
+    source, options = recorded_source(manifest, None)
     assert source.columns == ("question", "axis_model", "epoch")
     made = prompter_for(settings, source.columns, None)
     for row_key, _, each in prompts_of(source, made):

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from batchrun.estimate.dry_run import DryRun, _TokenGuess, dry_plan, dry_run, o200k_counter, time_needed
+from batchrun.estimate.dry_plan import dry_plan
+from batchrun.estimate.dry_run import DryRun, dry_run
+from batchrun.estimate.time_needed import time_needed
+from batchrun.estimate.token_guess import TokenGuess, o200k_counter
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from batchrun.records import Row
@@ -98,7 +101,7 @@ def test_tokens_can_be_counted(tmp_path: Path) -> None:
 
 def test_later_turns_read_what_came_before() -> None:
     """Each run of a thread reads instructions, earlier turns and their answers again; a later turn counts as the first."""
-    guess = _TokenGuess(make_job({"instructions": "i" * 40, "max_completion_tokens": 100}), None)
+    guess = TokenGuess(make_job({"instructions": "i" * 40, "max_completion_tokens": 100}), None)
     prompt = prompter(["a" * 80, "b"], ["x"]).render(Row(0, {"x": ""}))
     assert [(run.prompt_tokens, run.completion_tokens) for run in guess.runs(prompt)] == [
         (10 + 20, 100),

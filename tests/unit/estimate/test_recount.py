@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.display import _spending
+from batchrun.batch.progress import spending_text
 from batchrun.errors import OutputError
 from batchrun.estimate.recount import Costs, batch_costs, cost_facts, cost_lines
 from batchrun.journal import Journal, open_journal
@@ -175,4 +175,4 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
         "elapsed_s": 2.0,
     }
     parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s so far"]
-    assert _spending(facts, embedded=embedded) == " · ".join(parts)
+    assert spending_text(facts, embedded=embedded) == " · ".join(parts)

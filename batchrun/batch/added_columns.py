@@ -1,0 +1,76 @@
+"""The columns that a batch's settings add to the output, and their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchrun.journal import Journal
+from batchrun.structured import SchemaMismatch, Structure
+
+__all__ = ["AddedColumns"]
+
+
+class AddedColumns:
+    """The columns that a batch's settings add behind `OUTPUT_COLUMNS`, and what a row has in them."""
+
+    def __init__(self, settings: Mapping[str, Any], structure: Structure | None = None) -> None:
+        """
+        Args:
+            settings: as the journal keeps them.
+            structure: of the answers, where it is at hand; else it is made from the settings.
+        """
+        turns = len(settings.get("turns") or ())
+        self._responses = range(1, turns + 1) if turns > 1 else range(0)
+        if structure is None and "schema" in settings:
+            structure = Structure.of_schema(settings["schema"])
+        self._structure = structure
+        self._extras: dict[str, type] = {}
+        if settings.get("functions"):
+            self._extras |= {"tool_calls": int, "tool_errors": int}
+        if settings.get("file_search") or (settings.get("api") == "assistants" and _has_attachments(settings)):
+            self._extras |= {"citations": list}
+        if settings.get("code_interpreter"):
+            self._extras |= {"files": list}
+
+    @property
+    def types(self) -> Mapping[str, type]:
+        """Name → type, in order."""
+        return {
+            **{f"response_{turn}": str for turn in self._responses},
+            **(self._structure.columns if self._structure is not None else {}),
+            **self._extras,
+        }
+
+    def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row has in them.
+
+        Args:
+            outcome: its cells in `OUTPUT_COLUMNS`.
+        """
+        cells: dict[str, Any] = {}
+        if self._responses:
+            tries = outcome["attempts"]
+            answers = journal.exchanges.answers(row_key, fingerprint, tries) if tries is not None else {}
+            cells |= {f"response_{turn}": answers.get(turn) for turn in self._responses}
+        if self._structure is not None:
+            cells |= self._fields(outcome)
+        if self._extras:
+            found = journal.extras(row_key) if outcome["completed_at"] is not None else {}
+            cells |= {name: found.get(name) for name in self._extras}
+        return cells
+
+    def _fields(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of an answer that has the form asked for."""
+        assert self._structure is not None
+        if outcome["status"] == "completed":
+            try:
+                return self._structure.read(outcome["response"])
+            except SchemaMismatch:
+                pass
+        return dict.fromkeys(self._structure.columns)
+
+
+def _has_attachments(settings: Mapping[str, Any]) -> bool:
+    """Whether rows bring files along."""
+    return bool(settings.get("attach") or "attach" in (settings.get("matrix") or {}))

@@ -1,0 +1,33 @@
+"""Exporting the table of answers from the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.paths import paths_of_output
+from batchrun.batch.recorded_input import existing_source
+from batchrun.batch.results import result_cells
+from batchrun.journal import Journal
+from batchrun.prompts.templates import prompter_of
+from batchrun.tables import check_output, write_table
+
+__all__ = ["export_table"]
+
+
+def export_table(output: Path, target: Path) -> int:
+    """Write the table of answers as far as the journal goes; returns the number of rows.
+
+    Raises:
+        OutputError: no journal, or the target cannot be written.
+        InputError: the input is gone.
+    """
+    paths = paths_of_output(output)
+    with Journal(paths.journal, read_only=True) as journal:
+        manifest = journal.read_manifest()
+        source, options = existing_source(manifest, paths)
+        check_output(target, source, options)
+        prompter = prompter_of(manifest, source.columns)
+        return write_table(
+            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
+        )

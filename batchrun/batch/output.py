@@ -1,0 +1,68 @@
+"""Stage 7: the output is written from the input and the journal, also where the input changed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from batchrun.batch.plan import Plan
+from batchrun.batch.recorded_input import recorded_source
+from batchrun.batch.results import pending_cells, result_cells
+from batchrun.batch.totals import Totals, count_cells
+from batchrun.errors import InputError
+from batchrun.journal import Journal
+from batchrun.prompts.templates import prompter_for
+from batchrun.tables import InputWatch, Source, check_output, write_table
+
+__all__ = ["write_output"]
+
+
+def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
+    """Stage 7. Of an input that changed while the batch ran, rows that ask something else now are pending.
+
+    Raises:
+        InputError: it cannot be read any more.
+        OutputError: the output cannot be written.
+    """
+    try:
+        if not input_watch.changed():
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            return _write_table(plan, journal, plan.source, cells)
+    except (InputError, ValueError):  # ValueError: it became longer or shorter while it was written
+        if not input_watch.changed():
+            raise
+    try:
+        source, _ = recorded_source(journal.read_manifest(), plan.paths.spool)
+        check_output(plan.paths.output, source, plan.write_options)
+        return _write_table(plan, journal, source, _cells_of(plan, journal, source))
+    except (InputError, ValueError) as exc:
+        raise InputError(
+            f"the input changed while the batch ran, and cannot be used now ({exc}); put it back and run the same "
+            f"command again: {plan.paths.journal} holds the answers, and nothing is asked twice"
+        ) from exc
+
+
+def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
+    """The answers beside the rows of an input that changed."""
+    try:
+        prompter = prompter_for(plan.settings, source.columns, plan.job.key)
+    except InputError:
+        return pending_cells(source, plan.added)
+    return result_cells(source, prompter, journal, plan.added)
+
+
+def _write_table(
+    plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
+) -> tuple[Path | None, Totals]:
+    """An output that would hold nothing but pending rows is not written over an earlier one."""
+    totals = Totals()
+    cells = count_cells(cells, totals)
+    if plan.write_output and not journal.is_empty():
+        # Whoever has the output must find its answers in the journal, also after a power cut.
+        journal.settle()
+        write_table(plan.paths.output, source, cells, plan.write_options)
+        return plan.paths.output, totals
+    for _ in cells:
+        pass
+    return None, totals

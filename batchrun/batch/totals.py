@@ -1,0 +1,66 @@
+"""Counts over the rows of an output, and the reasons of its failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchrun.records import REFUSAL
+
+__all__ = ["Totals", "count_cells"]
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the rows of a table came to; filled by `count_cells`.
+
+    Attributes:
+        by_status: status → rows.
+        failures: error_type → rows without an answer.
+        reasons: error_type → what the first of them says.
+        incompletes: error_type → rows whose answer is incomplete.
+        cost_usd: None while no row's cost is known.
+        refused: rows that completed with a refusal, as only the embedded tutor's do.
+        unpriced: rows that took tokens, or have an answer, and whose cost is not known.
+    """
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+    incompletes: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    unpriced: int = 0
+    refused: int = 0
+
+    def add(self, cells: Mapping[str, Any]) -> None:
+        """Count one row."""
+        status = cells["status"]
+        self.by_status[status] += 1
+        if status == "incomplete":
+            self.incompletes[cells["error_type"] or "incomplete"] += 1
+        if status in ("failed", "expired", "cancelled"):
+            self.failures[cells["error_type"]] += 1
+            self.reasons.setdefault(cells["error_type"], cells["error"] or "")
+        self.refused += status == "completed" and cells["error_type"] == REFUSAL
+        self.prompt_tokens += cells["prompt_tokens"] or 0
+        self.completion_tokens += cells["completion_tokens"] or 0
+        if cells["cost_usd"] is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + cells["cost_usd"]
+        elif cells["total_tokens"] is not None or status in ("completed", "incomplete"):
+            self.unpriced += 1
+
+    @property
+    def failed(self) -> int:
+        """Rows that ended without an answer."""
+        return self.failures.total()
+
+
+def count_cells(cells: Iterable[dict[str, Any]], totals: Totals) -> Iterator[dict[str, Any]]:
+    """The same cells, counted as they pass."""
+    for row in cells:
+        totals.add(row)
+        yield row

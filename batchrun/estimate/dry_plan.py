@@ -1,0 +1,50 @@
+"""A plan for an estimate: it needs no key and leaves no files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from batchrun.batch.paths import paths_for
+from batchrun.batch.plan import Plan, make_plan
+from batchrun.errors import InputError
+from batchrun.job.environment import Environment
+from batchrun.job.options import Job
+from batchrun.journal.open import check_not_lost
+from batchrun.tables import check_output
+
+__all__ = ["dry_plan"]
+
+
+@contextmanager
+def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
+    """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
+    standard input. A journal that is lost is refused here already.
+
+    Raises:
+        InputError, OutputError: as `make_plan`.
+    """
+    journal = paths_for(output).journal
+    if not job.fresh:
+        check_not_lost(journal, output)
+    if table != "-" and journal.exists() and not Path(table).exists():
+        raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
+    folders = [folder for folder in output.absolute().parents if not folder.exists()]
+    try:
+        if table != "-":
+            yield make_plan(job, table, environment, output, sending=False)
+            return
+        with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
+            # Never over the copy that an earlier run of this batch resumes from.
+            plan = make_plan(job, table, environment, Path(spool) / output.name, sending=False)
+            check_output(output, plan.source, plan.write_options)
+            yield replace(plan, paths=paths_for(output))
+    finally:
+        for folder in folders:
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # someone put something there meanwhile

@@ -1,0 +1,62 @@
+"""How long a batch takes, from its rows, its limits and the latency of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from batchrun.engine.slots import CEILING, START
+from batchrun.job.options import Job
+from batchrun.wording import duration
+
+__all__ = ["Bound", "TimeNeeded", "time_needed", "time_text"]
+
+
+Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine"]
+"""What decides how long a batch takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeNeeded:
+    """How long rows take, and what rules that.
+
+    Attributes:
+        latency_s: of one row, as assumed or measured.
+    """
+
+    seconds: float
+    bound: Bound
+    latency_s: float
+
+
+def time_needed(rows: int, requests: float, tokens: float, latency_s: float, job: Job) -> TimeNeeded:
+    """The longest of three: requests at --rpm, tokens at --tpm, rows in waves of as many as there are slots.
+
+    The last row of what a limit admits still takes its `latency_s`. Without --concurrency the slots double with every
+    wave, from 20 up to 1,000 (as `engine.slots` does while no 429 comes).
+    """
+    if rows == 0:
+        return TimeNeeded(0.0, "latency", latency_s)
+    bounds: dict[Bound, float] = {"latency": _waves(rows, job.concurrency) * latency_s}
+    if job.rpm is not None:
+        bounds["--rpm"] = 60.0 * requests / job.rpm + latency_s
+    if job.tpm is not None:
+        bounds["--tpm"] = 60.0 * tokens / job.tpm + latency_s
+    ruling = max(bounds, key=lambda bound: bounds[bound])
+    return TimeNeeded(bounds[ruling], ruling, latency_s)
+
+
+def _waves(rows: int, concurrency: int | None) -> int:
+    waves, slots = 0, concurrency or START
+    while rows > 0:
+        waves, rows = waves + 1, rows - slots
+        if concurrency is None and slots < CEILING:
+            slots = min(CEILING, slots * 2)
+        elif rows > 0:
+            return waves - (-rows // slots)
+    return waves
+
+
+def time_text(time: TimeNeeded) -> str:
+    """How long, why, and for which latency."""
+    return f"about {duration(time.seconds)}, ruled by {time.bound}; {duration(time.latency_s)} a row"
