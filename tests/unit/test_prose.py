@@ -1,0 +1,239 @@
+"""Plain English: forms that docs/contributing.md bans are found in docs, help texts, messages and docstrings."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import batchrun
+from batchrun.cli import cli
+from batchrun.job.options import job_options
+
+PACKAGE = Path(batchrun.__file__).parent
+ROOT = PACKAGE.parent
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").rglob("*.md"),
+        *(path for path in (ROOT / "docs").rglob("*.md") if path.name != "cli.md"),
+    ]
+)
+"""The pages to check. docs/cli.md is made of the help texts, which are checked themselves."""
+UNFINISHED_PAGES = {
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/costs.md",
+    "docs/cron.md",
+    "docs/decisions/0002-raw-bytes.md",
+    "docs/decisions/0003-csv-by-the-standard-library.md",
+    "docs/decisions/0004-the-journal-is-written-inline.md",
+    "docs/decisions/0005-back-off-without-a-library.md",
+    "docs/decisions/0006-the-page-of-a-report.md",
+    "docs/decisions/0007-rows-of-several-runs.md",
+    "docs/dialogues.md",
+    "docs/files.md",
+    "docs/limits.md",
+    "docs/recipes.md",
+    "docs/reliability.md",
+    "docs/report.md",
+    "docs/responders.md",
+    "docs/resuming.md",
+    "docs/sandbox.md",
+    "docs/scoring.md",
+    "docs/server.md",
+    "docs/services.md",
+    "docs/structured.md",
+    "docs/tables.md",
+    "docs/tools.md",
+    "docs/usage.md",
+}
+"""Pages that still have to be rewritten. The set only shrinks."""
+UNFINISHED_HELP = ("cleanup", "compare", "convert", "report", "run", "score", "status", "view")
+"""Commands whose help still has to be rewritten. The tuple only shrinks."""
+
+BANNED = {
+    "is no X": r"(?<!there )\b(?:is|are|was|were) no\b(?! (?:longer|more|less|fewer|later|earlier|sooner|different)\b)",
+    "is none": r"(?<!there )\b(?:is|are|was|were) none\b(?! of\b)",
+    "none of them": r"\bnone of them\b",
+    "goes on": r"\b(?:go|goes|going|went|gone) on\b",
+    "stands": r"\b(?:stand|stands|stood|standing)\b(?! for\b|ard|-| still\b)",
+    "lies": r"\b(?:lie|lies|lay|lying)\b(?! to\b)",
+    "bears": r"\b(?:bear|bears|bore|borne)\b",
+    "reckon": r"\breckon\w*",
+    "anew": r"\banew\b",
+    "of one's own": r"\bof one['’]s own\b",
+    "tells": r"\btells\b|\b(?:is|are|was|were) told\b",
+    "asked alike": r"\b(?:ask|asks|asked) alike\b",
+    "comes to": r"\bcomes? to\b(?! [\d{])",
+    "that there is not": r"\bthat there (?:is|are|was|were)\b(?! no\b)",
+    "that is to V": r"\b(?:that|which|what|who) (?:is|are|was|were) to\b",
+    "also where": r"\balso (?:where|not|across)\b",
+    "what is asked": r"\bwhat (?:is|was) (?:asked|sent|said|kept|left|old|wanted|answered|found|there)\b",
+    "say --option": r"\bsays? (?:`|--)",
+    "tries": r"\b(?:of|its|their|each|last|first|second|several|earlier|all|more|the|two|three|five|another|a|one) tr(?:y|ies)\b(?! to\b)",
+    "a watch": r"\b(?:a|the) watch\b",
+}
+"""Name of a form → its pattern, which is matched without regard to case."""
+
+FINISHED = ("__init__", "__main__", "bounded_regex", "clock", "local_paths")
+"""Folders and modules of batchrun whose messages and docstrings are plain English. The list only grows."""
+
+PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in BANNED.items()}
+CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+INLINE_CODE = re.compile(r"``.+?``|`[^`]+`")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+LINK = re.compile(r"\]\([^)\s]*\)")
+BLOCK_START = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.)\s)|(?<!\\)\|")
+
+
+def faults(text: str) -> list[str]:
+    """The banned forms in a text, each with the words around it."""
+    flat = " ".join(text.split())
+    return [
+        f"{name}: …{flat[max(0, match.start() - 40) : match.end() + 30]}…"
+        for name, pattern in PATTERNS.items()
+        for match in pattern.finditer(flat)
+    ]
+
+
+def sentences_of_page(markdown: str) -> Iterator[str]:
+    """The paragraphs, list items and table cells of a page, without code, link targets and HTML comments."""
+    text = COMMENT.sub("", CODE_BLOCK.sub("\n\n", markdown))
+    yield from BLOCK_START.split(LINK.sub("]", INLINE_CODE.sub("`", text)))
+
+
+def faults_of_page(markdown: str) -> list[str]:
+    """The banned forms of a page."""
+    return [fault for text in sentences_of_page(markdown) for fault in faults(text)]
+
+
+def texts_of_module(source: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every string constant with a space in it; the values in an f-string become `{}`."""
+    tree = ast.parse(source)
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            yield node.lineno, "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            if " " in node.value:
+                yield node.lineno, node.value
+
+
+def faults_of_module(path: Path) -> list[str]:
+    """The banned forms in the messages and docstrings of a module, with their lines."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {fault}"
+        for line, text in texts_of_module(path.read_text(encoding="utf-8"))
+        for fault in faults(INLINE_CODE.sub("`", text))
+    ]
+
+
+def modules_of(name: str) -> list[Path]:
+    """The files of a folder or of a module of the package, given as `engine` or `server.search` or `errors`."""
+    path = PACKAGE / name.replace(".", "/")
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
+    """(command and option, help text) of a command and of those below it."""
+    yield path, command.help or ""
+    for param in command.params:
+        if isinstance(param, click.Option):
+            yield f"{path} {param.opts[0]}", param.help or ""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from helps(child, f"{path} {name}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.relative_to(ROOT).as_posix() not in UNFINISHED_PAGES])
+def test_pages_are_plain_english(page: Path) -> None:
+    """A page of the docs has no banned form."""
+    assert faults_of_page(page.read_text(encoding="utf-8")) == []
+
+
+def test_help_texts_are_plain_english() -> None:
+    """The help of a command or an option has no banned form."""
+    texts = list(helps(cli, "batchrun"))
+    if "run" not in UNFINISHED_HELP:
+        texts += ((name, option.help) for name, (option, _) in job_options().items())
+    assert [
+        f"{name}: {fault}"
+        for name, text in texts
+        if " ".join(name.split()[1:2]) not in UNFINISHED_HELP
+        for fault in faults(text)
+    ] == []
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_messages_and_docstrings_are_plain_english(name: str) -> None:
+    """The strings of a folder whose texts are finished have no banned form."""
+    found = modules_of(name)
+    assert found
+    assert [fault for path in found for fault in faults_of_module(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        ("is no X", "The file is no JSON."),
+        ("is no X", "These are no rows."),
+        ("is none", "Two objects are none."),
+        ("none of them", "It knows none of them."),
+        ("goes on", "The same command goes on where it was."),
+        ("stands", "The rule stands in the file."),
+        ("stands", "Every option can stand in a TOML file."),
+        ("lies", "The journal lies beside OUTPUT."),
+        ("bears", "The first row bears the cost."),
+        ("reckon", "The command reckons again."),
+        ("anew", "It writes the page anew."),
+        ("of one's own", "Servers of one's own are supported."),
+        ("tells", "The summary tells how many rows failed."),
+        ("tells", "The model is told what is wrong."),
+        ("asked alike", "Rows that are asked alike share an answer."),
+        ("comes to", "What several verdicts come to."),
+        ("that there is not", "A thread that there is not fails its row."),
+        ("that is to V", "The run that is to be made."),
+        ("also where", "A second one exits with 6, also where the name differs."),
+        ("what is asked", "It is the column of what was wanted."),
+        ("say --option", "To do so, say --fresh."),
+        ("tries", "It fails after five tries."),
+        ("tries", "The first try costs nothing."),
+        ("a watch", "It notifies a watch."),
+    ],
+)
+def test_a_banned_form_is_found(form: str, sentence: str) -> None:
+    """Each form is found in a sentence of a page, of a table, of a docstring and of an f-string message."""
+    found = [fault.partition(":")[0] for fault in faults(sentence)]
+    assert form in found
+    for page in (f"# Page\n\n- A point.\n- {sentence}\n", f"| a | {sentence} |\n", sentence.replace(" ", "\n")):
+        assert [fault.partition(":")[0] for fault in faults_of_page(page)] == found
+    module = f'def f(x):\n    """Do.\n\n    {sentence}\n    """\n    raise ValueError(f"{{x}} {sentence}")\n'
+    assert len([fault for _, text in texts_of_module(module) for fault in faults(text)]) == 2 * len(found)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "There is no row to run, and there are no keys.",
+        "The limit is no longer reached; it is no more than a guess.",
+        "Standard input stands for the table; you understand.",
+        "The sides come to 14.",
+        "The command tries to continue.",
+        "Write `is no JSON` never.",
+        "```text\nThe file is no JSON.\n```",
+        "<!-- it goes on -->",
+        "See [the page](what-goes-on.md#anew).",
+    ],
+)
+def test_plain_english_passes(sentence: str) -> None:
+    """Correct sentences, code, comments and link targets are left alone."""
+    assert faults_of_page(f"{sentence}\n") == []
