@@ -113,7 +113,7 @@ def faults_of_page(markdown: str) -> list[str]:
 
 
 def texts_of_module(source: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of every string constant with a space in it; the values in an f-string become `{}`."""
+    """(line, text) of every string constant; the values in an f-string become `{}`."""
     tree = ast.parse(source)
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     for node in ast.walk(tree):
@@ -121,8 +121,7 @@ def texts_of_module(source: str) -> Iterator[tuple[int, str]]:
             parts = [str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values]
             yield node.lineno, "".join(parts)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
-            if " " in node.value:
-                yield node.lineno, node.value
+            yield node.lineno, node.value
 
 
 def faults_of_module(path: Path) -> list[str]:
