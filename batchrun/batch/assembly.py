@@ -21,7 +21,7 @@ from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.files.uploads import Uploads
 from batchrun.services.per_variant import Variants
-from batchrun.services.translation import scrubbed
+from batchrun.services.redaction import scrubbed
 from batchrun.services.tutor_refusal import Tutoring
 from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch

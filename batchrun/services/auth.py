@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from batchrun.errors import BatchRefused, InputError
-from batchrun.services.translation import scrubbed
+from batchrun.services.redaction import scrubbed
 
 __all__ = ["CREDENTIALS", "KeySource", "check_header", "guarded"]
 

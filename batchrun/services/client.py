@@ -14,9 +14,10 @@ from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
 from batchrun.job.environment import ApiKey
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
+from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
+from batchrun.services.retry_after import parse_retry_after
 from batchrun.services.route import Route, trusted_certificates
-from batchrun.services.translation import parse_retry_after, scrubbed
 
 __all__ = ["Endpoint", "open_client", "timeouts"]
 

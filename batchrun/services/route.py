@@ -22,7 +22,8 @@ import httpx2
 import openai
 
 from batchrun.errors import BatchRefused, ConnectionLost, ServiceFault, Unavailable
-from batchrun.services.translation import causes_of, scrubbed
+from batchrun.services.redaction import scrubbed
+from batchrun.services.translation import causes_of
 from batchrun.wording import shortened
 
 __all__ = ["Route", "check_base_url", "trusted_certificates"]

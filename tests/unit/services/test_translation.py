@@ -28,13 +28,9 @@ from batchrun.errors import (
 )
 from batchrun.records import Usage
 from batchrun.services.client import Endpoint
-from batchrun.services.translation import (
-    fault_of_error_body,
-    fault_of_exception,
-    fault_of_failed_run,
-    parse_retry_after,
-    scrubbed,
-)
+from batchrun.services.redaction import scrubbed
+from batchrun.services.retry_after import parse_retry_after
+from batchrun.services.translation import fault_of_error_body, fault_of_exception, fault_of_failed_run
 
 KEY = "sk-secret-0123456789"
 
@@ -134,9 +130,9 @@ def test_statuses(status: int, body: Any, kind: type[ServiceFault], error_type: 
         (503, "", "the server answered 503 with something that is not JSON: an empty body"),
         (400, {"error": "model is required"}, "model is required"),
         (422, {"detail": [{"loc": ["body"]}]}, "[{'loc': ['body']}]"),
-        (404, error("File Not Found"), "no such endpoint on this server: /v1/threads/runs (is --base-url right, and --api what "
-         "it speaks?); the server says: File Not Found"),
-        (404, "nope", "no such endpoint on this server: /v1/threads/runs (is --base-url right, and --api what it"),
+        (404, error("File Not Found"), "no such endpoint on this server: /v1/threads/runs; check --base-url, and whether the "
+         "server supports the protocol of --api (the server's message: File Not Found)"),
+        (404, "nope", "no such endpoint on this server: /v1/threads/runs; check --base-url, and whether"),
     ],
 )  # fmt: skip
 def test_messages(status: int, body: Any, words: str) -> None:
