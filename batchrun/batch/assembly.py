@@ -89,13 +89,13 @@ def engine_of(
 
 def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service:
     """The service of the batch, or one for each combination of settings."""
-    enclosures = _enclosures(plan, journal, wire, batch_id)
-    services = [_variant(variant, plan, journal, wire, batch_id, enclosures) for variant in plan.variants]
+    row_files = _row_files(plan, journal, wire, batch_id)
+    services = [_variant(variant, plan, journal, wire, batch_id, row_files) for variant in plan.variants]
     service = services[0] if len(services) == 1 else Variants(services)
     return Tutoring(service) if plan.tutored else service
 
 
-def _variant(job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, enclosures: RowFiles | None) -> Service:
+def _variant(job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, row_files: RowFiles | None) -> Service:
     manifest = journal.read_manifest()
     # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
     assistant_for = digest(job.model, job.instructions)
@@ -113,11 +113,11 @@ def _variant(job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, 
         assistant_id=manifest.get("assistants", {}).get(assistant_for),
         assistant_made=assistant_made,
         structure=plan.structure.response_format() if plan.structure is not None else None,
-        enclosures=enclosures,
+        row_files=row_files,
     )
 
 
-def _enclosures(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFiles | None:
+def _row_files(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFiles | None:
     """The files of the batch, None where it has none."""
     job = plan.job
     if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):

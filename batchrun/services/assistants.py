@@ -112,27 +112,27 @@ class AssistantsService:
         settings: AssistantSettings,
         *,
         poll: bool = False,
-        made: Callable[[str], None] = lambda _assistant_id: None,
-        enclosures: RowFiles | None = None,
+        assistant_made: Callable[[str], None] = lambda _assistant_id: None,
+        row_files: RowFiles | None = None,
     ) -> None:
         """
         Args:
-            poll: never stream.
-            made: called with the id of the assistant that is made for the batch.
-            enclosures: the files of the batch, where it has any.
+            poll: poll every run instead of streaming it.
+            assistant_made: called with the id of the assistant that is created for the batch.
+            row_files: the batch's files; None if it has none.
         """
         self._wire = wire
         self._settings = settings
         self._poll = poll
-        self._made = made
-        self._enclosures = enclosures
+        self._assistant_made = assistant_made
+        self._row_files = row_files
         self._own_tools: list[Any] = []
         self.assistant_id = settings.assistant_id or settings.known_assistant_id
 
     async def prepare(self) -> None:
         """Check that the assistant exists, or make one for the batch; its id is then in `assistant_id`."""
-        if self._enclosures is not None:
-            await self._enclosures.prepare()
+        if self._row_files is not None:
+            await self._row_files.prepare()
         with anyio.move_on_after(PREPARE_TIMEOUT_S):
             await self._find_or_make_assistant()
             return
@@ -140,7 +140,7 @@ class AssistantsService:
 
     async def _find_or_make_assistant(self) -> None:
         # Threads that rows continue cannot be given anything to search; the assistant can.
-        resources = self._enclosures.searched_resources() if self._enclosures is not None else {}
+        resources = self._row_files.searched_resources() if self._row_files is not None else {}
         if self.assistant_id is not None:
             path = f"/assistants/{in_path(self.assistant_id)}"
             try:
@@ -167,7 +167,7 @@ class AssistantsService:
         key = f"{self._settings.name}-{digest(body, self.assistant_id)}"
         assistant = await self._wire.post("/assistants", body, {**BETA, "Idempotency-Key": key})
         self.assistant_id = _id_of(assistant)
-        self._made(self.assistant_id)
+        self._assistant_made(self.assistant_id)
 
     async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         """One streamed request; falls back to polling by id when the stream breaks off.
@@ -248,7 +248,7 @@ class AssistantsService:
             "stream": stream,
             **settings.parameters,
         }
-        files = self._enclosures
+        files = self._row_files
         message = {"role": "user", "content": exchange.turn.text}
         if files is not None:
             message = await files.message(exchange.turn)
@@ -352,12 +352,12 @@ class AssistantsService:
             reply = self._read_reply(exchange, run, messages, usage)
             if reply.waiting:
                 return reply
-            wants_steps = self._enclosures is not None and self._enclosures.code_interpreter
+            wants_steps = self._row_files is not None and self._row_files.code_interpreter
             steps = await self._steps(run) if wants_steps and (messages or reply.reason == EMPTY_ANSWER) else []
         if reply.reason == EMPTY_ANSWER and (produced_in_messages(messages) or produced_by_steps(steps)):
             reply = replace(reply, status="completed", reason=None)
-        if self._enclosures is not None:
-            extras = await self._enclosures.of_messages(messages, steps, exchange.row_key)
+        if self._row_files is not None:
+            extras = await self._row_files.of_messages(messages, steps, exchange.row_key)
             reply = replace(reply, extras=extras)
         return reply
 

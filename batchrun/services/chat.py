@@ -60,14 +60,14 @@ class ChatSettings:
 class ChatService:
     """Rows as chat completions; see the module's docstring."""
 
-    def __init__(self, wire: Wire, settings: ChatSettings, enclosures: RowFiles | None = None) -> None:
+    def __init__(self, wire: Wire, settings: ChatSettings, row_files: RowFiles | None = None) -> None:
         """
         Args:
-            enclosures: the files that go with prompts, where there are any.
+            row_files: the batch's files; None if it has none.
         """
         self._wire = wire
         self._settings = settings
-        self._enclosures = enclosures
+        self._row_files = row_files
 
     async def prepare(self) -> None:
         """Nothing: each request carries all it needs."""
@@ -86,8 +86,8 @@ class ChatService:
         else:
             whole = self._whole(await self._wire.post("/chat/completions", body, headers, patient=True))
         reply = whole.reply(seen, added, self._settings.parameters)
-        if self._enclosures is not None:
-            extras = await self._enclosures.of_chat({"annotations": whole.annotations}, exchange.row_key)
+        if self._row_files is not None:
+            extras = await self._row_files.of_chat({"annotations": whole.annotations}, exchange.row_key)
             reply = replace(reply, extras=extras)
         return reply
 
@@ -105,8 +105,8 @@ class ChatService:
                 {"role": "tool", "tool_call_id": output.call_id, "content": output.text} for output in exchange.outputs
             ]
         content: Any = exchange.turn.text
-        if self._enclosures is not None:
-            content = await self._enclosures.content(exchange.turn)
+        if self._row_files is not None:
+            content = await self._row_files.content(exchange.turn)
         message = {"role": "user", "content": content}
         if exchange.history or self._settings.instructions is None:
             return [message]

@@ -1,10 +1,10 @@
-"""The one `AsyncOpenAI` client of a batch: where the service is, how to sign in, and the limits in its way."""
+"""The one `AsyncOpenAI` client of a batch: the service's address, the credentials, and hooks for the rate limits."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx2
 import openai
@@ -24,25 +24,26 @@ __all__ = ["Endpoint", "open_client", "timeouts"]
 MAX_CONNECTIONS = 10_000
 CONNECT_TIMEOUT_S = 15.0
 NO_KEY = "none"
-"""What is sent where there is no key; a word that messages use, and no secret."""
+"""Sent if the user gives no key. Messages use the word too, so it does not count as a secret."""
 
-_OURS = frozenset({"base_url", "default_headers", "default_query", "http_client", "max_retries", "timeout"})
-"""Arguments of the client that have options of their own, or that the limits depend on."""
+_RESERVED_OPTIONS = frozenset({"base_url", "default_headers", "default_query", "http_client", "max_retries", "timeout"})
+"""Arguments of the SDK's client that batchrun sets from its own options, or on which the rate limits depend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service is and how to sign in; no secret shows in a repr.
+    """The address of a service and the credentials for it; no secret shows in its repr.
 
     Attributes:
         base_url: None for the SDK's default. For Azure: the resource's endpoint.
-        azure: sign in and build URLs as Azure wants it.
-        api_version: of Azure.
+        api_key: a key, or a function that returns one; None if the service needs none.
+        azure: authenticate and build URLs as Azure requires.
+        api_version: of Azure's API; None for every other service.
         headers, query: sent with every request.
         client_options: further arguments of the SDK's client, such as `workload_identity`.
-        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set; see `trusted_certificates`.
-        trust_env: the proxy is the one that the environment names. False for the embedded server, which is reached
-            directly, whatever the environment says.
+        certificates: SSL_CERT_FILE and SSL_CERT_DIR, if they are set; see `trusted_certificates`.
+        trust_env: use the proxy that the environment names. False for the embedded server, which is always reached
+            directly.
     """
 
     base_url: str | None
@@ -78,96 +79,114 @@ class Endpoint:
 
     @property
     def signs_in_otherwise(self) -> bool:
-        """The client's own arguments sign in, without the key."""
+        """Whether `client_options` hold the credentials, so that the SDK must not get a key."""
         return not CREDENTIALS.isdisjoint(self.client_options)
 
 
 def timeouts(silence_timeout_s: float, *, read_s: float | None) -> httpx2.Timeout:
-    """Bounds of a request, seconds; waiting for a free connection has none, since the slots bound it."""
+    """Return a request's timeouts, in seconds. Waiting for a free connection has none: the slots bound that."""
     return httpx2.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s, write=silence_timeout_s, pool=None)
 
 
-def _check_headers(endpoint: Endpoint) -> None:
+def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> tuple[AsyncOpenAI, Route]:
+    """Return the SDK's client, whose requests all pass `limits`, and the route that they take.
+
+    Raises:
+        InputError: the SDK refuses these arguments, or the environment names a proxy or certificates that cannot be
+            used.
+    """
+    _check_endpoint(endpoint)
+    hooks = _Hooks(limits)
+    http_client = _http_client(endpoint, hooks, min(MAX_CONNECTIONS, limits.max_slots or MAX_CONNECTIONS))
+    options = _client_options(endpoint, http_client, silence_timeout_s)
+    try:
+        client = (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
+    except (TypeError, ValueError, openai.OpenAIError) as exc:
+        line = " ".join(scrubbed(str(exc), endpoint.secrets).split())
+        raise InputError(f"the service's client cannot be created: {line}") from exc
+    base_url = endpoint.base_url or str(client.base_url)
+    # The HTTP client has no public way to ask for its proxy, and only it knows how it reads NO_PROXY.
+    transport = http_client._transport_for_url(httpx2.URL(base_url))
+    hooks.route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
+    return client, hooks.route
+
+
+class _Hooks:
+    """Called by the HTTP client before each request and after each reply.
+
+    Mutable state: `route`, which is known only when the client exists.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.route: Route
+
+    async def before(self, request: httpx2.Request) -> None:
+        if request.method == "GET":
+            await request.aread()  # else a redirected GET would be sent with a chunked body, although it has none
+        if not self.route.leads_away(request):
+            await self._limits.request()
+
+    async def after(self, response: httpx2.Response) -> None:
+        bound(response)
+        self.route.answered()
+        if self.route.leads_away(response.request):
+            return
+        # The raw names are checked first: most replies have none of these headers, and a look-up of each is slower.
+        if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
+            self._limits.observe(response.headers)
+        if response.status_code == 429:
+            self._limits.cool_down(parse_retry_after(response.headers) or 0.0)
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    """
+    Raises:
+        InputError: a header cannot be sent, or `client_options` set what batchrun's own options decide.
+    """
     for name, value in endpoint.headers.items():
         check_header(f"--header {name}", value, name)
     if isinstance(endpoint.api_key, str):
         name = "AZURE_OPENAI_API_KEY" if endpoint.azure else "OPENAI_API_KEY"
         check_header(f"the API key ({name})", endpoint.api_key)
-    for what, ident in (("--organization", endpoint.organization), ("--project", endpoint.project)):
-        check_header(what, ident or "")
+    for option, ident in (("--organization", endpoint.organization), ("--project", endpoint.project)):
+        check_header(option, ident or "")
+    for name in sorted(_RESERVED_OPTIONS & endpoint.client_options.keys()):
+        raise InputError(f"client_options: {name!r} cannot be set here; use the batch option for it instead")
 
 
-def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float) -> tuple[AsyncOpenAI, Route]:
-    """The SDK's client on its fastest transport, every request of which passes `limits`, and the way that they take.
-
-    Raises:
-        InputError: the SDK does not take these arguments, or the environment names a proxy or certificates that
-            cannot be used.
-    """
-
-    async def before(request: httpx2.Request) -> None:
-        if request.method == "GET":
-            await request.aread()  # a redirected one would be sent in chunks, of which it has none
-        if not route.leads_away(request):
-            await limits.request()
-
-    async def after(response: httpx2.Response) -> None:
-        bound(response)
-        route.answered()
-        if route.leads_away(response.request):
-            return
-        # Looked at raw first: most replies carry none of these headers, and asking for each takes longer than this.
-        if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
-            limits.observe(response.headers)
-        if response.status_code == 429:
-            limits.cool_down(parse_retry_after(response.headers) or 0.0)
-
-    _check_headers(endpoint)
-    for name in sorted(_OURS & endpoint.client_options.keys()):
-        raise InputError(f"client_options: {name!r} cannot be given there; the batch's own options decide it")
-    http_client = _http_client(endpoint, before, after, min(MAX_CONNECTIONS, limits.max_slots or MAX_CONNECTIONS))
+def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence_timeout_s: float) -> dict[str, Any]:
+    """Return the arguments of the SDK's client."""
     options: dict[str, Any] = {
         "organization": endpoint.organization,
         "project": endpoint.project,
         "default_headers": endpoint.headers or None,
         "default_query": endpoint.query or None,
-        # The SDK's own retries go round the limits and send requests twice that must not be.
+        # The SDK's own retries bypass the limits, and repeat requests that must not be sent twice.
         "max_retries": 0,
         "timeout": timeouts(silence_timeout_s, read_s=silence_timeout_s),
         "http_client": http_client,
         **endpoint.client_options,
     }
     if not endpoint.signs_in_otherwise:
-        # The SDK insists on a key; servers of one's own often want none.
+        # The SDK requires a key; self-hosted servers often need none.
         options["api_key"] = endpoint.api_key or NO_KEY
     if endpoint.azure:
-        options |= {"azure_endpoint": endpoint.base_url}
+        options["azure_endpoint"] = endpoint.base_url
         if endpoint.api_version is not None:
             options["api_version"] = endpoint.api_version
     else:
         options["base_url"] = endpoint.base_url
-    try:
-        client = (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
-    except (TypeError, ValueError, openai.OpenAIError) as exc:
-        line = " ".join(scrubbed(str(exc), endpoint.secrets).split())
-        raise InputError(f"the service's client cannot be made: {line}") from exc
-    base_url = endpoint.base_url or str(client.base_url)
-    # The only way to learn which proxy the HTTP client takes: what NO_PROXY means is its own affair.
-    transport = http_client._transport_for_url(httpx2.URL(base_url))
-    route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
-    return client, route
+    return options
 
 
-Hook: TypeAlias = Callable[[Any], Awaitable[None]]
-
-
-def _http_client(endpoint: Endpoint, before: Hook, after: Hook, connections: int) -> httpx2.AsyncClient:
+def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> httpx2.AsyncClient:
     verify = trusted_certificates(endpoint.certificates)
     try:
-        return openai.DefaultAioHttpClient(
+        return openai.DefaultAioHttpClient(  # the SDK's fastest transport
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-            event_hooks={"request": [before], "response": [after]},
-            # A redirect would carry headers, query and prompts to another place, and make a GET of a POST.
+            event_hooks={"request": [hooks.before], "response": [hooks.after]},
+            # A redirect would carry headers, query and prompts to another place, and turn a POST into a GET.
             follow_redirects=False,
             trust_env=endpoint.trust_env,
             verify=verify,
@@ -175,6 +194,6 @@ def _http_client(endpoint: Endpoint, before: Hook, after: Hook, connections: int
     except (ValueError, httpx2.InvalidURL):
         # The value is not shown: it may hold a password.
         raise InputError(
-            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: one of them is not the URL of a proxy; one such as "
-            "http://HOST:PORT is expected"
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: the value is not the URL of a proxy; expected one such as "
+            "http://HOST:PORT"
         ) from None

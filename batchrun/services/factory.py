@@ -1,4 +1,4 @@
-"""Which service a job means, and how its options are called there."""
+"""Builds the service of a job, with the job's options under the names of its protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["make_service", "model_parameters", "response_format"]
 
 
 def model_parameters(job: Job, api: Api) -> dict[str, Any]:
-    """The parameters of the model that the user set, under the names of the protocol; `--param` wins."""
+    """Return the model parameters that the user set, under the names of the protocol. `--param` takes precedence."""
     responses = api == "responses"
     named = {
         "temperature": job.temperature,
@@ -30,7 +30,10 @@ def model_parameters(job: Job, api: Api) -> dict[str, Any]:
 
 
 def response_format(wanted: Mapping[str, Any] | None, api: Api) -> dict[str, Any] | None:
-    """Responses has the format under `text`, and a schema's fields beside its type rather than below it."""
+    """Return a response format as the protocol has it.
+
+    Responses expects the fields of a schema next to its type, not below it, and all of it under `format`.
+    """
     if wanted is None or api != "responses":
         return dict(wanted) if wanted is not None else None
     schema = wanted.get("json_schema")
@@ -38,7 +41,7 @@ def response_format(wanted: Mapping[str, Any] | None, api: Api) -> dict[str, Any
 
 
 def _tool(function: Mapping[str, Any], *, responses: bool) -> dict[str, Any]:
-    """Responses has a function's fields beside the tool's type; it also wants to hear whether it is strict."""
+    """Return a function as a tool. Responses expects its fields next to the tool's type, and requires `strict`."""
     if responses:
         return {"type": "function", "strict": False, **function}
     return {"type": "function", "function": dict(function)}
@@ -53,56 +56,60 @@ def make_service(
     assistant_id: str | None,
     assistant_made: Callable[[str], None],
     structure: Mapping[str, Any] | None = None,
-    enclosures: RowFiles | None = None,
+    row_files: RowFiles | None = None,
 ) -> Service:
-    """The service that the job speaks to, over `wire`.
+    """Return the service of the job's protocol, which sends its requests over `wire`.
 
     Args:
-        structure: the response format of answers that are to have a form.
-        enclosures: the files of the batch, where it has any.
-        assistant_id: the assistant that an earlier run of this batch made.
-        assistant_made: called with the id of the one that is made now.
+        assistant_id: the assistant that an earlier process created for this batch; None if there is none.
+        assistant_made: called with the id of the assistant that this process creates.
+        structure: response format of structured answers; None for plain text.
+        row_files: the batch's files; None if it has none.
     """
-    parameters = model_parameters(job, api)
-    metadata = {"batch": batch_id}
     match api:
         case "assistants":
-            settings = AssistantSettings(
-                assistant_id=job.assistant,
-                known_assistant_id=assistant_id,
-                name=f"batchrun {batch_id}",
-                model=job.model,
-                instructions=job.instructions,
-                metadata=metadata,
-                parameters=parameters,
-                structure=structure,
-            )
-            return AssistantsService(wire, settings, poll=job.poll, made=assistant_made, enclosures=enclosures)
+            settings = _assistant_settings(job, batch_id, assistant_id, structure)
+            return AssistantsService(wire, settings, poll=job.poll, assistant_made=assistant_made, row_files=row_files)
         case "responses":
-            return ResponsesService(
-                wire,
-                ResponseSettings(
-                    model=job.model,
-                    instructions=job.instructions,
-                    metadata=metadata,
-                    conversation=job.conversation,
-                    stream=job.stream,
-                    background=job.background,
-                    parameters=parameters,
-                    structure=response_format(structure, api),
-                ),
-                enclosures,
-            )
+            return ResponsesService(wire, _response_settings(job, batch_id, structure), row_files)
         case "chat":
-            return ChatService(
-                wire,
-                ChatSettings(
-                    model=job.model,
-                    instructions=job.instructions,
-                    stream=job.stream,
-                    parameters=parameters,
-                    structure=structure,
-                ),
-                enclosures,
-            )
+            return ChatService(wire, _chat_settings(job, structure), row_files)
     assert_never(api)
+
+
+def _assistant_settings(
+    job: Job, batch_id: str, assistant_id: str | None, structure: Mapping[str, Any] | None
+) -> AssistantSettings:
+    return AssistantSettings(
+        assistant_id=job.assistant,
+        known_assistant_id=assistant_id,
+        name=f"batchrun {batch_id}",
+        model=job.model,
+        instructions=job.instructions,
+        metadata={"batch": batch_id},
+        parameters=model_parameters(job, "assistants"),
+        structure=structure,
+    )
+
+
+def _response_settings(job: Job, batch_id: str, structure: Mapping[str, Any] | None) -> ResponseSettings:
+    return ResponseSettings(
+        model=job.model,
+        instructions=job.instructions,
+        metadata={"batch": batch_id},
+        conversation=job.conversation,
+        stream=job.stream,
+        background=job.background,
+        parameters=model_parameters(job, "responses"),
+        structure=response_format(structure, "responses"),
+    )
+
+
+def _chat_settings(job: Job, structure: Mapping[str, Any] | None) -> ChatSettings:
+    return ChatSettings(
+        model=job.model,
+        instructions=job.instructions,
+        stream=job.stream,
+        parameters=model_parameters(job, "chat"),
+        structure=structure,
+    )

@@ -90,20 +90,20 @@ class _Stream:
 class ResponsesService:
     """Rows as stored responses; see the module's docstring."""
 
-    def __init__(self, wire: Wire, settings: ResponseSettings, enclosures: RowFiles | None = None) -> None:
+    def __init__(self, wire: Wire, settings: ResponseSettings, row_files: RowFiles | None = None) -> None:
         """
         Args:
-            enclosures: the files of the batch, where it has any.
+            row_files: the batch's files; None if it has none.
         """
         self._wire = wire
         self._settings = settings
-        self._enclosures = enclosures
+        self._row_files = row_files
         self._looks_up = False  # it has found a response by its id
 
     async def prepare(self) -> None:
         """Upload the files that are to be searched; all else goes with each request."""
-        if self._enclosures is not None:
-            await self._enclosures.prepare()
+        if self._row_files is not None:
+            await self._row_files.prepare()
 
     async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
         """Make a response and read it to its end."""
@@ -176,10 +176,10 @@ class ResponsesService:
         if settings.background:
             body["background"] = True
         body |= settings.parameters
-        if self._enclosures is not None:
-            body["tools"] = [*self._enclosures.responses_tools(), *body.get("tools", ())]
+        if self._row_files is not None:
+            body["tools"] = [*self._row_files.responses_tools(), *body.get("tools", ())]
             if not exchange.outputs:
-                body["input"] = await self._enclosures.input(exchange.turn)
+                body["input"] = await self._row_files.input(exchange.turn)
         if exchange.structured and settings.structure is not None:
             body["text"] = settings.structure
         return body
@@ -326,8 +326,8 @@ class ResponsesService:
         usage = usage_of_response(response.get("usage"))
         with billed(usage):
             reply, output = self._read_reply(response, usage)
-        if self._enclosures is not None and not reply.calls:
-            reply = replace(reply, extras=await self._enclosures.of_items(output, exchange.row_key))
+        if self._row_files is not None and not reply.calls:
+            reply = replace(reply, extras=await self._row_files.of_items(output, exchange.row_key))
         return reply
 
     def _read_reply(self, response: Mapping[str, Any], usage: Usage) -> tuple[Reply, list[Mapping[str, Any]]]:

@@ -96,7 +96,7 @@ async def _opened(url: str, *, silence_timeout_s: float = 5.0, **options: Any) -
     poll, made = options.pop("poll", False), options.pop("made", lambda _: None)
     wire = Wire(Endpoint(url, KEY), Limits(), silence_timeout_s=silence_timeout_s)
     try:
-        yield AssistantsService(wire, AssistantSettings(**{**settings, **options}), poll=poll, made=made)
+        yield AssistantsService(wire, AssistantSettings(**{**settings, **options}), poll=poll, assistant_made=made)
     finally:
         await wire.aclose()
 
