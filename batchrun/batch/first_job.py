@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError, OutputError
-from batchrun.job.options import JobOption, job_options
+from batchrun.job.job_option import JobOption
+from batchrun.job.options import job_options
 from batchrun.prompts.templates import default_template
 
 __all__ = ["first_job", "write_new"]

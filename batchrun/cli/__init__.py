@@ -1,10 +1,6 @@
-"""The command line: commands and exit codes.
+"""The command line: the entry point and its exit codes (`batchrun.cli.options.EXIT_CODES`).
 
-Exit codes: 0 every row completed · 1 internal error · 2 bad usage, input or settings · 3 finished with failed rows
-· 4 budget reached · 5 refused by the service (authentication, quota, unknown model), or it could not be reached
-· 6 another batch holds this output · 7 score below the bar · 129/130/143 interrupted.
-
-Every heavy import sits inside the command that needs it: `batchrun --help` is to feel instant.
+Heavy libraries are imported inside the commands that need them, so that `batchrun --help` stays fast.
 """
 
 from __future__ import annotations
@@ -26,26 +22,26 @@ from batchrun.interrupts import Interrupts
 
 __all__ = ["EXIT_CODES", "cli", "main"]
 
-# Importing a module of commands adds them to the group.
+# Importing a module adds its commands to the group.
 _COMMANDS = (assistants, evaluate, inspect, report, run, serve)
 
 
 _LONG_WORD = re.compile(r"(\S{1000})\S+")
-"""What a message repeats of an input may be of any length."""
+"""Matches a word of an input that is too long to be repeated in a message."""
 
 
 def main() -> NoReturn:
-    """The entry point: runs a command and turns its end into an exit code."""
+    """Run the command line and exit with its exit code."""
     interrupts = Interrupts()
     with safe_streams(), interrupts.installed():
-        # The SDK warns on every Assistants call, by design; its user here knows. Exactly that one is silenced.
+        # The SDK warns on every Assistants call. Users of batchrun chose that API, so exactly this warning is silenced.
         warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
         exit_code = _command(interrupts)
     sys.exit(exit_code)
 
 
 def _command(interrupts: Interrupts) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     exit_code: Any
     try:
         exit_code = cli.main(standalone_mode=False, obj=interrupts)
@@ -58,11 +54,11 @@ def _command(interrupts: Interrupts) -> int:
     except BatchrunError as exc:
         warn(_LONG_WORD.sub(lambda word: f"{word[1]}…", str(exc)))
         return exc.exit_code
-    except SystemExit as exc:  # SIGTERM and SIGHUP, where nothing listens to them
+    except SystemExit as exc:  # SIGTERM and SIGHUP in commands that do not handle them
         return exc.code if isinstance(exc.code, int) else 1
     except BrokenPipeError:
-        return 0  # the reader of our output went away (`| head`): nothing is wrong, and nothing more can be said
-    except Exception:  # noqa: BLE001 - a bug: its traceback may hold outside text, and passes the same gate
+        return 0  # the reader of the output has closed it (`| head`), which is not an error
+    except Exception:  # noqa: BLE001 - a bug; its traceback may contain outside text and is escaped too
         traceback.print_exc()
         return 1
     return exit_code if isinstance(exit_code, int) else 0

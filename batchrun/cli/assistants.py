@@ -1,4 +1,4 @@
-"""`assistants`: carry assistants over into job files."""
+"""The commands `assistants export` and `assistants import`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ __all__ = ["assistants", "assistants_export", "assistants_import"]
 
 @cli.group()
 def assistants() -> None:
-    """Carry assistants over into job files, for services that know none."""
+    """Convert assistants into job files, for services without assistants."""
 
 
 @assistants.command("export")
 @click.argument("assistant_id", metavar="ASST_ID")
-@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
-@click.option("--base-url", help="Where the assistant is. Default: the environment's OPENAI_BASE_URL", metavar="URL")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: standard output")
+@click.option(
+    "--base-url", help="Base URL of the service. Default: environment variable OPENAI_BASE_URL", metavar="URL"
+)
 def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
-    """Read the assistant ASST_ID from a server and write it as a job file."""
+    """Fetch an assistant from a service and write it as a job file."""
     from batchrun.job.environment import Environment
     from batchrun.services.assistant_object import fetch_assistant
 
@@ -35,9 +37,9 @@ def assistants_export(assistant_id: str, output: Path | None, base_url: str | No
 
 @assistants.command("import")
 @click.argument("file", type=LocalPath(path_type=Path), metavar="FILE.json")
-@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: standard output")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: standard output")
 def assistants_import(file: Path, output: Path | None) -> None:
-    """Read the JSON of an assistant, as the API returned it, and write it as a job file."""
+    """Convert the JSON of an assistant, as the API returns it, into a job file."""
     from batchrun.job.assistant import read_assistant
 
     _write_job(read_assistant(file), output)

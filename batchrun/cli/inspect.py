@@ -1,4 +1,4 @@
-"""`status`, `export`, `show`, `costs`, `cleanup`: a batch looked at, reckoned up and cleared away."""
+"""The commands `status`, `export`, `costs`, `show` and `cleanup`, which work on an existing batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLEANUP_OPTIONS = frozenset(
         "wait",
     }
 )
-"""Options of `Job` that matter to a cleanup."""
+"""The options of `Job` that `cleanup` accepts."""
 
 
 def _output_path(given: str) -> Path:
@@ -46,7 +46,7 @@ def _output_path(given: str) -> Path:
 
 
 def _named_output(_context: click.Context, _parameter: click.Parameter, given: str) -> Path:
-    """The output that is named itself, or that a job file names: the one that `run` would write today."""
+    """Return the given output, or the output that `run` would write today for the given job file."""
     from batchrun.job.file import is_job_file
 
     if not is_job_file(given):
@@ -58,16 +58,16 @@ def _named_output(_context: click.Context, _parameter: click.Parameter, given: s
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
     "output", type=LocalPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
 )
-"""The output of a batch, or a job file that names it."""
+"""The argument that names a batch: its output, or a job file with that output."""
 
 
 @cli.command()
 @output_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def status(output: Path, *, as_json: bool) -> None:
-    """Say how the batch behind OUTPUT stands, also while it runs.
+    """Show the status of a batch, even while it runs.
 
-    A job file stands for the output that it names.
+    If a job file is given, the output that it names is used.
     """
     from batchrun.batch.status import batch_status, status_lines
 
@@ -77,11 +77,11 @@ def status(output: Path, *, as_json: bool) -> None:
 
 @cli.command()
 @output_argument
-@click.option("-o", "--to", type=LocalPath(path_type=Path), help="Write there. Default: OUTPUT itself")
+@click.option("-o", "--to", type=LocalPath(path_type=Path), help="File to write. Default: OUTPUT")
 def export(output: Path, *, to: Path | None) -> None:
-    """Write the table of answers from the journal of OUTPUT, as far as it goes, also while the batch runs.
+    """Write the output of a batch from its journal, even while it runs.
 
-    A job file stands for the output that it names.
+    If a job file is given, the output that it names is used.
     """
     from batchrun.batch.export import export_table
     from batchrun.wording import rows_text
@@ -95,15 +95,16 @@ def export(output: Path, *, to: Path | None) -> None:
 @click.option(
     "--prices",
     type=LocalPath(path_type=Path),
-    help="Job file whose [prices] hold. Default: those that the batch was run with, and today's list",
+    help="Job file with the [prices] to use. Default: the prices of the batch and the current price list",
     metavar="FILE.toml",
 )
-@click.option("--write", is_flag=True, help="Replace the recorded costs in the journal")
+@click.option("--write", is_flag=True, help="Replace the recorded costs in the journal with the recalculated ones")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
-    """Compute what OUTPUT cost again, from the usage that was recorded, and show it beside what was recorded.
+    """Recalculate a batch's cost and compare it with the recorded cost.
 
-    A job file stands for the output that it names; its prices hold only with --prices.
+    The cost is calculated from the recorded token usage. If a job file is given, the output that it names is used; its
+    prices are used only with --prices.
     """
     from batchrun.estimate.recount import batch_costs, cost_facts, cost_lines, prices_of_file
 
@@ -117,9 +118,10 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
-    """Print the thread of row ROW of OUTPUT: prompt, tries, messages, run, steps, usage.
+    """Print the thread of one row: prompt, attempts, messages, run, steps and usage.
 
-    ROW is its position, from 0, or with --key its key. A job file stands for the output that it names.
+    ROW is the position of the row, starting at 0, or its key if the batch has --key. If a job file is given, the output
+    that it names is used.
     """
     from batchrun.batch.show import row_lines, row_story
     from batchrun.job.environment import Environment
@@ -131,16 +133,17 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 @cli.command(cls=CleanupCommand)
 @click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS)
-@click.option("--in-flight", is_flag=True, help="Also what rows in flight need to go on", cls=SectionedOption)
-@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing", cls=SectionedOption)
-@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--in-flight", is_flag=True, help="Also delete objects that rows in flight need", cls=SectionedOption)
+@click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=SectionedOption)
+@click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Delete at the service what the batch behind OUTPUT made there.
+    """Delete the objects that a batch created at the service.
 
-    That is threads, conversations, responses, and the assistant of the batch. The answers stay. What rows in flight
-    need is kept, so that the batch can still go on. The same command run again goes on where it was stopped. A job file
-    brings headers and the like along; OUTPUT may also be a journal that --fresh set aside.
+    These are threads, conversations, responses and the batch's assistant. The answers are kept. Objects that rows in
+    flight need are kept too, so that the batch can be resumed. Run the same command again to continue an interrupted
+    cleanup. If a job file is given, its headers and other connection options are used. OUTPUT may also be a journal
+    that --fresh set aside.
     """
     from batchrun.batch.cleanup import clean_up
     from batchrun.batch.cleanup_summary import cleanup_facts, cleanup_line

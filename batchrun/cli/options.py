@@ -1,4 +1,4 @@
-"""How options are made and shown: sections, the options of a job, exit codes."""
+"""Options of commands: the options of `Job`, the sections of the help, types of values, exit codes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from batchrun.local_paths import check_local
 __all__ = [
     "EXIT_CODES",
     "CleanupCommand",
+    "CostOption",
     "FiniteRange",
     "LocalPath",
-    "MoneyOption",
     "SectionedCommand",
     "SectionedOption",
     "job_parameters",
@@ -26,21 +26,21 @@ __all__ = [
 EXIT_CODES = (
     ("0", "every row completed"),
     ("1", "internal error"),
-    ("2", "bad usage, input or settings"),
+    ("2", "invalid usage, input or settings"),
     ("3", "finished with failed rows"),
     ("4", "budget reached"),
-    ("5", "refused by the service (authentication, quota, unknown model), or it could not be reached"),
-    ("6", "another batch holds this output"),
+    ("5", "the service refused the batch (authentication, quota, unknown model) or could not be reached"),
+    ("6", "another batch is writing this output"),
     ("7", "score below the bar"),
     ("129, 130, 143", "interrupted"),
 )
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; NaN, which every comparison lets through, is not one."""
+    """A number in a range. NaN, which passes click's comparisons, is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number."""
+        """Return the number."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a number from {self.min:g} to {self.max:g}", param, ctx)
@@ -48,7 +48,7 @@ class FiniteRange(click.FloatRange):
 
 
 class SectionedCommand(click.Command):
-    """A command whose options stand under headings."""
+    """A command whose help groups the options in sections."""
 
     exit_codes: tuple[tuple[str, str], ...] = EXIT_CODES
 
@@ -71,30 +71,30 @@ class SectionedCommand(click.Command):
 
 
 class CleanupCommand(SectionedCommand):
-    """A command about objects rather than rows."""
+    """A command that deletes objects, with the exit codes for that."""
 
     exit_codes = (
-        ("0", "everything is deleted"),
+        ("0", "everything was deleted"),
         ("1", "internal error"),
-        ("2", "bad usage or settings"),
+        ("2", "invalid usage or settings"),
         ("3", "something could not be deleted"),
-        ("5", "refused by the service, or it cannot delete"),
-        ("6", "a batch holds this output"),
+        ("5", "the service refused the request or cannot delete objects"),
+        ("6", "a batch is writing this output"),
         ("130", "interrupted"),
     )
 
 
 class SectionedOption(click.Option):
-    """An option that knows its heading."""
+    """An option with the section of the help that lists it."""
 
     section: str = "Display"
 
 
 class LocalPath(click.Path):
-    """A path of a file on this machine; a URL is refused."""
+    """A path on this machine. A URL is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, checked."""
+        """Return the path after checking it."""
         if isinstance(param, click.Option):
             check_local(value, param.opts[-1])
         else:
@@ -102,14 +102,14 @@ class LocalPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class MoneyOption(SectionedOption):
-    """An option beside those of `Job` that are about money."""
+class CostOption(SectionedOption):
+    """An option of `run` in the section of cost options, although it is not an option of `Job`."""
 
-    section = "Money"
+    section = "Cost"
 
 
 def job_parameters(command: Callable[..., Any], only: Container[str] | None = None) -> Callable[..., Any]:
-    """Add the options of `Job`, or `only` some. A flag not given is left out: `Job` alone knows the defaults."""
+    """Add the options of `Job`, or `only` the named ones. Flags that are not given are None: `Job` has the defaults."""
     for name, (option, default) in reversed(job_options().items()):
         if option.flagless or (only is not None and name not in only):
             continue

@@ -1,4 +1,4 @@
-"""`report`, `view`: a batch as a page."""
+"""The commands `report` and `view`, which show a batch as a page."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ _MOST_ROWS = 100_000
 
 
 _scoring = partial(scoring_parameters, optional=True)
-_by = click.option(
-    "--by", multiple=True, metavar="COLUMN", help="Break the figures down by this column; may be repeated"
-)
+_by = click.option("--by", multiple=True, metavar="COLUMN", help="Column to break the figures down by. May be repeated")
 
 
 @cli.command()
 @output_argument
 @click.option(
-    "-o", "--output", "to", type=LocalPath(path_type=Path), help="Write there. Default: NAME.report.html beside it"
+    "-o",
+    "--output",
+    "to",
+    type=LocalPath(path_type=Path),
+    help="File to write. Default: NAME.report.html next to OUTPUT",
 )
 @_scoring
 @_by
@@ -42,7 +44,7 @@ _by = click.option(
     "baseline",
     type=LocalPath(),
     metavar="BASELINE",
-    help="Compare with this table, row by row; needs --key",
+    help="Table to compare with, row by row; needs --key",
 )
 @click.option(
     "--rows",
@@ -50,7 +52,7 @@ _by = click.option(
     type=click.IntRange(min=0),
     default=_MOST_ROWS,
     show_default=True,
-    help="Most rows to put into the page; figures are over all",
+    help="Maximum rows on the page; the figures cover all rows",
     metavar="N",
 )
 def report(
@@ -66,10 +68,10 @@ def report(
     most_rows: int,
     **columns: str | None,
 ) -> None:
-    """Write one page about OUTPUT, or about any table with answers: figures, charts, and every row.
+    """Write a report page about a batch, or about any table with answers.
 
-    The page is one HTML file that needs no network. It is richer when the batch's journal lies beside OUTPUT. A job
-    file stands for the output that it names.
+    The page is one HTML file with figures, charts and rows. It needs no network. It shows more if the batch's journal
+    is next to OUTPUT. If a job file is given, the output that it names is used.
     """
     from batchrun.clock import utc_now
     from batchrun.report.html import report_page
@@ -91,10 +93,17 @@ def report(
 @cli.command()
 @output_argument
 @click.option(
-    "--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one"
+    "--port",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port to listen on; 0 selects a free one",
 )
 @click.option(
-    "--browser/--no-browser", default=None, help="Open the page in a browser. Default: where there is a display"
+    "--browser/--no-browser",
+    default=None,
+    help="Whether to open the page in a browser. Default: only if there is a display",
 )
 @partial(_scoring, read=False)
 @_by
@@ -108,10 +117,11 @@ def view(
     by: tuple[str, ...],
     **columns: str | None,
 ) -> None:
-    """Serve a page about the batch behind OUTPUT that keeps up with it, until Ctrl-C.
+    """Serve a page that follows a batch live, until Ctrl-C.
 
-    Only this machine can reach it, and only who knows the address that is printed. It works while the batch runs and
-    after it, and never holds it up. A job file stands for the output that it names.
+    The page can be reached only from this machine and only at the address that the command prints. It works while the
+    batch runs and after it has ended, and does not slow it down. If a job file is given, the output that it names is
+    used.
     """
     from batchrun.clock import utc_now
     from batchrun.report.serve import view_forever
@@ -132,5 +142,5 @@ def view(
 
 
 def _has_display() -> bool:
-    """Whether a browser would have a window: elsewhere it would take over the terminal."""
+    """Return whether a browser could open a window: without one it would take over the terminal."""
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

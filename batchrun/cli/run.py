@@ -1,4 +1,4 @@
-"""`run`, `init`, `check`: a batch from its table or job file to its summary."""
+"""The commands `run`, `init` and `check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.cli.app import cli, interrupts, run_loop
 from batchrun.cli.console import deliver, facts_line, note, say, terminal, warn
 from batchrun.cli.evaluate import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.given import given_options, job_and_output
-from batchrun.cli.options import LocalPath, MoneyOption, SectionedCommand, SectionedOption, job_parameters
+from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.progress import seen
 
 if TYPE_CHECKING:
@@ -30,23 +30,26 @@ __all__ = ["check", "init", "run"]
 @click.argument("table", type=LocalPath(), metavar="TABLE|JOB.toml")
 @job_parameters
 @click.option(
-    "--dry-run", is_flag=True, help="Check everything and estimate tokens, cost and time; send nothing", cls=MoneyOption
+    "--dry-run",
+    is_flag=True,
+    help="Check everything and estimate tokens, cost and time without sending anything",
+    cls=CostOption,
 )
 @click.option(
     "--pilot",
     type=click.IntRange(1, 100_000_000),
-    help="Ask N random rows and estimate the whole table from them; the rest stays pending",
+    help="Number of random rows to run for an estimate of the whole table; the other rows stay pending",
     metavar="N",
-    cls=MoneyOption,
+    cls=CostOption,
 )
 @after_parameters
-@click.option("--quiet", is_flag=True, help="Print nothing but errors", cls=SectionedOption)
+@click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Ask every row of TABLE (.csv, .tsv, .jsonl, .parquet; - for CSV on standard input), or run a job file.
+    """Run every row of a table, or a job file.
 
-    The same command run again resumes: what is finished is not asked again, what was in flight is picked up
-    where it is. Flags win over the job file.
+    TABLE is a .csv, .tsv, .jsonl or .parquet file, or - for CSV on standard input. Run the same command again to
+    resume: finished rows are not run again, and rows in flight continue where they were. Flags override the job file.
     """
     from batchrun.batch.ping import pinged
     from batchrun.batch.run_summary import summary_line
@@ -195,9 +198,12 @@ def _run_plan(
 
 @cli.command()
 @click.argument("table", type=LocalPath(), metavar="TABLE")
-@click.option("-o", "--output", type=LocalPath(path_type=Path), help="Write there. Default: TABLE's name with .toml")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
 def init(table: str, output: Path | None) -> None:
-    """Write a first job file for TABLE: it runs as it is, and says in comments what can be changed."""
+    """Write a first job file for a table.
+
+    The file can be run as it is; its comments explain every option.
+    """
     from batchrun.batch.first_job import first_job, write_new
     from batchrun.tables import ReadOptions, open_source
 
@@ -210,7 +216,7 @@ def init(table: str, output: Path | None) -> None:
 @cli.command()
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
 def check(job: str) -> None:
-    """Check a job file with its table, template and output; send nothing, write nothing."""
+    """Check a job file, its table and its template without sending anything."""
     from batchrun.estimate.dry_plan import dry_plan
     from batchrun.estimate.dry_run import cost_text, dry_run
     from batchrun.estimate.token_guess import o200k_counter

@@ -1,4 +1,4 @@
-"""`serve`: the embedded server in a process of its own."""
+"""The command `serve`: the embedded server in a separate process."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ _ALLOWANCE = click.IntRange(1, 1_000_000_000)
 
 
 @cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a public one needs a key")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
-@click.option("--data", type=LocalPath(path_type=Path), help="SQLite file for all objects. Default: a temporary one")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on; a public address needs --key",
+)
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port to listen on; 0 selects a free one",
+)
+@click.option("--data", type=LocalPath(path_type=Path), help="SQLite file for all objects. Default: a temporary file")
 @click.option(
     "--key",
     "keys",
     multiple=True,
     envvar="BATCHRUN_SERVER_KEYS",
-    help="Accepted API key; may be repeated. Better given in the environment's BATCHRUN_SERVER_KEYS, "
-    "separated by spaces: a command line can be read by other users of the machine",
+    metavar="KEY",
+    help="API key to accept. May be repeated. Safer in the environment variable BATCHRUN_SERVER_KEYS, separated by "
+    "spaces: other users of the machine can read a command line",
 )
-@click.option("--script", type=LocalPath(path_type=Path), help="Answer from this file of rules", metavar="FILE")
-@click.option("--upstream", help="Answer by the Chat Completions endpoint at this base URL", metavar="URL")
-@click.option("--upstream-key-env", help="Environment variable with the upstream's key", metavar="NAME")
+@click.option("--script", type=LocalPath(path_type=Path), help="File of rules to answer from", metavar="FILE")
+@click.option("--upstream", help="Base URL of a Chat Completions API that answers", metavar="URL")
+@click.option("--upstream-key-env", help="Environment variable with the API key of the upstream", metavar="NAME")
 @click.option(
-    "--upstream-model", "models", multiple=True, help="Model that /models lists; may be repeated", metavar="NAME"
+    "--upstream-model", "models", multiple=True, help="Model for /models to list. May be repeated", metavar="NAME"
 )
-@click.option("--embeddings", help="Rank file searches by this embedding model of the upstream too", metavar="MODEL")
-@click.option("--faults", type=LocalPath(path_type=Path), help="Play the faults that this file plans", metavar="FILE")
-@click.option("--rpm", type=_ALLOWANCE, help="Requests a minute that each key may send", metavar="N")
-@click.option("--tpm", type=_ALLOWANCE, help="Tokens a minute that each key may use", metavar="N")
+@click.option("--embeddings", help="Embedding model of the upstream that also ranks file searches", metavar="MODEL")
+@click.option("--faults", type=LocalPath(path_type=Path), help="File of faults to inject", metavar="FILE")
+@click.option("--rpm", type=_ALLOWANCE, help="Maximum requests per minute for each key", metavar="N")
+@click.option("--tpm", type=_ALLOWANCE, help="Maximum tokens per minute for each key", metavar="N")
 def serve(
     host: str,
     port: int,
@@ -56,9 +70,9 @@ def serve(
     tpm: int | None,
     **responder: Any,
 ) -> None:
-    """Serve the Assistants protocol: threads and runs for any client, over one SQLite file.
+    """Serve the Assistants API from one SQLite file to any client.
 
-    Answers come from the offline tutor, from a file of rules (--script), or from any model (--upstream).
+    Answers come from the offline tutor, from a file of rules (--script) or from any model (--upstream).
     """
     from batchrun.server import ServerError, ServerSettings, serve_forever
     from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from batchrun.errors import InputError
+from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import nearest, seconds_of
-from batchrun.job.options import Job, JobOption, job_options
+from batchrun.job.options import Job, job_options
 from batchrun.local_paths import check_local
 from batchrun.wording import shortened
 

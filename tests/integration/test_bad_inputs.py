@@ -17,7 +17,8 @@ import pytest
 import batchrun as package
 from batchrun.cli import cli
 from batchrun.errors import BatchrunError
-from batchrun.job.options import JobOption, job_options
+from batchrun.job.job_option import JobOption
+from batchrun.job.options import job_options
 from batchrun.job.validation import make_job
 from batchrun.scoring.score_options import ScoreOptions
 from tests.support.command import batchrun

@@ -10,7 +10,7 @@ __all__ = ["help_page"]
 
 HEAD = """# Commands and options
 
-Generated from `--help`; a test compares the two. How things work is told in [usage](usage.md).
+Generated from `--help`; a test compares the two. [Usage](usage.md) explains how things work.
 """
 
 
