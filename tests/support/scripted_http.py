@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Answer", "Request", "ScriptedHttp", "event", "html", "json_answer", "stream"]
+__all__ = ["Answer", "Request", "Routes", "ScriptedHttp", "Served", "event", "html", "json_answer", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Answer:
 
     data: bytes
     then: Literal["keep", "close", "silence"] = "keep"
+
+
+Routes: TypeAlias = Mapping[str, Answer | Iterable[Answer]]
+"""`METHOD /path` without the base path → its answer, or its answers in order, of which the last is repeated."""
 
 
 def json_answer(body: Any, status: int = 200, **headers: str) -> Answer:
@@ -93,8 +97,8 @@ class ScriptedHttp:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
-    def answering(cls, routes: Mapping[str, Answer | Iterable[Answer]]) -> ScriptedHttp:
-        """By `METHOD /path` without the base path; of several answers each is given once, the last for ever."""
+    def answering(cls, routes: Routes) -> ScriptedHttp:
+        """Return a server that answers by route, and any other request with status 418."""
         left = {route: [each] if isinstance(each, Answer) else list(each) for route, each in routes.items()}
 
         def script(request: Request) -> Answer:
@@ -183,3 +187,7 @@ def _read(file: Any) -> Request | None:
     plain = headers.get("content-type", "").startswith(("text/plain", "multipart/form-data"))
     body = raw.decode(errors="replace") if plain else json.loads(raw) if raw else None
     return Request(line[0], url.path, query, headers, body)
+
+
+Served: TypeAlias = Callable[[Routes], ScriptedHttp]
+"""Starts a server that answers by route."""

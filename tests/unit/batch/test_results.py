@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,6 @@ from tests.support.rows import NOON, attempt, completed, failed, prompt, prompte
 def source(tmp_path: Path) -> Source:
     rows = [{"question": text} for text in ("a", "b", "", "d", "e")]
     return open_source(write_csv(tmp_path / "in.csv", rows), ReadOptions())
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "j") as journal:
-        yield journal
 
 
 PROMPTER = prompter(["{{ question }}"], ["question"])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import anyio
 import pytest
 from hypothesis import given
@@ -17,12 +14,6 @@ from tests.support.rows import noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "out.csv.journal") as journal:
-        yield journal
 
 
 def cent_a_token(usage: Usage) -> float | None:

@@ -35,12 +35,6 @@ from tests.support.virtual_time import VirtualTimeLoop
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "out.csv.journal") as journal:
-        yield journal
-
-
 @dataclass
 class Bench:
     """An engine and its parts."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -36,12 +35,6 @@ from tests.support.rows import noon, prompt
 from tests.support.scripted_service import answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "out.csv.journal") as journal:
-        yield journal
 
 
 def away(connected: bool = False) -> Unavailable:

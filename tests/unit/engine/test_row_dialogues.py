@@ -44,11 +44,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 TWO = ("one {{ q }}", "two {{ responses[0] }}")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "out.csv.journal"
-
-
 def row(
     turns: Sequence[str] = TWO, number: int = 0, thread_id: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> Prompt:
@@ -185,8 +180,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(path: Path) -> Bench:
-    return Bench(path)
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "out.csv.journal")
 
 
 def says(text: str, **move: Any) -> Move:

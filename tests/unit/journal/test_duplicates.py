@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,17 +14,6 @@ from batchrun.journal import Journal
 from batchrun.records import Completed, Failed, Outcome, Usage
 from tests.support.ends import ended
 from tests.support.rows import NOON, completed, failed
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "j"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal(path) as journal:
-        yield journal
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +14,6 @@ from batchrun.journal import Carried, Journal
 from batchrun.records import CallKey, Reply, ToolCall, ToolOutput, Usage, sum_usage
 from tests.support.ends import CALL, asking, ended
 from tests.support.rows import NOON, attempt, completed, failed, prompt
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "j"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal(path) as journal:
-        yield journal
-
 
 USAGE = Usage(7, 3, 10, 2, 1, {"prompt_tokens": 7, "completion_tokens": 3, "nested": {"cached": 2}})
 RICH = Reply(

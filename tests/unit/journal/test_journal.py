@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,17 +20,6 @@ from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome, Usage
 from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
 
 BATCH = {"settings": {}, "input_fingerprint": "f", "rows": 1}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "out.csv.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal(path) as journal:
-        yield journal
 
 
 def reopened(path: Path) -> Journal:

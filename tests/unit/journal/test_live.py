@@ -18,10 +18,10 @@ from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, 
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "a.journal") as journal:
-        journal.write_manifest({"batch_id": "b", "settings": {}, "rows": 3})
-        yield journal
+def journal(journal: Journal) -> Journal:
+    """A journal of a batch of three rows."""
+    journal.write_manifest({"batch_id": "b", "settings": {}, "rows": 3})
+    return journal
 
 
 @pytest.fixture

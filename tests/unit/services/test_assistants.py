@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -26,7 +26,7 @@ from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from tests.support.rows import attempt, exchange
-from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, html, json_answer, stream
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, Served, event, html, json_answer, stream
 from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
@@ -71,15 +71,6 @@ LOOKED_UP: dict[str, Answer] = {
     f"GET {RUN}": json_answer(run()),
     "GET /threads/thread_1/messages": json_answer({"data": [message()], "has_more": False}),
 }
-
-Served: TypeAlias = Callable[..., ScriptedHttp]
-
-
-@pytest.fixture
-def serve() -> Iterator[Served]:
-    """Starts servers from routes."""
-    with ExitStack() as stack:
-        yield lambda routes: stack.enter_context(ScriptedHttp.answering(routes))
 
 
 @asynccontextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -27,6 +26,7 @@ from batchrun.records import Exchange, ToolCall, ToolOutput, Usage
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
+from tests.support import scripted_http
 from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream
 
@@ -41,9 +41,8 @@ USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 1},
     "total_tokens": 13,
 }
-TOOL_CALLS = [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
-
 Served: TypeAlias = Callable[..., ScriptedHttp]
+TOOL_CALLS = [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
 
 
 def completion(content: Any = "It is 4.", finish_reason: str | None = "stop", **fields: Any) -> dict[str, Any]:
@@ -75,10 +74,9 @@ WHOLE = [*BEGUN, chunk("stop"), COUNTED, DONE]
 
 
 @pytest.fixture
-def serve() -> Iterator[Served]:
-    """Starts servers that answer completions with the answers given."""
-    with ExitStack() as stack:
-        yield lambda *answers: stack.enter_context(ScriptedHttp.answering({ROUTE: answers}))
+def serve(serve: scripted_http.Served) -> Served:
+    """Start servers that answer completions with the given answers."""
+    return lambda *answers: serve({ROUTE: answers})
 
 
 async def ask(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ from batchrun.services.client import Endpoint
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 from tests.support.rows import attempt, exchange
-from tests.support.scripted_http import Answer, ScriptedHttp, event, html, json_answer, stream
+from tests.support.scripted_http import Answer, ScriptedHttp, Served, event, html, json_answer, stream
 from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +38,6 @@ USAGE = {
     "total_tokens": 13,
 }
 ITEMS = "GET /conversations/conv_1/items"
-
-Served: TypeAlias = Callable[..., ScriptedHttp]
 
 
 def message(*parts: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
@@ -74,13 +71,6 @@ BEGUN = [
 ]
 ENDED = told("completed", 3, response=response())
 WHOLE = [*BEGUN, ENDED]
-
-
-@pytest.fixture
-def serve() -> Iterator[Served]:
-    """Starts servers from routes."""
-    with ExitStack() as stack:
-        yield lambda routes: stack.enter_context(ScriptedHttp.answering(routes))
 
 
 async def ask(

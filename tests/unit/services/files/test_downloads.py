@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,12 @@ from batchrun.services.client import Endpoint
 from batchrun.services.files.downloads import Downloads, Fetched, file_name, folder_name
 from batchrun.services.files.produced import Produced
 from batchrun.services.wire import Wire
-from tests.support.filing import PLACE, Filing, Started, filing, journal_in, started
+from tests.support.filing import PLACE, Filing, journal_in
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 pytestmark = pytest.mark.anyio
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Started]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture
-async def service(server: Started, tmp_path: Path) -> AsyncIterator[Filing]:
-    async with filing(server, tmp_path) as own:
-        yield own
 
 
 def made(service: Filing, name: str, content: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,13 @@ from batchrun.errors import PermanentFault
 from batchrun.prompts.local_files import Attachments
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.messages import MAX_INLINE_BYTES, assistants_message, chat_content, responses_input
-from tests.support.filing import Filing, Started, filing, started
+from tests.support.filing import Filing
 
 pytestmark = pytest.mark.anyio
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PDF = b"%PDF-1.7\n"
 URL = "https://example.org/"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Started]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture
-async def service(server: Started, tmp_path: Path) -> AsyncIterator[Filing]:
-    async with filing(server, tmp_path) as own:
-        yield own
 
 
 def turn(folder: Path, text: str = "What is this?", /, **contents: bytes) -> Turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,11 @@ from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
 from batchrun.services.files.uploads import Uploads
 from batchrun.services.wire import Wire
-from tests.support.filing import PLACE, Filing, Started, filing, journal_in, started
+from tests.support.filing import PLACE, Filing, journal_in
 from tests.support.rows import NOON
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Started]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture
-async def service(server: Started, tmp_path: Path) -> AsyncIterator[Filing]:
-    async with filing(server, tmp_path) as own:
-        yield own
 
 
 def attached(folder: Path, name: str = "a.md", content: bytes = b"one") -> Attachment:
