@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
-from batchrun.engine import RowTask, RowWork
+from batchrun.engine import RowTask, RowWork, SkippedRow
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory
@@ -29,17 +29,17 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
             if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
-                yield "finished before"
+                yield SkippedRow.FINISHED_BEFORE
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
-            yield "asked alike"
+            yield SkippedRow.DUPLICATE
         elif history is None:
             yield RowTask(prompt)
         else:
             ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
             if ask is None:
-                yield "finished before"
+                yield SkippedRow.FINISHED_BEFORE
             else:
                 stale = stale_before is not None
                 yield rejoined(ask, history, journal, stale=stale) if plan.several_runs else ask
@@ -68,7 +68,7 @@ def rejoined(ask: RowTask, history: RowHistory, journal: Journal, *, stale: bool
     row_key, fingerprint = ask.prompt.row_key, ask.prompt.fingerprint
     ours = history.fingerprint == fingerprint
     redo_from_turn = None
-    if ours and not history.trying:
+    if ours and not history.has_open_attempt:
         if history.answered:
             redo_from_turn = 1
         elif history.last is not None and history.last.run_ended:
@@ -98,7 +98,7 @@ def continued(
     stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
     if ended and history.answered and not stale:
         return None
-    if history.trying and history.last_fingerprint == prompt.fingerprint:
+    if history.has_open_attempt and history.last_fingerprint == prompt.fingerprint:
         return RowTask(prompt, history.last)
     if ended and not history.answered:
         return RowTask(prompt, history.last) if retry_failed else None

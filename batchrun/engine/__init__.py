@@ -1,7 +1,7 @@
 """Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
 
 from batchrun.engine.budget import Budget
-from batchrun.engine.engine import Engine, Forget, RowWork, Stop
+from batchrun.engine.engine import Engine, Forget, RowWork, SkippedRow, Stop
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.row import DialogueSettings, Price, RowTask
@@ -19,5 +19,6 @@ __all__ = [
     "RetryPolicy",
     "RowTask",
     "RowWork",
+    "SkippedRow",
     "Stop",
 ]

@@ -12,7 +12,8 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from enum import Enum
+from typing import TypeAlias
 
 import anyio
 import anyio.abc
@@ -30,7 +31,7 @@ from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFau
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
 
-__all__ = ["Engine", "Forget", "RowWork", "Stop"]
+__all__ = ["Engine", "Forget", "RowWork", "SkippedRow", "Stop"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
@@ -43,9 +44,18 @@ SAME_BUG = 3
 
 log = logging.getLogger("batchrun.engine")
 
-RowWork: TypeAlias = RowTask | Failed | Literal["finished before", "asked alike"]
-"""What the engine is fed, one item a row: a row to ask, a row that failed before it could be asked, one that an earlier
-run finished, or one that gets the answer of another row."""
+
+class SkippedRow(Enum):
+    """Why a row of the input is not sent to the service."""
+
+    FINISHED_BEFORE = "finished before"
+    """An earlier run finished the row, and its outcome still holds."""
+    DUPLICATE = "duplicate"
+    """The row gets the answer of another row that asks the same."""
+
+
+RowWork: TypeAlias = RowTask | Failed | SkippedRow
+"""The engine's input, one item per row: a row to ask, a row that failed before it could be asked, or a row to skip."""
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
 """(row_key) → objects left, after an attempt to delete at the service what the row made there."""
@@ -202,7 +212,7 @@ class Engine:
                 tasks.start_soon(self._row, item, lease, reserved_usd)
             elif isinstance(item, Failed):
                 self._finish(item, fingerprint="")
-            elif item == "asked alike":
+            elif item is SkippedRow.DUPLICATE:
                 self._tally.asked_alike += 1
             else:
                 self._tally.finished_before += 1

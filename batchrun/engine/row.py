@@ -193,7 +193,7 @@ class RowRun:
             if not await context.limits.next_try(self._lease):
                 return None
             number = self._exchange.turn.number
-            context.journal.begin(
+            context.journal.begin_attempt(
                 self._prompt, self._attempt, context.clock(), number, redo_from_turn=self._redo_from_turn
             )
             self._redo_from_turn, self._tries = None, self._attempt.number
@@ -357,7 +357,7 @@ class RowRun:
         self.ids_unwritten = with_reply
         if not with_reply:
             self._say(f"waits for {run_id or thread_id} to end")
-            self._context.journal.seen(self._prompt.row_key, self._attempt.number, thread_id, run_id)
+            self._context.journal.set_ids(self._prompt.row_key, self._attempt.number, thread_id, run_id)
 
     def _record(self, fault: ServiceFault) -> None:
         self._context.tally.faults += 1
@@ -371,7 +371,7 @@ class RowRun:
             fault.run_ended = True
         if fault.run_ended:
             self._attempt = replace(self._attempt, run_ended=True)
-        self._context.journal.fault(self._prompt.row_key, self._attempt.number, fault)
+        self._context.journal.record_fault(self._prompt.row_key, self._attempt.number, fault)
 
     def _after_nothing(self, reply: Reply) -> Attempt:
         """The answer is empty: it has been paid for, and another run is asked for one that is not."""
@@ -474,7 +474,7 @@ class RowRun:
         except PermanentFault:
             return await self._context.service.follow(self._exchange, attempt, self._seen)
         fault.run_ended = True
-        self._context.journal.fault(self._prompt.row_key, attempt.number, fault)
+        self._context.journal.record_fault(self._prompt.row_key, attempt.number, fault)
         return None
 
     async def _timed_out(self) -> Reply | Outcome:
@@ -545,7 +545,7 @@ class RowRun:
         assert end is not None
         words = f"the answer does not have the form asked for: {' '.join(str(problem).split())}"
         fault = PermanentFault(words, error_type="schema_mismatch", run_ended=True)
-        self._context.journal.fault(self._prompt.row_key, self._tries, fault)
+        self._context.journal.record_fault(self._prompt.row_key, self._tries, fault)
         return self._failed(fault.error_type, self._at_turn(words, end.turn))
 
     def _at_turn(self, error: str, turn: int) -> str:
@@ -558,7 +558,7 @@ class RowRun:
         error_type = reply.reason or "run_failed"
         fault = ServiceFault(reply.error or "", error_type=error_type, run_ended=True)
         self._context.limits.failed(self._lease, fault)
-        self._context.journal.fault(self._prompt.row_key, self._tries, fault)
+        self._context.journal.record_fault(self._prompt.row_key, self._tries, fault)
         error = reply.error or f"the run ended as {reply.status}"
         return self._failed(error_type, self._at_turn(error, self._exchange.turn.number), reply)
 

@@ -7,13 +7,13 @@ from typing import Protocol, TypeAlias
 
 from batchrun.records import Attempt, Exchange, Reply, ToolCall, ToolOutput
 
-__all__ = ["CallTools", "IdsSeen", "Reply", "Service"]
+__all__ = ["CallTools", "OnIds", "Reply", "Service"]
 
 CallTools: TypeAlias = Callable[[Sequence[ToolCall]], Awaitable[tuple[ToolOutput, ...]]]
 """Calls the user's functions; in the order of the calls. Does not raise for what a function or the model does."""
 
 
-class IdsSeen(Protocol):
+class OnIds(Protocol):
     """Called the moment the service names the thread and the run; writes them to the journal."""
 
     def __call__(self, thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
@@ -38,15 +38,15 @@ class Service(Protocol):
         """
         ...
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """Make the run (where there is none to go on, also the thread), or go on with it, and follow it to its end or
         to the functions that it asks for.
 
-        Calls `seen` before it waits for anything that comes after the ids.
+        Calls `on_ids` before it waits for anything that comes after the ids.
         """
         ...
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """Follow the run that `attempt` names, without making another.
 
         Raises:

@@ -68,7 +68,7 @@ class RowHistory:
         last_fingerprint: of the prompt that the last try asked.
         completed_at: when it ended, None where there is no outcome.
         attempts: tries that the outcome took, 0 where there is none.
-        trying: the last try is later than the outcome: the row was being asked (again) when the run ended.
+        has_open_attempt: the last try is later than the outcome: the row was being asked (again) when the run ended.
     """
 
     status: str | None
@@ -77,7 +77,7 @@ class RowHistory:
     last_fingerprint: str | None
     completed_at: datetime | None
     attempts: int
-    trying: bool
+    has_open_attempt: bool
 
     @property
     def answered(self) -> bool:
@@ -232,10 +232,10 @@ class Journal:
             last_fingerprint=last[0] if last else None,
             completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
             attempts=outcome[2] if outcome else 0,
-            trying=last is not None and (outcome is None or last[1] > outcome[2]),
+            has_open_attempt=last is not None and (outcome is None or last[1] > outcome[2]),
         )
 
-    def begin(
+    def begin_attempt(
         self,
         prompt: Prompt,
         attempt: Attempt,
@@ -270,14 +270,14 @@ class Journal:
         if redo_from_turn is not None:
             self._write("COMMIT")
 
-    def seen(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:
+    def set_ids(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:
         """The service named the thread and the run of this try."""
         self._write(
             "UPDATE attempts SET thread_id = ?, run_id = ? WHERE row_key = ? AND number = ?",
             (thread_id, run_id, row_key, number),
         )
 
-    def fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
+    def record_fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
         """This try ended badly."""
         self._write(
             "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ?, unseen = ? WHERE row_key = ? AND number = ?",
@@ -301,7 +301,7 @@ class Journal:
         """
         self._write("BEGIN IMMEDIATE")
         if with_ids:
-            self.seen(row_key, end.attempt, end.thread_id, end.run_id)
+            self.set_ids(row_key, end.attempt, end.thread_id, end.run_id)
         self.exchanges.add(row_key, fingerprint, end)
         self._write("COMMIT")
 
@@ -320,7 +320,7 @@ class Journal:
             return
         self._write("BEGIN IMMEDIATE")
         if with_ids:
-            self.seen(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
+            self.set_ids(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
         if self._lookups:
             self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
             if carried is not None:

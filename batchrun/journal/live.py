@@ -12,7 +12,7 @@ from typing import Any
 from batchrun.journal.journal import Journal
 from batchrun.records import OUTPUT_COLUMNS
 
-__all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedOutcome", "Spoken", "Try"]
+__all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
 
 _TRIES = (
     "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM attempts"
@@ -23,7 +23,7 @@ _IDENTITY = ("batch_id", "input", "key", "input_fingerprint", "rows", "columns",
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class RecordedAttempt:
     """One try at a row, as recorded.
 
     Attributes:
@@ -45,13 +45,13 @@ class Try:
     fault: str | None
 
     @property
-    def may_go_on(self) -> bool:
+    def may_be_running(self) -> bool:
         """Whether its run may still be going on: no fault ended it, or the fault left the run behind."""
         return self.fault_type is None or (self.run_id is not None and not self.run_ended)
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class RecordedRun:
     """One run of a row that took more than one.
 
     Attributes:
@@ -115,8 +115,8 @@ class Changes:
 
     is_new_batch: bool
     outcomes: Sequence[RecordedOutcome]
-    tries: Mapping[str, Sequence[Try]]
-    spoken: Mapping[str, Sequence[Spoken]]
+    attempts: Mapping[str, Sequence[RecordedAttempt]]
+    runs: Mapping[str, Sequence[RecordedRun]]
 
 
 @dataclass(slots=True)
@@ -152,15 +152,15 @@ class FollowedJournal(Journal):
     def __enter__(self) -> FollowedJournal:
         return self
 
-    def all_tries(self) -> dict[str, list[Try]]:
+    def all_attempts(self) -> dict[str, list[RecordedAttempt]]:
         """Row → its tries, oldest first."""
         return _by_row(self._all(f"{_TRIES} ORDER BY row_key, number"))
 
-    def all_spoken(self) -> dict[str, list[Spoken]]:
+    def all_runs(self) -> dict[str, list[RecordedRun]]:
         """Row → its runs, oldest first, of rows that took more than one; as far as its outcome's prompt asked them."""
         return self._spoken("")
 
-    def _spoken(self, condition: str, values: tuple[Any, ...] = ()) -> dict[str, list[Spoken]]:
+    def _spoken(self, condition: str, values: tuple[Any, ...] = ()) -> dict[str, list[RecordedRun]]:
         if not self._has_exchanges:
             return {}
         rows = self._all(
@@ -169,11 +169,11 @@ class FollowedJournal(Journal):
             values,
         )
         heard = self._heard(condition, values)
-        found: dict[str, list[Spoken]] = defaultdict(list)
+        found: dict[str, list[RecordedRun]] = defaultdict(list)
         for row_key, run_id, turn, asked, response, calls, extras in rows:
             named = tuple((name, arguments) for _, name, arguments in json.loads(calls or "[]"))
             returned = heard.get((row_key, run_id), ())
-            found[row_key].append(Spoken(turn, asked, response, named, returned, json.loads(extras or "{}")))
+            found[row_key].append(RecordedRun(turn, asked, response, named, returned, json.loads(extras or "{}")))
         return {row_key: runs for row_key, runs in found.items() if len(runs) > 1 or runs[0].tool_outputs}
 
     def _heard(self, condition: str, values: tuple[Any, ...]) -> dict[tuple[str, str], list[str]]:
@@ -212,14 +212,14 @@ class FollowedJournal(Journal):
         marks.version = version
         outcomes = self._new_outcomes(marks)
         if is_new_batch:
-            return Changes(True, outcomes, self.all_tries(), self.all_spoken())
+            return Changes(True, outcomes, self.all_attempts(), self.all_runs())
         tries = _by_row(
             self._all(
                 f"{_TRIES} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
                 "ORDER BY row_key, number"
             )
         )
-        spoken: dict[str, list[Spoken]] = {}
+        spoken: dict[str, list[RecordedRun]] = {}
         for outcome in outcomes:
             tries.update(_by_row(self._all(f"{_TRIES} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
             spoken.update(self._spoken("WHERE row_key = ?", (outcome.row_key,)))
@@ -249,10 +249,12 @@ class FollowedJournal(Journal):
         return found
 
 
-def _by_row(rows: Iterable[Sequence[Any]]) -> dict[str, list[Try]]:
-    found: dict[str, list[Try]] = defaultdict(list)
+def _by_row(rows: Iterable[Sequence[Any]]) -> dict[str, list[RecordedAttempt]]:
+    found: dict[str, list[RecordedAttempt]] = defaultdict(list)
     for row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault in rows:
         found[row_key].append(
-            Try(row_key, number, started_at, fingerprint, thread_id, run_id, bool(run_ended), fault_type, fault)
+            RecordedAttempt(
+                row_key, number, started_at, fingerprint, thread_id, run_id, bool(run_ended), fault_type, fault
+            )
         )
     return dict(found)

@@ -13,7 +13,7 @@ from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
-from batchrun.journal.live import Changes, FollowedJournal, Try
+from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.templates import PromptError, prompter_of
 from batchrun.records import Row
 from batchrun.report.columns_json import packed
@@ -182,12 +182,12 @@ class FollowedBatch:
         known = self._known
         ended = {outcome.row_key: outcome for outcome in changes.outcomes}
         answered = []
-        for row_key in dict.fromkeys([*ended, *changes.tries]):
+        for row_key in dict.fromkeys([*ended, *changes.attempts]):
             position = known.places.get(row_key)
             if position is None:
                 continue  # a row that the input no longer has
             fingerprint, row = known.fingerprints[position], known.rows[position]
-            tries = changes.tries.get(row_key, ())
+            tries = changes.attempts.get(row_key, ())
             outcome = ended.get(row_key)
             # An answer to another prompt than the row asks now is not its answer.
             if outcome is not None and outcome.fingerprint == fingerprint:
@@ -198,7 +198,7 @@ class FollowedBatch:
             if known.added.types:
                 added = known.added.cells(self._journal, row_key, fingerprint, cells)
                 values = {**values, **{known.prefix + name: cell for name, cell in added.items()}}
-            spoken = changes.spoken.get(row_key, ())
+            spoken = changes.runs.get(row_key, ())
             found = replace(row, values=values, cells=cells, tries=tuple(tries), spoken=spoken)
             if found == row:
                 continue
@@ -239,11 +239,11 @@ class FollowedBatch:
         return self._facts[1]
 
 
-def _unfinished(tries: Sequence[Try]) -> dict[str, Any]:
+def _unfinished(tries: Sequence[RecordedAttempt]) -> dict[str, Any]:
     """The cells of a row that has not ended, as an export has them."""
     cells = pending_cells()
     if tries:
         last = tries[-1]
-        cells["status"] = "in_flight" if last.may_go_on else "pending"
+        cells["status"] = "in_flight" if last.may_be_running else "pending"
         cells["thread_id"], cells["run_id"], cells["attempts"] = last.thread_id, last.run_id, last.number
     return cells

@@ -15,7 +15,7 @@ from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import prompts_of
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, OutputError
-from batchrun.journal.live import CoolDown, FollowedJournal, Spoken, Try
+from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
 from batchrun.prompts.templates import PromptError, prompter_of
 from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.columns_json import portions
@@ -281,8 +281,8 @@ class _Known:
 
     row_key: str
     asked: str | None
-    spoken: Sequence[Spoken]
-    tries: Sequence[Try]
+    spoken: Sequence[RecordedRun]
+    tries: Sequence[RecordedAttempt]
     completed_at: str | None
 
 
@@ -334,7 +334,7 @@ class _Beside:
     def _known(journal: FollowedJournal, manifest: Mapping[str, Any], paths: Paths) -> list[_Known]:
         source, _ = recorded_source(manifest, paths.spool)
         prompter = prompter_of(manifest, source.columns)
-        tries, spoken, ended = journal.all_tries(), journal.all_spoken(), journal.ended_at()
+        tries, spoken, ended = journal.all_attempts(), journal.all_runs(), journal.ended_at()
         return [
             _Known(
                 row_key,

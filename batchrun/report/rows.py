@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from batchrun.journal.live import Spoken, Try
+from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.records import OUTPUT_COLUMNS, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
@@ -78,8 +78,8 @@ class ReportRow:
     values: Mapping[str, Value]
     cells: Mapping[str, Any]
     asked: str | None = None
-    spoken: Sequence[Spoken] = ()
-    tries: Sequence[Try] = ()
+    spoken: Sequence[RecordedRun] = ()
+    tries: Sequence[RecordedAttempt] = ()
     scores: Mapping[str, float | None] = field(default_factory=dict)
     reads: Mapping[str, str | None] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
@@ -149,7 +149,7 @@ def row_json(row: ReportRow, columns: RowColumns) -> dict[str, Any]:
     return found
 
 
-def _said(run: Spoken) -> list[Any]:
+def _said(run: RecordedRun) -> list[Any]:
     """A run: its turn, what was asked, what was said; then, if there is any of them, the functions that it asked for,
     what functions returned to it, citations, files."""
     citations, files = (list(run.extras.get(name) or ()) for name in ("citations", "files"))

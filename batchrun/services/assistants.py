@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import anyio
 
-from batchrun.engine.service import IdsSeen, Reply
+from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job.fingerprint import digest
 from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, ToolCall, Usage
@@ -169,14 +169,14 @@ class AssistantsService:
         self.assistant_id = _id_of(assistant)
         self._assistant_made(self.assistant_id)
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """One streamed request; falls back to polling by id when the stream breaks off.
 
         A thread on which another run is active is waited for.
         """
         while True:
             try:
-                return await self._answer(exchange, attempt, seen)
+                return await self._answer(exchange, attempt, on_ids)
             except PermanentFault as fault:
                 blocking = _LOCKED.search(str(fault)) if exchange.thread_id and not exchange.outputs else None
                 if blocking is None:
@@ -185,12 +185,12 @@ class AssistantsService:
                 run = await self._run_when_free(str(exchange.thread_id), blocking[1], metadata)
                 if _is_made_by(run, metadata):
                     # The request was acted on, and its reply lost.
-                    seen(exchange.thread_id, blocking[1])
+                    on_ids(exchange.thread_id, blocking[1])
                     return await self._follow(exchange, str(exchange.thread_id), blocking[1])
 
-    async def _answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def _answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         if self._poll:
-            return await self._answer_polled(exchange, attempt, seen)
+            return await self._answer_polled(exchange, attempt, on_ids)
         stream = _Stream()
         reader = EventReader(KEPT_EVENTS)
         if exchange.outputs:
@@ -205,7 +205,7 @@ class AssistantsService:
                 begun = True
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
-                        self._take(event, data, stream, seen)
+                        self._take(event, data, stream, on_ids)
                     if stream.run is not None:
                         break
         except TransientFault as fault:
@@ -218,7 +218,7 @@ class AssistantsService:
             raise ConnectionLost("the stream ended before it named a run", error_type="connection_error")
         return await self._follow(exchange, str(stream.thread_id), stream.run_id)
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the run that the journal names to its end, or to the functions that it asks for."""
         assert attempt.thread_id is not None
         assert attempt.run_id is not None
@@ -283,12 +283,12 @@ class AssistantsService:
             key = f"{key}-{digest(*(output.call_id for output in exchange.outputs))}"
         return {**BETA, "Idempotency-Key": key}
 
-    async def _answer_polled(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def _answer_polled(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         body = await self._body(exchange, attempt, stream=False)
         run = await self._wire.post(self._path(exchange, attempt), body, self._headers(exchange, attempt))
         thread_id, run_id = _ids_of(run)
         if run_id != attempt.run_id:
-            seen(thread_id, run_id)
+            on_ids(thread_id, run_id)
         return await self._follow(exchange, thread_id, run_id)
 
     async def _run_when_free(self, thread_id: str, run_id: str, metadata: Mapping[str, str]) -> Mapping[str, Any]:
@@ -302,7 +302,7 @@ class AssistantsService:
 
     # -- following a run ------------------------------------------------------------------------------
 
-    def _take(self, event: str, data: bytes, stream: _Stream, seen: IdsSeen) -> None:
+    def _take(self, event: str, data: bytes, stream: _Stream, on_ids: OnIds) -> None:
         """Take in one event of the stream."""
         if event not in KEPT_EVENTS:
             return
@@ -322,7 +322,7 @@ class AssistantsService:
             return
         if stream.run_id is None:
             stream.thread_id, stream.run_id = _ids_of(body)
-            seen(stream.thread_id, stream.run_id)
+            on_ids(stream.thread_id, stream.run_id)
         with billed(usage_of_tokens(body.get("usage"))):
             if _status(body) in ENDED and event != "json":
                 stream.run = body

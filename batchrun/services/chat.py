@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchrun.engine.service import IdsSeen, Reply
+from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, ServerFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall
 from batchrun.services.files.row_files import RowFiles
@@ -72,7 +72,7 @@ class ChatService:
     async def prepare(self) -> None:
         """Nothing: each request carries all it needs."""
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """Ask for one completion.
 
         Its id is told when the whole of it is there: before, it is no use to anyone.
@@ -85,13 +85,13 @@ class ChatService:
             whole = await self._streamed(body, headers)
         else:
             whole = self._whole(await self._wire.post("/chat/completions", body, headers, patient=True))
-        reply = whole.reply(seen, added, self._settings.parameters)
+        reply = whole.reply(on_ids, added, self._settings.parameters)
         if self._row_files is not None:
             extras = await self._row_files.of_chat({"annotations": whole.annotations}, exchange.row_key)
             reply = replace(reply, extras=extras)
         return reply
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the interface's
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - the interface's
         """Nothing can be followed; under the same key a service that honours it tells the same completion again."""
         raise RunLost("chat completions cannot be looked up", error_type="run_lost")
 
@@ -234,7 +234,7 @@ class _Completion:
         call["function"] |= {name: value for name, value in function.items() if name != "arguments" and value}
         call["function"]["arguments"] += arguments(function.get("arguments"))
 
-    def reply(self, seen: IdsSeen, added: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Reply:
+    def reply(self, on_ids: OnIds, added: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Reply:
         """The whole, once no more is to come.
 
         Args:
@@ -250,7 +250,7 @@ class _Completion:
         usage = usage_of_tokens(self.usage)
         if self.finish_reason == "error":
             raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
-        seen(None, self.id, with_reply=True)
+        on_ids(None, self.id, with_reply=True)
         answer, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
         if self.calls:
             with billed(usage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchrun.engine.service import IdsSeen, Reply, Service
+from batchrun.engine.service import OnIds, Reply, Service
 from batchrun.records import Attempt, Exchange
 
 __all__ = ["Variants"]
@@ -21,13 +21,13 @@ class Variants:
         for service in self._services:
             await service.prepare()
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """As the exchange's own service."""
-        return await self._services[exchange.variant].answer(exchange, attempt, seen)
+        return await self._services[exchange.variant].answer(exchange, attempt, on_ids)
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """As the exchange's own service."""
-        return await self._services[exchange.variant].follow(exchange, attempt, seen)
+        return await self._services[exchange.variant].follow(exchange, attempt, on_ids)
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """As the exchange's own service."""

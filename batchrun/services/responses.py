@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchrun.engine.service import IdsSeen, Reply
+from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
 from batchrun.records import Attempt, Exchange, ToolCall, Usage
 from batchrun.services.files.produced import produced_in_items
@@ -105,7 +105,7 @@ class ResponsesService:
         if self._row_files is not None:
             await self._row_files.prepare()
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """Make a response and read it to its end."""
         key = attempt.key if exchange.round == 0 else f"{attempt.key}-{exchange.round}"
         conversation_id = exchange.thread_id if _is_conversation(exchange.thread_id) else None
@@ -122,7 +122,7 @@ class ResponsesService:
                     conversation_id = None
             if conversation_id is None and self._settings.conversation:
                 conversation_id = await self._make_conversation(exchange, attempt)
-                seen(conversation_id, None)
+                on_ids(conversation_id, None)
             if conversation_id is not None:
                 # A key stands for one request: the same question in another conversation is another.
                 key = f"{key}-{in_path(conversation_id)}"
@@ -130,15 +130,15 @@ class ResponsesService:
         headers = {"Idempotency-Key": key}
         if self._settings.stream:
             opened = self._wire.post_stream("/responses", body, headers)
-            return await self._reply(exchange, await self._read_streams(opened, conversation_id, seen))
+            return await self._reply(exchange, await self._read_streams(opened, conversation_id, on_ids))
         reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
         response_id = self._id_of(reply)
         with billed(usage_of_response(reply.get("usage"))):
             ended = _status(reply) in TERMINAL
-        seen(conversation_id or _thread_id(reply, response_id), response_id, with_reply=ended)
+        on_ids(conversation_id or _thread_id(reply, response_id), response_id, with_reply=ended)
         return await self._reply(exchange, reply if ended else await self._follow(response_id, just_made=True))
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:  # noqa: ARG002 - the ids are known
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - the ids are known
         """Poll the response that the journal names to its end."""
         return await self._reply(exchange, await self._follow(str(attempt.run_id)))
 
@@ -237,14 +237,14 @@ class ResponsesService:
         return found
 
     async def _read_streams(
-        self, opened: AbstractAsyncContextManager[AsyncIterator[bytes]], conversation_id: str | None, seen: IdsSeen
+        self, opened: AbstractAsyncContextManager[AsyncIterator[bytes]], conversation_id: str | None, on_ids: OnIds
     ) -> Mapping[str, Any]:
         """The response at the end of a stream; one made in the background that breaks off is resumed behind its last
         event."""
         stream = _Stream()
         while True:
             try:
-                await self._read(opened, stream, conversation_id, seen)
+                await self._read(opened, stream, conversation_id, on_ids)
             except TransientFault as fault:
                 if stream.response_id is None or fault.run_ended:
                     raise
@@ -269,7 +269,7 @@ class ResponsesService:
         opened: AbstractAsyncContextManager[AsyncIterator[bytes]],
         stream: _Stream,
         conversation_id: str | None,
-        seen: IdsSeen,
+        on_ids: OnIds,
     ) -> None:
         # Every event moves the position, so where a stream can be resumed all are decoded.
         reader = EventReader(() if self._settings.background else KEPT_EVENTS)
@@ -277,12 +277,12 @@ class ResponsesService:
             async for chunk in chunks:
                 for event, data in reader.feed(chunk):
                     if data != b"[DONE]":
-                        self._take(event, _decoded(data), stream, conversation_id, seen)
+                        self._take(event, _decoded(data), stream, conversation_id, on_ids)
                 if stream.final is not None:
                     return
 
     def _take(
-        self, event: str, body: Mapping[str, Any], stream: _Stream, conversation_id: str | None, seen: IdsSeen
+        self, event: str, body: Mapping[str, Any], stream: _Stream, conversation_id: str | None, on_ids: OnIds
     ) -> None:
         position = count(body.get("sequence_number"))
         stream.position = stream.position if position is None else position
@@ -297,7 +297,7 @@ class ResponsesService:
         response_id = stream.response_id or self._id_of(response)
         if stream.response_id is None:
             stream.response_id = response_id
-            seen(conversation_id or _thread_id(response, response_id), response_id)
+            on_ids(conversation_id or _thread_id(response, response_id), response_id)
         with billed(usage_of_response(response.get("usage"))):
             if _status(response) in TERMINAL:
                 stream.final = response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchrun.engine.service import IdsSeen, Reply, Service
+from batchrun.engine.service import OnIds, Reply, Service
 from batchrun.records import REFUSAL, Attempt, Exchange
 
 __all__ = ["Tutoring"]
@@ -20,13 +20,13 @@ class Tutoring:
         """As the other service."""
         await self._service.prepare()
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """As the other service, but for refusals."""
-        return _accepted(await self._service.answer(exchange, attempt, seen))
+        return _accepted(await self._service.answer(exchange, attempt, on_ids))
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """As the other service, but for refusals."""
-        return _accepted(await self._service.follow(exchange, attempt, seen))
+        return _accepted(await self._service.follow(exchange, attempt, on_ids))
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """As the other service."""

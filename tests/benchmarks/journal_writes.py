@@ -64,9 +64,9 @@ def write_wave(journal: Journal, numbers: range) -> list[tuple[float, float, flo
         for prompt, outcome in outcomes:
             started_s = time.perf_counter()
             if step == 0:
-                journal.begin(prompt, Attempt(1, 1, f"batch_0123456789abcdef-{prompt.row_key}-1"), MOMENT)
+                journal.begin_attempt(prompt, Attempt(1, 1, f"batch_0123456789abcdef-{prompt.row_key}-1"), MOMENT)
             elif step == 1:
-                journal.seen(prompt.row_key, 1, outcome.thread_id, outcome.run_id)
+                journal.set_ids(prompt.row_key, 1, outcome.thread_id, outcome.run_id)
             else:
                 journal.finish(outcome, prompt.fingerprint)
             lap.append(time.perf_counter() - started_s)

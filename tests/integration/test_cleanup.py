@@ -32,8 +32,8 @@ def batch_of(folder: Path, url: str, rows: int = 3, *, api: str = "assistants", 
     with open_journal(output.with_name("a.csv.journal"), manifest, count_strange=none_strange, clock=noon) as journal:
         journal.created.add(Created("assistant", "asst_1", None), place_of(manifest))
         for row in range(rows + in_flight):
-            journal.begin(prompt(row), attempt(), NOON)
-            journal.seen(str(row), 1, f"thread_{row}", f"run_{row}")
+            journal.begin_attempt(prompt(row), attempt(), NOON)
+            journal.set_ids(str(row), 1, f"thread_{row}", f"run_{row}")
             if row < rows:
                 journal.finish(completed(row), "fp")
     return output
@@ -292,9 +292,9 @@ def test_the_threads_of_earlier_tries_go_too(tmp_path: Path, table: Path) -> Non
         with Journal(journal_path) as journal:
             found = journal.outcome("2")
             assert found is not None
-            journal.begin(prompt(2, fingerprint=found[1]), attempt(2, 2), NOON)
-            journal.seen("2", 2, "resp_lost", "resp_lost")
-            journal.fault("2", 2, ServiceFault("broke", error_type="server_error", run_ended=True))
+            journal.begin_attempt(prompt(2, fingerprint=found[1]), attempt(2, 2), NOON)
+            journal.set_ids("2", 2, "resp_lost", "resp_lost")
+            journal.record_fault("2", 2, ServiceFault("broke", error_type="server_error", run_ended=True))
         server.requests.clear()
         write_csv(table, [{"question": f"What is {number} + {1 + (number == 2)}?"} for number in range(5)])
         again = ("--accept-changes", "--delete-threads")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchrun.journal.live import Spoken
+from batchrun.journal.live import RecordedRun
 from batchrun.report.facts import batch_facts
 from batchrun.report.html import report_page
 from batchrun.report.report import Named, Report, columns_of, head, page_data
@@ -133,10 +133,10 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     """Who spoke and what, in order: turns, functions, a correction, citations, files; hostile texts are text there too."""
     script, image, link = HOSTILE[0], HOSTILE[1], HOSTILE[3]
     runs = [
-        Spoken(1, script, "", ((image, "{}"),)),
-        Spoken(1, image, "It is 5."),
-        Spoken(1, "Not of the form.", "4", tool_outputs=(link,)),
-        Spoken(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
+        RecordedRun(1, script, "", ((image, "{}"),)),
+        RecordedRun(1, image, "It is 5."),
+        RecordedRun(1, "Not of the form.", "4", tool_outputs=(link,)),
+        RecordedRun(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
     ]
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
     facts = {**head("a.csv", noon), **batch_facts([row]), "batch": None, "notes": []}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from batchrun.engine import Limits
-from batchrun.engine.service import IdsSeen
+from batchrun.engine.service import OnIds
 from batchrun.errors import ConnectionLost, RateLimited, Unavailable
 from batchrun.records import Attempt, Exchange, Reply
 from tests.support.scripted_service import answered
@@ -99,7 +99,7 @@ class CapacityService:
     async def prepare(self) -> None:
         """Nothing to make."""
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """As an HTTP client does: ask the limits, send, wait."""
         await self._limits.request()
         self.requests += 1
@@ -120,10 +120,10 @@ class CapacityService:
                 self._drop(job)
         if job.broken:
             raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
-        seen(None, f"run_{exchange.row_key}", with_reply=True)
+        on_ids(None, f"run_{exchange.row_key}", with_reply=True)
         return answered()
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         """No run outlives its request."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import anyio
 
-from batchrun.engine.service import IdsSeen
+from batchrun.engine.service import OnIds
 from batchrun.errors import ServiceFault
 from batchrun.records import Attempt, Exchange, Reply, Usage
 
@@ -84,11 +84,11 @@ class ScriptedService:
         if self._prepare:
             await _act(self._prepare.pop(0))
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
-        return await self._play("answer", exchange, attempt, seen)
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
+        return await self._play("answer", exchange, attempt, on_ids)
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
-        return await self._play("follow", exchange, attempt, seen)
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
+        return await self._play("follow", exchange, attempt, on_ids)
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         self.asked.append(Asked("cancel", "", attempt, anyio.current_time(), exchange))
@@ -99,7 +99,7 @@ class ScriptedService:
         return [asked for asked in self.asked if asked.method == method]
 
     async def _play(
-        self, method: Literal["answer", "follow"], exchange: Exchange, attempt: Attempt, seen: IdsSeen
+        self, method: Literal["answer", "follow"], exchange: Exchange, attempt: Attempt, on_ids: OnIds
     ) -> Reply:
         key = exchange.row_key
         self.asked.append(Asked(method, key, attempt, anyio.current_time(), exchange))
@@ -115,12 +115,12 @@ class ScriptedService:
             if method == "follow" or attempt.run_id is not None:
                 ids = None  # they are known: the run is followed, or goes on with outputs
             if ids is not None and not move.with_reply:
-                seen(*ids)
+                on_ids(*ids)
             if move.end is None:
                 await anyio.sleep_forever()
             await anyio.sleep(move.after_s)
             if ids is not None and move.with_reply:
-                seen(*ids, with_reply=True)
+                on_ids(*ids, with_reply=True)
         finally:
             self.in_flight -= 1
         if isinstance(move.end, Reply):

@@ -30,8 +30,8 @@ async def test_deletions_obey_the_request_limit(tmp_path: Path) -> None:
     manifest = {"settings": {"api": "assistants"}, "base_url": "http://service.test/v1", "input_fingerprint": "i"}
     with open_journal(tmp_path / "j", {**manifest, "rows": 150}, count_strange=none_strange, clock=noon) as journal:
         for row in range(150):
-            journal.begin(prompt(row), attempt(), NOON)
-            journal.seen(str(row), 1, f"thread_{row}", f"run_{row}")
+            journal.begin_attempt(prompt(row), attempt(), NOON)
+            journal.set_ids(str(row), 1, f"thread_{row}", f"run_{row}")
             journal.finish(completed(row), "fp")
         journal.created.gather(manifest)
         summary = opening(journal, place_of(manifest))

@@ -47,7 +47,7 @@ def test_every_row_has_cells(source: Source, journal: Journal) -> None:
     journal.finish(completed(0, "A"), made[0].fingerprint)
     journal.finish(failed(1), made[1].fingerprint)
     journal.finish(failed(2, error_type="empty_prompt"), UNASKED)
-    journal.begin(made[3], attempt(), NOON)
+    journal.begin_attempt(made[3], attempt(), NOON)
     cells = list(result_cells(source, PROMPTER, journal, AddedColumns({})))
     assert [cell["status"] for cell in cells] == ["completed", "failed", "failed", "in_flight", "pending"]
     assert all(set(OUTPUT_COLUMNS) <= set(cell) for cell in cells)
@@ -116,9 +116,9 @@ def test_answers_of_all_turns(journal: Journal) -> None:
 def test_answers_of_a_row_in_flight(journal: Journal) -> None:
     """What a row has said so far is there while the rest is asked."""
     asked = prompt(0, fingerprint="f")
-    journal.begin(asked, attempt(), NOON)
+    journal.begin_attempt(asked, attempt(), NOON)
     journal.run_ended("0", "f", ended(1, 1, "A"))
-    journal.begin(asked, attempt(2, 2), NOON, 2)
+    journal.begin_attempt(asked, attempt(2, 2), NOON, 2)
     assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
 
 
@@ -129,7 +129,7 @@ def test_turns_of_another_question_are_left_out(journal: Journal) -> None:
     settings = {**TURNS, "functions": [{"name": "f"}]}
     nothing = dict.fromkeys(AddedColumns(settings).types)
     assert added(journal, settings, fingerprint="edited") == nothing
-    journal.begin(prompt(0, fingerprint="edited"), attempt(2, 2), NOON)
+    journal.begin_attempt(prompt(0, fingerprint="edited"), attempt(2, 2), NOON)
     assert added(journal, settings, fingerprint="edited") == nothing
     assert added(journal, settings)["tool_calls"] == 3
 
@@ -138,7 +138,7 @@ def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
     """While a new answer is on its way, the old one does not stand beside turns of the new."""
     journal.run_ended("0", "f", ended(1, 1, "old"))
     journal.finish(completed(0, "old"), "f")
-    journal.begin(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, redo_from_turn=1)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, redo_from_turn=1)
     journal.run_ended("0", "f", ended(1, 1, "new", attempt=2))
     assert journal.cells("0", "f")["response"] == "old"
     assert added(journal, TURNS) == {"response_1": None, "response_2": None}

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask, RowWork, Stop
-from batchrun.engine.service import IdsSeen, Reply
+from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import (
     BatchRefused,
     ConnectionLost,
@@ -208,7 +208,7 @@ async def test_a_lost_run_is_made_again_and_counted(journal: Journal) -> None:
     """A run that the service has forgotten is made anew, under a new key, and shows in the statistics."""
     last = Attempt(1, 1, "b-0-1", "t", "r")
     b = bench(journal, ScriptedService({0: [Move(transient(RunLost, run_ended=True)), Move()]}))
-    journal.begin(prompt(0), last, noon())
+    journal.begin_attempt(prompt(0), last, noon())
     await b.engine.run([RowTask(prompt(0), last)])
     assert [asked.method for asked in b.service.asked] == ["follow", "answer"]
     assert b.service.asked[1].attempt.key == "b-0-2"
@@ -481,10 +481,10 @@ class Broken(ScriptedService):
         self._rows = {str(row) for row in rows}
         self._raisers = [eval(f"lambda: {'(' + chr(10) * number}1 / 0{')'}") for number in range(lines)]
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         if exchange.row_key in self._rows:
             self._raisers[int(exchange.row_key) % len(self._raisers)]()
-        return await super().answer(exchange, attempt, seen)
+        return await super().answer(exchange, attempt, on_ids)
 
 
 async def test_a_bug_costs_the_row_that_meets_it(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
@@ -577,7 +577,7 @@ async def test_a_service_that_cannot_be_used(
 async def test_a_row_in_flight_is_re_attached(journal: Journal) -> None:
     """A run that an earlier process left behind is followed by its id; no other is made."""
     last = Attempt(2, 1, "b-0-1", "t", "r")
-    journal.begin(prompt(0), last, noon())
+    journal.begin_attempt(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
     await b.engine.run([RowTask(prompt(0), last)])
     assert [(asked.method, asked.attempt.run_id) for asked in b.service.asked] == [("follow", "r")]
@@ -588,7 +588,7 @@ async def test_a_row_in_flight_is_re_attached(journal: Journal) -> None:
 async def test_a_request_without_a_reply_is_repeated_under_its_key(journal: Journal) -> None:
     """Killed between sending and seeing the ids: the next process sends the same key and counts it."""
     last = Attempt(1, 1, "b-0-1")
-    journal.begin(prompt(0), last, noon())
+    journal.begin_attempt(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
     await b.engine.run([RowTask(prompt(0), last)])
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]
@@ -635,7 +635,7 @@ async def test_a_row_out_of_time_may_have_been_acted_on(journal: Journal) -> Non
 async def test_a_failed_run_is_not_followed_by_the_next_process(journal: Journal) -> None:
     """Killed after a run failed: the next process makes another one under the next key."""
     last = Attempt(1, 1, "b-0-1", "t", "r")
-    journal.begin(prompt(0), last, noon())
+    journal.begin_attempt(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
     await b.engine.run([RowTask(prompt(0), replace(last, run_ended=True))])
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-2")]

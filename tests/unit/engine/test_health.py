@@ -15,7 +15,7 @@ import pytest
 
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
-from batchrun.engine.service import IdsSeen
+from batchrun.engine.service import OnIds
 from batchrun.engine.slots import SlotPolicy
 from batchrun.errors import (
     BatchRefused,
@@ -76,13 +76,13 @@ class Service:
             self.refused += 1
             raise fault
 
-    async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         await self._limits.request()
         self._ask(exchange.row_key)
         await anyio.sleep(self._takes_s)
         return answered()
 
-    async def follow(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+    async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
         raise NotImplementedError
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
@@ -311,7 +311,7 @@ async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None
     class Machine(Service):
         open = 0
 
-        async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
             await limits.request()
             if self.open >= 15:
                 raise Shortage("no descriptor left", error_type="too_many_open_files")
@@ -342,7 +342,7 @@ async def test_a_server_that_drops_a_reply_for_the_next_request_is_asked_one_by_
     class OneStream(Service):
         current: anyio.CancelScope | None = None
 
-        async def answer(self, exchange: Exchange, attempt: Attempt, seen: IdsSeen) -> Reply:
+        async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
             await limits.request()
             if self.current is not None:
                 self.current.cancel()

@@ -26,10 +26,10 @@ def opened(path: Path, wanted: Mapping[str, Any] | None = None) -> Journal:
 
 
 def tried(journal: Journal, row: int, number: int, thread_id: str | None, run_id: str | None, fault: bool) -> None:
-    journal.begin(prompt(row), attempt(number), NOON)
-    journal.seen(str(row), number, thread_id, run_id)
+    journal.begin_attempt(prompt(row), attempt(number), NOON)
+    journal.set_ids(str(row), number, thread_id, run_id)
     if fault:
-        journal.fault(str(row), number, ServiceFault("broke", error_type="server_error", run_ended=True))
+        journal.record_fault(str(row), number, ServiceFault("broke", error_type="server_error", run_ended=True))
 
 
 def left(journal: Journal, place: str = HERE, followed: bool = True) -> set[tuple[str, str]]:

@@ -81,7 +81,7 @@ def test_answers_stand_beside_their_own_outcome(journal: Journal) -> None:
 
 def test_ids_come_with_the_end(journal: Journal) -> None:
     """Where a reply brings its ids, the try and its end are written together."""
-    journal.begin(prompt(0, fingerprint="f"), attempt(), NOON)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(), NOON)
     journal.run_ended("0", "f", ended(1, 1, "a"), with_ids=True)
     assert [(each["thread_id"], each["run_id"]) for each in journal.attempts("0")] == [("thread_1", "run_1")]
 
@@ -97,12 +97,12 @@ def test_half_a_character(journal: Journal) -> None:
 
 def test_a_journal_that_cannot_be_written(journal: Journal) -> None:
     """A run's end that cannot be kept is an error that says so, and nothing of it is kept."""
-    journal.begin(prompt(0, fingerprint="f"), attempt(), NOON)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(), NOON)
     journal._db.execute("DROP TABLE exchanges")
     with pytest.raises(OutputError, match="the journal cannot be used"):
         journal.run_ended("0", "f", ended(1, 1, "a"), with_ids=True)
     assert [each["run_id"] for each in journal.attempts("0")] == [None]
-    journal.begin(prompt(1, fingerprint="f"), attempt(), NOON)
+    journal.begin_attempt(prompt(1, fingerprint="f"), attempt(), NOON)
 
 
 # -- outputs of functions -----------------------------------------------------------------------------------------
@@ -143,21 +143,21 @@ def told(journal: Journal, *turns: int) -> None:
 def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
     """From the moment the new try is on disk, earlier runs of the turn and those behind it do not count; none is lost."""
     told(journal, 1, 2, 3)
-    journal.begin(prompt(0, fingerprint="f"), attempt(4), NOON, 2, redo_from_turn=2)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(4), NOON, 2, redo_from_turn=2)
     assert journal.exchanges.answers("0", "f", 9) == {1: "a1"}
     assert list(journal.exchanges.outputs_of_row("0", "f").values()) == [ToolOutput("c", "o1")]
     assert journal.exchanges.answers("0", "f/4", 9) == {2: "a2", 3: "a3"}
     journal.run_ended("0", "f", ended(2, 2, "new", attempt=4))
-    journal.begin(prompt(0, fingerprint="f"), attempt(5), NOON, 2, redo_from_turn=2)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(5), NOON, 2, redo_from_turn=2)
     assert journal.exchanges.answers("0", "f/5", 9) == {2: "new"}
 
 
 def test_setting_aside_and_the_try_are_one(path: Path, journal: Journal) -> None:
     """If the try cannot be written, nothing is set aside."""
     told(journal, 1, 2)
-    journal.begin(prompt(0, fingerprint="f"), attempt(1), NOON)
+    journal.begin_attempt(prompt(0, fingerprint="f"), attempt(1), NOON)
     with pytest.raises(OutputError):
-        journal.begin(prompt(0, fingerprint="f"), attempt(1), NOON, 1, redo_from_turn=1)
+        journal.begin_attempt(prompt(0, fingerprint="f"), attempt(1), NOON, 1, redo_from_turn=1)
     assert journal.exchanges.answers("0", "f", 9) == {1: "a1", 2: "a2"}
 
 

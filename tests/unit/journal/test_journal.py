@@ -53,9 +53,9 @@ def test_cells_without_outcome(journal: Journal) -> None:
     """A row never asked is pending; one being asked is in flight and shows the ids that are known."""
     assert journal.cells("0", "fp") == dict.fromkeys(OUTPUT_COLUMNS) | {"status": "pending"}
     asked = prompt(1)
-    journal.begin(asked, attempt(), NOON)
+    journal.begin_attempt(asked, attempt(), NOON)
     assert journal.cells("1", asked.fingerprint)["status"] == "in_flight"
-    journal.seen("1", 1, "t", "r")
+    journal.set_ids("1", 1, "t", "r")
     cells = journal.cells("1", asked.fingerprint)
     assert (cells["status"], cells["thread_id"], cells["run_id"], cells["attempts"]) == ("in_flight", "t", "r", 1)
 
@@ -63,7 +63,7 @@ def test_cells_without_outcome(journal: Journal) -> None:
 def test_an_answer_is_joined_to_its_own_question_only(journal: Journal) -> None:
     """An outcome or a try for another prompt than the row has now is not shown beside it."""
     asked = prompt(0, "old")
-    journal.begin(asked, attempt(thread_id="t", run_id="r"), NOON)
+    journal.begin_attempt(asked, attempt(thread_id="t", run_id="r"), NOON)
     journal.finish(completed(), asked.fingerprint)
     assert journal.cells("0", prompt(0, "new").fingerprint) == dict.fromkeys(OUTPUT_COLUMNS) | {"status": "pending"}
 
@@ -92,10 +92,10 @@ def test_superseded_outcomes_are_kept(path: Path) -> None:
 def test_attempts_are_told_in_order(journal: Journal) -> None:
     """Every try is kept with its key, its ids and how it ended."""
     asked = prompt()
-    journal.begin(asked, attempt(1, 1, "k1"), NOON)
-    journal.fault("0", 1, ServerFault("broke", error_type="http_500", run_ended=True))
-    journal.begin(asked, attempt(2, 2, "k2"), NOON)
-    journal.seen("0", 2, "t", "r")
+    journal.begin_attempt(asked, attempt(1, 1, "k1"), NOON)
+    journal.record_fault("0", 1, ServerFault("broke", error_type="http_500", run_ended=True))
+    journal.begin_attempt(asked, attempt(2, 2, "k2"), NOON)
+    journal.set_ids("0", 2, "t", "r")
     told = [(a["number"], a["idempotency_key"], a["run_id"], a["fault_type"]) for a in journal.attempts("0")]
     assert told == [(1, "k1", None, "http_500"), (2, "k2", "r", None)]
 
@@ -107,7 +107,7 @@ def test_counts(journal: Journal) -> None:
     journal.finish(completed(1, status="incomplete"), "f")
     journal.finish(failed(2), "f")
     journal.finish(failed(3, status="expired"), "f")
-    journal.begin(prompt(4), attempt(), NOON)
+    journal.begin_attempt(prompt(4), attempt(), NOON)
     assert journal.counts() == Counts(1, 1, 2, 1, 6, 2, 0.5)
     assert journal.failures() == {"server_error": 2}
 
@@ -120,10 +120,10 @@ def test_in_flight_means_that_a_run_may_be_going_on(
 ) -> None:
     """A row whose last try ended without leaving a run behind is pending, not in flight."""
     asked = prompt()
-    journal.begin(asked, attempt(1, thread_id="t", run_id="r0"), NOON)
-    journal.fault("0", 1, ServerFault("x", error_type="x"))
-    journal.begin(asked, attempt(2, thread_id="t", run_id=run_id), NOON)
-    journal.fault("0", 2, ServerFault("x", error_type="x", run_ended=run_ended))
+    journal.begin_attempt(asked, attempt(1, thread_id="t", run_id="r0"), NOON)
+    journal.record_fault("0", 1, ServerFault("x", error_type="x"))
+    journal.begin_attempt(asked, attempt(2, thread_id="t", run_id=run_id), NOON)
+    journal.record_fault("0", 2, ServerFault("x", error_type="x", run_ended=run_ended))
     assert journal.counts().in_flight == in_flight
     assert journal.cells("0", asked.fingerprint)["status"] == ("in_flight" if in_flight else "pending")
 
@@ -135,12 +135,12 @@ def test_history_of_a_finished_row(path: Path) -> None:
     """A finished row tells its status, its prompt, and that nothing goes on."""
     asked = prompt()
     with Journal(path) as journal:
-        journal.begin(asked, attempt(), NOON)
+        journal.begin_attempt(asked, attempt(), NOON)
         journal.finish(completed(), asked.fingerprint)
     with Journal(path) as journal:
         history = journal.history("0")
         assert history is not None
-        assert (history.answered, history.fingerprint, history.trying) == (True, asked.fingerprint, False)
+        assert (history.answered, history.fingerprint, history.has_open_attempt) == (True, asked.fingerprint, False)
         assert journal.history("1") is None
 
 
@@ -148,26 +148,26 @@ def test_history_of_a_row_in_flight(path: Path) -> None:
     """A row that was in flight tells its last try, with all that is needed to follow it."""
     last = Attempt(2, 1, "k", "t", "r")
     with Journal(path) as journal:
-        journal.begin(prompt(), attempt(), NOON)
-        journal.begin(prompt(), last, NOON)
+        journal.begin_attempt(prompt(), attempt(), NOON)
+        journal.begin_attempt(prompt(), last, NOON)
     with Journal(path) as journal:
         history = journal.history("0")
         assert history is not None
-        assert (history.status, history.last, history.trying) == (None, last, True)
+        assert (history.status, history.last, history.has_open_attempt) == (None, last, True)
 
 
 def test_history_of_a_row_that_was_asked_again(path: Path) -> None:
     """A try later than the outcome is told beside it, with its own prompt: its run is followed, not paid for again."""
     old, new = prompt(0, "old"), prompt(0, "new")
     with Journal(path) as journal:
-        journal.begin(old, attempt(1), NOON)
+        journal.begin_attempt(old, attempt(1), NOON)
         journal.finish(completed(attempts=1), old.fingerprint)
     with Journal(path) as journal:
-        journal.begin(new, attempt(2, 2, thread_id="t2", run_id="r2"), NOON)
+        journal.begin_attempt(new, attempt(2, 2, thread_id="t2", run_id="r2"), NOON)
         history = journal.history("0")
         assert history is not None
         assert (history.fingerprint, history.last_fingerprint) == (old.fingerprint, new.fingerprint)
-        assert history.trying
+        assert history.has_open_attempt
         assert history.last is not None
         assert history.last.run_id == "r2"
 
@@ -179,7 +179,7 @@ def test_history_of_a_row_that_failed_before_any_try(path: Path) -> None:
     with Journal(path) as journal:
         history = journal.history("0")
         assert history is not None
-        assert (history.status, history.last, history.trying) == ("failed", None, False)
+        assert (history.status, history.last, history.has_open_attempt) == ("failed", None, False)
 
 
 # -- crashes --------------------------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ def test_every_write_survives_sigkill(path: Path) -> None:
     """A process killed right after its writes has lost none of them: manifest, try, ids, fault, outcome."""
     code = """
         journal.write_manifest({"batch_id": "b"})
-        journal.begin(prompt(0), attempt(), NOON)
-        journal.seen("0", 1, "t", "r")
-        journal.begin(prompt(1), attempt(), NOON)
-        journal.fault("1", 1, ServerFault("broke", error_type="http_500", run_ended=True))
+        journal.begin_attempt(prompt(0), attempt(), NOON)
+        journal.set_ids("0", 1, "t", "r")
+        journal.begin_attempt(prompt(1), attempt(), NOON)
+        journal.record_fault("1", 1, ServerFault("broke", error_type="http_500", run_ended=True))
         journal.finish(completed(2), "fp")
         print("written", flush=True)
         sys.stdin.read()
@@ -383,7 +383,7 @@ def test_a_failed_outcome_of_old_times(journal: Journal) -> None:
 def test_ids_that_came_with_the_outcome(tmp_path: Path) -> None:
     """Ids that came with the whole reply are written with the outcome: the try names them, as if seen before."""
     with Journal(tmp_path / "j") as journal:
-        journal.begin(prompt(0), attempt(1), NOON)
+        journal.begin_attempt(prompt(0), attempt(1), NOON)
         journal.finish(completed(0, thread_id="resp_1", run_id="resp_1"), "fp", with_ids=True)
         (found,) = journal.attempts("0")
         assert (found["thread_id"], found["run_id"]) == ("resp_1", "resp_1")

@@ -11,7 +11,7 @@ import pytest
 
 from batchrun.errors import ServerFault
 from batchrun.journal import Journal
-from batchrun.journal.live import CoolDown, FollowedJournal, Spoken
+from batchrun.journal.live import CoolDown, FollowedJournal, RecordedRun
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
 from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
@@ -54,12 +54,12 @@ def test_a_row_of_several_runs_tells_who_said_what(journal: Journal, followed: F
     journal.finish(completed(1), "fp")
     journal.run_ended("2", "fp", run_end(4, 1, "1+1?", "2"))
     journal.finish(completed(2), "fp")
-    assert followed.all_spoken() == {
+    assert followed.all_runs() == {
         "0": [
-            Spoken(1, "2+2?", "", (("add", '{"a": 2}'),)),
-            Spoken(1, "4", "It is 4.", (), (), cited),
+            RecordedRun(1, "2+2?", "", (("add", '{"a": 2}'),)),
+            RecordedRun(1, "4", "It is 4.", (), (), cited),
         ],
-        "1": [Spoken(1, "2+3?", "It is 5.", (), ["5"])],
+        "1": [RecordedRun(1, "2+3?", "It is 5.", (), ["5"])],
     }
 
 
@@ -95,13 +95,13 @@ def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> 
 def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: FollowedJournal) -> None:
     """Cells are those of the output, tries have their faults, and neither comes again."""
     followed.changes()
-    journal.begin(prompt(), attempt(1), NOON)
-    journal.fault("0", 1, ServerFault("502", error_type="server_error"))
-    journal.begin(prompt(), attempt(2), NOON)
+    journal.begin_attempt(prompt(), attempt(1), NOON)
+    journal.record_fault("0", 1, ServerFault("502", error_type="server_error"))
+    journal.begin_attempt(prompt(), attempt(2), NOON)
     running = followed.changes()
     assert running is not None
     assert not running.is_new_batch
-    assert [(each.number, each.fault_type, each.may_go_on) for each in running.tries["0"]] == [
+    assert [(each.number, each.fault_type, each.may_be_running) for each in running.attempts["0"]] == [
         (1, "server_error", False),
         (2, None, True),
     ]
@@ -110,12 +110,12 @@ def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: Foll
     assert done is not None
     assert [(each.row_key, each.fingerprint) for each in done.outcomes] == [("0", "fp")]
     assert done.outcomes[0].cells == outcome_cells(completed())
-    assert len(done.tries["0"]) == 2
+    assert len(done.attempts["0"]) == 2
     journal.finish(completed(1), "fp")
     again = followed.changes()
     assert again is not None
     assert [each.row_key for each in again.outcomes] == ["1"]
-    assert "0" not in again.tries
+    assert "0" not in again.attempts
 
 
 def test_a_row_that_is_asked_again_is_told_again(tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) 
 def test_all_tries_and_ends_at_once(journal: Journal, followed: FollowedJournal) -> None:
     """For a report: every try of every row, and when rows ended."""
     for row in (0, 1):
-        journal.begin(prompt(row), attempt(1), NOON)
+        journal.begin_attempt(prompt(row), attempt(1), NOON)
     journal.finish(completed(1), "fp")
-    assert {row: len(tries) for row, tries in followed.all_tries().items()} == {"0": 1, "1": 1}
+    assert {row: len(tries) for row, tries in followed.all_attempts().items()} == {"0": 1, "1": 1}
     assert list(followed.ended_at()) == ["1"]
-    assert followed.all_spoken() == {}
+    assert followed.all_runs() == {}

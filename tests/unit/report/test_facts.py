@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.journal.live import CoolDown, Try
+from batchrun.journal.live import CoolDown, RecordedAttempt
 from batchrun.report.facts import batch_facts, distribution, errors, headline, nice_step, sittings
 from batchrun.report.rows import ReportRow, pending_cells
 
 
-def row(status: str = "completed", tries: tuple[Try, ...] = (), **cells: Any) -> ReportRow:
+def row(status: str = "completed", tries: tuple[RecordedAttempt, ...] = (), **cells: Any) -> ReportRow:
     return ReportRow("0", {}, {**pending_cells(), "status": status, **cells}, tries=tries)
 
 
-def attempt(number: int, started_at: str, fault_type: str | None = None, fault: str | None = None) -> Try:
-    return Try("0", number, started_at, "fp", None, None, False, fault_type, fault)
+def attempt(number: int, started_at: str, fault_type: str | None = None, fault: str | None = None) -> RecordedAttempt:
+    return RecordedAttempt("0", number, started_at, "fp", None, None, False, fault_type, fault)
 
 
 def at(seconds: float) -> str:

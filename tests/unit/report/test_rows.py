@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.journal.live import Spoken, Try
+from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.report.report import Named, columns_of
 from batchrun.report.rows import ReportRow, cells_of, pending_cells, row_json
 
@@ -60,11 +60,13 @@ def test_a_row_as_json() -> None:
     """Cells in the columns' order; a prompt that is also a cell is told by its place."""
     columns = columns_of(["q", "response", "status"], "", Named("response"))
     cells = {**pending_cells(), "response": "4", "status": "completed"}
-    row = ReportRow("7", {"q": "2+2?"}, cells, "2+2?", (), (Try("7", 1, "t", "fp", "th", "run", False, None, None),))
+    row = ReportRow(
+        "7", {"q": "2+2?"}, cells, "2+2?", (), (RecordedAttempt("7", 1, "t", "fp", "th", "run", False, None, None),)
+    )
     assert row_json(row, columns) == {
         "k": "7", "c": ["2+2?", "4", "completed"], "p": 0, "t": [[1, "t", "th", "run", None, None]],
     }  # fmt: skip
-    spoken = ReportRow("7", {"q": "x"}, cells, "2+2?", (Spoken(1, "2+2?", "4"), Spoken(2, "Sure?", "Yes")))
+    spoken = ReportRow("7", {"q": "x"}, cells, "2+2?", (RecordedRun(1, "2+2?", "4"), RecordedRun(2, "Sure?", "Yes")))
     assert row_json(spoken, columns)["p"] == "2+2?"
     assert row_json(spoken, columns)["d"] == [[1, "2+2?", "4"], [2, "Sure?", "Yes"]]
 
@@ -80,7 +82,7 @@ def test_what_a_run_brought_along_is_text() -> None:
         ],
         "files": ["files/0/plot.png"],
     }
-    run = Spoken(1, "2+2?", "", (("add", '{"a": 2}'),), ("4",), extras)
+    run = RecordedRun(1, "2+2?", "", (("add", '{"a": 2}'),), ("4",), extras)
     found = row_json(ReportRow("7", {}, pending_cells(), "2+2?", (run,)), columns_of([], "", Named("response")))
     assert found["d"] == [
         [
