@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
-from batchrun.cli.evaluate import scoring_parameters
 from batchrun.cli.inspect import output_argument
 from batchrun.cli.options import LocalPath
-
-if TYPE_CHECKING:
-    from batchrun.scoring.summary import FailedAs
+from batchrun.cli.scoring_flags import parsed_options, scoring_flags
 
 __all__ = ["report", "view"]
 
 _MOST_ROWS = 100_000
-
-
-_scoring = partial(scoring_parameters, optional=True)
-_by = click.option("--by", multiple=True, metavar="COLUMN", help="Column to break the figures down by. May be repeated")
 
 
 @cli.command()
@@ -33,12 +25,11 @@ _by = click.option("--by", multiple=True, metavar="COLUMN", help="Column to brea
 @click.option(
     "-o",
     "--output",
-    "to",
+    "page",
     type=LocalPath(path_type=Path),
     help="File to write. Default: NAME.report.html next to OUTPUT",
 )
-@_scoring
-@_by
+@scoring_flags("report")
 @click.option(
     "--compare",
     "baseline",
@@ -55,19 +46,7 @@ _by = click.option("--by", multiple=True, metavar="COLUMN", help="Column to brea
     help="Maximum rows on the page; the figures cover all rows",
     metavar="N",
 )
-def report(
-    output: Path,
-    *,
-    to: Path | None,
-    scorers: tuple[str, ...],
-    failed_as: FailedAs,
-    encoding: str | None,
-    delimiter: str | None,
-    by: tuple[str, ...],
-    baseline: str | None,
-    most_rows: int,
-    **columns: str | None,
-) -> None:
+def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: int, **flags: Any) -> None:
     """Write a report page about a batch, or about any table with answers.
 
     The page is one HTML file with figures, charts and rows. It needs no network. It shows more if the batch's journal
@@ -76,17 +55,14 @@ def report(
     from batchrun.clock import utc_now
     from batchrun.report.html import report_page
     from batchrun.report.report import check_page, default_report, make_report, page_data
-    from batchrun.scoring.evaluate import ScoringSpec
-    from batchrun.scoring.table import ScoreColumns
-    from batchrun.tables import ReadOptions
+    from batchrun.scoring.evaluate import scoring_spec
     from batchrun.tables.atomic import replacing
 
-    target = to or default_report(output)
+    target = page or default_report(output)
     check_page(target)
-    question = ScoringSpec(scorers, ScoreColumns(**columns, by=by), failed_as, ReadOptions(encoding, delimiter))
-    found = make_report(output, question, baseline=baseline, clock=utc_now)
+    made = make_report(output, scoring_spec(parsed_options(flags)), baseline=baseline, clock=utc_now)
     with replacing(target) as file:
-        file.write(report_page(page_data(found, most_rows)))
+        file.write(report_page(page_data(made, most_rows)))
     note(f"written: {target}")
 
 
@@ -105,18 +81,8 @@ def report(
     default=None,
     help="Whether to open the page in a browser. Default: only if there is a display",
 )
-@partial(_scoring, read=False)
-@_by
-def view(
-    output: Path,
-    *,
-    port: int,
-    browser: bool | None,
-    scorers: tuple[str, ...],
-    failed_as: FailedAs,
-    by: tuple[str, ...],
-    **columns: str | None,
-) -> None:
+@scoring_flags("view")
+def view(output: Path, *, port: int, browser: bool | None, **flags: Any) -> None:
     """Serve a page that follows a batch live, until Ctrl-C.
 
     The page can be reached only from this machine and only at the address that the command prints. It works while the
@@ -125,20 +91,18 @@ def view(
     """
     from batchrun.clock import utc_now
     from batchrun.report.serve import view_forever
-    from batchrun.scoring.evaluate import ScoringSpec
-    from batchrun.scoring.table import ScoreColumns
+    from batchrun.scoring.evaluate import scoring_spec
 
-    wanted = _has_display() if browser is None else browser
+    opens_browser = _has_display() if browser is None else browser
 
     def started(url: str) -> None:
-        note(url, "Ctrl-C ends it")
-        if wanted:
+        note(url, "stop with Ctrl-C")
+        if opens_browser:
             import webbrowser
 
             webbrowser.open(url)
 
-    question = ScoringSpec(scorers, ScoreColumns(**columns, by=by), failed_as)
-    view_forever(output, port, utc_now, started, question)
+    view_forever(output, port, utc_now, started, scoring_spec(parsed_options(flags)))
 
 
 def _has_display() -> bool:

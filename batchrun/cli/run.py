@@ -12,10 +12,11 @@ import click
 
 from batchrun.cli.app import cli, interrupts, run_loop
 from batchrun.cli.console import deliver, facts_line, note, say, terminal, warn
-from batchrun.cli.evaluate import after_parameters, question_after, score_after, take_score_options
 from batchrun.cli.given import given_options, job_and_output
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.progress import seen
+from batchrun.cli.score_run import run_spec, score_run
+from batchrun.cli.scoring_flags import run_score_options, scoring_flags
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
@@ -42,7 +43,7 @@ __all__ = ["check", "init", "run"]
     metavar="N",
     cls=CostOption,
 )
-@after_parameters
+@scoring_flags("run")
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
@@ -56,7 +57,7 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     from batchrun.job.environment import Environment
 
     environment = Environment.read(os.environ)
-    scoring = take_score_options(table, options)
+    scoring = run_score_options(table, options)
     name, folder, given = given_options(table, options)
     if dry_run and pilot is not None:
         raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
@@ -73,13 +74,13 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
     with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
         plan = _plan(name, folder, given, environment)
-        question = None
+        spec = None
         if scoring is not None:
-            question = question_after(plan, scoring, given, quiet=quiet or as_json, leaving=leaving)
+            spec = run_spec(plan, scoring, given, quiet=quiet or as_json, leaving=leaving)
         summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
-        if scoring is not None and question is not None:
-            below, line = score_after(summary, scoring, question, quiet=quiet, as_json=as_json)
+        if scoring is not None and spec is not None:
+            below, line = score_run(summary, scoring, spec, quiet=quiet, as_json=as_json)
             if below:
                 verdict.exit_code, verdict.line = summary.exit_code or below, f"{line} · {verdict.line}"
     if _is_logged(quiet=quiet, as_json=as_json):
@@ -145,7 +146,7 @@ def _dry_run(
     job, output = job_and_output(name, folder, given)
     with dry_plan(job, name, environment, output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given, on_no_key=_tell_no_key)
+            run_spec(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
     if as_json:
         deliver(facts_line(dry_run_facts(found)))
@@ -225,10 +226,10 @@ def check(job: str) -> None:
 
     name, folder, given = given_options(job, {})
     made, output = job_and_output(name, folder, given)
-    scoring = take_score_options(job, {})
+    scoring = run_score_options(job, {})
     with dry_plan(made, name, Environment.read(os.environ), output) as plan:
         if scoring is not None:
-            question_after(plan, scoring, given, on_no_key=_tell_no_key)
+            run_spec(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
         deliver(
             f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.who_answers()}, "

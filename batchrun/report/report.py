@@ -23,9 +23,10 @@ from batchrun.report.facts import batch_facts
 from batchrun.report.rows import Column, ReportRow, RowColumns, cells_of, row_json
 from batchrun.scoring.comparison import Comparison, Contender, compare, contender
 from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score, as_text
-from batchrun.scoring.summary import FailedAs, summarize
+from batchrun.scoring.summary import summarize
 from batchrun.scoring.table import ScoredTable, open_scored
 
 __all__ = [

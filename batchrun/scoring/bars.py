@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 from xml.etree import ElementTree
 
 from batchrun.scoring.comparison import Pairing
 from batchrun.scoring.figures_text import signed, spread
+from batchrun.scoring.score_options import BarOn
 from batchrun.scoring.summary import ScoreSummary
 from batchrun.wording import rows_text
 
-__all__ = ["Bar", "BarOn", "floor_bars", "junit", "no_worse_bars"]
-
-BarOn: TypeAlias = Literal["value", "interval"]
-"""What has to reach the bar: the figure, or the lower end of its interval."""
+__all__ = ["Bar", "floor_bars", "junit", "no_worse_bars"]
 
 _ROUNDING = 1e-12
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from batchrun.errors import InputError
+from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import Mark, ScoreTally
 from batchrun.scoring.scorers.base import is_missing
 from batchrun.scoring.statistics import Difference, difference, holm, pairs_needed
-from batchrun.scoring.summary import FailedAs, ScoreSummary, doubled_epoch, estimate_facts, scored_values, summarize
+from batchrun.scoring.summary import ScoreSummary, doubled_epoch, estimate_facts, scored_values, summarize
 from batchrun.scoring.table import ScoredTable
 from batchrun.wording import rows_text
 

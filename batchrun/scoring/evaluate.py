@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchrun.errors import InputError
-from batchrun.scoring.bars import Bar, BarOn, floor_bars, junit, no_worse_bars
+from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import DETECTABLE, Comparison, compare, compare_parts, contender, pair
 from batchrun.scoring.grading.grading import GraderReport, Grading, graded, grader_lines, reports_of
+from batchrun.scoring.score_options import BarOn, FailedAs, ScoreOptions
 from batchrun.scoring.scorers.registry import make_scorers
-from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
+from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import comparison_markdown, score_markdown
 from batchrun.scoring.table import ScoreColumns, ScoredTable, open_scored, write_scored
 from batchrun.tables import ReadOptions
@@ -27,6 +28,7 @@ __all__ = [
     "compare_tables",
     "default_scored",
     "score_table",
+    "scoring_spec",
 ]
 
 BELOW_THE_BAR: Final = 7
@@ -51,7 +53,7 @@ class ScoringSpec:
     grading: Grading | None = None
 
     def open(self, name: str) -> ScoredTable:
-        """A table to be asked this; with scorers of its own, and graded where a scorer needs that.
+        """Open a table, with its own scorers; graders are asked if a scorer needs them.
 
         Raises:
             InputError: see `open_scored` and `make_scorers`.
@@ -59,6 +61,21 @@ class ScoringSpec:
         """
         table = open_scored(name, make_scorers(self.scorers), self.columns, self.read)
         return table if self.grading is None else graded(table, self.grading)
+
+
+def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> ScoringSpec:
+    """Return how tables are scored by these options; bars and files are left to the caller."""
+    columns = ScoreColumns(
+        answer=options.answer,
+        target=options.target,
+        key=options.key,
+        epoch=options.epochs_column,
+        cluster=options.cluster,
+        split=options.split,
+        by=options.by,
+    )
+    read = ReadOptions(options.encoding, options.delimiter)
+    return ScoringSpec(options.scorer, columns, options.failed_as, read, grading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,137 +1,271 @@
-"""How an output is scored right after its batch: the flags of `batchrun run`, and the table `[score]` of a job file."""
+"""ScoreOptions: every option of scoring, its default, its rule and its help, in one place.
+
+The flags of `score`, `compare`, `report`, `view` and `run`, and the keys of a job file's table `[score]`, are all made
+from these fields: a field's name is its key in the table and (with dashes) its flag. Nothing here imports a heavy
+library at import time, since `batchrun --help` reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.job.option_values import nearest
 from batchrun.local_paths import check_local
-from batchrun.records import Row
 from batchrun.wording import shortened
 
-if TYPE_CHECKING:
-    from batchrun.scoring.evaluate import ScoringSpec
+__all__ = ["BarOn", "FailedAs", "ScoreOption", "ScoreOptions", "Use", "Vote", "make_score_options", "score_options"]
 
-__all__ = ["ScoreOptions", "check_question", "make_score_options"]
+FailedAs: TypeAlias = Literal["skip", "wrong"]
+"""How failed rows count: not at all, or as 0."""
+
+BarOn: TypeAlias = Literal["value", "interval"]
+"""The figure that must reach a bar: the mean, or the lower end of its confidence interval."""
+
+Vote: TypeAlias = Literal["majority", "mean"]
+"""How several verdicts on one answer are combined: by the most frequent value, or by their mean."""
+
+Use: TypeAlias = Literal["score", "compare", "report", "view", "run", "job file"]
+"""Where an option can be given: a command, or the table `[score]` of a job file."""
+
+_TABLES: tuple[Use, ...] = ("score", "compare", "report", "view")
+_WITH_GRADERS: tuple[Use, ...] = ("score", "compare", "run", "job file")
+_EVERYWHERE: tuple[Use, ...] = (*_TABLES, "run", "job file")
+_BARS: tuple[Use, ...] = ("score", "run", "job file")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOption:
+    """How a field is shown and read on the command line.
+
+    Attributes:
+        section: heading in the help.
+        help: one noun phrase, without the default.
+        uses: where the option can be given.
+        metavar: placeholder of the value in the help.
+        flags: overrides of the flag made from the name.
+        choices: allowed values; empty if any text is allowed.
+        is_share: the value is a number from 0 to 1.
+        is_path: the value names a file on this machine, in a job file relative to that file.
+        repeated: the flag may be repeated; in a job file the value is a list, or one text.
+    """
+
+    section: str
+    help: str
+    uses: tuple[Use, ...]
+    metavar: str | None = None
+    flags: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    is_share: bool = False
+    is_path: bool = False
+    repeated: bool = False
+
+
+def _option(default: Any, section: str, help: str, uses: tuple[Use, ...], **rest: Any) -> Any:  # noqa: A002 - click's word
+    return field(default=default, metadata={"option": ScoreOption(section, help, uses, **rest)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOptions:
-    """What is to be scored, and held against which bars. Build it with `make_score_options`, which validates.
+    """How a table is scored, and which bars it has to reach.
 
-    Attributes:
-        scorer: scorers, see `batchrun.scoring.scorers.registry`.
-        target, answer, cluster, by: columns, see `batchrun.scoring.table.Columns`.
-        failed_as: what failed rows count as.
-        output: where the scored table goes, None for beside the table.
-        fail_under, no_worse_than, margin, bar_on: see `batchrun.scoring.evaluate.Bars`.
-        junit, markdown: files to write.
-        grader: job files of the graders of model-graded scorers.
-        grader_model: models that grade by the default rubric.
-        vote, question: see `batchrun.scoring.grading.grading.Grading`.
+    The command line builds it from parsed flags, a job file through `make_score_options`, which validates.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
-    scorer: tuple[str, ...]
-    target: str | None = None
-    answer: str | None = None
-    cluster: str | None = None
-    by: tuple[str, ...] = ()
-    failed_as: Literal["skip", "wrong"] = "skip"
-    output: Path | None = None
-    fail_under: float | None = None
-    no_worse_than: str | None = None
-    margin: float | None = None
-    bar_on: Literal["value", "interval"] = "value"
-    junit: Path | None = None
-    markdown: Path | None = None
-    grader: tuple[Path, ...] = ()
-    grader_model: tuple[str, ...] = ()
-    vote: Literal["majority", "mean"] | None = None
-    question: str | None = None
+    scorer: tuple[str, ...] = _option(
+        (),
+        "Scoring",
+        "Scorer: exact, includes, regex, numeric, choice, json, fuzzy, f1, rougeL, bleu, math, "
+        "python:FILE.py:function, column or model-graded. May be repeated",
+        _EVERYWHERE,
+        metavar="[NAME=]KIND[:OPTIONS]",
+        repeated=True,
+    )
+    target: str | None = _option(None, "Scoring", "Column with the expected answer", _EVERYWHERE, metavar="COLUMN")
+    answer: str | None = _option(
+        None,
+        "Scoring",
+        "Column with the answer. Default: response",
+        (*_TABLES, "job file"),
+        metavar="COLUMN",
+    )
+    key: str | None = _option(
+        None, "Scoring", "Column with row ids; rows with the same id are epochs of one row", _TABLES, metavar="COLUMN"
+    )
+    epochs_column: str | None = _option(
+        None,
+        "Scoring",
+        "Column with the epoch of a row, its repetition. Default: epoch, if the table has it",
+        _TABLES,
+        metavar="COLUMN",
+    )
+    cluster: str | None = _option(
+        None,
+        "Scoring",
+        "Column with the cluster of a row; rows of one cluster are not independent",
+        _EVERYWHERE,
+        metavar="COLUMN",
+    )
+    split: str | None = _option(
+        None, "Comparison", "Column whose values split one table into parts to compare", ("compare",), metavar="COLUMN"
+    )
+    by: tuple[str, ...] = _option(
+        (),
+        "Scoring",
+        "Column to break the scores down by. May be repeated",
+        ("score", "report", "view", "run", "job file"),
+        metavar="COLUMN",
+        repeated=True,
+    )
+    failed_as: FailedAs = _option(
+        "skip",
+        "Scoring",
+        "How failed rows count: not at all (skip) or as 0 (wrong); they are reported in either case",
+        _EVERYWHERE,
+        choices=("skip", "wrong"),
+    )
+    encoding: str | None = _option(
+        None,
+        "Scoring",
+        "Encoding of text tables. Default: by the byte order mark, else UTF-8",
+        ("score", "compare", "report"),
+        metavar="NAME",
+    )
+    delimiter: str | None = _option(
+        None, "Scoring", "CSV delimiter. Default: detected", ("score", "compare", "report"), metavar="CHAR"
+    )
+
+    grader: tuple[Path, ...] = _option(
+        (),
+        "Graders",
+        "Grader for model-graded scorers: a job file whose prompt is the rubric. May be repeated, for votes",
+        _WITH_GRADERS,
+        metavar="FILE.toml",
+        is_path=True,
+        repeated=True,
+    )
+    grader_model: tuple[str, ...] = _option(
+        (),
+        "Graders",
+        "Model that grades by the default rubric, for model-graded scorers. May be repeated, for votes",
+        _WITH_GRADERS,
+        metavar="NAME",
+        repeated=True,
+    )
+    vote: Vote | None = _option(
+        None,
+        "Graders",
+        "How to combine several verdicts. Default: mean for grades on a scale, else majority",
+        _WITH_GRADERS,
+        choices=("majority", "mean"),
+    )
+    question: str | None = _option(
+        None,
+        "Graders",
+        "Question shown to graders: a column or a template. Default: the column prompt or question; "
+        "in run, the row's prompt",
+        _WITH_GRADERS,
+        metavar="COLUMN|TEMPLATE",
+    )
+
+    fail_under: float | None = _option(
+        None,
+        "Bars",
+        "Lowest accepted mean of each scorer; a lower mean exits with 7",
+        _BARS,
+        metavar="X",
+        is_share=True,
+    )
+    no_worse_than: str | None = _option(
+        None,
+        "Bars",
+        "Table whose scores are the baseline; a lower mean exits with 7",
+        _BARS,
+        metavar="BASELINE",
+        is_path=True,
+    )
+    margin: float | None = _option(
+        None,
+        "Bars",
+        "With --no-worse-than: accepted loss against the baseline. Default: 0",
+        _BARS,
+        metavar="X",
+        is_share=True,
+    )
+    bar_on: BarOn = _option(
+        "value",
+        "Bars",
+        "Figure that must reach a bar: the mean (value), or the lower end of its 95 % confidence interval",
+        _BARS,
+        choices=("value", "interval"),
+    )
+
+    output: Path | None = _option(
+        None,
+        "Files",
+        "Output file for the scored table. Default: NAME.scored.ENDING, next to the table",
+        ("score", "job file"),
+        metavar="PATH",
+        flags=("-o", "--output"),
+        is_path=True,
+    )
+    junit: Path | None = _option(None, "Files", "JUnit XML file for the bars", _BARS, metavar="FILE.xml", is_path=True)
+    markdown: Path | None = _option(
+        None,
+        "Files",
+        "Markdown file for the results",
+        ("score", "compare", "run", "job file"),
+        metavar="FILE.md",
+        is_path=True,
+    )
 
 
-_MANY = ("scorer", "by", "grader", "grader_model")
-"""Options that may be given several times; one may stand without brackets."""
+def score_options(use: Use) -> dict[str, tuple[ScoreOption, Any]]:
+    """Field name → the option and its default, for one command or the job file, in the order of the help."""
+    found = {each.name: (each.metadata["option"], each.default) for each in fields(ScoreOptions)}
+    return {name: (option, default) for name, (option, default) in found.items() if use in option.uses}
 
 
 def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:
-    """Validate options, by their names with underscores.
+    """Validate the options of a job file's table `[score]`, by their names with underscores.
 
     Args:
-        where: stands before messages.
+        where: prefix of messages.
 
     Raises:
-        InputError: names the option, what was expected and what came.
+        InputError: names the option, the expected and the given value.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    known = score_options("job file")
     if not given.get("scorer"):
-        raise InputError(f"{where}: names no scorer, such as numeric; {next(iter(given), 'it')} goes with one")
-    options = {name: (value,) if name in _MANY and isinstance(value, str) else value for name, value in given.items()}
+        raise InputError(f"{where}: names no scorer, such as numeric; {next(iter(given), 'it')} requires one")
+    if unknown := next((name for name in given if name not in known), None):
+        raise InputError(f"{where}: unknown key {unknown!r}{nearest(unknown, known)}")
+    options = {
+        name: (value,) if known[name][0].repeated and isinstance(value, str) else value for name, value in given.items()
+    }
     try:
-        found = TypeAdapter(ScoreOptions).validate_python(options)
+        made = TypeAdapter(ScoreOptions).validate_python(options)
     except ValidationError as exc:
         problem = exc.errors()[0]
         name, message = str(problem["loc"][0]), problem["msg"]
-        if problem["type"] == "unexpected_keyword_argument":
-            known = [each.name for each in fields(ScoreOptions)]
-            raise InputError(f"{where}: unknown key {name!r}{nearest(name, known)}") from None
         text = f"{message[0].lower()}{message[1:]}, got {shortened(problem['input'])}"
         raise InputError(f"{where}: {name}: {text}") from None
     for path_name in ("output", "junit", "markdown"):
-        if (path := getattr(found, path_name)) is not None:
+        if (path := getattr(made, path_name)) is not None:
             check_local(str(path), f"{where}: {path_name}")
-    for name, share in (("fail_under", found.fail_under), ("margin", found.margin)):
+    for name in (name for name, (option, _) in known.items() if option.is_share):
+        share = getattr(made, name)
         if share is not None and not 0 <= share <= 1:
             raise InputError(f"{where}: {name}: a number from 0 to 1 is expected, got {share:g}")
-    if found.margin is not None and found.no_worse_than is None:
-        raise InputError(f"{where}: margin goes with no_worse_than")
-    if found.junit is not None and found.fail_under is None and found.no_worse_than is None:
-        raise InputError(f"{where}: junit writes bars: add fail_under or no_worse_than")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """A table that is not there yet."""
-
-    name: str
-    columns: tuple[str, ...]
-
-    def rows(self) -> Iterator[Row]:
-        return iter(())
-
-    def fingerprint(self) -> str:
-        return ""
-
-
-def check_question(name: str, columns: Sequence[str], question: ScoringSpec, baseline: str | None = None) -> None:
-    """Find out before a batch is paid for whether its output cannot be scored.
-
-    Args:
-        name: of the table that is to be.
-        columns: that it will have.
-        baseline: the table that it will be paired with.
-
-    Raises:
-        InputError: a package is missing, or a scorer, a column, a grader or the baseline is wrong.
-    """
-    from batchrun.scoring.evaluate import check_baseline
-    from batchrun.scoring.grading.grading import check_graders
-    from batchrun.scoring.scorers.registry import make_scorers
-    from batchrun.scoring.table import open_scored, scored_table
-
-    scorers = make_scorers(question.scorers)
-    tables = [scored_table(_Expected(name, tuple(columns)), scorers, question.columns)]
-    if baseline is not None:
-        check_baseline(baseline, question.columns)
-        tables.append(open_scored(baseline, scorers, question.columns, question.read))
-    if question.grading is not None:
-        for table in tables:
-            check_graders(table, question.grading)
+    if made.margin is not None and made.no_worse_than is None:
+        raise InputError(f"{where}: margin requires no_worse_than")
+    if made.junit is not None and made.fail_under is None and made.no_worse_than is None:
+        raise InputError(f"{where}: junit requires a bar: add fail_under or no_worse_than")
+    return made

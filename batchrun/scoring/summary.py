@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from batchrun.errors import InputError
+from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import Mark, ScoreTally
 from batchrun.scoring.statistics import Estimate, Floats, all_right_of, any_right_of, estimate
 
-__all__ = ["Epochs", "FailedAs", "Figures", "ScoreSummary", "doubled_epoch", "scored_values", "summarize"]
-
-FailedAs: TypeAlias = Literal["skip", "wrong"]
-"""What a row that failed counts as: nothing, or 0."""
+__all__ = ["Epochs", "Figures", "ScoreSummary", "doubled_epoch", "scored_values", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)

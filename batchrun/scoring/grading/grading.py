@@ -21,7 +21,8 @@ from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.options import EMBEDDED_MODEL, Job
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.rubric import Rubric, RubricError
-from batchrun.scoring.grading.verdicts import Vote, decided
+from batchrun.scoring.grading.verdicts import decided
+from batchrun.scoring.score_options import Vote
 from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, Scorer, is_missing
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.tables import ReadOptions, open_source

@@ -6,14 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from batchrun.bounded_regex import TooSlow, matches
+from batchrun.scoring.score_options import Vote
 
-__all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "Vote", "decided"]
-
-Vote: TypeAlias = Literal["majority", "mean"]
-"""What several verdicts on one answer come to: the value that most of them give, or their mean."""
+__all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "decided"]
 
 CHOICES: Final[Mapping[str, float]] = {"C": 1.0, "I": 0.0}
 PARTIAL: Final[Mapping[str, float]] = {"C": 1.0, "P": 0.5, "I": 0.0}

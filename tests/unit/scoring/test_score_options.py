@@ -1,4 +1,4 @@
-"""The table `[score]` and the flags of `run`: what is expected of them."""
+"""Scoring options: one declaration for the flags of all commands and for a job file's table `[score]`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from typing import Any
 
 import pytest
 
+from batchrun.cli import cli
 from batchrun.errors import InputError
-from batchrun.job.file import load_job_file, read_job_file
-from batchrun.scoring.score_options import make_score_options
+from batchrun.job.file import SCORE_PATHS, load_job_file, read_job_file
+from batchrun.scoring.score_options import Use, make_score_options, score_options
+
+USES: tuple[Use, ...] = ("score", "compare", "report", "view", "run")
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_command_has_the_flags_that_are_declared_for_it(use: Use) -> None:
+    """A declared option is a flag of the command, with the declared help text."""
+    flags = {param.name: getattr(param, "help", None) for param in cli.commands[use].params}
+    for name, (option, _) in score_options(use).items():
+        assert name in flags
+        if name != "scorer":  # its help names the kinds that the command can use
+            assert flags[name].startswith(option.help)
+
+
+def test_paths_are_declared_as_paths() -> None:
+    """A job file makes exactly those keys of `[score]` relative to itself that are declared as paths."""
+    assert set(SCORE_PATHS) == {name for name, (option, _) in score_options("job file").items() if option.is_path}
 
 
 def test_one_may_stand_without_brackets() -> None:
@@ -33,15 +51,15 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"target": "a"}, "names no scorer, such as numeric; target goes with one"),
+        ({"target": "a"}, "names no scorer, such as numeric; target requires one"),
         ({}, "names no scorer"),
         ({"scorer": "exact", "tagret": "a"}, "unknown key 'tagret'; did you mean 'target'?"),
         ({"scorer": "exact", "target": 3}, "target: input should be a valid string, got 3"),
         ({"scorer": "exact", "fail_under": 2}, "fail_under: a number from 0 to 1 is expected, got 2"),
         ({"scorer": "exact", "fail_under": "high"}, "fail_under: input should be a valid number"),
         ({"scorer": "exact", "failed_as": "right"}, "failed_as: input should be 'skip' or 'wrong', got 'right'"),
-        ({"scorer": "exact", "margin": 0.1}, "margin goes with no_worse_than"),
-        ({"scorer": "exact", "junit": "j.xml"}, "junit writes bars: add fail_under or no_worse_than"),
+        ({"scorer": "exact", "margin": 0.1}, "margin requires no_worse_than"),
+        ({"scorer": "exact", "junit": "j.xml"}, "junit requires a bar: add fail_under or no_worse_than"),
     ],
 )
 def test_what_is_wrong_gets_one_line(given: dict[str, Any], expected: str) -> None:

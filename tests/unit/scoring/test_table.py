@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import InputError
+from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.registry import make_scorers
-from batchrun.scoring.summary import FailedAs, ScoreSummary, summarize
+from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import score_lines
 from batchrun.scoring.table import ScoreColumns, open_scored, write_scored
 

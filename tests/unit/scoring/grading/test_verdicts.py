@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.scoring.grading.verdicts import PARTIAL, Reader, Reading, Vote, decided
+from batchrun.scoring.grading.verdicts import PARTIAL, Reader, Reading, decided
+from batchrun.scoring.score_options import Vote
 
 
 @pytest.mark.parametrize(

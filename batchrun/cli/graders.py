@@ -1,0 +1,66 @@
+"""How commands ask graders: each grader's batch runs and is displayed like any other batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchrun.cli.app import interrupts, run_loop
+from batchrun.cli.console import note
+
+if TYPE_CHECKING:
+    from batchrun.batch.plan import Plan
+    from batchrun.batch.run_summary import Summary
+    from batchrun.scoring.grading.grader import Grader
+    from batchrun.scoring.grading.grading import GraderReport, Grading
+    from batchrun.scoring.score_options import ScoreOptions
+
+__all__ = ["grading_for"]
+
+
+def grading_for(
+    options: ScoreOptions,
+    service: Mapping[str, Any] | None = None,
+    *,
+    quiet: bool,
+    leaving: Callable[[int], None] = os._exit,
+) -> Grading:
+    """Return how the graders of `options` are asked.
+
+    Args:
+        service: options of a batch whose service the graders of `--grader-model` share.
+        quiet: print nothing.
+        leaving: called before the process exits at once.
+    """
+    from batchrun.job.environment import Environment
+    from batchrun.scoring.grading.grader import Grader, load_grader
+    from batchrun.scoring.grading.grading import Grading, grader_lines
+
+    environment = Environment.read(os.environ)
+
+    def run(plan: Plan) -> Summary:
+        from batchrun.batch.run import run_batch
+        from batchrun.cli.progress import seen
+
+        watch, leave = seen(plan, leaving, quiet=quiet, as_json=False)
+        return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
+
+    def report(done: GraderReport) -> None:
+        if not quiet:
+            note(*grader_lines([done]))
+
+    def load(path: Path) -> Grader:
+        return load_grader(path, os.environ)
+
+    by_model = [Grader.of_model(name, service or {}, f"--grader-model {name}") for name in options.grader_model]
+    return Grading(
+        environment=environment,
+        run=run,
+        graders=[*map(load, options.grader), *by_model],
+        load=load,
+        vote=options.vote,
+        question=options.question,
+        tell=report,
+    )

@@ -1,0 +1,113 @@
+"""The flags of scoring: click options made from the fields of `ScoreOptions`, and the parsed values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchrun.cli.options import FiniteRange, LocalPath, SectionedCommand, SectionedOption
+from batchrun.errors import InputError
+from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, make_score_options, score_options
+
+__all__ = ["CompareCommand", "ComparisonOption", "ScoreCommand", "parsed_options", "run_score_options", "scoring_flags"]
+
+_SCORER_REQUIRED = ("score", "compare")
+_WITHOUT_GRADERS = ("report", "view")
+
+
+class ComparisonOption(SectionedOption):
+    """An option of `compare` alone."""
+
+    section = "Comparison"
+
+
+class CompareCommand(SectionedCommand):
+    """A command that scores tables."""
+
+    exit_codes: tuple[tuple[str, str], ...] = (
+        ("0", "success"),
+        ("1", "internal error"),
+        ("2", "bad usage, input or settings"),
+        ("4", "budget of a grader reached"),
+        ("5", "a grader's service refused the request or could not be reached"),
+        ("6", "another process is asking the same grader about the same table"),
+        ("130", "interrupted"),
+    )
+
+
+class ScoreCommand(CompareCommand):
+    """A command that scores tables and checks bars."""
+
+    exit_codes = (*CompareCommand.exit_codes[:-1], ("7", "score below the bar"), CompareCommand.exit_codes[-1])
+
+
+def scoring_flags(use: Use) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the scoring options of a command. A flag that is not given is None or (): `ScoreOptions` has the defaults."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name, (option, default) in reversed(score_options(use).items()):
+            flags = option.flags or (f"--{name.replace('_', '-')}",)
+            if use == "run" and name == "scorer":
+                flags = ("--score",)
+            parameter = click.option(
+                name,
+                *flags,
+                type=_type(option, name),
+                metavar=option.metavar,
+                help=_help(option, name, default, use),
+                multiple=option.repeated,
+                required=name == "scorer" and use in _SCORER_REQUIRED,
+                cls=SectionedOption,
+            )
+            command = parameter(command)
+            section = "Scoring" if use == "run" else option.section
+            command.__click_params__[-1].section = section  # type: ignore[attr-defined] # click keeps them there
+        return command
+
+    return add
+
+
+def _type(option: ScoreOption, name: str) -> click.ParamType[Any] | None:
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.is_share:
+        return FiniteRange(0, 1)
+    if option.is_path:
+        # A baseline is a table, whose name is text everywhere; the others are files to be written or read.
+        return LocalPath() if name == "no_worse_than" else LocalPath(path_type=Path)
+    return None
+
+
+def _help(option: ScoreOption, name: str, default: object, use: Use) -> str:
+    text = option.help
+    if name == "scorer" and use in _WITHOUT_GRADERS:
+        text = text.replace(", column or model-graded", " or column")
+    if name == "scorer" and use == "run":
+        text = text.replace("Scorer:", "Scorer for the output, after the batch:")
+    return text if default in (None, ()) else f"{text}. Default: {default}"
+
+
+def parsed_options(flags: Mapping[str, Any]) -> ScoreOptions:
+    """Return the options of parsed flags; click has validated each value."""
+    return ScoreOptions(**{name: value for name, value in flags.items() if value not in (None, ())})
+
+
+def run_score_options(table: str, flags: dict[str, Any]) -> ScoreOptions | None:
+    """Return how `run` scores the output: by flags over the job file's `[score]`; None if neither asks for scores.
+
+    Args:
+        flags: all flags of `run`; those of scoring are taken out.
+    """
+    from batchrun.job.file import is_job_file, read_job_file
+
+    given = {name: flags.pop(name, None) for name in score_options("run")}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    in_file = read_job_file(Path(table), None, ("score",))[2].get("score") if is_job_file(table) else None
+    if in_file is None:
+        return make_score_options(given, "--score") if given else None
+    if not isinstance(in_file, dict):
+        raise InputError(f"{table}: score: a table [score] is expected, got {in_file!r}")
+    return make_score_options({**in_file, **given}, f"{table}: score")
