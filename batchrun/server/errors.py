@@ -26,6 +26,7 @@ __all__ = [
     "missing_beta",
     "no_such",
     "refused_outputs",
+    "server_error",
     "uncancellable",
     "wrong_key",
     "wrong_outputs",
@@ -126,6 +127,11 @@ def missing_beta() -> ApiError:
         "Please try again by setting the header 'OpenAI-Beta: assistants=v2'.",
         code="invalid_beta",
     )
+
+
+def server_error() -> ApiError:
+    """500: the server has a fault; the details are in its log only."""
+    return ApiError(500, "The server had an error while processing your request.", type="server_error")
 
 
 def wrong_key(shown: str) -> ApiError:

@@ -1,32 +1,30 @@
-"""Chat completions that are executing. Nothing of them is stored but what an idempotency key has to repeat."""
+"""The execution of chat completions. They are stored only if an idempotency key has to repeat them."""
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from batchrun.server.errors import ApiError
+from batchrun.server.errors import ApiError, server_error
 from batchrun.server.execution.answer import Answer, ask
+from batchrun.server.execution.kept_replies import free_unfinished_keys, keep_reply
+from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.replies.encoding import dumps
-from batchrun.server.responders.base import ResponderError, TokenCount, answering_model
+from batchrun.server.responders.base import ResponderError, TokenCount
 
 if TYPE_CHECKING:
-    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
-    from batchrun.server.replies.event_log import EventLog
     from batchrun.server.responders.base import Conversation
 
-__all__ = ["Chats", "chat_usage"]
-
-logger = logging.getLogger("batchrun.server")
+__all__ = ["Chats", "LiveChat", "chat_usage"]
 
 
 def chat_usage(count: TokenCount) -> Body:
-    """Usage as Chat Completions spell it."""
+    """Return the usage in the form of Chat Completions."""
     return {
         "prompt_tokens": count.prompt_tokens,
         "completion_tokens": count.completion_tokens,
-        "total_tokens": count.prompt_tokens + count.completion_tokens,
+        "total_tokens": count.total_tokens,
         "prompt_tokens_details": {"cached_tokens": count.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": count.reasoning_tokens, "audio_tokens": 0,
@@ -35,113 +33,67 @@ def chat_usage(count: TokenCount) -> Body:
     }  # fmt: skip
 
 
-class Chats:
-    """Executes chat completions. Mutable state: `live` (completion id → its log)."""
+@dataclass(slots=True)
+class LiveChat(Live):
+    """A chat completion that has a task.
 
-    def __init__(self, parts: Parts) -> None:
-        self.live: dict[str, EventLog] = {}
-        self._parts = parts
+    Attributes:
+        model: the name that the reply gives.
+        created: seconds since 1970-01-01 UTC.
+        is_stream: write chunks as they come; otherwise the log's `result` is set at the end.
+        has_usage: end the stream with a chunk that holds the usage.
+        is_kept: store events and result for an idempotency key; the caller has called `add_kept_reply`.
+    """
 
-    def launch(
-        self, owner: str, conversation: Conversation, log: EventLog, *, stream: bool, usage: bool, keep: bool
-    ) -> None:
-        """Answer into `log`.
+    owner: str
+    conversation: Conversation
+    model: str
+    created: int
+    is_stream: bool
+    has_usage: bool
+    is_kept: bool
+    _head: str = field(init=False)
 
-        Args:
-            stream: write chunks as they come; else the log's `result` is set at the end.
-            usage: end the stream with a chunk of usage.
-            keep: store events and result, for an idempotency key.
-        """
-        self.live[log.stream] = log
-        model = answering_model(self._parts.responder, conversation.model)
-        chat = _Chat(model, self._parts.now(), log, stream=stream, usage=usage)
-        self._parts.tasks.start_soon(self._execute, owner, conversation, chat, keep)
-
-    async def _execute(self, owner: str, conversation: Conversation, chat: _Chat, keep: bool) -> None:
-        log, finished = chat.log, False
-        try:
-            async with self._parts.slots:
-                answer = await ask(self._parts.responder, conversation, chat.delta)
-            chat.finish(answer)
-            self._parts.limits.charge(owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
-            finished = True
-        except ResponderError as error:
-            chat.fail(_refusal(error))
-        except Exception:
-            logger.exception("completion %s met an error of the server", log.stream)
-            chat.fail(ApiError(500, "The server had an error while processing your request.", type="server_error"))
-        finally:
-            try:
-                if keep:
-                    self._keep(owner, log, finished)
-            except Exception:
-                logger.exception("completion %s could not be stored", log.stream)
-            log.close(done=finished)
-            self.live.pop(log.stream, None)
-
-    def _keep(self, owner: str, log: EventLog, finished: bool) -> None:
-        """Store what the key has to repeat; a failed completion frees its key, so that a retry is a new try."""
-        parts = self._parts
-        with parts.database.transaction():
-            if not finished:
-                parts.objects.remove(log.stream)
-                parts.replies.release(owner, log.stream)
-            else:
-                body = {"id": log.stream, "result": log.result}
-                parts.objects.save(body, status="completed")
-                parts.replies.keep_events(log.stream, 0, b"".join(log.frames), parts.clock.now())
-
-    def recover(self) -> None:
-        """Free the keys of completions that the last process did not finish."""
-        with self._parts.database.transaction():
-            for owner, body in self._parts.objects.active("completion"):
-                self._parts.objects.remove(body["id"])
-                self._parts.replies.release(owner, body["id"])
-
-
-class _Chat:
-    """One completion: its chunks or its body."""
-
-    def __init__(self, model: str, created: int, log: EventLog, *, stream: bool, usage: bool) -> None:
-        self.log = log
-        self._model = model
-        self._created = created
-        self._stream = stream
-        self._usage = usage
+    def __post_init__(self) -> None:
         self._head = (
-            f'data: {{"id":"{log.stream}","object":"chat.completion.chunk","created":{created},'
-            f'"model":{dumps(model)},"service_tier":"default","system_fingerprint":null,'
+            f'data: {{"id":"{self.log.stream}","object":"chat.completion.chunk","created":{self.created},'
+            f'"model":{dumps(self.model)},"service_tier":"default","system_fingerprint":null,'
         )
 
-    def _chunk(self, delta: Body, finish_reason: str | None = None) -> None:
+    def _append_chunk(self, delta: Body, finish_reason: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        usage = ',"usage":null' if self._usage else ""
+        usage = ',"usage":null' if self.has_usage else ""
         self.log.append(f'{self._head}"choices":[{dumps(choice)}]{usage}}}\n\n'.encode())
 
     def _open(self) -> None:
         if not self.log.frames:
-            self._chunk({"role": "assistant", "content": "", "refusal": None})
+            self._append_chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def delta(self, text: str, refusal: bool) -> None:
-        if self._stream:
+    def append_text(self, text: str, refusal: bool) -> None:
+        """Add a piece of the answer's text, or of its refusal, to the stream."""
+        if self.is_stream:
             self._open()
-            self._chunk({"refusal" if refusal else "content": text})
+            self._append_chunk({"refusal" if refusal else "content": text})
 
     def finish(self, answer: Answer) -> None:
+        """Write the calls, the finish reason and the usage, or the whole completion."""
         reason = "tool_calls" if answer.calls and answer.finish.reason == "stop" else answer.finish.reason
-        calls = [
+        calls: list[Body] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in answer.calls
         ]
         usage = chat_usage(answer.usage)
-        if self._stream:
+        if self.is_stream:
             self._open()
             for index, call in enumerate(calls):
-                self._chunk({"tool_calls": [{"index": index, **call}]})
-            self._chunk({}, reason)
-            if self._usage:
+                self._append_chunk({"tool_calls": [{"index": index, **call}]})
+            self._append_chunk({}, reason)
+            if self.has_usage:
                 self.log.append(f'{self._head}"choices":[],"usage":{dumps(usage)}}}\n\n'.encode())
-            return
+        else:
+            self.log.result = dumps(self._completion(answer, calls, usage, reason))
+
+    def _completion(self, answer: Answer, calls: list[Body], usage: Body, reason: str) -> Body:
         message: Body = {
             "role": "assistant",
             "content": None if answer.refused else answer.text or (None if calls else ""),
@@ -149,24 +101,49 @@ class _Chat:
         }  # fmt: skip
         if calls:
             message["tool_calls"] = calls
-        self.log.result = dumps(
-            {
-                "id": self.log.stream,
-                "object": "chat.completion",
-                "created": self._created,
-                "model": answer.finish.model or self._model,
-                "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
-                "usage": usage,
-                "service_tier": "default",
-                "system_fingerprint": None,
-            }
-        )
+        return {
+            "id": self.log.stream,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": answer.finish.model or self.model,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
+            "usage": usage,
+            "service_tier": "default",
+            "system_fingerprint": None,
+        }
 
     def fail(self, error: ApiError) -> None:
-        """Before the first chunk the error is the HTTP answer, after it an event."""
+        """Report an error: before the first chunk it is the HTTP reply, after it an event."""
         if self.log.frames:
             self.log.append(f"data: {dumps(error.body())}\n\n".encode())
         self.log.failure = error
+
+
+class Chats(Supervisor[LiveChat]):
+    """Executes chat completions."""
+
+    noun = "completion"
+    expected = (ResponderError,)
+
+    async def _answer(self, live: LiveChat) -> None:
+        async with self._parts.slots:
+            answer = await ask(self._parts.responder, live.conversation, live.append_text)
+        live.finish(answer)
+        self._parts.limits.charge(live.owner, answer.usage.total_tokens)
+
+    def _settle(self, live: LiveChat, failure: BaseException | None) -> None:
+        if isinstance(failure, Exception):
+            live.fail(_api_error(failure) if isinstance(failure, ResponderError) else server_error())
+        is_finished = failure is None
+        try:
+            if live.is_kept:
+                keep_reply(self._parts, live.owner, live.log, is_finished=is_finished)
+        finally:
+            live.log.close(done=is_finished)
+
+    def recover(self) -> None:
+        """Free the keys of completions and searches that the last process did not finish."""
+        free_unfinished_keys(self._parts)
 
 
 _ERROR_TYPES = {
@@ -178,7 +155,7 @@ _ERROR_TYPES = {
 }
 
 
-def _refusal(error: ResponderError) -> ApiError:
+def _api_error(error: ResponderError) -> ApiError:
     status = error.status_code
     if error.code == "rate_limit_exceeded":
         status = 429

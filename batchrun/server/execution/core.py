@@ -14,7 +14,10 @@ from batchrun.server.execution.searches import Searches
 from batchrun.server.replies.planned_faults import PlannedFaults
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from batchrun.server.execution.parts import Parts
+    from batchrun.server.execution.supervisor import Live
     from batchrun.server.replies.event_log import EventLog
     from batchrun.server.responders.fault_injection import FaultPlan
 
@@ -53,19 +56,16 @@ class Core:
 
     def live_log(self, stream: str) -> EventLog | None:
         """Return the event log of a run, response, completion or search that is executing, or None."""
-        run = self.runs.live.get(stream)
-        if run is not None:
-            return run.writer.log
-        response = self.responses.live.get(stream)
-        if response is not None:
-            return response.log
-        return self.chats.live.get(stream) or self.searches.live.get(stream)
+        for units in self._replying:
+            live = units.get(stream)
+            if live is not None:
+                return live.log
+        return None
 
     def live_logs(self) -> list[EventLog]:
-        """Return all event logs that can still grow."""
-        return [
-            *(run.writer.log for run in self.runs.live.values()),
-            *(response.log for response in self.responses.live.values()),
-            *self.chats.live.values(),
-            *self.searches.live.values(),
-        ]
+        """Return all event logs that clients may be reading and that can still grow."""
+        return [live.log for units in self._replying for live in units.values()]
+
+    @property
+    def _replying(self) -> tuple[Mapping[str, Live], ...]:
+        return (self.runs.live, self.responses.live, self.chats.live, self.searches.live)

@@ -10,7 +10,9 @@ import anyio
 import anyio.to_thread
 
 from batchrun.server.errors import ApiError
+from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.protocol.ids import new_id
+from batchrun.server.replies.event_log import EventLog
 from batchrun.server.search.file_search import EmbeddingError, ExtractionError, chunk_text, extract_text
 
 if TYPE_CHECKING:
@@ -146,60 +148,57 @@ class _Content:
     vectors: list[Vector] | None
 
 
-class Ingestion:
-    """Takes files into vector stores: text, chunks, embeddings, index; each in a task of its own.
+@dataclass(slots=True)
+class LiveIngestion(Live):
+    """A file that is being ingested into a vector store. Its log has no events: readers wait for its end.
 
-    Mutable state: `_pending` (store/file → event, set when it is done).
+    Mutable state: `content`, None until it has been read.
     """
 
+    owner: str
+    body: Body
+    content: _Content | None = None
+
+
+class Ingestion(Supervisor[LiveIngestion]):
+    """Ingests files into vector stores: extracts text, cuts it into chunks, embeds them and adds them to the index."""
+
+    noun = "ingestion"
+    expected = (ExtractionError, EmbeddingError)
+
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._pending: dict[str, anyio.Event] = {}
+        super().__init__(parts)
         self._workers = anyio.Semaphore(2)
 
     def launch(self, owner: str, body: Body) -> None:
-        """Take a stored vector store file in; after the commit."""
-        key = f"{body['vector_store_id']}/{body['id']}"
-        self._pending[key] = anyio.Event()
-        self._parts.tasks.start_soon(self._take_in, owner, body, key, self._pending[key])
+        """Ingest a stored vector store file; after the commit."""
+        self.start(LiveIngestion(EventLog(f"{body['vector_store_id']}/{body['id']}", 0), owner, body))
 
     def recover(self) -> None:
-        """Take in what the last process did not finish."""
+        """Ingest the files that the last process did not finish."""
         for owner, body in self._parts.objects.active("vector_store_file"):
             self.launch(owner, body)
 
     async def settled(self, store_ids: Sequence[str]) -> None:
-        """Wait until nothing is being taken into these stores."""
-        while waiting := [event for key, event in self._pending.items() if key.partition("/")[0] in store_ids]:
-            await waiting[0].wait()
+        """Wait until nothing is being ingested into these stores."""
+        while waiting := [live for key, live in self.live.items() if key.partition("/")[0] in store_ids]:
+            await waiting[0].log.changed()
 
-    async def _take_in(self, owner: str, body: Body, key: str, done: anyio.Event) -> None:
-        content: _Content | None = None
-        error: Body = {"code": "server_error", "message": "The file could not be processed."}
-        try:
-            async with self._workers:
-                content = await self._content(owner, body, key)
-        except ExtractionError as caught:
-            error = {"code": "unsupported_file", "message": str(caught)}
-        except EmbeddingError as caught:
-            logger.warning("file %s could not be embedded: %s", body["id"], caught)
-            error = {"code": "server_error", "message": str(caught)}
-        except Exception:
-            logger.exception("file %s could not be taken in", body["id"])
-        try:
-            # It may have been removed or cancelled meanwhile.
-            if self._wanted(owner, key):
-                if content is not None:
-                    self._store(owner, body, key, content)
-                else:
-                    self._refuse(owner, body, key, error)
-        except Exception:
-            # The file cannot be written: the next start takes this one in.
-            logger.exception("what became of file %s could not be stored", body["id"])
-        finally:
-            done.set()
-            if self._pending.get(key) is done:
-                del self._pending[key]
+    async def _answer(self, live: LiveIngestion) -> None:
+        async with self._workers:
+            live.content = await self._content(live.owner, live.body, live.log.stream)
+
+    def _settle(self, live: LiveIngestion, failure: BaseException | None) -> None:
+        owner, body, key = live.owner, live.body, live.log.stream
+        if isinstance(failure, EmbeddingError):
+            logger.warning("file %s could not be embedded: %s", body["id"], failure)
+        # The file may have been removed or cancelled meanwhile.
+        if not self._wanted(owner, key):
+            return
+        if live.content is not None:
+            self._store(owner, body, key, live.content)
+        elif isinstance(failure, Exception):
+            self._refuse(owner, body, key, _last_error(failure))
 
     async def _content(self, owner: str, body: Body, key: str) -> _Content:
         """Read, cut and embed a file.
@@ -238,6 +237,14 @@ class Ingestion:
         """Whether the file is still to be taken in."""
         current = self._parts.objects.find("vector_store_file", owner, key)
         return current is not None and current["status"] == "in_progress"
+
+
+def _last_error(failure: Exception) -> Body:
+    """Return the `last_error` of a vector store file."""
+    if isinstance(failure, ExtractionError):
+        return {"code": "unsupported_file", "message": str(failure)}
+    text = str(failure) if isinstance(failure, EmbeddingError) else "The file could not be processed."
+    return {"code": "server_error", "message": text}
 
 
 def _read(filename: str, data: bytes, sizes: Body) -> tuple[str, list[str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import anyio
-
-from batchrun.server.errors import ApiError
+from batchrun.server.errors import ApiError, server_error
 from batchrun.server.execution.answer import Answer, ask, check_format
 from batchrun.server.execution.input_files import read_files
+from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.items import function_call_item, item_messages, message_item, refusal_part, text_part
 from batchrun.server.replies.encoding import dumps, frame_text
@@ -20,13 +18,10 @@ from batchrun.server.responders.base import Conversation, ResponderError, TokenC
 if TYPE_CHECKING:
     from typing import Any
 
-    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.store.objects import Kind
 
 __all__ = ["LiveResponse", "Responses", "response_usage"]
-
-logger = logging.getLogger("batchrun.server")
 
 
 def response_usage(count: TokenCount) -> Body:
@@ -36,27 +31,23 @@ def response_usage(count: TokenCount) -> Body:
         "input_tokens_details": {"cached_tokens": count.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": count.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
-        "total_tokens": count.prompt_tokens + count.completion_tokens,
+        "total_tokens": count.total_tokens,
     }
 
 
 @dataclass(slots=True)
-class LiveResponse:
+class LiveResponse(Live):
     """A response with a task. Its `sequence_number`s are the positions of its frames.
 
     Mutable state: `body`, the log, and the message that is open.
 
     Attributes:
         hidden: `input`, its own input items; `conversation`, whether its items go there; `store`.
-        interrupted: the server stops: leave the response to the next start.
     """
 
     owner: str
     body: Body
     hidden: Body
-    log: EventLog
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    interrupted: bool = False
     _open: str | None = None
     _text: list[str] = field(default_factory=list)
     _refusal: bool = False
@@ -131,20 +122,11 @@ class LiveResponse:
             self.body["output"].append(item)
 
 
-class Responses:
-    """Executes responses, each in a task of its own. Mutable state: `live`."""
+class Responses(Supervisor[LiveResponse]):
+    """Executes responses."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.live: dict[str, LiveResponse] = {}
-        self._parts = parts
-
-    def __repr__(self) -> str:
-        return f"<Responses live={len(self.live)}>"
-
-    def launch(self, live: LiveResponse) -> None:
-        """Execute a stored response; after the commit."""
-        self.live[live.body["id"]] = live
-        self._parts.tasks.start_soon(self._execute, live)
+    noun = "response"
+    expected = (ResponderError, ApiError)
 
     def cancel(self, response_id: str) -> None:
         """Stop a response; it ends as cancelled."""
@@ -153,47 +135,21 @@ class Responses:
             self._end(live, "cancelled", None)
             live.scope.cancel()
 
-    def forget(self, response_id: str) -> None:
-        """Stop a response that was deleted; nothing more is written about it."""
-        live = self.live.get(response_id)
-        if live is not None:
-            live.interrupted = True
-            live.scope.cancel()
-
-    async def _execute(self, live: LiveResponse) -> None:
-        error: Body | None = None
-        try:
-            with live.scope:
-                async with self._parts.slots:
-                    await self._answer(live)
-        except ResponderError as caught:
-            error = {"code": caught.code, "message": str(caught)}
-        except ApiError as caught:
-            error = {"code": "server_error", "message": caught.message}
-        except Exception:
-            logger.exception("response %s met an error of the server", live.body["id"])
-            error = {"code": "server_error", "message": "The server had an error while processing your request."}
-        finally:
-            if error is not None and not live.interrupted and not live.log.closed:
-                self._fail(live, error)
-            if not live.log.closed:
-                live.log.close(done=False)
-            self.live.pop(live.body["id"], None)
-
-    def _fail(self, live: LiveResponse, error: Body) -> None:
-        live.body["error"] = error
-        try:
-            self._end(live, "failed", None)
-        except Exception:
-            # The file cannot be written: the response stays as it is there, and the next start takes it up.
-            logger.exception("the end of response %s could not be stored", live.body["id"])
-
     async def _answer(self, live: LiveResponse) -> None:
+        async with self._parts.slots:
+            await self._write_answer(live)
+
+    def _settle(self, live: LiveResponse, failure: BaseException | None) -> None:
+        if isinstance(failure, Exception) and not live.interrupted and not live.log.closed:
+            live.body["error"] = _error_body(failure)
+            self._end(live, "failed", None)
+
+    async def _write_answer(self, live: LiveResponse) -> None:
         live.body["status"] = "in_progress"
         live.announce("in_progress")
         conversation = await self._conversation(live)
         answer = await ask(self._parts.responder, conversation, live.delta)
-        self._parts.limits.charge(live.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        self._parts.limits.charge(live.owner, answer.usage.total_tokens)
         if answer.finish.reason in ("length", "content_filter"):
             reason = "max_output_tokens" if answer.finish.reason == "length" else "content_filter"
             live.close_message("incomplete")
@@ -281,15 +237,9 @@ class Responses:
         for kind in kinds:
             for owner, body in self._parts.objects.active(kind):
                 body |= {"status": "queued" if body["background"] else "in_progress", "output": []}
-                live = LiveResponse(owner, body, self._parts.objects.hidden(body["id"]), EventLog(body["id"], 0))
+                live = LiveResponse(EventLog(body["id"], 0), owner, body, self._parts.objects.hidden(body["id"]))
                 begin(live)
-                self.launch(live)
-
-    def interrupt(self) -> None:
-        """Leave what is still executing to the next start."""
-        for live in list(self.live.values()):
-            live.interrupted = True
-            live.scope.cancel()
+                self.start(live)
 
 
 def begin(live: LiveResponse) -> None:
@@ -297,6 +247,14 @@ def begin(live: LiveResponse) -> None:
     live.announce("created")
     if live.body["background"]:
         live.announce("queued")
+
+
+def _error_body(failure: Exception) -> Body:
+    """Return the `error` of a failed response."""
+    if isinstance(failure, ResponderError):
+        return {"code": failure.code, "message": str(failure)}
+    reported = failure if isinstance(failure, ApiError) else server_error()
+    return {"code": "server_error", "message": reported.message}
 
 
 def _chat_format(text_format: Body) -> Body | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio
-
+from batchrun.server.errors import server_error
 from batchrun.server.execution.answer import Answer, ask, check_format
 from batchrun.server.execution.conversation import run_conversation, truncated
 from batchrun.server.execution.hosted_tools import (
@@ -22,6 +20,7 @@ from batchrun.server.execution.hosted_tools import (
 )  # fmt: skip
 from batchrun.server.execution.input_files import image_url
 from batchrun.server.execution.run_writer import RunWriter, opening_frames, resuming_frames
+from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 
@@ -34,36 +33,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Runs"]
 
-logger = logging.getLogger("batchrun.server")
-
 
 @dataclass(slots=True)
-class LiveRun:
-    """A run with a task.
-
-    Attributes:
-        interrupted: the server stops: leave the run in the file as it is, to be taken up by the next start.
-    """
+class LiveRun(Live):
+    """A run that has a task."""
 
     writer: RunWriter
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    interrupted: bool = False
 
 
 _MAX_ROUNDS = 25
-"""Answers that only call hosted tools, before a run is given up."""
+"""Answers that only call hosted tools, before a run fails."""
 
 
-class Runs:
-    """Executes runs, each in a task of its own, at most `max_concurrent_runs` answering at once.
+class Runs(Supervisor[LiveRun]):
+    """Executes runs; at most `max_concurrent_runs` of them answer at once.
 
-    Mutable state: `live` (run id → run with a task) and `_deadlines` (run id → `expires_at`, oldest first;
-    all active runs, also those that wait for tool outputs).
+    Mutable state: `live`, and `_deadlines` (run id → `expires_at`, oldest first; all active runs, including those that
+    wait for tool outputs).
     """
 
+    noun = "run"
+    expected = (ResponderError,)
+
     def __init__(self, parts: Parts, tools: HostedTools) -> None:
-        self.live: dict[str, LiveRun] = {}
-        self._parts = parts
+        super().__init__(parts)
         self._tools = tools
         self._database = parts.database
         self._objects = parts.objects
@@ -77,12 +70,9 @@ class Runs:
     # Starting
 
     def launch(self, owner: str, run: Body, hidden: Body, log: EventLog) -> None:
-        """Execute a queued run from here on; `log` holds the events that went before in its segment."""
-        writer = self._writer(owner, run, hidden, log)
-        live = LiveRun(writer)
-        self.live[run["id"]] = live
+        """Execute a queued run; `log` holds the earlier events of its segment."""
         self._deadlines.setdefault(run["id"], run["expires_at"])
-        self._parts.tasks.start_soon(self._execute, live)
+        self.start(LiveRun(log, self._writer(owner, run, hidden, log)))
 
     def _writer(self, owner: str, run: Body, hidden: Body, log: EventLog) -> RunWriter:
         used = hidden.get("usage")
@@ -157,55 +147,30 @@ class Runs:
             live.writer.run["metadata"] = run["metadata"]
         self._writer(owner, run, {}, EventLog(run["id"], 0)).save()
 
-    def forget(self, run_ids: list[str]) -> None:
+    def forget_all(self, run_ids: list[str]) -> None:
         """Stop runs whose thread was deleted; nothing more is written about them."""
         for run_id in run_ids:
             self._deadlines.pop(run_id, None)
-            live = self.live.get(run_id)
-            if live is not None:
-                live.interrupted = True
-                live.scope.cancel()
+            self.forget(run_id)
 
     # Executing
 
-    async def _execute(self, live: LiveRun) -> None:
-        writer = live.writer
-        failure: tuple[str, str] | None = None
-        try:
-            with live.scope:
-                async with self._parts.slots:
-                    await self._answer(writer)
-        except ResponderError as error:
-            failure = error.code, str(error)
-        except Exception:
-            logger.exception("run %s met an error of the server", writer.run["id"])
-            failure = "server_error", "The server had an error while processing your request."
-        finally:
-            try:
-                self._settle(live, failure)
-            except Exception:
-                # The file cannot be written: the run stays as it is there, and the next start takes it up.
-                logger.exception("the end of run %s could not be stored", writer.run["id"])
-                writer.log.close(done=False)
-                self.live.pop(writer.run["id"], None)
+    async def _answer(self, live: LiveRun) -> None:
+        async with self._parts.slots:
+            await self._write_answer(live.writer)
 
-    def _settle(self, live: LiveRun, failure: tuple[str, str] | None) -> None:
-        """The task is over: bring a run that did not end by itself to its end."""
+    def _settle(self, live: LiveRun, failure: BaseException | None) -> None:
         writer = live.writer
-        run_id = writer.run["id"]
-        if not live.interrupted:
-            if writer.status == "cancelling":
-                writer.cancelled()
-            elif failure is not None and writer.status in ("queued", "in_progress"):
-                writer.fail(*failure)
-            if writer.status != "requires_action":
-                self._deadlines.pop(run_id, None)
-        if not writer.log.closed:
-            writer.log.close(done=False)
-        if self.live.get(run_id) is live:
-            del self.live[run_id]
+        if live.interrupted:
+            return
+        if writer.status == "cancelling":
+            writer.cancelled()
+        elif isinstance(failure, Exception) and writer.status in ("queued", "in_progress"):
+            writer.fail(*_last_error(failure))
+        if writer.status != "requires_action":
+            self._deadlines.pop(writer.run["id"], None)
 
-    async def _answer(self, writer: RunWriter) -> None:
+    async def _write_answer(self, writer: RunWriter) -> None:
         """Ask the responder, and again after each round of hosted tools, until the run ends or needs its client."""
         writer.begin()
         for _ in range(_MAX_ROUNDS):
@@ -221,7 +186,7 @@ class Runs:
                 return
             answer = await ask(self._parts.responder, conversation, writer.delta)
             writer.add_usage(answer.usage)
-            self._parts.limits.charge(writer.owner, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+            self._parts.limits.charge(writer.owner, answer.usage.total_tokens)
             if not await self._run_hosted(writer, answer):
                 self._conclude(writer, answer, conversation)
                 return
@@ -361,8 +326,9 @@ class Runs:
         answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
         return resuming_frames(run, answered[-1:])
 
-    def interrupt(self) -> None:
-        """Leave what is still executing to the next start."""
-        for live in list(self.live.values()):
-            live.interrupted = True
-            live.scope.cancel()
+
+def _last_error(failure: Exception) -> tuple[str, str]:
+    """Return code and message of a failed run's `last_error`."""
+    if isinstance(failure, ResponderError):
+        return failure.code, str(failure)
+    return "server_error", server_error().message

@@ -1,77 +1,60 @@
 """Searches in vector stores that wait for the embedding of their query.
 
-Without embeddings a search is decided at once, like any other request. With them it waits as a chat completion
-does: on a log that its reply reads the result from.
+Without embeddings a search is answered at once, like any other request. With them its reply waits for an event log,
+as the reply of a chat completion does.
 """
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchrun.server.errors import ApiError
+from batchrun.server.errors import ApiError, server_error
+from batchrun.server.execution.kept_replies import keep_reply
+from batchrun.server.execution.supervisor import Live, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchrun.server.execution.parts import Parts
-    from batchrun.server.replies.event_log import EventLog
     from batchrun.server.search.file_search import EmbeddedIndex, Vector
 
-__all__ = ["Searches"]
-
-logger = logging.getLogger("batchrun.server")
+__all__ = ["LiveSearch", "Searches"]
 
 
-class Searches:
-    """Executes searches. Mutable state: `live` (search id → its log)."""
+@dataclass(slots=True)
+class LiveSearch(Live):
+    """A search that has a task.
 
-    def __init__(self, parts: Parts) -> None:
-        self.live: dict[str, EventLog] = {}
-        self._parts = parts
+    Attributes:
+        results: returns the reply's JSON text for the query's vector. It is synchronous, so that it sees one state of
+            the store.
+        is_kept: store the reply for an idempotency key; the caller has called `add_kept_reply`.
+    """
 
-    def launch(
-        self, owner: str, query: str, embedded: EmbeddedIndex, log: EventLog,
-        results: Callable[[Vector | None], str], *, keep: bool,
-    ) -> None:  # fmt: skip
-        """Search, and let the log come to the results.
+    owner: str
+    query: str
+    embedded: EmbeddedIndex
+    results: Callable[[Vector | None], str]
+    is_kept: bool
 
-        Args:
-            results: the reply's JSON text, by the query's vector; synchronous, so that it sees one state of the store.
-            keep: store the reply, for an idempotency key; the caller has added the object `log.stream`, a
-                `completion`: what a key repeats is kept, forgotten and after a crash freed by that kind.
-        """
-        self.live[log.stream] = log
-        self._parts.tasks.start_soon(self._execute, owner, query, embedded, log, results, keep)
 
-    async def _execute(
-        self, owner: str, query: str, embedded: EmbeddedIndex, log: EventLog,
-        results: Callable[[Vector | None], str], keep: bool,
-    ) -> None:  # fmt: skip
+class Searches(Supervisor[LiveSearch]):
+    """Executes searches."""
+
+    noun = "search"
+    expected = (ApiError,)
+
+    async def _answer(self, live: LiveSearch) -> None:
+        vector = await live.embedded.query_vector(live.query)
+        live.log.result = live.results(vector)
+
+    def _settle(self, live: LiveSearch, failure: BaseException | None) -> None:
+        log = live.log
+        if isinstance(failure, Exception):
+            log.failure = failure if isinstance(failure, ApiError) else server_error()
+        is_finished = failure is None
         try:
-            vector = await embedded.query_vector(query)
-            log.result = results(vector)
-        except ApiError as error:
-            log.failure = error
-        except Exception:
-            logger.exception("search %s met an error of the server", log.stream)
-            log.failure = ApiError(500, "The server had an error while processing your request.", type="server_error")
+            if live.is_kept:
+                keep_reply(self._parts, live.owner, log, is_finished=is_finished)
         finally:
-            try:
-                if keep:
-                    self._keep(owner, log)
-            except Exception:
-                logger.exception("search %s could not be stored", log.stream)
-            log.close(done=log.result is not None)
-            self.live.pop(log.stream, None)
-
-    def _keep(self, owner: str, log: EventLog) -> None:
-        """Store what the key has to repeat; a search without results frees its key."""
-        parts = self._parts
-        with parts.database.transaction():
-            if log.result is None:
-                parts.objects.remove(log.stream)
-                parts.replies.release(owner, log.stream)
-            else:
-                parts.objects.save({"id": log.stream, "result": log.result}, status="completed")
-                parts.replies.keep_events(log.stream, 0, b"", parts.clock.now())
+            log.close(done=is_finished)

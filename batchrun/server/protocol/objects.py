@@ -223,7 +223,7 @@ def usage_body(count: TokenCount) -> Body:
     return {
         "prompt_tokens": count.prompt_tokens,
         "completion_tokens": count.completion_tokens,
-        "total_tokens": count.prompt_tokens + count.completion_tokens,
+        "total_tokens": count.total_tokens,
         "prompt_token_details": {"cached_tokens": count.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
     }

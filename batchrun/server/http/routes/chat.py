@@ -6,12 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import bad_value
+from batchrun.server.execution.chats import LiveChat
+from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Stream, Waiting
-from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
+from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput, answering_model
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
@@ -30,16 +32,15 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     log = EventLog(new_id("chatcmpl-"), 0)
     log.single = True
     if call.keyed:
-        call.objects.add(
-            "completion", call.owner, {"id": log.stream, "result": None}, status="in_progress", active=True
-        )
+        add_kept_reply(call.parts, call.owner, log)
     options = request.stream_options
-    call.after.append(
-        partial(
-            call.core.chats.launch, call.owner, _conversation(request), log,
-            stream=bool(request.stream), usage=bool(options and options.include_usage), keep=call.keyed,
-        )
+    conversation = _conversation(request)
+    chat = LiveChat(
+        log, call.owner, conversation,
+        model=answering_model(call.parts.responder, conversation.model), created=call.parts.now(),
+        is_stream=bool(request.stream), has_usage=bool(options and options.include_usage), is_kept=call.keyed,
     )  # fmt: skip
+    call.after.append(partial(call.core.chats.start, chat))
     if request.stream:
         return Stream(log=log, tail=b"data: [DONE]\n\n")
     return Waiting(log=log)

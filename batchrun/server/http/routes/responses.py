@@ -42,10 +42,10 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
         parent=body["conversation"]["id"] if body["conversation"] else "",
         status=body["status"], active=True, hidden=hidden,
     )  # fmt: skip
-    live = LiveResponse(call.owner, body, hidden, EventLog(body["id"], 0))
+    live = LiveResponse(EventLog(body["id"], 0), call.owner, body, hidden)
     begin(live)
     accepted = Json(text=call.objects.text(body["id"]))
-    call.after.append(partial(call.core.responses.launch, live))
+    call.after.append(partial(call.core.responses.start, live))
     if request.stream:
         return Stream(log=live.log, tail=b"")
     if request.background:

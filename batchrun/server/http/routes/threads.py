@@ -61,7 +61,7 @@ def delete_thread(call: Call) -> Json:
     objects.remove_children(call.owner, "run", thread_id)
     objects.remove_children(call.owner, "message", thread_id)
     objects.remove(thread_id)
-    call.after.append(partial(call.core.runs.forget, runs))
+    call.after.append(partial(call.core.runs.forget_all, runs))
     return json_reply({"id": thread_id, "object": "thread.deleted", "deleted": True})
 
 

@@ -16,6 +16,8 @@ from batchrun.server.execution.ingestion import (
     refresh_store,
     use_store,
 )
+from batchrun.server.execution.kept_replies import add_kept_reply
+from batchrun.server.execution.searches import LiveSearch
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.base import validate
@@ -253,15 +255,9 @@ def search_store(call: Call, request: SearchVectorStore) -> HttpReply:
         return Json(text=results(None))
     log = EventLog(new_id("req_"), 0)
     if call.keyed:
-        parts.objects.add(
-            "completion", call.owner, {"id": log.stream, "result": None}, status="in_progress", active=True
-        )
-    call.after.append(
-        partial(
-            call.core.searches.launch,
-            call.owner, " ".join(_queries(request)), parts.embedded, log, results, keep=call.keyed,
-        )
-    )  # fmt: skip
+        add_kept_reply(parts, call.owner, log)
+    search = LiveSearch(log, call.owner, " ".join(_queries(request)), parts.embedded, results, is_kept=call.keyed)
+    call.after.append(partial(call.core.searches.start, search))
     return Waiting(log=log)
 
 
