@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from batchrun.server.execution.ingestion import usable_stores
+from batchrun.server.execution.vector_stores import usable_stores
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox

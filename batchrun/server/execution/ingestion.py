@@ -1,17 +1,16 @@
-"""Vector stores: what is in them, and how files get into them."""
+"""The ingestion of files into vector stores."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from batchrun.server.errors import ApiError
 from batchrun.server.execution.supervisor import Live, Supervisor
-from batchrun.server.protocol.ids import new_id
+from batchrun.server.execution.vector_stores import refresh_store
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.search.file_search import EmbeddingError, ExtractionError, chunk_text, extract_text
 
@@ -22,121 +21,14 @@ if TYPE_CHECKING:
     from batchrun.server.protocol.objects import Body
     from batchrun.server.search.file_search import Vector
 
-__all__ = [
-    "Ingestion",
-    "add_store",
-    "add_to_store",
-    "chunking_body",
-    "counts",
-    "drop_from_store",
-    "refresh_store",
-    "usable_stores",
-    "use_store",
-]
+__all__ = ["Ingestion"]
 
 logger = logging.getLogger("batchrun.server")
-
-DAY_S = 24 * 3600
-
-
-def chunking_body(strategy: Any) -> Body:
-    """A chunking strategy as it is echoed: `auto` is 800 tokens with an overlap of 400.
-
-    Raises:
-        ApiError: 400 for an overlap of more than half a chunk.
-    """
-    if strategy is None or strategy.type == "auto":
-        return {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
-    if strategy.static.chunk_overlap_tokens * 2 > strategy.static.max_chunk_size_tokens:
-        raise ApiError(
-            400, "chunk_overlap_tokens must not exceed half of max_chunk_size_tokens.",
-            param="chunking_strategy.static.chunk_overlap_tokens", code="invalid_value",
-        )  # fmt: skip
-    body: Body = strategy.model_dump()
-    return body
-
-
-def counts(statuses: Sequence[str]) -> Body:
-    """`file_counts` from the statuses of the files."""
-    kinds = ("in_progress", "completed", "failed", "cancelled")
-    return {kind: statuses.count(kind) for kind in kinds} | {"total": len(statuses)}
-
-
-def add_store(parts: Parts, owner: str, name: str | None, metadata: Any, expires_after: Body | None) -> Body:
-    """Store an empty vector store."""
-    now = parts.now()
-    body: Body = {
-        "id": new_id("vs_"), "object": "vector_store", "created_at": now, "name": name or "",
-        "usage_bytes": 0, "file_counts": counts(()), "status": "completed",
-        "expires_after": expires_after,
-        "expires_at": now + expires_after["days"] * DAY_S if expires_after else None,
-        "last_active_at": now, "metadata": metadata or {},
-    }  # fmt: skip
-    parts.objects.add("vector_store", owner, body, status="completed")
-    return body
-
-
-def add_to_store(
-    parts: Parts, owner: str, store_id: str, file_id: str, *,
-    chunking: Body, attributes: Body | None = None, batch_id: str | None = None,
-) -> Body:  # fmt: skip
-    """Put an existing file into a store; its text is taken in later, by `Ingestion`."""
-    body: Body = {
-        "id": file_id, "object": "vector_store.file", "created_at": parts.now(), "usage_bytes": 0,
-        "vector_store_id": store_id, "status": "in_progress", "last_error": None,
-        "attributes": attributes or {}, "chunking_strategy": chunking,
-    }  # fmt: skip
-    parts.objects.remove(f"{store_id}/{file_id}")
-    parts.objects.add(
-        "vector_store_file", owner, body,
-        key=f"{store_id}/{file_id}", parent=store_id, run=batch_id, status="in_progress", active=True,
-    )  # fmt: skip
-    return body
-
-
-def refresh_store(parts: Parts, owner: str, store_id: str) -> None:
-    """Bring a store's counts, size and status up to date with its files."""
-    store = parts.objects.find("vector_store", owner, store_id)
-    if store is None:
-        return
-    files = parts.objects.children(owner, "vector_store_file", store_id)
-    store["file_counts"] = counts([file["status"] for file in files])
-    store["usage_bytes"] = sum(file["usage_bytes"] for file in files)
-    if store["status"] != "expired":
-        store["status"] = "in_progress" if store["file_counts"]["in_progress"] else "completed"
-    parts.objects.save(store, status=store["status"])
-
-
-def drop_from_store(parts: Parts, owner: str, store_id: str, file_id: str) -> None:
-    """Take a file out of a store, with its text."""
-    parts.objects.remove(f"{store_id}/{file_id}")
-    parts.index.remove(store_id, file_id)
-    parts.blobs.remove(f"{store_id}/{file_id}")
-    refresh_store(parts, owner, store_id)
-
-
-def use_store(parts: Parts, store: Body) -> None:
-    """Note that a store is being used: its expiry counts from here."""
-    store["last_active_at"] = parts.now()
-    if store["expires_after"] is not None:
-        store["expires_at"] = store["last_active_at"] + store["expires_after"]["days"] * DAY_S
-    parts.objects.save(store, status=store["status"])
-
-
-def usable_stores(parts: Parts, owner: str, store_ids: Sequence[str]) -> list[str]:
-    """Those of the stores that exist and have not expired; they are used by this."""
-    usable = []
-    for store_id in store_ids:
-        store = parts.objects.find("vector_store", owner, store_id)
-        if store is not None and (store["expires_at"] is None or store["expires_at"] > parts.now()):
-            use_store(parts, store)
-            usable.append(store_id)
-    return usable
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What is taken in of a file.
+    """The content of a file, ready for a vector store.
 
     Attributes:
         vectors: the chunks' embeddings; None without an embedder.

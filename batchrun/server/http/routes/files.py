@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from batchrun.server.errors import ApiError, bad_value
-from batchrun.server.execution.ingestion import drop_from_store
+from batchrun.server.execution.vector_stores import drop_from_store
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.replies.replies import Binary, Json, json_reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import bad_value, no_such
-from batchrun.server.execution.ingestion import add_store, chunking_body
+from batchrun.server.execution.vector_stores import add_store, chunking_body
 from batchrun.server.http.routes.vector_stores import add_files
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import ApiError, bad_value, no_such
-from batchrun.server.execution.ingestion import (
+from batchrun.server.execution.kept_replies import add_kept_reply
+from batchrun.server.execution.searches import LiveSearch
+from batchrun.server.execution.vector_stores import (
     DAY_S,
     add_store,
     add_to_store,
@@ -16,8 +18,6 @@ from batchrun.server.execution.ingestion import (
     refresh_store,
     use_store,
 )
-from batchrun.server.execution.kept_replies import add_kept_reply
-from batchrun.server.execution.searches import LiveSearch
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.base import validate
