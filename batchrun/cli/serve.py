@@ -129,7 +129,7 @@ def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | N
 def _upstream_key(name: str | None) -> str | None:
     key = os.environ.get(name) if name is not None else None
     if name is not None and not key:
-        raise InputError(f"--upstream-key-env: the environment has no {name}")
+        raise InputError(f"--upstream-key-env: environment variable {name} is not set")
     return key
 
 

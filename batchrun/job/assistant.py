@@ -1,4 +1,4 @@
-"""What an assistant was, as a job: for services that know no assistants any more."""
+"""Conversion of an assistant into the options of a job, for services without assistants."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from batchrun.wording import shortened
 __all__ = ["checked_assistant", "job_of_assistant", "read_assistant"]
 
 _DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
-"""What the API echoes where nothing was set; sending it would be refused by models that take no such parameter."""
+"""Values that the API returns for parameters that were not set. They are not sent: some models refuse them."""
 
 
 def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """(options of a job, what could not be carried over, a line each).
+    """Return (options of a job, one line for each setting that could not be carried over).
 
-    Model, instructions, temperature, top_p, response_format and function tools carry over. The hosted tools with their
-    files, and metadata, do not.
+    Model, instructions, temperature, top_p, response_format and function tools are carried over. Hosted tools, their
+    files and metadata are not.
     """
     options: dict[str, Any] = {"model": assistant["model"]}
     lost: list[str] = []
@@ -41,7 +41,9 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if functions:
         options["functions"] = _storable(functions)
     if assistant.get("reasoning_effort"):
-        lost.append(f"reasoning_effort = {assistant['reasoning_effort']!r}: say it in [param], as the service calls it")
+        lost.append(
+            f"reasoning_effort = {assistant['reasoning_effort']!r}: set it in [param] under the service's name for it"
+        )
     if assistant.get("metadata"):
         lost.append(f"metadata: {json.dumps(assistant['metadata'], ensure_ascii=False)}")
     return options, lost
@@ -50,16 +52,16 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
 def _lost_tool(kind: str, resources: Mapping[str, Any]) -> str:
     held = resources.get(kind) or {}
     ids = [*held.get("file_ids", ()), *held.get("vector_store_ids", ())]
-    return f"the tool {kind}" + (f", with {', '.join(map(str, ids))}" if ids else "")
+    return f"tool {kind}" + (f", with {', '.join(map(str, ids))}" if ids else "")
 
 
 def _literal(text: str) -> str:
-    """Instructions that begin with @ would be taken for a file's name."""
+    """Return the text with a leading @ doubled, so that it is not read as the name of a file."""
     return f"@{text}" if text.startswith("@") else text
 
 
 def _storable(value: Any) -> Any:
-    """TOML has no null: a schema that holds one (`enum: ["a", null]`) is kept as JSON text, which job files take."""
+    """Return the value, or JSON text if it contains null, as in `enum: ["a", null]`: TOML has no null."""
     return json.dumps(value, ensure_ascii=False, indent=2) if _holds_null(value) else value
 
 
@@ -72,10 +74,10 @@ def _holds_null(value: Any) -> bool:
 
 
 def read_assistant(path: Path) -> dict[str, Any]:
-    """The JSON of an assistant, as the API returned it.
+    """Return an assistant from a file with its JSON, as the API returns it.
 
     Raises:
-        InputError: it cannot be read, or is something else.
+        InputError: the file cannot be read or does not contain an assistant.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -87,30 +89,31 @@ def read_assistant(path: Path) -> dict[str, Any]:
 
 
 def checked_assistant(found: object, name: str) -> dict[str, Any]:
-    """What `job_of_assistant` can read.
+    """Return the object after checking that `job_of_assistant` can convert it.
 
     Args:
-        name: where it is from, for the message.
+        found: a JSON value.
+        name: origin of the value, for the message.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is not an assistant.
     """
     if not isinstance(found, dict) or not isinstance(found.get("model"), str):
-        raise InputError(f"{name}: is not the JSON of an assistant: it names no model")
+        raise InputError(f"{name}: is not the JSON of an assistant: it has no model")
     for key, kind in _KINDS.items():
         if not isinstance(found.get(key), (kind, type(None))):
-            raise InputError(f"{name}: {key}: {_WORDS[kind]} is expected, got {shortened(found[key])}")
+            raise InputError(f"{name}: {key}: expected {_WORDS[kind]}, got {shortened(found[key])}")
     for number, tool in enumerate(found.get("tools") or (), start=1):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
-            raise InputError(f"{name}: tool {number}: an object with a type is expected, got {shortened(tool)}")
+            raise InputError(f"{name}: tool {number}: expected an object with a type, got {shortened(tool)}")
         if tool["type"] == "function" and not isinstance(tool.get("function"), dict):
-            raise InputError(f"{name}: tool {number}: an object `function` is expected, got {shortened(tool)}")
+            raise InputError(f"{name}: tool {number}: expected an object `function`, got {shortened(tool)}")
     for kind, held in (found.get("tool_resources") or {}).items():
         if not isinstance(held, (dict, type(None))):
-            raise InputError(f"{name}: tool_resources: {kind}: an object is expected, got {shortened(held)}")
+            raise InputError(f"{name}: tool_resources: {kind}: expected an object, got {shortened(held)}")
         for ids in (held or {}).values():
             if not isinstance(ids, list):
-                raise InputError(f"{name}: tool_resources: {kind}: lists of ids are expected, got {shortened(ids)}")
+                raise InputError(f"{name}: tool_resources: {kind}: expected lists of ids, got {shortened(ids)}")
     _check_depth(found, name)
     return found
 
@@ -122,17 +125,17 @@ _KINDS: Mapping[str, type] = {
     "metadata": dict,
     "reasoning_effort": str,
 }
-"""What the API returns under these names, where it is not null."""
+"""Types of the fields that are not null."""
 
 _WORDS: Mapping[type, str] = {str: "text", list: "a list", dict: "an object"}
 
-_DEEPEST = 100
-"""Levels of lists and objects; services take far fewer, and writing a job file goes down by recursion."""
+_MAX_DEPTH = 100
+"""Maximum levels of lists and objects. Services accept far fewer, and a job file is written by recursion."""
 
 
 def _check_depth(found: object, name: str) -> None:
     level: list[object] = [found]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [
             each
             for value in level
@@ -141,4 +144,4 @@ def _check_depth(found: object, name: str) -> None:
         ]
         if not level:
             return
-    raise InputError(f"{name}: is nested more than {_DEEPEST} levels deep")
+    raise InputError(f"{name}: is nested more than {_MAX_DEPTH} levels deep")

@@ -1,4 +1,4 @@
-"""What the environment says: keys, the service's address, certificates."""
+"""Environment: the settings that are read from environment variables."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ __all__ = ["ApiKey", "Environment"]
 
 
 ApiKey: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A key, or what makes one whenever it is needed (tokens that expire)."""
+"""An API key, or a function that returns one for each request (for tokens that expire)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is taken from the process's environment, read once at the top (command line or `batchrun.run`).
+    """Settings from environment variables, read once by the command line or `batchrun.run`. None: not set.
 
     Attributes:
-        api_key: a key, or (from Python) what makes one whenever it is needed.
-        client_options: further arguments of the SDK's client (from Python only).
-        certificates: SSL_CERT_FILE and SSL_CERT_DIR, those that are set.
+        api_key: OPENAI_API_KEY, or a key or function that was passed to the Python call.
+        azure_key: AZURE_OPENAI_API_KEY, or the same.
+        client_options: further arguments for the SDK's client (Python only).
+        certificates: SSL_CERT_FILE and SSL_CERT_DIR, as far as they are set.
     """
 
     api_key: ApiKey | None = field(default=None, repr=False)
@@ -34,12 +35,12 @@ class Environment:
     certificates: Mapping[str, str] = field(default_factory=dict)
 
     def with_key(self, api_key: ApiKey) -> Environment:
-        """The same with another key; an empty one counts as absent."""
+        """Return a copy with another key. An empty key counts as not set."""
         return replace(self, api_key=api_key or None, azure_key=api_key or None)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
-        """An empty variable counts as absent."""
+        """Return the settings of `environ`. An empty variable counts as not set."""
 
         def get(name: str) -> str | None:
             return environ.get(name) or None

@@ -1,9 +1,10 @@
-"""Job files: every option of a batch in one TOML file, next to the table it is for.
+"""Job files: the input and all options of a batch in one TOML file.
 
-Keys are the options' names with underscores, and `input`. Paths are relative to the file, so that a job means the same
-from cron as from a shell. `extends = "base.toml"` takes another file's keys first. `${NAME}` stands for an environment
-variable in `base_url`, `header`, `query` and `ping`, and nowhere else: prompts may hold it as text. A table `[score]`
-says how the output is to be scored, and a table `[grader]`, in the file of a grader, how its verdicts are read.
+The keys are `input` and the names of options with underscores. Paths are relative to the file, so that a job means the
+same from cron as from a shell. `extends = "base.toml"` reads the keys of another file first. `${NAME}` is replaced by
+an environment variable in `base_url`, `header`, `query` and `ping` only, because prompts may contain it as text. The
+table `[score]` has options for scoring the output. The table `[grader]`, in the file of a grader, has options for
+reading its verdicts.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def is_job_file(name: str) -> bool:
-    """Whether the argument of `batchrun run` names a job file rather than a table."""
+    """Return whether a name is that of a job file rather than a table."""
     return name.endswith(".toml")
 
 
 def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, dict[str, Any]]:
-    """(input, options) of a job file; see `read_job_file`."""
+    """Return (input, options) of a job file; see `read_job_file`."""
     name, options, _ = read_job_file(path, environ, ("score",))
     return name, options
 
@@ -44,35 +45,38 @@ def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | 
 def table_and_options(
     table: str, given: Mapping[str, Any], environ: Mapping[str, str] | None
 ) -> tuple[str, Path, dict[str, Any]]:
-    """(input, folder of the default output, options): of the job file where `table` names one; `given` wins over it.
+    """Return (input, folder of the default output, options) of a table or a job file.
 
     Args:
-        environ: as of `read_job_file`.
+        table: path of the table or the job file.
+        given: options that override those of the job file.
+        environ: see `read_job_file`.
 
     Raises:
-        InputError: as `read_job_file`; or the file names no input.
+        InputError: as in `read_job_file`, or the job file has no input.
     """
     check_local(table, "the table")
     if not is_job_file(table):
         return table, Path(), dict(given)
     name, options = load_job_file(Path(table), environ)
     if name is None:
-        raise InputError(f'{table}: names no input: add a line such as input = "questions.csv"')
+        raise InputError(f'{table}: the job file has no input; add a line such as input = "questions.csv"')
     return name, Path(table).parent, {**options, **given}
 
 
 def read_job_file(
     path: Path, environ: Mapping[str, str] | None, tables: Sequence[str]
 ) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-    """(input, options, tables) of a job file; paths made absolute, `@file` likewise.
+    """Return (input, options, tables) of a job file, with absolute paths, also in `@file`.
 
     Args:
-        environ: what `${NAME}` stands for; None leaves it as it is, for commands that send nothing.
-        tables: names of tables that are no options of a batch and may be there; those that are come as they are.
+        path: the job file.
+        environ: environment variables for `${NAME}`; None leaves `${NAME}` unchanged, for commands that send nothing.
+        tables: names of TOML tables that may exist besides the options of a batch. They are returned unchanged.
 
     Raises:
-        InputError: the file cannot be read, its TOML is wrong (line and column named), a key is unknown (the nearest
-            one named), or a variable is not set.
+        InputError: the file cannot be read, its TOML is not valid (names line and column), a key is unknown (names the
+            nearest one), or an environment variable is not set.
     """
     options = _load(path.absolute(), environ, tables, seen=())
     name = options.pop("input", None)
@@ -84,18 +88,18 @@ def _load(
     path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], seen: tuple[Path, ...]
 ) -> dict[str, Any]:
     if path in seen:
-        raise InputError(f"{path}: extends itself, through {' and '.join(str(each) for each in seen)}")
+        raise InputError(f"{path}: the file extends itself through {' and '.join(str(each) for each in seen)}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
     except RecursionError:
         raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
-    except ValueError as exc:  # of TOML or UTF-8, or an integer of more than 4,300 digits
+    except ValueError as exc:  # invalid TOML or UTF-8, or an integer of more than 4,300 digits
         raise InputError(f"{path}: is not valid TOML: {exc}") from None
     base = raw.pop("extends", None)
     if not isinstance(raw.get("input", ""), str):
-        raise InputError(f"{path}: input: the path of a table is expected, got {shortened(raw['input'])}")
+        raise InputError(f"{path}: input: expected the path of a table, got {shortened(raw['input'])}")
     known = {"input", *job_options(), *tables}
     for key in raw:
         if key not in known:
@@ -104,13 +108,13 @@ def _load(
     if base is None:
         return own
     if not isinstance(base, str):
-        raise InputError(f"{path}: extends: the path of one file is needed, got {shortened(base)}")
+        raise InputError(f"{path}: extends: expected the path of one file, got {shortened(base)}")
     _check_local("extends", base, path)
     return _merged(_load((path.parent / base).resolve(), environ, tables, (*seen, path)), own)
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`own` over `base`; tables (`param`, `header`, ...) key by key."""
+    """Return `base` updated with `own`; tables (`param`, `header`, …) are updated key by key."""
     merged = {**base, **own}
     for key in base.keys() & own.keys():
         if isinstance(base[key], dict) and isinstance(own[key], dict):
@@ -119,13 +123,14 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | None) -> Any:
+    """Return the value of a key with environment variables inserted or paths made absolute."""
     if key in FROM_ENVIRONMENT and environ is not None:
         return _expanded(value, path, key, environ)
     _check_local(key, value, path)
     if key == "score" and isinstance(value, dict):
-        return {name: _beside(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
+        return {name: _absolute(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
     if key == "file_search":
-        return _beside([value] if isinstance(value, str) else value, path)
+        return _absolute([value] if isinstance(value, str) else value, path)
     if key == "turns" and isinstance(value, list):
         return [_resolved_texts(turn, path) for turn in value]
     if key == "prompt" and isinstance(value, list):
@@ -135,7 +140,7 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     if not isinstance(value, str):
         return value
     if key in PATHS and value != "-":
-        return _beside(value, path)
+        return _absolute(value, path)
     if key in TEXT_FILES:
         return _text_file(value, path)
     if key == "schema":
@@ -144,7 +149,7 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
 
 
 def _check_local(key: str, value: Any, path: Path) -> None:
-    """URLs are no paths; what stands in lists and tables is looked at too."""
+    """Raise InputError if a key for a local path has a URL, also inside lists and tables."""
     if isinstance(value, list):
         for each in value:
             _check_local(key, each, path)
@@ -159,7 +164,7 @@ def _check_local(key: str, value: Any, path: Path) -> None:
 
 
 def _resolved_texts(table: Any, path: Path) -> Any:
-    """`@file` in the texts of a table, alone or in lists."""
+    """Return a table with the paths of `@file` made absolute, also inside lists."""
     if not isinstance(table, dict):
         return table
     resolved = {}
@@ -177,18 +182,18 @@ def _text_file(value: Any, path: Path) -> Any:
 
 
 def _schema(value: str, path: Path) -> str:
-    """A file beside the job file; a module that is there is named by its file."""
+    """Return the schema with an absolute path. A module next to the job file is named by its file."""
     file, colon, model = value.partition(":")
     if not colon or file.endswith(".py"):
         return f"{path.parent / file}{colon}{model}"
-    beside = path.parent / (file.replace(".", "/") + ".py")
-    return f"{beside}:{model}" if beside.is_file() else value
+    module = path.parent / (file.replace(".", "/") + ".py")
+    return f"{module}:{model}" if module.is_file() else value
 
 
-def _beside(value: Any, path: Path) -> Any:
-    """Paths in a table, made absolute; what is no text is somebody else's to refuse."""
+def _absolute(value: Any, path: Path) -> Any:
+    """Return a path or a list of paths made absolute. `make_job` refuses values that are not text."""
     if isinstance(value, list):
-        return [_beside(each, path) for each in value]
+        return [_absolute(each, path) for each in value]
     return plain_path(path.parent / value) if isinstance(value, str) else value
 
 
@@ -200,14 +205,14 @@ def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> A
 
     def variable(match: re.Match[str]) -> str:
         if match[1] not in environ:
-            raise InputError(f"{path}: {key}: the environment has no {match[1]}")
+            raise InputError(f"{path}: {key}: environment variable {match[1]} is not set")
         return environ[match[1]]
 
     return _VARIABLE.sub(variable, value)
 
 
 def job_toml(options: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
-    """A job file with these keys, after comment lines."""
+    """Return the text of a job file with these keys after lines of comments."""
     import tomli_w
 
     head = "".join(f"# {line}".rstrip() + "\n" for line in comments)

@@ -1,4 +1,4 @@
-"""The settings that make an answer what it is, and their digest."""
+"""The settings that decide answers, and their digest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from batchrun.job.options import Job
 
-__all__ = []
+__all__ = ["digest", "settings_of"]
 
 
 def settings_of(job: Job) -> dict[str, Any]:
-    """The options that decide answers and are set, by name: what the journal compares between runs."""
+    """Return the options that decide answers and are set, by name. The journal compares them between runs."""
     named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
     return {
         name: value for name, value in named if value not in (None, {}, [], False) and (name, value) != ("epochs", 1)
@@ -21,6 +21,6 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 
 def digest(*parts: object) -> str:
-    """A short hash (32 hex digits) of JSON-able parts, stable between processes and versions."""
+    """Return a hash (32 hex digits) of JSON values, which is the same in all processes and versions."""
     text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Values as users write them: durations, texts in files, and names that were mistyped."""
+"""Values as users write them: durations, texts in files and mistyped names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LONGEST_S", "nearest", "read_text_option"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known name is near, else nothing."""
+    """Return `; did you mean 'x'?` if a known name is similar, otherwise an empty text."""
     import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -24,14 +24,14 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def seconds_of(duration: str, name: str) -> float:
-    """Seconds in `90s`, `90m`, `12h`, `7d`, `2w`.
+    """Return the seconds of a duration such as `90s`, `90m`, `12h`, `7d` or `2w`.
 
     Raises:
-        InputError: names the option, and the forms there are.
+        InputError: the duration is malformed or too long; names the option.
     """
     number, unit = duration[:-1], duration[-1:]
     if unit not in _UNITS_S or not number.isascii() or not number.replace(".", "", 1).isdigit():
-        raise InputError(f"--{name}: a duration such as 90m, 12h or 7d is needed, got {shortened(duration)}")
+        raise InputError(f"--{name}: expected a duration such as 90m, 12h or 7d, got {shortened(duration)}")
     seconds = float(number) * _UNITS_S[unit]
     if seconds > _OLDEST_S:
         raise InputError(f"--{name}: must be at most 36500d (a hundred years), got {shortened(duration)}")
@@ -42,7 +42,7 @@ _OLDEST_S = 36_500 * 86_400
 
 
 def read_text_option(value: str | None, name: str, folder: Path | None = None) -> str | None:
-    """`@path` reads the file (relative to `folder`); `@@text` is a literal `@text`.
+    """Return the text of an option: `@path` reads a file relative to `folder`, `@@text` is a literal `@text`.
 
     Raises:
         InputError: the file cannot be read as UTF-8.
@@ -58,8 +58,8 @@ def read_text_option(value: str | None, name: str, folder: Path | None = None) -
     except OSError as exc:
         raise InputError(f"--{name} @{path}: cannot be read: {exc.strerror or exc}") from None
     except UnicodeDecodeError:
-        raise InputError(f"--{name} @{path}: is not UTF-8 text") from None
+        raise InputError(f"--{name} @{path}: is not UTF-8 text; save it as UTF-8") from None
 
 
 LONGEST_S = 604_800.0
-"""A week: what is meant to take longer is a slip of the keyboard."""
+"""Maximum of options in seconds: one week. A larger value is most likely a typing error."""

@@ -1,4 +1,4 @@
-"""From options as they were given to a Job: types, bounds, and what goes together."""
+"""Validation of options into a `Job`: types, bounds and combinations."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from batchrun.wording import shortened
 __all__ = ["make_job"]
 
 
-_MOST_COMBINATIONS = 10_000
-"""In which one row is asked: all of them are made before the first request."""
+_MAX_COMBINATIONS = 10_000
+"""Maximum combinations per row. All of them are created before the first request."""
 
 
 def make_job(options: Mapping[str, Any]) -> Job:
-    """Validate options (text from flags, or plain Python values) into a Job.
+    """Return a Job of the given options, which are text from flags or plain Python values.
 
     Raises:
-        InputError: names the option, what was expected and what came.
+        InputError: names the option, the expected value and the given one.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = _sorted_out(options)
+    given = _with_turns_and_matrix(options)
     for name, (option, _) in job_options().items():
         if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
             given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
@@ -46,7 +46,7 @@ def make_job(options: Mapping[str, Any]) -> Job:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
     except (TypeError, RecursionError):
-        raise InputError("the options cannot be read: a name is not text, or a value is nested too deeply") from None
+        raise InputError("the options cannot be read: a name is not text or a value is nested too deeply") from None
     for name, (option, _) in job_options().items():
         _check_bounds(name, option, getattr(job, name))
         _check_texts(name, option, getattr(job, name))
@@ -65,8 +65,8 @@ def _check_paths(name: str, given: Any) -> None:
             check_local(path, f"--{name.replace('_', '-')}")
 
 
-def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Several prompts are turns, several models an axis of the matrix."""
+def _with_turns_and_matrix(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn several prompts into turns, and several models into an axis of the matrix."""
     given = dict(options)
     prompts, models = given.get("prompt"), given.get("model")
     if isinstance(prompts, (list, tuple)):
@@ -74,7 +74,7 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
         if len(prompts) == 1:
             given["prompt"] = prompts[0]
         elif given.setdefault("turns", turns := [{"prompt": text} for text in prompts]) is not turns:
-            raise InputError("turns: are given, and --prompt several times: say one of them")
+            raise InputError("turns: cannot be combined with several --prompt; give one of them")
     if isinstance(models, (list, tuple)):
         del given["model"]
         if len(models) == 1:
@@ -82,7 +82,7 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             matrix = given.get("matrix") or {}
             if not isinstance(matrix, Mapping):
-                raise InputError(f"matrix: a table of options with lists of values is needed, got {shortened(matrix)}")
+                raise InputError(f"matrix: expected a table of options with lists of values, got {shortened(matrix)}")
             given["matrix"] = {**matrix, "model": list(models)}
     return given
 
@@ -98,90 +98,90 @@ _OPTION_OF_PARAMETER = {
     "previous_response_id": "--thread-column",
     "n": "--epochs",
 }
-"""Parameters that decide what is asked, of whom, how often and how its reply is read, and the options for them."""
+"""Model parameters that batchrun sets itself, with the option that controls each of them."""
 
 
 def _check_parameters(job: Job) -> None:
-    """See that no parameter sends something else than the batch says that it asks."""
+    """Raise InputError if `param` sets a parameter that belongs to another option."""
     for name in job.param:
         if option := _OPTION_OF_PARAMETER.get(name):
-            raise InputError(f"param: {name} cannot be given as a parameter of the model; say {option}")
+            raise InputError(f"param: {name} cannot be set as a model parameter; use {option}")
 
 
 def _check_turns(job: Job) -> None:
     if job.turns is None:
         return
     if job.prompt is not None:
-        raise InputError("turns: are given, and a prompt beside them: the first of the turns is the prompt")
+        raise InputError("turns: cannot be combined with a prompt; the first turn is the prompt")
     if not job.turns:
-        raise InputError("turns: are empty")
+        raise InputError("turns: the list is empty; give at least one turn with a `prompt`")
     for number, turn in enumerate(job.turns, start=1):
         unknown = turn.keys() - {"prompt", "when"}
         if unknown or "prompt" not in turn:
-            wrong = f"unknown key {min(unknown)!r}" if unknown else "has no prompt"
-            misplaced = "; in TOML, options stand above the first [[turns]]" if unknown & job_options().keys() else ""
-            raise InputError(f"turns: turn {number} {wrong}; a turn has `prompt` and perhaps `when`{misplaced}")
+            problem = f"has the unknown key {min(unknown)!r}" if unknown else "has no `prompt`"
+            misplaced = "; in TOML, options come before the first [[turns]]" if unknown & job_options().keys() else ""
+            raise InputError(f"turns: turn {number} {problem}; expected `prompt` and optionally `when`{misplaced}")
     if "when" in job.turns[0]:
-        raise InputError("turns: the first turn has a condition; leave the row out of the table instead")
+        raise InputError("turns: the first turn cannot have a condition `when`; leave the row out of the table instead")
 
 
 def _checked_matrix(job: Job) -> dict[str, list[Any]]:
-    """The axes with their values as the options would have them."""
+    """Return the axes with their values, each validated as the value of its option."""
     options = job_options()
     checked = {}
     for name, values in job.matrix.items():
         known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
         if name not in known:
-            raise InputError(f"matrix: {name!r} is not an option that decides answers{nearest(name, known)}")
+            raise InputError(f"matrix: {name!r} is not an option that affects answers{nearest(name, known)}")
         if name in _SAME_FOR_ALL:
-            raise InputError(f"matrix: {name} is the same for all rows of a batch; compare the outputs of two batches")
+            raise InputError(f"matrix: {name} must be the same for all rows; compare two batches instead")
         default = options[name][1]
         if getattr(job, name) != ({} if default is None and options[name][0].pairs else default):
-            raise InputError(f"matrix: {name} is given, and beside the matrix too: say one of them")
+            raise InputError(f"matrix: {name} is also given outside the matrix; remove one of them")
         if not values:
-            raise InputError(f"matrix: {name} has no values")
+            raise InputError(f"matrix: {name} has no values; give a list of at least one")
         if name == "prompt" and job.turns is not None:
-            raise InputError("matrix: prompt is given, and several turns beside the matrix: say one of them")
+            raise InputError("matrix: prompt cannot be combined with several turns; remove one of them")
         if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
-            raise InputError(f"matrix: {name}: every value is one text, got {shortened(values)}")
+            raise InputError(f"matrix: {name}: every value must be one text, got {shortened(values)}")
         checked[name] = [getattr(make_job({name: value}), name) for value in values]
         if name == "param" and any("service_tier" in value for value in checked[name]):
-            raise InputError("matrix: param: service_tier decides prices, and is the same for all rows of a batch")
-        # Values that look the same would be told apart neither in the output nor in the journal.
+            raise InputError("matrix: param: service_tier affects prices and must be the same for all rows")
+        # Values with the same text could not be distinguished in the output and the journal.
         shown = [str(value) for value in checked[name]]
         if any(
             value in checked[name][:place] or shown[place] in shown[:place] for place, value in enumerate(checked[name])
         ):
-            raise InputError(f"matrix: {name} has a value twice; --epochs repeats a row")
+            raise InputError(f"matrix: {name} has the same value twice; use --epochs to repeat rows")
     return checked
 
 
 _SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions")
-"""Options that decide answers and are no axes."""
+"""Options that affect answers but cannot be axes of a matrix."""
 
 
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise InputError(f"{name}: is text that is not valid JSON: {exc}") from None
+        raise InputError(f"{name}: the text is not valid JSON: {exc}") from None
 
 
 def _pair(name: str, text: object, kind: Literal["text", "json"]) -> tuple[str, Any]:
     key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not equals or not key.strip():
-        # A header or query may be a key, and `Authorization: Bearer …` is easily typed for `Authorization=Bearer …`.
+        # The value of a header or query may be a key, and users type `Authorization: Bearer …` instead of
+        # `Authorization=Bearer …`. Secret values are therefore not repeated.
         option = job_options()[name][0]
         got = "" if option.secret else f", got {shortened(text)}"
-        metavar = option.metavar
-        raise InputError(f"--{name.replace('_', '-')}: {metavar} is needed{got}")
+        raise InputError(f"--{name.replace('_', '-')}: expected {option.metavar}{got}")
     if kind == "json":
         try:
             return key.strip(), json.loads(value)
         except ValueError:
             return key.strip(), value
         except RecursionError:
-            raise InputError(f"--{name.replace('_', '-')}: {key.strip()}: is nested too deeply") from None
+            raise InputError(f"--{name.replace('_', '-')}: {key.strip()}: the value is nested too deeply") from None
     return key.strip(), value
 
 
@@ -193,43 +193,43 @@ def _check_bounds(name: str, option: JobOption, value: Any) -> None:
         (option.above, "above", option.above is None or value > option.above),
         (option.at_most, "at most", option.at_most is None or value <= option.at_most),
     ):
-        # NaN holds nothing; infinity is no number that can be waited for or sent.
+        # Every comparison with NaN is false. Infinity can be neither waited for nor sent.
         if limit is not None and (not holds or value in (math.inf, -math.inf)):
             raise InputError(f"--{name.replace('_', '-')}: must be {words} {limit:,g}, got {shortened(value)}")
 
 
 def _check_texts(name: str, option: JobOption, value: Any) -> None:
-    """Text that no request, file or journal could hold is refused where it comes in."""
+    """Raise InputError for text that cannot be encoded in a request, a file or the journal."""
     flag = f"--{name.replace('_', '-')}"
     for text in _texts_in(value):
         if (surrogate := _SURROGATE.search(text)) is not None:
             got = "" if option.secret else f", got \\u{ord(surrogate[0]):04x}"
-            raise InputError(f"{flag}: is not text in Unicode (half of a surrogate pair){got}")
+            raise InputError(f"{flag}: the text contains half of a surrogate pair, which is not valid Unicode{got}")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """All texts in a value, names of tables included; without recursion, since a value may be nested deeply."""
-    left = [value]
-    while left:
-        value = left.pop()
+    """Yield all texts in a value, keys included. No recursion is used, because a value may be nested deeply."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple)):
-            left += value
+            pending += value
 
 
 def _check_size(job: Job) -> None:
-    """Refuse before it is built what would be a batch of absurd size."""
+    """Raise InputError if the rows would be run in too many combinations."""
     combinations = math.prod([len(values) for values in job.matrix.values()], start=job.epochs)
-    if combinations > _MOST_COMBINATIONS:
+    if combinations > _MAX_COMBINATIONS:
         raise InputError(
-            f"matrix and epochs: every row would be asked in {combinations:,} combinations; "
-            f"at most {_MOST_COMBINATIONS:,} are possible"
+            f"matrix and epochs: every row would be run in {combinations:,} combinations; "
+            f"the maximum is {_MAX_COMBINATIONS:,}"
         )
 
 
@@ -238,11 +238,12 @@ def _check_prices(prices: Mapping[str, Mapping[str, float]]) -> None:
         for name, price in rates.items():
             if not 0 <= price < math.inf:
                 raise InputError(
-                    f"prices: {model!r}: {name}: US dollars for a million tokens are needed, 0 or more, got {price!r}"
+                    f"prices: {model!r}: {name}: expected US dollars per million tokens, 0 or more, got {price!r}"
                 )
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    """Return the message about one error that pydantic found."""
     name = str(location[0]) if location else "job"
     if kind == "unexpected_keyword_argument":
         return f"unknown option {name!r}{nearest(name, job_options())}"
@@ -250,5 +251,5 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
     shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
     if known is not None and known[0].secret:
         place = "".join(f"[{part!r}]" for part in location[1:2] if isinstance(part, int))
-        return f"{shown}{place}: {message[0].lower()}{message[1:]} (what came is not shown: it may be secret)"
+        return f"{shown}{place}: {message[0].lower()}{message[1:]} (the value is not shown, because it may be secret)"
     return f"{shown}: {message[0].lower()}{message[1:]}, got {shortened(value)}"

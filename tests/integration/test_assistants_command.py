@@ -72,7 +72,7 @@ def test_something_else_than_an_id(tmp_path: Path, url: str, name: str) -> None:
     ("answer", "exit_code", "expected"),
     [
         (html(status=404), 5, "no such endpoint on this server: /v1/assistants/asst_1"),
-        (json_answer({"id": "asst_1"}), 2, "is not the JSON of an assistant: it names no model"),
+        (json_answer({"id": "asst_1"}), 2, "is not the JSON of an assistant: it has no model"),
         (json_answer({"error": {"message": "Wrong key", "code": "invalid_api_key"}}, 401), 5, "refused the key"),
     ],
     ids=["no assistants", "something else", "key"],

@@ -52,7 +52,7 @@ def test_a_job_file_runs_from_python(tmp_path: Path) -> None:
     assert list(batchrun.run("jobs/job.toml")["response"]) == ANSWERS
     assert (tmp_path / "jobs" / "a.csv").is_file()
     (tmp_path / "jobs" / "none.toml").write_text('prompt = "x"\n')
-    with pytest.raises(InputError, match="names no input"):
+    with pytest.raises(InputError, match="the job file has no input"):
         batchrun.run("jobs/none.toml")
 
 

@@ -252,7 +252,7 @@ def test_an_option_below_the_turns_is_refused_with_its_place(checkout: Path) -> 
     done = batchrun(checkout, "run", "inputs/turns.toml")
     assert done.returncode == 2
     assert "turn 3 unknown key 'model'" in done.stderr
-    assert "options stand above the first [[turns]]" in done.stderr
+    assert "options come before the first [[turns]]" in done.stderr
 
 
 def test_every_input_is_small_and_says_where_it_is_from() -> None:

@@ -77,7 +77,7 @@ def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
         (["--embeddings", "m"], "--embeddings goes with --upstream"),
         (
             ["--upstream", "http://h/v1", "--upstream-key-env", "GONE"],
-            "--upstream-key-env: the environment has no GONE",
+            "--upstream-key-env: environment variable GONE is not set",
         ),
         (["--script", "gone.toml"], "gone.toml: cannot be read (No such file or directory); check the path"),
         (

@@ -95,9 +95,9 @@ def test_what_cannot_carry_over_is_listed() -> None:
         )
     )
     assert lost == [
-        "the tool code_interpreter, with file-1",
-        "the tool file_search, with vs_2",
-        "reasoning_effort = 'low': say it in [param], as the service calls it",
+        "tool code_interpreter, with file-1",
+        "tool file_search, with vs_2",
+        "reasoning_effort = 'low': set it in [param] under the service's name for it",
         'metadata: {"team": "blue"}',
     ]
 

@@ -67,7 +67,7 @@ def test_variables_stand_only_where_stated(tmp_path: Path) -> None:
 
 def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     """A missing variable is an error, not an empty text."""
-    with pytest.raises(InputError, match=r"base_url: the environment has no HOST"):
+    with pytest.raises(InputError, match=r"base_url: environment variable HOST is not set"):
         load_job_file(write(tmp_path / "job.toml", 'base_url = "${HOST}"\n'), {})
 
 
@@ -76,7 +76,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     [
         ('promt = "x"', r"unknown key 'promt'; did you mean 'prompt'\?"),
         ("model = x", r"is not valid TOML: .*line 1"),
-        ("extends = 3", "extends: the path of one file is needed, got 3"),
+        ("extends = 3", "extends: expected the path of one file, got 3"),
         ('extends = "gone.toml"', "gone.toml: no such file"),
     ],
 )
