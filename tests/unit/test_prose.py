@@ -38,7 +38,6 @@ UNFINISHED_PAGES = {
     "docs/dialogues.md",
     "docs/files.md",
     "docs/recipes.md",
-    "docs/reliability.md",
     "docs/report.md",
     "docs/responders.md",
     "docs/sandbox.md",
