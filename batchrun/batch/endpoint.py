@@ -50,7 +50,7 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
         OutputError: it cannot start.
         InputError: the script cannot be used.
     """
-    # The only place where a stage meets the server; imported late, since FastAPI takes half a second.
+    # The only place where a stage meets the server; imported late, since its libraries take half a second.
     from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
     from batchrun.server.responders.script import ScriptResponder
     from batchrun.server.responders.tutor import TutorResponder

@@ -48,7 +48,7 @@ def test_exit_codes_are_documented() -> None:
 
 def test_help_is_light() -> None:
     """`batchrun --help` brings in none of the libraries that take long to import."""
-    heavy = "openai pandas pyarrow fastapi uvicorn pydantic numpy rich minijinja anyio aiohttp"
+    heavy = "openai pandas pyarrow starlette uvicorn pydantic numpy rich minijinja anyio aiohttp"
     code = f"import sys, batchrun.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,17 +1,19 @@
-"""The ASGI application: the operations mounted in FastAPI, with and without /v1."""
+"""The ASGI application: the operations and their documentation, with and without /v1."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from batchrun.server.errors import ApiError
 from batchrun.server.http.auth import Keyring
+from batchrun.server.http.docs_page import docs_page
 from batchrun.server.http.endpoint import OperationEndpoint
+from batchrun.server.http.openapi import openapi_document
 from batchrun.server.http.routes import OPERATIONS
 
 if TYPE_CHECKING:
@@ -24,23 +26,32 @@ __all__ = ["build_app"]
 
 
 def build_app(core: Core) -> ASGIApp:
-    """The application over the parts of a started server.
+    """Return the application of a started server.
 
-    Operations are routes of their own and not FastAPI endpoints: bodies are validated and answers written by
-    this package (a 400 in the protocol's form, streams without a task for each), and FastAPI's own
-    machinery would cost more than the rest of a streamed run. What it serves is stated in its OpenAPI page.
+    Starlette only finds the route. Operations validate their bodies and write their replies themselves: a 400 in the
+    protocol's form, and streams without a task for each.
     """
-    app = FastAPI(title="batchrun serve", openapi_url="/openapi.json")
-    keyring = Keyring(core.parts.settings.api_keys, core.parts.settings.owner)
-    for op in OPERATIONS:
-        app.router.routes.append(Route(op.path, OperationEndpoint(core, keyring, op), methods=[op.method]))
-    app.add_exception_handler(HTTPException, _http_error)
-    app.openapi = _openapi  # type: ignore[method-assign]  # FastAPI's documented way to give an own document
-    return _WithoutPrefix(app)
+    settings = core.parts.settings
+    keyring = Keyring(settings.api_keys, settings.owner)
+    routes = [
+        Route(operation.path, OperationEndpoint(core, keyring, operation), methods=[operation.method])
+        for operation in OPERATIONS
+    ]
+    # Last, because routes are matched in order and operations are called far more often.
+    routes += [Route("/openapi.json", _openapi), Route("/docs", _docs)]
+    return _WithoutPrefix(Starlette(routes=routes, exception_handlers={HTTPException: _http_error}))
+
+
+async def _openapi(_: Request) -> JSONResponse:
+    return JSONResponse(openapi_document())
+
+
+async def _docs(_: Request) -> HTMLResponse:
+    return HTMLResponse(docs_page())
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """Unknown paths and methods in the protocol's form."""
+    """Return the error of an unknown path or method in the protocol's form."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope.get("full_path", request.url.path)
     if error.status_code == 405:
@@ -51,7 +62,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 class _WithoutPrefix:
-    """Serves every path also below /v1, where SDKs expect it."""
+    """Serves every path below /v1 too, where SDKs expect it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,34 +74,3 @@ class _WithoutPrefix:
             if path.startswith("/v1/"):
                 scope["path"] = path[3:]
         await self._app(scope, receive, send)
-
-
-def _openapi() -> dict[str, Any]:
-    """The OpenAPI document of the operations: paths, parameters and the schemas of bodies."""
-    paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, Any] = {}
-    for op in OPERATIONS:
-        path = "/v1" + op.path.replace(":path}", "}")
-        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        entry: dict[str, Any] = {
-            "operationId": op.function.__name__,
-            "summary": op.function.__name__.replace("_", " "),
-            "tags": [op.path.split("/")[1]],
-            "parameters": [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ],
-            "responses": {"200": {"description": "As in the OpenAI API."}},
-        }
-        if op.model is not None:
-            schema = op.model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[op.model.__name__] = schema
-            reference = {"$ref": f"#/components/schemas/{op.model.__name__}"}
-            entry["requestBody"] = {"content": {"application/json": {"schema": reference}}}
-        paths.setdefault(path, {})[op.method.lower()] = entry
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "batchrun serve", "version": "1"},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    }

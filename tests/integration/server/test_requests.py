@@ -219,6 +219,9 @@ def test_what_is_served_is_documented(shared: Running) -> None:
     paths = httpx2.get(f"{shared.url}/openapi.json").json()["paths"]
     assert paths["/v1/threads/runs"]["post"]["requestBody"]
     assert len(paths) > 35
+    page = httpx2.get(f"{shared.url.removesuffix('/v1')}/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "/v1/threads/runs" in page.text
 
 
 def test_an_assistant_is_changed_as_the_hosted_one(start: Start) -> None:

@@ -1,0 +1,88 @@
+"""The OpenAPI document of the server, made from its operations and request models."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, TypedDict
+
+from pydantic.json_schema import models_json_schema
+
+from batchrun.server.http.routes import OPERATIONS
+
+__all__ = ["OpenApiDocument", "PathItem", "openapi_document"]
+
+_REFERENCE = "#/components/schemas/{model}"
+
+_UPLOAD = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string"},
+        "expires_after[seconds]": {"type": "integer"},
+    },
+    "required": ["file", "purpose"],
+}
+
+
+class PathItem(TypedDict, total=False):
+    """One method on one path."""
+
+    operationId: str
+    summary: str
+    tags: list[str]
+    parameters: list[dict[str, Any]]
+    requestBody: dict[str, Any]
+    responses: dict[str, Any]
+
+
+class Components(TypedDict):
+    """The schemas that operations refer to, by name."""
+
+    schemas: dict[str, Any]
+
+
+class OpenApiDocument(TypedDict):
+    """The parts of an OpenAPI 3.1 document that the server states."""
+
+    openapi: str
+    info: dict[str, str]
+    paths: dict[str, dict[str, PathItem]]
+    components: Components
+
+
+@cache
+def openapi_document() -> OpenApiDocument:
+    """Return the paths of all operations, their parameters and the schemas of their bodies."""
+    models = [op.model for op in OPERATIONS if op.model is not None]
+    # Made together, so that two models with one name in different modules get different names.
+    references, definitions = models_json_schema(
+        [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCE
+    )
+    paths: dict[str, dict[str, PathItem]] = {}
+    for op in OPERATIONS:
+        # Starlette writes the converter of a parameter into the path: {model:path}.
+        path = "/v1" + re.sub(r":\w+}", "}", op.path)
+        name = op.function.__name__
+        item: PathItem = {
+            "operationId": name,
+            "summary": name.replace("_", " "),
+            "tags": [op.path.split("/")[1]],
+            "parameters": [
+                {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+                for parameter in re.findall(r"{(\w+)}", path)
+            ],
+            "responses": {"200": {"description": "As in the OpenAI API."}},
+        }
+        if op.model is not None:
+            schema = references[op.model, "validation"]
+            item["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        elif op.upload:
+            item["requestBody"] = {"content": {"multipart/form-data": {"schema": _UPLOAD}}}
+        paths.setdefault(path, {})[op.method.lower()] = item
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "batchrun serve", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": definitions["$defs"]},
+    }
