@@ -1,4 +1,4 @@
-"""Which service answers, and whether it can do what is asked of it."""
+"""Which service answers a batch, and whether its protocol has the options of the job."""
 
 from __future__ import annotations
 
@@ -11,142 +11,180 @@ from batchrun.job.options import EMBEDDED_MODEL, Api, Job
 from batchrun.services.route import check_base_url
 from batchrun.wording import shown_path
 
-__all__ = ["Answerer", "check_modes", "service_of", "variants_of"]
+__all__ = ["Destination", "check_protocol", "destination_of", "variants_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
-    """Who answers a batch.
+class Destination:
+    """The service that answers a batch.
 
     Attributes:
-        why_embedded: why the embedded server does, in words; "" where a service answers.
-        no_key: as of `Plan`.
+        api: the protocol that the batch uses.
+        base_url: the URL of the service, None for the SDK's default and for the embedded server.
+        why_embedded: the reason for which the embedded server answers, for people; "" if a service answers.
+        missing_key: the reason for which no row can be sent: the job's models need an API key that is not set. None if
+            nothing is missing. A plan with a missing key can be inspected, not run.
     """
 
     api: Api
     base_url: str | None = None
     why_embedded: str = ""
-    no_key: str | None = None
+    missing_key: str | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the batch starts its own server, which costs nothing."""
+        return bool(self.why_embedded)
 
 
 _TUTOR = "answered offline by the embedded server's rule-based tutor, which is not a language model"
 
 
-def service_of(job: Job, environment: Environment, *, model_from_environment: bool) -> Answerer:
-    """The embedded server where the job asks for it (--script, --model tutor), or names no model and there is neither
-    key nor base URL."""
+def destination_of(job: Job, environment: Environment, *, model_from_environment: bool) -> Destination:
+    """Return the embedded server for --script and --model tutor, and if neither a model, a key nor a base URL is given;
+    else the service that the job or the environment names.
+
+    Args:
+        model_from_environment: the job's model was taken from BATCHRUN_MODEL.
+
+    Raises:
+        InputError: the service lacks a setting, or its protocol an option of the job.
+    """
     if job.script is not None:
-        return _rehearsal(job)
-    models = {variant.model for variant in variants_of(job)}
-    options = bool(environment.client_options)
-    # An environment that names a service and this model means the model of that service.
-    elsewhere = job.base_url is not None or (model_from_environment and environment.base_url is not None)
-    if models == {EMBEDDED_MODEL} and not (elsewhere or job.azure or options):
+        return _scripted(job)
+    if _is_tutored(job, environment, model_from_environment=model_from_environment):
         unused = [
-            f"{name} is set and not used"
+            f"{name} is set but not used"
             for name, value in (("OPENAI_API_KEY", environment.api_key), ("OPENAI_BASE_URL", environment.base_url))
             if value is not None
         ]
         return _embedded(job, "; ".join((f"the model is {EMBEDDED_MODEL}: {_TUTOR}", *unused)))
     base_url = job.base_url or environment.base_url
-    key = environment.azure_key if job.azure else environment.api_key
     if base_url is not None:
         check_base_url(base_url)
     _check_key(environment, azure=job.azure)
     _check_azure(job, environment, base_url)
-    assistants = {variant.assistant for variant in variants_of(job)} - {None}
-    no_key = None
-    if base_url is None and key is None and not options:
-        if models == {None} and not assistants:
-            if job.api not in (None, "assistants"):
-                raise InputError(
-                    f"--api {job.api} needs a service: set OPENAI_API_KEY, or say --base-url; "
-                    f"--model {EMBEDDED_MODEL} rehearses offline"
-                )
-            return _embedded(job, f"no key found (OPENAI_API_KEY), no --base-url and no --model: {_TUTOR}")
+    models, assistants = _models_of(job), {variant.assistant for variant in variants_of(job)} - {None}
+    key = environment.azure_key if job.azure else environment.api_key
+    # The client's own options may hold a credential that only the SDK understands.
+    is_reachable = base_url is not None or key is not None or bool(environment.client_options)
+    if not is_reachable and models == {None} and not assistants:
+        if job.api not in (None, "assistants"):
+            raise InputError(
+                f"--api {job.api} needs a service: set OPENAI_API_KEY or give --base-url; "
+                f"--model {EMBEDDED_MODEL} rehearses offline"
+            )
+        return _embedded(job, f"no API key (OPENAI_API_KEY), no --base-url and no --model: {_TUTOR}")
+    missing_key = None
+    if not is_reachable:
         names = sorted(str(name) for name in (models - {None}) or assistants)
         option = "--assistant" if models == {None} else "BATCHRUN_MODEL" if model_from_environment else "--model"
-        no_key = (
-            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url, so nothing can be asked; "
+        missing_key = (
+            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url: set one of them; "
             f"--model {EMBEDDED_MODEL} rehearses offline"
         )
-    named = base_url is None or key is not None or options
-    api: Api = job.api or ("assistants" if assistants else "responses" if named else "chat")
-    check_modes(job, api)
-    return Answerer(api, base_url, no_key=no_key)
+    # A server without a key is mostly a local model server, and each of them speaks the chat protocol.
+    is_chat_server = base_url is not None and key is None and not environment.client_options
+    api: Api = job.api or ("assistants" if assistants else "chat" if is_chat_server else "responses")
+    check_protocol(job, api)
+    return Destination(api, base_url, missing_key=missing_key)
+
+
+def _models_of(job: Job) -> set[str | None]:
+    return {variant.model for variant in variants_of(job)}
+
+
+def _is_tutored(job: Job, environment: Environment, *, model_from_environment: bool) -> bool:
+    """Whether `--model tutor` means the embedded server's tutor.
+
+    A service may have a model of that name: it is meant if the job names a service, or if the environment names the
+    service together with the model.
+    """
+    names_service = job.base_url is not None or (model_from_environment and environment.base_url is not None)
+    return _models_of(job) == {EMBEDDED_MODEL} and not (names_service or job.azure or environment.client_options)
 
 
 def _check_azure(job: Job, environment: Environment, base_url: str | None) -> None:
     if not job.azure:
         return
     if base_url is None:
-        raise InputError("--azure: the resource's endpoint is needed, say --base-url https://NAME.openai.azure.com")
+        raise InputError("--azure: the resource's endpoint is missing: give --base-url https://NAME.openai.azure.com")
     if not (job.api_version or environment.api_version or "api_version" in environment.client_options):
-        raise InputError(
-            "--azure: a version of its API is needed, say --api-version VERSION, or set OPENAI_API_VERSION"
-        )
+        raise InputError("--azure: the API version is missing: give --api-version VERSION or set OPENAI_API_VERSION")
 
 
-def _rehearsal(job: Job) -> Answerer:
-    """The embedded server, whatever the environment says."""
+def _scripted(job: Job) -> Destination:
+    """Return the embedded server that answers from a script, whatever the environment contains."""
     if job.base_url is not None:
-        raise InputError("--script: is answered by the embedded server, and --base-url names another: say one of them")
+        raise InputError("--script and --base-url cannot be combined: the embedded server answers from a script")
     if not job.script or not job.script.is_file():
         raise InputError(f"--script: {job.script}: no such file")
     return _embedded(job, f"rehearsal: answered offline by the embedded server from {shown_path(job.script)}")
 
 
-def _embedded(job: Job, why: str) -> Answerer:
-    """The embedded server, which speaks all protocols."""
+def _embedded(job: Job, why: str) -> Destination:
+    """Return the embedded server, which speaks all protocols."""
     api: Api = job.api or "assistants"
-    check_modes(job, api)
+    check_protocol(job, api)
     for name in ("file_search", "code_interpreter"):
         if getattr(job, name) and api != "assistants":
             raise InputError(
-                f"--{name.replace('_', '-')}: the embedded server, which answers this batch, has it with "
-                f"--api assistants only, and this batch speaks {api}"
+                f"--{name.replace('_', '-')}: the embedded server, which answers this batch, supports it only with "
+                f"--api assistants, and this batch uses --api {api}"
             )
-    return Answerer(api, why_embedded=why)
+    return Destination(api, why_embedded=why)
 
 
 def _check_key(environment: Environment, *, azure: bool) -> None:
-    """A key is sent in a header, which holds no line end; the key of a file often has one."""
+    """A key is sent in a header, which cannot contain a line break; a key read from a file often ends with one."""
     name, key = ("AZURE_OPENAI_API_KEY", environment.azure_key) if azure else ("OPENAI_API_KEY", environment.api_key)
     if isinstance(key, str) and not (key.isascii() and key.isprintable() and key == key.strip()):
-        found = "a line end or a blank at an end" if key != key.strip() else "a character that is not printable ASCII"
-        raise InputError(f"the API key ({name}) cannot be sent: it has {found}; the key is not shown here")
+        found = (
+            "starts or ends with a blank or a line break"
+            if key != key.strip()
+            else "contains a character that is not printable ASCII"
+        )
+        raise InputError(f"the API key ({name}) cannot be sent: it {found}; the key is not shown here")
 
 
-def check_modes(job: Job, api: Api) -> None:
-    """Options that only one protocol knows are refused for the others, rather than ignored."""
-    for name, apis in (
-        ("assistant", ("assistants",)),
-        ("poll", ("assistants",)),
-        ("stream", ("responses", "chat")),
-        ("background", ("responses",)),
-        ("conversation", ("responses",)),
-        ("thread_column", ("assistants", "responses")),
-        ("file_search", ("assistants", "responses")),
-        ("code_interpreter", ("assistants", "responses")),
-    ):
+_PROTOCOLS_OF_OPTIONS: tuple[tuple[str, tuple[Api, ...]], ...] = (
+    ("assistant", ("assistants",)),
+    ("poll", ("assistants",)),
+    ("stream", ("responses", "chat")),
+    ("background", ("responses",)),
+    ("conversation", ("responses",)),
+    ("thread_column", ("assistants", "responses")),
+    ("file_search", ("assistants", "responses")),
+    ("code_interpreter", ("assistants", "responses")),
+)
+
+
+def check_protocol(job: Job, api: Api) -> None:
+    """Refuse options that the protocol does not have, rather than ignore them.
+
+    Raises:
+        InputError: names the option and the protocols that have it.
+    """
+    for name, apis in _PROTOCOLS_OF_OPTIONS:
         if (getattr(job, name) or name in job.matrix) and api not in apis:
             raise InputError(
-                f"--{name.replace('_', '-')}: is for --api {' or '.join(apis)}, and this batch speaks {api}"
+                f"--{name.replace('_', '-')} requires --api {' or '.join(apis)}, and this batch uses --api {api}"
             )
     if job.file_search and job.thread_column is not None and (job.assistant is not None or "assistant" in job.matrix):
         raise InputError(
-            "--file-search: cannot be given to threads that exist already (--thread-column); give the files to the "
-            "assistant, or leave --assistant out"
+            "--file-search cannot be used with threads that exist already (--thread-column) and an --assistant: give "
+            "the files to the assistant, or leave --assistant out"
         )
 
 
 def variants_of(job: Job) -> tuple[Job, ...]:
-    """The job of each combination of the matrix, in the order of `batchrun.prompts.combinations.combinations_of`."""
-    alone = replace(job, matrix={})
-    found = []
+    """Return the job of each combination of the matrix, in the order of
+    `batchrun.prompts.combinations.combinations_of`."""
+    without_matrix = replace(job, matrix={})
+    variants = []
     for values in itertools.product(*job.matrix.values()):
         chosen = dict(zip(job.matrix, values, strict=True))
         if "param" in chosen:
             chosen["param"] = {**job.param, **chosen["param"]}
-        found.append(replace(alone, **chosen))
-    return tuple(found)
+        variants.append(replace(without_matrix, **chosen))
+    return tuple(variants)

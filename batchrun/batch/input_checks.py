@@ -1,0 +1,86 @@
+"""Checks of the input table before the first request: its keys, its first prompt, and the copy of standard input."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from batchrun.batch.lock import is_held
+from batchrun.batch.paths import Paths
+from batchrun.errors import InputError, OutputError, OutputHeld
+from batchrun.job.options import Job
+from batchrun.prompts.templates import Prompter, PromptError
+from batchrun.records import Row
+from batchrun.tables import Source, validate
+
+__all__ = ["check_rows", "check_standard_input"]
+
+
+def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) -> int:
+    """Read the whole table once; return its number of rows.
+
+    Args:
+        source: with one row for each combination.
+        combinations: rows of `source` per row of the input.
+
+    Raises:
+        InputError: a row cannot be read, has no unique key, or the first row's prompt cannot be rendered.
+    """
+    rows = validate(source)
+    if rows > combinations and not job.constant_prompt:
+        prompter.check_varies()
+    if job.key is not None:
+        _check_keys(prompter, source, job.key)
+    _check_first_prompt(prompter, source.rows(), combinations)
+    return rows
+
+
+def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
+    """Refuse empty and repeated keys: the journal identifies a row by its key."""
+    known: set[str] = set()
+    for row in source.rows():
+        key = prompter.row_key(row)
+        if not prompter.key_cell(row):
+            raise InputError(f"{source.name}, {_position(row)}: --key {column}: the cell is empty")
+        if key in known:
+            # The first row of the key is searched for only now: keeping a position per key would double the memory.
+            first = next(each for each in source.rows() if prompter.row_key(each) == key)
+            raise InputError(
+                f"{source.name}: --key {column}: {key!r} is in {_position(first)} and in {_position(row)}; "
+                "each row needs a unique key"
+            )
+        known.add(key)
+
+
+def _position(row: Row) -> str:
+    return f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+
+
+def _check_first_prompt(prompter: Prompter, rows: Iterator[Row], combinations: int) -> None:
+    """A template that fails on the first row most likely fails on all: refuse it before anything is sent.
+
+    Other errors of a prompt (an empty cell, a missing file) concern a single row, which fails when its turn comes.
+    """
+    for row in itertools.islice(rows, combinations):
+        try:
+            prompter.render(row)
+        except PromptError as exc:
+            if exc.error_type == "template_error":
+                raise InputError(f"--prompt: the first row cannot be rendered: {exc}") from None
+
+
+def check_standard_input(paths: Paths) -> None:
+    """Check that the copy of standard input can be written.
+
+    The copy is written before the lock is taken, so it must never replace the one that a running batch reads.
+
+    Raises:
+        OutputHeld: another process is writing the output.
+        OutputError: the output's folder cannot be created.
+    """
+    if is_held(paths.lock):
+        raise OutputHeld(f"another batch is writing this output (lock: {paths.lock}); standard input cannot wait for it")
+    try:
+        paths.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{paths.output.parent}: cannot be created ({exc.strerror or exc})") from None
