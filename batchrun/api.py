@@ -234,8 +234,8 @@ async def _run_order(
         refuse_held(paths_for(order.output).lock)  # before the watch hears of a start: the other batch is fine
     async with apinged(order.job.ping, _warn) as verdict:
         plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
-        if plan.why_embedded:
-            logger.warning(plan.why_embedded)
+        if plan.destination.why_embedded:
+            logger.warning(plan.destination.why_embedded)
         for notice in plan.notices:
             _warn(notice)
         try:

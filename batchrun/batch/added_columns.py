@@ -12,13 +12,13 @@ __all__ = ["AddedColumns"]
 
 
 class AddedColumns:
-    """The columns that a batch's settings add behind `OUTPUT_COLUMNS`, and what a row has in them."""
+    """The columns that a batch's settings add after `OUTPUT_COLUMNS`, and their cells."""
 
     def __init__(self, settings: Mapping[str, Any], structure: Structure | None = None) -> None:
         """
         Args:
-            settings: as the journal keeps them.
-            structure: of the answers, where it is at hand; else it is made from the settings.
+            settings: the settings of the batch, as its journal stores them.
+            structure: the schema of the answers if it is loaded already; None loads it from the settings.
         """
         turns = len(settings.get("turns") or ())
         self._responses = range(1, turns + 1) if turns > 1 else range(0)
@@ -35,7 +35,7 @@ class AddedColumns:
 
     @property
     def types(self) -> Mapping[str, type]:
-        """Name → type, in order."""
+        """The type of each column by its name, in order."""
         return {
             **{f"response_{turn}": str for turn in self._responses},
             **(self._structure.columns if self._structure is not None else {}),
@@ -43,15 +43,15 @@ class AddedColumns:
         }
 
     def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """What a row has in them.
+        """Return a row's cells in these columns.
 
         Args:
-            outcome: its cells in `OUTPUT_COLUMNS`.
+            outcome: the row's cells in `OUTPUT_COLUMNS`.
         """
         cells: dict[str, Any] = {}
         if self._responses:
-            tries = outcome["attempts"]
-            answers = journal.exchanges.answers(row_key, fingerprint, tries) if tries is not None else {}
+            attempts = outcome["attempts"]
+            answers = journal.exchanges.answers(row_key, fingerprint, attempts) if attempts is not None else {}
             cells |= {f"response_{turn}": answers.get(turn) for turn in self._responses}
         if self._structure is not None:
             cells |= self._fields(outcome)
@@ -61,7 +61,7 @@ class AddedColumns:
         return cells
 
     def _fields(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of an answer that has the form asked for."""
+        """Return the fields of an answer that follows the schema; empty cells for any other."""
         assert self._structure is not None
         if outcome["status"] == "completed":
             try:
@@ -72,5 +72,5 @@ class AddedColumns:
 
 
 def _has_attachments(settings: Mapping[str, Any]) -> bool:
-    """Whether rows bring files along."""
+    """Return whether rows send files."""
     return bool(settings.get("attach") or "attach" in (settings.get("matrix") or {}))

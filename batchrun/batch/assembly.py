@@ -1,22 +1,26 @@
-"""From a plan to the engine that runs it: services, limits, prices, budget, the manner of rows that go on."""
+"""The engine of a plan, put together: limits, connection, service, prices, budget and settings for several runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from batchrun.batch.plan import Plan
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
 from batchrun.engine.service import Service
+from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
 from batchrun.job.options import Job
 from batchrun.journal import Created, Journal, place_of
 from batchrun.pricing import MatchedPrice, PriceList
 from batchrun.records import Outcome, Usage
+from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
-from batchrun.services.factory import make_service
+from batchrun.services.factory import make_service, model_parameters
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.files.uploads import Uploads
@@ -26,32 +30,72 @@ from batchrun.services.tutor_refusal import Tutoring
 from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch
 
-__all__ = ["engine_of", "price_list"]
+__all__ = ["engine_of", "limits_of", "price_list", "wire_of"]
 
 
 def price_list(
     plan: Plan, clock: WallClock = utc_now, on_match: Callable[[MatchedPrice], None] | None = None
 ) -> PriceList:
-    """The prices that hold for a plan.
+    """Return the prices that apply to a plan.
 
     Raises:
-        InputError: the job's own table is wrong.
+        InputError: the job's own price table is invalid.
     """
     return PriceList(
-        plan.base_url,
+        plan.destination.base_url,
         plan.job.prices,
-        embedded=plan.embedded,
+        embedded=plan.destination.is_embedded,
         service_tier=plan.job.param.get("service_tier"),
         clock=clock,
         on_match=on_match,
     )
 
 
-def _keep_price(journal: Journal, match: MatchedPrice) -> None:
-    """Names are matched to prices with some latitude: what a cost stands on is kept beside it."""
-    kept = journal.read_manifest().get("prices", [])
-    if match.facts() not in kept:
-        journal.write_manifest({"prices": [*kept, match.facts()]})
+def limits_of(plan: Plan, journal: Journal, clock: WallClock, max_connections: int | None) -> Limits:
+    """Return the limits of a batch: those of the job, and those of this machine.
+
+    Args:
+        max_connections: connections that this process can open, None if the system sets no limit.
+    """
+    job = plan.job
+    return Limits(
+        concurrency=job.concurrency,
+        max_requests_per_minute=job.rpm,
+        max_tokens_per_minute=job.tpm,
+        max_completion_tokens=job.max_completion_tokens,
+        row_timeout_s=job.row_timeout_s,
+        start=_first_slots(plan),
+        max_slots=max_connections,
+        max_outage_s=job.max_outage,
+        on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
+    )
+
+
+def _first_slots(plan: Plan) -> int:
+    """Return the rows in flight at the start if concurrency is adaptive.
+
+    A model server on this machine may have a single slot: each further row would wait in its queue and time out there.
+    """
+    base_url = plan.destination.base_url
+    if plan.destination.is_embedded or plan.destination.api != "chat" or base_url is None:
+        return START
+    host = urlsplit(base_url).hostname or ""
+    try:
+        is_local = ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost" or host.endswith(".localhost")
+    return START_ON_THIS_MACHINE if is_local else START
+
+
+def wire_of(plan: Plan, endpoint: Endpoint, limits: Limits) -> Wire:
+    """Return the connection to the service. The caller closes it."""
+    api = plan.destination.api
+    return Wire(
+        endpoint,
+        limits,
+        silence_timeout_s=plan.job.silence_timeout,
+        settings={name for variant in plan.variants for name in model_parameters(variant, api)},
+    )
 
 
 def engine_of(
@@ -62,12 +106,12 @@ def engine_of(
     clock: WallClock,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> Engine:
-    """The engine of a batch, with all that it drives.
+    """Return the engine of a batch with its service, prices and budget.
 
     Raises:
         InputError: a budget without a price.
     """
-    price = price_list(plan, clock, partial(_keep_price, journal))
+    price = price_list(plan, clock, partial(_record_price, journal))
     job = plan.job
     batch_id = journal.read_manifest()["batch_id"]
     return Engine(
@@ -82,43 +126,53 @@ def engine_of(
         clock=clock,
         on_outcome=on_outcome,
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
-        dialogue_settings=_manner(plan),
+        dialogue_settings=_dialogue_settings(plan),
         scrub=lambda text: scrubbed(text, wire.secrets, most_chars=None),
     )
 
 
+def _record_price(journal: Journal, match: MatchedPrice) -> None:
+    """Record the price in the journal: model names are matched with some tolerance, so a cost must be traceable."""
+    recorded = journal.read_manifest().get("prices", [])
+    if match.facts() not in recorded:
+        journal.write_manifest({"prices": [*recorded, match.facts()]})
+
+
 def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service:
-    """The service of the batch, or one for each combination of settings."""
-    row_files = _row_files(plan, journal, wire, batch_id)
-    services = [_variant(variant, plan, journal, wire, batch_id, row_files) for variant in plan.variants]
+    """Return the service of the batch; with several combinations of settings, one that chooses among theirs."""
+    files = _row_files(plan, journal, wire, batch_id)
+    services = [_service_of_variant(variant, plan, journal, wire, batch_id, files) for variant in plan.variants]
     service = services[0] if len(services) == 1 else Variants(services)
-    return Tutoring(service) if plan.tutored else service
+    return Tutoring(service) if plan.is_tutored else service
 
 
-def _variant(job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, row_files: RowFiles | None) -> Service:
+def _service_of_variant(
+    job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, files: RowFiles | None
+) -> Service:
     manifest = journal.read_manifest()
-    # With other instructions or another model (--accept-changes) the earlier assistant would give old answers.
+    # An assistant is found again by its model and instructions. With other ones (--accept-changes) an assistant of an
+    # earlier run would still answer by the old ones.
     assistant_for = digest(job.model, job.instructions)
 
-    def assistant_made(made: str) -> None:
-        journal.created.add(Created("assistant", made, None), place_of(manifest))
+    def record_assistant(assistant_id: str) -> None:
+        journal.created.add(Created("assistant", assistant_id, None), place_of(manifest))
         assistants = journal.read_manifest().get("assistants", {})
-        journal.write_manifest({"assistants": {**assistants, assistant_for: made}})
+        journal.write_manifest({"assistants": {**assistants, assistant_for: assistant_id}})
 
     return make_service(
         job,
-        plan.api,
+        plan.destination.api,
         wire,
         batch_id=batch_id,
         assistant_id=manifest.get("assistants", {}).get(assistant_for),
-        assistant_made=assistant_made,
+        assistant_made=record_assistant,
         structure=plan.structure.response_format() if plan.structure is not None else None,
-        row_files=row_files,
+        row_files=files,
     )
 
 
 def _row_files(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFiles | None:
-    """The files of the batch, None where it has none."""
+    """Return the files that rows send and receive; None if the job has no option for files."""
     job = plan.job
     if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):
         return None
@@ -133,8 +187,8 @@ def _row_files(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFi
     )
 
 
-def _manner(plan: Plan) -> DialogueSettings:
-    """How rows that are more than one question go on."""
+def _dialogue_settings(plan: Plan) -> DialogueSettings:
+    """Return the settings for rows that need more than one run."""
     structure = plan.structure
 
     def check(answer: str) -> str | None:
@@ -146,7 +200,7 @@ def _manner(plan: Plan) -> DialogueSettings:
         return None
 
     return DialogueSettings(
-        recorded=plan.several_runs,
+        recorded=plan.has_several_runs,
         call_tools=plan.toolbox.call if plan.toolbox is not None else None,
         max_tool_rounds=plan.job.max_tool_rounds,
         check=check if structure is not None else None,
@@ -155,10 +209,13 @@ def _manner(plan: Plan) -> DialogueSettings:
 
 
 def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
-    """The budget, if there is one: reckoned with the dearest of the batch's models, and for all turns of a row.
+    """Return the budget; None without --budget.
+
+    A row's cost is not known before it ends. The budget assumes the most expensive model of the batch and all turns of
+    a row, so that it stops too early rather than too late.
 
     Raises:
-        InputError: there is no price to reckon with.
+        InputError: the price of a model is unknown.
     """
     job = plan.job
     if job.budget is None:
@@ -168,15 +225,15 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
     unknown = [model for model, cost in costs.items() if cost is None]
     if unknown:
         raise InputError(
-            f"--budget: the price of {unknown[0] or 'the assistant'} is not known; "
-            "give it in the job file, such as prices.NAME = {input = 0.5, output = 2.0}"
+            f"--budget: the price of {unknown[0] or 'the assistant'} is unknown: "
+            "set it in the job file, for example prices.NAME = {input = 0.5, output = 2.0}"
         )
-    dearest = max(models, key=lambda model: costs[model] or 0.0)
+    most_expensive = max(models, key=lambda model: costs[model] or 0.0)
     turns = len(job.turns or (1,))
     return Budget(
         job.budget,
         journal.spent_usd(),
-        lambda usage: price(dearest, usage),
+        lambda usage: price(most_expensive, usage),
         fixed_chars=max(len(variant.instructions or "") for variant in plan.variants),
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )

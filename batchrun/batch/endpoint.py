@@ -1,4 +1,4 @@
-"""The address of the service that answers: the embedded server is started where it is that."""
+"""The address and credentials of the service that answers; starts the embedded server."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["endpoint_for", "endpoint_of", "open_embedded"]
 
 
 def endpoint_for(plan: Plan, environment: Environment, stack: AsyncExitStack) -> Endpoint:
-    """Where the service is; starts the embedded server where the batch brings its own."""
-    if plan.embedded:
+    """Return the endpoint of a batch; starts its embedded server, which `stack` stops."""
+    if plan.destination.is_embedded:
         return stack.enter_context(open_embedded(plan.paths.store, plan.job.script))
-    return endpoint_of(plan.job, plan.base_url, environment)
+    return endpoint_of(plan.job, plan.destination.base_url, environment)
 
 
 def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> Endpoint:
-    """The service at `base_url`, as the job and the environment sign in to it."""
+    """Return the service at `base_url` with the credentials of the job and the environment."""
     return Endpoint(
         base_url=base_url,
         api_key=environment.azure_key if job.azure else environment.api_key,
@@ -41,16 +41,16 @@ def endpoint_of(job: Job, base_url: str | None, environment: Environment) -> End
 
 @contextmanager
 def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]:
-    """The embedded server over `store`, for as long as the context lasts.
+    """Run the embedded server over `store` while the context lasts.
 
     Args:
-        script: what it answers from; None for the tutor.
+        script: file with the answers; None for the tutor.
 
     Raises:
-        OutputError: it cannot start.
-        InputError: the script cannot be used.
+        OutputError: the server cannot start.
+        InputError: the script is invalid.
     """
-    # The only place where a stage meets the server; imported late, since its libraries take half a second.
+    # The only place where a batch imports the server. Imported late: its libraries take half a second.
     from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
     from batchrun.server.responders.script import ScriptResponder
     from batchrun.server.responders.tutor import TutorResponder

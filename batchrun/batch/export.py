@@ -1,4 +1,4 @@
-"""Exporting the table of answers from the journal."""
+"""Exports the table of answers from the journal of a batch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["export_table"]
 
 
 def export_table(output: Path, target: Path) -> int:
-    """Write the table of answers as far as the journal goes; returns the number of rows.
+    """Write the table with the answers so far; return the number of rows.
 
     Raises:
-        OutputError: no journal, or the target cannot be written.
-        InputError: the input is gone.
+        OutputError: there is no journal, or the target cannot be written.
+        InputError: the input is missing.
     """
     paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:

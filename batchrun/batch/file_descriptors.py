@@ -1,7 +1,7 @@
-"""File descriptors: as many as this process may have, so many connections as that leaves, and what is opened early.
+"""File descriptors: raises their limit, and counts the connections that it leaves.
 
-Every connection takes a descriptor, and so does every file: whoever has none left can neither write the journal nor
-import a module. macOS starts programs with 256.
+Each connection takes a descriptor, and so does each file: a process without a free descriptor can neither write the
+journal nor import a module. macOS starts programs with a limit of 256.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from pathlib import Path
 
 from batchrun.services.client import MAX_CONNECTIONS
 
-__all__ = ["Room", "import_early", "raise_limit", "room"]
+__all__ = ["ConnectionLimit", "connection_limit", "import_early", "raise_limit"]
 
 RESERVE = 24
-"""Kept for the output, temporary files, the log, name resolution, downloads, and the user's own functions."""
+"""Descriptors kept for the output, temporary files, the log, name resolution, downloads and the user's functions."""
 _HIGHEST = 1 << 20
-"""As much as is asked for where the hard limit is infinite; macOS takes no infinite one."""
+"""Requested if the hard limit is infinite: macOS refuses an infinite soft limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What the limit leaves.
+class ConnectionLimit:
+    """The connections that the descriptor limit allows.
 
     Attributes:
-        limit: descriptors that this process may have.
-        connections: to the service, at the same time.
+        limit: descriptors that this process may open.
+        connections: simultaneous connections to the service.
     """
 
     limit: int
     connections: int
 
     def notice(self, wanted: int) -> str | None:
-        """A line for people, where fewer rows are possible than wanted."""
+        """Return a line for people if fewer rows than `wanted` can be in flight."""
         if self.connections >= wanted:
             return None
         if self.connections == MAX_CONNECTIONS:
-            return f"at most {MAX_CONNECTIONS:,} rows at once: batchrun opens at most {MAX_CONNECTIONS:,} connections"
+            return f"at most {MAX_CONNECTIONS:,} rows in flight: batchrun opens at most {MAX_CONNECTIONS:,} connections"
         rows = "row" if self.connections == 1 else "rows"
         return (
-            f"at most {self.connections:,} {rows} at once: this process may open {self.limit:,} files "
+            f"at most {self.connections:,} {rows} in flight: this process may open only {self.limit:,} files "
             f"(ulimit -n {self.limit})"
         )
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, where the system has limits and allows it."""
+    """Raise the soft limit to the hard one if the system has limits and allows it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -55,7 +55,7 @@ def raise_limit() -> None:
     if soft == resource.RLIM_INFINITY:
         return
     wanted = _HIGHEST if hard == resource.RLIM_INFINITY else hard
-    for highest in (wanted, min(wanted, 10_240)):  # macOS refuses more than OPEN_MAX, whatever the hard limit says
+    for highest in (wanted, min(wanted, 10_240)):  # macOS refuses more than OPEN_MAX, whatever the hard limit is
         if highest > soft:
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
@@ -64,11 +64,11 @@ def raise_limit() -> None:
             return
 
 
-def room(*, embedded: bool) -> Room | None:
-    """What is left for connections now; None where the system has no such limit.
+def connection_limit(*, embedded: bool) -> ConnectionLimit | None:
+    """Return the connections that can be opened now; None if the system has no limit.
 
     Args:
-        embedded: the server is in this process, and takes one more descriptor for every connection.
+        embedded: the server runs in this process and takes a second descriptor for each connection.
     """
     try:
         import resource
@@ -78,10 +78,11 @@ def room(*, embedded: bool) -> Room | None:
     if limit == resource.RLIM_INFINITY:
         return None
     left = max(0, limit - _in_use() - RESERVE) // (2 if embedded else 1)
-    return Room(limit, min(MAX_CONNECTIONS, max(1, left)))
+    return ConnectionLimit(limit, min(MAX_CONNECTIONS, max(1, left)))
 
 
 def _in_use() -> int:
+    """Return the open descriptors of this process; a generous guess if the system does not list them."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             return sum(1 for _ in Path(folder).iterdir())
@@ -91,10 +92,12 @@ def _in_use() -> int:
 
 
 def import_early(*, parquet: bool) -> None:
-    """Import what would be imported in the middle of a batch; not together with batchrun, since it takes seconds.
+    """Import modules that would otherwise be imported in the middle of a batch, possibly without a free descriptor.
+
+    They are not imported with batchrun itself, since that takes seconds.
 
     Args:
-        parquet: the output is written by pyarrow.
+        parquet: pyarrow writes the output.
     """
     names = ["email.utils", "encodings.idna", "traceback"]
     if parquet:
@@ -104,4 +107,4 @@ def import_early(*, parquet: bool) -> None:
     if parquet:
         import pyarrow as pa
 
-        pa.array([{}])  # looks for pandas
+        pa.array([{}])  # makes pyarrow look for pandas

@@ -1,4 +1,4 @@
-"""A first job file for a table: every option, commented, with the table's own columns in the prompt."""
+"""The first job file for a table: its prompt uses the table's columns, and every option is shown in a comment."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WIDTH = 100
 
 
 def first_job(input_name: str, columns: Sequence[str]) -> str:
-    """The text of a job file that runs as it is; everything that may be changed stands in it as a comment.
+    """Return the text of a job file that runs as it is; each further option is a comment with an example.
 
     Args:
-        input_name: path of the table, as it is to stand in the file.
+        input_name: path of the table, as the file shows it.
     """
     lines = [
         f"# A batch over {_toml(input_name)}: batchrun run THIS_FILE",
         f"# Columns: {', '.join(_toml(name) for name in columns)}",
-        "# Paths are relative to this file. What is commented out stands at its default.",
+        "# Paths are relative to this file. Commented lines show examples: the defaults apply until you uncomment them.",
         "",
         f"input = {_toml(input_name)}",
         f"prompt = {_toml(_template(columns))}",
@@ -81,7 +81,7 @@ _EXAMPLES = {
     "response_format": {"type": "json_object"},
     "functions": [],
 }
-"""What stands behind the comment where the default is nothing."""
+"""Example values of options whose default is nothing."""
 
 
 def _example(name: str, option: JobOption, default: Any) -> str:
@@ -95,7 +95,7 @@ def _example(name: str, option: JobOption, default: Any) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A TOML value on one line; JSON's strings are TOML's, but for the delete character."""
+    """Return a TOML value on one line. JSON strings are TOML strings, except for the delete character."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
     if isinstance(value, list):
@@ -111,15 +111,15 @@ def _wrapped(text: str) -> Iterator[str]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that must not be there yet.
+    """Write a new file.
 
     Raises:
-        OutputError: it is there, or cannot be written.
+        OutputError: the file exists already, or cannot be written.
     """
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise OutputError(f"{path}: is there already; give another name, or remove it") from None
+        raise OutputError(f"{path} already exists: choose another name or delete it") from None
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None

@@ -1,19 +1,17 @@
-"""Checks of the input table before the first request: its keys, its first prompt, and the copy of standard input."""
+"""Checks of the input table before the first request: readable rows, unique keys, a first prompt."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 
-from batchrun.batch.lock import is_held
-from batchrun.batch.paths import Paths
-from batchrun.errors import InputError, OutputError, OutputHeld
+from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import Row
 from batchrun.tables import Source, validate
 
-__all__ = ["check_rows", "check_standard_input"]
+__all__ = ["check_rows"]
 
 
 def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) -> int:
@@ -67,20 +65,3 @@ def _check_first_prompt(prompter: Prompter, rows: Iterator[Row], combinations: i
         except PromptError as exc:
             if exc.error_type == "template_error":
                 raise InputError(f"--prompt: the first row cannot be rendered: {exc}") from None
-
-
-def check_standard_input(paths: Paths) -> None:
-    """Check that the copy of standard input can be written.
-
-    The copy is written before the lock is taken, so it must never replace the one that a running batch reads.
-
-    Raises:
-        OutputHeld: another process is writing the output.
-        OutputError: the output's folder cannot be created.
-    """
-    if is_held(paths.lock):
-        raise OutputHeld(f"another batch is writing this output (lock: {paths.lock}); standard input cannot wait for it")
-    try:
-        paths.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{paths.output.parent}: cannot be created ({exc.strerror or exc})") from None

@@ -1,4 +1,4 @@
-"""One process at a time works on an output."""
+"""The lock of an output: one process at a time writes it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ __all__ = ["held", "hold", "is_held", "refuse_held"]
 
 PROBE_PATIENCE_S = 0.25
 LOOK_AGAIN_S = 1.0
-"""Between two looks at a lock that another process holds: the system tells nobody when it is free."""
+"""Interval between two attempts on a lock that another process holds: no system announces that a lock is free."""
 
 
 async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
-    """Hold the output for this process, at once or (with `wait`) as soon as it is free."""
+    """Lock the output for this process until `stack` closes; with `wait`, as soon as it is free.
+
+    Raises:
+        OutputHeld: another process holds the lock, and `wait` is False.
+        OutputError: the lock file cannot be created.
+    """
     while True:
         try:
             stack.enter_context(held(path))
@@ -37,27 +42,31 @@ async def hold(path: Path, stack: AsyncExitStack, *, wait: bool) -> None:
 
 
 @contextmanager
-def held(path: Path, otherwise: str = "--wait waits for it") -> Iterator[None]:
-    """Hold the output for this process.
+def held(path: Path, remedy: str = "--wait waits for it") -> Iterator[None]:
+    """Lock the output for this process while the context lasts.
 
     Args:
-        path: of the lock.
-        otherwise: what to do where another process holds it, for the message.
+        path: the lock file.
+        remedy: ends the message if another process holds the lock.
+
+    Raises:
+        OutputHeld: another process holds the lock.
+        OutputError: the lock file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
-        # `status` holds it for a moment to see whether anyone else does.
+        # `status` holds the lock for a moment to see whether another process does (`is_held`).
         lock.acquire(timeout=PROBE_PATIENCE_S, poll_interval=PROBE_PATIENCE_S / 10)
     except Timeout:
-        raise OutputHeld(f"another batch works on this output (it holds {path}); {otherwise}") from None
+        raise OutputHeld(f"another batch is writing this output (lock: {path}); {remedy}") from None
     except OSError as exc:
         raise OutputError(f"{path}: cannot be created ({exc.strerror or exc})") from None
     try:
-        name = _claimed(path)
+        name = _claim(path)
         if name is None:
             raise OutputHeld(
-                f"another batch works on this output (it holds {path}, which was deleted meanwhile); {otherwise}"
+                f"another batch is writing this output (lock: {path}, which was deleted meanwhile); {remedy}"
             )
         with name:
             yield
@@ -66,24 +75,24 @@ def held(path: Path, otherwise: str = "--wait waits for it") -> Iterator[None]:
 
 
 def refuse_held(path: Path) -> None:
-    """Refuse an output that another process works on, as `held` does.
+    """Refuse an output that another process is writing.
 
     Raises:
-        OutputHeld: it does.
+        OutputHeld: another process holds the lock.
     """
     if path.exists() or _is_claimed(path):
         try:
             with held(path):
                 pass
         except OutputError:
-            pass  # it is raised again where the output is held
+            pass  # raised again when the output is locked
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds this output now.
+    """Return whether a process, this one included, holds the lock now.
 
     Args:
-        path: of the lock.
+        path: the lock file.
     """
     if _is_claimed(path):
         return True
@@ -98,12 +107,13 @@ def is_held(path: Path) -> bool:
     return False
 
 
-# A lock file can be deleted while it is held, and a second process would hold another file of that name. So on Linux a
-# name is held too that nobody can delete: that of a socket which is no file. It is gone with its process.
+# A lock file can be deleted while it is held; a second process would then lock a new file of the same name. On Linux a
+# process therefore also binds an abstract socket: its name belongs to no file, so nobody can delete it, and the system
+# releases it when the process ends (unix(7), "abstract").
 
 
-def _claimed(path: Path) -> contextlib.AbstractContextManager[object] | None:
-    """What holds the name until it is closed; None where another process has it."""
+def _claim(path: Path) -> contextlib.AbstractContextManager[object] | None:
+    """Claim the name of the lock until the result is closed; return None if another process has it."""
     name = _name(path)
     if name is None:
         return contextlib.nullcontext()
@@ -112,12 +122,13 @@ def _claimed(path: Path) -> contextlib.AbstractContextManager[object] | None:
         claim.bind(name)
     except OSError as exc:
         claim.close()
-        # Some sandboxes have no such sockets.
+        # Some sandboxes forbid such sockets: the lock file alone must do.
         return None if exc.errno == errno.EADDRINUSE else contextlib.nullcontext()
     return claim
 
 
 def _is_claimed(path: Path) -> bool:
+    """Return whether a process has claimed the name of the lock."""
     name = _name(path)
     if name is None:
         return False
@@ -126,7 +137,7 @@ def _is_claimed(path: Path) -> bool:
 
 
 def _name(path: Path) -> bytes | None:
-    """The name that stands for a path, whichever way it is reached; None where there are no such names."""
+    """Return one name for a path, whichever links lead to it; None on systems without abstract sockets."""
     if sys.platform != "linux":
         return None
     try:

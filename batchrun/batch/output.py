@@ -1,4 +1,4 @@
-"""Stage 7: the output is written from the input and the journal, also where the input changed meanwhile."""
+"""Stage 7: writes the output from the input and the journal, even if the input changed while the batch ran."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ __all__ = ["write_output"]
 
 
 def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
-    """Stage 7. Of an input that changed while the batch ran, rows that ask something else now are pending.
+    """Write the output; return its path, None if nothing was written, and the counts over its rows.
+
+    If the input changed while the batch ran, rows whose prompt is another one now are pending.
 
     Raises:
-        InputError: it cannot be read any more.
+        InputError: the input changed and can no longer be used.
         OutputError: the output cannot be written.
     """
     try:
         if not input_watch.changed():
             cells = result_cells(plan.source, plan.prompter, journal, plan.added)
             return _write_table(plan, journal, plan.source, cells)
-    except (InputError, ValueError):  # ValueError: it became longer or shorter while it was written
+    except (InputError, ValueError):  # ValueError: the input became longer or shorter while the output was written
         if not input_watch.changed():
             raise
     try:
@@ -38,13 +40,13 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
         return _write_table(plan, journal, source, _cells_of(plan, journal, source))
     except (InputError, ValueError) as exc:
         raise InputError(
-            f"the input changed while the batch ran, and cannot be used now ({exc}); put it back and run the same "
-            f"command again: {plan.paths.journal} holds the answers, and nothing is asked twice"
+            f"the input changed while the batch ran, and cannot be used now ({exc}): restore it and run the same "
+            f"command again; {plan.paths.journal} holds the answers, and no row is sent twice"
         ) from exc
 
 
 def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
-    """The answers beside the rows of an input that changed."""
+    """Yield the result cells of an input that changed."""
     try:
         prompter = prompter_for(plan.settings, source.columns, plan.job.key)
     except InputError:
@@ -55,11 +57,11 @@ def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str
 def _write_table(
     plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
 ) -> tuple[Path | None, Totals]:
-    """An output that would hold nothing but pending rows is not written over an earlier one."""
+    """Write the table, unless every row is pending: an earlier output is better than none."""
     totals = Totals()
     cells = count_cells(cells, totals)
     if plan.write_output and not journal.is_empty():
-        # Whoever has the output must find its answers in the journal, also after a power cut.
+        # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()
         write_table(plan.paths.output, source, cells, plan.write_options)
         return plan.paths.output, totals

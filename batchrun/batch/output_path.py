@@ -1,4 +1,4 @@
-"""Where a job's output goes: the path that the user gave, or the default one."""
+"""The path of a job's output: the one that the user gave, or the default."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["continued_default_notice", "output_of"]
 
 
 def _with_date(output: Path, clock: WallClock) -> Path:
-    """The path with `{date}` in it replaced by today's, as 2026-11-23, in this machine's time zone."""
+    """Replace `{date}` by today's date in this machine's time zone, such as 2026-11-23."""
     return Path(str(output).replace("{date}", clock().astimezone().strftime("%Y-%m-%d")))
 
 
 def _default_output(input_name: str) -> Path:
-    """In `outputs`, under the input's own name and so in its format; CSV for standard input and unknown endings."""
+    """Return `outputs/` with the input's own name, and so in its format; CSV for standard input and unknown endings."""
     name = "stdin" if input_name == "-" else Path(input_name).name
     try:
         format_of(Path(name), name)
@@ -32,7 +32,7 @@ def _default_output(input_name: str) -> Path:
 
 
 def _former_default_output(input_name: str) -> Path:
-    """Where earlier versions wrote, whatever the format of the input."""
+    """Return the default of earlier versions: always a CSV file, whatever the format of the input."""
     name = _default_output(input_name).name
     for ending in (".gz", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
         name = name.removesuffix(ending)
@@ -40,26 +40,28 @@ def _former_default_output(input_name: str) -> Path:
 
 
 def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path:
-    """Where a job's output goes.
+    """Return the path of a job's output.
 
     Args:
-        folder: of the default output.
+        folder: parent of the default `outputs` folder.
 
     Raises:
-        OutputError: an earlier version's journal for this input is there, and cannot be read.
+        InputError: the path contains another placeholder than `{date}`.
+        OutputError: an earlier version's journal for this input cannot be read.
     """
     if job.output is not None:
         unknown = re.search(r"\{(?!date\})\w+\}", str(job.output))
         if unknown is not None:
-            raise InputError(f"--output: only {{date}} is replaced in a path, and {job.output} has {unknown[0]}")
+            raise InputError(f"--output: unknown placeholder {unknown[0]} in {job.output}; only {{date}} can be used")
         return _with_date(job.output, clock)
     output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
-    goes_on = not paths_for(output).journal.exists() and not job.fresh and _has_batch_over(former, input_name)
-    return _with_date(former if goes_on else output, clock)
+    # A batch that an earlier version began under its own default resumes there instead of starting over.
+    resumes = not paths_for(output).journal.exists() and not job.fresh and _has_batch_over(former, input_name)
+    return _with_date(former if resumes else output, clock)
 
 
 def _has_batch_over(output: Path, input_name: str) -> bool:
-    """Whether a batch over an input of this name wrote that output."""
+    """Return whether the journal of `output` holds a batch over an input of this name."""
     journal = paths_for(output).journal
     if not journal.exists():
         return False
@@ -69,13 +71,13 @@ def _has_batch_over(output: Path, input_name: str) -> bool:
 
 
 def continued_default_notice(job: Job, table: object, output: Path) -> tuple[str, ...]:
-    """A line where a batch goes on under the default name of earlier versions."""
+    """Return a line for people if the batch resumes under the default name of earlier versions."""
     if job.output is not None or not isinstance(table, (str, Path)):
         return ()
     default, former = _default_output(str(table)), _former_default_output(str(table))
     if default == former or output.name != former.name or output.parent.name != former.parent.name:
         return ()
     return (
-        f"{shown_path(output)}: an earlier batch over this table is continued there; since then the default output has "
-        f"the format of the input ({default}): say --output to choose",
+        f"{shown_path(output)}: an earlier batch over this table resumes here; the default output is now {default}, in "
+        "the format of the input; --output chooses another",
     )

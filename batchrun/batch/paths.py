@@ -1,4 +1,4 @@
-"""Where a batch's files are: output, journal, lock, spool."""
+"""The files of a batch: output, journal, lock, and what else is kept next to the output."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Paths:
 
     Attributes:
         output: the table of answers.
-        journal: what is known about each row; makes a batch resumable.
-        lock: held while a process works on this output.
-        store: the embedded server's threads, where it is used.
-        spool: a copy of the input where it came through standard input.
-        incoming: the same while it is read and checked: what an accepted batch stands on is not overwritten before.
-        files: folder of the files that runs made.
+        journal: the record of each row, from which a batch resumes.
+        lock: held while a process is writing the output.
+        store: the threads of the embedded server.
+        spool: a copy of the input, if it came through standard input.
+        incoming: the same copy until the batch is accepted. A batch that is refused must not replace the copy from
+            which an earlier one resumes.
+        files: folder of the files that runs produced.
     """
 
     output: Path
@@ -34,26 +35,28 @@ class Paths:
     files: Path
 
     def with_store(self, store: str | Path | None) -> Paths:
-        """The same, with the embedded server's threads in a file that the user named."""
+        """Return the same paths with the embedded server's threads in a file that the user named (--store)."""
         return self if store is None else replace(self, store=Path(store))
 
 
 def paths_for(output: Path) -> Paths:
-    """Everything lies beside the output and begins with its name; where that is a symbolic link, beside its target, so
-    that an output has one journal and one lock whatever it is called.
+    """Return the files of the batch that writes `output`: next to it, with its name as their prefix.
+
+    If the output is a symbolic link, they are next to the link's target: an output has one journal and one lock,
+    whichever name is used for it.
 
     Raises:
         InputError: the output has no name.
     """
     if not output.name:
-        raise InputError(f"{str(output)!r}: is no name of an output table; one such as answers.csv is expected")
+        raise InputError(f"{str(output)!r} is not the name of an output table: give a file name such as answers.csv")
 
     def beside(ending: str) -> Path:
         return place.with_name(place.name + ending)
 
     place = output
-    if os.path.islink(output):  # noqa: PTH114 - a name that the system refuses is not a link, and not an error here
-        # Earlier versions put a journal beside the link: it is continued there.
+    if os.path.islink(output):  # noqa: PTH114 - Path.is_symlink raises for a name that the system refuses; here it is not a link
+        # Earlier versions put the journal next to the link: such a batch resumes there.
         earlier, place = beside(".journal"), Path(os.path.realpath(output))
         if earlier.exists() and not beside(".journal").exists():
             place = output
@@ -70,5 +73,5 @@ def paths_for(output: Path) -> Paths:
 
 
 def paths_of_output(output: Path) -> Paths:
-    """The files of a batch, named by its output or by its journal."""
+    """Return the files of a batch, given its output or its journal."""
     return paths_for(Path(str(output).removesuffix(".journal")))

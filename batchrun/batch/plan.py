@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.destination import Destination, destination_of, variants_of
-from batchrun.batch.input_checks import check_rows, check_standard_input
+from batchrun.batch.input_checks import check_rows
 from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
+from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
 from batchrun.job.environment import Environment
@@ -139,6 +140,8 @@ def make_plan(
     job, destination = _with_destination(_with_texts(job), environment)
     if destination.missing_key is not None and will_send:
         raise InputError(destination.missing_key)
+    if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
+        raise InputError("no model given: give --model NAME or set BATCHRUN_MODEL")
     files = _JobFiles(_toolbox(job), _structure(job), files_of(job.file_search, Path()) if job.file_search else ())
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
@@ -223,14 +226,10 @@ def _with_destination(job: Job, environment: Environment) -> tuple[Job, Destinat
     is_unnamed = job.model is None and "model" not in job.matrix
     if is_unnamed and environment.model is not None:
         job = replace(job, model=environment.model)
-        destination = destination_of(job, environment, model_from_environment=True)
-    else:
-        destination = destination_of(job, environment, model_from_environment=False)
+    destination = destination_of(job, environment, model_from_environment=is_unnamed and job.model is not None)
     job = replace(job, api=destination.api)
-    if job.model is None and is_unnamed and destination.is_embedded:
+    if is_unnamed and job.model is None and destination.is_embedded:
         job = replace(job, model="script" if job.script is not None else EMBEDDED_MODEL)
-    if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
-        raise InputError("no model given: give --model NAME or set BATCHRUN_MODEL")
     return job, destination
 
 

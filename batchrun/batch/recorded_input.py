@@ -1,4 +1,4 @@
-"""The input of an earlier batch, opened again with what its journal recorded."""
+"""The input of an earlier batch, opened again as its journal recorded it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_sour
 __all__ = ["existing_source", "recorded_source"]
 
 
-def recorded_source(manifest: Mapping[str, Any], spool: Any) -> tuple[Source, WriteOptions]:
-    """The input of a batch, each row as often as it is asked, and how its output is written; from its journal alone.
+def recorded_source(manifest: Mapping[str, Any], spool: Path) -> tuple[Source, WriteOptions]:
+    """Return the input of a batch with one row per combination, and the options of its output.
+
+    Args:
+        spool: the copy of standard input.
 
     Raises:
-        InputError: the input is gone, or was a DataFrame.
+        InputError: the input cannot be read, or was a DataFrame.
     """
     name = manifest["input"]
     if name is None:
-        raise InputError("the input of this batch was a DataFrame, which is gone; run the batch again to see its rows")
+        raise InputError("the input of this batch was a DataFrame, which is gone: run the batch again to see its rows")
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
     options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)
@@ -31,15 +34,15 @@ def recorded_source(manifest: Mapping[str, Any], spool: Any) -> tuple[Source, Wr
 
 
 def existing_source(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
-    """The input of a batch, and how its output is written.
+    """Return `recorded_source` for a batch whose input is still at its place.
 
     Raises:
-        InputError: the input is gone, or was a DataFrame.
+        InputError: the input is missing, or was a DataFrame.
     """
     name = paths.spool if manifest["input"] == "-" else manifest["input"]
     if name is not None and not Path(name).exists():
         raise InputError(
-            f"{name}: the input of this batch is gone; put it back there, and nothing is lost: {paths.journal} still "
-            "holds the answers"
+            f"{name}: the input of this batch is missing: restore it there; no answer is lost: {paths.journal} still "
+            "holds them"
         )
     return recorded_source(manifest, paths.spool)

@@ -1,4 +1,4 @@
-"""Stage 7's join: what the journal knows, beside the input's rows, in input order."""
+"""Joins the rows of the input with the outcomes in the journal, in input order."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from batchrun.tables import Source
 __all__ = ["UNASKED", "pending_cells", "prompts_of", "result_cells"]
 
 UNASKED = ""
-"""Stands for the fingerprint of a row that has no prompt."""
+"""The fingerprint in the journal of a row without a prompt, since its prompt could not be made."""
 
 
 def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, Prompt | PromptError]]:
-    """(row_key, row, prompt or why there is none) for every input row, in order."""
+    """Yield (row_key, row, prompt or the error that prevents one) for each input row, in order."""
     for row in source.rows():
         row_key = prompter.row_key(row)
         try:
@@ -28,19 +28,19 @@ def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, P
 
 
 def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[dict[str, Any]]:
-    """One mapping per row, in order, with the keys of `OUTPUT_COLUMNS` and of `added`.
+    """Yield one mapping per row, in order, with the keys of `OUTPUT_COLUMNS` and of `added`.
 
-    Each answer is joined to the row whose prompt it answers, so that an input that was edited meanwhile shows
-    rows as pending rather than with the answer to another question.
+    An outcome belongs to a row only if the row's prompt is still the one that was answered. A row that was edited
+    meanwhile is pending, rather than next to the answer to another question.
     """
-    more = bool(added.types)
+    has_more = bool(added.types)
     for row_key, _, prompt in prompts_of(source, prompter):
         fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
         cells = journal.cells(row_key, fingerprint)
-        yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if more else cells
+        yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if has_more else cells
 
 
 def pending_cells(source: Source, added: AddedColumns) -> Iterator[dict[str, Any]]:
-    """The same for a table of which no row can be asked: another than the one that the batch began with."""
+    """Yield the cells of a table that the batch's prompt does not fit: every row is pending."""
     for _ in source.rows():
         yield {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}

@@ -1,42 +1,37 @@
-"""The composition root: opens everything that a batch needs, runs the stages, closes everything."""
+"""Running a batch: opens everything that it needs, runs the stages, writes the output, closes everything."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from batchrun.batch.assembly import engine_of, price_list
+from batchrun.batch.assembly import engine_of, limits_of, price_list, wire_of
 from batchrun.batch.endpoint import endpoint_for
-from batchrun.batch.file_descriptors import import_early, raise_limit, room
+from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
-from batchrun.batch.paths import Paths
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.run_summary import Summary
 from batchrun.batch.signals import obey_signals
-from batchrun.batch.work import count_strange, work_of
+from batchrun.batch.standard_input import keep_standard_input
+from batchrun.batch.work import count_changed_rows, work_of
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Limits, RowWork, Stop
-from batchrun.engine.slots import CEILING, START, START_ON_THIS_MACHINE
-from batchrun.errors import InputError, OutputError, unwrapped
+from batchrun.engine import Engine, RowWork, Stop
+from batchrun.engine.slots import CEILING
+from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
 from batchrun.records import Outcome
-from batchrun.services.factory import model_parameters
-from batchrun.services.wire import Wire
 from batchrun.tables import InputWatch
 
 __all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
@@ -45,8 +40,8 @@ log = logging.getLogger("batchrun")
 
 CHECKPOINT_EVERY_S = 2.0
 INPUT_CHANGED = Stop(
-    "the input changed while the batch ran; rows that are new or ask something else are pending: run the same command "
-    "again, which says what to do",
+    "the input changed while the batch ran; new and changed rows are pending: run the same command again, which "
+    "reports what to do",
     exit_code=3,
 )
 
@@ -60,25 +55,28 @@ async def run_batch(
     leave: Callable[[int], None] | None = None,
     clock: WallClock = utc_now,
     on_outcome: Callable[[Outcome], None] | None = None,
-    tell: Callable[[str], None] = log.warning,
+    notify: Callable[[str], None] = log.warning,
 ) -> Summary:
     """Run a plan to its end, or to a stop, and write the output.
 
     Args:
-        interrupts: given, the first signal stops the admission of rows; also one that comes while the output is being
-            written, which is finished then.
-        leave: is called by the second signal with the exit code, and must not return. None: what waits for the batch is
-            interrupted, and cancels it.
-        tell: takes a line about what this machine cannot do, before the first row is asked.
+        watch: shows the progress; runs beside the batch.
+        interrupts: the signals of the process. The first one stops the admission of rows; one that comes while the
+            output is being written takes effect afterwards. None: the batch ignores signals.
+        leave: called by the second signal with the exit code; must not return. With None the second signal interrupts
+            the code that waits for the batch, which cancels it.
+        on_outcome: called for each row that ends in this run, after its outcome is in the journal.
+        notify: shows a line about the limits of this machine, before the first row is sent.
 
     Raises:
-        OutputHeld: another process works on this output.
+        OutputHeld: another process is writing this output.
         JournalMismatch: the journal belongs to another job.
-        OutputError: journal or output cannot be written.
-        InputError: a budget without a price, or a wrong table of prices.
+        OutputError: the journal or the output cannot be written.
+        InputError: a budget without a price, or an invalid price table.
     """
     started_s = time.monotonic()
-    # A wrong table of prices is refused before anything is made; and its library reads its data now, not later.
+    # An invalid price table is refused before any file is created. The price library loads its data here too: in the
+    # middle of a batch that would stall every row, and might find no file descriptor left.
     price_list(plan).matched(plan.job.model or "any")
     raise_limit()
     import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
@@ -86,53 +84,13 @@ async def run_batch(
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
         input_watch = InputWatch(plan.source)
-        journal = stack.enter_context(
-            open_journal(
-                plan.paths.journal,
-                plan.manifest(),
-                output=plan.paths.output,
-                fresh=plan.job.fresh,
-                accept_changes=plan.job.accept_changes,
-                count_strange=partial(count_strange, plan),
-                clock=clock,
-            )
-        )
-        # For those who look at the batch: it does not decide answers.
-        journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
+        journal = _open_journal(plan, stack, clock)
         if plan.input_name == "-":
-            _keep_input(plan.paths)
-        endpoint = endpoint_for(plan, environment, stack)
-        left = room(embedded=plan.embedded)
-        if left is not None and (notice := left.notice(min(plan.rows, plan.job.concurrency or CEILING))) is not None:
-            tell(notice)
-        limits = Limits(
-            concurrency=plan.job.concurrency,
-            max_requests_per_minute=plan.job.rpm,
-            max_tokens_per_minute=plan.job.tpm,
-            max_completion_tokens=plan.job.max_completion_tokens,
-            row_timeout_s=plan.job.row_timeout_s,
-            start=_first_slots(plan),
-            max_slots=None if left is None else left.connections,
-            max_outage_s=plan.job.max_outage,
-            on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
-        )
-        wire = Wire(
-            endpoint,
-            limits,
-            silence_timeout_s=plan.job.silence_timeout,
-            settings={name for variant in plan.variants for name in model_parameters(variant, plan.api)},
-        )
-        stack.push_async_callback(wire.aclose)
-        engine = engine_of(plan, journal, wire, limits, clock, on_outcome)
+            keep_standard_input(plan.paths)
+        engine = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify)
         if interrupts is not None:
             stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
-        with unwrapped(), _calm_collector():
-            async with anyio.create_task_group() as beside:
-                if watch is not None:
-                    beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, plan.embedded))
-                beside.start_soon(keep_checkpoints, journal)
-                await engine.run(_while_steady(work_of(plan, journal, clock), input_watch))
-                beside.cancel_scope.cancel()
+        await _run_rows(plan, journal, engine, input_watch, watch, clock)
         if plan.job.dedupe:
             journal.duplicates.share()
         output, totals = write_output(plan, journal, input_watch)
@@ -145,39 +103,72 @@ async def run_batch(
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
-            embedded=plan.embedded,
+            embedded=plan.destination.is_embedded,
         )
 
 
-def _first_slots(plan: Plan) -> int:
-    """Rows in flight at first, where their number is adaptive: a model server on this machine may have a single
-    slot."""
-    if plan.embedded or plan.api != "chat" or plan.base_url is None:
-        return START
-    host = urlsplit(plan.base_url).hostname or ""
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-    return START_ON_THIS_MACHINE if local else START
+def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journal:
+    """Return the journal of the batch: new, resumed or, with --fresh, started over. `stack` closes it."""
+    journal = stack.enter_context(
+        open_journal(
+            plan.paths.journal,
+            plan.manifest(),
+            output=plan.paths.output,
+            fresh=plan.job.fresh,
+            accept_changes=plan.job.accept_changes,
+            count_strange=partial(count_changed_rows, plan),
+            clock=clock,
+        )
+    )
+    # Only the report reads the limits. They decide no answer, so they are not in the manifest that is compared.
+    journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
+    return journal
 
 
-def _keep_input(paths: Paths) -> None:
-    """The batch is accepted: what came through standard input takes the place of an earlier copy. The source goes on
-    reading it under the name that it was opened by."""
-    beside = paths.incoming.with_name(paths.incoming.name + ".link")
-    try:
-        beside.unlink(missing_ok=True)
-        os.link(paths.incoming, beside)
-        beside.replace(paths.spool)
-    except OSError as exc:
-        raise OutputError(f"{paths.spool}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None
+def _connected_engine(
+    plan: Plan,
+    environment: Environment,
+    journal: Journal,
+    stack: AsyncExitStack,
+    clock: WallClock,
+    on_outcome: Callable[[Outcome], None] | None,
+    notify: Callable[[str], None],
+) -> Engine:
+    """Return the engine with an open connection to the service, which `stack` closes."""
+    endpoint = endpoint_for(plan, environment, stack)
+    # Counted after the embedded server has opened its files, and before the first connection.
+    available = connection_limit(embedded=plan.destination.is_embedded)
+    if available is not None:
+        notice = available.notice(min(plan.rows, plan.job.concurrency or CEILING))
+        if notice is not None:
+            notify(notice)
+    limits = limits_of(plan, journal, clock, None if available is None else available.connections)
+    wire = wire_of(plan, endpoint, limits)
+    stack.push_async_callback(wire.aclose)
+    return engine_of(plan, journal, wire, limits, clock, on_outcome)
+
+
+async def _run_rows(
+    plan: Plan, journal: Journal, engine: Engine, input_watch: InputWatch, watch: Watch | None, clock: WallClock
+) -> None:
+    """Run all rows; the progress display and the checkpoints run beside them and end with them."""
+    with unwrapped(), _lazy_garbage_collector():
+        async with anyio.create_task_group() as beside:
+            if watch is not None:
+                embedded = plan.destination.is_embedded
+                beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, embedded))
+            beside.start_soon(keep_checkpoints, journal)
+            await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
+            beside.cancel_scope.cancel()
 
 
 @contextmanager
-def _calm_collector() -> Iterator[None]:
-    """The garbage collector looks less often, and not at what is there already: most of a row is freed without it, and
-    looking through the imported libraries again and again takes as long as the journal."""
+def _lazy_garbage_collector() -> Iterator[None]:
+    """Collect garbage less often, and skip what exists already.
+
+    Reference counts free most of a row. To scan the imported libraries again and again would take as long as the
+    journal does.
+    """
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -188,8 +179,8 @@ def _calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _while_steady(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
-    """The work until the input changes: what nobody has checked is not asked."""
+def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
+    """Yield the work until the input changes: rows that no check has seen are not sent."""
     try:
         for item in work:
             if input_watch.changed():
@@ -201,7 +192,7 @@ def _while_steady(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[
 
 
 async def keep_checkpoints(journal: Journal) -> None:
-    """Bound what a power cut may take."""
+    """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds. Runs until cancelled."""
     while True:
         await anyio.sleep(CHECKPOINT_EVERY_S)
         await anyio.to_thread.run_sync(journal.checkpoint)

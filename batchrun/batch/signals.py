@@ -1,4 +1,4 @@
-"""Signals that stop a batch."""
+"""How a running batch reacts to signals."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ __all__ = ["obey_signals"]
 def obey_signals(
     interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
 ) -> Iterator[None]:
-    """The first signal stops the engine; in its own loop, since a handler may run in the middle of anything.
+    """Stop the engine at the first signal while the context lasts.
 
-    Where `leave` ends the process, the operating system ends it at a second SIGINT, also in the middle of a C library.
+    The engine is stopped by its event loop, since a signal handler may run between any two instructions. If `leave`
+    ends the process, a second SIGINT is left to the operating system, which also interrupts a C library.
+
+    Args:
+        grace_s: seconds for rows in flight after the first signal.
+        leave: called by a second signal with the exit code; None lets it stop the engine again.
     """
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
 

@@ -1,4 +1,4 @@
-"""Counts over the rows of an output, and the reasons of its failures."""
+"""Counts over the rows of an output."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ __all__ = ["Totals", "count_cells"]
 
 @dataclass(slots=True)
 class Totals:
-    """What the rows of a table came to; filled by `count_cells`.
+    """Counts over the rows of a table.
+
+    Mutable state: all counts; `count_cells` fills them.
 
     Attributes:
         by_status: status → rows.
         failures: error_type → rows without an answer.
-        reasons: error_type → what the first of them says.
-        incompletes: error_type → rows whose answer is incomplete.
-        cost_usd: None while no row's cost is known.
-        refused: rows that completed with a refusal, as only the embedded tutor's do.
-        unpriced: rows that took tokens, or have an answer, and whose cost is not known.
+        reasons: error_type → the error of the first such row.
+        incompletes: error_type → rows with an incomplete answer.
+        cost_usd: US dollars of the rows whose cost is known, None if no cost is.
+        refused: rows that completed with a refusal: only the embedded tutor's count as completed.
+        unpriced: rows with tokens or an answer, whose cost is unknown.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -60,7 +62,7 @@ class Totals:
 
 
 def count_cells(cells: Iterable[dict[str, Any]], totals: Totals) -> Iterator[dict[str, Any]]:
-    """The same cells, counted as they pass."""
+    """Yield the same cells, and count each row before it is passed on."""
     for row in cells:
         totals.add(row)
         yield row

@@ -1,4 +1,4 @@
-"""Stages 1 to 3 together: what is left to ask of each row."""
+"""Stages 1 to 3: the work that is left for each row, decided from its prompt and its history in the journal."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from batchrun.journal import Journal, RowHistory
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Failed, Prompt
 
-__all__ = ["continued", "count_strange", "oldest_that_holds", "rejoined", "work_of"]
+__all__ = ["count_changed_rows", "oldest_valid_answer", "remaining_task", "with_finished_runs", "work_of"]
 
 
 def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]:
-    """Stages 1 to 3: each row becomes something to ask, something that failed, or nothing to do."""
+    """Yield one item per row: a task, a failure before anything was sent, or the reason for which nothing is left."""
     job = plan.job
-    stale_before = oldest_that_holds(job, clock)
+    stale_before = oldest_valid_answer(job, clock)
     if job.dedupe:
         journal.duplicates.begin(stale_before)
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
+            # The same failure is not recorded twice: an unchanged row counts as finished.
             if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
                 yield SkippedRow.FINISHED_BEFORE
             else:
@@ -37,70 +38,75 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]
         elif history is None:
             yield RowTask(prompt)
         else:
-            ask = continued(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
-            if ask is None:
+            task = remaining_task(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
+            if task is None:
                 yield SkippedRow.FINISHED_BEFORE
+            elif plan.has_several_runs:
+                yield with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
             else:
-                stale = stale_before is not None
-                yield rejoined(ask, history, journal, stale=stale) if plan.several_runs else ask
+                yield task
 
 
-def count_strange(plan: Plan, journal: Journal) -> int:
-    """Answered rows of the input whose prompt has another fingerprint than the one that was answered; all answers,
-    where no row of the input is known at all."""
-    strange = known = 0
+def count_changed_rows(plan: Plan, journal: Journal) -> int:
+    """Return the number of answers that belong to another prompt than their row now has.
+
+    If the journal knows none of the input's rows, that is every answer: the input is another table.
+    """
+    changed = known = 0
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
         if history is not None:
             known += 1
             fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
-            strange += history.answered and history.fingerprint != fingerprint
+            changed += history.answered and history.fingerprint != fingerprint
     counts = journal.counts()
-    return strange if known else counts.completed + counts.incomplete
+    return changed if known else counts.completed + counts.incomplete
 
 
-def rejoined(ask: RowTask, history: RowHistory, journal: Journal, *, stale: bool) -> RowTask:
-    """With the runs that ended already, but for those of turns that are to be asked again.
-
-    Args:
-        stale: answers can be too old.
-    """
-    row_key, fingerprint = ask.prompt.row_key, ask.prompt.fingerprint
-    ours = history.fingerprint == fingerprint
-    redo_from_turn = None
-    if ours and not history.has_open_attempt:
-        if history.answered:
-            redo_from_turn = 1
-        elif history.last is not None and history.last.run_ended:
-            redo_from_turn = journal.last_turn(row_key)  # else nothing says that the same request would fail again
-    elif stale and not ours and history.last_fingerprint != fingerprint:
-        redo_from_turn = 1  # the row asked this before it asked something else: nobody knows when
-    ends = journal.exchanges.of_row(row_key, fingerprint)
-    return replace(
-        ask,
-        ends=ends if redo_from_turn is None else [end for end in ends if end.turn < redo_from_turn],
-        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, redo_from_turn),
-        redo_from_turn=redo_from_turn,
-        billed=history.attempts if ours else 0,
-    )
-
-
-def oldest_that_holds(job: Job, clock: WallClock) -> datetime | None:
-    """The moment before which answers are too old, None where none is."""
+def oldest_valid_answer(job: Job, clock: WallClock) -> datetime | None:
+    """Return the time before which answers are too old (--max-age); None if answers do not expire."""
     return None if job.max_age is None else clock() - timedelta(seconds=seconds_of(job.max_age, "max-age"))
 
 
-def continued(
+def remaining_task(
     prompt: Prompt, history: RowHistory, *, retry_failed: bool, stale_before: datetime | None
 ) -> RowTask | None:
-    """What is left to do for a row that an earlier run has dealt with."""
-    ended = history.fingerprint == prompt.fingerprint
-    stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
-    if ended and history.answered and not stale:
+    """Return the task that is left for a row which an earlier run has worked on; None if its outcome holds."""
+    has_ended = history.fingerprint == prompt.fingerprint
+    is_stale = stale_before is not None and history.completed_at is not None and history.completed_at < stale_before
+    if has_ended and history.answered and not is_stale:
         return None
     if history.has_open_attempt and history.last_fingerprint == prompt.fingerprint:
-        return RowTask(prompt, history.last)
-    if ended and not history.answered:
+        return RowTask(prompt, history.last)  # interrupted: its run is followed, or its request repeated under its key
+    if has_ended and not history.answered:
         return RowTask(prompt, history.last) if retry_failed else None
-    # Another question now, or an answer that is too old: whatever ran before is of no use.
+    # The prompt has changed or the answer is too old: the last run must not be followed, only its number continued.
     return RowTask(prompt, replace(history.last, run_ended=True) if history.last else None)
+
+
+def with_finished_runs(task: RowTask, history: RowHistory, journal: Journal, *, has_max_age: bool) -> RowTask:
+    """Return the task with the finished runs to reuse, leaving out turns to run again.
+
+    Args:
+        has_max_age: answers can be too old.
+    """
+    row_key, fingerprint = task.prompt.row_key, task.prompt.fingerprint
+    is_same_prompt = history.fingerprint == fingerprint
+    redo_from_turn = None
+    if is_same_prompt and not history.has_open_attempt:
+        if history.answered:
+            redo_from_turn = 1  # the answer is too old, and so are the turns before it
+        elif history.last is not None and history.last.run_ended:
+            # The run of the last turn failed for good. If no run ended, the same request may succeed: repeat only that.
+            redo_from_turn = journal.last_turn(row_key)
+    elif has_max_age and not is_same_prompt and history.last_fingerprint != fingerprint:
+        # The row had this prompt before it had another one: the journal does not know how old those runs are.
+        redo_from_turn = 1
+    ends = journal.exchanges.of_row(row_key, fingerprint)
+    return replace(
+        task,
+        ends=ends if redo_from_turn is None else [end for end in ends if end.turn < redo_from_turn],
+        outputs=journal.exchanges.outputs_of_row(row_key, fingerprint, redo_from_turn),
+        redo_from_turn=redo_from_turn,
+        billed=history.attempts if is_same_prompt else 0,
+    )

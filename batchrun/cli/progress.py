@@ -27,7 +27,7 @@ def seen(
     stream = terminal()
     console = Console(file=cast(TextIO, stream))
     if not quiet:
-        note(*filter(None, (plan.why_embedded, *plan.notices)))
+        note(*filter(None, (plan.destination.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)

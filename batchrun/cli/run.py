@@ -183,11 +183,11 @@ def _run_plan(
     price_list(plan)  # a wrong table of prices is refused before anything is said to have started
     if _is_logged(quiet=quiet, as_json=as_json):
         what = f"{rows_text(plan.rows)} of {shown_path(Path(plan.input_name or '-'))}"
-        where = f"{plan.who_answers()}, answers to {shown_path(plan.paths.output)}"
+        where = f"{plan.answered_by()}, answers to {shown_path(plan.paths.output)}"
         note(f"{_now()} · started: {what}, to be asked of {where}")
     watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
     tell = (lambda _: None) if quiet else note
-    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, tell=tell))
+    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=tell))
     if as_json:
         say(facts_line(summary_facts(summary)))
     elif not quiet:
@@ -232,7 +232,7 @@ def check(job: str) -> None:
             run_spec(plan, scoring, given, on_no_key=_tell_no_key)
         found = dry_run(plan, count=o200k_counter())
         deliver(
-            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.who_answers()}, "
+            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.answered_by()}, "
             f"answers to {shown_path(plan.paths.output)}",
             f"cost: {cost_text(found)}",
             *found.notices,

@@ -35,11 +35,11 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
         if table != "-":
-            yield make_plan(job, table, environment, output, sending=False)
+            yield make_plan(job, table, environment, output, will_send=False)
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
             # Never over the copy that an earlier run of this batch resumes from.
-            plan = make_plan(job, table, environment, Path(spool) / output.name, sending=False)
+            plan = make_plan(job, table, environment, Path(spool) / output.name, will_send=False)
             check_output(output, plan.source, plan.write_options)
             yield replace(plan, paths=paths_for(output))
     finally:

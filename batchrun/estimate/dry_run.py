@@ -16,7 +16,7 @@ from typing import Any
 from batchrun.batch.assembly import price_list
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
-from batchrun.batch.work import continued, count_strange, oldest_that_holds
+from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task
 from batchrun.clock import WallClock, utc_now
 from batchrun.estimate.time_needed import TimeNeeded, time_needed, time_text
 from batchrun.estimate.token_guess import TokenGuess
@@ -111,9 +111,9 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     models = dict.fromkeys(variant.model for variant in plan.variants)
     found = DryRun(
         rows=plan.rows,
-        embedded=plan.embedded,
-        answered_by=plan.who_answers(),
-        key_missing=plan.no_key is not None,
+        embedded=plan.destination.is_embedded,
+        answered_by=plan.answered_by(),
+        key_missing=plan.destination.missing_key is not None,
         notices=_notices(plan),
         rule=guess.line,
         prices={model: prices.matched(model) for model in models},
@@ -122,17 +122,17 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     if not found.unpriced:
         found.cost = Decimal(0)
     elif plan.job.budget is not None:
-        found.problems.append(f"--budget: the price of {found.unpriced[0]} is not known")
+        found.problems.append(f"--budget: the price of {found.unpriced[0]} is unknown")
     with ExitStack() as stack:
         journal = _journal_of(plan, stack, found)
-        stale_before = oldest_that_holds(plan.job, clock)
+        stale_before = oldest_valid_answer(plan.job, clock)
         asked: set[str] = set()
         for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
             if isinstance(prompt, PromptError):
                 _count_unaskable(found, row, prompt)
                 continue
             history = journal.history(row_key) if journal is not None else None
-            if history is not None and not continued(
+            if history is not None and not remaining_task(
                 prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
             ):
                 found.finished_before += 1
@@ -147,12 +147,13 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
 
 
 def _notices(plan: Plan) -> tuple[str, ...]:
-    no_key = f"no API key is set: batchrun run would stop with exit code 2: {plan.no_key}" if plan.no_key else ""
-    return tuple(filter(None, (plan.why_embedded, *plan.notices, no_key)))
+    missing = plan.destination.missing_key
+    no_key = f"no API key is set: batchrun run would stop with exit code 2: {missing}" if missing else ""
+    return tuple(filter(None, (plan.destination.why_embedded, *plan.notices, no_key)))
 
 
 def _time_of(found: DryRun, guess: TokenGuess, plan: Plan) -> TimeNeeded:
-    if plan.embedded:
+    if plan.destination.is_embedded:
         return TimeNeeded(found.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
     runs_a_row = found.runs / max(1, found.to_ask)
     latency_s = runs_a_row * (FIRST_TOKEN_S + guess.completion_tokens / TOKENS_PER_S)
@@ -166,7 +167,9 @@ def _journal_of(plan: Plan, stack: ExitStack, found: DryRun) -> Journal | None:
         return None
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
     stored, wanted = journal.read_manifest(), plan.manifest()
-    refusal = objection(journal, stored, wanted, partial(count_strange, plan), accept_changes=plan.job.accept_changes)
+    refusal = objection(
+        journal, stored, wanted, partial(count_changed_rows, plan), accept_changes=plan.job.accept_changes
+    )
     if refusal is not None:
         found.problems.append(f"{plan.paths.journal} {refusal}")
     return journal

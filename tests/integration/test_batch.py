@@ -152,7 +152,7 @@ async def test_the_embedded_server(tmp_path: Path) -> None:
     """With neither key nor URL the batch brings its own server, with its store beside the output."""
     table = write_csv(tmp_path / "in.csv", [{"question": "3x + 11 = 14"}, {"question": "Who was Ada Lovelace?"}])
     plan = make_plan(make_job({}), table, Environment(), tmp_path / "out.csv")
-    assert plan.embedded
+    assert plan.destination.is_embedded
     summary = await run_batch(plan, Environment())
     assert summary.exit_code == 0
     with (tmp_path / "out.csv").open(newline="") as file:

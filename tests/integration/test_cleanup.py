@@ -207,7 +207,7 @@ def test_a_batch_that_runs_is_left_alone(tmp_path: Path) -> None:
     with FileLock(tmp_path / "a.csv.lock"):
         done = batchrun(tmp_path, "cleanup", str(output))
     assert done.returncode == 6
-    assert "another batch works on this output" in done.stderr
+    assert "another batch is writing this output" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none.csv.journal"])

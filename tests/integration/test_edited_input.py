@@ -82,7 +82,7 @@ def test_accepted_changes_ask_only_what_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([("a", "1+1"), ("b", "2+2"), ("a", "3+3")], "'a' stands in line 2 and in line 4"),
+        ([("a", "1+1"), ("b", "2+2"), ("a", "3+3")], "'a' is in line 2 and in line 4"),
         ([("a", "1+1"), ("", "2+2")], "line 3: --key id: the cell is empty"),
     ],
 )

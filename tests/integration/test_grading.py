@@ -406,7 +406,7 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
             "b/g.toml: there are two graders named 'g'; name one in its [grader] table",
         ),
         ([*SCORE, "--grader", "nameless.toml"], 'nameless.toml: names no model: add a line such as model = "NAME"'),
-        ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: the price of m2 is not known"),
+        ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: the price of m2 is unknown"),
         ([*SCORE, "--grader", "api.toml"], "api.toml: --background: is for --api responses"),
         (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader goes with --scorer model-graded"),
     ],

@@ -229,10 +229,10 @@ def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
     facts = json.loads(again.stdout.splitlines()[-1])
     assert (facts["output"], facts["finished_before"]) == ("outputs/t.csv", 1)
     told = command(folder, "run", "t.jsonl").stderr
-    assert "outputs/t.csv: an earlier batch over this table is continued there" in told
+    assert "outputs/t.csv: an earlier batch over this table resumes here" in told
     assert "outputs/t.jsonl" in told
     for words in (["run", "t.jsonl", "--dry-run"],):
-        assert "an earlier batch over this table is continued" in command(folder, *words).stdout
+        assert "an earlier batch over this table resumes" in command(folder, *words).stdout
     (folder / "own.toml").write_text('input = "t.jsonl"\n', encoding="utf-8")
     assert "an earlier batch" in command(folder, "check", "own.toml").stdout
     assert command(folder, "status", "own.toml").returncode == 0
@@ -247,7 +247,7 @@ def test_python_goes_on_under_the_earlier_name(folder: Path, monkeypatch: pytest
     monkeypatch.chdir(folder)
     written(folder, "t.jsonl")
     batchrun.run("t.jsonl", output="outputs/t.csv")
-    with pytest.warns(RuntimeWarning, match="an earlier batch over this table is continued there"):
+    with pytest.warns(RuntimeWarning, match="an earlier batch over this table resumes here"):
         batchrun.run("t.jsonl")
 
 

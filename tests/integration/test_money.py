@@ -268,7 +268,7 @@ def test_a_dry_run_says_that_a_price_is_unknown(bench: Bench) -> None:
     assert (done.returncode, "cost: unknown" in done.stdout) == (0, True)
     assert bench.json("run", job, "--dry-run")["cost_usd"] is None
     done = bench.run("run", job, "--dry-run", "--budget", "1")
-    assert (done.returncode, "wrong: --budget: the price of m is not known" in done.stdout) == (2, True)
+    assert (done.returncode, "wrong: --budget: the price of m is unknown" in done.stdout) == (2, True)
 
 
 def test_a_dry_run_says_that_a_budget_is_too_small(bench: Bench) -> None:

@@ -151,7 +151,7 @@ def test_a_rehearsal_needs_no_key(folder: Path, options: tuple[str, ...], enviro
     assert done.returncode == 0, done.stderr
     first = next(line for line in done.stderr.splitlines() if "answered offline by the embedded server" in line)
     if "--script" not in options:
-        assert all(f"{name} is set and not used" in first for name in environment if name.startswith("OPENAI"))
+        assert all(f"{name} is set but not used" in first for name in environment if name.startswith("OPENAI"))
     assert [row["status"] for row in rows(folder / "out.csv")] == ["completed", "completed"]
 
 
@@ -170,7 +170,7 @@ def test_the_tutor_says_who_it_is_and_what_it_could_not(folder: Path, api: str, 
     """In every protocol it is called `tutor`, and what it refuses is completed, counted and named."""
     done = command(folder, "run", "q.csv", "-o", "out.csv", "--model", "tutor", "--api", api, *ways)
     if done.returncode == 2:
-        assert f"and this batch speaks {api}" in done.stderr
+        assert f"and this batch uses --api {api}" in done.stderr
         return
     assert done.returncode == 0, done.stderr
     assert "1 of 2 could not be answered by the tutor" in done.stderr.splitlines()
@@ -192,7 +192,7 @@ def test_a_tutor_behind_a_url_is_a_service(folder: Path, served_tutor: str, api:
     options = ("--base-url", served_tutor, "--model", "gpt-5", "--api", api, *ways)
     done = command(folder, "run", "q.csv", "-o", "out.csv", *options)
     if done.returncode == 2:
-        assert f"and this batch speaks {api}" in done.stderr
+        assert f"and this batch uses --api {api}" in done.stderr
         return
     assert done.returncode == 3, done.stderr
     assert "by the tutor" not in done.stderr
@@ -241,7 +241,7 @@ def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture
     """From Python the log says that a rehearsal answered, asked for or not."""
     (folder / "q.csv").write_text("question\n1 + 1\n", encoding="utf-8")
     for number, (options, words) in enumerate(
-        (({}, "no key found"), ({"model": "tutor"}, "the model is tutor"), ({"script": folder / "s.toml"}, "rehearsal"))
+        (({}, "no API key"), ({"model": "tutor"}, "the model is tutor"), ({"script": folder / "s.toml"}, "rehearsal"))
     ):
         caplog.clear()
         batchrun.run(folder / "q.csv", output=folder / f"{number}.csv", **options)

@@ -67,7 +67,7 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert done.returncode == 0
     assert done.stdout == ""
-    assert lines[1].startswith("no key found (OPENAI_API_KEY)")
+    assert lines[1].startswith("no API key (OPENAI_API_KEY)")
     assert "tutor, which is not a language model" in lines[1]
     assert lines[2].startswith("1 row · 1 completed · ")
     assert lines[-2] == "written: outputs/q.csv"
@@ -167,14 +167,17 @@ def test_status_and_show(tmp_path: Path) -> None:
         (["run", "q.csv", "--header", "secret"], "--header: expected NAME=VALUE\n"),
         (["run", "q.csv", "--query", "secret"], "--query: expected NAME=VALUE\n"),
         (["run", "q.csv", "--param", "seed"], "--param: expected KEY=VALUE, got 'seed'\n"),
-        (["run", "q.csv", "--api", "chat"], "--api chat needs a service: set OPENAI_API_KEY, or say --base-url"),
+        (["run", "q.csv", "--api", "chat"], "--api chat needs a service: set OPENAI_API_KEY or give --base-url"),
         (["run", "q.csv", "--base-url", "host"], "--base-url: a URL that begins with http:// or https:// is needed"),
         (
             ["run", "q.csv", "--base-url", "http://127.0.0.1:9"],
-            "no model given: say --model NAME, or set BATCHRUN_MODEL",
+            "no model given: give --model NAME or set BATCHRUN_MODEL",
         ),
-        (["run", "q.csv", "--stream"], "--stream: is for --api responses or chat, and this batch speaks assistants"),
-        (["run", "q.csv", "--budget", "1"], "--budget: the price of tutor is not known"),
+        (
+            ["run", "q.csv", "--stream"],
+            "--stream requires --api responses or chat, and this batch uses --api assistants",
+        ),
+        (["run", "q.csv", "--budget", "1"], "--budget: the price of tutor is unknown"),
         (["run", "q.csv", "-o", "q.csv"], "q.csv"),
         (["run", "q.csv", "-o", "a.xlsx"], "a.xlsx"),
         (["status", "gone.csv"], "gone.csv.journal: no journal here"),
@@ -225,7 +228,7 @@ def test_an_output_without_a_name(tmp_path: Path, command: str) -> None:
     arguments = ["run", "q.csv", "-o", "."] if command == "run" else [command, "."]
     done = batchrun(tmp_path, *arguments)
     assert done.returncode == 2
-    assert "is no name of an output table" in done.stderr
+    assert "is not the name of an output table" in done.stderr
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses", "chat"])

@@ -411,7 +411,7 @@ def _report(grader: Grader, plan: Plan, summary: Summary, found: Mapping[str, Se
         prompt_tokens=summary.totals.prompt_tokens,
         completion_tokens=summary.totals.completion_tokens,
         cost_usd=summary.totals.cost_usd,
-        unpriced=0 if plan.embedded else summary.totals.unpriced,
+        unpriced=0 if plan.destination.is_embedded else summary.totals.unpriced,
         table=summary.output,
     )
 

@@ -110,7 +110,7 @@ def test_chats_have_no_threads_to_go_on_with(bench: Bench) -> None:
     done = bench.run(*MODES["chat"], "--thread-column", "thread")
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "batchrun: --thread-column: is for --api assistants or responses, and this batch speaks chat"
+        "batchrun: --thread-column requires --api assistants or responses, and this batch uses --api chat"
     )
     assert bench.responder.asked == []
 

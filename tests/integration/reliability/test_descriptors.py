@@ -14,7 +14,7 @@ import pytest
 from tests.integration.reliability.batches import Table, write_table
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
-LINE = "rows at once: this process may open"
+LINE = "rows in flight: this process may open only"
 
 
 def completion(_: Request) -> Answer:

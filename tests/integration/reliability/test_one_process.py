@@ -70,7 +70,7 @@ def test_a_deleted_lock(table: Table, server: Served) -> None:
         for _ in range(2):
             lock.unlink()
             code, said = second(table, server, table.output)
-            assert (code, "another batch works on this output" in said) == (6, True), said
+            assert (code, "another batch is writing this output" in said) == (6, True), said
             assert batch_status(table.output)["running"]
         code, said = second(table, server, table.output, "fresh")
         assert code == 6, said
@@ -100,7 +100,7 @@ def test_two_names_of_one_output(table: Table, server: Served, name: str) -> Non
             named.symlink_to(link / "other.csv")
     with running(table, server):
         code, said = second(table, server, named)
-        assert (code, "another batch works on this output" in said) == (6, True), said
+        assert (code, "another batch is writing this output" in said) == (6, True), said
         assert batch_status(named)["running"]
     code, said = second(table, server, named)
     assert code == 0, said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.batch.file_descriptors import RESERVE, Room, raise_limit, room
+from batchrun.batch.file_descriptors import RESERVE, ConnectionLimit, connection_limit, raise_limit
 
 resource = pytest.importorskip("resource", reason="Windows has no such limit")
 
@@ -17,14 +17,14 @@ resource = pytest.importorskip("resource", reason="Windows has no such limit")
     [
         (100, 100, None),
         (100, 20, None),
-        (99, 100, "at most 99 rows at once: this process may open 256 files (ulimit -n 256)"),
-        (10_000, 20_000, "at most 10,000 rows at once: batchrun opens at most 10,000 connections"),
-        (1, 2, "at most 1 row at once: this process may open 256 files (ulimit -n 256)"),
+        (99, 100, "at most 99 rows in flight: this process may open only 256 files (ulimit -n 256)"),
+        (10_000, 20_000, "at most 10,000 rows in flight: batchrun opens at most 10,000 connections"),
+        (1, 2, "at most 1 row in flight: this process may open only 256 files (ulimit -n 256)"),
     ],
 )
 def test_a_line_where_fewer_rows_are_possible(connections: int, wanted: int, said: str | None) -> None:
     """A line says how many rows are possible where that is fewer than would be asked, and only there."""
-    assert Room(256, connections).notice(wanted) == said
+    assert ConnectionLimit(256, connections).notice(wanted) == said
 
 
 def test_room_follows_what_is_open() -> None:
@@ -35,9 +35,9 @@ def test_room_follows_what_is_open() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + RESERVE + 40, hard))
     opened: list[int] = []
     try:
-        before = room(embedded=False)
+        before = connection_limit(embedded=False)
         opened += [os.dup(0) for _ in range(10)]
-        after, shared = room(embedded=False), room(embedded=True)
+        after, shared = connection_limit(embedded=False), connection_limit(embedded=True)
     finally:
         for number in opened:
             os.close(number)
@@ -53,7 +53,7 @@ def test_a_full_table_leaves_one_row() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 2, hard))
     try:
-        left = room(embedded=True)
+        left = connection_limit(embedded=True)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert left is not None

@@ -62,6 +62,6 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
     """A file that is there is left alone."""
     path = tmp_path / "job.toml"
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_new(path, "yours")
     assert path.read_text(encoding="utf-8") == "mine"

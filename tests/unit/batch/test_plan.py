@@ -36,15 +36,20 @@ def refusal(table: Path, environment: Environment | None = None, **options: Any)
 def test_without_key_and_url_the_server_is_our_own(table: Path) -> None:
     """Neither key nor URL: the embedded server, over the Assistants protocol."""
     made = plan(table)
-    assert (made.embedded, made.api, made.base_url, made.job.model) == (True, "assistants", None, "tutor")
+    assert (made.destination.is_embedded, made.destination.api, made.destination.base_url, made.job.model) == (
+        True,
+        "assistants",
+        None,
+        "tutor",
+    )
 
 
 def test_a_key_or_a_url_means_a_service(table: Path) -> None:
     """With a key or a URL nothing is embedded; the job's URL goes before the environment's."""
-    assert not plan(table, Environment(api_key="k"), model="m").embedded
+    assert not plan(table, Environment(api_key="k"), model="m").destination.is_embedded
     environment = Environment(base_url="http://127.0.0.1:1/v1")
-    assert plan(table, environment, model="m").base_url == environment.base_url
-    assert plan(table, environment, **LOCAL).base_url == LOCAL["base_url"]
+    assert plan(table, environment, model="m").destination.base_url == environment.base_url
+    assert plan(table, environment, **LOCAL).destination.base_url == LOCAL["base_url"]
 
 
 def test_a_service_needs_a_model(table: Path) -> None:
@@ -66,7 +71,7 @@ def test_an_unknown_column(table: Path) -> None:
 
 def test_a_template_that_fails_on_the_first_row(table: Path) -> None:
     """A template that cannot work is found out on the first row, before anything is sent."""
-    assert refusal(table, prompt="{{ row['nope'] }}").startswith("--prompt: on the first row, ")
+    assert refusal(table, prompt="{{ row['nope'] }}").startswith("--prompt: the first row cannot be rendered: ")
 
 
 def test_templates_and_instructions_from_files(table: Path) -> None:

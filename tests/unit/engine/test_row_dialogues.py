@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch.work import continued, rejoined
+from batchrun.batch.work import remaining_task, with_finished_runs
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, RetryPolicy, RowTask, Stop
 from batchrun.errors import (
     BatchRefused,
@@ -152,9 +152,9 @@ class Bench:
             if history is None:
                 yield RowTask(each)
                 continue
-            ask = continued(each, history, retry_failed=retry_failed, stale_before=None)
-            if ask is not None:
-                yield rejoined(ask, history, journal, stale=False)
+            task = remaining_task(each, history, retry_failed=retry_failed, stale_before=None)
+            if task is not None:
+                yield with_finished_runs(task, history, journal, has_max_age=False)
 
     def outcome(self, row_key: str = "0") -> Outcome:
         with Journal(self.path, read_only=True) as journal:

@@ -141,7 +141,7 @@ def test_each_model_has_its_own_price(tmp_path: Path) -> None:
     assert found.cost is not None
     assert float(found.cost) == pytest.approx(3 * (10 * 1_000 + 500 * 10_000) / 1e6)
     unknown = dry(tmp_path, "x", model=["m", "n"], prices=PRICES, budget=1.0)
-    assert (unknown.cost, unknown.problems) == (None, ["--budget: the price of n is not known"])
+    assert (unknown.cost, unknown.problems) == (None, ["--budget: the price of n is unknown"])
 
 
 def test_what_is_asked_once_is_reckoned_once(tmp_path: Path) -> None:

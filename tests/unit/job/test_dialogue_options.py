@@ -185,7 +185,7 @@ def test_a_model_of_the_environment_is_no_axis(table: Path) -> None:
 def test_assistants_as_an_axis(table: Path) -> None:
     """Assistants are compared over the Assistants protocol, and need no model."""
     made = plan(table, matrix={"assistant": ["asst_1", "asst_2"]})
-    assert made.api == "assistants"
+    assert made.destination.api == "assistants"
     assert [variant.assistant for variant in made.variants] == ["asst_1", "asst_2"]
     assert "--assistant: is for --api assistants" in refused(table, api="chat", matrix={"assistant": ["asst_1"]})
 
@@ -228,7 +228,7 @@ def test_keys_with_bars(table: Path) -> None:
     keys = [made.prompter.row_key(row) for row in made.source.rows()]
     assert keys == ["a|model=m", "a|model=n", "a|model=m|model=m", "a|model=m|model=n"]
     write_csv(table, [{"id": "a", "question": "q"}, {"id": "a|epoch=2", "question": "r"}])
-    assert "each row needs a key of its own" in refused(table, key="id", model="m", epochs=2)
+    assert "each row needs a unique key" in refused(table, key="id", model="m", epochs=2)
 
 
 def test_frames_grow_without_becoming_others(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def planned(folder: Path, environment: Environment | None = None, **options: Any
 )
 def test_the_protocol_spoken(tmp_path: Path, environment: dict[str, Any], options: dict[str, Any], api: str) -> None:
     """What is spoken follows from key, base URL and assistant, and from --api above all."""
-    assert planned(tmp_path, Environment(**environment), **options).api == api
+    assert planned(tmp_path, Environment(**environment), **options).destination.api == api
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_modes_of_other_protocols(tmp_path: Path, api: str, option: str, apis: s
     """A mode that the protocol does not know is refused, not ignored."""
     environment = Environment(api_key=KEY)
     if api in apis:
-        assert planned(tmp_path, environment, api=api, **{option: True}).api == api
+        assert planned(tmp_path, environment, api=api, **{option: True}).destination.api == api
     else:
         with pytest.raises(InputError, match=f"--{option}"):
             planned(tmp_path, environment, api=api, **{option: True})
