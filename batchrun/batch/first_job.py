@@ -26,7 +26,7 @@ def first_job(input_name: str, columns: Sequence[str]) -> str:
     lines = [
         f"# A batch over {_toml(input_name)}: batchrun run THIS_FILE",
         f"# Columns: {', '.join(_toml(name) for name in columns)}",
-        "# Paths are relative to this file. Commented lines show examples: the defaults apply until you uncomment them.",
+        "# Paths are relative to this file. Commented lines show examples; defaults apply until you uncomment them.",
         "",
         f"input = {_toml(input_name)}",
         f"prompt = {_toml(_template(columns))}",

@@ -187,7 +187,7 @@ def test_assistants_as_an_axis(table: Path) -> None:
     made = plan(table, matrix={"assistant": ["asst_1", "asst_2"]})
     assert made.destination.api == "assistants"
     assert [variant.assistant for variant in made.variants] == ["asst_1", "asst_2"]
-    assert "--assistant: is for --api assistants" in refused(table, api="chat", matrix={"assistant": ["asst_1"]})
+    assert "--assistant requires --api assistants" in refused(table, api="chat", matrix={"assistant": ["asst_1"]})
 
 
 def test_every_combination_needs_a_model(table: Path) -> None:
