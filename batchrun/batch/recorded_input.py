@@ -42,7 +42,6 @@ def existing_source(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, 
     name = paths.spool if manifest["input"] == "-" else manifest["input"]
     if name is not None and not Path(name).exists():
         raise InputError(
-            f"{name}: the input of this batch is missing: restore it there; no answer is lost: {paths.journal} still "
-            "holds them"
+            f"{name}: the input of this batch is missing: restore it; {paths.journal} still holds the answers"
         )
     return recorded_source(manifest, paths.spool)

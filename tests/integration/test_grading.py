@@ -407,7 +407,7 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
         ),
         ([*SCORE, "--grader", "nameless.toml"], 'nameless.toml: names no model: add a line such as model = "NAME"'),
         ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: the price of m2 is unknown"),
-        ([*SCORE, "--grader", "api.toml"], "api.toml: --background: is for --api responses"),
+        ([*SCORE, "--grader", "api.toml"], "api.toml: --background requires --api responses"),
         (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader goes with --scorer model-graded"),
     ],
 )

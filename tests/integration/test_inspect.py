@@ -140,7 +140,7 @@ def test_an_input_that_is_gone(tmp_path: Path, command: list[str], stdin: bool) 
     gone.unlink()
     done = batchrun(tmp_path, *command, "a.csv", *(["0"] if command == ["show"] else []))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert f"{gone.name}: the input of this batch is missing: restore it there; no answer is lost: " in done.stderr
+    assert f"{gone.name}: the input of this batch is missing: restore it; " in done.stderr
     assert done.stderr.endswith("a.csv.journal still holds the answers\n")
     assert (tmp_path / "a.csv").read_bytes() == answers
     gone.write_bytes(table)

@@ -243,6 +243,6 @@ def test_frames_grow_without_becoming_others(tmp_path: Path) -> None:
 
 def test_threads_need_a_protocol_that_has_them(table: Path) -> None:
     """Chat completions have no threads to go on with."""
-    assert "--thread-column: is for --api assistants or responses" in refused(
+    assert "--thread-column requires --api assistants or responses" in refused(
         table, model="m", api="chat", thread_column="thread"
     )
