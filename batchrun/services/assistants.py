@@ -31,9 +31,9 @@ from batchrun.services.reply_fields import (
     members,
     name,
     objects,
-    odd,
     required,
     text,
+    unexpected,
     whole_text,
 )
 from batchrun.services.translation import bad_reply, fault_of_error_body, fault_of_failed_run
@@ -427,7 +427,7 @@ def _status(run: Mapping[str, Any]) -> str:
     if status is None:
         raise bad_reply("'status'", run, "Assistants", ())
     if not isinstance(status, str) or status not in STATUSES:
-        raise odd(status, "the run's `status`", "one of the protocol's")
+        raise unexpected(status, "the run's `status`", "one of the protocol's")
     return status
 
 
@@ -440,7 +440,7 @@ def _calls(run: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     action = mapping(mapping(run.get("required_action")).get("submit_tool_outputs"))
     calls = members(action.get("tool_calls"), "`tool_calls`")
     if not calls:
-        raise odd(None, "`tool_calls` of a run that waits for them", "a list")
+        raise unexpected(None, "`tool_calls` of a run that waits for them", "a list")
     return tuple(
         ToolCall(
             required(call.get("id"), "the `id` of a call"),
@@ -480,5 +480,5 @@ def _inside(part: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     """What a part of a message holds; null holds nothing."""
     found = part.get(field)
     if found is not None and not isinstance(found, dict):
-        raise odd(found, f"`{field}` of a message", "an object")
+        raise unexpected(found, f"`{field}` of a message", "an object")
     return mapping(found)

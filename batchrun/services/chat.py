@@ -26,9 +26,9 @@ from batchrun.services.reply_fields import (
     members,
     name,
     objects,
-    odd,
     required,
     text,
+    unexpected,
     whole_text,
 )
 from batchrun.services.translation import bad_reply, fault_of_error_body, needs_tools
@@ -204,7 +204,7 @@ class _Completion:
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             if delta is not None:
-                raise odd(delta, "`delta`", "an object")
+                raise unexpected(delta, "`delta`", "an object")
             return
         if (content := delta.get("content")) is not None:
             self.texts.append(_text(content, "`content`"))
@@ -225,7 +225,7 @@ class _Completion:
         function = piece.get("function")
         if not isinstance(function, dict):
             if function is not None:
-                raise odd(function, "the function of a call", "an object")
+                raise unexpected(function, "the function of a call", "an object")
             function = {}
         call = self.calls.setdefault(
             index, {**{name: value for name, value in piece.items() if name != "index"}, "function": {"arguments": ""}}

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
-from batchrun.services.reply_fields import members, odd, required
+from batchrun.services.reply_fields import members, required, unexpected
 from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 
@@ -82,7 +82,7 @@ async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str
             return
         last = required(page.get("last_id"), "the `last_id` of a list that has more")
         if after.get("after") == last:
-            raise odd(last, "the `last_id` of a further page", "another")
+            raise unexpected(last, "the `last_id` of a further page", "another")
         after = {"after": last}
 
 

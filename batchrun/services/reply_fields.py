@@ -1,8 +1,8 @@
-"""Reading replies, in which nothing is taken for granted.
+"""Readers for the fields of replies, which a server may leave out or fill with another type.
 
-What passes one of these readers has the type that it says and fits where it is kept: text that can be written as UTF-8,
-counts that SQLite holds. What a row cannot do without and is of another type is a `bad_reply` of that row; all else is
-left out.
+A value that passes one of these readers has the type that the reader promises and fits its storage: text that can be
+written as UTF-8, counts that SQLite can hold. If a field on which the row's answer depends has another type, the row
+fails with `bad_reply`; any other such field is left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from pydantic_core import from_json
@@ -20,6 +20,7 @@ from batchrun.errors import PermanentFault
 from batchrun.records import Usage
 
 __all__ = [
+    "JsonObject",
     "arguments",
     "billed",
     "cleaned",
@@ -30,52 +31,58 @@ __all__ = [
     "members",
     "name",
     "objects",
-    "odd",
     "required",
     "text",
+    "unexpected",
     "whole_text",
 ]
 
+JsonObject: TypeAlias = Mapping[str, Any]
+"""A JSON object from a service. Its fields are unchecked until one of the readers below has returned them."""
+
 COUNTS_END = 2**63
-"""Integers from here on are none to SQLite."""
+"""The first integer that SQLite cannot hold."""
 MAX_DEPTH = 100
-"""Containers in containers. What is deeper is left out: writing it again would exhaust Python's stack."""
+"""Levels of nested containers. Deeper ones are left out: writing them again would exhaust Python's stack."""
 
 
 def loaded(data: bytes, *, halves: bool = False) -> Any:
-    """The value that JSON text stands for: whole characters, and nothing nested beyond all reason.
+    """Return the value of a JSON text, without half characters and without containers nested too deeply.
 
     Args:
-        halves: half a character, escaped, is kept: a server that cuts a text by UTF-16 sends the other half in the next
+        halves: keep escaped half characters: a server that cuts a text by UTF-16 units sends the other half in the next
             piece.
 
     Raises:
-        ValueError: it is not JSON.
-        PermanentFault: it is nested so deeply that it cannot be read.
+        ValueError: the data is not JSON.
+        PermanentFault: the data is nested too deeply to be read.
     """
     try:
-        return from_json(data)  # a third of the CPU of json.loads
+        return from_json(data)  # takes a third of the CPU time of json.loads
     except ValueError:
         pass
     try:
-        return cleaned(json.loads(data, parse_constant=_nothing, parse_int=_integer), halves=halves)
+        return cleaned(json.loads(data, parse_constant=_null, parse_int=_integer), halves=halves)
     except RecursionError:
         raise PermanentFault("the server's reply is nested too deeply to be read", error_type="bad_reply") from None
 
 
-def _nothing(_: str) -> None:
-    """For NaN and Infinity, which JSON does not have."""
+def _null(_: str) -> None:
+    """Read NaN and Infinity, which JSON does not have, as null."""
 
 
 def _integer(digits: str) -> int | None:
-    return int(digits) if len(digits) < 1_000 else None  # Python refuses to read some thousands of digits
+    return int(digits) if len(digits) < 1_000 else None  # Python refuses to read integers of some thousands of digits
 
 
 def cleaned(value: Any, *, halves: bool = False, depth: int = 0) -> Any:
-    """A copy that can be written as JSON and as UTF-8: numbers that are not finite and what is too deep become None.
+    """Return a copy that can be written as JSON and as UTF-8.
+
+    Numbers that are not finite, and containers nested too deeply, become None.
 
     Args:
         halves: keep half characters.
+        depth: level of nesting of the value.
     """
     if isinstance(value, str):
         return value if halves else whole_text(value)
@@ -91,7 +98,7 @@ def cleaned(value: Any, *, halves: bool = False, depth: int = 0) -> Any:
 
 
 def whole_text(found: str) -> str:
-    """The text, in which halves of a character that meet have become it, and others U+FFFD."""
+    """Return the text with adjacent halves of a character joined, and every other half replaced by U+FFFD."""
     if found.isascii():
         return found
     try:
@@ -101,71 +108,74 @@ def whole_text(found: str) -> str:
     return found
 
 
-# -- what may be missing ----------------------------------------------------------------------------------------
+# -- fields that may be missing ---------------------------------------------------------------------------------
 
 
-def name(found: Any) -> str | None:
-    """An id, a model, a status or a kind: text that is not empty; None for anything else."""
+def name(found: object) -> str | None:
+    """Return an id, a model, a status or a kind: text that is not empty. None for anything else."""
     return whole_text(found) if isinstance(found, str) and found else None
 
 
-def count(found: Any) -> int | None:
-    """A number of tokens or a position: an integer that the journal can hold; None for anything else."""
+def count(found: object) -> int | None:
+    """Return a number of tokens or a position: an integer that the journal can hold. None for anything else."""
     return found if type(found) is int and 0 <= found < COUNTS_END else None
 
 
-def mapping(found: Any) -> Mapping[str, Any]:
-    """An object; an empty one for anything else."""
+def mapping(found: object) -> JsonObject:
+    """Return an object; an empty one for anything else."""
     return found if isinstance(found, dict) else {}
 
 
-def objects(found: Any) -> list[Mapping[str, Any]]:
-    """The objects in a list; none where it is not a list."""
+def objects(found: object) -> list[JsonObject]:
+    """Return the objects in a list; an empty list for anything else."""
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-# -- what a row cannot do without -------------------------------------------------------------------------------
+# -- fields on which the answer depends -------------------------------------------------------------------------
 
 
-def text(found: Any, what: str) -> str:
-    """A piece of the answer; null is none.
+def text(found: object, field: str) -> str:
+    """Return a piece of the answer; "" for null.
 
     Args:
-        what: the piece's name, for the message.
+        field: name of the field, for the message.
 
     Raises:
-        PermanentFault: it is not text. The rest must not pass for the whole.
+        PermanentFault: the piece is not text. The rest of the answer must not pass for the whole.
     """
     if found is None:
         return ""
     if not isinstance(found, str):
-        raise odd(found, what, "text")
+        raise unexpected(found, field, "text")
     return found
 
 
-def required(found: Any, what: str) -> str:
-    """An id, or another name, without which nothing can be done; raises as `text`."""
+def required(found: object, field: str) -> str:
+    """Return an id, or another name that is indispensable. Raises as `text` does, also for null and empty text."""
     known = name(found)
     if known is None:
-        raise odd(found, what, "text")
+        raise unexpected(found, field, "text")
     return known
 
 
-def members(found: Any, what: str) -> list[Mapping[str, Any]]:
-    """A list of which each member counts, but those that are null; null is an empty one. Raises as `text`."""
+def members(found: object, field: str) -> list[JsonObject]:
+    """Return the members of a list in which every member counts, without nulls; an empty list for null.
+
+    Raises as `text` does.
+    """
     if found is None:
         return []
     if not isinstance(found, list):
-        raise odd(found, what, "a list")
-    there = [each for each in found if each is not None]
-    for each in there:
+        raise unexpected(found, field, "a list")
+    present = [each for each in found if each is not None]
+    for each in present:
         if not isinstance(each, dict):
-            raise odd(each, f"a member of {what}", "an object")
-    return there
+            raise unexpected(each, f"a member of {field}", "an object")
+    return present
 
 
-def arguments(found: Any) -> str:
-    """The arguments of a call as JSON text; some servers send the object itself. Raises as `text`."""
+def arguments(found: object) -> str:
+    """Return the arguments of a call as JSON text; some servers send the object itself. Raises as `text` does."""
     if isinstance(found, dict):
         return json.dumps(cleaned(found))
     return text(found, "the arguments of a call")
@@ -182,17 +192,18 @@ _KINDS: Mapping[type, str] = {
 }
 
 
-def odd(found: Any, what: str, wanted: str) -> PermanentFault:
-    """The fault of a reply with something else in a place where the answer depends on it."""
+def unexpected(found: object, field: str, expected: str) -> PermanentFault:
+    """Return the fault of a reply in which a field that the answer depends on has another type or value."""
     kind = "empty text" if found == "" else _KINDS.get(type(found), "something else")
     return PermanentFault(
-        f"the server's reply cannot be understood: {what} has to be {wanted}, and is {kind}", error_type="bad_reply"
+        f"the server's reply cannot be understood: expected {field} to be {expected}, got {kind}",
+        error_type="bad_reply",
     )
 
 
 @contextmanager
 def billed(usage: Usage) -> Iterator[None]:
-    """Around the reading of a run that ended: what it took counts, also where its reply cannot be understood."""
+    """Put the usage of an ended run on a `bad_reply` raised inside: the run is paid for, even if it cannot be read."""
     try:
         yield
     except PermanentFault as fault:
@@ -202,5 +213,5 @@ def billed(usage: Usage) -> Iterator[None]:
 
 
 def in_path(object_id: str | None) -> str:
-    """An id as one segment of a URL's path."""
+    """Return an id as one segment of a URL's path."""
     return quote(str(object_id), safe="")

@@ -29,9 +29,9 @@ from batchrun.services.reply_fields import (
     members,
     name,
     objects,
-    odd,
     required,
     text,
+    unexpected,
     whole_text,
 )
 from batchrun.services.translation import bad_reply, fault_of_error_body, fault_of_failed_run
@@ -380,7 +380,7 @@ def _status(response: Mapping[str, Any]) -> str:
     if status is None:
         return "failed" if response.get("error") else "completed"
     if not isinstance(status, str) or status not in STATUSES:
-        raise odd(status, "`status`", "one of the protocol's")
+        raise unexpected(status, "`status`", "one of the protocol's")
     return status
 
 
