@@ -18,7 +18,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, PromptError, prompter_of
 from batchrun.records import RunEnd
-from batchrun.services.assistants import message_text
+from batchrun.services.assistants_replies import message_text
 from batchrun.tables import Source
 
 __all__ = ["row_lines", "row_story"]

@@ -1,14 +1,13 @@
-"""Asking for an object by its id until it has ended."""
+"""Polls an object by its id until it has ended, and reads lists page by page."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
 
 import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
-from batchrun.services.reply_fields import members, required, unexpected
+from batchrun.services.reply_fields import JsonObject, members, required, unexpected
 from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 
@@ -16,28 +15,28 @@ __all__ = ["NO_LOOKING_UP", "pages", "poll"]
 
 FIRST_WAIT_S = 0.5
 WAIT_S = 1.0
-"""The API's own default where it sends no `openai-poll-after-ms`."""
+"""The API's own default if it sends no `openai-poll-after-ms`."""
 MAX_WAIT_S = 60.0
 MAX_LOST_POLLS = 5
 MAX_FIRST_LOOKS = 3
-"""At an object that was made a moment ago: a service may know it a moment later."""
+"""Polls of an object that has just been created: a service may not know it at first."""
 NO_LOOKING_UP = frozenset({404, 405, 501})
-"""HTTP statuses of a service that cannot look up what it has just made."""
+"""HTTP statuses of a service that cannot look up an object that it has just created."""
 
 
 async def poll(
-    wire: Wire, path: str, headers: Mapping[str, str], ended: Callable[[Any], bool], *, just_made: bool = False
-) -> Any:
-    """GET `path` until `ended(object)`, waiting as long between two times as `openai-poll-after-ms` says.
+    wire: Wire, path: str, headers: Mapping[str, str], ended: Callable[[JsonObject], bool], *, just_made: bool = False
+) -> JsonObject:
+    """GET `path` until `ended(object)`; return the object. `openai-poll-after-ms` sets the time between two polls.
 
-    Asking costs nothing and does nothing, so a poll that fails is made again; five failing in a row are a fault.
+    A poll is free and has no effect, so a failed poll is repeated; five failures in a row are a fault.
 
     Args:
-        just_made: this process has made the object, and has not looked at it yet.
+        just_made: this process created the object and has not polled it yet.
 
     Raises:
-        RunLost: 404.
-        ServiceFault: any other refusal, or five faults in a row.
+        RunLost: the service answers 404: it does not know the object.
+        ServiceFault: the service refused in another way, or five polls in a row failed.
     """
     wait_s, lost, looks = FIRST_WAIT_S, 0, 0
     while True:
@@ -48,7 +47,7 @@ async def poll(
             if just_made and fault.status_code == 404 and looks < MAX_FIRST_LOOKS:
                 await anyio.sleep(wait_s * looks)
                 continue
-            # A 404 that is not the API's own (a proxy's page) says nothing about the run: that stops the batch.
+            # A 404 that does not come from the API (but from a proxy, say) is not about the run: it stops the batch.
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 raise RunLost(str(fault), error_type="run_lost", status_code=404, run_ended=True) from fault
             raise
@@ -65,11 +64,11 @@ async def poll(
         wait_s = _wait_s(reply_headers)
 
 
-async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str) -> AsyncIterator[Mapping[str, Any]]:
-    """The members of a list, oldest first, however many pages it has.
+async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str) -> AsyncIterator[JsonObject]:
+    """Yield the members of a list from all its pages, oldest first.
 
     Raises:
-        ServiceFault: as any request; also where the list has no next page, or the same one again.
+        ServiceFault: a request failed, or a page that must have a successor names none, or names itself.
     """
     after: dict[str, str] = {}
     while True:
@@ -82,7 +81,7 @@ async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str
             return
         last = required(page.get("last_id"), "the `last_id` of a list that has more")
         if after.get("after") == last:
-            raise unexpected(last, "the `last_id` of a further page", "another")
+            raise unexpected(last, "the `last_id` of a further page", "another id")
         after = {"after": last}
 
 

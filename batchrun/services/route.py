@@ -142,7 +142,7 @@ class Route:
                 return self._wants_tls()
         return None
 
-    def told(self, fault: ServiceFault, exc: Exception | None = None) -> ServiceFault:
+    def explained(self, fault: ServiceFault, exc: Exception | None = None) -> ServiceFault:
         """The same fault; its message names what else may be to blame: the proxy, or the URL's scheme."""
         more = ""
         if self._proxy is not None:

@@ -1,8 +1,8 @@
-"""Lean reading: the SDK sends every request, we read the bytes.
+"""Sends requests by the SDK and reads the bytes of their replies.
 
-The SDK's typed streams cost some 5 ms of CPU for a row of 20 deltas, nearly all of it in building objects
-that nobody looks at. Here the frames of a stream are told apart by their first line, and only those are
-decoded that carry ids, the final message, usage or the end.
+The SDK's typed streams take some 5 ms of CPU for a row of 20 deltas, nearly all of it to build objects that nobody
+uses. Here the first line of each event decides whether the event is decoded: only those with ids, the final message,
+usage or the end are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault, Unavailable
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.redaction import scrubbed
-from batchrun.services.reply_fields import loaded
+from batchrun.services.reply_fields import JsonObject, loaded
 from batchrun.services.reply_size import UNBOUNDED
 from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception
 
@@ -32,31 +32,32 @@ BETA = {"OpenAI-Beta": "assistants=v2"}
 """The header of the endpoints of assistants, threads and vector stores."""
 
 READ_OUT_TIMEOUT_S = 0.5
+"""For the rest of a stream after its last event that matters."""
 
 
 class EventReader:
-    """Cuts a stream of server-sent events into (event, data), dropping by name, before decoding, what does not matter.
+    """Cuts a stream of server-sent events into (event, data). Events that are not needed are dropped undecoded.
 
     Follows the WHATWG HTML standard, §9.2.6: events end with a blank line, lines with LF, CRLF or CR; `data`
     lines are joined by LF; lines that begin with a colon are comments.
 
-    Every byte is looked at a fixed number of times, however small the pieces are in which an event comes.
+    Every byte is read a fixed number of times, however small the chunks of an event are.
 
-    All state: the bytes of the event that is not whole yet, with all line ends as LF; and whether the last byte was a
-    CR, whose LF may follow.
+    Mutable state: the bytes of the event that is not complete yet, with all line ends as LF; and whether the last byte
+    was a CR, whose LF may follow.
     """
 
     def __init__(self, kept: Iterable[str] = ()) -> None:
         """
         Args:
-            kept: names of the events that matter. Without any, all do.
+            kept: names of the events that are needed; empty for all.
         """
         self._kept = _first_lines(tuple(kept))
         self._rest = bytearray()
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        """Take in bytes; yield every event that became whole."""
+        """Add bytes; yield every event that is now complete."""
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -73,7 +74,7 @@ class EventReader:
         frames = chunk.split(b"\n\n")
         self._rest += frames.pop()
         for frame in frames:
-            # A frame that does not begin in the common form is decoded: its name may stand elsewhere.
+            # A frame that does not begin with "event: " is decoded: its name may be on another line.
             if not self._kept or frame.startswith(self._kept) or not frame.startswith(b"event: "):
                 event = _decode(frame)
                 if event is not None:
@@ -87,7 +88,7 @@ def _first_lines(names: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def _decode(frame: bytes) -> tuple[str, bytes] | None:
     if frame.startswith(b"data: ") and b"\n" not in frame:
-        return "message", frame[6:]  # the whole of most events of Chat Completions
+        return "message", frame[6:]  # nearly every event of Chat Completions has this form
     event, data = "message", []
     for line in frame.split(b"\n"):
         name, _, value = line.partition(b":")
@@ -100,14 +101,17 @@ def _decode(frame: bytes) -> tuple[str, bytes] | None:
 
 
 class Wire:
-    """One `AsyncOpenAI` client under the limits, with raw reading of its replies."""
+    """Sends requests by one `AsyncOpenAI` client under the rate limits, and reads the bytes of the replies.
+
+    Every method raises a `ServiceFault` as translated by `batchrun.services.translation`.
+    """
 
     def __init__(
         self, endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float, settings: Iterable[str] = ()
     ) -> None:
         """
         Args:
-            silence_timeout_s: seconds without a byte after which a reply is given up.
+            silence_timeout_s: seconds without a byte after which a request fails.
             settings: names of the parameters that the user set: a refusal that names one concerns every row.
         """
         self._endpoint = endpoint
@@ -126,15 +130,13 @@ class Wire:
         await self._client.close()
 
     def _fault(self, exc: Exception) -> ServiceFault:
-        of_the_way = self._route.fault(exc, self.secrets)
-        return of_the_way or self._route.told(fault_of_exception(exc, self.secrets, self._settings), exc)
+        route_fault = self._route.fault(exc, self.secrets)
+        return route_fault or self._route.explained(fault_of_exception(exc, self.secrets, self._settings), exc)
 
-    async def get(self, path: str, headers: Mapping[str, str], **params: Any) -> tuple[Any, Mapping[str, str]]:
-        """GET a JSON object; returns it with the reply's headers.
-
-        Raises:
-            ServiceFault: as translated by `batchrun.services.translation`.
-        """
+    async def get(
+        self, path: str, headers: Mapping[str, str], **params: str | int
+    ) -> tuple[JsonObject, Mapping[str, str]]:
+        """GET a JSON object; return it with the reply's headers."""
         try:
             response = await self._client.get(
                 path, cast_to=httpx2.Response, options={"headers": headers, "params": params}
@@ -144,16 +146,14 @@ class Wire:
         return self._json(response), response.headers
 
     async def post(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], *, patient: bool = False
-    ) -> Any:
-        """POST a JSON object; returns the JSON reply.
+        self, path: str, body: JsonObject, headers: Mapping[str, str], *, patient: bool = False
+    ) -> JsonObject:
+        """POST a JSON object; return the JSON reply.
 
         Args:
-            patient: the reply comes when the model has written all of it; silence until then says nothing, and
-                giving it up would have the answer paid for again. The row's own deadline ends it.
-
-        Raises:
-            ServiceFault: as translated by `batchrun.services.translation`.
+            patient: wait for the reply without a timeout for silence. It comes only when the model has written the
+                whole answer, which would have to be paid for again after a timeout. The row's own deadline still
+                applies.
         """
         try:
             response = await self._client.post(
@@ -168,12 +168,8 @@ class Wire:
 
     async def post_file(
         self, path: str, fields: Mapping[str, str], name: str, content: BinaryIO, headers: Mapping[str, str]
-    ) -> Any:
-        """POST a form with a file, which is read as it is sent; returns the JSON reply.
-
-        Raises:
-            ServiceFault: as translated by `batchrun.services.translation`.
-        """
+    ) -> JsonObject:
+        """POST a form with a file, which is read while it is sent; return the JSON reply."""
         try:
             response = await self._client.post(
                 path,
@@ -189,11 +185,11 @@ class Wire:
 
     @asynccontextmanager
     async def download(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """GET bytes, as they come. A redirect is followed: files are often kept elsewhere, at an address that needs
-        no sign-in (see `Route.leads_away`).
+        """GET bytes as they arrive. Redirects are followed: services often keep files at another address, which needs
+        no credentials (see `Route.leads_away`).
 
         Raises:
-            ServiceFault: also while they are read; a reply that breaks off is one.
+            ServiceFault: also while the bytes are read, for example if the reply breaks off.
         """
         try:
             response = await _unread(
@@ -214,10 +210,10 @@ class Wire:
             raise self._fault(exc) from exc
 
     async def delete(self, path: str, headers: Mapping[str, str]) -> bool:
-        """DELETE an object; False if the service says that there is none (any more).
+        """DELETE an object; return False if the service does not have it.
 
         Raises:
-            ServiceFault: as translated by `batchrun.services.translation`; also where the service has no such endpoint.
+            ServiceFault: also if the service has no such endpoint.
         """
         try:
             response = await self._client.delete(path, cast_to=httpx2.Response, options={"headers": headers})
@@ -228,15 +224,15 @@ class Wire:
         except HttpFailure as exc:
             raise self._fault(exc) from exc
         if response.status_code != 204:
-            self._json(response)  # a page in its place, such as a proxy's, deletes nothing
+            self._json(response)  # raises if the reply is a page, such as a proxy's: then nothing was deleted
         return True
 
     def post_stream(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+        self, path: str, body: JsonObject, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """POST and hand out the reply's bytes as they come; on leaving, the connection is kept for the next request.
+        """POST and yield the reply's bytes as they arrive; at the end, the connection is kept for the next request.
 
-        A server that does not stream and answers with a JSON object is read as one event named `json`.
+        If the server does not stream but answers with a JSON object, the object becomes one event named `json`.
 
         Raises:
             ServiceFault: also while the bytes are read.
@@ -253,9 +249,9 @@ class Wire:
         )
 
     def get_stream(
-        self, path: str, headers: Mapping[str, str], **params: Any
+        self, path: str, headers: Mapping[str, str], **params: str | int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """GET a stream, as `post_stream`.
+        """GET a stream; like `post_stream`.
 
         Raises:
             ServiceFault: also while the bytes are read.
@@ -279,7 +275,7 @@ class Wire:
                     await response.aread()
                     yield _one_event(self._json(response))
                     return
-                async with aclosing(response.aiter_raw()) as chunks:  # decompressed already
+                async with aclosing(response.aiter_raw()) as chunks:  # already decompressed: see reply_size
                     yield chunks
                     await _read_out(chunks)
             finally:
@@ -287,14 +283,14 @@ class Wire:
         except HttpFailure as exc:
             raise self._fault(exc) from exc
 
-    def _json(self, response: httpx2.Response) -> Any:
-        """The object that a reply holds; one that holds none comes from something else than the API."""
+    def _json(self, response: httpx2.Response) -> JsonObject:
+        """Return the JSON object of a reply. A reply without one does not come from the API."""
         try:
             body = loaded(response.content)
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise self._route.told(self._not_an_object(response))
+            raise self._route.explained(self._not_an_object(response))
         if body.get("error") and "id" not in body:
             raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
         return body
@@ -302,26 +298,27 @@ class Wire:
     def _not_an_object(self, response: httpx2.Response) -> ServerFault | Unavailable:
         kind = response.headers.get("content-type", "no content type")
         start = " ".join(scrubbed(response.text, self.secrets)[:80].split())
-        words = (
-            f"the server answered {response.status_code} with {kind} where JSON or an event stream was due: {start!r}"
+        message = (
+            f"the server answered {response.status_code} with {kind}, expected JSON or an event stream; the reply "
+            f"begins with {start!r}"
         )
         if "json" in kind:
-            return ServerFault(words, error_type="bad_reply", status_code=response.status_code)
-        # A page: of a gateway that is being serviced, of a network that wants a sign-in, or of another server.
-        page = Unavailable(words, error_type="bad_reply", status_code=response.status_code)
+            return ServerFault(message, error_type="bad_reply", status_code=response.status_code)
+        # A page: of a gateway under maintenance, of a network that requires a login, or of another server.
+        page = Unavailable(message, error_type="bad_reply", status_code=response.status_code)
         page.connected, page.sent = False, True
         return page
 
 
 async def _unread(request: Awaitable[object]) -> httpx2.Response:
-    """`cast_to=Response` wins over `stream_cls`: the SDK hands out the raw response, unread."""
+    """Return the raw response, unread: for the SDK, `cast_to=Response` takes precedence over `stream_cls`."""
     response = await request
     assert isinstance(response, httpx2.Response)
     return response
 
 
 def _knows_the_endpoint(exc: openai.NotFoundError) -> bool:
-    """Whether a 404 is about the object. OpenAI's about an endpoint that is gone is an error object too."""
+    """Return whether a 404 is about the object. For an endpoint that was removed, OpenAI sends an error object too."""
     body = exc.body
     if not isinstance(body, Mapping) or "message" not in body or exc.code == "unknown_url":
         return False
@@ -329,9 +326,9 @@ def _knows_the_endpoint(exc: openai.NotFoundError) -> bool:
 
 
 async def _read_out(chunks: AsyncIterator[bytes]) -> None:
-    """Read what follows the last event that mattered: only a reply read to its end leaves its connection usable.
+    """Read the rest of a stream: only a reply read to its end leaves its connection usable.
 
-    The answer is whole by now, so neither a deadline nor a fault of the connection takes it away any more.
+    The answer is complete by now, so neither a deadline nor a fault of the connection may lose it.
     """
     with anyio.move_on_after(READ_OUT_TIMEOUT_S, shield=True):
         try:
@@ -341,5 +338,5 @@ async def _read_out(chunks: AsyncIterator[bytes]) -> None:
             pass
 
 
-async def _one_event(body: Any) -> AsyncIterator[bytes]:
+async def _one_event(body: JsonObject) -> AsyncIterator[bytes]:
     yield b"event: json\ndata: " + json.dumps(body).encode() + b"\n\n"

@@ -15,7 +15,7 @@ from batchrun.prompts.local_files import Attachments, files_of
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
 from batchrun.server.sandbox.code_interpreter import find_sandbox
-from batchrun.services.assistants import TERMINAL, message_text
+from batchrun.services.assistants_replies import TERMINAL, message_text
 from batchrun.services.deletion import delete_object
 from batchrun.services.files.messages import assistants_message, chat_content, responses_input
 from batchrun.services.files.produced import citations_of_messages, produced_by_steps, produced_in_messages

@@ -161,7 +161,7 @@ class Uploads:
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 return None
             raise
-        return found  # type: ignore[no-any-return]  # what `get` returns is a JSON object
+        return found
 
     # -- the vector store -----------------------------------------------------------------------------
 

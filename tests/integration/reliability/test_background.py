@@ -47,7 +47,7 @@ async def test_background_at_a_service_that_cannot_look_up(tmp_path: Path, answe
         summary = await run(table, server.url, background=True)
         assert (summary.exit_code, summary.totals.by_status["failed"]) == (5, 0)
         assert summary.stop is not None
-        assert "leave --background away" in summary.stop.reason
+        assert "without --background" in summary.stop.reason
         assert len(made) == len(set(made)) <= 20
         made.clear()
         summary = await run(table, server.url)

@@ -480,9 +480,9 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
-        (html(), Unavailable, "answered 200 with text/html; charset=utf-8 where JSON or an event stream was due"),
-        (json_answer([1, 2]), ServerFault, "answered 200 with application/json where JSON"),
-        (json_answer("yes"), ServerFault, "answered 200 with application/json where JSON"),
+        (html(), Unavailable, "answered 200 with text/html; charset=utf-8, expected JSON or an event stream"),
+        (json_answer([1, 2]), ServerFault, "answered 200 with application/json, expected JSON"),
+        (json_answer("yes"), ServerFault, "answered 200 with application/json, expected JSON"),
         (json_answer({"ok": True}), PermanentFault, "has no 'thread_id': {\"ok\": true}"),
         (json_answer({"error": {"message": "Sorry.", "code": "server_error"}}), ServerFault, "Sorry."),
         (json_answer({"id": 7, "thread_id": "t"}), PermanentFault, "has no 'id'"),

@@ -378,7 +378,7 @@ async def test_a_service_that_cannot_look_responses_up(serve: Served, answer: An
     server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": answer})
     fault = await fault_of(server, background=True)
     assert isinstance(fault, BatchRefused)
-    assert "leave --background away" in str(fault)
+    assert "without --background" in str(fault)
     assert fault.run_ended
     assert server.paths().count("POST /responses") == 1
 

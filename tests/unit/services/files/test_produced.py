@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.services.assistants import message_text
+from batchrun.services.assistants_replies import message_text
 from batchrun.services.files.produced import (
     Produced,
     citations_of_chat,

@@ -1,0 +1,177 @@
+"""Reads the runs and messages of the Assistants protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from batchrun.engine.service import Reply
+from batchrun.errors import BatchRefused, TransientFault
+from batchrun.records import ToolCall, Usage
+from batchrun.services.finish_reason import end_of_completed
+from batchrun.services.reply_fields import (
+    JsonObject,
+    arguments,
+    mapping,
+    members,
+    name,
+    objects,
+    required,
+    text,
+    unexpected,
+    whole_text,
+)
+from batchrun.services.translation import bad_reply, fault_of_failed_run
+
+__all__ = [
+    "ENDED",
+    "TERMINAL",
+    "id_of",
+    "ids_of",
+    "is_by_assistant",
+    "is_created_with",
+    "message_text",
+    "reply_of_run",
+    "status_of",
+]
+
+TERMINAL = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
+"""States in which a run has ended for good."""
+ENDED = TERMINAL | {"requires_action"}
+"""States in which a run does not continue by itself: it has ended, or waits for the outputs of functions."""
+STATUSES = ENDED | {"queued", "in_progress", "cancelling"}
+"""All states of a run."""
+
+
+def id_of(body: JsonObject, field: str = "id") -> str:
+    """Return the id in a field of an object.
+
+    Raises:
+        PermanentFault: the field is missing: the server does not speak this protocol.
+    """
+    found = name(body.get(field))
+    if found is None:
+        raise bad_reply(repr(field), body, "Assistants", ())
+    return found
+
+
+def ids_of(run: JsonObject) -> tuple[str, str]:
+    """Return (thread id, run id). Raises as `id_of` does."""
+    return id_of(run, "thread_id"), id_of(run)
+
+
+def status_of(run: JsonObject) -> str:
+    """Return the status of a run.
+
+    Raises:
+        PermanentFault: the protocol has no such status, so nobody knows whether the run continues.
+    """
+    status = run.get("status")
+    if status is None:
+        raise bad_reply("'status'", run, "Assistants", ())
+    if not isinstance(status, str) or status not in STATUSES:
+        raise unexpected(status, "the run's `status`", "one of the protocol's")
+    return status
+
+
+def is_created_with(run: JsonObject, metadata: Mapping[str, str]) -> bool:
+    """Return whether a run has this metadata, and therefore belongs to one attempt of one row of one batch."""
+    found = mapping(run.get("metadata"))
+    return all(found.get(key) == value for key, value in metadata.items())
+
+
+def reply_of_run(
+    run: JsonObject,
+    messages: Sequence[JsonObject],
+    usage: Usage,
+    *,
+    partial_text: str,
+    parameters: Mapping[str, Any],
+    secrets: tuple[str, ...],
+) -> Reply:
+    """Return how a run ended, or what it waits for, without the files that are not in its messages.
+
+    Args:
+        messages: the assistant's messages of the run, oldest first.
+        partial_text: the text of the run before it waited for outputs, if the messages do not include it; else "".
+        parameters: the model parameters of the run.
+        secrets: strings that must not appear in any message.
+
+    Raises:
+        ServiceFault: the run failed in a way that another run may cure, or that concerns the whole batch.
+    """
+    model, status = name(run.get("model")), status_of(run)
+    refused = any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content")))
+    before = [partial_text] if partial_text else []
+    response = "\n\n".join([*before, *(message_text(message) for message in messages)])
+    if status == "requires_action":
+        return Reply("requires_action", response, calls=_calls_of(run), waiting=True, model=model)
+    if status == "failed":
+        failure = mapping(run.get("last_error"))
+        error = name(failure.get("message")) or "the run failed"
+        fault = fault_of_failed_run(name(failure.get("code")), error, usage, secrets)
+        if isinstance(fault, TransientFault | BatchRefused):
+            raise fault
+        return Reply("failed", response, usage, model, fault.error_type, str(fault))
+    if status == "incomplete":
+        reason = name(mapping(run.get("incomplete_details")).get("reason")) or "incomplete"
+        return Reply("incomplete", response, usage, model, reason)
+    if status != "completed":
+        ended_as: Literal["cancelled", "expired"] = "cancelled" if status == "cancelled" else "expired"
+        return Reply(ended_as, response, usage, model, f"run_{status}", f"the run ended as {status}")
+    end, why = end_of_completed(
+        response,
+        usage,
+        refused=refused,
+        parameters=parameters if not run.get("incomplete_details") else None,
+    )
+    return Reply(end, response, usage, model, why)
+
+
+def _calls_of(run: JsonObject) -> tuple[ToolCall, ...]:
+    """Return the functions whose outputs a run waits for."""
+    action = mapping(mapping(run.get("required_action")).get("submit_tool_outputs"))
+    calls = members(action.get("tool_calls"), "`tool_calls`")
+    if not calls:
+        raise unexpected(None, "`tool_calls` of a run that waits for them", "a list")
+    return tuple(
+        ToolCall(
+            required(call.get("id"), "the `id` of a call"),
+            required(mapping(call.get("function")).get("name"), "the name of a called function"),
+            whole_text(arguments(mapping(call.get("function")).get("arguments"))) or "{}",
+        )
+        for call in calls
+    )
+
+
+# -- messages ---------------------------------------------------------------------------------------------------
+
+
+def is_by_assistant(message: JsonObject) -> bool:
+    """Return whether the assistant wrote a message."""
+    return required(message.get("role"), "the role of a message") == "assistant"
+
+
+def message_text(message: JsonObject) -> str:
+    """Return the text of a message: its text and refusal parts, one per line; an image as `[image file-…]`.
+
+    `batchrun.services.files.produced` counts the characters of these texts for the positions of citations.
+    """
+    lines = []
+    for part in members(message.get("content"), "the content of a message"):
+        kind = required(part.get("type"), "the type of a message part")
+        if kind == "text":
+            lines.append(text(_inner(part, "text").get("value"), "the text of a message"))
+        elif kind == "refusal":
+            lines.append(text(part.get("refusal"), "a refusal"))
+        elif kind == "image_file":
+            lines.append(f"[image {required(_inner(part, 'image_file').get('file_id'), 'the `file_id` of an image')}]")
+    return whole_text("\n".join(lines))
+
+
+def _inner(part: JsonObject, field: str) -> JsonObject:
+    """Return the object in a field of a message part; an empty one for null."""
+    found = part.get(field)
+    if found is not None and not isinstance(found, dict):
+        raise unexpected(found, f"`{field}` of a message", "an object")
+    return mapping(found)

@@ -1,0 +1,202 @@
+"""Reads the completions of the Chat Completions protocol, whole or in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchrun.engine.service import OnIds, Reply
+from batchrun.errors import ConnectionLost, ServerFault
+from batchrun.records import ToolCall
+from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.reply_fields import (
+    JsonObject,
+    arguments,
+    billed,
+    cleaned,
+    count,
+    mapping,
+    members,
+    name,
+    objects,
+    required,
+    text,
+    unexpected,
+    whole_text,
+)
+from batchrun.services.translation import bad_reply, fault_of_error_body, needs_tools
+from batchrun.services.usage import usage_of_tokens
+
+__all__ = ["Completion", "whole_completion"]
+
+REASONS = {"length": CUT, "content_filter": "content_filter"}
+"""The protocol's finish reasons of incomplete answers → the reasons that batchrun reports."""
+
+
+def whole_completion(body: JsonObject, secrets: tuple[str, ...]) -> Completion:
+    """Return a completion that came in one piece.
+
+    Raises:
+        ServiceFault: the body is an error that came with HTTP 200, or is not a completion.
+    """
+    choices = objects(body.get("choices"))
+    message = choices[0].get("message") if choices else None
+    if not isinstance(message, dict):
+        if body.get("error"):
+            raise fault_of_error_body(body, secrets)
+        usage = usage_of_tokens(body.get("usage"))
+        if "choices" in body and not body["choices"]:
+            # Gateways send this if the model that they use broke off.
+            raise ServerFault(
+                "the service answered without a choice", error_type="no_choices", run_ended=True, usage=usage
+            )
+        fault = bad_reply("choice with a message", body, "Chat Completions", secrets)
+        fault.usage = usage
+        raise fault
+    completion = Completion(in_one_piece=True)
+    completion.add({**body, "choices": [{**choices[0], "index": 0, "delta": message}]}, secrets)
+    return completion
+
+
+@dataclass(slots=True)
+class Completion:
+    """A completion, assembled from its chunks.
+
+    Mutable state: all attributes but `in_one_piece`.
+
+    Attributes:
+        in_one_piece: the completion is not a stream, so it is complete even without a finish reason.
+        texts: the pieces of the answer, and `refusals`, the pieces of a refusal.
+        calls: index of a call → the call, in the protocol's form.
+        calls_function: the model used `function_call`, the old form of a call.
+        has_more: the answer has images or speech, next to its text or instead of it.
+    """
+
+    in_one_piece: bool = False
+    id: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: JsonObject | None = None
+    texts: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    annotations: list[JsonObject] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    calls_function: bool = False
+    has_more: bool = False
+
+    def add(self, chunk: JsonObject, secrets: tuple[str, ...]) -> None:
+        """Add one chunk. Only the first of several choices counts.
+
+        Raises:
+            ServiceFault: the chunk is an error, or a part of the answer in it has another type.
+        """
+        if chunk.get("error"):
+            raise fault_of_error_body(chunk, secrets)
+        self.id = name(chunk.get("id")) or self.id
+        self.model = name(chunk.get("model")) or self.model
+        self.usage = mapping(chunk.get("usage")) or self.usage
+        with billed(usage_of_tokens(self.usage)) if self.usage else nullcontext():
+            for choice in members(chunk.get("choices"), "`choices`"):
+                if not count(choice.get("index")):
+                    self._add_choice(choice)
+
+    def _add_choice(self, choice: JsonObject) -> None:
+        finish_reason = choice.get("finish_reason")
+        if finish_reason:
+            self.finish_reason = required(finish_reason, "`finish_reason`")
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            if delta is not None:
+                raise unexpected(delta, "`delta`", "an object")
+            return
+        if (content := delta.get("content")) is not None:
+            self.texts.append(_text(content, "`content`"))
+        if (refusal := delta.get("refusal")) is not None:
+            self.refusals.append(_text(refusal, "`refusal`"))
+        if annotations := delta.get("annotations"):
+            self.annotations += objects(cleaned(annotations))
+        if calls := delta.get("tool_calls"):
+            for position, call in enumerate(members(calls, "`tool_calls`")):
+                index = count(call.get("index"))
+                self._add_call(call, position if index is None else index)
+        self.calls_function = self.calls_function or bool(delta.get("function_call"))
+        # `images` is OpenRouter's.
+        self.has_more = self.has_more or bool(objects(delta.get("images")) or mapping(delta.get("audio")))
+
+    def _add_call(self, piece: JsonObject, index: int) -> None:
+        """Add a piece of a call: the arguments come in several pieces, everything else in the first."""
+        function = piece.get("function")
+        if not isinstance(function, dict):
+            if function is not None:
+                raise unexpected(function, "the function of a call", "an object")
+            function = {}
+        call = self.calls.setdefault(
+            index, {**{key: value for key, value in piece.items() if key != "index"}, "function": {"arguments": ""}}
+        )
+        call["id"] = name(piece.get("id")) or call.get("id")
+        call["function"] |= {key: value for key, value in function.items() if key != "arguments" and value}
+        call["function"]["arguments"] += arguments(function.get("arguments"))
+
+    def reply(self, on_ids: OnIds, added: Sequence[JsonObject], parameters: Mapping[str, Any]) -> Reply:
+        """Return the reply, when no chunk is left.
+
+        Args:
+            added: the messages that this completion answers, without the history before them.
+            parameters: the model parameters of the completion.
+
+        Raises:
+            ServiceFault: the stream ended early (without a finish reason nothing shows that the answer is complete), or
+                the model calls a function by `function_call`.
+        """
+        if self.finish_reason is None and not self.in_one_piece:
+            raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
+        usage = usage_of_tokens(self.usage)
+        if self.finish_reason == "error":
+            raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
+        on_ids(None, self.id, with_reply=True)
+        answer, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
+        if self.calls:
+            with billed(usage):
+                calls = [_call_message(self.calls[index], index) for index in sorted(self.calls)]
+            requested = tuple(
+                ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls
+            )
+            history = (*added, {"role": "assistant", "content": answer or None, "tool_calls": calls})
+            return Reply("requires_action", answer, usage, self.model, calls=requested, history=history)
+        if self.calls_function:
+            raise needs_tools(usage)
+        history = (*added, {"role": "assistant", "content": answer + refusal})
+        reason = REASONS.get(self.finish_reason or "")
+        if reason is not None and not refusal:
+            return Reply("incomplete", answer, usage, self.model, reason, history=history)
+        status, reason = end_of_completed(
+            answer + refusal,
+            usage,
+            refused=bool(refusal),
+            parameters=parameters if self.finish_reason is None else None,
+            more=self.has_more,
+        )
+        return Reply(status, answer + refusal, usage, self.model, reason, history=history)
+
+
+def _call_message(pieces: JsonObject, index: int) -> dict[str, Any]:
+    """Return a call in the form in which it is sent back with its output.
+
+    The id connects the two. Some servers give none, so one is made up.
+    """
+    call: dict[str, Any] = {**cleaned(pieces), "type": "function", "id": name(pieces.get("id")) or f"call_{index}"}
+    required(call["function"].get("name"), "the name of a called function")
+    call["function"]["arguments"] = call["function"]["arguments"] or "{}"
+    return call
+
+
+def _text(content: object, field_name: str) -> str:
+    """Return a message's text. Some servers (Mistral) send it in parts, which need not all be text."""
+    if isinstance(content, str):
+        return content
+    parts = members(content, field_name)
+    return "".join(
+        text(part.get("text"), field_name) for part in parts if required(part.get("type"), field_name) == "text"
+    )

@@ -1,0 +1,140 @@
+"""Reads the responses and items of the Responses protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from batchrun.engine.service import Reply
+from batchrun.errors import BatchRefused, TransientFault
+from batchrun.records import ToolCall, Usage
+from batchrun.services.files.produced import produced_in_items
+from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.reply_fields import (
+    JsonObject,
+    arguments,
+    mapping,
+    members,
+    name,
+    required,
+    text,
+    unexpected,
+    whole_text,
+)
+from batchrun.services.translation import fault_of_failed_run
+
+__all__ = ["TERMINAL", "answer_in", "reply_of_response", "status_of", "thread_id_of"]
+
+TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
+STATUSES = TERMINAL | {"queued", "in_progress"}
+
+_TEXT_FIELDS = {"output_text": "text", "refusal": "refusal"}
+"""Type of a message part → its field with the text."""
+
+
+def status_of(response: JsonObject) -> str:
+    """Return the status, which the protocol allows a server to omit from a response that has ended.
+
+    Raises:
+        PermanentFault: the protocol has no such status, so nobody knows whether the response continues.
+    """
+    status = response.get("status")
+    if status is None:
+        return "failed" if response.get("error") else "completed"
+    if not isinstance(status, str) or status not in STATUSES:
+        raise unexpected(status, "`status`", "one of the protocol's")
+    return status
+
+
+def thread_id_of(response: JsonObject, response_id: str) -> str:
+    """Return the id of the conversation, or of the response itself: `previous_response_id` continues its chain."""
+    return name(mapping(response.get("conversation")).get("id")) or response_id
+
+
+def reply_of_response(
+    response: JsonObject, usage: Usage, *, parameters: Mapping[str, Any], secrets: tuple[str, ...]
+) -> tuple[Reply, Sequence[JsonObject]]:
+    """Return (how a response ended, its output items).
+
+    Args:
+        parameters: the model parameters of the response.
+        secrets: strings that must not appear in any message.
+
+    Raises:
+        ServiceFault: the response failed in a way that another one may cure, or that concerns the whole batch; or it
+            cannot be understood.
+    """
+    model, status = name(response.get("model")), status_of(response)
+    output = members(response.get("output"), "`output`")
+    answer, refused = _text_of(output)
+    if status == "failed":
+        failure = mapping(response.get("error"))
+        error = name(failure.get("message")) or "the response failed"
+        fault = fault_of_failed_run(name(failure.get("code")), error, usage, secrets)
+        if isinstance(fault, TransientFault | BatchRefused):
+            raise fault
+        return Reply("failed", answer, usage, model, fault.error_type, str(fault)), output
+    if status == "cancelled":
+        return Reply("cancelled", answer, usage, model, "run_cancelled", "the response was cancelled"), output
+    if status == "incomplete":
+        reason = name(mapping(response.get("incomplete_details")).get("reason")) or "incomplete"
+        return Reply("incomplete", answer, usage, model, CUT if reason == "max_output_tokens" else reason), output
+    if calls := _calls_in(output):
+        return Reply("requires_action", answer, usage, model, calls=calls), output
+    waits = _waits_for_approval(output)
+    end, why = end_of_completed(
+        "" if waits else answer,
+        usage,
+        refused=refused,
+        parameters=parameters if not response.get("incomplete_details") else None,
+        more=bool(produced_in_items(output)) and not waits,
+    )
+    return Reply(end, answer, usage, model, why), output
+
+
+def answer_in(items: Sequence[JsonObject]) -> Reply | None:
+    """Return the answer that a conversation already holds, or the functions that it asks for; None if it holds neither.
+
+    The service created the response, and the reply that named it was lost. The items do not include its usage.
+    """
+    messages = [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
+    if calls := _calls_in(items):
+        return Reply("requires_action", _text_of(messages)[0], calls=calls)
+    if not messages or messages[-1].get("status") != "completed":
+        return None
+    answer, refused = _text_of(messages)
+    status, reason = end_of_completed(answer, Usage(), refused=refused, more=bool(produced_in_items(items)))
+    return Reply(status, answer, reason=reason)
+
+
+def _calls_in(items: Iterable[JsonObject]) -> tuple[ToolCall, ...]:
+    """Return the functions that a response asks for."""
+    return tuple(
+        ToolCall(
+            required(item.get("call_id"), "the `call_id` of a call"),
+            required(item.get("name"), "the name of a called function"),
+            whole_text(arguments(item.get("arguments"))) or "{}",
+        )
+        for item in items
+        if item.get("type") == "function_call"
+    )
+
+
+def _waits_for_approval(items: Iterable[JsonObject]) -> bool:
+    """Return whether the model asks to be allowed an action. No one can allow it here, so its text is not an answer."""
+    return any(item.get("type") == "mcp_approval_request" for item in items)
+
+
+def _text_of(items: Iterable[JsonObject]) -> tuple[str, bool]:
+    """Return (the text of the messages among the items, joined by a blank line; whether the model refused)."""
+    texts, refused = [], False
+    for item in items:
+        if required(item.get("type"), "the type of an output item") == "message":
+            lines = []
+            for part in members(item.get("content"), "the content of a message"):
+                kind = required(part.get("type"), "the type of a message part")
+                if kind in _TEXT_FIELDS:
+                    lines.append(text(part.get(_TEXT_FIELDS[kind]), "a part of a message"))
+                    refused = refused or kind == "refusal"
+            texts.append("\n".join(lines))
+    return whole_text("\n\n".join(each for each in texts if each)), refused
