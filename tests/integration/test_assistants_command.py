@@ -89,4 +89,4 @@ def test_a_base_url_that_is_none(tmp_path: Path) -> None:
     """What no request can be sent to is refused by its option's name."""
     done = batchrun(tmp_path, "assistants", "export", "asst_1", "--base-url", "host/v1")
     assert done.returncode == 2
-    assert done.stderr == "batchrun: --base-url: a URL that begins with http:// or https:// is needed, got 'host/v1'\n"
+    assert done.stderr == "batchrun: --base-url: expected a URL that begins with http:// or https://, got 'host/v1'\n"

@@ -251,20 +251,20 @@ def test_a_redirect_is_named_and_not_followed(folder: Path, status: int, way: st
         with redirecting(f"{target}/new/v2PATH?sig={SECRETS[0]}", status) as server:
             done = run(folder, server.url, *WAYS[way], *SIGNED)
     assert done.returncode == 5, done.stderr
-    assert f"the service redirects to {target}/new/v2: use it as --base-url" in done.stderr
+    assert f"the service redirects to {target}/new/v2; use that as --base-url" in done.stderr
     assert not any(secret in done.stderr for secret in SECRETS)
     assert other.connections == 0
 
 
 LOCATIONS: dict[str, tuple[str, str]] = {
-    "path": ("/v2PATH", "the service redirects to {origin}/v2: use it as --base-url"),
-    "with a slash": ("/v2PATH/", "the service redirects to {origin}/v2: use it as --base-url"),
-    "network path": ("//other.test/v1PATH", "the service redirects to http://other.test/v1: use it as --base-url"),
+    "path": ("/v2PATH", "the service redirects to {origin}/v2; use that as --base-url"),
+    "with a slash": ("/v2PATH/", "the service redirects to {origin}/v2; use that as --base-url"),
+    "network path": ("//other.test/v1PATH", "the service redirects to http://other.test/v1; use that as --base-url"),
     "with a password": (
         "https://u:secret-word@other.test/v1PATH#secret-word",
-        "the service redirects to https://other.test/v1: use it as --base-url",
+        "the service redirects to https://other.test/v1; use that as --base-url",
     ),
-    "the key in the path": ("/sk-12345678PATH", "the service redirects to {origin}/***: use it as --base-url"),
+    "the key in the path": ("/sk-12345678PATH", "the service redirects to {origin}/***; use that as --base-url"),
     "a slash more": ("PATHROOTPATH/", "redirects POST /v1/chat/completions to {origin}/v1/chat/completions/, and"),
     "another page": ("https://login.test/sign-in?next=PATH", "to https://login.test/sign-in, and redirects are not"),
     "another scheme": ("ftp://other.test/v1PATH", "to ftp://other.test/v1/chat/completions, and redirects are not"),
@@ -296,11 +296,11 @@ async def test_deletions_uploads_and_polls_are_not_redirected() -> None:
     """What is deleted, uploaded or asked for again stays at the service as well."""
     with ScriptedHttp(completion) as other, redirecting(f"{other.url}PATH", 307) as server:
         async with aclosing(Wire(Endpoint(server.url, SECRETS[0]), Limits(), silence_timeout_s=5)) as wire:
-            with pytest.raises(BatchRefused, match="use it as --base-url"):
+            with pytest.raises(BatchRefused, match="use that as --base-url"):
                 await wire.delete("/files/file-1", {})
-            with pytest.raises(BatchRefused, match="use it as --base-url"):
+            with pytest.raises(BatchRefused, match="use that as --base-url"):
                 await wire.post_file("/files", {"purpose": "user_data"}, "a.txt", io.BytesIO(b"secret"), {})
-            with pytest.raises(BatchRefused, match="use it as --base-url"):
+            with pytest.raises(BatchRefused, match="use that as --base-url"):
                 await wire.get("/threads/thread_1/runs/run_1", {}, order="asc")
     assert other.connections == 0
 

@@ -150,7 +150,7 @@ def test_https_to_a_plain_server(folder: Path) -> None:
     with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
         done = run(folder, server.url.replace("http://", "https://"))
     assert done.returncode == 5, done.stderr
-    assert "no TLS answer: is it http://?" in done.stderr
+    assert "if it uses plain HTTP, begin its URL with http://" in done.stderr
 
 
 @contextmanager
@@ -184,7 +184,7 @@ async def test_what_answers_and_is_no_tls(answer: bytes) -> None:
     with talking(answer) as port:
         fault = await fault_of(f"https://127.0.0.1:{port}/v1")
     assert isinstance(fault, BatchRefused)
-    assert str(fault) == f"127.0.0.1:{port} gave no TLS answer: is it http://?"
+    assert str(fault) == f"127.0.0.1:{port} does not answer in TLS; if it uses plain HTTP, begin its URL with http://"
 
 
 def test_a_port_that_hangs_up_in_the_handshake(folder: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_port_that_hangs_up_in_the_handshake(folder: Path) -> None:
     with ScriptedHttp(lambda _: html()) as server:
         done = run(folder, server.url.replace("http://", "https://"))
     assert done.returncode == 5, done.stderr
-    assert "no TLS answer: is it http://?" in done.stderr
+    assert "if it uses plain HTTP, begin its URL with http://" in done.stderr
 
 
 async def test_http_to_a_tls_port() -> None:
@@ -217,4 +217,4 @@ async def test_servers_that_say_that_they_want_tls(answer: Answer) -> None:
     with ScriptedHttp(lambda _: answer) as server:
         fault = await fault_of(server.url)
     assert isinstance(fault, BatchRefused)
-    assert "speaks TLS: is it https://?" in str(fault)
+    assert "requires TLS; begin its URL with https://" in str(fault)

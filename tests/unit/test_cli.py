@@ -168,7 +168,7 @@ def test_status_and_show(tmp_path: Path) -> None:
         (["run", "q.csv", "--query", "secret"], "--query: expected NAME=VALUE\n"),
         (["run", "q.csv", "--param", "seed"], "--param: expected KEY=VALUE, got 'seed'\n"),
         (["run", "q.csv", "--api", "chat"], "--api chat needs a service: set OPENAI_API_KEY or give --base-url"),
-        (["run", "q.csv", "--base-url", "host"], "--base-url: a URL that begins with http:// or https:// is needed"),
+        (["run", "q.csv", "--base-url", "host"], "--base-url: expected a URL that begins with http:// or https://"),
         (
             ["run", "q.csv", "--base-url", "http://127.0.0.1:9"],
             "no model given: give --model NAME or set BATCHRUN_MODEL",
