@@ -268,7 +268,7 @@ LOCATIONS: dict[str, tuple[str, str]] = {
     "a slash more": ("PATHROOTPATH/", "redirects POST /v1/chat/completions to {origin}/v1/chat/completions/, and"),
     "another page": ("https://login.test/sign-in?next=PATH", "to https://login.test/sign-in, and redirects are not"),
     "another scheme": ("ftp://other.test/v1PATH", "to ftp://other.test/v1/chat/completions, and redirects are not"),
-    "no URL": ("http://[::1PATH", "redirects POST /v1/chat/completions to no URL"),
+    "no URL": ("http://[::1PATH", "redirects POST /v1/chat/completions to an invalid URL"),
 }
 
 
@@ -289,7 +289,7 @@ def test_a_redirect_to_nowhere(folder: Path) -> None:
     with ScriptedHttp(lambda _: html(status=302)) as server:
         done = run(folder, server.url)
     assert done.returncode == 5
-    assert "redirects POST /v1/chat/completions to no URL" in done.stderr
+    assert "redirects POST /v1/chat/completions to an invalid URL" in done.stderr
 
 
 async def test_deletions_uploads_and_polls_are_not_redirected() -> None:
