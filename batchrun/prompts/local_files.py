@@ -92,8 +92,8 @@ def files_of(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
     for path in sorted(found):
         try:
             file = _local_file(path)
-        except _Unusable as error:
-            raise InputError(f"--file-search {found[path]}: {path}: {error}") from error
+        except _Unusable as exc:
+            raise InputError(f"--file-search {found[path]}: {path}: {exc}") from exc
         distinct.setdefault(file.sha256, file)
     return tuple(distinct.values())
 
@@ -129,8 +129,8 @@ def _local_file(path: Path) -> LocalFile:
     size = _checked(path).st_size
     try:
         return LocalFile(path, sha256_of(path), size)
-    except OSError as error:
-        raise _Unusable(f"cannot be read ({_reason(error)})") from error
+    except OSError as exc:
+        raise _Unusable(f"cannot be read ({_reason(exc)})") from exc
 
 
 def _checked(path: Path) -> os.stat_result:
@@ -139,8 +139,8 @@ def _checked(path: Path) -> os.stat_result:
         status = path.stat()
     except FileNotFoundError:
         raise _Unusable("no such file") from None
-    except (OSError, ValueError) as error:
-        raise _Unusable(f"cannot be read ({_reason(error)})") from None
+    except (OSError, ValueError) as exc:
+        raise _Unusable(f"cannot be read ({_reason(exc)})") from None
     if not stat.S_ISREG(status.st_mode):
         raise _Unusable("is a folder, where a file is expected" if path.is_dir() else "is no regular file")
     if status.st_size == 0:
@@ -205,14 +205,14 @@ class Attachments:
         path = folder / source
         try:
             return replace(attachment, sha256=self._hash(path))
-        except _Unusable as error:
+        except _Unusable as exc:
             hint = ""
-            if "no such file" in str(error):
+            if "no such file" in str(exc):
                 several = (
                     "; several are written one a line, or as a JSON list" if ";" in source or "," in source else ""
                 )
                 hint = f" in {folder.absolute()}{several}"
-            raise AttachmentError(f"attachment {source[:200]!r}: {error}{hint}") from None
+            raise AttachmentError(f"attachment {source[:200]!r}: {exc}{hint}") from None
 
     def _hash(self, path: Path) -> str:
         """Raises `_Unusable`."""

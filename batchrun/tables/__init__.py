@@ -1,11 +1,11 @@
-"""Stages 1 and 7: tables in and out.
+"""Stages 1 and 7: reading the input table and writing the output table.
 
-CSV, TSV, JSON Lines (all of them also gzipped), Parquet, standard input and pandas frames come in as rows; the
-same formats go out with the outcomes behind the input's columns. Every cell stays what the user wrote.
+Rows are read from CSV, TSV and JSON Lines (also gzipped), Parquet, standard input and pandas frames. The same formats
+are written, with the columns of the outcomes after those of the input. Every cell stays as the user wrote it.
 
-CSV is read and written by the stdlib's csv module, for physical line numbers and faithful text (see `dialect`);
-Parquet by Arrow. Arrow and pandas are imported in the functions that use them, so that importing this package
-costs next to nothing, and `pyarrow.dataset`, which brings pandas along, is never imported.
+CSV is read and written with the csv module of the standard library, because it gives physical line numbers and the
+exact text (see `dialect`). Parquet is read and written with Arrow. Arrow and pandas are imported in the functions that
+use them, so that this package is cheap to import. `pyarrow.dataset`, which imports pandas, is never imported.
 """
 
 from batchrun.tables.expanded import expand

@@ -1,15 +1,15 @@
-"""Parquet out: the input as Arrow batches, the outcomes beside it.
+"""Writing Parquet: the input as Arrow batches, with the columns of the outcomes added.
 
-Where the types of the columns come from:
+The types of the columns depend on the input:
 
-- Parquet: as they are, never by way of Python, so that nanoseconds, decimals and nested values stay exact.
-- A frame: what Arrow makes of each column; a column that it cannot take is stored as below.
+- Parquet: unchanged. Values are never converted to Python, so that nanoseconds, decimals and nested values stay exact.
+- A frame: the type that Arrow chooses for the column. A column that Arrow cannot convert is stored like JSON Lines.
 - CSV, TSV: text.
-- What tells combinations apart: as of JSON Lines.
-- JSON Lines: found in a first pass. int64, float64, bool or text if that fits all values of the column without
-  loss (an integer beside fractions up to 2**53), else JSON text: nested or mixed values and larger integers.
+- JSON Lines, and the columns of combinations: found in a first pass. The type is int64, float64, bool or text if all
+  values of the column fit without loss (integers next to fractions fit up to 2**53), otherwise JSON text, as for nested
+  or mixed values and larger integers.
 
-`pyarrow.array` looks for pandas and so imports it: the first Parquet output of a process takes a second longer.
+`pyarrow.array` imports pandas, so the first Parquet output of a process takes a second longer.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ADDED: Final[Mapping[type, ColumnKind]] = {str: "text", int: "int", float: "flo
 
 
 def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
-    """Writes input and outcomes, in row groups of at most 65,536 rows or about 64 MiB; returns the rows.
+    """Write input and outcomes in row groups of at most 65,536 rows or about 64 MiB, and return the number of rows.
 
     Raises:
-        ValueError: `cells` has another number of rows than `source`.
+        ValueError: `cells` and `source` have different numbers of rows.
         KeyError: a mapping lacks a key.
-        OSError: the file takes no more.
+        OSError: the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,7 +60,7 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
         for batch in batches:
             outcomes = list(islice(cells, batch.num_rows))
             if len(outcomes) < batch.num_rows:
-                raise ValueError(f"outcomes end after {rows + len(outcomes)} rows, before the input")
+                raise ValueError(f"there are fewer outcomes ({rows + len(outcomes)}) than rows in the input")
             added = [_array([outcome[key] for outcome in outcomes], kind) for key, kind in kinds.items()]
             joined = pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
             group.append(joined)
@@ -70,12 +70,12 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
                 writer.write_table(pa.Table.from_batches(group))
                 group, size = [], 0
         if next(cells, None) is not None:
-            raise ValueError(f"outcomes go on after the {rows} rows of the input")
+            raise ValueError(f"there are more outcomes than rows in the input ({rows})")
         if group:
             writer.write_table(pa.Table.from_batches(group))
         writer.close()
     except BaseException:
-        # Else the writer closes itself when it is collected, and complains that its file is closed already.
+        # Otherwise the garbage collector closes the writer later, which fails because its file is already closed.
         with suppress(Exception):
             writer.close()
         raise
@@ -83,7 +83,7 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, 
 
 
 def _input(source: Source) -> tuple[Any, Iterator[Any]]:
-    """Schema and batches of the input."""
+    """Return schema and batches of the input."""
     import pyarrow as pa
 
     if isinstance(source, ExpandedSource):
@@ -99,17 +99,17 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     if isinstance(source, TextSource):
         kinds = dict.fromkeys(source.columns, "text")
     else:
-        seen = {column: KindOf(set()) for column in source.columns}
+        found = {column: KindOf(set()) for column in source.columns}
         for row in source.rows():
             for column, value in row.values.items():
-                seen[column].see(value)
-        kinds = {column: found.kind for column, found in seen.items()}
+                found[column].add(value)
+        kinds = {column: kind_of_column.kind for column, kind_of_column in found.items()}
     schema = pa.schema([pa.field(_utf8(column), _arrow_type(kind)) for column, kind in kinds.items()])
     return schema, _batches(source.rows(), kinds, schema)
 
 
 def _expanded(source: ExpandedSource) -> tuple[Any, Iterator[Any]]:
-    """The input's batches with every row in all combinations, whose cells stand behind."""
+    """Return schema and batches of the input with every row once per combination, and the combination's cells last."""
     import pyarrow as pa
 
     schema, batches = _input(source.source)
@@ -120,6 +120,7 @@ def _expanded(source: ExpandedSource) -> tuple[Any, Iterator[Any]]:
         schema = schema.append(pa.field(_utf8(name), _arrow_type(kind)))
 
     def expanded() -> Iterator[Any]:
+        # A slice has so few rows that its expansion is about one batch.
         step = max(1, BATCH_ROWS // times)
         for batch in batches:
             for first in range(0, batch.num_rows, step):
@@ -141,7 +142,7 @@ def _batches(rows: Iterator[Row], kinds: Mapping[str, ColumnKind], schema: Any) 
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Lists of at most `BATCH_ROWS` rows, fewer if their text is long."""
+    """Yield lists of at most `BATCH_ROWS` rows, or fewer if their text is long."""
     chunk: list[Row] = []
     chars = 0
     for row in rows:
@@ -161,7 +162,7 @@ def _frame_column(source: FrameSource, position: int) -> Any:
     try:
         array = pa.array(column, from_pandas=True)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
-        # A mixed column, or objects that Arrow does not know.
+        # A column of mixed types or of objects that Arrow cannot convert.
         values = [
             None if missing else plain(value)
             for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)
@@ -190,5 +191,5 @@ def _array(values: list[Value], kind: ColumnKind) -> Any:
 
 
 def _utf8(text: str) -> str:
-    """The text with lone surrogates, which a model may produce and UTF-8 does not have, as escapes."""
+    """Return the text with lone surrogates as escapes: models may produce them, and UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A file that is either the old one or the whole new one, also after a crash."""
+"""Atomic replacement: a file has either its old or its complete new content, even after a crash."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO[bytes]]:
-    """A binary file beside `path` that takes its place at the end of the block.
+    """Open a temporary binary file that replaces `path` at the end of the block.
 
-    It is written under a hidden name in the same folder, flushed, synced and renamed, and then the folder is
-    synced. If anything fails, it is removed and the old file stands; if the process is killed, the old file stands
-    and the hidden one is left over, until the next writer of `path` removes it. A symbolic link stays one: its target
-    is replaced. The mode of an existing file is kept. The block leaves the file open.
+    The file is written under a hidden name in the same folder, flushed, synced and renamed. Then the folder is synced.
+    If anything fails, the temporary file is removed and the old file is kept. If the process is killed, the old file is
+    kept too, and the next writer of `path` removes the temporary one. A symbolic link is kept and its target replaced.
+    The mode of an existing file is kept. The block must not close the file.
 
     Args:
-        path: the file to replace; its folder is made if it is missing.
+        path: the file to replace. Its folder is created if it is missing.
         mode: mode of a new file, before the umask.
-        advice: put behind the reason in the message of an OutputError.
+        advice: text after the reason in the message of an OutputError.
 
     Raises:
-        OutputError: the system refused.
+        OutputError: the file cannot be written.
     """
     try:
         target = _target(path)
@@ -53,52 +53,54 @@ def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO
                 os.fsync(file.fileno())
             temporary.replace(target)
         _sync_folder(target.parent)
-    except OSError as error:
-        reason = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}){advice}") from error
+    except OSError as exc:
+        reason = "the disk is full" if exc.errno in _FULL else exc.strerror or str(exc)
+        raise OutputError(f"{path}: cannot be written ({reason}){advice}") from exc
 
 
 def check_writable(path: Path) -> None:
-    """Makes the folder of `path` if it is missing, and writes and removes a file there.
+    """Check that a file can be written at `path`.
+
+    The folder is created if it is missing, and a file is written and removed there.
 
     Raises:
-        OutputError: the folder does not take files, or `path` is there and no regular file.
+        OutputError: the folder is not writable, or `path` exists and is not a regular file.
     """
     try:
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Only with its folder there does the system say whether it takes the name.
+        # Raises OSError for names that the system does not accept. This needs an existing folder.
         target.exists()
         with _created(target, 0o600) as (temporary, file):
             file.close()
             temporary.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
 
 
 def _target(path: Path) -> Path:
     target = Path(os.path.realpath(path))
     if target.is_symlink():
-        raise OutputError(f"{path}: cannot be written (a symbolic link that leads to itself)")
-    # A rename would replace a device such as /dev/null by a file.
+        raise OutputError(f"{path}: cannot be written (the symbolic link leads to itself)")
+    # The rename would replace a device such as /dev/null with a file.
     if target.exists() and not target.is_file():
-        what = "a folder" if target.is_dir() else "not a regular file"
-        raise OutputError(f"{path}: {what}, where the output file is expected")
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise OutputError(f"{path}: is {kind}; expected an output file")
     return target
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what killed writers of `path` left over in its folder; what a living one writes stays.
+    """Remove the temporary files that killed writers of `path` left in its folder, but not those of running writers.
 
-    A writer holds a lock on its file, which the system lets go with the process. Where there are no such locks
-    (Windows) an open file cannot be removed.
+    A writer holds a lock on its temporary file, which the system releases when the process ends. Windows does not have
+    such locks, but does not remove open files either.
     """
     try:
         target = _target(path)
-        left = [each for each in target.parent.iterdir() if each.name.startswith(_hidden(target))]
+        temporaries = [each for each in target.parent.iterdir() if each.name.startswith(_hidden(target))]
     except OSError:
         return
-    for each in left:
+    for each in temporaries:
         with suppress(OSError):
             if sys.platform == "win32":
                 each.unlink()
@@ -112,21 +114,22 @@ def remove_stale(path: Path) -> None:
 
 
 def _hidden(target: Path) -> str:
-    # A short name of its own: the output's may already be as long as the file system allows.
+    # A short hash, because the name of the output may already have the maximum length.
     return f".batchrun-{hashlib.blake2b(os.fsencode(target.name), digest_size=6).hexdigest()}-"
 
 
 @contextmanager
 def _created(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A hidden file beside `target`, with the lock that keeps `remove_stale` off it; removed on an error."""
+    """Create a hidden file next to `target`, locked against `remove_stale`; remove it on an error."""
     while True:
         temporary = target.parent / f"{_hidden(target)}{os.urandom(8).hex()}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-        # The lock lasts until its last descriptor is closed: longer than the file, which must be closed to be renamed.
+        # The lock lasts until its last descriptor is closed. The second descriptor keeps it while the file, which must
+        # be closed before it is renamed, is already closed.
         lock = _locked(descriptor)
         if os.fstat(descriptor).st_nlink > 0:
             break
-        os.close(descriptor)  # taken for stale between its making and its locking
+        os.close(descriptor)  # `remove_stale` of another process removed it before it was locked
         _unlock(lock)
     try:
         yield temporary, os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES)
@@ -139,7 +142,7 @@ def _created(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def _locked(descriptor: int) -> int | None:
-    """A second descriptor of the same file with the lock; None where files have none."""
+    """Lock the file and return a second descriptor that keeps the lock; None on systems without such locks."""
     if sys.platform == "win32":
         return None
     with suppress(OSError):
@@ -153,7 +156,7 @@ def _unlock(lock: int | None) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Windows cannot open a folder, and some network file systems cannot sync one; the rename has happened.
+    # Windows cannot open a folder, and some network file systems cannot sync one. The rename is done in any case.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,10 +1,10 @@
-"""Records of delimited text: the stdlib's csv reader with what it leaves out.
+"""Records of delimited text, read with the csv reader of the standard library.
 
-The stdlib reader is kept because it alone tells the physical line of each row, gives every cell as the text
-that the user wrote, and streams. Arrow's reader, its columns turned into Python rows, took 1.8 µs of CPU for a
-row of three short cells where this takes 2.7; beside a request for each row neither counts. What is added:
-strict quoting with the line on which an unclosed quote opened, detection of the delimiter, and cells longer
-than csv's 131,072 characters.
+This reader is used because it streams, gives every cell as the text that the user wrote, and is the only one that gives
+the physical line of each row. For a row of three short cells it takes 2.7 µs of CPU; Arrow's reader, with its columns
+converted to Python rows, takes 1.8 µs. Compared with one request per row, neither matters. This module adds strict
+quoting, the line on which an unclosed quote opens, detection of the delimiter, and cells longer than csv's limit of
+131,072 characters.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ __all__ = ["CANDIDATES", "NO_DELIMITER", "Record", "find_delimiter", "records"]
 CANDIDATES: Final = (",", ";", "\t", "|")
 
 NO_DELIMITER: Final = "\0"
-"""Delimiter of a table of one column. It cannot occur in a cell, since `TextFile.blocks` refuses NUL."""
+"""Delimiter of a table with one column. No cell can contain it, because `TextFile.blocks` refuses NUL."""
 
 Record = tuple[int, list[str]]
-"""Physical line (from 1) on which a record starts, and its cells."""
+"""The physical line on which a record starts, counted from 1, and its cells."""
 
 _MAX_CELL_CHARS: Final = 1 << 26
 _SAMPLE_CHARS: Final = 1 << 16
 
-# csv.field_size_limit is one setting for the whole process. It is raised only while a block is parsed and
-# then put back, so a host application keeps its own; without the lock, two threads that overlap could
-# put back each other's value.
+# csv.field_size_limit applies to the whole process. It is raised only while a block is parsed and then restored, so
+# that a host application keeps its own limit. Without the lock, two threads could restore each other's value.
 _limit_lock = threading.Lock()
 
 
@@ -49,7 +48,10 @@ def _long_cells() -> Iterator[None]:
 
 
 class _Lines:
-    """The lines of a file for csv.reader, which counts those that it was handed in `delivered`."""
+    """The lines of a file for csv.reader.
+
+    Mutable state: `delivered`, the number of lines that were passed to the reader so far.
+    """
 
     def __init__(self, file: TextFile) -> None:
         self._file = file
@@ -62,22 +64,22 @@ class _Lines:
 
 
 def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[Record]]:
-    """The records of a file, blank lines skipped, in lists of about one block of the file.
+    """Yield the records of a file without blank lines, in lists of about one block of the file.
 
     Args:
-        file: where the text is.
+        file: the text file.
         delimiter: one character.
-        width: cells that each record must have; None for any number, and then each list is one record long, so
-            that the first can be had before a fault behind them shows.
+        width: number of cells that each record must have. None: any number, and each list has one record, so that the
+            first records can be read before an error after them is raised.
 
     Raises:
-        InputError: a ragged row, a quote in the wrong place, or any fault of the file.
+        InputError: a row has the wrong number of cells, a quote is misplaced, or the file cannot be read.
     """
     lines = _Lines(file)
     reader = csv.reader(chain.from_iterable(lines.blocks()), delimiter=delimiter, strict=True)
     start = 1
-    whole = False
-    while not whole:
+    is_at_end = False
+    while not is_at_end:
         batch: list[Record] = []
         with _long_cells():
             try:
@@ -90,20 +92,20 @@ def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[
                     if start > lines.delivered or width is None:
                         break
                 else:
-                    whole = True
-            except csv.Error as error:
-                raise _misquoted(str(error), file, delimiter, start, reader.line_num) from error
+                    is_at_end = True
+            except csv.Error as exc:
+                raise _misquoted(str(exc), file, delimiter, start, reader.line_num) from exc
         yield batch
 
 
 def find_delimiter(file: TextFile) -> str:
-    """The delimiter with which the header and the first rows have the same number of cells.
+    """Return the delimiter with which the header and the first rows have the same number of cells.
 
-    Quoted delimiters do not count. The header decides what is possible: if it holds none of the candidates,
-    the table has one column and every delimiter in its rows is text.
+    Quoted delimiters do not count. Only delimiters in the header are candidates: a header without any of them means
+    that the table has one column, and that delimiters in its rows are text.
 
     Raises:
-        InputError: a fault of the file.
+        InputError: the file cannot be read.
     """
     lines: list[str] = []
     size = 0
@@ -126,13 +128,13 @@ def find_delimiter(file: TextFile) -> str:
 
 
 def _agreement(lines: list[str], delimiter: str, cut: bool) -> tuple[float, int]:
-    """Share of the sampled rows that are as wide as the header, and that width; zeros for a header of one cell."""
+    """Return the share of the sampled rows that are as wide as the header, and the width; zeros if the width is 1."""
     with _long_cells():
         try:
             sample = [cells for cells in csv.reader(lines, delimiter=delimiter) if cells]
         except csv.Error:
             return 0.0, 0
-    if cut and len(sample) > 1:
+    if cut and len(sample) > 1:  # the last row may be incomplete
         sample.pop()
     if not sample or len(sample[0]) == 1:
         return 0.0, 0
@@ -143,7 +145,7 @@ def _agreement(lines: list[str], delimiter: str, cut: bool) -> tuple[float, int]
 def _ragged(file: TextFile, delimiter: str, line: int, found: int, width: int | None) -> InputError:
     word = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}.get(delimiter, repr(delimiter))
     cause = (
-        f"put quotes around a cell that holds a {word}"
+        f"put quotes around a cell that contains a {word}"
         if width is not None and found > width
         else f"a cell or a {word} is missing, or a cell with a line break has no quotes around it"
     )
@@ -159,8 +161,8 @@ def _misquoted(reason: str, file: TextFile, delimiter: str, start: int, line: in
         )
     if "field limit" in reason:
         return InputError(
-            f"{file.name}, line {opened}: a cell of more than {_MAX_CELL_CHARS:,} characters;"
-            " most likely a quote that is never closed"
+            f"{file.name}, line {opened}: the cell has more than {_MAX_CELL_CHARS:,} characters;"
+            " most likely a quote is never closed"
         )
     since = "" if opened == line else f" (the quoted cell began on line {opened})"
     return InputError(
@@ -169,7 +171,7 @@ def _misquoted(reason: str, file: TextFile, delimiter: str, start: int, line: in
 
 
 def _last_quote(file: TextFile, delimiter: str, start: int, stop: int) -> int:
-    """The physical line on which the last quoted cell opens, in the record of lines `start` to `stop`."""
+    """Return the physical line on which the last quoted cell opens, in the record on lines `start` to `stop`."""
     opened, inside = start, False
     text = chain.from_iterable(file.blocks(newline=""))
     for number, line in enumerate(text, start=1):

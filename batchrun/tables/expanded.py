@@ -1,4 +1,4 @@
-"""A table in which every input row stands several times, once for each combination of settings."""
+"""A table that repeats every input row, once for each combination of settings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["ExpandedSource", "expand"]
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSource:
-    """Each row of `source` as many times as there are `combinations`, whose cells stand behind its own.
+    """Each row of `source` once per combination, with the combination's cells after those of the row.
 
     Attributes:
-        combinations: column → cell; all with the same columns.
+        source: the input.
+        combinations: the cells of each combination by column. All combinations have the same columns.
     """
 
     source: Source
@@ -27,21 +28,21 @@ class ExpandedSource:
 
     @property
     def name(self) -> str:
-        """The input's."""
+        """The name of the input."""
         return self.source.name
 
     @property
     def path(self) -> Path | None:
-        """The input's, None where it is no file."""
+        """The path of the input; None if it is not a file."""
         return getattr(self.source, "path", None)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The input's, and those of the combinations."""
+        """The columns of the input and of the combinations."""
         return (*self.source.columns, *self.combinations[0])
 
     def rows(self) -> Iterator[Row]:
-        """The input's rows in order, each in all combinations before the next; `row_index` counts all of them."""
+        """Yield the input's rows in order, each in all combinations. `row_index` counts the yielded rows."""
         index = 0
         for row in self.source.rows():
             for cells in self.combinations:
@@ -49,28 +50,28 @@ class ExpandedSource:
                 index += 1
 
     def fingerprint(self) -> str:
-        """The input's: what is made of it is said elsewhere."""
+        """Return the fingerprint of the input. The combinations are in the settings of the journal."""
         return self.source.fingerprint()
 
 
 def expand(source: Source, combinations: Sequence[Mapping[str, Value]]) -> Source:
-    """The source with every row in all combinations; the source itself where there is one without columns.
+    """Return the source with every row once per combination, or the source itself if combinations have no columns.
 
     Raises:
-        InputError: the input has a column of the same name as one of theirs.
+        InputError: the input has a column with the name of a combination's column.
     """
     if not combinations[0]:
         return source
     twice = [column for column in combinations[0] if column in source.columns]
     if twice:
-        raise InputError(f"{source.name}: the column {twice[0]!r} is also one that tells combinations apart; rename it")
+        raise InputError(f"{source.name}: the column {twice[0]!r} has the name of a column for combinations; rename it")
     if isinstance(source, FrameSource):
         return _expanded_frame(source, combinations)
     return ExpandedSource(source, tuple(combinations))
 
 
 def _expanded_frame(source: FrameSource, combinations: Sequence[Mapping[str, Value]]) -> FrameSource:
-    """The same as a frame, which keeps its dtypes; an index value then stands in several rows."""
+    """Return the expanded frame. It keeps its dtypes; the rows of one input row share its index value."""
     import numpy as np
 
     rows = len(source.frame)

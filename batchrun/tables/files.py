@@ -1,4 +1,4 @@
-"""Text files of unknown encoding: opened, read in blocks of lines, and their faults named by line and byte."""
+"""Text files: detection of the encoding, reading in blocks of lines, and errors with line and byte."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from batchrun.errors import InputError
 __all__ = ["TextFile", "check_readable", "digest", "reading"]
 
 BLOCK_CHARS: Final = 1 << 18
-"""Characters read at a time (a block ends with a whole line)."""
+"""Characters to read at once. A block ends with a complete line."""
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
-    # UTF-32's little-endian mark begins with UTF-16's.
+    # Before UTF-16: its little-endian mark is the beginning of this one.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -32,20 +32,20 @@ _BOM_FAMILIES: Final = frozenset({"utf-8", "utf-8-sig", "utf-16", "utf-32"})
 
 
 def check_readable(path: Path, name: str) -> None:
-    """Raises InputError if `path` is missing, no file, or empty."""
+    """Raise InputError if `path` does not exist, is not a regular file or is empty."""
     with reading(name):
         if not path.exists():
             raise InputError(f"{name}: no such file")
         if path.is_dir():
-            raise InputError(f"{name}: a folder, where a table is expected")
+            raise InputError(f"{name}: is a folder; expected a table")
         if not path.is_file():
-            raise InputError(f"{name}: not a regular file; pipe it in and give - as the input")
+            raise InputError(f"{name}: is not a regular file; pipe it in and give - as the input")
         if path.stat().st_size == 0:
-            raise InputError(f"{name}: empty; a table has a header (or keys) and at least one row")
+            raise InputError(f"{name}: is empty; a table needs a header (or keys) and at least one row")
 
 
 def digest(path: Path, name: str) -> str:
-    """SHA-256 (hex) over name, size and content of a file; the content is streamed, the folder is left out."""
+    """Return the SHA-256 (hex) of a file's name, size and content. The folder does not count."""
     with reading(name), path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256")
         identity = f"{Path(name).name}\0{file.tell()}\0{content.hexdigest()}"
@@ -54,24 +54,24 @@ def digest(path: Path, name: str) -> str:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Turns what the system says while a file is read into an InputError of one line."""
+    """Turn errors of the system while a file is read into an InputError of one line."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{name}: broken gzip file ({error}); compress it again") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise InputError(f"{name}: is a damaged gzip file ({exc}); compress it again") from exc
+    except OSError as exc:
+        raise InputError(f"{name}: cannot be read ({exc.strerror or exc})") from exc
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A text file, compressed or not, with its encoding settled.
+    """A text file, compressed or not, with a known encoding.
 
     Attributes:
-        name: as the user gave it, for messages.
-        path: where it is.
-        encoding: name of a Python codec without a byte order mark of its own where the file has one.
-        gzipped: the content is gzip.
+        name: the name that the user gave, for messages.
+        path: path of the file.
+        encoding: name of a Python codec. If the file has a byte order mark, the codec does not handle it.
+        gzipped: the content is compressed with gzip.
     """
 
     name: str
@@ -81,7 +81,7 @@ class TextFile:
 
     @classmethod
     def find(cls, path: Path, name: str, *, encoding: str | None, gzipped: bool) -> TextFile:
-        """Settles the encoding: the byte order mark, else `encoding`, else UTF-8.
+        """Return the file with its encoding: from the byte order mark, otherwise `encoding`, otherwise UTF-8.
 
         Raises:
             InputError: the file cannot be read or is empty, or the encoding is unknown.
@@ -97,13 +97,13 @@ class TextFile:
         return cls(name, path, encoding, gzipped)
 
     def blocks(self, newline: str) -> Iterator[list[str]]:
-        r"""The lines, line ends kept, in lists of about `BLOCK_CHARS` characters; no byte order mark.
+        r"""Yield the lines with their line ends, in lists of about `BLOCK_CHARS` characters, without byte order mark.
 
         Args:
-            newline: `""` ends a line at \n, \r\n and a lone \r; `"\n"` at \n only.
+            newline: `""` ends a line at \n, \r\n and a lone \r; `"\n"` ends it at \n only.
 
         Raises:
-            InputError: bytes that the encoding does not have, a NUL, or a fault of the file system.
+            InputError: bytes are not valid in the encoding, the text contains NUL, or the file cannot be read.
         """
         count = 0
         with self._decoding(), self._open(newline) as file:
@@ -123,8 +123,8 @@ class TextFile:
     def _nul_found(self, lines: list[str], count: int) -> InputError:
         line = count + next(i for i, text in enumerate(lines, start=1) if "\0" in text)
         return InputError(
-            f"{self.name}, line {line}: a NUL byte, which text does not have;"
-            " remove it, or, if the file is UTF-16, try --encoding utf-16-le"
+            f"{self.name}, line {line}: contains a NUL byte, which is not text;"
+            " remove it or, if the file is UTF-16, try --encoding utf-16-le"
         )
 
     @contextmanager
@@ -132,11 +132,14 @@ class TextFile:
         try:
             with reading(self.name):
                 yield
-        except UnicodeError as error:
-            raise self._undecodable() from error
+        except UnicodeError as exc:
+            raise self._undecodable() from exc
 
     def _undecodable(self) -> InputError:
-        """Decodes anew to find the place: the error of a text stream counts from the start of its own buffer."""
+        """Return the error with its line and byte.
+
+        The file is decoded again to find them, because the error of a text stream counts from the start of its buffer.
+        """
         decoder = codecs.getincrementaldecoder(self.encoding)("strict")
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         offset, line = 0, 1
@@ -159,23 +162,22 @@ class TextFile:
                 if not chunk:
                     break
         other = "--encoding cp1252" if codecs.lookup(self.encoding).name == "utf-8" else "another --encoding"
-        return InputError(f"{where}: not {self.encoding.upper()} text; save it as UTF-8, or try {other}")
+        return InputError(f"{where}: is not {self.encoding.upper()} text; save it as UTF-8, or try {other}")
 
 
 def _check_encoding(encoding: str) -> None:
     try:
-        # Refuses unknown names and codecs that are no text encodings, such as base64; finding `undefined`
-        # out takes a decoding.
+        # Decoding refuses unknown names, codecs that are not text encodings, such as base64, and `undefined`.
         b"a".decode(encoding)
         codecs.getincrementaldecoder(encoding)
     except UnicodeDecodeError:
-        return  # UTF-16 and UTF-32 want more than one byte
-    except (LookupError, ValueError) as error:
+        return  # UTF-16 and UTF-32 need more than one byte
+    except (LookupError, ValueError) as exc:
         raise InputError(
-            f"--encoding {encoding!r}: unknown text encoding; usual ones are utf-8, utf-16, cp1252, latin-1"
-        ) from error
+            f"--encoding {encoding!r}: unknown text encoding; common ones are utf-8, utf-16, cp1252, latin-1"
+        ) from exc
 
 
 def _open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
-    # GzipFile is a binary stream, though typeshed does not declare it as IO[bytes].
+    # GzipFile is a binary stream, but typeshed does not declare it as IO[bytes].
     return cast("IO[bytes]", gzip.open(path, "rb")) if gzipped else path.open("rb")

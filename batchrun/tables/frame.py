@@ -1,4 +1,4 @@
-"""pandas frames in and out."""
+"""Reading and writing pandas frames."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ _ADDED: Final[Mapping[type, ColumnKind]] = {int: "int", float: "float", bool: "b
 
 @dataclass(frozen=True, slots=True)
 class FrameSource:
-    """A pandas frame. Missing values (NaN, NaT, NA) are None; the index is not a column.
+    """A pandas frame. Missing values (NaN, NaT, NA) are read as None. The index is not a column.
 
     Attributes:
-        frame: the user's own, never changed.
-        columns: names of its columns, as text.
-        given: the source that this one was made of, whose content is the fingerprint; None for a frame as it was given.
+        frame: the frame, which is never changed.
+        columns: the names of its columns as text.
+        original: the source that this one was expanded from, which gives the fingerprint; None for the user's frame.
     """
 
     frame: pd.DataFrame
     columns: tuple[str, ...]
-    given: FrameSource | None = None
+    original: FrameSource | None = None
 
     @classmethod
     def open(cls, frame: pd.DataFrame) -> FrameSource:
-        """Checks names and size.
+        """Return the source after checking names and size.
 
         Raises:
-            InputError: unusable column names or no rows.
+            InputError: a column has no name or that of another, or the frame has no rows.
         """
         columns = [str(column) for column in frame.columns]
         check_columns(columns, "DataFrame")
         if not columns or not len(frame):
-            raise InputError("DataFrame: a table without rows; nothing to do")
+            raise InputError("DataFrame: the table has no rows")
         return cls(frame, tuple(columns))
 
     @property
@@ -60,7 +60,7 @@ class FrameSource:
         return "DataFrame"
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on, converted a slice at a time."""
+        """Yield the rows, which are converted one slice at a time."""
         columns = self.columns
         for first in range(0, len(self.frame), SLICE_ROWS):
             part = self.frame.iloc[first : first + SLICE_ROWS]
@@ -69,9 +69,9 @@ class FrameSource:
                 yield Row(row_index, dict(zip(columns, values, strict=True)))
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over columns and values, the same in every process."""
-        if self.given is not None:
-            return self.given.fingerprint()
+        """Return the SHA-256 (hex) of columns and values, which is the same in every process."""
+        if self.original is not None:
+            return self.original.fingerprint()
         content = hashlib.sha256(json_text(list(self.columns)).encode("utf-8", "surrogatepass"))
         for row in self.rows():
             content.update(json_text(list(row.values.values())).encode("utf-8", "surrogatepass"))
@@ -87,11 +87,11 @@ def _cells(column: pd.Series[Any]) -> list[Value]:
 
 
 def to_frame(source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> pd.DataFrame:
-    """Input and outcomes side by side, as a frame.
+    """Return input and outcomes side by side in one frame.
 
-    A frame as input keeps its dtypes and its index. Other inputs give `object` columns of text, or
-    `Int64`, `Float64`, `boolean` where every value is such a number or missing. Of the added columns the text is
-    `object` with None for missing, and the numbers are `Int64` and `Float64`.
+    A frame as input keeps its dtypes and its index. Other inputs become `object` columns of text, or `Int64`, `Float64`
+    and `boolean` columns if every value is such a value or missing. Added columns of text are `object` with None for
+    missing values; added numbers are `Int64` and `Float64`.
 
     Args:
         source: the input.
@@ -99,8 +99,8 @@ def to_frame(source: Source, cells: Iterator[Mapping[str, Any]], options: WriteO
         options: prefix and extra columns.
 
     Raises:
-        InputError: an added column has the name of one of the input's.
-        ValueError: `cells` has another number of rows than `source`.
+        InputError: an added column has the name of a column of the input.
+        ValueError: `cells` and `source` have different numbers of rows.
         KeyError: a mapping lacks a key.
     """
     import pandas as pd
@@ -131,6 +131,6 @@ def _series(values: list[Any], kind: ColumnKind) -> pd.Series[Any]:
     import pandas as pd
 
     if kind == "float":
-        # pd.array would take an int beside a float for an object.
+        # pandas makes an object column of integers and floats.
         values = [None if value is None else float(value) for value in values]
     return pd.Series(values, dtype=_DTYPES.get(kind, "object"))

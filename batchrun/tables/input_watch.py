@@ -1,4 +1,4 @@
-"""Whether an input is still the table that was checked."""
+"""InputWatch: detects changes of an input file during a batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["InputWatch"]
 
 
 class InputWatch:
-    """Notices that the file of a table was rewritten, cut, replaced or deleted. A frame does not change.
+    """Detects that the file of a table was rewritten, truncated, replaced or deleted. A frame does not change.
 
-    All state: size, times and place of the file when its content was last known to be the same.
+    Mutable state: `_stamp`, the device, inode, size and time of the file when its content was last unchanged.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._path: Path | None = getattr(source, "path", None)
-        self._stamp = self._look()
+        self._stamp = self._current_stamp()
         self._fingerprint = None if self._path is None else source.fingerprint()
 
     def changed(self) -> bool:
-        """Whether the content is another now. It is read only where the file system says that it may be."""
-        stamp = self._look()
+        """Return whether the content has changed. It is read only if size, time or inode of the file have changed."""
+        stamp = self._current_stamp()
         if stamp == self._stamp:
             return False
         try:
@@ -35,7 +35,7 @@ class InputWatch:
             self._stamp = stamp
         return not same
 
-    def _look(self) -> tuple[int, int, int, int] | None:
+    def _current_stamp(self) -> tuple[int, int, int, int] | None:
         if self._path is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""JSON Lines in: one object on each line."""
+"""Reading JSON Lines: one object on each line."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from batchrun.tables.text import check_columns
 __all__ = ["JsonlSource"]
 
 JSON_SPACE: Final = " \t\r\n"
-"""All the white space that JSON knows (RFC 8259, section 2)."""
+"""The white space of JSON (RFC 8259, section 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlSource:
-    """A table of JSON objects. Nested values stay dict and list; blank lines are no rows.
+    """A table of JSON objects. Nested values stay dict and list. Blank lines are skipped.
 
-    The columns are the keys of all rows, in order of first sight, found by one pass when the source is
-    opened; a row without a key has None there.
+    The columns are the keys of all rows in the order of their first use, found in one pass when the source is opened. A
+    row without a key has None in that column.
 
     Attributes:
-        file: where the text is.
+        file: the text file.
         columns: the keys.
     """
 
@@ -36,10 +36,11 @@ class JsonlSource:
 
     @classmethod
     def open(cls, file: TextFile) -> JsonlSource:
-        """Reads the whole file once for its keys.
+        """Return the source after reading the whole file once for its keys.
 
         Raises:
-            InputError: a line that is no JSON object, a key twice in one, no keys, no rows, or a fault of the file.
+            InputError: a line is not a JSON object, an object has a key twice, there are no keys or no rows, or the
+                file cannot be read.
         """
         columns: dict[str, None] = {}
         rows = 0
@@ -48,43 +49,43 @@ class JsonlSource:
             if not cells.keys() <= columns.keys():
                 columns.update(dict.fromkeys(cells))
         if not rows:
-            raise InputError(f"{file.name}: no rows; write one JSON object on each line")
+            raise InputError(f"{file.name}: has no rows; write one JSON object on each line")
         if not columns:
-            raise InputError(f"{file.name}: no row has a key; a column of prompts is needed")
+            raise InputError(f'{file.name}: no row has a key; write rows such as {{"question": "..."}}')
         check_columns(list(columns), file.name)
         return cls(file, tuple(columns))
 
     @property
     def name(self) -> str:
-        """The file as the user gave it."""
+        """The name that the user gave."""
         return self.file.name
 
     @property
     def path(self) -> Path:
-        """Where the text is read from."""
+        """The path of the file."""
         return self.file.path
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on, streamed."""
+        """Yield the rows, streamed from the file."""
         columns = self.columns
         for row_index, (line, _, cells) in enumerate(self.objects()):
             yield Row(row_index, {column: cells.get(column) for column in columns}, line)
 
     def objects(self) -> Iterator[tuple[int, str, dict[str, Value]]]:
-        """Of each row the physical line (from 1), the object's text as it is in the file, and the object."""
+        """Yield for each row its physical line (counted from 1), the text of the object in the file, and the object."""
         known = frozenset(self.columns)
         for line, text, cells in _objects(self.file):
             if not cells.keys() <= known:
-                raise InputError(f"{self.name}, line {line}: a new key; the file changed while it was read")
+                raise InputError(f"{self.name}, line {line}: the row has a new key; the file changed while it was read")
             yield line, text, cells
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of name, size and content."""
+        """Return the SHA-256 (hex) of the file's name, size and content."""
         return digest(self.file.path, self.file.name)
 
 
 class _NotJson(ValueError):
-    """What Python's reader accepts and JSON does not."""
+    """The text is accepted by Python's JSON reader, but is not valid JSON."""
 
 
 def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -103,7 +104,7 @@ _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_co
 
 
 def _objects(file: TextFile) -> Iterator[tuple[int, str, dict[str, Value]]]:
-    """Physical line (from 1), text, and object of each row."""
+    """Yield physical line (counted from 1), text and object of each row."""
     line = 0
     for block in file.blocks(newline="\n"):
         for raw in block:
@@ -116,21 +117,21 @@ def _objects(file: TextFile) -> Iterator[tuple[int, str, dict[str, Value]]]:
 def _parse(raw: str, text: str, where: str) -> dict[str, Value]:
     try:
         found: Any = _decoder.decode(text)
-    except json.JSONDecodeError as error:
-        column = error.pos + 1 + len(raw) - len(raw.lstrip(JSON_SPACE))
+    except json.JSONDecodeError as exc:
+        column = exc.pos + 1 + len(raw) - len(raw.lstrip(JSON_SPACE))
         advice = (
-            "this looks like one JSON array; write its objects one to a line (jq -c '.[]')"
+            "this looks like one JSON array; write one object per line (jq -c '.[]')"
             if text.startswith("[")
-            else "each line must be one whole JSON object"
+            else "each line must be one complete JSON object"
         )
-        raise InputError(f"{where}, column {column}: not JSON ({error.msg}); {advice}") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: nested too deeply") from error
-    except ValueError as error:
-        # Ours, or Python's refusal of an integer of more than 4,300 digits.
-        reason = error if isinstance(error, _NotJson) else "a number with too many digits; write it as text"
-        raise InputError(f"{where}: {reason}") from error
+        raise InputError(f"{where}, column {column}: not valid JSON ({exc.msg}); {advice}") from exc
+    except RecursionError as exc:
+        raise InputError(f"{where}: the object is nested too deeply") from exc
+    except ValueError as exc:
+        # Either `_NotJson`, or Python refuses an integer of more than 4,300 digits.
+        reason = exc if isinstance(exc, _NotJson) else "a number with too many digits; write it as text"
+        raise InputError(f"{where}: {reason}") from exc
     if not isinstance(found, dict):
         kind = {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(found), "a number")
-        raise InputError(f'{where}: {kind}, where a JSON object is expected, such as {{"question": "..."}}')
+        raise InputError(f'{where}: expected a JSON object such as {{"question": "..."}}, found {kind}')
     return found

@@ -1,4 +1,4 @@
-"""Opening a table of any format: a path, standard input or a frame."""
+"""Opening a table in any format: from a path, standard input or a frame."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from batchrun.tables.source import Source
 __all__ = ["holds_answers", "open_source", "validate"]
 
 
-_TELLING: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
-"""Columns that together nobody else writes."""
+_ANSWER_COLUMNS: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
+"""Columns that occur together only in tables that batchrun wrote."""
 
 
 _STDIN: Final = "standard input"
@@ -41,17 +41,17 @@ def open_source(
     *,
     spool: Path | None = None,
 ) -> Source:
-    """Opens a table and reads as much of it as tells its columns.
+    """Open a table and read its columns.
 
     Args:
-        input: a path whose ending names the format, `-` for CSV on standard input, or a frame.
+        input: a path whose extension names the format, `-` for CSV on standard input, or a frame.
         options: encoding and delimiter.
-        spool: file into which standard input is copied first, so that it can be read again; needed for `-`.
+        spool: file that standard input is copied to, so that it can be read again. Required for `-`.
 
     Raises:
-        InputError: no table, or one without rows.
+        InputError: the input is not a table or has no rows.
         OutputError: the spool cannot be written.
-        ValueError: `-` without a spool.
+        ValueError: `-` is given without a spool.
     """
     if not isinstance(input, str | os.PathLike):
         from batchrun.tables.frame import FrameSource
@@ -61,7 +61,7 @@ def open_source(
     name = os.fspath(input)
     if name == "-":
         if spool is None:
-            raise ValueError("standard input can be read only once: a spool file is needed")
+            raise ValueError("a spool file is required, because standard input can be read only once")
         _copy_stdin(spool)
         file = TextFile.find(spool, _STDIN, encoding=options.encoding, gzipped=False)
         return TextSource.open(file, _delimiter(options))
@@ -77,41 +77,38 @@ def open_source(
         return TextSource.open(file, _delimiter(options))
     if form.kind == "tsv":
         if _delimiter(options) not in (None, "\t"):
-            raise InputError(f"{name}: TSV is separated by tabs; --delimiter goes with .csv")
+            raise InputError(f"{name}: --delimiter is for .csv only; the delimiter of TSV is the tab")
         return TextSource.open(file, "\t")
     _refuse(options, name, encoding=False)
     return JsonlSource.open(file)
 
 
 def holds_answers(path: Path) -> bool:
-    """Whether there is a table with columns that batchrun adds, whatever prefix they have. It need not be readable."""
+    """Return whether `path` is a table with the columns that batchrun adds, with any prefix."""
     try:
         columns = set(open_source(path, ReadOptions()).columns)
     except InputError:
         return False
     prefixes = {name.removesuffix("completed_at") for name in columns if name.endswith("completed_at")}
-    return any(columns >= {prefix + name for name in _TELLING} for prefix in prefixes)
+    return any(columns >= {prefix + name for name in _ANSWER_COLUMNS} for prefix in prefixes)
 
 
 def validate(source: Source) -> int:
-    """Reads the whole table once, so that a bad row is found before anything is spent.
-
-    Returns:
-        The number of rows.
+    """Read the whole table once, so that a bad row is found before the batch costs anything, and count its rows.
 
     Raises:
-        InputError: at the first row that cannot be used.
+        InputError: a row cannot be read.
     """
     return sum(1 for _ in source.rows())
 
 
 def _copy_stdin(spool: Path) -> None:
     stream = sys.stdin
-    if stream is None:  # a process may be started without one
-        raise InputError(f"{_STDIN}: closed; pipe a CSV table in, or name a file")
-    # Prompts may be private: nobody else reads the copy.
+    if stream is None:  # a process may be started without standard input
+        raise InputError(f"{_STDIN}: is closed; pipe a CSV table in, or give a file")
+    # Prompts may be private: other users cannot read the copy.
     with replacing(spool, mode=0o600) as file:
-        # `read` would go on after the end that is typed at a terminal, and want a second one.
+        # `read` would continue after the end that a user types at a terminal, and wait for a second one.
         while block := cast("BufferedReader", stream.buffer).read1(1 << 20):
             file.write(block)
 
@@ -121,13 +118,13 @@ def _delimiter(options: ReadOptions) -> str | None:
         return None
     delimiter = _DELIMITER_NAMES.get(options.delimiter, options.delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n\0':
-        raise InputError(f"--delimiter {options.delimiter!r}: one character is expected, such as ; or |, or 'tab'")
+        raise InputError(f"--delimiter {options.delimiter!r}: expected one character such as ; or |, or 'tab'")
     return delimiter
 
 
 def _refuse(options: ReadOptions, name: str, *, encoding: bool) -> None:
-    """Raises InputError for options that mean nothing for this format."""
+    """Raise InputError for options that do not apply to this format."""
     if options.delimiter is not None:
-        raise InputError(f"{name}: --delimiter goes with .csv only")
+        raise InputError(f"{name}: --delimiter is for .csv only")
     if encoding and options.encoding is not None:
-        raise InputError(f"{name}: --encoding goes with text formats only")
+        raise InputError(f"{name}: --encoding is for text formats only")

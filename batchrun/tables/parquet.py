@@ -1,4 +1,4 @@
-"""Parquet in. Only this module, `frame` and `arrow` import Arrow or pandas, inside the functions that need them."""
+"""Reading Parquet. Only this module, `frame` and `arrow` import Arrow or pandas, inside the functions that use them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BATCH_ROWS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource:
-    """A Parquet file. Cells are Python values; those without a counterpart in JSON are text (see `plain`).
+    """A Parquet file. Cells are Python values. Values that JSON does not have are text (see `plain`).
 
     Attributes:
-        path: where the file is.
-        name: as the user gave it, for messages.
+        path: path of the file.
+        name: the name that the user gave, for messages.
         columns: names of the top-level columns.
     """
 
@@ -35,10 +35,10 @@ class ParquetSource:
 
     @classmethod
     def open(cls, path: Path, name: str) -> ParquetSource:
-        """Reads the footer.
+        """Return the source after reading the file's footer.
 
         Raises:
-            InputError: no Parquet file, unusable column names, or no rows.
+            InputError: the file is not Parquet, a column has no name or that of another, or there are no rows.
         """
         check_readable(path, name)
         with _reading(name), _file(path) as file:
@@ -46,24 +46,24 @@ class ParquetSource:
             rows = file.metadata.num_rows
         check_columns(columns, name)
         if not columns or not rows:
-            raise InputError(f"{name}: a table without rows; nothing to do")
+            raise InputError(f"{name}: the table has no rows")
         return cls(path, name, tuple(columns))
 
     def schema(self) -> Any:
-        """The Arrow schema (`pyarrow.Schema`) as stored."""
+        """Return the stored Arrow schema (`pyarrow.Schema`)."""
         with _reading(self.name), _file(self.path) as file:
             return file.schema_arrow
 
     def batches(self) -> Iterator[Any]:
-        """The rows as Arrow batches (`pyarrow.RecordBatch`) of at most `BATCH_ROWS`, types as stored."""
+        """Yield the rows as Arrow batches (`pyarrow.RecordBatch`) of at most `BATCH_ROWS` with the stored types."""
         with _reading(self.name), _file(self.path) as file:
             if tuple(file.schema_arrow.names) != self.columns:
-                raise InputError(f"{self.name}: other columns; the file changed while it was read")
-            # Threads would read row groups ahead; one batch at a time bounds the memory.
+                raise InputError(f"{self.name}: the columns differ; the file changed while it was read")
+            # Threads would read row groups in advance. One batch at a time limits the memory.
             yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on, streamed."""
+        """Yield the rows, streamed from the file."""
         columns = self.columns
         row_index = 0
         for batch in self.batches():
@@ -73,14 +73,14 @@ class ParquetSource:
                 row_index += 1
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of name, size and content."""
+        """Return the SHA-256 (hex) of the file's name, size and content."""
         return digest(self.path, self.name)
 
 
 def _file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    # pre_buffer would hold whole row groups.
+    # pre_buffer would keep whole row groups in memory.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
 
 
@@ -103,9 +103,9 @@ def _reading(name: str) -> Iterator[None]:
     with reading(name):
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
-            # Arrow reports damage as an OSError too, one that has no number of the system's.
-            if isinstance(error, OSError) and error.errno is not None:
+        except (pa.ArrowException, OSError) as exc:
+            # Arrow also reports damaged files as OSError, but without an errno.
+            if isinstance(exc, OSError) and exc.errno is not None:
                 raise
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{name}: not a Parquet file, or a damaged one ({reason})") from error
+            reason = str(exc).partition("\n")[0]
+            raise InputError(f"{name}: is not a Parquet file or is damaged ({reason})") from exc

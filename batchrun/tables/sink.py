@@ -1,4 +1,4 @@
-"""Stage 7: the output table, input and outcomes side by side, replaced as a whole."""
+"""Stage 7: writing the output table, with input and outcomes side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from batchrun.tables.values import json_text, plain
 
 __all__ = ["CsvLines", "check_output", "disarmed", "write_table"]
 
-_ADVICE: Final = "; the answers are safe in the journal: mend that and run the same command again"
+_ADVICE: Final = "; the answers are safe in the journal; fix the problem and run the same command again"
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -30,34 +30,34 @@ _CSV_ATOMS: Final = frozenset({str, int, float, type(None)})
 
 
 def check_output(path: Path, source: Source, options: WriteOptions) -> None:
-    """Finds out before any money is spent whether `write_table` would be refused.
+    """Check before the batch costs anything that `write_table` can write the output.
 
-    Makes the output's folder if it is missing, and writes and removes a file there.
+    The output's folder is created if it is missing, and a file is written and removed there.
 
     Raises:
-        InputError: an unknown ending, a column that would be there twice, or an output that is the input.
-        OutputError: the folder takes no files, or `path` is no regular file.
+        InputError: the extension is unknown, two columns would have the same name, or the output is the input.
+        OutputError: the folder is not writable, or `path` is not a regular file.
     """
     format_of(path, str(path))
     check_added(options, source.columns, source.name)
     check_writable(path)
-    given: Path | None = getattr(source, "path", None)
-    if given is not None and _is_same(path, given):
-        raise InputError(f"{path}: the output is the input itself; name another file")
+    input_path: Path | None = getattr(source, "path", None)
+    if input_path is not None and _is_same(path, input_path):
+        raise InputError(f"{path}: the output is the input file; choose another name")
 
 
 def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
-    """Writes the input's columns, untouched and in order, and behind them those of `options.keys`.
+    """Write the input's columns, unchanged and in order, followed by the columns of `options.keys`.
 
-    The file is replaced as a whole once it is complete and on the disk; after any failure the old one stands
-    (see `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8 without byte order mark, lines end in `\\n`,
-    None is an empty cell, lists and objects are compact JSON, booleans `true` and `false`. In JSON Lines, rows
-    that come from JSON Lines keep their text, without the keys that they lack. NUL in CSV, and lone surrogates
-    anywhere, appear as escapes (`\\x00`, `\\ud800`), since an answer may hold anything. For Parquet see
+    The old file is replaced when the new one is complete and on the disk; after any failure the old file is kept (see
+    `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8 without byte order mark, with lines that end in `\\n`.
+    None is an empty cell, lists and objects are compact JSON, booleans are `true` and `false`. Rows that were read from
+    JSON Lines keep their text in JSON Lines, and no missing keys are added. NUL in CSV and lone surrogates in any
+    format become escapes (`\\x00`, `\\ud800`), because an answer may contain anything. For Parquet see
     `batchrun.tables.arrow`.
 
     Args:
-        path: the output; its ending names the format.
+        path: the output; its extension names the format.
         source: the input.
         cells: one mapping for each row of `source`, in order, with the keys of `options.keys`.
         options: prefix, extra columns, `safe_csv` (see `disarmed`).
@@ -66,9 +66,9 @@ def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], 
         The number of rows written.
 
     Raises:
-        InputError: an unknown ending, or a fault of the input.
-        OutputError: the system refused; one line, which says so if the disk is full.
-        ValueError: `cells` has another number of rows than `source`.
+        InputError: the extension is unknown, or the input cannot be read.
+        OutputError: the file cannot be written, for example because the disk is full.
+        ValueError: `cells` and `source` have different numbers of rows.
         KeyError: a mapping lacks a key.
     """
     form = format_of(path, str(path))
@@ -84,12 +84,12 @@ def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], 
 
 
 def disarmed(text: str) -> str:
-    """The text with an apostrophe in front if a spreadsheet might run it as a formula.
+    """Return the text, with an apostrophe before it if a spreadsheet might run it as a formula.
 
-    That is text which begins with `=` `+` `-` `@`, tab, carriage return or line feed, after
+    Such text begins with `=` `+` `-` `@`, tab, carriage return or line feed, according to
     https://owasp.org/www-community/attacks/CSV_Injection, or with a full-width `＝` `＋` `－` `＠`, which some
-    spreadsheets take for the same. Plain numbers such as `-5` and `+3.2e4` stay. The rule protects a file that
-    is opened with the delimiter it was written with.
+    spreadsheets treat alike. Plain numbers such as `-5` and `+3.2e4` are unchanged. The rule protects a file that is
+    opened with the delimiter it was written with.
     """
     if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
         return "'" + text
@@ -100,7 +100,7 @@ def _is_same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:
-        return False  # most often, there is no output yet
+        return False  # usually the output does not exist yet
 
 
 def _stream(file: IO[bytes], form: Format) -> Any:
@@ -108,22 +108,23 @@ def _stream(file: IO[bytes], form: Format) -> Any:
 
 
 class _Gzip:
-    """Compresses what is written, and keeps nothing that is not compressed.
+    """A gzip stream without a buffer of uncompressed data.
 
-    Since Python 3.12 `gzip.GzipFile` has a buffer, which is written once more when it is collected after a disk was
-    full. There is neither a name nor a time in the header: the same table gives the same bytes.
+    Since Python 3.12 `gzip.GzipFile` has such a buffer. If the disk is full, it is written again when the object is
+    garbage-collected. The header contains neither a name nor a time, so that the same table gives the same bytes.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._compressor = zlib.compressobj(9, zlib.DEFLATED, wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header and end
+        # Adding 16 selects the header and trailer of gzip.
+        self._compressor = zlib.compressobj(9, zlib.DEFLATED, wbits=16 + zlib.MAX_WBITS)
 
     def write(self, data: bytes) -> int:
         self._file.write(self._compressor.compress(data))
         return len(data)
 
     def finish(self) -> None:
-        """Write what is left, and the checksum."""
+        """Write the remaining data and the checksum."""
         self._file.write(self._compressor.flush())
 
 
@@ -135,10 +136,10 @@ def _gzipped(file: IO[bytes]) -> Iterator[_Gzip]:
 
 
 class CsvLines:
-    """Takes whole rows from csv.writer: UTF-8, lines end in `\\n`, what text cannot hold appears as an escape.
+    """A file for csv.writer that writes UTF-8, ends lines with `\\n` and escapes what text cannot contain.
 
-    The writer must be told that lines end in CRLF: up to Python 3.12 it quotes a carriage return inside
-    a cell only if the line end has one.
+    The writer must be set to CRLF line ends: up to Python 3.12 it quotes a carriage return inside a cell only if the
+    line end contains one.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -182,17 +183,17 @@ def _write_jsonl(stream: IO[bytes], source: Source, cells: Iterator[Mapping[str,
     for start, outcome in zip(_openings(source), cells, strict=True):
         added = json_text({name: plain(outcome[key]) for key, name in names.items()})
         line = f"{start}{'' if start == '{' else ','}{added[1:]}\n"
-        # In JSON text the escape of a lone surrogate is JSON's own.
+        # The escape that Python writes for a lone surrogate is also JSON's.
         stream.write(line.encode("utf-8", "backslashreplace"))
         rows += 1
     return rows
 
 
 def _openings(source: Source) -> Iterator[str]:
-    """Each row as a JSON object without its closing brace.
+    """Yield each row as a JSON object without its closing brace.
 
-    What came as JSON keeps its text, so that no number loses a digit, and a key that a row lacks is still lacking:
-    for some readers that is another thing than null.
+    Rows that were read from JSON keep their text, so that no number loses a digit. A missing key stays missing, because
+    some readers distinguish it from null.
     """
     if isinstance(source, ExpandedSource):
         added = [json_text(dict(cells))[1:-1] for cells in source.combinations]

@@ -1,4 +1,4 @@
-"""Stage 1: the input table, whatever its format, as rows."""
+"""Source: the interface of an input table of any format."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ __all__ = ["Source"]
 
 
 class Source(Protocol):
-    """An input table that can be read as often as wanted."""
+    """An input table that can be read any number of times."""
 
     @property
     def name(self) -> str:
-        """For messages: the path as the user gave it, `standard input`, or `DataFrame`."""
+        """The name for messages: the path that the user gave, `standard input` or `DataFrame`."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns in order; at least one, none empty, none twice."""
+        """The names of the columns in order. There is at least one; names are not empty and not repeated."""
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on; each call starts anew. Memory is bounded by a chunk, not by the table.
+        """Yield the rows; each call starts with the first. Memory is limited by a chunk, not by the table.
 
         Raises:
-            InputError: at the first row that cannot be used.
+            InputError: a row cannot be read.
         """
 
     def fingerprint(self) -> str:
-        """The table's identity, the same in every process: SHA-256 (hex) of a file's name, size and content, or
-        of a frame's columns and values."""
+        """Return the identity of the table, which is the same in every process.
+
+        It is the SHA-256 (hex) of a file's name, size and content, or of a frame's columns and values.
+        """

@@ -1,4 +1,4 @@
-"""Which format a path's ending names, and how a table is read and written."""
+"""Options for reading and writing tables, and the format that a file extension names."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a path's ending says.
+    """The format that a file extension names.
 
     Attributes:
         kind: the format of the table.
-        gzipped: the ending is followed by `.gz`; text formats only.
+        gzipped: the extension is followed by `.gz`; text formats only.
     """
 
     kind: Kind
@@ -39,12 +39,12 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How the input is to be understood.
+    """Options for reading a table.
 
     Attributes:
-        encoding: name of a Python text encoding. None: a byte order mark decides, else UTF-8. Text formats only.
-        delimiter: one character, or `tab`. None: found from the header and the first rows, among `,` `;` tab `|`.
-            CSV only; in TSV it is always the tab.
+        encoding: name of a Python text encoding. None: from the byte order mark, otherwise UTF-8. Text formats only.
+        delimiter: one character, or `tab`. None: detected from the header and the first rows, among `,` `;` tab `|`.
+            CSV only; the delimiter of TSV is always the tab.
     """
 
     encoding: str | None = None
@@ -53,13 +53,13 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How the output is to look.
+    """Options for writing the output.
 
     Attributes:
-        prefix: put before the name of every column that batchrun adds (`--output-prefix`).
+        prefix: prefix for the names of the columns that batchrun adds (`--output-prefix`).
         safe_csv: disarm cells that a spreadsheet would run as a formula (`--safe-csv`); CSV and TSV only.
-        extra_columns: name → type of further columns behind `OUTPUT_COLUMNS`; types as there, or `bool`;
-            cells of any other type are written as JSON text.
+        extra_columns: name → type of the columns after `OUTPUT_COLUMNS`. The types are those of `OUTPUT_COLUMNS` or
+            `bool`; cells of any other type are written as JSON text.
     """
 
     prefix: str = ""
@@ -68,24 +68,24 @@ class WriteOptions:
 
     @property
     def keys(self) -> Mapping[str, type]:
-        """Key in the cells → type, in output order, without the prefix."""
+        """The types of the added columns by their names without prefix, in the order of the output."""
         return {**OUTPUT_COLUMNS, **self.extra_columns}
 
     @property
     def added_columns(self) -> tuple[str, ...]:
-        """Names of the columns behind the input's own, with the prefix, in order."""
+        """The names of the added columns with the prefix, in the order of the output."""
         return tuple(self.prefix + key for key in self.keys)
 
 
 def format_of(path: Path, name: str) -> Format:
-    """The format that the ending of `path` names, whatever its case.
+    """Return the format that the extension of `path` names, regardless of case.
 
     Args:
-        path: where the table is or will be.
-        name: the table as the user knows it, for the message.
+        path: path of the table, which need not exist.
+        name: the name that the user gave, for the message.
 
     Raises:
-        InputError: no known ending.
+        InputError: the extension is unknown.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     gzipped = suffixes[-1:] == [".gz"]
@@ -94,18 +94,18 @@ def format_of(path: Path, name: str) -> Format:
     kind = _KINDS.get(suffixes[-1]) if suffixes else None
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(
-            f"{name}: unknown file ending; tables end in {', '.join(_KINDS)} (all but .parquet may be followed by .gz)"
+            f"{name}: unknown file extension; expected {', '.join(_KINDS)} (all except .parquet may be followed by .gz)"
         )
     return Format(kind, gzipped)
 
 
 def check_added(options: WriteOptions, columns: Sequence[str], name: str) -> None:
-    """Raises InputError if a column that batchrun adds has the name of another.
+    """Raise InputError if a column that batchrun adds has the name of another column.
 
     Args:
         options: prefix and extra columns.
-        columns: the input's.
-        name: the input, for the message.
+        columns: the columns of the input.
+        name: name of the input, for the message.
     """
     counts = Counter(options.added_columns)
     counts.update(set(columns))
@@ -116,5 +116,5 @@ def check_added(options: WriteOptions, columns: Sequence[str], name: str) -> Non
         raise InputError(
             f"{name}: the column{'s' if several else ''} {', '.join(map(repr, twice))} "
             f"{'are also names of output columns' if several else 'is also the name of an output column'};"
-            f" rename {'them' if several else 'it'}, or set the output's apart with --output-prefix"
+            f" rename {'them' if several else 'it'}, or give the output columns a prefix with --output-prefix"
         )

@@ -1,4 +1,4 @@
-"""CSV and TSV in."""
+"""Reading CSV and TSV."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ __all__ = ["TextSource", "check_columns"]
 class TextSource:
     """A table of delimited text. Every cell is the text that the user wrote.
 
-    `007` and `NA` stay what they are, and an empty cell is `""`, never None.
-
-    Blank lines are no rows, as for every csv reader, also in a table of one column; there an empty
-    cell is written `""`.
+    `007` and `NA` are not converted, and an empty cell is `""`, never None. Blank lines are skipped, as in other csv
+    readers, even in a table of one column, where `""` writes an empty cell.
 
     Attributes:
-        file: where the text is.
+        file: the text file.
         delimiter: one character.
-        columns: the header's cells.
+        columns: the cells of the header.
     """
 
     file: TextFile
@@ -36,60 +34,63 @@ class TextSource:
 
     @classmethod
     def open(cls, file: TextFile, delimiter: str | None) -> TextSource:
-        """Reads the header and makes sure that a row follows.
+        """Return the source after reading its header and checking that a row follows.
 
         Args:
-            file: where the text is.
-            delimiter: one character; None finds it.
+            file: the text file.
+            delimiter: one character; None detects it.
 
         Raises:
-            InputError: no header, unusable column names, no row, or a fault in the first block of the file.
+            InputError: there is no header or no row, a column has no name or that of another, or the first block of the
+                file cannot be read.
         """
         if delimiter is None:
             delimiter = find_delimiter(file)
         first = list(islice(chain.from_iterable(records(file, delimiter, None)), 2))
         if not first:
-            raise InputError(f"{file.name}: empty; a table has a header and at least one row")
+            raise InputError(f"{file.name}: is empty; a table needs a header and at least one row")
         line, header = first[0]
         check_columns(header, f"{file.name}, line {line}")
         if len(first) == 1:
-            raise InputError(f"{file.name}: a header without rows; nothing to do")
+            raise InputError(f"{file.name}: the table has a header but no rows")
         return cls(file, delimiter, tuple(header))
 
     @property
     def name(self) -> str:
-        """The file as the user gave it."""
+        """The name that the user gave."""
         return self.file.name
 
     @property
     def path(self) -> Path:
-        """Where the text is read from."""
+        """The path of the file."""
         return self.file.path
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on, streamed."""
+        """Yield the rows, streamed from the file."""
         columns = self.columns
         row_index = -1
         for batch in records(self.file, self.delimiter, len(columns)):
             for line, cells in batch:
-                # The first record is the header. `records` has checked the width of each.
+                # The first record is the header. `records` checks the width of each record.
                 if row_index >= 0:
                     yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
                 elif tuple(cells) != columns:
-                    raise InputError(f"{self.name}, line {line}: other columns; the file changed while it was read")
+                    raise InputError(
+                        f"{self.name}, line {line}: the columns differ; the file changed while it was read"
+                    )
                 row_index += 1
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of name, size and content."""
+        """Return the SHA-256 (hex) of the file's name, size and content."""
         return digest(self.file.path, self.file.name)
 
 
 def check_columns(columns: list[str], where: str) -> None:
-    """Raises InputError for a name that is empty or there twice.
+    """Raise InputError if a name is empty or occurs twice.
 
     Args:
-        columns: the names, in order.
-        where: start of the message.
+        columns: the names in order.
+        where: beginning of the message.
     """
     seen: set[str] = set()
     for position, column in enumerate(columns, start=1):

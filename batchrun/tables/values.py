@@ -1,4 +1,4 @@
-"""Cells as plain Python, as JSON text, and the one type that fits a whole column of them."""
+"""Conversion of cells to plain Python and JSON text, and the type that fits all cells of a column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.records import Value
 __all__ = ["ColumnKind", "KindOf", "json_text", "kind_of", "plain"]
 
 ColumnKind: TypeAlias = Literal["int", "float", "bool", "text", "json"]
-"""What a column of Python values can be stored as without loss; `json`: only as JSON text."""
+"""The type in which a column of Python values can be stored without loss. `json`: only as JSON text."""
 
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _EXACT_IN_FLOAT: Final = 2**53
@@ -22,11 +22,11 @@ _INT64: Final = 2**63
 
 
 def plain(value: Any) -> Value:
-    """A value from Arrow, numpy or pandas as str, int, float, bool, None, list or dict.
+    """Return a value from Arrow, numpy or pandas as str, int, float, bool, None, list or dict.
 
-    Dates, times and timestamps become ISO 8601 text, decimals and everything else the text that `str` gives.
-    Bytes become text as UTF-8, where a byte that is not UTF-8 appears as an escape such as `\\xff`. A missing
-    timestamp is None.
+    Dates, times and timestamps become ISO 8601 text, and a missing timestamp becomes None. Bytes are decoded as UTF-8;
+    a byte that is not UTF-8 becomes an escape such as `\\xff`. Decimals and all other values become the text that `str`
+    returns.
     """
     if type(value) in _ATOMS:
         return value
@@ -37,7 +37,7 @@ def plain(value: Any) -> Value:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, date | datetime | time):
-        # pandas.NaT is a datetime, and the only one that differs from itself.
+        # pandas.NaT is a datetime, and the only one that is not equal to itself.
         return value.isoformat() if value == value else None
     if hasattr(value, "tolist"):
         return plain(value.tolist())  # numpy scalars and arrays
@@ -50,7 +50,7 @@ def plain(value: Any) -> Value:
 
 
 def json_text(value: Value) -> str:
-    """Compact JSON. NaN and the infinities, which JSON does not have, become null."""
+    """Return compact JSON. NaN and infinities, which JSON does not have, become null."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -69,28 +69,30 @@ def _finite(value: Value) -> Value:
 
 @dataclass(slots=True)
 class KindOf:
-    """The kind of a column, value by value; one is fed with every value of its column.
+    """The kind of a column, found from its values one by one.
+
+    Mutable state: both attributes.
 
     Attributes:
-        types: types seen, None excluded.
-        largest: the largest distance of an int from 0.
+        types: the types of the values so far, without None.
+        largest: the largest absolute value of an int so far.
     """
 
     types: set[type]
     largest: int = 0
 
-    def see(self, value: Value) -> None:
-        """Takes the next value of the column into account."""
+    def add(self, value: Value) -> None:
+        """Take the next value of the column into account."""
         if value is None:
             return
         self.types.add(type(value))
         if type(value) is int:
-            # -2**63 fits into int64 as well; such a column is stored as text, which loses nothing.
+            # int64 also has -2**63. A column with it is stored as text, which loses nothing.
             self.largest = max(self.largest, abs(value))
 
     @property
     def kind(self) -> ColumnKind:
-        """Numbers stay numbers if none loses a digit; a column of None alone is text."""
+        """The kind of the values so far: a number only if no digit is lost, and text if there are no values."""
         types = self.types
         if types <= {str}:
             return "text"
@@ -104,8 +106,8 @@ class KindOf:
 
 
 def kind_of(values: Iterable[Value]) -> ColumnKind:
-    """The kind that fits all `values`."""
-    seen = KindOf(set())
+    """Return the kind that fits all `values`."""
+    found = KindOf(set())
     for value in values:
-        seen.see(value)
-    return seen.kind
+        found.add(value)
+    return found.kind

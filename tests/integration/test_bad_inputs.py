@@ -1,6 +1,6 @@
-"""Bad inputs of every command: one clear line and exit code 2; no traceback, no secret, no file written or destroyed.
+"""Invalid inputs of every command: one clear line and exit code 2, no traceback, no secret, no file changed.
 
-The table grows: what was once answered by a traceback, a hang or a success gets a line here.
+Every input that once led to a traceback, a hang or a success gets a line in the table.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def refused(folder: Path, *arguments: str, exit_code: int = 2, **environment: str) -> str:
-    """What a command says that refuses its input."""
+    """Run a command, check that it refuses its input, and return its message."""
     before = contents(folder)
     done = batchrun(folder, *arguments, **environment)
     assert done.returncode == exit_code, (done.returncode, done.stderr[-500:])
@@ -69,8 +69,8 @@ def refused(folder: Path, *arguments: str, exit_code: int = 2, **environment: st
     return lines[-1]
 
 
-# Command line, and words that the message holds.
 LINES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    # (command line, words in the message)
     # absurd sizes
     ((*RUN, "--epochs", "100000000"), ("--epochs", "at most 10,000")),
     ((*RUN, "--pilot", "1000000000000"), ("--pilot",)),
@@ -99,13 +99,13 @@ LINES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*RUN, "--prompt", "\udc80"), ("--prompt", "Unicode")),
     ((*RUN, "--instructions", "\udc80"), ("--instructions", "Unicode")),
     ((*RUN, "--param", f"a={DEEP}"), ("--param", "nested too deeply")),
-    ((*RUN, "--param", "model=gpt-4o"), ("param: model", "say --model")),
-    ((*RUN, "--param", "messages=[]"), ("param: messages", "say --prompt")),
-    ((*RUN, "--param", "input=hi"), ("param: input", "say --prompt")),
-    ((*RUN, "--param", "stream=true"), ("param: stream", "say --stream")),
-    ((*RUN, "--param", "background=true"), ("param: background", "say --background")),
-    ((*RUN, "--param", "previous_response_id=r"), ("param: previous_response_id", "say --thread-column")),
-    ((*RUN, "--param", "n=2"), ("param: n ", "say --epochs")),
+    ((*RUN, "--param", "model=gpt-4o"), ("param: model", "use --model")),
+    ((*RUN, "--param", "messages=[]"), ("param: messages", "use --prompt")),
+    ((*RUN, "--param", "input=hi"), ("param: input", "use --prompt")),
+    ((*RUN, "--param", "stream=true"), ("param: stream", "use --stream")),
+    ((*RUN, "--param", "background=true"), ("param: background", "use --background")),
+    ((*RUN, "--param", "previous_response_id=r"), ("param: previous_response_id", "use --thread-column")),
+    ((*RUN, "--param", "n=2"), ("param: n ", "use --epochs")),
     # URLs
     ((*RUN, "--base-url", "http://host:18302:/v1"), ("--base-url",)),
     ((*RUN, "--base-url", "http://host:/v1"), ("--base-url",)),
@@ -123,7 +123,7 @@ LINES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     # secrets
     ((*RUN, "--header", f"Authorization: Bearer {SECRET}"), ("--header",)),
     ((*RUN, "--query", SECRET), ("--query",)),
-    # outputs that are looked at
+    # outputs that are read
     *(
         ((command, name, *rest), ())
         for command, *rest in (
@@ -159,10 +159,10 @@ def _named(arguments: tuple[str, ...]) -> str:
 
 @pytest.mark.parametrize(("arguments", "words"), LINES, ids=[_named(arguments) for arguments, _ in LINES])
 def test_a_bad_command_line(folder: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    """What a command line names wrongly is refused in one line that names the option; nothing is written."""
-    said = refused(folder, *arguments)
+    """An invalid value on the command line is refused in one line that names the option, and nothing is written."""
+    message = refused(folder, *arguments)
     for word in words:
-        assert word in said
+        assert word in message
 
 
 NUMBERS = [
@@ -174,11 +174,11 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[name for name, _ in NUMBERS])
 def test_every_number_has_both_bounds(folder: Path, name: str, option: JobOption) -> None:
-    """Each option that is a number refuses what is not one, what is too small and what is too large."""
+    """Each numeric option refuses values that are not numbers, too small or too large."""
     assert option.at_most is not None
     for value in ("nan", "inf", "-inf", "-1", "1e400", "9" * 30, "9" * 5_000, "", "many", "1,000"):
-        said = refused(folder, *RUN, f"--{name.replace('_', '-')}={value}")
-        assert f"--{name.replace('_', '-')}: " in said
+        message = refused(folder, *RUN, f"--{name.replace('_', '-')}={value}")
+        assert f"--{name.replace('_', '-')}: " in message
 
 
 PATH_OPTIONS = [
@@ -200,10 +200,10 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize(("command", "flag"), PATH_OPTIONS)
 def test_every_path_is_one(folder: Path, command: str, flag: str) -> None:
-    """Each option that names a file refuses an empty name and one that no file can have."""
+    """Each option for a path refuses an empty path and one that no file can have."""
     for value in ("", "a\0b", LONG):
-        said = refused(folder, *BEGINNINGS[command], flag, value)
-        assert flag in said
+        message = refused(folder, *BEGINNINGS[command], flag, value)
+        assert flag in message
 
 
 TOML = {
@@ -215,7 +215,7 @@ TOML = {
 
 @pytest.mark.parametrize("name", ["input", "extends", "nope", "score", "grader", *job_options()])
 def test_a_job_file_with_every_type(folder: Path, name: str) -> None:
-    """Each key of a job file takes or refuses a value of each type of TOML; a secret one is never shown."""
+    """Each key of a job file accepts or refuses a value of each TOML type; a secret value is never shown."""
     secret = name in job_options() and job_options()[name][0].secret
     for kind, value in TOML.items():
         if kind.startswith("secret") and not secret:
@@ -235,7 +235,7 @@ def test_a_job_file_with_every_type(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [each.name for each in fields(ScoreOptions)])
 def test_a_score_table_with_every_type(folder: Path, name: str) -> None:
-    """Each key of [score] takes or refuses a value of each type of TOML."""
+    """Each key of [score] accepts or refuses a value of each TOML type."""
     rest = {"scorer": '"includes"', "target": '"answer"'}
     for kind, value in TOML.items():
         lines = "\n".join(f"{key} = {text}" for key, text in {**rest, name: value}.items())
@@ -247,7 +247,7 @@ def test_a_score_table_with_every_type(folder: Path, name: str) -> None:
 
 
 class Odd:
-    """An object that no option takes."""
+    """An object that no option accepts."""
 
 
 PYTHON: list[Any] = [
@@ -259,22 +259,22 @@ PYTHON: list[Any] = [
 
 @pytest.mark.parametrize("name", ["nope", *job_options()])
 def test_python_with_every_type(name: str) -> None:
-    """Each option of Python takes or refuses a value of each type by batchrun's own errors; no secret is shown."""
+    """Each Python option accepts a value of each type or raises a batchrun error; no secret is shown."""
     secret = name in job_options() and job_options()[name][0].secret
     for value in PYTHON:
-        said = ""
+        message = ""
         try:
             make_job({name: value})
-        except BatchrunError as error:
-            said = str(error)
-        assert "\n" not in said
-        assert len(said) < 2_000
-        assert not secret or SECRET not in said
+        except BatchrunError as exc:
+            message = str(exc)
+        assert "\n" not in message
+        assert len(message) < 2_000
+        assert not secret or SECRET not in message
 
 
 @pytest.mark.parametrize("table", [None, 5, b"q.csv", [1], {"a": 1}, "", ".", "a\0b", Odd()])
 def test_what_is_not_a_table(table: Any) -> None:
-    """Python refuses what is neither a path nor a DataFrame."""
+    """Python refuses a table that is neither a path nor a DataFrame."""
     with pytest.raises((BatchrunError, TypeError)):
         package.run(table)
 
@@ -283,8 +283,8 @@ PRICES = ["-1", "nan", "inf", '"free"', "[]", "true"]
 
 
 @pytest.mark.parametrize("price", PRICES)
-def test_prices_that_are_none(folder: Path, price: str) -> None:
-    """A price is a number from 0, for `run`, `check` and `costs` alike."""
+def test_invalid_prices(folder: Path, price: str) -> None:
+    """`run`, `check` and `costs` refuse a price that is not a number of at least 0."""
     text = f'input = "q.csv"\n[prices."m"]\ninput = {price}\noutput = 1\n'
     (folder / "j.toml").write_text(text, encoding="utf-8")
     if price == "true":
@@ -295,10 +295,10 @@ def test_prices_that_are_none(folder: Path, price: str) -> None:
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", " ", "\t", "é"])
 def test_a_key_with_a_line_end(folder: Path, ending: str) -> None:
-    """A key that no header can hold is refused by the name of its variable, and not shown."""
+    """A key that no header can contain is refused by the name of its variable, and is not shown."""
     for arguments in (("run", "q.csv", "--model", "m"), (*RUN, "--model", "m")):
-        said = refused(folder, *arguments, OPENAI_API_KEY=SECRET + ending)
-        assert "OPENAI_API_KEY" in said
+        message = refused(folder, *arguments, OPENAI_API_KEY=SECRET + ending)
+        assert "OPENAI_API_KEY" in message
 
 
 ASSISTANTS = [
@@ -314,7 +314,7 @@ ASSISTANTS = [
 
 @pytest.mark.parametrize("text", ASSISTANTS, ids=[text[:40].replace("\0", "nul") for text in ASSISTANTS])
 def test_what_is_not_an_assistant(folder: Path, text: str) -> None:
-    """`assistants import` refuses what the API never returned, naming file and place."""
+    """`assistants import` refuses JSON that the API never returns, and names the file."""
     (folder / "a.json").write_text(text, encoding="utf-8")
     assert "a.json" in refused(folder, "assistants", "import", "a.json")
 
@@ -354,7 +354,7 @@ CONTENTS: dict[str, bytes | None] = {
 
 @pytest.mark.parametrize("what", READ)
 def test_every_file_that_is_read(folder: Path, what: str) -> None:
-    """Each file that a command reads may be missing, a folder, binary or nested without end: one line names it."""
+    """Each file that a command reads may be missing, a folder, binary or deeply nested: one line names it."""
     arguments, name = READ[what]
     (folder / "extending.toml").write_text('extends = "FILE.toml"\ninput = "q.csv"\n')
     for kind, content in CONTENTS.items():
@@ -362,16 +362,16 @@ def test_every_file_that_is_read(folder: Path, what: str) -> None:
             continue  # any text is a prompt
         if content is not None:
             (folder / name).write_bytes(content)
-        said = refused(folder, *arguments)
-        assert name.partition(".")[0] in said, kind
+        message = refused(folder, *arguments)
+        assert name.partition(".")[0] in message, kind
     (folder / name).unlink()
     (folder / name).mkdir()
     assert name in refused(folder, *arguments)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_that_nobody_writes_to_holds_nothing_up(folder: Path) -> None:
-    """A table that is a named pipe is refused, not waited for."""
+def test_a_named_pipe_is_refused(folder: Path) -> None:
+    """A table that is a named pipe without a writer is refused at once."""
     os.mkfifo(folder / "FILE.csv")
     done = batchrun(folder, "run", "FILE.csv", "--dry-run")
     assert (done.returncode, "not a regular file" in done.stderr) == (2, True)
@@ -380,8 +380,8 @@ def test_a_pipe_that_nobody_writes_to_holds_nothing_up(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"hello\n" * 1_000, bytes(range(256)) * 64], ids=["emptied", "text", "binary"]
 )
-def test_a_journal_that_is_none(folder: Path, content: bytes) -> None:
-    """Every command that reads a journal names one that is emptied or something else."""
+def test_damaged_journals(folder: Path, content: bytes) -> None:
+    """Every command that reads a journal refuses one that is empty or not a journal, and names it."""
     assert batchrun(folder, "run", "q.csv", "-o", "out.csv").returncode == 0
     for ending in ("-wal", "-shm"):
         (folder / f"out.csv.journal{ending}").unlink(missing_ok=True)

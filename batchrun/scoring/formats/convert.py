@@ -105,7 +105,7 @@ class _Table:
             for column, value in row.items():
                 if column not in kinds:
                     kinds[column] = KindOf(set())
-                kinds[column].see(value)
+                kinds[column].add(value)
         return cls(source, conversion, kinds, count)
 
     @property

@@ -101,7 +101,7 @@ def test_a_plan_writes_nothing(table: Path) -> None:
 
 def test_the_input_is_not_overwritten(table: Path) -> None:
     """An output that is the input is refused."""
-    with pytest.raises(InputError, match="is the input itself"):
+    with pytest.raises(InputError, match="is the input file"):
         make_plan(make_job({}), table, Environment(), table)
 
 

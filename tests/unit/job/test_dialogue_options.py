@@ -216,7 +216,7 @@ def test_columns_that_the_axes_name(table: Path) -> None:
 def test_columns_that_are_taken(table: Path) -> None:
     """A column of the input that the batch would add is refused."""
     write_csv(table, [{"question": "q", "epoch": "1"}])
-    assert "the column 'epoch' is also one that tells combinations apart" in refused(table, model="m", epochs=2)
+    assert "the column 'epoch' has the name of a column for combinations" in refused(table, model="m", epochs=2)
     write_csv(table, [{"question": "q", "response_2": "1"}])
     assert "response_2" in refused(table, model="m", prompt=["a", "b"])
 

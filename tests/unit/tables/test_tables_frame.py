@@ -53,8 +53,8 @@ def test_long_frame() -> None:
     [
         (pd.DataFrame({"a": [1], 1: [2], "1": [3]}), "two columns are named '1'"),
         (pd.DataFrame({"": [1]}), "no name"),
-        (pd.DataFrame({"a": []}), "without rows"),
-        (pd.DataFrame(index=[1, 2]), "without rows"),
+        (pd.DataFrame({"a": []}), "has no rows"),
+        (pd.DataFrame(index=[1, 2]), "has no rows"),
     ],
 )
 def test_unusable_frames(frame: pd.DataFrame, expected: str) -> None:

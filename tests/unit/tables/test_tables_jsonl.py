@@ -39,8 +39,8 @@ def test_columns_are_the_union(table: Open) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('{"a": 1}\n  {"a": }\n', ["line 2, column 9:", "not JSON"]),
-        ('{"a": 1}\n{"a": "x\n"}\n', ["line 2,", "not JSON"]),
+        ('{"a": 1}\n  {"a": }\n', ["line 2, column 9:", "not valid JSON"]),
+        ('{"a": 1}\n{"a": "x\n"}\n', ["line 2,", "not valid JSON"]),
         ('{"a": 1}\n[1, 2]\n', ["line 2:", "a list", "object"]),
         ('{"a": 1}\n"x"\n', ["line 2:", "a string"]),
         ('{"a": 1}\n7\n', ["line 2:", "a number"]),
@@ -73,5 +73,5 @@ def test_a_file_that_changes_is_noticed(table: Open) -> None:
     """A key that was not there when the table was opened is an error, not a lost cell."""
     source = table('{"a": 1}\n', "in.jsonl")
     table('{"a": 1}\n{"b": 2}\n', "in.jsonl")
-    with pytest.raises(InputError, match="line 2: a new key"):
+    with pytest.raises(InputError, match="line 2: the row has a new key"):
         list(source.rows())

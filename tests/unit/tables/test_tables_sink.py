@@ -181,15 +181,15 @@ def test_check_of_the_input_itself(tmp_path: Path, table: Open) -> None:
     source = table("a\n1\n")
     (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
     for name in ("in.csv", "link.csv"):
-        with pytest.raises(InputError, match="the output is the input itself"):
+        with pytest.raises(InputError, match="the output is the input file"):
             check_output(tmp_path / name, source, WriteOptions())
 
 
 @pytest.mark.parametrize(
     ("name", "error", "expected"),
     [
-        ("out.txt", InputError, "unknown file ending"),
-        ("folder.csv", OutputError, "a folder, where the output file is expected"),
+        ("out.txt", InputError, "unknown file extension"),
+        ("folder.csv", OutputError, "is a folder; expected an output file"),
         ("device.csv", OutputError, "not a regular file"),
         ("in.csv/out.csv", OutputError, "cannot be written"),
         ("loop.csv", OutputError, "cannot be written"),

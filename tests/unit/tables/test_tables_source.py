@@ -20,7 +20,7 @@ Open = Callable[..., Source]
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.json", "x.xlsx", "x.parquet.gz", "x.gz"])
 def test_unknown_endings(table: Open, name: str) -> None:
     """An ending that is not known is refused with the list of those that are."""
-    with pytest.raises(InputError, match=r"unknown file ending; tables end in \.csv, \.tsv, \.jsonl"):
+    with pytest.raises(InputError, match=r"unknown file extension; expected \.csv, \.tsv, \.jsonl"):
         table("a\n1\n", name)
 
 
@@ -34,7 +34,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_folder(tmp_path: Path, name: str) -> None:
     """A folder in the place of a table is called one."""
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="a folder, where a table is expected"):
+    with pytest.raises(InputError, match="is a folder; expected a table"):
         open_source(tmp_path / name, ReadOptions())
 
 
@@ -54,9 +54,9 @@ def test_name_too_long(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "expected"),
     [
-        ("x.tsv", b"a\tb\n1\t2\n", ReadOptions(delimiter=";"), "separated by tabs"),
-        ("x.jsonl", b'{"a":1}\n', ReadOptions(delimiter=";"), "--delimiter goes with .csv only"),
-        ("x.parquet", b"PAR1", ReadOptions(encoding="cp1252"), "--encoding goes with text formats only"),
+        ("x.tsv", b"a\tb\n1\t2\n", ReadOptions(delimiter=";"), "the delimiter of TSV is the tab"),
+        ("x.jsonl", b'{"a":1}\n', ReadOptions(delimiter=";"), "--delimiter is for .csv only"),
+        ("x.parquet", b"PAR1", ReadOptions(encoding="cp1252"), "--encoding is for text formats only"),
     ],
 )
 def test_options_without_meaning(
@@ -99,7 +99,7 @@ def test_standard_input_of_a_process(tmp_path: Path) -> None:
 def test_no_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper | None) -> None:
     """Empty or closed standard input is said so by that name."""
     monkeypatch.setattr(sys, "stdin", stream)
-    with pytest.raises(InputError, match=r"standard input: (empty|closed)"):
+    with pytest.raises(InputError, match=r"standard input: is (empty|closed)"):
         open_source("-", ReadOptions(), spool=tmp_path / "spool")
 
 

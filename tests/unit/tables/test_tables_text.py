@@ -174,7 +174,7 @@ def test_other_encodings(table: Open) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("a,b\n1,2\n3,4,5\n", ["line 3:", "expected 2 cells", "found 3", "quotes around a cell that holds a comma"]),
+        ("a,b\n1,2\n3,4,5\n", ["line 3:", "expected 2 cells", "found 3", "quotes around a cell that contains a comma"]),
         ('a,b\n"x\ny",2\n3\n', ["line 4:", "expected 2 cells", "found 1", "missing"]),
         ("a;b\n1;2\n3;4;5\n", ["line 3:", "semicolon"]),
         ('a,b\n1,2\n3,"four\n5,6\n', ["line 3:", "never closed"]),
@@ -184,8 +184,8 @@ def test_other_encodings(table: Open) -> None:
         ("a,b\n1,2\n3,\x004\n", ["line 3:", "NUL"]),
         ("a,b,a\n1,2,3\n", ["line 1", "'a'", "two columns"]),
         ("a,,c\n1,2,3\n", ["line 1", "column 2", "no name"]),
-        ("a,b\n", ["without rows"]),
-        ("a,b\n\n\n", ["without rows"]),
+        ("a,b\n", ["no rows"]),
+        ("a,b\n\n\n", ["no rows"]),
         ("", ["empty"]),
         ("\n\n", ["empty"]),
         ("\ufeff", ["empty"]),
@@ -230,7 +230,7 @@ def test_a_bad_byte_far_behind(table: Open) -> None:
 )
 def test_broken_gzip(table: Open, content: bytes) -> None:
     """A cut or false gzip file is refused in one line."""
-    assert "in.csv.gz: broken gzip file" in message(table, content, "in.csv.gz")
+    assert "in.csv.gz: is a damaged gzip file" in message(table, content, "in.csv.gz")
 
 
 @pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n", "\0"])
