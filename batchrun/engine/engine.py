@@ -23,7 +23,8 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
-from batchrun.engine.row import DialogueSettings, Price, RowContext, RowRun, RowTask
+from batchrun.engine.row import RowRun
+from batchrun.engine.row_context import DialogueSettings, Price, RowContext, RowTask
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.thread_locks import ThreadLocks
@@ -244,7 +245,7 @@ class Engine:
             finally:
                 del self._tally.in_flight[ask.prompt.row_key]
             if outcome is not None:
-                lease.settle(sum_usage(row.unsettled))
+                lease.settle(row.usage.take_unsettled())
                 if self._budget is not None:
                     self._settle_budget(self._budget, row, outcome, ask, reserved_usd)
                 self._take_in(row, outcome, ask.prompt.fingerprint, lease.sent_at_s)
@@ -253,14 +254,14 @@ class Engine:
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
     def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, ask: RowTask, reserved_usd: float) -> None:
-        cost_usd, carried = outcome.cost_usd, self._carried(row.carried, outcome)
+        cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0
         budget.settle(reserved_usd, len(ask.prompt.first.text), outcome.usage, cost_usd)
 
     def _finish_asked(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
-        carried = self._carried(row.carried, outcome)
-        self._finish(outcome, fingerprint, with_ids=row.ids_unwritten, carried=carried)
+        carried = self._carried(row.usage.charged, outcome)
+        self._finish(outcome, fingerprint, with_ids=row.attempts.has_unwritten_ids, carried=carried)
         self._check_failures(outcome)
 
     def _broken(self, row: RowRun, bug: Exception) -> Failed:

@@ -101,6 +101,12 @@ class Tally:
         if outcome.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd - earlier_usd
 
+    def note(self, row_key: str, doing: str) -> None:
+        """Note what a row in flight waits for, for displays."""
+        flight = self.in_flight.get(row_key)
+        if flight is not None:
+            flight.doing = doing
+
     def snapshot(self, limits: LimitsStatistics, stopping: str | None = None) -> EngineStatistics:
         """The counts as they stand."""
         oldest = nsmallest(3, self.in_flight.items(), key=lambda item: item[1].since_s)
