@@ -1,0 +1,91 @@
+"""What a row needs to run: its task, the settings of its dialogue, and everything that rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import anyio
+
+from batchrun.clock import WallClock
+from batchrun.engine.dialogue import Check
+from batchrun.engine.limits import Limits
+from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.service import CallTools, Service
+from batchrun.engine.tally import Tally
+from batchrun.journal import Journal
+from batchrun.records import Attempt, CallKey, Prompt, RunEnd, ToolOutput, Usage
+
+__all__ = ["DialogueSettings", "LockThread", "Price", "RowContext", "RowTask"]
+
+Price: TypeAlias = Callable[[str | None, Usage], float | None]
+"""(model, usage) → US dollars, None where the price is unknown."""
+
+LockThread: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
+"""(thread_id) → lock of the thread; only the row that holds it may add to the thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowTask:
+    """A row to run.
+
+    Attributes:
+        last: the last attempt of an earlier run of the batch, None if there was none. If its run has ended, another
+            run is made; otherwise the run is followed, or the request is repeated under the same key.
+        ends: the runs that ended, for a row that needs more than one.
+        outputs: outputs of the functions that were called already.
+        redo_from_turn: the first turn to run again although the journal has it; None to keep all.
+        billed: number of attempts already charged to an earlier outcome.
+    """
+
+    prompt: Prompt
+    last: Attempt | None = None
+    ends: Sequence[RunEnd] = ()
+    outputs: Mapping[CallKey, ToolOutput] = field(default_factory=dict)
+    redo_from_turn: int | None = None
+    billed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueSettings:
+    """Settings for rows that need more than one run.
+
+    Attributes:
+        recorded: rows may need more than one run, so each run that ends is written to the journal.
+        call_tools: calls the user's functions; None if the batch has none.
+        max_tool_rounds: maximum rounds of function calls in one turn.
+        check: checks the form of the last turn's answer; None if any form is accepted.
+        max_corrections: maximum requests to correct the form of an answer.
+    """
+
+    recorded: bool = False
+    call_tools: CallTools | None = None
+    max_tool_rounds: int = 10
+    check: Check | None = None
+    max_corrections: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """What all rows of a batch share.
+
+    Attributes:
+        stopped: set when the batch admits no more rows. A row that waits for its next attempt then ends without an
+            outcome; the next run of the batch continues it.
+        locks: locks of existing threads, so that rows use the same thread one after the other.
+    """
+
+    service: Service
+    journal: Journal
+    limits: Limits
+    policy: RetryPolicy
+    batch_id: str
+    price: Price
+    clock: WallClock
+    random_unit: Callable[[], float]
+    tally: Tally
+    stopped: anyio.Event
+    dialogue_settings: DialogueSettings
+    locks: LockThread
