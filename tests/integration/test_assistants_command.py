@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
-from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.tutor import TutorResponder
 from tests.support.command import batchrun
 from tests.support.scripted_http import Answer, ScriptedHttp, html, json_answer
 
@@ -18,22 +15,16 @@ from tests.support.scripted_http import Answer, ScriptedHttp, html, json_answer
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with EmbeddedServer(ServerSettings(), TutorResponder()) as server:
-        yield server.url
-
-
-def test_an_exported_assistant_runs_once_it_has_a_table(tmp_path: Path, url: str) -> None:
+def test_an_exported_assistant_runs_once_it_has_a_table(tmp_path: Path, tutor_url: str) -> None:
     """The file says in a comment what is missing, and without its # that line is all it takes."""
-    with OpenAI(base_url=url, api_key="any", max_retries=0) as client:
+    with OpenAI(base_url=tutor_url, api_key="any", max_retries=0) as client:
         made = client.beta.assistants.create(
             model="tutor",
             name="Tutor",
             instructions="Answer in a sentence.",
             tools=[{"type": "function", "function": {"name": "look_up"}}],
         )
-    done = batchrun(tmp_path, "assistants", "export", made.id, "--base-url", url, "-o", "job.toml")
+    done = batchrun(tmp_path, "assistants", "export", made.id, "--base-url", tutor_url, "-o", "job.toml")
     assert (done.returncode, done.stderr) == (0, "")
     job = tmp_path / "job.toml"
     assert "no input" in batchrun(tmp_path, "check", "job.toml").stderr
@@ -52,18 +43,18 @@ def test_an_imported_assistant_says_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["asst_gone", "asst_gone.2"])
-def test_an_unknown_assistant(tmp_path: Path, url: str, name: str) -> None:
+def test_an_unknown_assistant(tmp_path: Path, tutor_url: str, name: str) -> None:
     """An id that the server does not know is named, with the server's address, and nothing is written."""
-    done = batchrun(tmp_path, "assistants", "export", name, "--base-url", url, "-o", "job.toml")
+    done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url, "-o", "job.toml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"batchrun: {name}: there is no such assistant at {url}, or not for this key\n"
+    assert done.stderr == f"batchrun: {name}: there is no such assistant at {tutor_url}, or not for this key\n"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "../threads", "a b", "asst/1", "asst_1?x=1", ".."])
-def test_something_else_than_an_id(tmp_path: Path, url: str, name: str) -> None:
+def test_something_else_than_an_id(tmp_path: Path, tutor_url: str, name: str) -> None:
     """What cannot be an id is refused before anything is sent."""
-    done = batchrun(tmp_path, "assistants", "export", name, "--base-url", url)
+    done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"batchrun: {name!r}: is no id of an assistant; one such as asst_abc123 is expected\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import signal
 import sqlite3
@@ -28,7 +27,7 @@ from batchrun.journal import Journal
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part, ResponderError
 from batchrun.server.responders.tutor import TutorResponder
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, ScriptedHttp, html, json_answer
 
 pytestmark = pytest.mark.anyio
@@ -95,8 +94,7 @@ class Bench:
         return self.folder / "out.csv"
 
     def rows(self) -> list[dict[str, str]]:
-        with self.output.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.output)
 
     def is_held_up(self) -> bool:
         """Seven rows are answered, and the run of the eighth is known."""
@@ -155,8 +153,7 @@ async def test_the_embedded_server(tmp_path: Path) -> None:
     assert plan.destination.is_embedded
     summary = await run_batch(plan, Environment())
     assert summary.exit_code == 0
-    with (tmp_path / "out.csv").open(newline="") as file:
-        first, second = csv.DictReader(file)
+    first, second = read_csv(tmp_path / "out.csv")
     assert "x = 1" in first["response"]
     assert "not a language model" in second["response"]
     assert plan.paths.store.exists()
@@ -472,10 +469,8 @@ async def test_gsm8k(tmp_path: Path) -> None:
     plan = make_plan(make_job({}), GSM8K, Environment(), output)
     assert plan.rows == 1_319
     summary = await run_batch(plan, Environment())
-    with GSM8K.open(newline="", encoding="utf-8") as file:
-        asked = list(csv.DictReader(file))
-    with output.open(newline="", encoding="utf-8") as file:
-        answered = list(csv.DictReader(file))
+    asked = read_csv(GSM8K)
+    answered = read_csv(output)
     assert len(answered) == len(asked) == 1_319
     assert [{name: row[name] for name in asked[0]} for row in answered] == asked
     assert {row["status"] for row in answered} == {"completed"}

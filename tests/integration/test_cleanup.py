@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def test_a_cleaned_batch_still_resumes(tmp_path: Path, table: Path) -> None:
     batchrun(tmp_path, "cleanup", "outputs/q.csv")
     write_csv(table, [{"question": f"What is {number} + 1?"} for number in range(6)])
     again = batchrun(tmp_path, "run", "q.csv", "--accept-changes", "--json")
-    facts = json.loads(again.stdout.splitlines()[-1])
+    facts = again.facts()
     assert (again.returncode, facts["completed"], facts["finished_before"]) == (0, 6, 5)
     assert batchrun(tmp_path, "cleanup", "outputs/q.csv").stderr == "2 deleted · 1 thread, 1 assistant\n"
 
@@ -246,7 +245,7 @@ def test_another_service_is_refused(tmp_path: Path) -> None:
 def test_threads_go_as_rows_end(tmp_path: Path, table: Path) -> None:
     """With `--delete-threads` the server holds no thread when the batch is done, and every answer is there."""
     done = batchrun(tmp_path, "run", "q.csv", "--delete-threads", "--json")
-    facts = json.loads(done.stdout.splitlines()[-1])
+    facts = done.facts()
     assert (done.returncode, facts["completed"], facts["not_deleted"]) == (0, 5, 0)
     assert objects_in(tmp_path / "outputs" / "q.csv.store") == Counter({"assistant": 1})
 

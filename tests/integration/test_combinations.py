@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def asked(folder: Path, *options: str) -> dict[str, Any]:
     """The facts of a run that ends well."""
     done: Result = command(folder, "run", "in.csv", "-o", "out.csv", "--json", *options)
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return done.facts()
 
 
 def test_a_row_of_several_combinations_is_named(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +46,7 @@ def test_a_constant_template_is_refused(folder: Path, options: list[str]) -> Non
     assert not (folder / "o.csv.journal").exists()
     done = command(folder, "run", "q.csv", "-o", "o.csv", *options, "--constant-prompt", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["rows"] >= 2
+    assert done.facts()["rows"] >= 2
 
 
 def test_the_hint_repairs_a_placeholder(folder: Path) -> None:

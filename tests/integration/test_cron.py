@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -15,10 +14,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import Result, batchrun
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 PAGE = Path(__file__).parents[2] / "docs" / "cron.md"
@@ -46,24 +43,15 @@ def watch() -> Iterator[ScriptedHttp]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the batches of this page are answered."""
-    script = tmp_path_factory.mktemp("service") / "script.toml"
-    script.write_text('[default]\nreply = "An answer."\n', encoding="utf-8")
-    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(script)) as server:
-        yield server.url
-
-
 @pytest.fixture
-def folder(tmp_path: Path, watch: ScriptedHttp, service: str) -> Path:
+def folder(tmp_path: Path, watch: ScriptedHttp, service_url: str) -> Path:
     """/srv/nightly of the page."""
     table(tmp_path, {"a": 1, "b": 2, "c": 3})
     (tmp_path / "job.toml").write_text(blocks("toml")[0], encoding="utf-8")
     names = [line.partition("=")[0] for line in blocks("sh")[0].splitlines()]
     values = {"OPENAI_API_KEY": "any", "BATCHRUN_MODEL": "tutor", "HEALTHCHECK_URL": f"{watch.url}/{SECRET}"}
     assert set(names) == set(values)
-    lines = [f"{name}={value}\n" for name, value in {**values, "OPENAI_BASE_URL": service}.items()]
+    lines = [f"{name}={value}\n" for name, value in {**values, "OPENAI_BASE_URL": service_url}.items()]
     (tmp_path / "nightly.env").write_text("".join(lines), encoding="utf-8")
     (tmp_path / ".venv").symlink_to(BIN.parent)
     return tmp_path
@@ -90,8 +78,7 @@ def cron(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def answers(folder: Path) -> dict[str, tuple[str, str]]:
-    with open(folder / "outputs" / "answers.csv", newline="", encoding="utf-8") as file:
-        return {row["id"]: (row["status"], row["run_id"]) for row in csv.DictReader(file)}
+    return {row["id"]: (row["status"], row["run_id"]) for row in read_csv(folder / "outputs" / "answers.csv")}
 
 
 def test_the_crontab_line_runs_the_job(folder: Path, watch: ScriptedHttp) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -13,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rows import write_csv
+from tests.support.chat import chat_reply
+from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such streams")
-
-CHAT = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}], "model": "m"}
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def service() -> Iterator[ScriptedHttp]:
     """Answers everything, and takes every ping."""
 
     def answer(request: Request) -> Answer:
-        return json_answer({}) if "ping" in request.path else json_answer(CHAT)
+        return json_answer({}) if "ping" in request.path else json_answer(chat_reply())
 
     with ScriptedHttp(answer) as server:
         yield server
@@ -45,8 +43,7 @@ def environment() -> dict[str, str]:
 
 def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None = None) -> None:
     """The output has every row, and the watch heard of a good start and end."""
-    with (folder / "a.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "a.csv")
     assert [row["question"] for row in rows] == ["row 0", "row 1", "row 2"]
     assert {row["status"] for row in rows} <= (statuses or {"completed"})
     if statuses is None:
@@ -125,7 +122,7 @@ def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
     def script(_: Request) -> Answer:
         begun.set()
         gone.wait()
-        return json_answer(CHAT)
+        return json_answer(chat_reply())
 
     with ScriptedHttp(script) as service:
         arguments = command(tmp_path, service)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 
 from batchrun.journal import Journal
 from tests.support.command import Result, batchrun
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -19,8 +18,7 @@ def run(folder: Path, *arguments: str) -> Result:
 
 def answers(folder: Path) -> list[tuple[str, str, str]]:
     """(id, response, run_id) of the output, in its order."""
-    with open(folder / "outputs" / "q.csv", encoding="utf-8", newline="") as file:
-        return [(row["id"], row["response"], row["run_id"]) for row in csv.DictReader(file)]
+    return [(row["id"], row["response"], row["run_id"]) for row in read_csv(folder / "outputs" / "q.csv")]
 
 
 def table(folder: Path, **questions: str) -> None:
@@ -120,6 +118,5 @@ def test_an_answer_is_never_shown_beside_another_question(tmp_path: Path) -> Non
     run(tmp_path)
     table(tmp_path, a="1+1", b="5+5")
     assert batchrun(tmp_path, "export", "outputs/q.csv").returncode == 0
-    with open(tmp_path / "outputs" / "q.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "outputs" / "q.csv")
     assert [(row["response"], row["status"]) for row in rows] == [("1 + 1 = 2.", "completed"), ("", "pending")]

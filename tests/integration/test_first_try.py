@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.chat import chat_reply
 from tests.support.command import Result, batchrun
+from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 ROWS = 4
 NOWHERE = "http://127.0.0.1:9/v1"
-
-
-def completion(request: Request) -> Answer:
-    return json_answer(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "model": request.body["model"],
-            "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "answer"}},
-            ],
-            "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-        }
-    )
 
 
 def error(status: int, code: str, message: str = "no") -> Answer:
@@ -45,7 +31,7 @@ def service(request: Request) -> Answer:
         return error(404, "model_not_found", "The model does not exist")
     if request.body.get("temperature") == 2.0:
         return error(400, "bad_row")
-    return completion(request)
+    return json_answer(chat_reply("answer", model="right"))
 
 
 @pytest.fixture
@@ -66,12 +52,7 @@ def run(folder: Path, base_url: str, *options: str, model: str = "right", key: s
 
 
 def statuses(folder: Path) -> list[str]:
-    with (folder / "a.csv").open(newline="") as file:
-        return [row["status"] for row in csv.DictReader(file)]
-
-
-def facts(result: Result) -> dict[str, Any]:
-    return dict(json.loads(result.stdout.splitlines()[-1]))
+    return [row["status"] for row in read_csv(folder / "a.csv")]
 
 
 WRONG: dict[str, Any] = {
@@ -94,7 +75,7 @@ def test_the_corrected_command_continues(folder: Path, server: ScriptedHttp, wro
     second = run(folder, server.url)
     assert second.returncode == 0, second.stderr
     assert statuses(folder) == ["completed"] * ROWS
-    assert facts(second)["created_again"] == 0
+    assert second.facts()["created_again"] == 0
 
 
 def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
@@ -102,7 +83,7 @@ def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
     assert run(folder, NOWHERE, "--max-outage", "2", model="wrong").returncode == 5
     second = run(folder, server.url)
     assert second.returncode == 0, second.stderr
-    assert facts(second)["created_again"] == 0
+    assert second.facts()["created_again"] == 0
 
 
 def test_from_a_service_to_the_rehearsal_and_back(folder: Path, server: ScriptedHttp) -> None:
@@ -122,7 +103,7 @@ def test_what_may_have_cost_is_a_batch(folder: Path, asked: str) -> None:
     def once(request: Request) -> Answer:
         if request.body["messages"][-1]["content"] != "q0":
             return error(400, "bad_row")
-        return completion(request) if asked == "answered" else Answer(b"", "close")
+        return json_answer(chat_reply("answer", model="right")) if asked == "answered" else Answer(b"", "close")
 
     with ScriptedHttp(once) as server:
         run(folder, server.url, "--keep-going")

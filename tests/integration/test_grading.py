@@ -20,6 +20,7 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount
 from tests.integration.reliability import processes
 from tests.support.command import Result, batchrun
+from tests.support.rows import read_csv
 
 PAGE = Path(__file__).parents[2] / "docs" / "scoring.md"
 PRICES = "prices.m = { input = 1.0, output = 4.0 }\n"
@@ -103,8 +104,7 @@ class Bench:
         return found
 
     def scores(self, name: str = "a.scored.csv", column: str = "score_model-graded") -> list[str]:
-        with (self.folder / name).open(newline="", encoding="utf-8") as file:
-            return [row[column] for row in csv.DictReader(file)]
+        return [row[column] for row in read_csv(self.folder / name)]
 
 
 @pytest.fixture

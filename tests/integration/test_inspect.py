@@ -110,7 +110,7 @@ def test_the_embedded_server_is_free_in_one_word(tmp_path: Path) -> None:
     assert "cost: free, the embedded server answers" in batchrun(tmp_path, "run", job, "--dry-run").stdout
     assert "cost: free, the embedded server answers" in batchrun(tmp_path, "run", job, "--pilot", "1").stderr
     for command in (["status"], ["costs"], ["run"]):
-        facts = json.loads(batchrun(tmp_path, *command, job, "--json").stdout.splitlines()[-1])
+        facts = batchrun(tmp_path, *command, job, "--json").facts()
         assert (facts["embedded"], facts.get("cost_usd"), facts.get("recorded_usd")) == (True, None, None)
 
 

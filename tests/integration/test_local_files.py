@@ -226,7 +226,7 @@ def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
     written(folder, "t.jsonl")
     assert command(folder, "run", "t.jsonl", "-o", "outputs/t.csv").returncode == 0
     again = command(folder, "run", "t.jsonl", "--json")
-    facts = json.loads(again.stdout.splitlines()[-1])
+    facts = again.facts()
     assert (facts["output"], facts["finished_before"]) == ("outputs/t.csv", 1)
     told = command(folder, "run", "t.jsonl").stderr
     assert "outputs/t.csv: an earlier batch over this table resumes here" in told

@@ -19,6 +19,7 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
 from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import Result, batchrun
+from tests.support.rows import read_csv
 
 SCRIPT = """
 [[rule]]
@@ -80,12 +81,10 @@ class Bench:
     def json(self, *arguments: str, code: int = 0, stdin: str = "") -> dict[str, Any]:
         done = self.run(*arguments, "--json", stdin=stdin)
         assert done.returncode == code, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        return done.facts()
 
     def rows(self) -> list[dict[str, str]]:
-        with (self.folder / "out.csv").open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.folder / "out.csv")
 
     def files(self) -> dict[str, bytes]:
         return {

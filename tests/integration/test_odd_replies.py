@@ -7,7 +7,6 @@ key is removed. Every such reply goes to a row of its own, between rows that get
 from __future__ import annotations
 
 import copy
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from batchrun.batch.plan import make_plan
 from batchrun.batch.run import run_batch
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
+from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, json_answer, stream
 
 pytestmark = pytest.mark.anyio
@@ -352,8 +352,7 @@ async def batch(way: Way, variants: list[dict[str, Any]], folder: Path) -> tuple
         environment = Environment(api_key="test")
         plan = make_plan(job, folder / "in.csv", environment, folder / "out.csv")
         summary = await run_batch(plan, environment)
-    with (folder / "out.csv").open(newline="", encoding="utf-8") as file:
-        return summary.exit_code, list(csv.DictReader(file))
+    return summary.exit_code, read_csv(folder / "out.csv")
 
 
 @pytest.fixture(autouse=True)

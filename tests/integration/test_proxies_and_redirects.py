@@ -16,6 +16,7 @@ from batchrun.engine import Limits
 from batchrun.errors import BatchRefused
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
+from tests.support.chat import chat_reply
 from tests.support.command import Result
 from tests.support.command import batchrun as command
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, html, json_answer
@@ -49,9 +50,7 @@ def proxy() -> Iterator[ScriptedHttp]:
 def completion(request: Request) -> Answer:
     if request.method == "CONNECT":
         return Answer(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", "close")
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "4"}}
-    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
-    return json_answer({"id": "c-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
+    return json_answer(chat_reply("4"))
 
 
 def through(proxy: ScriptedHttp, name: str = "HTTP_PROXY") -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import pytest
 
 import batchrun
 from batchrun.errors import InputError
+from tests.support.chat import chat_reply
+from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 pytestmark = [
@@ -28,7 +29,7 @@ def script(request: Request) -> Answer:
     """The first row is answered, the others never."""
     if "row 0" not in request.body["messages"][-1]["content"]:
         return Answer(b"", "silence")
-    return json_answer({"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]})
+    return json_answer(chat_reply())
 
 
 @pytest.fixture
@@ -64,8 +65,7 @@ print("went on")
 
 
 def statuses(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row["status"] for row in csv.DictReader(file)]
+    return [row["status"] for row in read_csv(path)]
 
 
 def tables(folder: Path) -> list[Path]:
@@ -122,7 +122,7 @@ async def test_a_cancelled_batch_keeps_its_answers(
     where = Path(re.findall(r"the answers so far are in (\S+);", note)[0])
     assert statuses(where)[0] == "completed"
     before = len(service.requests)
-    service.script = lambda _: json_answer({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]})
+    service.script = lambda _: json_answer(chat_reply())
     answers = await batchrun.arun(frame, **{**options, "output": where})
     assert list(answers["status"]) == ["completed", "completed"]
     assert [request.body["messages"][-1]["content"] for request in service.requests[before:]] == ["row 1"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chat import chat_reply
 from tests.support.command import batchrun
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
@@ -13,12 +14,11 @@ from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answ
 def summary(folder: Path, rows: int, message: str | None) -> list[str]:
     """The lines that a batch ends with whose even rows are refused with `message`."""
     (folder / "q.csv").write_text("question\n" + "".join(f"number {n}\n" for n in range(rows)), encoding="utf-8")
-    answer = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}
 
     def script(request: Request) -> Answer:
         number = int(request.body["messages"][-1]["content"].removeprefix("number "))
         if number % 2:
-            return json_answer(answer)
+            return json_answer(chat_reply())
         return json_answer({"error": {"message": f"{message} {number}", "code": "too_rude"}}, 400)
 
     with ScriptedHttp(script) as server:

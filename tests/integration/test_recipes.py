@@ -12,15 +12,12 @@ import re
 import shlex
 import shutil
 import tomllib
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from batchrun.engine.dialogue import CORRECTION
-from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.tutor import TutorResponder
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.structured import SchemaMismatch, Structure
 from tests.support.command import Result, batchrun
@@ -132,13 +129,6 @@ def protocols() -> list[tuple[str, str, str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def tutor() -> Iterator[str]:
-    """The URL of a server that speaks every protocol, for the jobs that have no script."""
-    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
-        yield server.url
-
-
 @pytest.mark.parametrize("section", sections(), ids=title)
 def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
     """Each job file runs with its command, prints what stands below it and writes the table that is shown."""
@@ -161,12 +151,12 @@ def test_every_job_is_a_recipe() -> None:
 
 @pytest.mark.parametrize(("job", "api", "said"), protocols())
 def test_a_recipe_speaks_the_protocols_that_the_page_names(
-    job: str, api: str, said: str, checkout: Path, tutor: str
+    job: str, api: str, said: str, checkout: Path, tutor_url: str
 ) -> None:
     """Every row completes over another protocol, or one line refuses it before anything is sent."""
     options = ["--api", api, "-o", "outputs/other.csv"]
     if "script" not in tomllib.loads((checkout / "inputs" / f"{job}.toml").read_text(encoding="utf-8")):
-        options += ["--base-url", tutor, "--model", "tutor"]
+        options += ["--base-url", tutor_url, "--model", "tutor"]
     if job == "threads-more":
         assert batchrun(checkout, "run", "inputs/threads.toml", *options[:2], *options[4:]).returncode == 0
     done = batchrun(checkout, "run", f"inputs/{job}.toml", *options)
@@ -199,7 +189,7 @@ def test_the_night_asks_what_is_new(checkout: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     done = batchrun(checkout, "run", "inputs/nightly.toml", "--json")
-    assert json.loads(done.stdout.splitlines()[-1])["finished_before"] == len(rows) - 2
+    assert done.facts()["finished_before"] == len(rows) - 2
     answers = rows_of(checkout / "outputs" / "nightly.csv")
     assert [(answers[place]["id"], answers[place]["response"]) for place in (0, -1)] == [
         (rows[0]["id"], "3 * 3 = 9."),
@@ -222,7 +212,7 @@ def test_adding_asks_only_what_is_new(checkout: Path) -> None:
     for epochs, models, rows in (("1", '["large"]', 12), ("2", '["large"]', 24), ("2", '["small", "large"]', 48)):
         path.write_text(re.sub(r"model = .*", f"model = {models}", path.read_text("utf-8")), encoding="utf-8")
         done = batchrun(checkout, "run", "inputs/matrix.toml", "--epochs", epochs, "--json")
-        summary = json.loads(done.stdout.splitlines()[-1])
+        summary = done.facts()
         assert (summary["completed"], summary["finished_before"]) == (rows, known), done.stderr
         known = rows
     shown = batchrun(checkout, "show", "outputs/matrix.csv", "gsm8k-0015|model=small|epoch=2")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answers import SCORE, numbered, write
+from tests.support.chat import chat_reply
 from tests.support.command import batchrun
 from tests.support.pages import data_of
 from tests.support.scripted_http import ScriptedHttp, json_answer
@@ -71,25 +72,15 @@ def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
     assert sum(data["facts"]["sittings"][0]["tries"]) == 2
 
 
-CHAT = {
-    "id": "c",
-    "object": "chat.completion",
-    "created": 0,
-    "model": "m",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-}
-
-
 def test_cool_downs_are_in_the_page(tmp_path: Path) -> None:
     """A service that refuses for its rate, and then says that no request is left: both are recorded, and how long."""
     (tmp_path / "q.csv").write_text("question\n1+1\n2+0\n3-1\n", encoding="utf-8")
     left = {"limit": "9000", "remaining": "0", "reset": "200ms"}
     answers = [
         json_answer({"error": {"message": "Slow down."}}, 429, retry_after="0.3"),
-        json_answer(CHAT, **{f"x_ratelimit_{name}_requests": value for name, value in left.items()}),
+        json_answer(chat_reply("2"), **{f"x_ratelimit_{name}_requests": value for name, value in left.items()}),
     ]
-    with ScriptedHttp(lambda _: answers.pop(0) if answers else json_answer(CHAT)) as server:
+    with ScriptedHttp(lambda _: answers.pop(0) if answers else json_answer(chat_reply("2"))) as server:
         options = ("--base-url", server.url, "--api", "chat", "--model", "m", "--concurrency", "1")
         assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv", *options, OPENAI_API_KEY="k").returncode == 0
     assert batchrun(tmp_path, "report", "a.csv").returncode == 0

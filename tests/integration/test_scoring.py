@@ -14,6 +14,7 @@ import pytest
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import batchrun
+from tests.support.rows import read_csv
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_test.csv"
 
@@ -50,8 +51,7 @@ def test_what_score_prints(tmp_path: Path) -> None:
         "    b  75.0 %  (30.1 % to 95.4 %)  4 rows",
     ]
     assert done.stderr == "written: a.scored.csv\n"
-    with open(tmp_path / "a.scored.csv", newline="") as file:
-        assert [row["score_numeric"] for row in csv.DictReader(file)] == ["1.0"] * 6 + ["0.0"] * 2 + [""]
+    assert [row["score_numeric"] for row in read_csv(tmp_path / "a.scored.csv")] == ["1.0"] * 6 + ["0.0"] * 2 + [""]
     wrong = batchrun(tmp_path, "score", "a.csv", *SCORE, "--failed-as", "wrong", "--json")
     assert json.loads(wrong.stdout)["scores"][0]["mean"] == pytest.approx(6 / 9)
 
@@ -168,8 +168,7 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
 def test_gsm8k_from_questions_to_bars(tmp_path: Path) -> None:
     """1,319 recorded answers, every fifth wrong and ten missing: the score is what was put in, to the row."""
-    with GSM8K.open(newline="", encoding="utf-8") as file:
-        asked = list(csv.DictReader(file))
+    asked = read_csv(GSM8K)
     with open(tmp_path / "recorded.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "answer"])

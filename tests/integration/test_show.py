@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.tutor import TutorResponder
 from tests.support.command import batchrun
 from tests.support.rows import write_csv
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with EmbeddedServer(ServerSettings(), TutorResponder()) as server:
-        yield server.url
 
 
 def shown(folder: Path, url: str, *options: str) -> str:
@@ -38,9 +31,9 @@ def shown(folder: Path, url: str, *options: str) -> str:
         (["--api", "chat"], ["try 1 · ", "user:", "assistant:"]),
     ],
 )
-def test_a_row_of_each_protocol(tmp_path: Path, url: str, options: list[str], expected: list[str]) -> None:
+def test_a_row_of_each_protocol(tmp_path: Path, tutor_url: str, options: list[str], expected: list[str]) -> None:
     """Question, answer and usage are told, with the ids that the service gave."""
-    told = shown(tmp_path, url, *options)
+    told = shown(tmp_path, tutor_url, *options)
     for part in [*expected, "  2+2", "  2 + 2 = 4.", "usage: "]:
         assert part in told, told
 
@@ -57,9 +50,9 @@ def test_a_service_that_is_gone(tmp_path: Path) -> None:
     assert "the connection failed" in batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
 
 
-def test_as_json(tmp_path: Path, url: str) -> None:
+def test_as_json(tmp_path: Path, tutor_url: str) -> None:
     """--json gives the objects of the service as they are."""
-    shown(tmp_path, url, "--api", "responses")
+    shown(tmp_path, tutor_url, "--api", "responses")
     story = json.loads(batchrun(tmp_path, "show", "outputs/q.csv", "0", "--json", OPENAI_API_KEY="sk-test").stdout)
     assert story["thread"]["response"]["object"] == "response"
     assert story["outcome"]["response"] == "2 + 2 = 4."

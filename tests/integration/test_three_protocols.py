@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sqlite3
 import sys
@@ -25,7 +24,7 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
 from tests.integration.reliability.network import Proxy
 from tests.support.obliging import Obliging
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 pytestmark = pytest.mark.anyio
 
@@ -110,8 +109,7 @@ class Bench:
         return await run_batch(plan, environment)
 
     def rows(self, output: str = "out.csv") -> list[dict[str, str]]:
-        with (self.folder / output).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.folder / output)
 
     def count(self, query: str) -> int:
         """A count from the journal, 0 while there is none."""

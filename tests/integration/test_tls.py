@@ -17,6 +17,7 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.tutor import TutorResponder
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
+from tests.support.chat import chat_reply
 from tests.support.command import Result
 from tests.support.command import batchrun as command
 from tests.support.scripted_http import Answer, ScriptedHttp, html, json_answer
@@ -42,11 +43,9 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(certificate: str) -> Iterator[ScriptedHttp]:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "4"}}
-    reply = {"id": "c-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": None}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATES / f"{certificate}.pem", CERTIFICATES / "key.pem")
-    with ScriptedHttp(lambda _: json_answer(reply), tls=context) as server:
+    with ScriptedHttp(lambda _: json_answer(chat_reply("4", usage=None)), tls=context) as server:
         yield server
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from batchrun.functions.toolbox import Toolbox
 from batchrun.records import ToolCall
 from tests.support.command import batchrun
+from tests.support.rows import read_csv
 
 ENDS = [
     "sys.exit()",
@@ -39,8 +39,7 @@ def test_a_scorer_that_ends_the_program_fails_the_row(
     done = batchrun(tmp_path, "score", "t.csv", *scorer, "-o", "s.csv", "--fail-under", "0.6")
     assert done.returncode == 7, done.stderr
     assert caplog.text.count("rows for which it does so get no point") == 1
-    with (tmp_path / "s.csv").open(newline="") as file:
-        assert [row["score_f"] for row in csv.DictReader(file)] == ["1.0", "0.0"]
+    assert [row["score_f"] for row in read_csv(tmp_path / "s.csv")] == ["1.0", "0.0"]
     for command in (("compare", "t.csv", "--split", "id", *scorer), ("report", "t.csv", *scorer)):
         done = batchrun(tmp_path, *command)
         assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ from batchrun.report.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.table import ScoreColumns
 from tests.support.browser import open_browser, watched_page
+from tests.support.chat import chat_reply
 from tests.support.command import batchrun
 from tests.support.pages import data_of, unpacked
 from tests.support.rows import noon
@@ -185,9 +186,7 @@ def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:
         asked.set()
         go.wait(PATIENCE_S)
         first, _, last = request.body["messages"][0]["content"].partition("+")
-        message = {"role": "assistant", "content": str(int(first) + int(last))}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        return json_answer({"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
+        return json_answer(chat_reply(str(int(first) + int(last))))
 
     turns = ("--prompt", "{{ question }}", "--prompt", "Sure?")
     with ScriptedHttp(answer) as server, open_browser() as browser:

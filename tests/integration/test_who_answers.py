@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,8 @@ import pytest
 
 import batchrun
 from batchrun.errors import InputError, JournalMismatch
-from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.script import ScriptResponder
-from batchrun.server.responders.tutor import TutorResponder
 from tests.support.command import batchrun as command
+from tests.support.rows import read_csv
 
 NO_KEY = "no API key (OPENAI_API_KEY)"
 OFFLINE = "--model tutor rehearses offline"
@@ -29,27 +25,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "q.csv").write_text(TABLE, encoding="utf-8")
     (tmp_path / "s.toml").write_text('[default]\nreply = "4"\n', encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real service, as far as batchrun can know."""
-    script = tmp_path_factory.mktemp("service") / "s.toml"
-    script.write_text('[default]\nreply = "An answer."\n', encoding="utf-8")
-    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(script)) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def served_tutor() -> Iterator[str]:
-    """`batchrun serve`."""
-    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
-        yield server.url
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def job_file(folder: Path, text: str) -> str:
@@ -152,7 +127,7 @@ def test_a_rehearsal_needs_no_key(folder: Path, options: tuple[str, ...], enviro
     first = next(line for line in done.stderr.splitlines() if "answered offline by the embedded server" in line)
     if "--script" not in options:
         assert all(f"{name} is set but not used" in first for name in environment if name.startswith("OPENAI"))
-    assert [row["status"] for row in rows(folder / "out.csv")] == ["completed", "completed"]
+    assert [row["status"] for row in read_csv(folder / "out.csv")] == ["completed", "completed"]
 
 
 def test_a_key_without_a_model_is_still_a_question(folder: Path) -> None:
@@ -174,29 +149,29 @@ def test_the_tutor_says_who_it_is_and_what_it_could_not(folder: Path, api: str, 
         return
     assert done.returncode == 0, done.stderr
     assert "1 of 2 could not be answered by the tutor" in done.stderr.splitlines()
-    found = rows(folder / "out.csv")
+    found = read_csv(folder / "out.csv")
     assert [(row["status"], row["error_type"], row["model"]) for row in found] == [
         ("completed", "", "tutor"),
         ("completed", "refusal", "tutor"),
     ]
     assert found[1]["response"].startswith("I can't answer that")
     again = command(folder, "run", "q.csv", "-o", "out.csv", "--model", "tutor", "--api", api, *ways, "--json")
-    facts = json.loads(again.stdout.splitlines()[-1])
+    facts = again.facts()
     assert (facts["not_answered_by_tutor"], facts["finished_before"], facts["exit_code"]) == (1, 2, 0)
 
 
 @pytest.mark.parametrize("ways", [(), ("--stream",), ("--poll",)])
 @pytest.mark.parametrize("api", APIS)
-def test_a_tutor_behind_a_url_is_a_service(folder: Path, served_tutor: str, api: str, ways: tuple[str, ...]) -> None:
+def test_a_tutor_behind_a_url_is_a_service(folder: Path, tutor_url: str, api: str, ways: tuple[str, ...]) -> None:
     """A refusal by a service is incomplete, whatever the protocol; whoever is asked for, the tutor says its name."""
-    options = ("--base-url", served_tutor, "--model", "gpt-5", "--api", api, *ways)
+    options = ("--base-url", tutor_url, "--model", "gpt-5", "--api", api, *ways)
     done = command(folder, "run", "q.csv", "-o", "out.csv", *options)
     if done.returncode == 2:
         assert f"and this batch uses --api {api}" in done.stderr
         return
     assert done.returncode == 3, done.stderr
     assert "by the tutor" not in done.stderr
-    assert [(row["status"], row["error_type"], row["model"]) for row in rows(folder / "out.csv")] == [
+    assert [(row["status"], row["error_type"], row["model"]) for row in read_csv(folder / "out.csv")] == [
         ("completed", "", "tutor"),
         ("incomplete", "refusal", "tutor"),
     ]
@@ -207,8 +182,8 @@ def test_every_turn_counts(folder: Path) -> None:
     turns = ("--prompt", "{{ question }}", "--prompt", "What is 1 + 1?")
     done = command(folder, "run", "q.csv", "-o", "out.csv", *turns)
     assert (done.returncode, "1 of 2 could not" in done.stderr) == (0, True), done.stderr
-    assert [row["error_type"] for row in rows(folder / "out.csv")] == ["", "refusal"]
-    assert {row["response_2"] for row in rows(folder / "out.csv")} == {"1 + 1 = 2."}
+    assert [row["error_type"] for row in read_csv(folder / "out.csv")] == ["", "refusal"]
+    assert {row["response_2"] for row in read_csv(folder / "out.csv")} == {"1 + 1 = 2."}
 
 
 def test_a_refusal_needs_no_form(folder: Path) -> None:
@@ -217,7 +192,7 @@ def test_a_refusal_needs_no_form(folder: Path) -> None:
     (folder / "form.json").write_text(json.dumps(schema), encoding="utf-8")
     done = command(folder, "run", "q.csv", "-o", "out.csv", "--schema", "form.json")
     assert (done.returncode, "1 of 2 could not" in done.stderr) == (0, True), done.stderr
-    assert [(row["answer"], row["attempts"]) for row in rows(folder / "out.csv")] == [
+    assert [(row["answer"], row["attempts"]) for row in read_csv(folder / "out.csv")] == [
         ("2 + 2 = 4.", "1"),
         ("", "1"),
     ]
@@ -251,12 +226,12 @@ def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture
 # -- one output, one kind of answers -------------------------------------------------------------------------------
 
 
-def test_rehearsals_and_services_never_share_an_output(folder: Path, service: str) -> None:
+def test_rehearsals_and_services_never_share_an_output(folder: Path, service_url: str) -> None:
     """Neither continues what the other has answered, whatever is accepted; nothing is sent, nothing changes."""
     ways: dict[str, tuple[str, ...]] = {
         "tutor": (),
         "script": ("--script", "s.toml"),
-        "service": ("--base-url", service, "--model", "m", "--api", "assistants"),
+        "service": ("--base-url", service_url, "--model", "m", "--api", "assistants"),
     }
     for first, second in (("tutor", "service"), ("script", "service"), ("service", "tutor"), ("service", "script")):
         output = f"{first}-{second}.csv"
@@ -274,20 +249,20 @@ def test_rehearsals_and_services_never_share_an_output(folder: Path, service: st
         assert command(folder, "run", "q.csv", "-o", output, *ways[second], "--fresh").returncode == 0
     with pytest.raises(JournalMismatch, match="never mixed"):
         batchrun.run(
-            folder / "q.csv", output=folder / "service-tutor.csv", accept_changes=True, base_url=service, model="m"
+            folder / "q.csv", output=folder / "service-tutor.csv", accept_changes=True, base_url=service_url, model="m"
         )
 
 
-def test_the_night_without_its_environment_costs_nothing(folder: Path, service: str) -> None:
+def test_the_night_without_its_environment_costs_nothing(folder: Path, service_url: str) -> None:
     """A job whose environment file is lost stops; the next night goes on where the first was, and asks nothing again."""
     name = job_file(folder, 'model = "gpt-5"')
-    there: dict[str, Any] = {"OPENAI_BASE_URL": service, "OPENAI_API_KEY": "sk-1"}
+    there: dict[str, Any] = {"OPENAI_BASE_URL": service_url, "OPENAI_API_KEY": "sk-1"}
     assert command(folder, "run", name, **there).returncode == 0
     before = (folder / "out.csv").read_bytes()
     assert command(folder, "run", name).returncode == 2
     assert (folder / "out.csv").read_bytes() == before
     again = command(folder, "run", name, "--json", **there)
-    assert json.loads(again.stdout.splitlines()[-1])["finished_before"] == 2
+    assert again.facts()["finished_before"] == 2
     assert (folder / "out.csv").read_bytes() == before
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchrun.cli import main
 
@@ -21,6 +23,10 @@ class Result:
     returncode: int
     stdout: str
     stderr: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts that `--json` printed on the last line of standard output."""
+        return dict(json.loads(self.stdout.splitlines()[-1]))
 
 
 def batchrun(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "noon",
     "prompt",
     "prompter",
+    "read_csv",
     "write_csv",
 ]
 
@@ -85,9 +87,14 @@ def failed(row: int = 0, **fields: Any) -> Failed:
     )
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
-    import csv
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file as mappings from column to cell."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+    """Write rows of the same columns; return `path`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -85,9 +85,9 @@ def test_a_log_is_dated(tmp_path: Path) -> None:
 def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
     """Rows, tokens and cost of this run stand apart from those that earlier runs left in the table."""
     questions(tmp_path, "question\n1+1\n2+2\n")
-    first = json.loads(batchrun(tmp_path, "run", "q.csv", "--json").stdout.splitlines()[-1])
+    first = batchrun(tmp_path, "run", "q.csv", "--json").facts()
     questions(tmp_path, "question\n1+1\n2+2\n3+3\n")
-    second = json.loads(batchrun(tmp_path, "run", "q.csv", "--accept-changes", "--json").stdout.splitlines()[-1])
+    second = batchrun(tmp_path, "run", "q.csv", "--accept-changes", "--json").facts()
     assert first["this_run"]["prompt_tokens"] == first["prompt_tokens"]
     assert (second["completed"], second["this_run"]["asked"], second["this_run"]["completed"]) == (3, 1, 1)
     for name in ("prompt_tokens", "completion_tokens"):
@@ -108,7 +108,7 @@ def test_json_is_for_machines(tmp_path: Path) -> None:
     """With --json every line on standard output is an object, the last one the summary."""
     questions(tmp_path, "question\n1+1\nWho wrote Hamlet?\n")
     done = batchrun(tmp_path, "run", "q.csv", "--json")
-    summary = json.loads(done.stdout.splitlines()[-1])
+    summary = done.facts()
     assert summary["event"] == "summary"
     assert (summary["rows"], summary["completed"], summary["exit_code"]) == (2, 2, 0)
 

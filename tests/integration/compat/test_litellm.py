@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.integration.compat.litellm import ANSWER, BRIDGED, INSTALLED, KEY, running
 from tests.integration.reliability.network import Proxy
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 pytestmark = [
     pytest.mark.anyio,
@@ -44,8 +43,7 @@ async def run(folder: Path, url: str, **options: Any) -> tuple[Summary, list[dic
     summary = await run_batch(plan, environment)
     if summary.output is None:
         return summary, []
-    with summary.output.open(newline="", encoding="utf-8") as file:
-        return summary, list(csv.DictReader(file))
+    return summary, read_csv(summary.output)
 
 
 @pytest.mark.parametrize("model", ["mocked", BRIDGED])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from batchrun.batch.run_summary import Summary
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.integration.compat.llama import CONTEXT_TOKENS, INSTALLED, Llama, running
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 pytestmark = [
     pytest.mark.anyio,
@@ -61,8 +60,7 @@ async def run(
     summary = await run_batch(plan, environment, watch=watch)
     if summary.output is None:
         return summary, []
-    with summary.output.open(newline="", encoding="utf-8") as file:
-        return summary, list(csv.DictReader(file))
+    return summary, read_csv(summary.output)
 
 
 @pytest.mark.parametrize("options", [{"api": "chat"}, {"api": "chat", "stream": True}, {"api": "responses"}])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import sqlite3
 import time
 from collections import Counter
@@ -19,10 +17,11 @@ import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Finish, Message, Part, TextDelta, TokenCount, ToolCall
+from tests.integration.reliability.batches import killed_when
 from tests.integration.reliability.processes import Batchrun, ServerRecords
 from tests.integration.reliability.processes import batchrun as process_of
 from tests.support.command import Result, batchrun
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 __all__ = ["MODES", "READ", "WRITTEN", "Bench", "Obedient", "each_mode", "each_protocol", "opened", "until"]
 
@@ -170,6 +169,14 @@ class Bench:
                 time.sleep(0.002)
             assert process.kill()
 
+    def killed_after(self, count: Callable[[], int], goal: int, pause_s: float, *options: str) -> None:
+        """Start the batch, and kill it `pause_s` seconds after `count` reaches `goal`; it may have ended before."""
+        with self.started(*options) as process:
+            while process.running and count() < goal:
+                time.sleep(0.001)
+            end = time.monotonic() + pause_s
+            killed_when(process, lambda: time.monotonic() >= end)
+
     def job(self, text: str) -> None:
         """Run a job file, over the same input."""
         (self.folder / "job.toml").write_text(f'input = "in.csv"\n{text}', encoding="utf-8")
@@ -179,11 +186,10 @@ class Bench:
         """The summary of the batch, which ends."""
         done = self.run(*options)
         assert done.returncode == exit_code, done.stderr + done.stdout
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        return done.facts()
 
     def rows(self, name: str = "out.csv") -> list[dict[str, str]]:
-        with (self.folder / name).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.folder / name)
 
     def assert_billed(self, mode: str, runs: int) -> None:
         """Every row bears the usage of so many runs.
@@ -207,6 +213,10 @@ class Bench:
         """Runs of rows of several that have ended, as the journal knows."""
         counted = self.journal("SELECT count(*) FROM exchanges")
         return int(counted[0][0]) if counted else 0
+
+    def completions(self) -> int:
+        """Completions that the service was asked for."""
+        return len(self.responder.asked)
 
     def records(self) -> ServerRecords:
         """What the server's file holds, for which it is stopped."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.dialogues.bench import MODES, READ, Bench, each_mode, each_protocol, opened
-from tests.integration.reliability.batches import killed_when
 
 TOOLS = '''
 """Functions for a batch."""
@@ -212,12 +210,7 @@ def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str)
             if kill > kills or left < 2:
                 break
             goal = asked + draw.randint(0, 2 * left // (kills + 1))
-            pause_s = draw.uniform(0.0, 0.02)
-            with bench.started(*options) as process:
-                while process.running and len(bench.responder.asked) < goal:
-                    time.sleep(0.001)
-                end = time.monotonic() + pause_s
-                killed_when(process, lambda end=end: time.monotonic() >= end)  # type: ignore[misc]
+            bench.killed_after(bench.completions, goal, draw.uniform(0.0, 0.02), *options)
         bench.resumed(*options)
         assert [row["response"] for row in bench.rows()] == [f"later {x}" for x in range(rows)]
         assert bench.responder.asked_twice() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import sqlite3
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.reliability.processes import ServerRecords, batchrun
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
 SCRIPT = r"""
 [[rule]]
@@ -70,8 +69,7 @@ def test_turns_functions_and_a_form_in_a_rehearsal(tmp_path: Path, api: str) -> 
             assert process.kill(), process.stderr
     with batchrun(tmp_path, *options) as process:
         assert process.wait() == 0, process.stderr
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "out.csv")
     assert [row["response_1"] for row in rows] == [f"I read: Tell of {name}" for name in names]
     assert [(row["tool_calls"], row["price"]) for row in rows] == [("1", str(len(name))) for name in names]
     assert {row["prompt_tokens"] for row in rows} == {"30"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.dialogues.bench import CORRECTION, MODES, READ, WRITTEN, Bench, each_mode, each_protocol, opened
-from tests.integration.reliability.batches import killed_when
 
 SCHEMA = {
     "type": "object",
@@ -146,12 +144,7 @@ def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str)
         for kill in range(kills):
             asked = len(bench.responder.asked)
             goal = min(3 * rows - 1, asked + draw.randint(0, 2 * (3 * rows - asked) // (kills + 1 - kill)))
-            pause_s = draw.uniform(0.0, 0.02)
-            with bench.started(*options) as process:
-                while process.running and len(bench.responder.asked) < goal:
-                    time.sleep(0.001)
-                end = time.monotonic() + pause_s
-                killed_when(process, lambda end=end: time.monotonic() >= end)  # type: ignore[misc]
+            bench.killed_after(bench.completions, goal, draw.uniform(0.0, 0.02), *options)
         bench.resumed(*options)
         assert [row["count"] for row in bench.rows()] == [str(row) for row in range(rows)]
         assert len(bench.responder.asked) == 3 * rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from batchrun.server.responders.base import Conversation, ResponderError
 from tests.integration.dialogues.bench import MODES, READ, Bench, each_mode, each_protocol, opened
-from tests.integration.reliability.batches import killed_when
 
 TURNS = ("--prompt", "{{ question }}", "--prompt", "more of {{ responses[0] }}", "--prompt", "<said>")
 
@@ -97,12 +95,7 @@ def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str)
             left = 3 * rows - bench.exchanges()
             goal = bench.exchanges() + draw.randint(0, max(1, 2 * left // (kills + 1 - kill)))
             goal = min(goal, 3 * rows - 1)
-            pause_s = draw.uniform(0.0, 0.02)
-            with bench.started(*options) as process:
-                while process.running and bench.exchanges() < goal:
-                    time.sleep(0.001)
-                end = time.monotonic() + pause_s
-                killed_when(process, lambda end=end: time.monotonic() >= end)  # type: ignore[misc]
+            bench.killed_after(bench.exchanges, goal, draw.uniform(0.0, 0.02), *options)
         bench.resumed(*options)
         assert_told(bench, questions)
         bench.assert_billed(mode, 3)

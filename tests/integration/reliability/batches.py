@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import random
 import sqlite3
 import time
@@ -11,8 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from batchrun.batch.plan import make_plan
+from batchrun.batch.progress import Watch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from tests.integration.reliability.processes import Batchrun, Served, ServerRecords, batchrun
+from tests.support.rows import read_csv
 
 __all__ = [
     "BEGUN",
@@ -23,6 +30,7 @@ __all__ = [
     "command",
     "kill_and_resume",
     "killed_when",
+    "run_table",
     "write_table",
 ]
 
@@ -51,8 +59,7 @@ class Table:
         return self.output.with_name(self.output.name + ".journal")
 
     def answers(self) -> list[dict[str, str]]:
-        with self.output.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.output)
 
     def is_being_written(self) -> bool:
         """A process is writing the output now, or was killed while it did."""
@@ -77,6 +84,13 @@ def write_table(folder: Path, rows: int) -> Table:
     table = Table(folder, rows, folder / "rows.csv", folder / "answers.csv")
     table.input.write_text("question\n" + "".join(f"row {row}\n" for row in range(rows)))
     return table
+
+
+async def run_table(table: Table, url: str, *, watch: Watch | None = None, **options: Any) -> Summary:
+    """Run a batch in this process; options are those of a job."""
+    environment = Environment()
+    plan = make_plan(make_job({"base_url": url, "model": "m", **options}), table.input, environment, table.output)
+    return await run_batch(plan, environment, watch=watch)
 
 
 def command(table: Table, url: str, *options: str, api: str = "assistants") -> list[str | Path]:

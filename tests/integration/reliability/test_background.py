@@ -7,21 +7,10 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.plan import make_plan
-from batchrun.batch.run import run_batch
-from batchrun.batch.run_summary import Summary
-from batchrun.job.environment import Environment
-from batchrun.job.validation import make_job
-from tests.integration.reliability.batches import Table, write_table
+from tests.integration.reliability.batches import run_table, write_table
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, html, json_answer
 
 pytestmark = pytest.mark.anyio
-
-
-async def run(table: Table, url: str, **options: Any) -> Summary:
-    job = make_job({"base_url": url, "api": "responses", "model": "m", **options})
-    environment = Environment()
-    return await run_batch(make_plan(job, table.input, environment, table.output), environment)
 
 
 def response(number: int | str, status: str) -> dict[str, Any]:
@@ -44,13 +33,13 @@ async def test_background_at_a_service_that_cannot_look_up(tmp_path: Path, answe
         return json_answer(response(len(made), "queued" if request.body.get("background") else "completed"))
 
     with ScriptedHttp(forgetful) as server:
-        summary = await run(table, server.url, background=True)
+        summary = await run_table(table, server.url, api="responses", background=True)
         assert (summary.exit_code, summary.totals.by_status["failed"]) == (5, 0)
         assert summary.stop is not None
         assert "without --background" in summary.stop.reason
         assert len(made) == len(set(made)) <= 20
         made.clear()
-        summary = await run(table, server.url)
+        summary = await run_table(table, server.url, api="responses")
     assert (summary.exit_code, summary.totals.by_status["completed"]) == (0, 60)
     assert len(made) == len(set(made)) == 60
 
@@ -72,6 +61,6 @@ async def test_out_of_time_behind_an_answer(tmp_path: Path, reply: str) -> None:
         return json_answer(response(1, status))
 
     with ScriptedHttp(late) as server:
-        summary = await run(table, server.url, background=True, row_timeout=0.3)
+        summary = await run_table(table, server.url, api="responses", background=True, row_timeout=0.3)
     assert (summary.exit_code, len(cancelled)) == (0, 1)
     assert [row["response"] for row in table.answers()] == ["yes"]

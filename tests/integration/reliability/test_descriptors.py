@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -12,16 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.integration.reliability.batches import Table, write_table
+from tests.support.chat import chat_reply
+from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 LINE = "rows in flight: this process may open only"
 
 
 def completion(_: Request) -> Answer:
-    message = {"role": "assistant", "content": '{"a": 1}'}
-    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return json_answer({"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": usage})
+    return json_answer(chat_reply('{"a": 1}'))
 
 
 def limited(
@@ -42,8 +40,7 @@ def limited(
 
 
 def completed(table: Table) -> int:
-    with table.output.open(newline="", encoding="utf-8") as file:
-        return sum(row["status"] == "completed" for row in csv.DictReader(file))
+    return sum(row["status"] == "completed" for row in read_csv(table.output))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
@@ -56,8 +53,7 @@ def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ended = limited(table, "ulimit -n 64", "--model", "tutor", *arguments)
     assert (ended.returncode, completed(table)) == (0, 300), ended.stderr
     assert LINE in ended.stderr
-    with table.output.open(newline="", encoding="utf-8") as file:
-        assert {row["attempts"] for row in csv.DictReader(file)} == {"1"}
+    assert {row["attempts"] for row in read_csv(table.output)} == {"1"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")

@@ -7,38 +7,22 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
 from batchrun.batch.display import watch_lines
-from batchrun.batch.plan import make_plan
-from batchrun.batch.progress import BatchView, Watch
-from batchrun.batch.run import run_batch
-from batchrun.batch.run_summary import Summary, summary_lines
-from batchrun.job.environment import Environment
-from batchrun.job.validation import make_job
-from tests.integration.reliability.batches import Table, write_table
+from batchrun.batch.progress import BatchView
+from batchrun.batch.run_summary import summary_lines
+from tests.integration.reliability.batches import run_table, write_table
+from tests.support.chat import chat_reply
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer, stream
 
 pytestmark = pytest.mark.anyio
 
 
 def completion(_: Request) -> Answer:
-    return json_answer(
-        {
-            "id": "chatcmpl-1",
-            "model": "m",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
-        }
-    )
-
-
-async def run(table: Table, url: str, watch: Watch | None = None, **options: Any) -> Summary:
-    job = make_job({"base_url": url, "api": "chat", "model": "m", **options})
-    environment = Environment()
-    return await run_batch(make_plan(job, table.input, environment, table.output), environment, watch=watch)
+    return json_answer(chat_reply())
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -66,7 +50,7 @@ async def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             servers[1].__enter__()
 
     try:
-        summary = await run(table, servers[0].url, watch, concurrency=10)
+        summary = await run_table(table, servers[0].url, watch=watch, api="chat", concurrency=10)
     finally:
         servers[-1].__exit__(None, None, None)
     assert summary.exit_code == 0
@@ -86,7 +70,7 @@ async def test_a_server_that_is_loading_its_model(tmp_path: Path) -> None:
         return completion(request)
 
     with ScriptedHttp(loading) as server:
-        summary = await run(table, server.url, max_attempts=1)
+        summary = await run_table(table, server.url, api="chat", max_attempts=1)
     assert (summary.exit_code, summary.totals.by_status["completed"]) == (0, 30)
 
 
@@ -118,6 +102,6 @@ async def test_a_server_that_drops_a_stream_for_the_next_request(tmp_path: Path)
     """It is asked for one row at a time, no row fails, and the summary says so."""
     table = write_table(tmp_path, 20)
     with ScriptedHttp(OneStream()) as server:
-        summary = await run(table, server.url, stream=True)
+        summary = await run_table(table, server.url, api="chat", stream=True)
     assert (summary.exit_code, summary.totals.by_status["completed"]) == (0, 20)
     assert any("one at a time" in line for line in summary_lines(summary))

@@ -13,6 +13,7 @@ import pytest
 
 import batchrun as package
 from batchrun.errors import InputError
+from tests.support.chat import chat_reply
 from tests.support.command import Result, batchrun
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
@@ -57,15 +58,7 @@ class Bench:
         self.asked.append(request.body["messages"][-1]["content"])
         if len(self.asked) == 2 and self.change is not None:
             self.change()
-        message = {"role": "assistant", "content": f"answer {self.asked[-1]}"}
-        return json_answer(
-            {
-                "id": f"chatcmpl-{len(self.asked)}",
-                "model": "m",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-            }
-        )
+        return json_answer(chat_reply(f"answer {self.asked[-1]}", id=f"chatcmpl-{len(self.asked)}"))
 
     def run(self, url: str, *options: str, stdin: str = "", source: str | None = None) -> Result:
         fixed = ("--base-url", url, "--api", "chat", "--model", "m", "--concurrency", "1", "--prompt", "{{ question }}")

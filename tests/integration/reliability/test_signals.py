@@ -20,6 +20,7 @@ from tests.integration.reliability.batches import (
     write_table,
 )
 from tests.integration.reliability.processes import Served, batchrun
+from tests.support.chat import chat_reply
 from tests.support.scripted_http import ScriptedHttp, json_answer
 
 
@@ -122,8 +123,8 @@ def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exi
     table = write_table(tmp_path, 1)
     (tmp_path / "tools.py").write_text(BUSY)
     call = {"id": "call_1", "type": "function", "function": {"name": function, "arguments": "{}"}}
-    choice = {"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
-    with ScriptedHttp(lambda _: json_answer({"id": "c", "model": "m", "choices": [choice]})) as server:
+    reply = chat_reply(None, "tool_calls", message={"tool_calls": [call]})
+    with ScriptedHttp(lambda _: json_answer(reply)) as server:
         arguments = command(table, server.url, "--tools", "tools.py", "--grace", "3600", api="chat")
         with batchrun(tmp_path, *arguments) as process:
             while process.running and not (tmp_path / "spinning").exists():

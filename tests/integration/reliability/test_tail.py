@@ -9,23 +9,13 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.plan import make_plan
-from batchrun.batch.run import run_batch
-from batchrun.batch.run_summary import Summary
-from batchrun.job.environment import Environment
-from batchrun.job.validation import make_job
-from tests.integration.reliability.batches import Table, write_table
+from tests.integration.reliability.batches import Table, run_table, write_table
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, json_answer, stream
 
 pytestmark = pytest.mark.anyio
 
 NOTHING = Answer(b"", "silence")
 ASSISTANT = json_answer({"id": "asst_1"})
-
-
-async def ask(table: Table, url: str, **options: Any) -> Summary:
-    job = make_job({"base_url": url, "api": "assistants", "model": "m", "max_attempts": 2, **options})
-    return await run_batch(make_plan(job, table.input, Environment(), table.output), Environment())
 
 
 def run(row: str, status: str) -> dict[str, Any]:
@@ -63,7 +53,7 @@ async def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
         return ASSISTANT if request.path.endswith("/assistants") else NOTHING
 
     with ScriptedHttp(script) as server:
-        summary = await ask(table, server.url, silence_timeout=0.2)
+        summary = await run_table(table, server.url, api="assistants", max_attempts=2, silence_timeout=0.2)
     assert summary.exit_code == 3
     assert statuses(table) == [("failed", "timeout")] * 3
 
@@ -72,7 +62,7 @@ async def test_a_server_that_never_answers_at_all(tmp_path: Path) -> None:
     """Where not even the first request is answered, the batch stops with one line and exit code 5."""
     table = write_table(tmp_path, 3)
     with ScriptedHttp(lambda _: NOTHING) as server:
-        summary = await ask(table, server.url, silence_timeout=0.1)
+        summary = await run_table(table, server.url, api="assistants", max_attempts=2, silence_timeout=0.1)
     assert summary.exit_code == 5
     assert summary.stop is not None
     assert "sent nothing within the deadline" in summary.stop.reason
@@ -95,7 +85,7 @@ async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
         return json_answer({"data": [{"role": "assistant", "content": [part]}], "has_more": False})
 
     with ScriptedHttp(script) as server:
-        summary = await ask(table, server.url, silence_timeout=0.2)
+        summary = await run_table(table, server.url, api="assistants", max_attempts=2, silence_timeout=0.2)
     assert summary.exit_code == 0
     assert [row["response"] for row in table.answers()] == ["answer 0", "answer 1"]
     assert sum(request.method == "POST" and "threads" in request.path for request in server.requests) == 2
@@ -120,7 +110,9 @@ async def test_a_run_that_never_ends(tmp_path: Path, beginning: str) -> None:
         return stream(begun(row), *comments, end="silence")
 
     with ScriptedHttp(script) as server:
-        summary = await ask(table, server.url, silence_timeout=30.0, row_timeout=0.8)
+        summary = await run_table(
+            table, server.url, api="assistants", max_attempts=2, silence_timeout=30.0, row_timeout=0.8
+        )
     assert summary.exit_code == 3
     assert statuses(table) == [("failed", "row_timeout")] * 2
     assert {path for path in server.paths() if path.endswith("/cancel")} == {
@@ -148,7 +140,7 @@ async def test_the_last_row_is_tried_again_like_the_first(tmp_path: Path, row: s
     """A first try that is lost is made again, whether it is the batch's first row or its last."""
     table = write_table(tmp_path, 12)
     with ScriptedHttp(failing_once(lambda each: each == row)) as server:
-        summary = await ask(table, server.url)
+        summary = await run_table(table, server.url, api="assistants", max_attempts=2)
     assert summary.exit_code == 0
     assert [answer["response"] for answer in table.answers()] == [f"answer {each}" for each in range(12)]
     assert [answer["attempts"] for answer in table.answers()].count("2") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import score_lines
 from batchrun.scoring.table import ScoreColumns, open_scored, write_scored
+from tests.support.rows import read_csv
 
 ANSWERS = """id,answer,topic,response,status
 1,18,a,it is 18,completed
@@ -245,5 +245,4 @@ def test_a_function_sees_the_row(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("w,response\n1,a\n2,b\n")
     table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), ScoreColumns())
     write_scored(table, tmp_path / "out.csv")
-    with open(tmp_path / "out.csv", newline="") as file:
-        assert [row["score_weighed"] for row in csv.DictReader(file)] == ["0.0", "1.0"]
+    assert [row["score_weighed"] for row in read_csv(tmp_path / "out.csv")] == ["0.0", "1.0"]

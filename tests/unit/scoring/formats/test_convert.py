@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from batchrun.cli import cli
 from batchrun.errors import InputError
 from batchrun.scoring.formats.convert import FORMATS, WRITERS, Conversion, convert
+from tests.support.rows import read_csv
 
 
 def converted(folder: Path, lines: list[dict[str, Any]], **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
@@ -240,8 +240,7 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
     """In CSV lists are JSON text, which is said; no cell breaks a line."""
     (tmp_path / "in.jsonl").write_text('{"item": {"q": "a\\nb,\\"c\\"", "l": [1, 2], "n": 1.0, "e": null}}\n')
     _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", Conversion("openai-evals"))
-    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.DictReader(file)) == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
+    assert read_csv(tmp_path / "out.csv") == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
     assert notes.lines() == [
         "not carried over: lists and objects, which are JSON text in CSV: write .jsonl to keep them (1 row)"
     ]
@@ -309,11 +308,10 @@ def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
     )
     assert second == [{key: value or "" for key, value in row.items()} | {
         key: row[key] for key in ("check", "target")} for row in first]  # fmt: skip
-    with open(tmp_path / "again.csv", newline="") as file:
-        assert [row["__expected"] for row in csv.DictReader(file)] == [
-            "equals:Note: plain text", "contains:Paris", "icontains-any:Paris, Rome", "is-json", "",
-            "equals:llm-rubric: x",
-        ]  # fmt: skip
+    assert [row["__expected"] for row in read_csv(tmp_path / "again.csv")] == [
+        "equals:Note: plain text", "contains:Paris", "icontains-any:Paris, Rome", "is-json", "",
+        "equals:llm-rubric: x",
+    ]  # fmt: skip
 
 
 def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
@@ -335,10 +333,9 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
         "not carried over: __m (1 row)",
         "not carried over: cells with {{, {% or file://, which promptfoo takes for templates and files (1 row)",
     }
-    with open(tmp_path / "o.csv", newline="") as file:
-        assert [(row["q"], row["__providerOutput"], row["__expected"]) for row in csv.DictReader(file)] == [
-            ("{{ env.HOME }}", "1", ""), ("b", "a", ""), ("c", "a", ""), ("d", "{}", ""), ("e", "3", "equals:3")
-        ]  # fmt: skip
+    assert [(row["q"], row["__providerOutput"], row["__expected"]) for row in read_csv(tmp_path / "o.csv")] == [
+        ("{{ env.HOME }}", "1", ""), ("b", "a", ""), ("c", "a", ""), ("d", "{}", ""), ("e", "3", "equals:3")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

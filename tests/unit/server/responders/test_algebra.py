@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from batchrun.server.responders.algebra import NotUnderstood, TooLarge, asks_to_
 from batchrun.server.responders.algebra.expression import parse
 from batchrun.server.responders.algebra.polynomial import Polynomial
 from batchrun.server.responders.algebra.roots import find_roots
+from tests.support.rows import read_csv
 
 GSM8K = Path(__file__).parents[5] / "shared" / "data" / "gsm8k_test.csv"
 
@@ -228,8 +228,7 @@ def test_refusals(text: str) -> None:
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K table is not beside this checkout")
 def test_no_word_problem_is_answered() -> None:
     """Not one of the 1,319 word problems of GSM8K's test set gets a number: every one is refused."""
-    with GSM8K.open(newline="", encoding="utf-8") as table:
-        questions = [row["question"] for row in csv.DictReader(table)]
+    questions = [row["question"] for row in read_csv(GSM8K)]
     assert len(questions) == 1319
     assert [question for question in questions if not refused(question)] == []
 
