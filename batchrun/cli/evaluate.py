@@ -86,8 +86,8 @@ def compare(
     tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
 ) -> None:
     """Score tables over the same rows, or parts of one table, and test which is better, with confidence intervals."""
-    from batchrun.scoring.comparison import DETECTABLE
     from batchrun.scoring.evaluate import compare_tables, scoring_spec
+    from batchrun.scoring.pairing import DETECTABLE
     from batchrun.scoring.summary_text import comparison_lines
 
     options = parsed_options(flags)

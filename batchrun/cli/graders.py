@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
     from batchrun.scoring.grading.grader import Grader
-    from batchrun.scoring.grading.grading import GraderReport, Grading
+    from batchrun.scoring.grading.grader_report import GraderReport
+    from batchrun.scoring.grading.grading import Grading
     from batchrun.scoring.score_options import ScoreOptions
 
 __all__ = ["grading_for"]
@@ -36,7 +37,8 @@ def grading_for(
     """
     from batchrun.job.environment import Environment
     from batchrun.scoring.grading.grader import Grader, load_grader
-    from batchrun.scoring.grading.grading import Grading, grader_lines
+    from batchrun.scoring.grading.grader_report import grader_lines
+    from batchrun.scoring.grading.grading import Grading
 
     environment = Environment.read(os.environ)
 

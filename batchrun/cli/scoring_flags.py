@@ -109,5 +109,5 @@ def run_score_options(table: str, flags: dict[str, Any]) -> ScoreOptions | None:
     if in_file is None:
         return make_score_options(given, "--score") if given else None
     if not isinstance(in_file, dict):
-        raise InputError(f"{table}: score: a table [score] is expected, got {in_file!r}")
+        raise InputError(f"{table}: score: expected a table [score], got {in_file!r}")
     return make_score_options({**in_file, **given}, f"{table}: score")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.records import Row
 from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.score_facts import ScoreFacts
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
@@ -90,7 +90,7 @@ class LiveScores:
                 tally.labels[column][position] = labels[place]
         return found
 
-    def facts(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[ScoreFacts]:
         """The figures of every scorer over all rows."""
         return [each.facts() for each in summarize(self._tally, self._failed_as)]
 

@@ -21,8 +21,10 @@ from batchrun.records import OUTPUT_COLUMNS, Row
 from batchrun.report.columns_json import portions
 from batchrun.report.facts import batch_facts
 from batchrun.report.rows import Column, ReportRow, RowColumns, cells_of, row_json
-from batchrun.scoring.comparison import Comparison, Contender, compare, contender
+from batchrun.scoring.comparison import Comparison, compare
+from batchrun.scoring.contender import Contender, contender
 from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score, as_text
@@ -213,7 +215,7 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, compared: bool) -> tuple[
     answer = table.columns.answer or ""
     outputs = {answer, *(table.prefix + name for name in OUTPUT_COLUMNS)}
     rows = []
-    for row, scores in table.scored(tally, compared=compared):
+    for row, scores in table.scored(tally, for_comparison=compared):
         key = str(row.row_index) if table.columns.key is None else as_text(row.values[table.columns.key])
         rows.append(
             ReportRow(
@@ -241,11 +243,11 @@ def _values(table: ScoredTable, scores: Sequence[Score | None]) -> dict[str, flo
 
 def _compared(
     rows: Sequence[ReportRow], table: ScoredTable, tally: ScoreTally, baseline: ScoredTable, failed_as: FailedAs
-) -> tuple[list[ReportRow], dict[str, Any]]:
+) -> tuple[list[ReportRow], ComparisonFacts]:
     """The rows, those that flipped with what they were before, and the comparison's facts."""
     tally_before = ScoreTally()
     answered: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row, scores in baseline.scored(tally_before, compared=True):
+    for row, scores in baseline.scored(tally_before, for_comparison=True):
         answered[_key(baseline, row)].append(
             {
                 "response": as_text(row.values[baseline.columns.answer or ""]),
@@ -259,11 +261,11 @@ def _compared(
         places[key].append(position)
     facts = found.facts()
     flipped: dict[int, dict[str, Any]] = {}
-    for pairing, told in zip(found.pairings, facts["pairings"], strict=True):
-        for change, keys in (("better", pairing.better), ("worse", pairing.worse)):
-            positions = [position for key in keys for position in places[key]]
-            told[f"{change}_rows"] = positions
-            flipped.update(each for key in keys for each in zip(places[key], answered[key], strict=False))
+    for pairing in facts["pairings"]:
+        pairing["better_rows"] = [position for key in pairing["better"] for position in places[key]]
+        pairing["worse_rows"] = [position for key in pairing["worse"] for position in places[key]]
+        for key in (*pairing["better"], *pairing["worse"]):
+            flipped.update(zip(places[key], answered[key], strict=False))
     return [
         replace(row, before=flipped[position]) if position in flipped else row for position, row in enumerate(rows)
     ], facts

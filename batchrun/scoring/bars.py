@@ -1,4 +1,4 @@
-"""Conditions that a table has to meet, and files about them for CI."""
+"""Bars: conditions on the scores of a table, and their JUnit XML for CI."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from batchrun.scoring.comparison import Pairing
-from batchrun.scoring.figures_text import signed, spread
+from batchrun.scoring.figures_text import interval, signed
+from batchrun.scoring.pairing import Pairing
+from batchrun.scoring.score_facts import BarFacts
 from batchrun.scoring.score_options import BarOn
 from batchrun.scoring.summary import ScoreSummary
 from batchrun.wording import rows_text
@@ -19,30 +20,34 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A condition, and how it went.
+    """A condition and its result.
 
     Attributes:
         name: the condition.
-        passed: whether it is met; False where there is nothing to judge by.
-        found: what was found, in a line.
+        passed: whether it is met; False if there are no scores.
+        found: the figure that was compared with the bar, in one line.
     """
 
     name: str
     passed: bool
     found: str
 
+    def facts(self) -> BarFacts:
+        """Return the bar as JSON."""
+        return {"bar": self.name, "passed": self.passed, "found": self.found}
+
 
 def floor_bars(summaries: Sequence[ScoreSummary], floor: float, on: BarOn) -> list[Bar]:
-    """One bar for each scorer: its mean is at least `floor`."""
+    """Return one bar per scorer: its mean is at least `floor`."""
     bars = []
     for summary in summaries:
-        found = summary.overall.estimate
+        estimate = summary.overall.estimate
         name = f"{summary.name}: at least {floor:g}" + (" at the interval's lower end" if on == "interval" else "")
-        if found.mean is None:
+        if estimate.mean is None:
             bars.append(Bar(name, False, "no row has a score"))
             continue
-        reached = found.mean if on == "value" else found.low
-        text = f"{found.mean:.4f} {spread(found)} of {rows_text(found.n)}"
+        reached = estimate.mean if on == "value" else estimate.low
+        text = f"{estimate.mean:.4f} {interval(estimate)} of {rows_text(estimate.n)}"
         if summary.overall.failed and summary.failed_as == "skip":
             text += f", {rows_text(summary.overall.failed, 'failed')} not counted"
         bars.append(Bar(name, reached is not None and reached >= floor - _ROUNDING, text))
@@ -50,27 +55,27 @@ def floor_bars(summaries: Sequence[ScoreSummary], floor: float, on: BarOn) -> li
 
 
 def no_worse_bars(pairings: Sequence[Pairing], margin: float, on: BarOn) -> list[Bar]:
-    """One bar for each pairing of a baseline (first) with a table: the table's mean is at most `margin` lower."""
+    """Return one bar per pairing of a baseline (first) with a table: the table's mean is at most `margin` lower."""
     bars = []
     for pairing in pairings:
-        found = pairing.difference.estimate
+        estimate = pairing.difference.estimate
         name = f"{pairing.scorer}: no worse than {pairing.first} by more than {margin:g}"
         if on == "interval":
             name += " at the interval's lower end"
-        if found.mean is None:
+        if estimate.mean is None:
             bars.append(Bar(name, False, "no row has a score in both tables"))
             continue
-        reached = found.mean if on == "value" else found.low
+        reached = estimate.mean if on == "value" else estimate.low
         passed = reached is not None and reached >= -margin - _ROUNDING
-        text = f"{signed(found.mean)} {spread(found, signed=True)} over {found.n:,} pairs"
-        if passed and found.low is not None and found.low < -margin:
+        text = f"{signed(estimate.mean)} {interval(estimate, signed=True)} over {estimate.n:,} pairs"
+        if passed and estimate.low is not None and estimate.low < -margin:
             text += f"; a loss of more than {margin:g} is not ruled out"
         bars.append(Bar(name, passed, text))
     return bars
 
 
 def junit(bars: Sequence[Bar], suite: str) -> bytes:
-    """The bars as JUnit XML, each a test case, in the form that CI systems read (one `testsuite`)."""
+    """Return the bars as JUnit XML: one `testsuite` with one test case per bar, as CI systems read it."""
     failures = sum(not bar.passed for bar in bars)
     root = ElementTree.Element("testsuites")
     element = ElementTree.SubElement(

@@ -1,21 +1,27 @@
-"""`batchrun score` and `batchrun compare`, apart from what they print."""
+"""`batchrun score` and `batchrun compare`, without their printing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
-from batchrun.scoring.comparison import DETECTABLE, Comparison, compare, compare_parts, contender, pair
-from batchrun.scoring.grading.grading import GraderReport, Grading, graded, grader_lines, reports_of
+from batchrun.scoring.comparison import Comparison, compare, compare_parts
+from batchrun.scoring.contender import contender
+from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
+from batchrun.scoring.grading.grading import Grading, grade, reports_of
+from batchrun.scoring.pairing import DETECTABLE, pair
+from batchrun.scoring.score_columns import ScoreColumns
+from batchrun.scoring.score_facts import EvaluationFacts
 from batchrun.scoring.score_options import BarOn, FailedAs, ScoreOptions
+from batchrun.scoring.scored_output import default_scored, write_scored
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import comparison_markdown, score_markdown
-from batchrun.scoring.table import ScoreColumns, ScoredTable, open_scored, write_scored
+from batchrun.scoring.table import ScoredTable, open_scored
 from batchrun.tables import ReadOptions
 from batchrun.tables.atomic import replacing
 
@@ -26,7 +32,6 @@ __all__ = [
     "ScoringSpec",
     "check_baseline",
     "compare_tables",
-    "default_scored",
     "score_table",
     "scoring_spec",
 ]
@@ -36,14 +41,14 @@ BELOW_THE_BAR: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class ScoringSpec:
-    """How tables are to be scored.
+    """How tables are scored.
 
     Attributes:
-        scorers: as the user names them, see `batchrun.scoring.scorers.registry`.
-        columns: which column is what.
-        failed_as: what failed rows count as.
-        read: how text tables are to be understood.
-        grading: how the graders of model-graded scorers are asked.
+        scorers: scorers as the user writes them; see `batchrun.scoring.scorers.registry`.
+        columns: the tables' columns by their meaning.
+        failed_as: how failed rows count.
+        read: encoding and delimiter of text tables.
+        grading: how the graders of model-graded scorers are asked; None if no grader can be asked.
     """
 
     scorers: Sequence[str]
@@ -57,10 +62,10 @@ class ScoringSpec:
 
         Raises:
             InputError: see `open_scored` and `make_scorers`.
-            GradingStopped, OutputError, OutputHeld: see `graded`.
+            GradingStopped, OutputError, OutputHeld: see `grade`.
         """
         table = open_scored(name, make_scorers(self.scorers), self.columns, self.read)
-        return table if self.grading is None else graded(table, self.grading)
+        return table if self.grading is None else grade(table, self.grading)
 
 
 def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> ScoringSpec:
@@ -80,13 +85,13 @@ def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> Scori
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """What a table has to reach.
+    """The bars for the scores of a table.
 
     Attributes:
-        fail_under: least mean of every scorer, from 0 to 1.
-        baseline: the table that it is paired with.
-        margin: how much lower than the baseline's its means may be, from 0 to 1.
-        on: what is held against the bar.
+        fail_under: lowest accepted mean of every scorer, from 0 to 1; None for no such bar.
+        baseline: table that it is paired with; None for no such bar.
+        margin: accepted loss against the baseline's means, from 0 to 1.
+        on: the figure that must reach a bar.
     """
 
     fail_under: float | None = None
@@ -94,23 +99,18 @@ class Bars:
     margin: float = 0.0
     on: BarOn = "value"
 
-    @property
-    def given(self) -> bool:
-        """Whether there is any bar."""
-        return self.fail_under is not None or self.baseline is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A table that was scored.
+    """The result of scoring a table.
 
     Attributes:
-        table: its name.
-        output: where it was written with its scores.
-        summaries: scorer by scorer.
-        bars: how they went; empty without any.
-        incomplete: answers that were cut short.
-        graders: what graders did.
+        table: name of the table.
+        output: path of the table with its scores.
+        summaries: one per scorer.
+        bars: results of the bars; empty without bars.
+        incomplete: number of answers that were cut short.
+        graders: one report per grader.
     """
 
     table: str
@@ -122,16 +122,16 @@ class Evaluation:
 
     @property
     def exit_code(self) -> int:
-        """0, or 7 below a bar."""
+        """0, or 7 if a bar is missed."""
         return 0 if all(bar.passed for bar in self.bars) else BELOW_THE_BAR
 
-    def facts(self) -> dict[str, Any]:
-        """The evaluation for machines."""
+    def facts(self) -> EvaluationFacts:
+        """Return the evaluation as JSON."""
         return {
             "table": self.table,
             "output": str(self.output),
             "scores": [each.facts() for each in self.summaries],
-            "bars": [{"bar": bar.name, "passed": bar.passed, "found": bar.found} for bar in self.bars],
+            "bars": [bar.facts() for bar in self.bars],
             "incomplete": self.incomplete,
             "graders": [grader.facts() for grader in self.graders],
             "exit_code": self.exit_code,
@@ -141,7 +141,7 @@ class Evaluation:
         """Write the bars as JUnit XML.
 
         Raises:
-            OutputError: the system refused.
+            OutputError: the file cannot be written.
         """
         with replacing(path) as file:
             file.write(junit(self.bars, f"batchrun score {self.table}"))
@@ -150,7 +150,7 @@ class Evaluation:
         """Write figures and bars as Markdown.
 
         Raises:
-            OutputError: the system refused.
+            OutputError: the file cannot be written.
         """
         with replacing(path) as file:
             notes = "".join(f"\n{line}\n" for line in grader_lines(self.graders))
@@ -158,95 +158,87 @@ class Evaluation:
             file.write(text.encode("utf-8", "replace"))
 
 
-def default_scored(name: str) -> Path:
-    """Where a table goes with its scores if nobody says: `answers.csv` → `answers.scored.csv`, beside it."""
-    path = Path(name)
-    endings = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
-    ending = "".join(endings)
-    return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
-
-
 def check_baseline(baseline: str | None, columns: ScoreColumns) -> None:
-    """A table is paired with a baseline by a key.
+    """Check that a table that is paired with a baseline has a key column.
 
     Raises:
-        InputError: there is none.
+        InputError: no key column is named.
     """
     if baseline is not None and columns.key is None:
-        raise InputError("--no-worse-than: pairs the rows of two tables: say --key COLUMN")
+        raise InputError("--no-worse-than: pairs the rows of two tables; name their id column with --key COLUMN")
 
 
-def score_table(name: str, question: ScoringSpec, bars: Bars, output: Path | None = None) -> Evaluation:
-    """Score a table, write it with its scores, and hold it against the bars.
+def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = None) -> Evaluation:
+    """Score a table, write it with its scores, and check the bars.
 
     Args:
-        name: the table.
-        question: how to score it.
-        bars: what it has to reach.
-        output: where to write it; None for `default_scored`.
+        name: path of the table.
+        spec: how to score it.
+        bars: bars for its scores.
+        output: file to write; None for `default_scored`.
 
     Raises:
-        InputError: what was given cannot be used.
+        InputError: an argument or the table cannot be used.
         OutputError: the table cannot be written.
     """
-    check_baseline(bars.baseline, question.columns)
-    table = question.open(name)
-    baseline = question.open(bars.baseline) if bars.baseline is not None else None
+    check_baseline(bars.baseline, spec.columns)
+    table = spec.open(name)
+    baseline = spec.open(bars.baseline) if bars.baseline is not None else None
     output = output or default_scored(name)
-    tally = write_scored(table, output, compared=baseline is not None)
-    summaries = summarize(tally, question.failed_as)
-    found = [] if bars.fail_under is None else floor_bars(summaries, bars.fail_under, bars.on)
+    tally = write_scored(table, output, for_comparison=baseline is not None)
+    summaries = summarize(tally, spec.failed_as)
+    results = [] if bars.fail_under is None else floor_bars(summaries, bars.fail_under, bars.on)
     if baseline is not None:
-        before = contender(baseline, question.failed_as)
-        after = contender(table, question.failed_as, tally)
-        pairings = [pair(before, after, each.name, question.failed_as) for each in summaries]
-        found += no_worse_bars(pairings, bars.margin, bars.on)
-    return Evaluation(name, output, summaries, found, tally.incomplete, reports_of(table))
+        before = contender(baseline, spec.failed_as)
+        after = contender(table, spec.failed_as, tally)
+        pairings = [pair(before, after, each.name, spec.failed_as) for each in summaries]
+        results += no_worse_bars(pairings, bars.margin, bars.on)
+    return Evaluation(name, output, summaries, results, tally.incomplete, reports_of(table))
 
 
 def compare_tables(
     names: Sequence[str],
-    question: ScoringSpec,
+    spec: ScoringSpec,
     *,
     detectable: Sequence[float] = DETECTABLE,
     baseline: str | None = None,
     markdown: Path | None = None,
 ) -> Comparison:
-    """Score several tables alike and compare each pair of them, or one table and compare its parts.
+    """Score several tables and compare each pair of them, or score one table and compare its parts.
 
     Args:
-        names: two tables or more; one where the question splits it.
-        question: how to score them; with a key, unless it splits a table.
-        detectable: differences for which to tell the rows needed.
-        baseline: of a split table, the value that the others are compared with; None for the first.
-        markdown: where to write the comparison as Markdown.
+        names: two or more tables; one table if it is split.
+        spec: how to score them; with a key column, unless a table is split.
+        detectable: differences for which the required number of rows is computed.
+        baseline: value of the split column that the others are compared with; None for the first.
+        markdown: Markdown file for the comparison; None for no file.
 
     Raises:
-        InputError: what was given cannot be used.
-        OutputError: the Markdown cannot be written.
+        InputError: an argument or a table cannot be used.
+        OutputError: the Markdown file cannot be written.
     """
-    split = question.columns.split is not None
+    split = spec.columns.split is not None
     if baseline is not None and not split:
-        raise InputError("--baseline: a value of the column that a table is split by: say --split COLUMN")
+        raise InputError("--baseline: names a value of the column that splits a table; add --split COLUMN")
     if split and len(names) > 1:
-        raise InputError("--split: compares the rows of one table; name one")
+        raise InputError("--split: compares the rows of one table; name a single table")
     if not split:
-        _check_tables(names, question.columns)
-    tables = [question.open(name) for name in names]
+        _check_tables(names, spec.columns)
+    tables = [spec.open(name) for name in names]
     if split:
-        found = compare_parts(tables[0], question.failed_as, detectable, baseline)
+        comparison = compare_parts(tables[0], spec.failed_as, detectable, baseline)
     else:
-        found = compare([contender(table, question.failed_as) for table in tables], question.failed_as, detectable)
+        comparison = compare([contender(table, spec.failed_as) for table in tables], spec.failed_as, detectable)
     if markdown is not None:
         with replacing(markdown) as file:
-            file.write(comparison_markdown(found).encode("utf-8", "replace"))
-    return found
+            file.write(comparison_markdown(comparison).encode("utf-8", "replace"))
+    return comparison
 
 
 def _check_tables(names: Sequence[str], columns: ScoreColumns) -> None:
     if len(names) < 2:
-        raise InputError("compare: two tables or more are expected, or one and --split COLUMN")
+        raise InputError("compare: two or more tables are expected, or one table and --split COLUMN")
     if len(set(names)) < len(names):
         raise InputError("compare: a table is named twice")
     if columns.key is None:
-        raise InputError("compare: pairs the rows of the tables: say --key COLUMN")
+        raise InputError("compare: pairs the rows of the tables; name their id column with --key COLUMN")

@@ -263,7 +263,7 @@ def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:
     for name in (name for name, (option, _) in known.items() if option.is_share):
         share = getattr(made, name)
         if share is not None and not 0 <= share <= 1:
-            raise InputError(f"{where}: {name}: a number from 0 to 1 is expected, got {share:g}")
+            raise InputError(f"{where}: {name}: expected a number from 0 to 1, got {share:g}")
     if made.margin is not None and made.no_worse_than is None:
         raise InputError(f"{where}: margin requires no_worse_than")
     if made.junit is not None and made.fail_under is None and made.no_worse_than is None:

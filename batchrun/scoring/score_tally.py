@@ -1,43 +1,61 @@
-"""What scoring counts, row by row."""
+"""ScoreTally: the part of a scored table that statistics need, row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-__all__ = ["Mark", "RowKind", "ScoreTally"]
+__all__ = ["PairKey", "RowCosts", "RowKind", "ScoreTally"]
 
 
 RowKind: TypeAlias = Literal["answered", "failed", "unfinished"]
-"""What is there to be scored: an answer; none, since the row failed; none yet."""
-
-
-Mark: TypeAlias = tuple[str, tuple[str, ...], str]
-"""Key, variant and epoch of a row: what it shares with its like in another table."""
-
+"""Whether a row has an answer to score, has failed, or has not ended yet."""
 
 _T = TypeVar("_T")
 
 
-@dataclass(slots=True)
-class ScoreTally:
-    """What is kept of a scored table, one entry a row in each list.
+class PairKey(NamedTuple):
+    """The values by which a row is paired with a row of another table.
 
     Attributes:
-        kinds: what was there to be scored.
-        values: scorer → values; None where there is none.
-        reasons: scorer → position of an answered row without a value → why.
-        keys: cells as text. Where no column was named but there is one of epochs, a split or an axis, rows that are
-            alike in all columns that batchrun did not add share a key; else empty.
-        epochs, clusters, splits: cells as text; empty lists where there is no such column.
-        variants: the cells of a batch's other axes, `axis_…`; empty where there are none.
+        key: the row's id.
+        variant: the values of the batch's axes; () without axes.
+        epoch: "" without epochs, or where they do not count.
+    """
+
+    key: str
+    variant: tuple[str, ...]
+    epoch: str
+
+
+class RowCosts(NamedTuple):
+    """The costs of one row; None if unknown."""
+
+    cost_usd: float | None
+    duration_s: float | None
+    tokens: float | None
+
+
+@dataclass(slots=True)
+class ScoreTally:
+    """The values that are kept of a scored table: each list has one entry per row.
+
+    Mutable state: all lists and dictionaries, which grow with every scored row.
+
+    Attributes:
+        kinds: whether the rows have answers.
+        values: scorer → values; None if the row has no score.
+        reasons: scorer → position of an answered row without a score → reason.
+        keys: row ids as text. Without a key column, but with epochs, a split or an axis, rows that are alike in all
+            columns that batchrun did not add share an id. Otherwise empty.
+        epochs, clusters, splits: cells as text; empty if there is no such column.
+        variants: the cells of a batch's other axes, `axis_…`; empty without axes.
         labels: column of `--by` → cells as text.
-        cut_short: positions of rows whose answer was; they are scored as they are.
-        facts: of each row, what comparisons need: cost in US dollars, duration in seconds and tokens,
-            None where not known.
-        contents: hashes of the cells of the columns that batchrun did not add, in their order, of each row; only
-            for comparisons.
+        cut_short: positions of rows whose answer was cut short; these are scored like the others.
+        costs: costs of the rows; only for comparisons.
+        content_hashes: hashes of the cells in the columns that batchrun did not add, in column order; only for
+            comparisons.
     """
 
     kinds: list[RowKind] = field(default_factory=list)
@@ -50,47 +68,51 @@ class ScoreTally:
     splits: list[str] = field(default_factory=list)
     labels: dict[str, list[str]] = field(default_factory=dict)
     cut_short: list[int] = field(default_factory=list)
-    facts: list[tuple[float | None, float | None, float | None]] = field(default_factory=list)
-    contents: list[tuple[int, ...]] = field(default_factory=list)
+    costs: list[RowCosts] = field(default_factory=list)
+    content_hashes: list[tuple[int, ...]] = field(default_factory=list)
 
     @property
     def incomplete(self) -> int:
-        """Rows whose answer was cut short."""
+        """Number of rows whose answer was cut short."""
         return len(self.cut_short)
 
-    def marks(self, positions: Iterable[int] | None = None, *, epochs: bool = True) -> list[Mark]:
-        """Of each row (None: of all) key, variant and epoch; "" and () where there are none, or they are not wanted."""
+    def pair_keys(self, positions: Iterable[int] | None = None, *, with_epochs: bool = True) -> list[PairKey]:
+        """Return the pair keys of some rows; of all rows if `positions` is None."""
         chosen = range(len(self.keys)) if positions is None else positions
         return [
-            (
+            PairKey(
                 self.keys[position],
                 self.variants[position] if self.variants else (),
-                self.epochs[position] if self.epochs and epochs else "",
+                self.epochs[position] if self.epochs and with_epochs else "",
             )
             for position in chosen
         ]
 
     def part(self, positions: Sequence[int]) -> ScoreTally:
-        """What was kept of some rows; the positions rise."""
+        """Return the tally of some rows.
+
+        Args:
+            positions: of the rows, in ascending order.
+        """
         places = {position: place for place, position in enumerate(positions)}
 
-        def taken(given: list[_T]) -> list[_T]:
-            return [given[position] for position in positions] if given else []
+        def selected(entries: list[_T]) -> list[_T]:
+            return [entries[position] for position in positions] if entries else []
 
         return ScoreTally(
-            kinds=taken(self.kinds),
-            values={name: taken(values) for name, values in self.values.items()},
+            kinds=selected(self.kinds),
+            values={name: selected(values) for name, values in self.values.items()},
             reasons={
                 name: {places[position]: reason for position, reason in reasons.items() if position in places}
                 for name, reasons in self.reasons.items()
             },
-            keys=taken(self.keys),
-            epochs=taken(self.epochs),
-            variants=taken(self.variants),
-            clusters=taken(self.clusters),
-            splits=taken(self.splits),
-            labels={column: taken(labels) for column, labels in self.labels.items()},
+            keys=selected(self.keys),
+            epochs=selected(self.epochs),
+            variants=selected(self.variants),
+            clusters=selected(self.clusters),
+            splits=selected(self.splits),
+            labels={column: selected(labels) for column, labels in self.labels.items()},
             cut_short=[places[position] for position in self.cut_short if position in places],
-            facts=taken(self.facts),
-            contents=taken(self.contents),
+            costs=selected(self.costs),
+            content_hashes=selected(self.content_hashes),
         )

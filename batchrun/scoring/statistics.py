@@ -1,11 +1,11 @@
-"""Means with intervals, tests of differences, and what repeated rows tell. Pure functions over arrays.
+"""Means with confidence intervals, paired differences with tests, and figures of repeated rows, over arrays.
 
-All intervals are two-sided at 95 %. Formulas are scipy's wherever it has them; each of the others names its source.
-Randomness is seeded: the same table gives the same figures.
+All functions are pure. All intervals are two-sided at 95 %. Formulas are scipy's if it has them; each of the others
+names its source. Randomness is seeded: the same table gives the same figures.
 
-`scipy.stats` takes more than three seconds of CPU to import, and what most tables need of it is short. So Wilson's
-interval and the binomial test of one half are written out or taken from `scipy.special`, the tests hold them to
-`scipy.stats`, and only the bootstrap and the tests of other values than 0 and 1 import it.
+`scipy.stats` takes more than three seconds of CPU to import, and most tables need little of it. Wilson's interval and
+the binomial test with p = 1/2 are therefore written out or taken from `scipy.special`; unit tests compare them with
+`scipy.stats`. Only the bootstrap and the tests of scores other than 0 and 1 import it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import numpy.typing as npt
 
 from batchrun.scoring.scorers.extra import needs_eval
 
-# At once, so that a table is not scored for nothing; next to free, unlike its parts.
+# Imported at once, so that a missing package is reported before a table is scored. Unlike its parts, it is cheap.
 with needs_eval("statistics"):
     import scipy  # noqa: F401
 
 __all__ = [
     "Difference",
     "Estimate",
-    "all_right_of",
-    "any_right_of",
     "difference",
     "estimate",
     "holm",
     "pairs_needed",
+    "pass_at_k",
+    "pass_hat_k",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -53,16 +53,16 @@ _NO_SPREAD: Final = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean and how well it is known.
+    """A mean and its confidence interval.
 
     Attributes:
-        n: values.
-        mean: their mean; None without values.
-        low, high: ends of the 95 % interval; None where there is none: no values, one value that is neither 0
-            nor 1, values that are all the same and neither 0 nor 1, a single cluster, or clusters without any spread.
-        standard_error: of the mean; None where it cannot be had.
-        method: how the interval was made.
-        clusters: number of clusters; None where rows are taken as independent.
+        n: number of values.
+        mean: mean of the values; None without values.
+        low, high: ends of the 95 % interval. None without values, for a single value that is neither 0 nor 1, for
+            equal values that are neither 0 nor 1, for a single cluster, and for clusters whose means do not vary.
+        standard_error: standard error of the mean; None if it cannot be computed.
+        method: method of the interval.
+        clusters: number of clusters; None if rows are taken as independent.
     """
 
     n: int
@@ -75,18 +75,18 @@ class Estimate:
 
 
 def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples: int = _MAX_RESAMPLES) -> Estimate:
-    """The mean of scores from 0 to 1, with its interval.
+    """Return the mean of scores from 0 to 1, with its interval.
 
     - Only 0 and 1: Wilson's interval.
-    - Other values: the bootstrap, BCa up to 1,000 values and percentile above. From 2,000 values on the
-      number of resamples falls, to 200 at 100,000 values.
-    - With clusters (rows that belong together, as questions about one text do): mean ± t·SE, within 0 and 1, with
+    - Other values: the bootstrap, BCa up to 1,000 values and percentile above. Above 2,000 values the number of
+      resamples decreases, to 200 at 100,000 values.
+    - With clusters (rows that are not independent, such as questions about one text): mean ± t·SE, within 0 and 1, with
       the cluster-robust standard error and G - 1 degrees of freedom for G clusters. See `_clustered_error`.
 
     Args:
         values: scores.
-        clusters: of each value the cluster that it belongs to.
-        resamples: of the bootstrap, at most.
+        clusters: the cluster of each value.
+        resamples: maximum number of bootstrap resamples.
     """
     n = len(values)
     if n == 0:
@@ -114,14 +114,14 @@ def _standard_error(values: Floats) -> float | None:
 
 
 def _wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson 1927, https://doi.org/10.2307/2276774. None right begins at 0, all right ends at 1."""
+    """Return Wilson's interval (1927, https://doi.org/10.2307/2276774). It is exact at right = 0 and right = n."""
     centre = (right + _Z**2 / 2) / (n + _Z**2)
     reach = _Z / (n + _Z**2) * (right * (n - right) / n + _Z**2 / 4) ** 0.5
     return max(0.0, centre - reach) if right else 0.0, min(1.0, centre + reach) if right < n else 1.0
 
 
 def _reach(error: float, groups: int) -> float:
-    """How far a mean's interval reaches by a standard error over clusters."""
+    """Return half the width of an interval from a standard error over clusters."""
     from scipy import special
 
     return float(special.stdtrit(groups - 1, (1 + CONFIDENCE) / 2)) * error
@@ -134,7 +134,7 @@ def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
     from scipy import stats
 
     def interval(method: Literal["BCa", "percentile"]) -> tuple[float, float]:
-        found = stats.bootstrap(
+        ends = stats.bootstrap(
             (values,),
             np.mean,
             confidence_level=CONFIDENCE,
@@ -143,11 +143,11 @@ def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
             method=method,
             rng=np.random.default_rng(_SEED),
         ).confidence_interval
-        return float(found.low), float(found.high)
+        return float(ends.low), float(ends.high)
 
     if n <= _BCA_UP_TO:
         with warnings.catch_warnings():
-            # Where BCa has no answer it says so by NaN; its warning is not for the user.
+            # BCa returns NaN if it has no answer; its warning would not help the user.
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)
             low, high = interval("BCa")
         if low == low and high == high:
@@ -156,7 +156,9 @@ def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
 
 
 def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | None, int]:
-    """The cluster-robust standard error of the mean (None for one cluster or no spread), and the number of clusters G.
+    """Return the cluster-robust standard error of the mean, and the number of clusters G.
+
+    The error is None for a single cluster and for clusters whose means do not vary.
 
     SE² = G/(G-1) · Σ_g (Σ_{i∈g} (x_i - x̄))² / n², as in Miller 2024, "Adding Error Bars to Evals",
     https://arxiv.org/abs/2411.00640, with the usual correction for few clusters; the same as
@@ -175,24 +177,24 @@ def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | N
 # -- repeated rows ------------------------------------------------------------------------------------------
 
 
-def any_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
-    """pass@k of each row: the chance that at least one of k of its epochs, drawn at random, is right.
+def pass_at_k(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
+    """Return pass@k of each row: the probability that at least one of k of its epochs, drawn at random, is correct.
 
-    1 - C(n-c, k) / C(n, k) for c right ones of n, the unbiased estimator of Chen et al. 2021
+    1 - C(n-c, k) / C(n, k) for c correct epochs of n, the unbiased estimator of Chen et al. 2021
     (https://arxiv.org/abs/2107.03374).
 
     Args:
-        right: right epochs of each row.
-        epochs: all epochs of each row, none fewer than k.
-        k: draws.
+        right: number of correct epochs of each row.
+        epochs: number of epochs of each row, at least k.
+        k: number of draws.
     """
-    return 1.0 - all_right_of(epochs - right, epochs, k)
+    return 1.0 - pass_hat_k(epochs - right, epochs, k)
 
 
-def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
-    """pass^k of each row: the chance that all k epochs drawn at random are right, C(c, k) / C(n, k).
+def pass_hat_k(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k: int) -> Floats:
+    """Return pass^k of each row: the probability that all k epochs, drawn at random, are correct, C(c, k) / C(n, k).
 
-    Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045. Arguments as for `any_right_of`.
+    Yao et al. 2024 (τ-bench), https://arxiv.org/abs/2406.12045. Arguments as for `pass_at_k`.
     """
     chance = np.ones(len(epochs))
     for drawn in range(k):
@@ -205,12 +207,12 @@ def all_right_of(right: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], k:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better B is than A on the same rows.
+    """The paired difference of B and A: how much better B is on the same rows.
 
     Attributes:
-        estimate: of the mean of B's score minus A's; its interval lies within -1 and 1.
-        p_value: how likely a difference at least as large would be if neither were better; None without pairs.
-        test: what gave it.
+        estimate: mean of B's score minus A's; its interval is within -1 and 1.
+        p_value: probability of a difference at least as large if neither were better; None without pairs.
+        test: the test that gave the p-value.
         deviation: standard deviation of the rows' differences.
     """
 
@@ -221,19 +223,19 @@ class Difference:
 
 
 def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> Difference:
-    """B minus A over pairs of scores.
+    """Return the paired difference, B minus A.
 
     - Only 0 and 1: McNemar's exact test, which is the binomial test of the rows that flipped, and the interval of
-      Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's after
-      a pseudo-row for each way.
-    - Other values: a permutation test that swaps pairs (exact where there are at most 9,999 ways, above 2,000 pairs
-      the paired t-test instead), and the bootstrap interval of the differences.
+      Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's interval after one pseudo-row
+      is added for each direction.
+    - Other values: a permutation test that swaps pairs (exact for at most 9,999 permutations; above 2,000 pairs the
+      paired t-test instead), and the bootstrap interval of the differences.
     - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
 
     Args:
-        a: scores of the first table.
-        b: scores of the second, of the same rows.
-        clusters: of each pair the cluster that it belongs to.
+        a: scores in the first table.
+        b: scores of the same rows in the second table.
+        clusters: the cluster of each pair.
     """
     change = b - a
     n = len(change)
@@ -249,24 +251,24 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
 
         reach = _reach(error, groups)
         p_value = 2 * float(special.stdtr(groups - 1, -abs(mean) / error))
-        found = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
-        return Difference(found, p_value, "clustered t", deviation)
+        estimate = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
+        return Difference(estimate, p_value, "clustered t", deviation)
     error = _standard_error(change)
     if _is_binary(a) and _is_binary(b):
         better, worse = int((change > 0).sum()), int((change < 0).sum())
-        found = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
-        return Difference(found, _mcnemar(better, worse), "mcnemar", deviation)
+        estimate = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
+        return Difference(estimate, _mcnemar(better, worse), "mcnemar", deviation)
     ends = _bootstrap(change, _MAX_RESAMPLES)
-    found = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
+    estimate = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
     if n > _PERMUTATION_UP_TO:
         from scipy import stats
 
-        return Difference(found, float(stats.ttest_rel(b, a).pvalue), "paired t", deviation)
-    return Difference(found, _permutation(a, b), "permutation", deviation)
+        return Difference(estimate, float(stats.ttest_rel(b, a).pvalue), "paired t", deviation)
+    return Difference(estimate, _permutation(a, b), "permutation", deviation)
 
 
 def _mcnemar(better: int, worse: int) -> float:
-    """The binomial test of one half, which is symmetrical: twice the smaller tail."""
+    """Return the p-value of the binomial test with p = 1/2: twice the smaller tail, since it is symmetrical."""
     from scipy import special
 
     return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
@@ -279,7 +281,7 @@ def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
 
 
 def _permutation(a: Floats, b: Floats) -> float | None:
-    # Swapping within a pair that is the same changes nothing: the fewer pairs, the sooner the test is exact.
+    # Swapping equal scores changes nothing. With fewer pairs, the test is exact more often.
     apart = a != b
     if apart.sum() < 2:
         return 1.0
@@ -288,7 +290,7 @@ def _permutation(a: Floats, b: Floats) -> float | None:
     def mean_change(one: Floats, other: Floats, axis: int) -> Floats:
         return np.asarray(np.mean(other - one, axis=axis), dtype=np.float64)
 
-    found = stats.permutation_test(
+    tested = stats.permutation_test(
         (a[apart], b[apart]),
         mean_change,
         permutation_type="samples",
@@ -297,24 +299,24 @@ def _permutation(a: Floats, b: Floats) -> float | None:
         batch=max(1, 1_000_000 // int(apart.sum())),
         rng=np.random.default_rng(_SEED),
     )
-    return float(found.pvalue)
+    return float(tested.pvalue)
 
 
-def pairs_needed(deviation: float, wanted: float) -> int:
-    """Rows that show a difference of `wanted` with a power of 80 % at the level of 5 %, two-sided.
+def pairs_needed(deviation: float, size: float) -> int:
+    """Return the number of rows that detects a difference with a power of 80 % at a level of 5 %, two-sided.
 
     n = ((z_0.975 + z_0.8) · ω / δ)², where ω is the standard deviation of the rows' differences: the sample size of
     a paired z-test, Miller 2024 (https://arxiv.org/abs/2411.00640).
 
     Args:
         deviation: ω.
-        wanted: δ, above 0.
+        size: δ, the difference to detect, above 0.
     """
-    return max(1, int(np.ceil(((_Z + _Z_POWER) * deviation / wanted) ** 2)))
+    return max(1, int(np.ceil(((_Z + _Z_POWER) * deviation / size) ** 2)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values, corrected for there being several (Holm 1979, https://www.jstor.org/stable/4615733)."""
+    """Return the p-values corrected for their number (Holm 1979, https://www.jstor.org/stable/4615733)."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected = [0.0] * len(p_values)
     largest = 0.0

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from batchrun.scoring.bars import Bar
-from batchrun.scoring.comparison import Comparison, Contender, Pairing
-from batchrun.scoring.figures_text import p_text, percent, signed, spread
+from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.contender import Contender
+from batchrun.scoring.figures_text import interval, p_text, percent, signed
+from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.wording import dollars, duration, rows_text
 
 __all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
 
-_MOST_SHOWN = 10
+_MAX_KEYS = 10
 
 
 def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]:
-    """The summaries of a table for people."""
+    """Return the summaries of a table as lines for the terminal."""
     lines = []
     for summary in summaries:
-        lines.append(f"{summary.name}  {_figure(summary.overall.estimate)}")
+        lines.append(f"{summary.name}  {_estimate_text(summary.overall.estimate)}")
         lines += [f"  {line}" for line in _left_out(summary)]
         for column, groups in summary.groups.items():
             lines.append(f"  by {column}:")
@@ -28,17 +30,17 @@ def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]
             lines += [f"    {line}" for line in _aligned(rows)]
         lines += [f"  {line}" for line in _epoch_lines(summary)]
     if incomplete:
-        lines.append(f"{incomplete:,} answers were cut short and are scored as they are")
+        lines.append(f"{incomplete:,} answers were cut short; they are scored like the others")
     return lines
 
 
 def bar_lines(bars: Sequence[Bar]) -> list[str]:
-    """The bars for people."""
+    """Return the bars as lines for the terminal."""
     return [f"{'passed' if bar.passed else 'FAILED'}  {bar.name}: {bar.found}" for bar in bars]
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """A comparison for people."""
+    """Return a comparison as lines for the terminal."""
     lines = [f"warning: {line}" for line in comparison.warnings]
     rows: list[tuple[str, ...]] = [
         (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS)
@@ -47,21 +49,21 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     lines += _aligned(rows)
     several = len(comparison.contenders) > 2
     for pairing in comparison.pairings:
-        found = pairing.difference
+        estimate = pairing.difference.estimate
         lines.append("")
         lines.append(f"{pairing.scorer}: {pairing.second} against {pairing.first}, {pairing.pairs:,} pairs")
-        lines.append(f"  difference {signed(found.estimate.mean)} {spread(found.estimate, signed=True)}")
+        lines.append(f"  difference {signed(estimate.mean)} {interval(estimate, signed=True)}")
         corrected = f", {p_text(pairing.corrected_p)} after Holm" if several else ""
-        lines.append(f"  {_TESTS[found.test]}: {p_text(found.p_value)}{corrected}")
+        lines.append(f"  {_TESTS[pairing.difference.test]}: {p_text(pairing.difference.p_value)}{corrected}")
         lines.append(f"  {rows_text(len(pairing.better))} better{_some(pairing.better)}")
         lines.append(f"  {rows_text(len(pairing.worse))} worse{_some(pairing.worse)}")
-        if pairing.needed:
-            lines.append(f"  to see a difference (80 % power, 5 % level): {_needed(pairing)}")
+        if pairing.rows_needed:
+            lines.append(f"  to detect a difference (80 % power, 5 % level): {_rows_needed(pairing)}")
     return lines
 
 
 def score_markdown(title: str, summaries: Sequence[ScoreSummary], bars: Sequence[Bar]) -> str:
-    """The summaries of a table, and its bars, for a pull request."""
+    """Return the summaries of a table, and its bars, as Markdown for a pull request."""
     parts = [f"### Scores of {_md(title)}", ""]
     if bars:
         parts += _md_table(
@@ -80,7 +82,7 @@ def score_markdown(title: str, summaries: Sequence[ScoreSummary], bars: Sequence
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """A comparison for a pull request."""
+    """Return a comparison as Markdown for a pull request."""
     parts = ["### Comparison", ""]
     parts += [f"> ⚠️ {_md(line)}\n" for line in comparison.warnings]
     parts += _md_table(
@@ -97,7 +99,7 @@ def comparison_markdown(comparison: Comparison) -> str:
             each.second,
             f"{each.pairs:,}",
             signed(each.difference.estimate.mean),
-            spread(each.difference.estimate, signed=True).strip("()"),
+            interval(each.difference.estimate, signed=True).strip("()"),
             p_text(each.difference.p_value),
             p_text(each.corrected_p),
             f"{len(each.better):,}",
@@ -118,38 +120,41 @@ _TESTS = {
 _COSTS = ("cost", "median", "95 %", "tokens")
 
 
-def _figure(found: Estimate) -> str:
-    if found.mean is None:
+def _estimate_text(estimate: Estimate) -> str:
+    if estimate.mean is None:
         return "no row has a score"
-    grouped = f" in {found.clusters:,} clusters" if found.clusters is not None else ""
-    return f"{_interval(found)}  of {rows_text(found.n)}{grouped}"
+    grouped = f" in {estimate.clusters:,} clusters" if estimate.clusters is not None else ""
+    return f"{_mean_text(estimate)}  of {rows_text(estimate.n)}{grouped}"
 
 
-def _interval(found: Estimate) -> str:
-    ends = f"({percent(found.low)} to {percent(found.high)})" if found.low is not None else "(no interval)"
-    return f"{percent(found.mean)}  {ends}"
+def _mean_text(estimate: Estimate) -> str:
+    ends = f"({percent(estimate.low)} to {percent(estimate.high)})" if estimate.low is not None else "(no interval)"
+    return f"{percent(estimate.mean)}  {ends}"
 
 
 def _epoch_lines(summary: ScoreSummary) -> list[str]:
-    """pass@k and pass^k; where they would mix unlike rows, what tells that."""
+    """Return pass@k and pass^k; if they would mix different rows, a line with the reason."""
     epochs = summary.overall.epochs
     if epochs is None:
-        if summary.doubled is None:
+        if summary.duplicate is None:
             return []
-        return [f"no pass@k: several rows are {summary.doubled}; --by, or compare --split, sets them apart"]
+        return [f"no pass@k: several rows are {summary.duplicate}; separate them with --by, or with compare --split"]
     rows = [
-        (f"pass@{k}", _interval(epochs.any_right[k]), f"pass^{k}", _interval(epochs.all_right[k]))
-        for k in epochs.any_right
+        (f"pass@{k}", _mean_text(epochs.pass_at_k[k]), f"pass^{k}", _mean_text(epochs.pass_hat_k[k]))
+        for k in epochs.pass_at_k
     ]
-    return [f"{epochs.keys:,} different rows, {_times(epochs)} epochs each:", *(f"  {line}" for line in _aligned(rows))]
+    return [
+        f"{epochs.keys:,} different rows, {_epoch_range(epochs)} epochs each:",
+        *(f"  {line}" for line in _aligned(rows)),
+    ]
 
 
-def _times(epochs: Epochs) -> str:
+def _epoch_range(epochs: Epochs) -> str:
     return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
 
 
 def _left_out(summary: ScoreSummary) -> list[str]:
-    """What is not in the mean, or is in it by decision."""
+    """Return a line for each kind of row that is not in the mean, or counts as 0."""
     figures, lines = summary.overall, []
     if figures.failed and summary.failed_as == "skip":
         one, are = ("it", "is") if figures.failed == 1 else ("them", "are")
@@ -163,8 +168,8 @@ def _left_out(summary: ScoreSummary) -> list[str]:
 
 
 def _group_cells(figures: Figures) -> tuple[str, ...]:
-    found = figures.estimate
-    aside = [
+    estimate = figures.estimate
+    details = [
         f"{count:,} {word}"
         for count, word in (
             (figures.failed, "failed"),
@@ -175,16 +180,16 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
     ]
     if figures.epochs is not None:
         k = figures.epochs.most
-        any_right, all_right = figures.epochs.any_right[k], figures.epochs.all_right[k]
-        aside.append(f"pass@{k} {percent(any_right.mean)}, pass^{k} {percent(all_right.mean)}")
-    return _interval(found) if found.mean is not None else "–", rows_text(found.n), ", ".join(aside)
+        at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]
+        details.append(f"pass@{k} {percent(at_k.mean)}, pass^{k} {percent(hat_k.mean)}")
+    return _mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)
 
 
 def _md_cells(figures: Figures) -> tuple[str, ...]:
-    found = figures.estimate
-    ends = f"{percent(found.low)} to {percent(found.high)}" if found.low is not None else "–"
-    counts = (found.n, figures.failed, figures.unjudged, figures.unfinished)
-    return percent(found.mean), ends, *(f"{count:,}" for count in counts)
+    estimate = figures.estimate
+    ends = f"{percent(estimate.low)} to {percent(estimate.high)}" if estimate.low is not None else "–"
+    counts = (estimate.n, figures.failed, figures.unjudged, figures.unfinished)
+    return percent(estimate.mean), ends, *(f"{count:,}" for count in counts)
 
 
 def _contender_cells(each: Contender) -> tuple[str, ...]:
@@ -207,12 +212,12 @@ def _contender_cells(each: Contender) -> tuple[str, ...]:
 def _some(keys: Sequence[str]) -> str:
     if not keys:
         return ""
-    more = f" and {len(keys) - _MOST_SHOWN:,} more (--json lists them)" if len(keys) > _MOST_SHOWN else ""
-    return f": {', '.join(keys[:_MOST_SHOWN])}{more}"
+    more = f" and {len(keys) - _MAX_KEYS:,} more (--json lists them)" if len(keys) > _MAX_KEYS else ""
+    return f": {', '.join(keys[:_MAX_KEYS])}{more}"
 
 
-def _needed(pairing: Pairing) -> str:
-    return ", ".join(f"{rows_text(rows)} for {wanted:g}" for wanted, rows in pairing.needed.items())
+def _rows_needed(pairing: Pairing) -> str:
+    return ", ".join(f"{rows_text(rows)} for {size:g}" for size, rows in pairing.rows_needed.items())
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -221,7 +226,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _md(text: str) -> str:
-    """Text from tables, harmless in Markdown: one line, no markup, no HTML."""
+    """Return text from a table as one line of Markdown without markup or HTML."""
     for mark in "\\`*_[]<>|#&":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -151,7 +151,7 @@ def test_a_model_alone_grades_by_the_default_rubric(bench: Bench) -> None:
     done = bench.run("score", "a.csv", *SCORE, "--grader-model", "x/m", OPENAI_BASE_URL=bench.url)
     assert done.returncode == 0
     assert done.stdout.startswith("model-graded  50.0 %")
-    assert "grader x-m · 4 verdicts · 4 asked for now · 400 tokens in, 40 out · cost unknown" in done.stderr
+    assert "grader x-m · 4 verdicts · 4 requested now · 400 tokens in, 40 out · cost unknown" in done.stderr
     assert bench.run("status", "a.csv.grader-x-m.csv").returncode == 0
     assert bench.run("export", "a.csv.grader-x-m.csv", "-o", "v.jsonl").returncode == 0
     assert json.loads((bench.folder / "v.jsonl").read_text().splitlines()[1])["response"].endswith("GRADE: C")
@@ -238,7 +238,7 @@ def test_graders_that_disagree(bench: Bench) -> None:
     two = ("--grader", bench.grader(), "--grader", bench.grader(lenient, "lenient.toml"))
     [figures] = bench.score(*two)["scores"]
     assert (figures["n"], figures["mean"]) == (1, 1)
-    assert figures["unjudged_reasons"] == {"as many verdicts for one value as for another": 1}
+    assert figures["unjudged_reasons"] == {"the vote is a tie": 1}
     assert bench.scores(column="score_model-graded_read")[1] == "strict: GRADE: I; lenient: GRADE: C"
     assert bench.score(*two, "--vote", "mean", "-o", "m.csv")["scores"][0]["mean"] == 0.75
     three = (*two, "--grader", bench.grader(lenient + "temperature = 1\n", "third.toml"))
@@ -392,10 +392,13 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([*SCORE], "--scorer model-graded: who grades? Say --grader FILE.toml, or --grader-model NAME"),
+        ([*SCORE], "--scorer model-graded: no grader is named; add --grader FILE.toml or --grader-model NAME"),
         ([*SCORE, "--grader-model", "m"], "--grader-model m: no API key (OPENAI_API_KEY), and no base_url in"),
         ([*SCORE, "--grader", "gone.toml"], "gone.toml: no such file"),
-        (["--scorer", "model-graded", "--grader", "g.toml"], "g.toml: compares with a target: say --target COLUMN"),
+        (
+            ["--scorer", "model-graded", "--grader", "g.toml"],
+            "g.toml: needs a target: name its column with --target COLUMN",
+        ),
         ([*SCORE, "--grader", "g.toml", "--question", "no"], "--question no: the table has no such column"),
         ([*SCORE, "--grader", "g.toml", "--grader", "g.toml"], "g.toml: there are two graders named 'g'"),
         (
@@ -403,12 +406,15 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
                 *SCORE[:2],
                 *(part for name in "ab" for part in ("--scorer", f"{name}=model-graded:grader={name}/g.toml")),
             ],
-            "b/g.toml: there are two graders named 'g'; name one in its [grader] table",
+            "b/g.toml: there are two graders named 'g'; name one of them in its [grader] table",
         ),
-        ([*SCORE, "--grader", "nameless.toml"], 'nameless.toml: names no model: add a line such as model = "NAME"'),
+        (
+            [*SCORE, "--grader", "nameless.toml"],
+            'nameless.toml: the grader has no model: add a line such as model = "NAME"',
+        ),
         ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: the price of m2 is unknown"),
         ([*SCORE, "--grader", "api.toml"], "api.toml: --background requires --api responses"),
-        (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader goes with --scorer model-graded"),
+        (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader requires --scorer model-graded"),
     ],
 )
 def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:

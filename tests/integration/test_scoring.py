@@ -132,13 +132,16 @@ def test_convert_says_what_is_lost(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["score", "gone.csv", *SCORE], "gone.csv: no such file"),
-        (["score", "a.csv", "--scorer", "numeric"], "--scorer numeric: compares with a target: say --target COLUMN"),
+        (
+            ["score", "a.csv", "--scorer", "numeric"],
+            "--scorer numeric: needs a target: name its column with --target COLUMN",
+        ),
         (["score", "a.csv", "--target", "truth"], "Missing option '--scorer'"),
         (["score", "a.csv", *SCORE, "--fail-under", "2"], "2.0 is not in the range 0<=x<=1"),
         (["score", "a.csv", *SCORE, "--margin", "0.1"], "--margin requires --no-worse-than"),
         (["score", "a.csv", *SCORE, "--junit", "j.xml"], "--junit requires a bar"),
-        (["score", "a.csv", *SCORE, "-o", "a.csv"], "a.csv: the output is the table itself"),
-        (["compare", "a.csv", "--key", "id", *SCORE], "compare: two tables or more are expected"),
+        (["score", "a.csv", *SCORE, "-o", "a.csv"], "a.csv: the output is the input table itself"),
+        (["compare", "a.csv", "--key", "id", *SCORE], "compare: two or more tables are expected"),
         (["convert", "a.csv", "b.csv"], "say --from or --to with another format than table"),
     ],
 )

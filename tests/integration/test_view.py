@@ -19,7 +19,7 @@ import pytest
 
 from batchrun.report.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
-from batchrun.scoring.table import ScoreColumns
+from batchrun.scoring.score_columns import ScoreColumns
 from tests.support.browser import open_browser, watched_page
 from tests.support.chat import chat_reply
 from tests.support.command import batchrun

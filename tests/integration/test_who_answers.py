@@ -281,7 +281,7 @@ def test_the_tutor_is_no_grader(folder: Path) -> None:
     """A model that grades is never the tutor: without a key it is refused before the batch, also where a batch is."""
     target = ("--target", "id")
     model = (*target, "--score", "model-graded", "--grader-model")
-    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor grades nothing")):
+    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor cannot grade")):
         done = command(folder, "run", "q.csv", "-o", "out.csv", *model, name)
         assert (done.returncode, words in done.stderr) == (2, True)
         assert not (folder / "out.csv.journal").exists()
@@ -289,6 +289,6 @@ def test_the_tutor_is_no_grader(folder: Path) -> None:
     assert dry.returncode == 0
     assert "no API key is set: batchrun run would stop with exit code 2" in dry.stderr
     assert command(folder, "run", "q.csv", "-o", "out.csv").returncode == 0
-    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor grades nothing")):
+    for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor cannot grade")):
         done = command(folder, "score", "out.csv", *target, "--scorer", "model-graded", "--grader-model", name)
         assert (done.returncode, words in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""Who grades: a model's name, or a job file with a table [grader]."""
+"""Grader: a model that grades, given by its name or by a job file with a table [grader]."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from batchrun.errors import InputError
 from batchrun.job.file import read_job_file
@@ -16,24 +16,21 @@ from batchrun.job.validation import make_job
 from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
 from batchrun.scoring.grading.verdicts import CHOICES, PARTIAL, Reader
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Grader", "load_grader"]
 
 
-_NOT_A_GRADERS: Final = {
+_REFUSED_OPTIONS: Final = {
     **dict.fromkeys(
         ("input", "output", "output_prefix", "key", "encoding", "delimiter", "safe_csv", "thread_column", "attach"),
-        "a grader has none, it grades the table that is scored",
+        "a grader grades the table that is scored",
     ),
-    "turns": "a grader is asked once: let the rubric say it all",
-    "matrix": "a grader is one model with one rubric: name several graders",
-    "epochs": "say votes in the table [grader]",
-    "dedupe": "the same is never asked twice, unless by votes",
-    "ping": "no watch is told of a grader; that of the batch can be",
+    "turns": "a grader is asked once per answer: put everything into the rubric",
+    "matrix": "a grader is one model with one rubric: use several graders",
+    "epochs": "use votes in the table [grader]",
+    "dedupe": "identical requests are always sent once, or once per vote",
+    "ping": "only a batch can notify a monitor, not its graders",
 }
-"""Options of a batch that a grader cannot have, and why."""
+"""Options of a batch that a grader cannot have → reason."""
 
 
 _SERVICE: Final = (
@@ -50,20 +47,20 @@ _SERVICE: Final = (
     "rpm",
     "tpm",
 )
-"""Options that say where a model is, and what it takes: a grader that is only a model's name shares them."""
+"""Options for the service of a model and its limits; a grader given by a model's name alone shares the batch's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """One that grades.
+    """A model that grades by a rubric.
 
     Attributes:
-        name: in the names of its files, and in messages.
-        where: where it was described, for messages.
-        job: how it is asked.
-        rubric: the template of what it is asked.
+        name: name in files and messages.
+        where: the file or option that describes it, for messages.
+        job: options of its batch.
+        rubric: template of its prompt.
         reader: how its verdicts are read.
-        votes: how often it is asked about each answer.
+        votes: number of requests for each answer.
         question: column of the question, or a template for it; None for the usual columns.
     """
 
@@ -77,27 +74,27 @@ class Grader:
 
     @classmethod
     def of_model(cls, model: str, service: Mapping[str, Any], where: str) -> Grader:
-        """A model with the default rubric.
+        """Return a grader with the default rubric.
 
         Args:
-            service: options of a batch, of which those are taken that say where the model is.
+            service: options of a batch; those for its service and limits are used.
 
         Raises:
-            InputError: an option does not fit.
+            InputError: an option is wrong.
         """
         job = make_job({**{name: service[name] for name in _SERVICE if name in service}, "model": model})
         return cls(_file_name(model), where, replace(job, retry_failed=True))
 
 
 def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
-    """The grader of a job file: the keys of a batch, of which `prompt` is the rubric, and a table `[grader]`.
+    """Return the grader of a job file, which has the keys of a batch and a table `[grader]`; `prompt` is the rubric.
 
     Raises:
-        InputError: the file cannot be read, or something in it does not fit.
+        InputError: the file cannot be read, or a key or value in it is wrong.
     """
     name, options, tables = read_job_file(path, environ, ("grader",))
     given = {**options, "input": name}
-    for key, reason in _NOT_A_GRADERS.items():
+    for key, reason in _REFUSED_OPTIONS.items():
         if given.get(key):
             raise InputError(f"{path}: {key}: {reason}; remove the line")
     job = make_job({"retry_failed": True, **options})
@@ -105,7 +102,7 @@ def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
     rubric = read_text_option(job.prompt, "prompt")
     reader = own.reader()
     if rubric is None and (reader.scale is not None or dict(reader.choices) not in (CHOICES, PARTIAL)):
-        raise InputError(f"{path}: grader: grades of its own need a rubric that says what they mean: add prompt = ...")
+        raise InputError(f"{path}: grader: the default rubric does not explain these grades; add prompt = ...")
     return Grader(
         name=_file_name(own.text("name") or path.stem),
         where=str(path),
@@ -118,7 +115,7 @@ def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
 
 
 def _file_name(name: str) -> str:
-    """A name as a part of file names."""
+    """Return a name that can be part of a file name."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "grader"
 
 
@@ -133,12 +130,12 @@ class _GraderTable:
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, dict):
-            raise InputError(f"{self.where}: grader: a table [grader] is expected, got {self.table!r}")
+            raise InputError(f"{self.where}: grader: expected a table [grader], got {self.table!r}")
         for key in self.table:
             if key not in self.KEYS:
                 raise InputError(f"{self.where}: grader: unknown key {key!r}{nearest(key, self.KEYS)}")
         if sum(key in self.table for key in ("choices", "partial", "scale")) > 1:
-            raise InputError(f"{self.where}: grader: choices, partial and scale are three ways; say one of them")
+            raise InputError(f"{self.where}: grader: choices, partial and scale exclude each other; use one of them")
 
     def text(self, key: str) -> str | None:
         value = self.table.get(key)
@@ -160,20 +157,20 @@ class _GraderTable:
         try:
             compiled = None if pattern is None else re.compile(pattern)
         except re.error as exc:
-            raise InputError(f"{self.where}: grader: pattern: no regular expression of Python's ({exc})") from None
+            raise InputError(f"{self.where}: grader: pattern: is not a regular expression ({exc})") from None
         if compiled is not None and compiled.groups != 1:
-            raise self._wrong("pattern", "one group, which holds the grade,")
+            raise self._wrong("pattern", "a pattern with one group, which holds the grade")
         return Reader(self._choices(PARTIAL if partial else CHOICES), self._scale(), compiled)
 
     def _choices(self, default: Mapping[str, float]) -> Mapping[str, float]:
         choices = self.table.get("choices", default)
-        expected = "grades with values from 0 to 1, such as { C = 1.0, I = 0.0 },"
+        expected = "grades with values from 0 to 1, such as { C = 1.0, I = 0.0 }"
         if not isinstance(choices, Mapping) or not choices:
             raise self._wrong("choices", expected)
         if not all(_is_number(value) and 0 <= value <= 1 for value in choices.values()):
             raise self._wrong("choices", expected)
         if len({name.casefold() for name in choices}) < len(choices):
-            raise self._wrong("choices", "grades that differ by more than capitals")
+            raise self._wrong("choices", "grades that differ by more than upper and lower case")
         return {name: float(value) for name, value in choices.items()}
 
     def _scale(self) -> tuple[float, float] | None:
@@ -181,11 +178,11 @@ class _GraderTable:
         if scale is None:
             return None
         if not (isinstance(scale, list) and len(scale) == 2 and all(map(_is_number, scale)) and scale[0] < scale[1]):
-            raise self._wrong("scale", "lowest and highest grade, such as [1, 10],")
+            raise self._wrong("scale", "the lowest and the highest grade, such as [1, 10]")
         return float(scale[0]), float(scale[1])
 
     def _wrong(self, key: str, expected: str) -> InputError:
-        return InputError(f"{self.where}: grader: {key}: {expected} is expected, got {self.table[key]!r}")
+        return InputError(f"{self.where}: grader: {key}: expected {expected}, got {self.table[key]!r}")
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""What a grader is asked: a template over a row, its answer and its target, with the texts of others fenced in."""
+"""Rubric: the template of a grader's prompt, over a row, its answer and its expected answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchrun.scoring.scorers.base import Sample, is_missing, targets_of
 __all__ = ["DEFAULT_RUBRIC", "NAMES", "Rubric", "RubricError"]
 
 NAMES: Final = ("response", "target", "question", "fence", "grade_line", "grades", "row")
-"""What a rubric knows beside the table's columns; a column of such a name is in `row`."""
+"""Names in a rubric besides the table's columns; a column with such a name is available in `row`."""
 
 DEFAULT_RUBRIC: Final = """\
 You grade an answer that somebody gave to a question, by comparing it with a reference answer of an expert.
@@ -48,15 +48,15 @@ _FENCE_DIGITS: Final = 12
 
 
 class RubricError(Exception):
-    """The rubric fails on this row: it cannot be graded."""
+    """The rubric cannot be rendered for this row, so the row cannot be graded."""
 
 
 class Rubric:
     """A template, checked against the columns of a table.
 
-    It sees every column by its name and all of them as `row`; `response` (the answer), `target` (of several, joined by
-    "or"), `question`, `grade_line` (how to end), `grades` (the grades there are), and `fence`: a word that occurs in no
-    cell of the row, by which the texts of others can be told apart from the rubric's own.
+    Its names are the table's columns, `row` with all of them, `response` (the answer), `target` (several are joined by
+    "or"), `question`, `grade_line` (how to end the reply), `grades` (the possible grades), and `fence`: a word that
+    occurs in no cell of the row, and so separates outside texts from the rubric's own.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class Rubric:
     ) -> None:
         """
         Args:
-            columns: of the table.
-            where: the template, for messages.
-            question: column of the question, or a template for it; None for `prompt` or `question`, the first column
-                that exists.
-            target: column of the target, None where none was named.
+            columns: columns of the table.
+            where: source of the template, for messages.
+            question: column of the question, or a template for it; None for `prompt` or `question`, the first one that
+                exists.
+            target: column of the expected answer; None if no such column is named.
 
         Raises:
-            InputError: its syntax is wrong, or it names what is not there.
+            InputError: the syntax is wrong, or the template names an unknown column.
         """
-        # Imported late: most scoring asks no grader.
+        # Imported late: most scoring uses no grader.
         from batchrun.prompts.template_engine import template_environment
         from batchrun.prompts.templates import DEFAULT_COLUMNS
 
@@ -91,14 +91,14 @@ class Rubric:
         used = self._add("rubric", template, where, NAMES)
         self.needs_target = "target" in used
         if self.needs_target and target is None:
-            raise InputError(f"{where}: compares with a target: say --target COLUMN")
-        self._asks = "question" in used
-        if self._asks:
+            raise InputError(f"{where}: needs a target: name its column with --target COLUMN")
+        self._needs_question = "question" in used
+        if self._needs_question:
             question = question or next((name for name in DEFAULT_COLUMNS if name in columns), None)
             if question is None:
                 raise InputError(
-                    f"{where}: asks for the question, and no column is named 'prompt' or 'question'; say --question "
-                    f"COLUMN ({_listed(columns)})"
+                    f"{where}: needs the question, but no column is named 'prompt' or 'question'; name its column with "
+                    f"--question COLUMN ({_listed(columns)})"
                 )
             if question in columns:
                 question = f"{{{{ row[{json.dumps(question)}] }}}}"
@@ -107,7 +107,7 @@ class Rubric:
             self._add("question", question, "--question", ("row",))
 
     def _add(self, name: str, template: str, where: str, known: Sequence[str]) -> set[str]:
-        """Take a template in; returns the names that it uses."""
+        """Add a template, and return the names that it uses."""
         from minijinja import TemplateError
 
         try:
@@ -124,10 +124,10 @@ class Rubric:
         return used
 
     def render(self, sample: Sample) -> str:
-        """What the grader is asked about one row.
+        """Return the grader's prompt for one row.
 
         Raises:
-            RubricError: the template fails, or comes to nothing.
+            RubricError: the template fails, or renders to nothing.
         """
         from batchrun.prompts.template_engine import template_value
 
@@ -139,20 +139,23 @@ class Rubric:
         from minijinja import TemplateError
 
         try:
-            if self._asks:
+            if self._needs_question:
                 texts["question"] = self._environment.render_template("question", **{**row, "row": row})
             context = {**row, **self._fixed, **texts, "fence": _fence(texts, row), "row": row}
             text = self._environment.render_template("rubric", **context)
         except TemplateError as exc:
             raise RubricError(f"the rubric fails on this row: {exc.message}") from None
         if not text.strip():
-            raise RubricError("the rubric comes to nothing on this row")
+            raise RubricError("the rubric is empty on this row")
         return text
 
 
 def _fence(texts: Mapping[str, str], row: Mapping[str, Any]) -> str:
-    """A word that stands in no cell. It is made from the texts alone: the same are fenced in alike, and so asked alike,
-    when and how often the row was answered apart."""
+    """Return a word that occurs in no cell.
+
+    It is computed from the texts alone, so that equal texts give equal requests, whenever and however often a row was
+    answered.
+    """
     everything = json.dumps([texts, row], ensure_ascii=False, default=str)
     word = json.dumps(texts, ensure_ascii=False, sort_keys=True)
     while word in everything or len(word) != _FENCE_DIGITS:

@@ -1,4 +1,4 @@
-"""What a grader's text says: its verdict read, and the verdicts of several put together."""
+"""Reading the verdict in a grader's reply, and combining several verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from batchrun.bounded_regex import TooSlow, matches
 from batchrun.scoring.score_options import Vote
 
-__all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "decided"]
+__all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "combined"]
 
 CHOICES: Final[Mapping[str, float]] = {"C": 1.0, "I": 0.0}
 PARTIAL: Final[Mapping[str, float]] = {"C": 1.0, "P": 0.5, "I": 0.0}
@@ -19,17 +19,17 @@ PARTIAL: Final[Mapping[str, float]] = {"C": 1.0, "P": 0.5, "I": 0.0}
 _GRADE_LINE: Final = re.compile(r"[\W_]*GRADE[\s*_`]*:(?P<grade>.+)", re.IGNORECASE | re.DOTALL)
 _MARKUP: Final = " \t*_`\"'“”‘’()[]{}<>$.!"
 _REMARK: Final = re.compile(r"(?<=\w)[\s*_`]*\([^()]*\)[\s.*_`]*$")
-"""A word in brackets behind the grade, as in `GRADE: C (correct)`."""
+"""A remark in brackets after the grade, as in `GRADE: C (correct)`."""
 _NUMBER: Final = re.compile(r"(?P<number>[-+−]?\d+(?:\.\d+)?)(?:\s*/\s*(?P<of>\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was found in a grader's text.
+    """The verdict in a grader's reply.
 
     Attributes:
-        value: from 0 to 1; None if the text holds no verdict that can be read.
-        read: the part that was looked at; None if there is none.
+        value: from 0 to 1; None if the reply has no readable verdict.
+        read: the part of the reply that was read; None if there is none.
     """
 
     value: float | None
@@ -38,16 +38,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How a grader's verdict is read: the last line `GRADE: X`, or where a pattern last matches.
+    """How a grader's verdict is read: from the last line `GRADE: X`, or from the last match of a pattern.
 
-    Of the text only the last line counts, so that a grade which the grader quotes from the answer decides
-    nothing.
+    Only the last line counts, so that a grade that the grader quotes from the answer has no effect.
 
     Attributes:
-        choices: grade → its value, from 0 to 1; capitals do not count. Not looked at where there is a scale.
-        scale: lowest and highest grade, where grades are numbers; they become values from 0 to 1.
-        pattern: given, its last match in the whole text is read, and the grade is its first group. One that takes too
-            long on a text reads nothing from it.
+        choices: grade → value from 0 to 1; upper and lower case are equal. Unused if there is a scale.
+        scale: lowest and highest grade, if grades are numbers; they become values from 0 to 1.
+        pattern: if given, its last match in the whole reply is read, and its first group is the grade. If it takes too
+            long on a reply, there is no verdict.
     """
 
     choices: Mapping[str, float] = field(default_factory=lambda: CHOICES)
@@ -55,13 +54,13 @@ class Reader:
     pattern: re.Pattern[str] | None = None
 
     def read(self, text: str) -> Reading:
-        """The verdict in a whole text of a grader's."""
+        """Return the verdict in a grader's whole reply."""
         if self.pattern is not None:
             try:
-                found = [match for match in matches(self.pattern.pattern, text) if match[1] is not None]
+                graded = [match for match in matches(self.pattern.pattern, text) if match[1] is not None]
             except TooSlow:
                 return Reading(None, None)
-            return Reading(self._value(found[-1][1]), found[-1][0]) if found else Reading(None, None)
+            return Reading(self._value(graded[-1][1]), graded[-1][0]) if graded else Reading(None, None)
         line = next((line.strip() for line in reversed(text.splitlines()) if re.search(r"\w", line)), None)
         match = None if line is None else _GRADE_LINE.fullmatch(line)
         return Reading(None if match is None else self._value(match["grade"]), line)
@@ -78,22 +77,20 @@ class Reader:
         return (value - low) / (high - low) if low <= value <= high else None
 
     def grade_line(self) -> str:
-        """How a grader is told to end, for rubrics."""
-        names = (
-            f"a number from {self.scale[0]:g} to {self.scale[1]:g}" if self.scale else f"one of {_any(self.choices)}"
+        """Return the rubric's instruction on how to end the reply."""
+        grades = (
+            f"a number from {self.scale[0]:g} to {self.scale[1]:g}"
+            if self.scale
+            else f"one of {', '.join(self.choices)}"
         )
         return (
             "Give your reasons first, in a few sentences. Then end with one more line, the last of your reply, of this "
-            f"form and with nothing behind it:\nGRADE: X\nwhere X is {names}."
+            f"form and with nothing behind it:\nGRADE: X\nwhere X is {grades}."
         )
 
 
-def _any(choices: Mapping[str, float]) -> str:
-    return ", ".join(choices)
-
-
-def decided(values: Sequence[float], vote: Vote) -> float | None:
-    """What verdicts come to; None where there are none, or where no value has more votes than every other."""
+def combined(values: Sequence[float], vote: Vote) -> float | None:
+    """Return the value of several verdicts; None without verdicts, or if the vote is a tie."""
     if not values:
         return None
     if vote == "mean":

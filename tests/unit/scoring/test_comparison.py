@@ -12,9 +12,10 @@ from scipy import stats
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison
-from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, default_scored, score_table
+from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, score_table
+from batchrun.scoring.score_columns import ScoreColumns
+from batchrun.scoring.scored_output import default_scored
 from batchrun.scoring.summary_text import comparison_lines, comparison_markdown, score_markdown
-from batchrun.scoring.table import ScoreColumns
 
 HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
 
@@ -55,7 +56,7 @@ def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
     assert [line.replace(str(tmp_path) + "/", "") for line in warnings] == [
         "1 row of a.csv not in b.csv, such as 0",
         "1 row of b.csv not in a.csv, such as 4",
-        "'question' differs between a.csv and b.csv in 3 rows, such as 1: there they did not answer the same",
+        "'question' differs between a.csv and b.csv in 3 rows, such as 1: these rows did not answer the same question",
     ]
     same = write(tmp_path, "c.csv", "0000")
     assert compared(a, same).warnings == []
@@ -63,7 +64,7 @@ def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
 
 def test_tables_without_a_common_key_are_refused(tmp_path: Path) -> None:
     """Nothing to pair is an error and not a difference of 0."""
-    with pytest.raises(InputError, match="have no key in common"):
+    with pytest.raises(InputError, match="share no key"):
         compared(write(tmp_path, "a.csv", "11"), write(tmp_path, "b.csv", "11", first=5))
 
 
@@ -218,7 +219,7 @@ def test_what_belongs_to_a_part_is_no_difference(tmp_path: Path) -> None:
         "a,q1,p1,Be brief,1,1\nb,q2,p1,Be brief,1,1\na,q1,p2,Think,1,1\nb,q3,p2,Think,1,0\n"
     )
     assert split(str(path), "prompt").warnings == [
-        "'question' differs between p1 and p2 in 1 row, such as b: there they did not answer the same"
+        "'question' differs between p1 and p2 in 1 row, such as b: these rows did not answer the same question"
     ]
 
 
@@ -321,9 +322,9 @@ def test_where_scores_go(name: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("names", "key", "message"),
     [
-        (["a"], "id", "two tables or more"),
+        (["a"], "id", "two or more tables"),
         (["a", "a"], "id", "named twice"),
-        (["a", "b"], None, "say --key COLUMN"),
+        (["a", "b"], None, "name their id column with --key COLUMN"),
     ],
 )
 def test_what_cannot_be_compared(names: list[str], key: str | None, message: str) -> None:
@@ -335,11 +336,11 @@ def test_what_cannot_be_compared(names: list[str], key: str | None, message: str
 @pytest.mark.parametrize(
     ("names", "column", "options", "message"),
     [
-        (["out.csv", "b.csv"], "model", {}, "--split: compares the rows of one table; name one"),
+        (["out.csv", "b.csv"], "model", {}, "--split: compares the rows of one table; name a single table"),
         (["out.csv"], "gone", {}, "--split gone: out.csv has no such column"),
         (["out.csv"], "status", {}, "--split status: 2 to 50 different values are expected, out.csv has 1"),
         (["out.csv"], "question", {}, "--split question: .*, out.csv has 60"),
-        (["out.csv", "b.csv"], None, {"baseline": "m"}, "--baseline: .*: say --split COLUMN"),
+        (["out.csv", "b.csv"], None, {"baseline": "m"}, "--baseline: .*; add --split COLUMN"),
     ],
 )
 def test_what_cannot_be_split(
@@ -360,13 +361,15 @@ def test_what_cannot_be_split(
 def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
     """Nothing to pair is an error and not a difference of 0."""
     (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
-    with pytest.raises(InputError, match="x and y have no key in common; is --key the right column"):
+    with pytest.raises(InputError, match="x and y share no key; is --key the right column"):
         split(str(tmp_path / "t.csv"), "m")
 
 
 def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
     """Without a key rows cannot be paired, and nothing is written."""
     path = write(tmp_path, "a.csv", "1")
-    with pytest.raises(InputError, match="--no-worse-than: pairs the rows of two tables: say --key"):
+    with pytest.raises(
+        InputError, match="--no-worse-than: pairs the rows of two tables; name their id column with --key"
+    ):
         score_table(path, ScoringSpec(["numeric"], ScoreColumns(target="truth")), Bars(baseline=path))
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]

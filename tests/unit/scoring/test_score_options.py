@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
         ({}, "names no scorer"),
         ({"scorer": "exact", "tagret": "a"}, "unknown key 'tagret'; did you mean 'target'?"),
         ({"scorer": "exact", "target": 3}, "target: input should be a valid string, got 3"),
-        ({"scorer": "exact", "fail_under": 2}, "fail_under: a number from 0 to 1 is expected, got 2"),
+        ({"scorer": "exact", "fail_under": 2}, "fail_under: expected a number from 0 to 1, got 2"),
         ({"scorer": "exact", "fail_under": "high"}, "fail_under: input should be a valid number"),
         ({"scorer": "exact", "failed_as": "right"}, "failed_as: input should be 'skip' or 'wrong', got 'right'"),
         ({"scorer": "exact", "margin": 0.1}, "margin requires no_worse_than"),

@@ -18,12 +18,12 @@ from batchrun.scoring.statistics import (
     Difference,
     Estimate,
     Floats,
-    all_right_of,
-    any_right_of,
     difference,
     estimate,
     holm,
     pairs_needed,
+    pass_at_k,
+    pass_hat_k,
 )
 
 SETS = 1_000
@@ -216,16 +216,16 @@ def test_pass_at_k_counts_the_draws(right: int, epochs: int, k: int) -> None:
     """Both estimators are shares of all ways to draw k epochs."""
     draws = [sum(draw) for draw in combinations([1] * right + [0] * (epochs - right), k)]
     c, n = np.asarray([right]), np.asarray([epochs])
-    assert any_right_of(c, n, k)[0] == pytest.approx(sum(hits > 0 for hits in draws) / len(draws))
-    assert all_right_of(c, n, k)[0] == pytest.approx(sum(hits == k for hits in draws) / len(draws))
+    assert pass_at_k(c, n, k)[0] == pytest.approx(sum(hits > 0 for hits in draws) / len(draws))
+    assert pass_hat_k(c, n, k)[0] == pytest.approx(sum(hits == k for hits in draws) / len(draws))
 
 
 def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
     """Of many epochs as well: no binomial coefficient overflows."""
     right, epochs = np.asarray([0, 1, 700, 1_999, 2_000]), np.full(5, 2_000)
     for k in (1, 2, 1_300, 2_000):
-        assert any_right_of(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
-        assert all_right_of(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
+        assert pass_at_k(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
+        assert pass_hat_k(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
 
 
 def test_scores_of_0_and_1_do_without_scipys_statistics() -> None:
@@ -233,7 +233,7 @@ def test_scores_of_0_and_1_do_without_scipys_statistics() -> None:
     code = (
         "import sys, numpy as np; from batchrun.scoring.statistics import *; x = np.array([1.0, 0, 1]); n = np.array([3]);"
         "estimate(x); estimate(x, list('aab')); difference(x, x[::-1]); difference(x, x, list('aab'));"
-        "any_right_of(n, n, 2); pairs_needed(0.5, 0.1); assert 'scipy.stats' not in sys.modules"
+        "pass_at_k(n, n, 2); pairs_needed(0.5, 0.1); assert 'scipy.stats' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import InputError
+from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
+from batchrun.scoring.scored_output import write_scored
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import score_lines
-from batchrun.scoring.table import ScoreColumns, open_scored, write_scored
+from batchrun.scoring.table import open_scored
 from tests.support.rows import read_csv
 
 ANSWERS = """id,answer,topic,response,status
@@ -99,8 +101,8 @@ def test_epochs(tmp_path: Path) -> None:
     epochs = found.overall.epochs
     assert epochs is not None
     assert (epochs.keys, epochs.fewest, epochs.most) == (3, 2, 2)
-    assert [epochs.any_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 2 / 3])
-    assert [epochs.all_right[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 1 / 3])
+    assert [epochs.pass_at_k[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 2 / 3])
+    assert [epochs.pass_hat_k[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 1 / 3])
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -118,12 +120,12 @@ def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
     epochs = found.overall.epochs
     assert epochs is not None
     assert (epochs.keys, epochs.fewest, epochs.most) == (3, 3, 3)
-    assert [epochs.any_right[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 5 / 9, 2 / 3])
-    assert [epochs.all_right[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 1 / 3, 1 / 3])
+    assert [epochs.pass_at_k[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 5 / 9, 2 / 3])
+    assert [epochs.pass_hat_k[k].mean for k in (1, 2, 3)] == pytest.approx([4 / 9, 1 / 3, 1 / 3])
     assert found.overall.estimate.clusters == 3
     groups = found.groups["truth"]
     assert groups["3"].epochs is not None
-    assert groups["3"].epochs.any_right[3].mean == 1
+    assert groups["3"].epochs.pass_at_k[3].mean == 1
     assert "  3 different rows, 3 epochs each:" in score_lines([found], 0)
 
 
@@ -142,10 +144,10 @@ def test_epochs_of_several_models_are_not_mixed(tmp_path: Path) -> None:
     text = "id,asked,truth,response,epoch\n" + "".join(rows)
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("asked",)))
     assert found.overall.epochs is None
-    line = "  no pass@k: several rows are a, epoch 1; --by, or compare --split, sets them apart"
+    line = "  no pass@k: several rows are a, epoch 1; separate them with --by, or with compare --split"
     assert line in score_lines([found], 0)
     by_model = found.groups["asked"]
-    assert [by_model[model].epochs.any_right[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
+    assert [by_model[model].epochs.pass_at_k[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
 
 
 def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
@@ -156,18 +158,18 @@ def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("axis_model",)))
     epochs = found.overall.epochs
     assert epochs is not None
-    assert (epochs.keys, epochs.most, epochs.any_right[2].mean) == (4, 2, 0.5)
+    assert (epochs.keys, epochs.most, epochs.pass_at_k[2].mean) == (4, 2, 0.5)
     assert found.overall.estimate.clusters == 2
-    assert epochs.any_right[2].clusters == 2
+    assert epochs.pass_at_k[2].clusters == 2
     by_model = found.groups["axis_model"]
-    assert [by_model[model].epochs.all_right[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
+    assert [by_model[model].epochs.pass_hat_k[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
 
 
 def test_a_column_of_epochs_without_repetitions_changes_nothing(tmp_path: Path) -> None:
     """`epoch` may be a word of the user's own: where no row is repeated it is a column as any other."""
     text = "id,epoch,truth,response\na,1923,1,1\nb,1924,2,0\n"
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id"))
-    assert (found.overall.epochs, found.doubled) == (None, None)
+    assert (found.overall.epochs, found.duplicate) == (None, None)
     assert found.overall.estimate.method == "wilson"
 
 
@@ -180,12 +182,12 @@ def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (ScoreColumns(), "--scorer numeric: compares with a target: say --target COLUMN"),
+        (ScoreColumns(), "--scorer numeric: needs a target: name its column with --target COLUMN"),
         (ScoreColumns(target="gone"), "--target gone: .* has no such column"),
         (ScoreColumns(target="answer", by=("gone",)), "--by gone: .* has no such column"),
         (ScoreColumns(target="answer", epoch="gone"), "--epochs-column gone: .* has no such column"),
         (ScoreColumns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
-        (ScoreColumns(target="id", key="answer"), "line 7: no value in the key column 'answer'"),
+        (ScoreColumns(target="id", key="answer"), "line 7: the key column 'answer' is empty"),
     ],
 )
 def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: ScoreColumns, message: str) -> None:
@@ -196,7 +198,9 @@ def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: ScoreColumns, mes
 
 def test_a_table_without_answers_says_what_it_has(tmp_path: Path) -> None:
     """Without a column of answers the message lists the columns."""
-    with pytest.raises(InputError, match=r"no column 'response'; say --answer COLUMN \(columns: 'a', 'b'\)"):
+    with pytest.raises(
+        InputError, match=r"no column 'response'; name the answer column with --answer COLUMN \(columns: 'a', 'b'\)"
+    ):
         scored(tmp_path, "a,b\n1,2\n", ScoreColumns(target="b"))
 
 
@@ -230,10 +234,10 @@ def test_scores_are_not_written_over(tmp_path: Path) -> None:
     text = "truth,response,score_exact\n1,1,0\n"
     path.write_text(text)
     table = open_scored(str(path), make_scorers(["exact"]), ScoreColumns(target="truth"))
-    with pytest.raises(InputError, match="has a column 'score_exact' already; name the scorer otherwise"):
+    with pytest.raises(InputError, match="the column 'score_exact' already exists; give the scorer another name"):
         write_scored(table, tmp_path / "out.csv")
     table = open_scored(str(path), make_scorers(["numeric"]), ScoreColumns(target="truth"))
-    with pytest.raises(InputError, match="the output is the table itself"):
+    with pytest.raises(InputError, match="the output is the input table itself"):
         write_scored(table, path)
     assert path.read_text() == text
     assert list(tmp_path.iterdir()) == [path]

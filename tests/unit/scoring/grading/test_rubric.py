@@ -89,7 +89,7 @@ def test_templates_in_an_answer_are_text() -> None:
     [
         ("{{ respons }}", {}, "g.toml: the table has no column 'respons' (columns: 'question', "),
         ("{{ response", {}, "g.toml: syntax error"),
-        ("{{ target }}", {"target": None}, "g.toml: compares with a target: say --target COLUMN"),
+        ("{{ target }}", {"target": None}, "g.toml: needs a target: name its column with --target COLUMN"),
         ("{{ question }}", {"question": "ask"}, "--question ask: the table has no such column"),
         ("{{ question }}", {"question": "{{ ask }}"}, "--question: the table has no column 'ask' (columns: "),
         ("{{ question }}", {"question": "{{ topic"}, "--question: syntax error"),
@@ -104,12 +104,12 @@ def test_a_wrong_rubric_gets_one_line(template: str, options: dict[str, Any], ex
 
 def test_a_table_without_a_question_needs_one_named() -> None:
     """The default rubric shows the question: which column that is must be known."""
-    with pytest.raises(InputError, match="say --question COLUMN"):
+    with pytest.raises(InputError, match="name its column with --question COLUMN"):
         Rubric(DEFAULT_RUBRIC, ("a", "b"), where="g", question=None, target="a", grade_line="", grades=[])
 
 
 @pytest.mark.parametrize(
-    ("template", "reason"), [("{{ row.nothing }}", "fails on this row"), ("{{ topic }}", "nothing")]
+    ("template", "reason"), [("{{ row.nothing }}", "fails on this row"), ("{{ topic }}", "is empty")]
 )
 def test_a_row_that_cannot_be_asked_about(template: str, reason: str) -> None:
     """It fails alone, with its reason."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.scoring.grading.verdicts import PARTIAL, Reader, Reading, decided
+from batchrun.scoring.grading.verdicts import PARTIAL, Reader, Reading, combined
 from batchrun.scoring.score_options import Vote
 
 
@@ -122,7 +122,7 @@ def test_the_grade_line_names_the_grades() -> None:
 )
 def test_what_votes_come_to(values: list[float], vote: Vote, value: float | None) -> None:
     """Most votes, or the mean; a tie is no verdict."""
-    assert decided(values, vote) == value
+    assert combined(values, vote) == value
 
 
 def test_a_pattern_without_end_reads_nothing() -> None:

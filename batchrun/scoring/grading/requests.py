@@ -1,0 +1,76 @@
+"""The table of a grader's requests: one row for each different request and vote."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Final
+
+from batchrun.job.fingerprint import digest, settings_of
+from batchrun.job.options import Job
+from batchrun.scoring.grading.grader import Grader
+from batchrun.scoring.grading.rubric import Rubric, RubricError
+from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, Scorer, is_missing
+from batchrun.scoring.table import ScoredTable
+from batchrun.tables.atomic import replacing
+from batchrun.tables.values import json_text
+
+__all__ = ["NO_TARGET", "has_target", "request_id", "write_requests"]
+
+NO_TARGET: Final = Score(None, "no target")
+
+
+def has_target(sample: Sample) -> bool:
+    """Return whether a row has an expected answer."""
+    return not is_missing(sample.target) and sample.target != []
+
+
+def request_id(job: Job, text: str) -> str:
+    """Return the id of a request: a digest of its text and of the model and settings that it is sent to."""
+    return digest(settings_of(job), text)
+
+
+def write_requests(path: Path, table: ScoredTable, grader: Grader, rubric: Rubric) -> int:
+    """Write the table of a grader's requests.
+
+    Returns:
+        The number of its rows. Without rows, no file is left.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(replacing(path, mode=0o600))
+        requests = _RequestWriter(file, grader, rubric, table.columns.key)
+        replace(table, scorers=[NamedScorer("requests", requests)]).tally()
+    if not requests.written:
+        path.unlink()
+    return len(requests.written) * grader.votes
+
+
+class _RequestWriter(Scorer):
+    """Takes the place of a scorer, to get the same samples, and writes a grader's requests instead of scoring.
+
+    Mutable state: the ids of the requests so far, and the file.
+    """
+
+    needs_target = False
+
+    def __init__(self, file: IO[bytes], grader: Grader, rubric: Rubric, key: str | None) -> None:
+        self.written: set[str] = set()
+        self._file, self._grader, self._rubric, self._key = file, grader, rubric, key
+
+    def score(self, sample: Sample) -> Score:
+        if self._rubric.needs_target and not has_target(sample):
+            return NO_TARGET
+        try:
+            text = self._rubric.render(sample)
+        except RubricError as exc:
+            return Score(None, str(exc))
+        request = request_id(self._grader.job, text)
+        if request not in self.written:
+            self.written.add(request)
+            first_row = {} if self._key is None else {"row": sample.row[self._key]}
+            for vote in range(1, self._grader.votes + 1):
+                line = json_text({"key": f"{request}-{vote}", "request": request, **first_row, "prompt": text})
+                # A lone surrogate has no UTF-8; its backslash escape is also its JSON escape.
+                self._file.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+        return Score(None, "not graded yet")

@@ -1,0 +1,109 @@
+"""RowTally: fills a ScoreTally with everything that statistics need of a row, except the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from batchrun.errors import InputError
+from batchrun.records import Row, Value
+from batchrun.scoring.score_columns import ScoreColumns
+from batchrun.scoring.score_tally import RowCosts, RowKind, ScoreTally
+from batchrun.scoring.scorers.base import as_text, is_missing
+
+__all__ = ["RowTally"]
+
+_FAILED: Final = frozenset({"failed", "expired", "cancelled"})
+_UNFINISHED: Final = frozenset({"in_flight", "pending"})
+
+
+class RowTally:
+    """Adds rows to a tally.
+
+    Mutable state: the tally, and the ids of the rows so far if epochs are recognized by the rows' contents.
+    """
+
+    def __init__(
+        self,
+        tally: ScoreTally,
+        columns: ScoreColumns,
+        prefix: str,
+        *,
+        own_columns: Sequence[str],
+        axes: Sequence[str],
+        for_comparison: bool,
+    ) -> None:
+        """
+        Args:
+            columns: with the answer column found.
+            prefix: of the output columns.
+            own_columns: columns that batchrun did not add.
+            axes: columns of a batch's axes, except the one that splits the table.
+            for_comparison: whether costs and content hashes are kept too.
+        """
+        self._tally = tally
+        self._columns = columns
+        self._answer = columns.answer or ""
+        self._status = f"{prefix}status"
+        self._costs = tuple(prefix + name for name in ("cost_usd", "duration_s", "total_tokens"))
+        self._own = own_columns
+        self._axes = axes
+        self._for_comparison = for_comparison
+        self._ids: dict[tuple[int, ...], str] = {}
+
+    def add(self, row: Row, source_name: str) -> RowKind:
+        """Add a row, and return whether it has an answer to score.
+
+        Raises:
+            InputError: the key column is empty in this row.
+        """
+        values, columns, tally = row.values, self._columns, self._tally
+        kind = self._kind(row)
+        if kind == "answered" and values.get(self._status) == "incomplete":
+            tally.cut_short.append(len(tally.kinds))
+        tally.kinds.append(kind)
+        if columns.key is not None:
+            tally.keys.append(_key(row, columns.key, source_name))
+        elif columns.epoch is not None or columns.split is not None or self._axes:
+            # The first row with these contents gives the id to all that are alike.
+            tally.keys.append(self._ids.setdefault(self._content_hashes(row), f"row {row.row_index}"))
+        if self._axes and tally.keys:
+            tally.variants.append(tuple(as_text(values[name]) for name in self._axes))
+        for column, cells in (
+            (columns.epoch, tally.epochs),
+            (columns.cluster, tally.clusters),
+            (columns.split, tally.splits),
+            *tally.labels.items(),
+        ):
+            if column is not None:
+                cells.append(as_text(values[column]))
+        if self._for_comparison:
+            tally.costs.append(RowCosts(*(_float(values.get(name)) for name in self._costs)))
+            tally.content_hashes.append(self._content_hashes(row))
+        return kind
+
+    def _kind(self, row: Row) -> RowKind:
+        status = row.values.get(self._status)
+        if status in _FAILED or (is_missing(status) and is_missing(row.values[self._answer])):
+            return "failed"
+        return "unfinished" if status in _UNFINISHED else "answered"
+
+    def _content_hashes(self, row: Row) -> tuple[int, ...]:
+        return tuple(hash(as_text(row.values[name])) for name in self._own)
+
+
+def _key(row: Row, column: str, source_name: str) -> str:
+    key = row.values[column]
+    if is_missing(key):
+        where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+        raise InputError(f"{source_name}, {where}: the key column {column!r} is empty")
+    return as_text(key)
+
+
+def _float(cell: Value) -> float | None:
+    if is_missing(cell):
+        return None
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None

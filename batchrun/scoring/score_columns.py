@@ -1,0 +1,89 @@
+"""ScoreColumns: the columns of a table that scoring uses, and the search for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from batchrun.errors import InputError
+from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
+from batchrun.tables import Source
+
+__all__ = ["ScoreColumns", "found_columns"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """The columns of a table by their meaning.
+
+    Attributes:
+        answer: column with the answer; None selects `response`, or the only column that is named so after a prefix.
+        target: column with the expected answer; None if the scorers need none.
+        key: column with row ids. Rows with the same id are epochs of one row, or the same row of another table.
+        epoch: column with the number of a repetition; None selects `epoch` if the table has it.
+        cluster: column with the cluster of a row; the rows of a cluster are not independent.
+        split: column by which rows are split into parts that are compared. The name of a batch's option selects its
+            axis: `model` selects `axis_model` if the table has it, else the model that answered.
+        by: columns to break scores down by.
+    """
+
+    answer: str | None = None
+    target: str | None = None
+    key: str | None = None
+    epoch: str | None = None
+    cluster: str | None = None
+    split: str | None = None
+    by: tuple[str, ...] = ()
+
+
+def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, str]:
+    """Find the columns of a table.
+
+    Returns:
+        The columns, with an answer column; and the prefix of the output columns, usually "".
+
+    Raises:
+        InputError: a named column does not exist, or no answer column is found.
+    """
+    answer, prefix = _answer_column(source, columns.answer)
+    split = columns.split
+    if split is not None and f"{AXIS_PREFIX}{split}" in source.columns:
+        split = f"{AXIS_PREFIX}{split}"
+    for option, column in (
+        ("target", columns.target),
+        ("key", columns.key),
+        ("epochs-column", columns.epoch),
+        ("cluster", columns.cluster),
+        *(("by", column) for column in columns.by),
+        ("split", split),
+    ):
+        if column is not None and column not in source.columns:
+            raise _no_column(option, column, source)
+    epoch = columns.epoch or (EPOCH if EPOCH in source.columns else None)
+    return replace(columns, answer=answer, epoch=epoch, split=split), prefix
+
+
+def _answer_column(source: Source, named: str | None) -> tuple[str, str]:
+    """Return the answer column, and the prefix of the output columns."""
+    if named is not None:
+        if named not in source.columns:
+            raise _no_column("answer", named, source)
+        return named, named.removesuffix("response") if named.endswith("response") else ""
+    if "response" in source.columns:
+        return "response", ""
+    prefixes = [column.removesuffix("response") for column in source.columns if column.endswith("response")]
+    prefixes = [prefix for prefix in prefixes if f"{prefix}status" in source.columns]
+    if len(prefixes) == 1:
+        return f"{prefixes[0]}response", prefixes[0]
+    raise InputError(
+        f"{source.name}: the table has no column 'response'; name the answer column with --answer COLUMN "
+        f"({_listed(source.columns)})"
+    )
+
+
+def _no_column(option: str, column: str, source: Source) -> InputError:
+    return InputError(f"--{option} {column}: {source.name} has no such column ({_listed(source.columns)})")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return f"columns: {', '.join(map(repr, columns))}"

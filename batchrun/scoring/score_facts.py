@@ -1,0 +1,137 @@
+"""The JSON of scores and comparisons, as `--json` prints it and the report page reads it."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+__all__ = [
+    "BarFacts",
+    "ComparisonFacts",
+    "ContenderFacts",
+    "EpochsFacts",
+    "EstimateFacts",
+    "EvaluationFacts",
+    "FiguresFacts",
+    "GraderFacts",
+    "PairingFacts",
+    "ScoreFacts",
+]
+
+
+class EstimateFacts(TypedDict):
+    """A mean and its confidence interval; see `batchrun.scoring.statistics.Estimate`."""
+
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    standard_error: float | None
+    interval: str
+    clusters: int | None
+
+
+class EpochsFacts(TypedDict):
+    """Figures over repeated rows; see `batchrun.scoring.summary.Epochs`."""
+
+    keys: int
+    fewest: int
+    most: int
+    pass_at_k: dict[str, EstimateFacts]
+    pass_hat_k: dict[str, EstimateFacts]
+
+
+class FiguresFacts(EstimateFacts):
+    """Figures of one scorer over some rows; see `batchrun.scoring.summary.Figures`."""
+
+    rows: int
+    failed: int
+    unfinished: int
+    unjudged: int
+    epochs: NotRequired[EpochsFacts]
+
+
+class ScoreFacts(FiguresFacts):
+    """Figures of one scorer, overall and by group; see `batchrun.scoring.summary.ScoreSummary`."""
+
+    scorer: str
+    failed_as: str
+    unjudged_reasons: dict[str, int]
+    groups: dict[str, dict[str, FiguresFacts]]
+
+
+class BarFacts(TypedDict):
+    """A bar and its result; see `batchrun.scoring.bars.Bar`."""
+
+    bar: str
+    passed: bool
+    found: str
+
+
+class GraderFacts(TypedDict):
+    """The work of a grader; see `batchrun.scoring.grading.grader_report.GraderReport`."""
+
+    grader: str
+    model: str | None
+    requests: int
+    asked: int
+    read: int
+    unread: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    unpriced: int
+    table: str | None
+
+
+class EvaluationFacts(TypedDict):
+    """The result of `batchrun score`."""
+
+    table: str
+    output: str
+    scores: list[ScoreFacts]
+    bars: list[BarFacts]
+    incomplete: int
+    graders: list[GraderFacts]
+    exit_code: int
+
+
+class PairingFacts(TypedDict):
+    """Two tables compared by one scorer; see `batchrun.scoring.comparison.Pairing`."""
+
+    first: str
+    second: str
+    scorer: str
+    pairs: int
+    means: tuple[float, float] | None
+    difference: EstimateFacts
+    test: str
+    p_value: float | None
+    corrected_p: float | None
+    better: list[str]
+    worse: list[str]
+    rows_needed: dict[str, int]
+    better_rows: NotRequired[list[int]]
+    worse_rows: NotRequired[list[int]]
+
+
+class ContenderFacts(TypedDict):
+    """One table of a comparison; see `batchrun.scoring.comparison.Contender`."""
+
+    table: str
+    scores: list[ScoreFacts]
+    rows: int
+    cost_usd: float | None
+    rows_with_cost: int
+    median_duration_s: float | None
+    p95_duration_s: float | None
+    total_tokens: float | None
+
+
+class ComparisonFacts(TypedDict):
+    """The result of `batchrun compare`."""
+
+    split: str | None
+    tables: list[ContenderFacts]
+    pairings: list[PairingFacts]
+    warnings: list[str]

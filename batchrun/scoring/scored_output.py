@@ -1,0 +1,96 @@
+"""Writing a table with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+
+from batchrun.errors import InputError
+from batchrun.records import Row
+from batchrun.scoring.score_tally import ScoreTally
+from batchrun.scoring.table import ScoredTable
+from batchrun.tables import WriteOptions, write_table
+from batchrun.tables.atomic import check_writable
+from batchrun.tables.table_options import format_of
+from batchrun.tables.text import TextSource
+
+__all__ = ["default_scored", "write_scored"]
+
+
+def default_scored(name: str) -> Path:
+    """Return the default path of a scored table: `answers.csv` → `answers.scored.csv`, next to it."""
+    path = Path(name)
+    endings = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
+    ending = "".join(endings)
+    return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
+
+
+def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = False) -> ScoreTally:
+    """Score the table and write it with two more columns for each scorer: `score_NAME`, `score_NAME_read`.
+
+    Args:
+        table: the table to score.
+        output: the file to write; its ending gives the format.
+        for_comparison: whether the tally gets what comparisons need.
+
+    Raises:
+        InputError: the ending is unknown, the output is the table itself, or a column would be there twice.
+        OutputError: the file cannot be written.
+    """
+    format_of(output, str(output))
+    added: dict[str, type] = {}
+    for named in table.scorers:
+        added.update({f"score_{named.name}": float, f"score_{named.name}_read": str})
+    _check_columns(table, added)
+    check_writable(output)
+    path: Path | None = getattr(table.source, "path", None)
+    if path is not None and output.exists() and output.samefile(path):
+        raise InputError(f"{output}: the output is the input table itself; name another file with -o")
+    tally = ScoreTally()
+    source = table.source
+    scored = table.scored(tally, for_comparison=for_comparison)
+    if isinstance(source, TextSource):
+        # The writer takes a row, then its cells, in step: one pass over the table is enough.
+        for_rows, scored = tee(scored)
+        source = _RowsReadOnce(source.file, source.delimiter, source.columns, (row for row, _ in for_rows))
+    cells = (table.cells(scores) for _, scores in scored)
+    write_table(output, source, cells, _ScoresOnly(extra_columns=added))
+    return tally
+
+
+def _check_columns(table: ScoredTable, added: Mapping[str, type]) -> None:
+    column = next((column for column in table.source.columns if column in added), None)
+    if column is not None:
+        kind = column.removeprefix("score_")
+        raise InputError(
+            f"{table.source.name}: the column {column!r} already exists; give the scorer another name, as in "
+            f"--scorer second_{kind}=…, or score the table without scores"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _RowsReadOnce(TextSource):
+    """A text table whose rows are read elsewhere, for a writer that reads them once.
+
+    Attributes:
+        read: the rows.
+    """
+
+    read: Iterator[Row]
+
+    def rows(self) -> Iterator[Row]:
+        """Return the rows; valid once."""
+        return self.read
+
+
+class _ScoresOnly(WriteOptions):
+    """Write options that add the columns of scores alone, after the table's own, which may include a batch's."""
+
+    __slots__ = ()
+
+    @property
+    def keys(self) -> Mapping[str, type]:
+        """Key in the cells → type, in output order."""
+        return self.extra_columns
