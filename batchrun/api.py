@@ -249,7 +249,7 @@ async def _run_order(
             raise
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
     if summary.totals.refused:
-        _warn(f"{refused_text(summary.totals.refused, summary.rows)}, which is not a language model")
+        _warn(f"{refused_text(summary.totals.refused, summary.rows)}: it is not a language model")
     if interrupts is not None and summary.stop is not None and summary.stop.exit_code == 128 + signal.SIGINT:
         if not order.keep:
             _write_so_far(plan)

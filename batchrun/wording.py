@@ -99,15 +99,16 @@ def dollars(amount_usd: float) -> str:
 
 
 def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
-    """What is not known is said, so that nobody takes it for nothing; answers of the embedded server are free.
+    """Return a cost for people. An unknown cost is named, so that nobody reads it as nothing.
 
     Args:
-        cost_usd: None where no row's cost is known.
+        cost_usd: US dollars, None if no row's cost is known.
         unpriced: rows of unknown cost.
+        embedded: the embedded server answered, which is free.
     """
     if cost_usd is None and embedded:
         return FREE
     if cost_usd is None:
         return "cost unknown" if unpriced else ""
     known = dollars(cost_usd)
-    return f"{known}, unknown for {unpriced:,} of the rows" if unpriced else known
+    return f"{known}, unknown for {rows_text(unpriced)}" if unpriced else known

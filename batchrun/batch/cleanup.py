@@ -1,15 +1,16 @@
-"""Deleting at the service what a batch made there: threads, conversations, responses, files, the batch's own objects.
+"""Deletes what a batch left at the service: threads, conversations, responses, files and assistants.
 
-What is deleted is in the journal at once, so that the same command goes on where it was stopped. Answers stay: they are
-in the journal and in the output.
+Each deletion is recorded in the journal at once, so that a cleanup resumes where it stopped. No answer is lost: the
+answers are in the journal and in the output.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,19 +31,22 @@ from batchrun.errors import BatchRefused, InputError, OutputError, ServiceFault,
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.journal import Created, Journal, place_of
+from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire
 
-__all__ = ["Cleanup", "CleanupWatch", "Delete", "clean_up", "opening"]
+__all__ = ["Cleanup", "CleanupWatch", "Delete", "clean_up", "objects_to_delete"]
 
 FAILURES_CHECKED_AFTER = 20
 
+EMBEDDED = "embedded"
+"""The place of objects that the embedded server holds (`batchrun.journal.place_of`)."""
 
 CleanupWatch: TypeAlias = Callable[[CleanupSummary], Coroutine[Any, Any, None]]
 """A task that shows the summary as it grows; cancelled at the end."""
 
 Delete: TypeAlias = Callable[[Created], Awaitable[bool]]
-"""Deletes an object; False if the service does not know it (any more). Raises ServiceFault."""
+"""Deletes an object; returns False if the service does not know it. Raises ServiceFault."""
 
 
 async def clean_up(
@@ -55,47 +59,37 @@ async def clean_up(
     watch: CleanupWatch | None = None,
     clock: WallClock = utc_now,
 ) -> CleanupSummary:
-    """Delete at the service what the batch behind an output made.
+    """Delete the objects that a batch left at the service.
 
     Args:
         target: an output, its journal, or a journal that `--fresh` set aside.
-        job: how to sign in (headers, Azure and the like), and the limits; its table and prompt do not matter.
-        in_flight: also what rows in flight need to go on.
-        show: given, nothing is deleted: it is called with each object that would be.
+        job: credentials and limits; its table and prompt do not matter.
+        in_flight: also delete objects that rows in flight still need.
+        show: if given, nothing is deleted: `show` is called with each object that would be.
+        watch: shows the progress.
 
     Raises:
-        OutputHeld: a batch works on this output.
+        OutputHeld: a batch is writing this output.
         OutputError: there is no journal, or it cannot be written.
-        InputError: the job names another service than the one where the objects are.
+        InputError: the job names another service than the one with the objects.
     """
     started_s = time.monotonic()
     paths, journal_path = _paths(target)
-    if not journal_path.is_file() or journal_path.stat().st_size == 0:  # opening an empty one would fill it
+    if not journal_path.is_file() or journal_path.stat().st_size == 0:  # to open an empty journal would fill it
         raise OutputError(f"{journal_path}: no journal here")
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
         journal = stack.enter_context(Journal(journal_path))
-        manifest = journal.read_manifest()
-        if not manifest:
-            raise OutputError(f"{journal_path}: no batch was begun here")
-        place = place_of(manifest)
-        paths = paths.with_store(manifest.get("store"))
-        if job.base_url is not None and job.base_url.rstrip("/") != place.rstrip("/"):
-            raise InputError(f"--base-url: what this batch made is at {place}, not at {job.base_url}")
-        journal.created.gather(manifest)
-        summary = opening(journal, place, in_flight=in_flight)
+        place, store = _place(journal, journal_path, paths, job)
+        summary = objects_to_delete(journal, place, in_flight=in_flight)
         cleanup = Cleanup(journal, summary, job, in_flight=in_flight, clock=clock)
         if show is not None:
             for made in cleanup.objects():
                 show(made)
-        elif place == "embedded" and not paths.store.exists():
-            cleanup.all_gone()
+        elif place == EMBEDDED and not store.exists():
+            cleanup.record_all_gone()
         elif summary.to_delete:
-            if place == "embedded":
-                endpoint = stack.enter_context(open_embedded(paths.store))
-            else:
-                # The place and not None: the SDK would take whatever the environment names today.
-                endpoint = endpoint_of(job, place, environment)
+            endpoint = stack.enter_context(_endpoint(place, store, job, environment))
             wire = Wire(endpoint, cleanup.limits, silence_timeout_s=job.silence_timeout)
             stack.push_async_callback(wire.aclose)
             await cleanup.run(partial(delete_object, wire), watch)
@@ -105,26 +99,53 @@ async def clean_up(
 
 
 def _paths(target: Path) -> tuple[Paths, Path]:
-    """(files of the batch, the journal meant)."""
+    """Return the files of the batch, and the journal that `target` means: it may be one that was set aside."""
     name, mark, _ = target.name.partition(".journal")
     paths = paths_for(target.with_name(name))
     return paths, target if mark else paths.journal
 
 
-def opening(journal: Journal, place: str, *, in_flight: bool = False) -> CleanupSummary:
-    """What there is to delete at `place`."""
+def _place(journal: Journal, journal_path: Path, paths: Paths, job: Job) -> tuple[str, Path]:
+    """Return the base URL of the service with the objects (or `EMBEDDED`), and the store of the embedded server.
+
+    Raises:
+        OutputError: the journal holds no batch.
+        InputError: the job names another service.
+    """
+    manifest = journal.read_manifest()
+    if not manifest:
+        raise OutputError(f"{journal_path}: this journal holds no batch")
+    place = place_of(manifest)
+    if job.base_url is not None and job.base_url.rstrip("/") != place.rstrip("/"):
+        raise InputError(f"--base-url: the objects of this batch are at {place}, not at {job.base_url}")
+    journal.created.gather(manifest)
+    return place, paths.with_store(manifest.get("store")).store
+
+
+@contextmanager
+def _endpoint(place: str, store: Path, job: Job, environment: Environment) -> Iterator[Endpoint]:
+    if place == EMBEDDED:
+        with open_embedded(store) as endpoint:
+            yield endpoint
+    else:
+        # The recorded URL, even for the SDK's default: without one the SDK would use what the environment names today.
+        yield endpoint_of(job, place, environment)
+
+
+def objects_to_delete(journal: Journal, place: str, *, in_flight: bool = False) -> CleanupSummary:
+    """Return the summary of a cleanup that is about to start: how many objects there are to delete at `place`."""
     created = journal.created
     of_rows = created.count(place, of_rows=True, followed=in_flight)
     kept = created.count(place, of_rows=True, followed=True) - of_rows
-    # A run that goes on may still need the assistant.
+    # The run of a row in flight may still need the assistant.
     of_batch = 0 if kept else created.count(place, of_rows=False, followed=True)
     return CleanupSummary(place, of_rows + of_batch, kept=kept, elsewhere=created.elsewhere(place))
 
 
 class Cleanup:
-    """One run over what there is to delete, and the limits that it obeys.
+    """One pass over the objects to delete, within the job's limits.
 
-    All state: the summary, and `_scope` of the loop that begins deletions.
+    Mutable state: the summary, and `_scope`, which is cancelled to start no further deletion.
     """
 
     def __init__(
@@ -145,20 +166,24 @@ class Cleanup:
         self._scope = anyio.CancelScope()
 
     def objects(self, *, of_rows: bool | None = None) -> Iterator[Created]:
-        """What is to be deleted, the batch's own objects behind those of its rows."""
+        """Yield the objects to delete: those of the rows first, since they may use those of the batch.
+
+        Args:
+            of_rows: True for objects of rows only, False for those of the batch only.
+        """
         created, place = self._journal.created, self._summary.place
         if of_rows is not False:
             yield from created.left(place, of_rows=True, followed=self._in_flight)
         if of_rows is not True and not self._summary.kept:
             yield from created.left(place, of_rows=False, followed=True)
 
-    def all_gone(self) -> None:
-        """The service itself is gone, and everything with it."""
+    def record_all_gone(self) -> None:
+        """Record that the service no longer exists, nor any object in it."""
         for made in self.objects():
-            self._gone(made)
+            self._record_gone(made)
 
     async def run(self, delete: Delete, watch: CleanupWatch | None = None) -> None:
-        """Delete everything, as fast as the limits allow.
+        """Delete all objects, as fast as the limits allow.
 
         Raises:
             OutputError: the journal cannot be written.
@@ -177,16 +202,14 @@ class Cleanup:
 
     async def _delete(self, delete: Delete, made: Created, lease: Lease) -> None:
         with lease:
-            tries = 0
-            while True:
-                tries += 1
+            for attempt in itertools.count(1):
                 try:
                     known = await delete(made)
                 except ServiceFault as fault:
-                    decision = self._policy.decide(fault, tries, random.random())
+                    decision = self._policy.decide(fault, attempt, random.random())
                     why = self.limits.failed(lease, fault)
                     if why is not None or isinstance(decision, GiveUp):
-                        self._failed(fault)
+                        self._count_failure(fault)
                         return
                     if decision.shared:
                         self.limits.cool_down(decision.wait_s)
@@ -198,26 +221,23 @@ class Cleanup:
                     self._journal.created.deleted(made.object_id, self._clock())
                     self._summary.deleted[made.kind] += 1
                 else:
-                    self._gone(made)
+                    self._record_gone(made)
                 return
 
-    def _gone(self, made: Created) -> None:
+    def _record_gone(self, made: Created) -> None:
         self._journal.created.deleted(made.object_id, self._clock())
         self._summary.gone += 1
 
-    def _failed(self, fault: ServiceFault) -> None:
-        """Count it; stop where everything else would fail the same way."""
+    def _count_failure(self, fault: ServiceFault) -> None:
+        """Count a failure; stop if every other deletion would fail for the same reason."""
         summary = self._summary
         summary.failures[fault.error_type] += 1
         if isinstance(fault, BatchRefused):
             stop = Stop(str(fault), fault.exit_code)
         elif summary.done == 0 and summary.failures.total() >= FAILURES_CHECKED_AFTER:
-            stop = Stop(f"none of the first {summary.failures.total()} could be deleted: {fault}", exit_code=3)
+            stop = Stop(f"the first {summary.failures.total()} objects could not be deleted: {fault}", exit_code=3)
         else:
             return
         if summary.stop is None:
             summary.stop = stop
             self._scope.cancel()
-
-
-# -- in words -------------------------------------------------------------------------------------------------

@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
+from batchrun.batch.run_summary import kinds_text
 from batchrun.engine import Stop
 
-__all__ = ["CleanupSummary", "cleanup_facts", "cleanup_line", "cleanup_progress"]
+__all__ = ["CleanupFacts", "CleanupSummary", "cleanup_facts", "cleanup_line", "cleanup_progress"]
 
 
 @dataclass(slots=True)
 class CleanupSummary:
     """How far a cleanup is, or how it ended.
 
+    Mutable state: `deleted`, `gone`, `failures`, `elapsed_s` and `stop` while the cleanup runs.
+
     Attributes:
-        to_delete: objects that were there at its start.
+        place: base URL of the service, or "embedded".
+        to_delete: objects to delete at the start.
         deleted: kind → objects deleted by this run.
-        gone: objects that the service did not know any more.
+        gone: objects that the service did not know, or no longer knew.
         failures: error_type → objects that could not be deleted.
         kept: objects of rows in flight, which the next run of the batch needs.
         elsewhere: place → objects that the batch left at another service before it was moved to this one.
-        stop: why it ended early, None if it did not.
+        elapsed_s: duration in seconds.
+        stop: why the cleanup ended early, None if it did not.
     """
 
     place: str
@@ -38,35 +43,50 @@ class CleanupSummary:
 
     @property
     def done(self) -> int:
-        """Objects that are not there any more."""
+        """Objects that no longer exist."""
         return self.deleted.total() + self.gone
 
     @property
     def exit_code(self) -> int:
-        """0 if all that was to be deleted is; what the stop says; else 3."""
+        """0 if everything was deleted; that of the stop, if there was one; else 3."""
         if self.stop is not None:
             return self.stop.exit_code
         return 3 if self.failures else 0
 
 
+class CleanupFacts(TypedDict):
+    """The summary, as `cleanup --json` prints it."""
+
+    place: str
+    to_delete: int
+    deleted: dict[str, int]
+    gone: int
+    failures: dict[str, int]
+    kept: int
+    elsewhere: dict[str, int]
+    elapsed_s: float
+    stop: str | None
+    exit_code: int
+
+
 def cleanup_progress(summary: CleanupSummary) -> str:
-    """How far it is."""
+    """Return how far a running cleanup is."""
     failed = f" · {summary.failures.total():,} failed" if summary.failures else ""
     return f"{summary.done:,}/{summary.to_delete:,} deleted{failed}"
 
 
 def cleanup_line(summary: CleanupSummary, *, dry_run: bool = False) -> str:
-    """The summary in one line."""
+    """Return the summary as a single line."""
     kinds = ", ".join(
         f"{number:,} {kind.replace('_', ' ')}{'s' if number != 1 else ''}" for kind, number in summary.deleted.items()
     )
     left = summary.to_delete - summary.done
-    failures = ", ".join(f"{number:,} × {kind}" for kind, number in summary.failures.most_common())
+    failures = kinds_text(summary.failures)
     parts = [
         f"{summary.to_delete:,} would be deleted" if dry_run else f"{summary.deleted.total():,} deleted",
         kinds,
-        f"{summary.gone:,} were gone already" if summary.gone else "",
-        f"{left:,} left ({failures or 'not reached'}); the same command goes on" if left and not dry_run else "",
+        f"{summary.gone:,} already gone" if summary.gone else "",
+        f"{left:,} left ({failures or 'not reached'}); run the same command again" if left and not dry_run else "",
         f"{summary.kept:,} kept for rows in flight (--in-flight deletes them too)" if summary.kept else "",
         *(f"{number:,} from before the batch was moved are at {place}" for place, number in summary.elsewhere.items()),
         f"stopped: {summary.stop.reason}" if summary.stop is not None else "",
@@ -74,8 +94,8 @@ def cleanup_line(summary: CleanupSummary, *, dry_run: bool = False) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def cleanup_facts(summary: CleanupSummary) -> dict[str, Any]:
-    """The summary for machines."""
+def cleanup_facts(summary: CleanupSummary) -> CleanupFacts:
+    """Return the summary for machines."""
     return {
         "place": summary.place,
         "to_delete": summary.to_delete,

@@ -1,38 +1,34 @@
-"""What a batch looks like to the person who waits for it: a live display on a terminal, lines elsewhere."""
+"""Displays of a running batch or cleanup: drawn in place on a terminal, as lines elsewhere."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import anyio
 
-from batchrun.batch.progress import LINE_EVERY_S, Progress, counts_text, spending_text
+from batchrun.batch.cleanup_summary import CleanupSummary, cleanup_progress
+from batchrun.batch.progress import LINE_EVERY_S, BatchView, Progress, ProgressFacts, counts_text, spending_text
 from batchrun.wording import duration, visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from batchrun.batch.cleanup_summary import CleanupSummary
-    from batchrun.batch.progress import BatchView
-
 __all__ = ["watch_cleanup", "watch_lines", "watch_terminal"]
 
-Tell: TypeAlias = Callable[[str], None]
+ShowLine: TypeAlias = Callable[[str], None]
 """Shows one line."""
 
 FRAME_EVERY_S = 0.25
-
-
-# -- on a terminal ------------------------------------------------------------------------------------------
 
 
 async def watch_terminal(view: BatchView, console: Console, ready: Callable[[], bool]) -> None:
     """Draw the batch in place, four times a second, until cancelled.
 
     Args:
-        ready: whether the terminal takes something now; a frame that it does not take is left out.
+        ready: returns whether the terminal accepts output now. A frame that it does not accept is left out, so that a
+            suspended terminal does not block the batch.
     """
     from rich.live import Live
 
@@ -42,12 +38,12 @@ async def watch_terminal(view: BatchView, console: Console, ready: Callable[[], 
             facts = progress.take(view.statistics(), anyio.current_time())
             if ready():
                 if facts["stopping"] is not None:
-                    console.show_cursor()  # a second Ctrl-C ends the process before anything could do it
+                    console.show_cursor()  # a second Ctrl-C ends the process before anything can show it again
                 live.update(_panel(facts, embedded=view.embedded), refresh=True)
             await anyio.sleep(FRAME_EVERY_S)
 
 
-def _panel(facts: dict[str, Any], *, embedded: bool) -> RenderableType:
+def _panel(facts: ProgressFacts, *, embedded: bool) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -65,11 +61,8 @@ def _panel(facts: dict[str, Any], *, embedded: bool) -> RenderableType:
     return Group(top, Text(f"  {counts}"), Text(f"  {spending}", style="dim"))
 
 
-# -- elsewhere ----------------------------------------------------------------------------------------------
-
-
-async def watch_lines(view: BatchView, tell: Tell, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
-    """Tell a line every `every_s` seconds until cancelled: for logs, or as JSON for machines."""
+async def watch_lines(view: BatchView, show_line: ShowLine, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
+    """Show a line every `every_s` seconds until cancelled: text for logs, or JSON for machines."""
     progress = Progress(view.rows)
     progress.take(view.statistics(), anyio.current_time())
     while True:
@@ -78,29 +71,24 @@ async def watch_lines(view: BatchView, tell: Tell, *, as_json: bool, every_s: fl
         if as_json:
             line = json.dumps({"event": "progress", **facts})
         else:
-            spending = spending_text(facts, embedded=view.embedded)
-            line = f"{facts['done']:,}/{facts['rows']:,} · {counts_text(facts)} · {spending}"
-        tell(line)
+            counts, spending = counts_text(facts), spending_text(facts, embedded=view.embedded)
+            line = f"{facts['done']:,}/{facts['rows']:,} · {counts} · {spending}"
+        show_line(line)
 
 
-async def watch_cleanup(terminal: TextIO, tell: Tell, summary: CleanupSummary) -> None:
-    """Show how far a cleanup is until cancelled: one line that is written over on a terminal, lines elsewhere.
+async def watch_cleanup(terminal: TextIO, show_line: ShowLine, summary: CleanupSummary) -> None:
+    """Show how far a cleanup is until cancelled: a line that is rewritten on a terminal, lines elsewhere.
 
     Args:
-        terminal: takes the line and what moves the cursor, where it is a terminal; elsewhere `tell` gets the lines.
+        terminal: receives the rewritten line if it is a terminal; else `show_line` receives the lines.
     """
-    from batchrun.batch.cleanup_summary import cleanup_progress
-
     if not terminal.isatty():
         while True:
             await anyio.sleep(LINE_EVERY_S)
-            tell(cleanup_progress(summary))
+            show_line(cleanup_progress(summary))
     try:
         while True:
             await anyio.sleep(FRAME_EVERY_S)
             terminal.write(f"{visible_line(cleanup_progress(summary))}\x1b[K\r")
     finally:
         terminal.write("\x1b[K")
-
-
-# -- at the end ---------------------------------------------------------------------------------------------

@@ -8,23 +8,36 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from batchrun.clock import utc_now
 from batchrun.engine import EngineStatistics
 from batchrun.wording import cost_text, duration
 
-__all__ = ["BatchView", "Progress", "Watch", "counts_text", "progress_facts", "spending_text"]
+__all__ = [
+    "BatchView",
+    "FlightFacts",
+    "Progress",
+    "ProgressFacts",
+    "Watch",
+    "counts_text",
+    "progress_facts",
+    "spending_text",
+]
+
+RATE_WINDOW_S = 30.0
+LINE_EVERY_S = 30.0
+"""Interval of progress lines. A row that is in flight for longer is named in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A look at a batch that runs, for displays.
+    """A running batch, as a display sees it.
 
     Attributes:
-        rows: input rows in all.
+        rows: rows of the input, times the combinations.
         statistics: takes a snapshot.
-        embedded: the batch brings its own server, which costs nothing.
+        embedded: the batch runs its own server, which costs nothing.
     """
 
     rows: int
@@ -34,29 +47,67 @@ class BatchView:
 
 
 Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
-"""A task that runs beside the batch (a progress display); cancelled at its end."""
+"""A progress display: a task that runs beside the batch and is cancelled at its end."""
 
 
-LINE_EVERY_S = 30.0
+class FlightFacts(TypedDict):
+    """A row in flight. `doing` is text for people."""
+
+    row: str
+    in_flight_s: float
+    doing: str
 
 
-RATE_WINDOW_S = 30.0
+class ProgressFacts(TypedDict):
+    """A snapshot of a running batch, as `run --json` prints it.
+
+    Times are in seconds. Counts, tokens and cost are those of this run, except for `rows` and `done`, which also count
+    `finished_before`. None means unknown.
+    """
+
+    rows: int
+    done: int
+    completed: int
+    incomplete: int
+    failed: int
+    finished_before: int
+    asked_alike: int
+    tool_calls: int
+    tool_errors: int
+    in_flight: int
+    retrying: int
+    waiting_for: str | None
+    cool_down_s: float
+    slots: int
+    one_at_a_time: bool
+    unavailable_s: float | None
+    stopping: str | None
+    faults: int
+    created_again: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    rows_per_s: float
+    elapsed_s: float
+    left_s: float | None
+    oldest: list[FlightFacts]
 
 
 @dataclass(slots=True)
 class Progress:
-    """Turns snapshots into rates.
+    """Computes rates from snapshots.
 
-    All state: (seconds, rows ended) of the snapshots of the last half minute, and when the first was taken.
+    Mutable state: `_window`, the (loop time in seconds, rows ended) of the snapshots of the last `RATE_WINDOW_S`.
     """
 
     rows: int
     _started_s: float = field(default_factory=time.monotonic)
     _window: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def take(self, statistics: EngineStatistics, now_s: float) -> dict[str, Any]:
-        """The snapshot as facts: see `progress_facts`."""
-        ended = statistics.completed + statistics.incomplete + statistics.failed
+    def take(self, statistics: EngineStatistics, now_s: float) -> ProgressFacts:
+        """Return the snapshot as facts, with the rate of the last seconds."""
+        ended = _ended(statistics)
         window = self._window
         window.append((now_s, ended))
         while len(window) > 2 and now_s - window[0][0] > RATE_WINDOW_S:
@@ -66,12 +117,21 @@ class Progress:
         return progress_facts(self.rows, statistics, elapsed_s=now_s - self._started_s, rows_per_s=rate, now_s=now_s)
 
 
+def _ended(statistics: EngineStatistics) -> int:
+    return statistics.completed + statistics.incomplete + statistics.failed
+
+
 def progress_facts(
     rows: int, statistics: EngineStatistics, *, elapsed_s: float, rows_per_s: float, now_s: float
-) -> dict[str, Any]:
-    """What lines, displays and machines are told of a running batch. Times in seconds, None for not known."""
-    ended = statistics.completed + statistics.incomplete + statistics.failed
-    done = ended + statistics.finished_before + statistics.asked_alike
+) -> ProgressFacts:
+    """Return a snapshot of a running batch as facts.
+
+    Args:
+        rows: rows of the batch.
+        elapsed_s: seconds since the start.
+        now_s: loop time in seconds.
+    """
+    done = _ended(statistics) + statistics.finished_before + statistics.asked_alike
     limits = statistics.limits
     return {
         "rows": rows,
@@ -107,28 +167,22 @@ def progress_facts(
     }
 
 
-def counts_text(facts: dict[str, Any]) -> str:
+def counts_text(facts: ProgressFacts) -> str:
+    """Return the rows by their state, and the reason for which no row starts."""
     parts = [f"{facts['completed'] + facts['finished_before'] + facts['asked_alike']:,} done"]
     if facts["incomplete"]:
         parts.append(f"{facts['incomplete']:,} incomplete")
     parts.append(f"{facts['failed']:,} failed")
     parts.append(f"{facts['in_flight']:,} in flight")
     if facts["retrying"]:
-        parts.append(f"{facts['retrying']:,} to be tried again")
+        parts.append(f"{facts['retrying']:,} waiting for a retry")
     if facts["stopping"] is not None:
-        parts.append(f"stopping ({facts['stopping']}); a second signal leaves at once")
-    waiting = facts["waiting_for"]
-    if facts["unavailable_s"] is not None:
-        since = (utc_now() - timedelta(seconds=facts["unavailable_s"])).astimezone()
-        parts.append(f"service unavailable since {since:%H:%M}, retrying")
-    elif waiting == "cool-down":
-        parts.append(f"cooling down for {facts['cool_down_s']:g} s")
-    elif waiting == "slots":
-        parts.append(f"all {facts['slots']:,} slots taken")
-    elif waiting is not None:
-        parts.append(f"waiting for the limit of {waiting} a minute")
+        parts.append(f"stopping ({facts['stopping']}); a second signal quits at once")
+    waiting = _waiting_text(facts)
+    if waiting is not None:
+        parts.append(waiting)
     if facts["one_at_a_time"]:
-        parts.append("one row at a time, since the service breaks off replies that overlap")
+        parts.append("one row at a time, because the service breaks off overlapping replies")
     parts += [
         f"row {row['row']} in flight for {duration(row['in_flight_s'])}: {row['doing']}"
         for row in facts["oldest"]
@@ -137,12 +191,29 @@ def counts_text(facts: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def spending_text(facts: dict[str, Any], *, embedded: bool) -> str:
+def _waiting_text(facts: ProgressFacts) -> str | None:
+    """Return the reason for which no row starts, None if rows start."""
+    if facts["unavailable_s"] is not None:
+        since = (utc_now() - timedelta(seconds=facts["unavailable_s"])).astimezone()
+        return f"service unavailable since {since:%H:%M}, retrying"
+    match facts["waiting_for"]:
+        case None:
+            return None
+        case "cool-down":
+            return f"cooling down for {facts['cool_down_s']:g} s"
+        case "slots":
+            return f"all {facts['slots']:,} slots in use"
+        case limited:
+            return f"waiting for the limit of {limited} per minute"
+
+
+def spending_text(facts: ProgressFacts, *, embedded: bool) -> str:
+    """Return the rate, the tokens, the cost and the time of this run."""
     answered = facts["completed"] + facts["incomplete"]
     parts = [
         f"{facts['rows_per_s']:g} rows/s",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out",
         cost_text(facts["cost_usd"], unpriced=answered if facts["cost_usd"] is None else 0, embedded=embedded),
-        f"{duration(facts['elapsed_s'])} so far",
+        f"{duration(facts['elapsed_s'])} elapsed",
     ]
     return " · ".join(part for part in parts if part)

@@ -1,16 +1,31 @@
-"""How a batch ended: its summary, as facts for machines and as lines for people."""
+"""How a batch ended: its summary as facts for machines and as lines for people."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
 from batchrun.wording import cost_text, duration, rows_text, shown_path
 
-__all__ = ["Summary", "refused_text", "summary_facts", "summary_line", "summary_lines"]
+__all__ = [
+    "RunFacts",
+    "Summary",
+    "SummaryFacts",
+    "kinds_text",
+    "refused_text",
+    "summary_facts",
+    "summary_line",
+    "summary_lines",
+]
+
+FAILURES_EXPLAINED = 20
+"""Up to this number of failed rows, the summary shows the first error of each type. Among more rows, the first is no
+longer typical."""
+REASON_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +33,13 @@ class Summary:
     """How a batch ended.
 
     Attributes:
-        output: None where no output was written, since nothing is known about any row.
-        rows: input rows in all.
-        totals: over all rows of the input, what earlier runs found out included.
+        output: None if no output was written, since the journal knows no row.
+        rows: rows of the input, times the combinations.
+        totals: over all rows, with the outcomes of earlier runs.
         statistics: of this run.
-        elapsed_s: seconds that this run took.
-        stop: why it ended before the last row, None if it did not.
-        embedded: the batch brought its own server, which costs nothing.
+        elapsed_s: duration of this run in seconds.
+        stop: why the batch ended before its last row, None if it did not.
+        embedded: the batch ran its own server, which costs nothing.
     """
 
     output: Path | None
@@ -37,21 +52,77 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row completed; what the stop says; else 3."""
+        """0 if every row completed; that of the stop, if there was one; else 3."""
         if self.stop is not None:
             return self.stop.exit_code
         return 0 if self.totals.by_status["completed"] == self.rows else 3
 
+    @property
+    def rows_sent(self) -> int:
+        """Rows that ended in this run."""
+        return self.statistics.completed + self.statistics.incomplete + self.statistics.failed
 
-FAILURES_EXPLAINED = 20
-"""Failed rows up to which the summary says why, by the first of each kind: of more, the first says little."""
+    @property
+    def unpriced(self) -> int:
+        """Rows whose cost is unknown and may be more than nothing."""
+        totals = self.totals
+        if self.embedded:
+            return 0
+        if totals.cost_usd is None:
+            return max(totals.unpriced, totals.by_status["completed"] + totals.by_status["incomplete"])
+        return totals.unpriced
 
 
-REASON_CHARS = 300
+class RunFacts(TypedDict):
+    """Rows, tokens and US dollars of a single run of a batch."""
+
+    asked: int
+    completed: int
+    incomplete: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
 
 
-def summary_facts(summary: Summary) -> dict[str, Any]:
-    """The summary for machines."""
+class SummaryFacts(TypedDict):
+    """The summary, as `run --json` prints it.
+
+    Rows, tokens and cost include earlier runs, except for those of `this_run`. None means unknown.
+    """
+
+    event: str
+    output: str | None
+    rows: int
+    completed: int
+    incomplete: int
+    failed: int
+    failures: dict[str, int]
+    incompletes: dict[str, int]
+    in_flight: int
+    pending: int
+    not_answered_by_tutor: int
+    finished_before: int
+    asked_alike: int
+    tool_calls: int
+    tool_errors: int
+    faults: int
+    created_again: int
+    not_deleted: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    unpriced: int
+    this_run: RunFacts
+    embedded: bool
+    elapsed_s: float
+    stop: str | None
+    exit_code: int
+
+
+def summary_facts(summary: Summary) -> SummaryFacts:
+    """Return the summary for machines."""
     totals, statistics = summary.totals, summary.statistics
     return {
         "event": "summary",
@@ -76,9 +147,9 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.completion_tokens,
         "cost_usd": totals.cost_usd,
-        "unpriced": _unpriced(summary),
+        "unpriced": summary.unpriced,
         "this_run": {
-            "asked": statistics.completed + statistics.incomplete + statistics.failed,
+            "asked": summary.rows_sent,
             "completed": statistics.completed,
             "incomplete": statistics.incomplete,
             "failed": statistics.failed,
@@ -94,15 +165,18 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
 
 
 def summary_line(summary: Summary) -> str:
-    """The summary in one line."""
+    """Return the summary as a single line."""
     stopped = f" · stopped: {summary.stop.reason}" if summary.stop is not None else ""
-    return summary_lines(summary)[0] + stopped
+    return _counts_line(summary) + stopped
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """The summary for people: one line, and one for each thing to know or do."""
+    """Return the summary for people: one line of counts, and one line for each thing to know or to do."""
+    return [_counts_line(summary), *_outcome_lines(summary), *_service_lines(summary), *_next_lines(summary)]
+
+
+def _counts_line(summary: Summary) -> str:
     totals, statistics = summary.totals, summary.statistics
-    left = totals.by_status["in_flight"] + totals.by_status["pending"]
     parts = [rows_text(summary.rows), f"{totals.by_status['completed']:,} completed"]
     parts += [
         f"{number:,} {word}"
@@ -110,80 +184,86 @@ def summary_lines(summary: Summary) -> list[str]:
             (totals.by_status["incomplete"], "incomplete"),
             (totals.failed, "failed"),
             (totals.by_status["in_flight"], "in flight"),
-            (totals.by_status["pending"], "not asked"),
+            (totals.by_status["pending"], "pending"),
             (statistics.finished_before, "from an earlier run"),
-            (statistics.asked_alike, "asked once with another row"),
+            (statistics.asked_alike, "duplicates of other rows"),
         )
         if number
     ]
-    cost = cost_text(totals.cost_usd, unpriced=_unpriced(summary), embedded=summary.embedded)
+    cost = cost_text(totals.cost_usd, unpriced=summary.unpriced, embedded=summary.embedded)
     spent = [f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out", cost]
     if statistics.finished_before:
         spent = [_this_run_text(summary), f"all runs: {', '.join(filter(None, spent))}"]
-    parts += [*spent, duration(summary.elapsed_s)]
-    lines = [" · ".join(part for part in parts if part)]
-    if summary.stop is not None:
-        lines.append(f"stopped: {summary.stop.reason}")
-    if totals.incompletes:
-        kinds = ", ".join(f"{number:,} × {kind}" for kind, number in totals.incompletes.most_common())
-        lines.append(f"incomplete rows: {kinds}")
-    if totals.failures:
-        listed = ", ".join(f"{number:,} × {kind}" for kind, number in totals.failures.most_common())
-        lines.append(f"failed rows: {listed}; --retry-failed asks them again")
-        if totals.failed <= FAILURES_EXPLAINED:
-            lines += [f"  {kind}: {_short(totals.reasons[kind])}" for kind, _ in totals.failures.most_common()]
-    if totals.refused:
-        lines.append(refused_text(totals.refused, summary.rows))
-    if statistics.tool_calls:
-        failed = f", {statistics.tool_errors:,} of them with an error" if statistics.tool_errors else ""
-        lines.append(f"functions called: {statistics.tool_calls:,}{failed}")
-    if statistics.created_again:
-        was = "request was" if statistics.created_again == 1 else "requests were"
-        lines.append(
-            f"{statistics.created_again:,} {was} sent again whose first answer was never seen: "
-            "a service that ignores Idempotency-Key may have run them twice"
-        )
-    if statistics.limits.one_at_a_time:
-        lines.append("the service broke off replies that overlapped, so the rows were asked one at a time")
-    if statistics.not_deleted:
-        lines.append(
-            f"{statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
-            "batchrun cleanup deletes them"
-        )
-    if left:
-        lines.append("run the same command again to finish the rest")
-    if summary.output is not None:
-        lines.append(f"written: {shown_path(summary.output)}")
-    return lines
-
-
-def refused_text(refused: int, rows: int) -> str:
-    """How many rows the embedded tutor could not answer."""
-    return f"{refused:,} of {rows:,} could not be answered by the tutor"
+    return " · ".join(part for part in [*parts, *spent, duration(summary.elapsed_s)] if part)
 
 
 def _this_run_text(summary: Summary) -> str:
-    """What this run asked and spent, apart from what earlier runs left in the table."""
-    now = summary.statistics
-    asked = now.completed + now.incomplete + now.failed
-    if not asked:
-        return "this run: nothing asked"
-    cost = cost_text(now.cost_usd, unpriced=asked if now.cost_usd is None else 0, embedded=summary.embedded)
-    parts = [f"this run: {asked:,} asked", f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out", cost]
+    """Return the rows and the cost of this run, apart from those of earlier runs."""
+    now, sent = summary.statistics, summary.rows_sent
+    if not sent:
+        return "this run: nothing sent"
+    cost = cost_text(now.cost_usd, unpriced=sent if now.cost_usd is None else 0, embedded=summary.embedded)
+    parts = [f"this run: {rows_text(sent)}", f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out", cost]
     return ", ".join(filter(None, parts))
 
 
+def _outcome_lines(summary: Summary) -> Iterator[str]:
+    """Yield the reasons for which rows have no whole answer."""
+    totals = summary.totals
+    if summary.stop is not None:
+        yield f"stopped: {summary.stop.reason}"
+    if totals.incompletes:
+        yield f"incomplete rows: {kinds_text(totals.incompletes)}"
+    if totals.failures:
+        yield f"failed rows: {kinds_text(totals.failures)}; --retry-failed retries them"
+        if totals.failed <= FAILURES_EXPLAINED:
+            yield from (f"  {kind}: {_short(totals.reasons[kind])}" for kind, _ in totals.failures.most_common())
+    if totals.refused:
+        yield refused_text(totals.refused, summary.rows)
+
+
+def _service_lines(summary: Summary) -> Iterator[str]:
+    """Yield what happened between batchrun, the service and the user's functions."""
+    statistics = summary.statistics
+    if statistics.tool_calls:
+        failed = f", {statistics.tool_errors:,} failed" if statistics.tool_errors else ""
+        yield f"function calls: {statistics.tool_calls:,}{failed}"
+    if statistics.created_again:
+        again = statistics.created_again
+        requests, them = ("request was", "it") if again == 1 else ("requests were", "them")
+        yield (
+            f"{again:,} {requests} sent again without a reply to the first one: a service that ignores "
+            f"Idempotency-Key may have run {them} twice"
+        )
+    if statistics.limits.one_at_a_time:
+        yield "the service broke off overlapping replies, so rows were sent one at a time"
+
+
+def _next_lines(summary: Summary) -> Iterator[str]:
+    """Yield what is left to do, and where the output is."""
+    if summary.statistics.not_deleted:
+        yield (
+            f"{summary.statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
+            "batchrun cleanup deletes them"
+        )
+    if summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]:
+        yield "run the same command again to finish the rest"
+    if summary.output is not None:
+        yield f"written: {shown_path(summary.output)}"
+
+
+def kinds_text(numbers: Mapping[str, int]) -> str:
+    """Return `3 × timeout, 1 × http_500`, the most frequent first."""
+    kinds = sorted(numbers.items(), key=lambda item: item[1], reverse=True)
+    return ", ".join(f"{number:,} × {kind}" for kind, number in kinds)
+
+
+def refused_text(refused: int, rows: int) -> str:
+    """Return how many rows the embedded tutor could not answer."""
+    return f"the tutor could not answer {refused:,} of {rows_text(rows)}"
+
+
 def _short(text: str) -> str:
-    """One line that fits on a few of a terminal."""
+    """Return one line that takes a few lines of a terminal at most."""
     line = " ".join(text.split())
     return line if len(line) <= REASON_CHARS else f"{line[:REASON_CHARS].rstrip()}…"
-
-
-def _unpriced(summary: Summary) -> int:
-    """Rows whose cost is not known and may be more than nothing."""
-    totals = summary.totals
-    if summary.embedded:
-        return 0
-    if totals.cost_usd is None:
-        return max(totals.unpriced, totals.by_status["completed"] + totals.by_status["incomplete"])
-    return totals.unpriced

@@ -1,12 +1,13 @@
-"""A row's thread, read back from the service that holds it."""
+"""Reads a row's thread back from the service that holds it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
+from batchrun.batch.endpoint import open_embedded
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import Paths
 from batchrun.engine import Limits
@@ -15,68 +16,88 @@ from batchrun.job.environment import Environment
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import BETA, Wire
 
-__all__ = ["ThreadReader"]
+__all__ = ["ThreadFacts", "ThreadReader"]
+
+SILENCE_TIMEOUT_S = 30
+
+ServiceObject: TypeAlias = Mapping[str, Any]
+"""A JSON object as the service returned it."""
+
+
+class ThreadFacts(TypedDict, total=False):
+    """A thread as its service holds it.
+
+    Assistants API: `messages`, and `run` with `steps` if the row's run is known. Responses API: `response` with its
+    `input_items`. If the service cannot be asked: `unreachable`, the reason for people.
+    """
+
+    messages: list[ServiceObject]
+    run: ServiceObject
+    steps: list[ServiceObject]
+    response: ServiceObject
+    input_items: list[ServiceObject]
+    unreachable: str
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadReader:
-    """Where the threads of a batch are."""
+    """Reads threads of one batch, wherever its service is.
+
+    Attributes:
+        manifest: of the batch, from its journal.
+    """
 
     manifest: Mapping[str, Any]
     paths: Paths
     environment: Environment
 
-    async def story(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
-        """Messages, run and steps of a thread, as the service tells them; or why it cannot be asked."""
+    async def read(self, thread_id: str, run_id: str | None) -> ThreadFacts:
+        """Return a thread; or `unreachable`, if the service cannot be asked."""
+        base_url = self.manifest["base_url"]
         if not self.manifest["settings"]["embedded"]:
             key = self.environment.api_key
-            if key is None and self.manifest["base_url"] is None:
+            if key is None and base_url is None:
                 return {"unreachable": "set OPENAI_API_KEY to see the thread's messages and steps"}
-            # Servers of one's own often want no key.
-            endpoint = Endpoint(self.manifest["base_url"], key, certificates=self.environment.certificates)
-            return await self._asked(endpoint, thread_id, run_id)
+            # Without a key all the same: a local server often needs none.
+            endpoint = Endpoint(base_url, key, certificates=self.environment.certificates)
+            return await self._read_from(endpoint, thread_id, run_id)
         if not self.paths.store.exists():
-            return {"unreachable": f"{self.paths.store} with the threads is gone"}
+            return {"unreachable": f"{self.paths.store}, which held the threads, no longer exists"}
         if is_held(self.paths.lock):
-            return {"unreachable": "the batch is running; its embedded server answers when it has ended"}
-        return await self._embedded(thread_id, run_id)
-
-    async def _embedded(self, thread_id: str, run_id: str | None) -> dict[str, Any]:
-        from batchrun.batch.endpoint import open_embedded
-
+            return {"unreachable": "the batch is running: its embedded server can be asked after its end"}
         with open_embedded(self.paths.store) as endpoint:
-            return await self._asked(endpoint, thread_id, run_id)
+            return await self._read_from(endpoint, thread_id, run_id)
 
-    async def _asked(self, endpoint: Endpoint, thread_id: str, run_id: str | None) -> dict[str, Any]:
+    async def _read_from(self, endpoint: Endpoint, thread_id: str, run_id: str | None) -> ThreadFacts:
         if self.manifest["settings"]["api"] == "responses":
-            return await _asked(endpoint, partial(_read_response, run_id=str(run_id)))
-        return await _asked(endpoint, partial(_read_thread, thread_id=thread_id, run_id=run_id))
+            return await _read(endpoint, partial(_response, run_id=str(run_id)))
+        return await _read(endpoint, partial(_thread, thread_id=thread_id, run_id=run_id))
 
 
-async def _asked(endpoint: Endpoint, tell: Callable[[Wire], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """What `tell` finds out over a connection of its own; or why it cannot."""
-    wire = Wire(endpoint, Limits(), silence_timeout_s=30)
+async def _read(endpoint: Endpoint, requests: Callable[[Wire], Awaitable[ThreadFacts]]) -> ThreadFacts:
+    """Return the result of `requests` over a new connection; or `unreachable`, if one of them fails."""
+    wire = Wire(endpoint, Limits(), silence_timeout_s=SILENCE_TIMEOUT_S)
     try:
-        return await tell(wire)
+        return await requests(wire)
     except ServiceFault as fault:
         return {"unreachable": str(fault)}
     finally:
         await wire.aclose()
 
 
-async def _read_thread(wire: Wire, *, thread_id: str, run_id: str | None) -> dict[str, Any]:
-    """A thread's messages, and the run with its steps."""
+async def _thread(wire: Wire, *, thread_id: str, run_id: str | None) -> ThreadFacts:
+    """Return a thread's messages, and the run with its steps."""
     messages, _ = await wire.get(f"/threads/{thread_id}/messages", BETA, order="asc", limit=100)
-    found = {"messages": messages["data"]}
+    facts: ThreadFacts = {"messages": messages["data"]}
     if run_id is not None:
-        found["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
+        facts["run"], _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}", BETA)
         steps, _ = await wire.get(f"/threads/{thread_id}/runs/{run_id}/steps", BETA, order="asc", limit=100)
-        found["steps"] = steps["data"]
-    return found
+        facts["steps"] = steps["data"]
+    return facts
 
 
-async def _read_response(wire: Wire, *, run_id: str) -> dict[str, Any]:
-    """A response, and the items that it answered."""
+async def _response(wire: Wire, *, run_id: str) -> ThreadFacts:
+    """Return a response, and the items that it answers."""
     response, _ = await wire.get(f"/responses/{run_id}", {})
     items, _ = await wire.get(f"/responses/{run_id}/input_items", {}, order="asc", limit=100)
     return {"response": response, "input_items": items["data"]}

@@ -1,4 +1,4 @@
-"""Looking at a batch from outside, by its journal: status, export, and one row's thread."""
+"""One row as `batchrun show` shows it: its input, prompt, attempts, outcome and thread."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import UNASKED, prompts_of
-from batchrun.batch.service_thread import ThreadReader
+from batchrun.batch.service_thread import ServiceObject, ThreadFacts, ThreadReader
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
@@ -21,33 +21,52 @@ from batchrun.records import RunEnd
 from batchrun.services.assistants_replies import message_text
 from batchrun.tables import Source
 
-__all__ = ["row_lines", "row_story"]
+__all__ = ["RowFacts", "row_facts", "row_lines"]
 
 KEYS_COMPARED = 100_000
-"""Keys that a row's misspelt name is compared with."""
+"""Keys that are compared with a misspelled one. Each comparison takes microseconds."""
 
 
-# -- status -------------------------------------------------------------------------------------------------
+class ExchangeFacts(TypedDict):
+    """One run of a row that may need several. `calls` shows each function call as `name(arguments)`."""
+
+    turn: int
+    asked: str
+    response: str
+    calls: list[str]
+    status: str
+    run_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
 
-# -- export -------------------------------------------------------------------------------------------------
+class RowFacts(TypedDict):
+    """Everything known about a row, as `show --json` prints it.
+
+    `prompt` is None if the prompt could not be made; `problem` is then the reason. `line` is None in formats without
+    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `thread` is missing if the service keeps no thread.
+    """
+
+    row: str
+    line: int | None
+    input: dict[str, Any]
+    prompt: list[str] | None
+    problem: str | None
+    outcome: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    exchanges: list[ExchangeFacts]
+    thread: NotRequired[ThreadFacts]
 
 
-# -- assistants -------------------------------------------------------------------------------------------------
-
-
-# -- one row --------------------------------------------------------------------------------------------------
-
-
-async def row_story(output: Path, row_key: str, environment: Environment) -> dict[str, Any]:
-    """Everything known about one row: its input, prompt, tries, outcome, and its thread from the service.
+async def row_facts(output: Path, row_key: str, environment: Environment) -> RowFacts:
+    """Return everything known about one row, with its thread from the service.
 
     Args:
-        row_key: the row's position, from 0, or its key where the batch has one.
+        row_key: the row's key; without a key column its position, from 0.
 
     Raises:
-        InputError: no such row.
-        OutputError: no journal.
+        InputError: there is no such row.
+        OutputError: there is no journal.
     """
     paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:
@@ -56,31 +75,32 @@ async def row_story(output: Path, row_key: str, environment: Environment) -> dic
         prompter = prompter_of(manifest, source.columns)
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)
         if found is None:
-            raise InputError(f"no row {row_key!r} in {source.name}: {_rows_there(row_key, source, prompter, manifest)}")
+            raise InputError(f"no row {row_key!r} in {source.name}: {_known_rows(row_key, source, prompter, manifest)}")
         _, row, prompt = found
-        problem = str(prompt) if isinstance(prompt, PromptError) else None
-        cells = journal.cells(row_key, UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
-        attempts = list(journal.attempts(row_key))
-        ends = [] if isinstance(prompt, PromptError) else journal.exchanges.of_row(row_key, prompt.fingerprint)
-    story = {
-        "row": row_key,
-        "line": row.line,
-        "input": dict(row.values),
-        "prompt": None if isinstance(prompt, PromptError) else [prompt.first.text],
-        "problem": problem,
-        "outcome": cells,
-        "attempts": attempts,
-        "exchanges": [_exchange(end) for end in ends],
-    }
+        if isinstance(prompt, PromptError):
+            texts, problem, fingerprint, ends = None, str(prompt), UNASKED, []
+        else:
+            texts, problem, fingerprint = [prompt.first.text], None, prompt.fingerprint
+            ends = journal.exchanges.of_row(row_key, fingerprint)
+        facts: RowFacts = {
+            "row": row_key,
+            "line": row.line,
+            "input": dict(row.values),
+            "prompt": texts,
+            "problem": problem,
+            "outcome": journal.cells(row_key, fingerprint),
+            "attempts": list(journal.attempts(row_key)),
+            "exchanges": [_exchange(end) for end in ends],
+        }
+    thread_id = facts["outcome"]["thread_id"]
     # A chat completion leaves nothing at the service: its thread is the prompt and the response.
-    if cells["thread_id"] and manifest["settings"]["api"] != "chat":
-        service = ThreadReader(manifest, paths.with_store(manifest.get("store")), environment)
-        story["thread"] = await service.story(cells["thread_id"], cells["run_id"])
-    return story
+    if thread_id and manifest["settings"]["api"] != "chat":
+        reader = ThreadReader(manifest, paths.with_store(manifest.get("store")), environment)
+        facts["thread"] = await reader.read(thread_id, facts["outcome"]["run_id"])
+    return facts
 
 
-def _exchange(end: RunEnd) -> dict[str, Any]:
-    """One run of a row that may need several."""
+def _exchange(end: RunEnd) -> ExchangeFacts:
     return {
         "turn": end.turn,
         "asked": end.asked,
@@ -93,91 +113,100 @@ def _exchange(end: RunEnd) -> dict[str, Any]:
     }
 
 
-def _rows_there(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
-    """How the rows are named, and what may have been meant instead of `wanted`."""
+def _known_rows(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
+    """Return how the rows are identified, and which one `wanted` may mean."""
     column = manifest.get("key")
-    several = next((key for key in map(prompter.row_key, source.rows()) if key.startswith(f"{wanted}|")), None)
-    if several is not None:
-        return f"it is asked in several combinations, each with a name of its own, such as {several!r}"
+    of_combination = next((key for key in map(prompter.row_key, source.rows()) if key.startswith(f"{wanted}|")), None)
+    if of_combination is not None:
+        return f"it has several combinations of settings, each with its own key, such as {of_combination!r}"
     if column is None:
         keys = [prompter.row_key(row) for row in islice(source.rows(), manifest["rows"])]
-        return f"its rows are {keys[0]} to {keys[-1]}"
-    # Each comparison takes microseconds: in a larger table the nearest of its beginning must do.
+        return f"rows are identified by position: {keys[0]} to {keys[-1]}"
+    # In a table with more keys, the closest one among the first must do.
     keys = [prompter.row_key(row) for row in islice(source.rows(), KEYS_COMPARED)]
     near = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.5)
-    place = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 10 else len(keys)
+    position = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 10 else len(keys)
     return (
-        f"with --key its rows are named by the column {column!r}"
+        f"rows are identified by the --key column {column!r}"
         + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
-        + (f"; the row at position {place} is {keys[place]!r}" if place < len(keys) else "")
+        + (f"; the row at position {position} is {keys[position]!r}" if position < len(keys) else "")
     )
 
 
-def row_lines(story: Mapping[str, Any]) -> list[str]:
-    """`row_story` for people."""
-    outcome = story["outcome"]
-    where = f" (line {story['line']} of the input)" if story["line"] else ""
-    lines = [f"row {story['row']}{where} · {outcome['status']}"]
-    for attempt in story["attempts"]:
+# -- for people ---------------------------------------------------------------------------------------------
+
+
+def row_lines(facts: RowFacts) -> list[str]:
+    """Return `row_facts` for people."""
+    outcome = facts["outcome"]
+    where = f" (line {facts['line']} of the input)" if facts["line"] else ""
+    lines = [f"row {facts['row']}{where} · {outcome['status']}"]
+    for attempt in facts["attempts"]:
         fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
-        lines.append(
-            f"try {attempt['number']} · {attempt['started_at'][:19]}Z · {attempt['run_id'] or 'no run seen'}{fault}"
-        )
-    thread = story.get("thread", {})
+        run = attempt["run_id"] or "no run id received"
+        lines.append(f"attempt {attempt['number']} · {attempt['started_at'][:19]}Z · {run}{fault}")
+    thread = facts.get("thread", {})
     if "messages" in thread:
         lines += _thread_lines(outcome["thread_id"], thread)
-    elif "response" in thread and not story["exchanges"]:
+    elif "response" in thread and not facts["exchanges"]:
         lines += _response_lines(thread["response"], thread["input_items"])
     else:
-        lines += _spoken_lines(story)
+        lines += _exchange_lines(facts["exchanges"]) if facts["exchanges"] else _prompt_lines(facts)
         if "unreachable" in thread:
             lines += ["", f"thread {outcome['thread_id']}: {thread['unreachable']}"]
     if outcome["error"]:
         lines += ["", f"{outcome['error_type']}: {outcome['error']}"]
     if outcome["total_tokens"] is not None:
-        lines += [
-            "",
-            f"usage: {outcome['prompt_tokens']} tokens in ({outcome['cached_tokens'] or 0} cached), "
-            f"{outcome['completion_tokens']} out ({outcome['reasoning_tokens'] or 0} reasoning)"
-            + (f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""),
-        ]
+        lines += ["", _usage_line(outcome)]
     return lines
 
 
-def _spoken_lines(story: Mapping[str, Any]) -> list[str]:
-    """What the journal itself knows of a row's thread."""
-    if not story["exchanges"]:
-        lines = ["", "user:", *_indented("\n\n".join(story["prompt"] or [f"({story['problem']})"]))]
-        if story["outcome"]["response"]:
-            lines += ["", "assistant:", *_indented(story["outcome"]["response"])]
-        return lines
-    lines, after_calls = [], False
-    for exchange in story["exchanges"]:
-        who = "functions" if after_calls else f"user · turn {exchange['turn']}"
+def _usage_line(outcome: Mapping[str, Any]) -> str:
+    cost = f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""
+    return (
+        f"usage: {outcome['prompt_tokens']} tokens in ({outcome['cached_tokens'] or 0} cached), "
+        f"{outcome['completion_tokens']} out ({outcome['reasoning_tokens'] or 0} reasoning){cost}"
+    )
+
+
+def _prompt_lines(facts: RowFacts) -> list[str]:
+    """Return prompt and answer, for a row whose thread only the journal knows."""
+    lines = ["", "user:", *_indented("\n\n".join(facts["prompt"] or [f"({facts['problem']})"]))]
+    if facts["outcome"]["response"]:
+        lines += ["", "assistant:", *_indented(facts["outcome"]["response"])]
+    return lines
+
+
+def _exchange_lines(exchanges: Sequence[ExchangeFacts]) -> list[str]:
+    """Return the runs of a row, as the journal recorded them."""
+    lines: list[str] = []
+    is_after_calls = False
+    for exchange in exchanges:
+        who = "functions" if is_after_calls else f"user · turn {exchange['turn']}"
         lines += ["", f"{who}:", *_indented(exchange["asked"])]
         if exchange["response"]:
             lines += ["", f"assistant · {exchange['run_id']}:", *_indented(exchange["response"])]
         if exchange["calls"]:
             lines += ["", *(f"assistant calls {call}" for call in exchange["calls"])]
-        after_calls = bool(exchange["calls"])
+        is_after_calls = bool(exchange["calls"])
     return lines
 
 
-def _thread_lines(thread_id: str, thread: Mapping[str, Any]) -> list[str]:
+def _thread_lines(thread_id: str, thread: ThreadFacts) -> list[str]:
     lines = ["", f"thread {thread_id}"]
     for message in thread["messages"]:
         lines += ["", f"{message['role']} · {message['id']}:", *_indented(message_text(message))]
     run = thread.get("run")
     if run is not None:
         took = f" · {run['completed_at'] - run['created_at']} s" if run.get("completed_at") else ""
-        started = datetime.fromtimestamp(run["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+        started = _local_time(run["created_at"])
         lines += ["", f"run {run['id']} · {run['status']} · model {run['model']} · {started}{took}"]
     for step in thread.get("steps", []):
         lines.append(f"step {step['id']} · {step['type']} · {step['status']}")
     return lines
 
 
-def _response_lines(response: Mapping[str, Any], input_items: Sequence[Mapping[str, Any]]) -> list[str]:
+def _response_lines(response: ServiceObject, input_items: Sequence[ServiceObject]) -> list[str]:
     conversation = response.get("conversation")
     lines = ["", f"conversation {conversation['id']}"] if conversation else []
     for item in [*input_items, *response["output"]]:
@@ -186,9 +215,13 @@ def _response_lines(response: Mapping[str, Any], input_items: Sequence[Mapping[s
             lines += ["", f"{item['role']} · {item['id']}:", *_indented("\n".join(texts))]
         else:
             lines += ["", f"{item['type']} · {item.get('id')}"]
-    started = datetime.fromtimestamp(response["created_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
+    started = _local_time(response["created_at"])
     lines += ["", f"response {response['id']} · {response['status']} · model {response['model']} · {started}"]
     return lines
+
+
+def _local_time(timestamp_s: int) -> str:
+    return datetime.fromtimestamp(timestamp_s).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _indented(text: str) -> list[str]:

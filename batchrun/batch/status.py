@@ -1,21 +1,46 @@
-"""The state of a batch, seen from outside, and its table exported."""
+"""The state of a batch as its journal knows it; also while the batch runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
 from batchrun.journal import Journal
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["batch_status", "status_lines"]
+__all__ = ["StatusFacts", "batch_status", "status_lines"]
 
 
-def batch_status(output: Path) -> dict[str, Any]:
-    """How a batch stands.
+class StatusFacts(TypedDict):
+    """The state of a batch, as `status --json` prints it.
+
+    `input` is "-" for standard input and None for a DataFrame. Cost is in US dollars, None if no row's cost is known.
+    """
+
+    output: str
+    batch_id: str
+    created_at: str
+    running: bool
+    input: str | None
+    model: str | None
+    embedded: bool
+    rows: int
+    completed: int
+    incomplete: int
+    failed: int
+    failures: Mapping[str, int]
+    in_flight: int
+    pending: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+def batch_status(output: Path) -> StatusFacts:
+    """Return the state of a batch.
 
     Raises:
         OutputError: there is no journal, or it cannot be read.
@@ -39,6 +64,7 @@ def batch_status(output: Path) -> dict[str, Any]:
         "failed": counts.failed,
         "failures": failures,
         "in_flight": counts.in_flight,
+        # Rows of an earlier, longer input may still be in the journal.
         "pending": max(0, rows - ended - counts.in_flight),
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
@@ -47,20 +73,20 @@ def batch_status(output: Path) -> dict[str, Any]:
 
 
 def _models(settings: Mapping[str, Any]) -> str | None:
-    """The model that is asked, or all of them."""
+    """Return the model of the batch; with a matrix of models, all of them."""
     several = settings.get("matrix", {}).get("model")
     return ", ".join(several) if several else settings["model"]
 
 
-def status_lines(facts: Mapping[str, Any]) -> list[str]:
-    """`batch_status` for people."""
+def status_lines(facts: StatusFacts) -> list[str]:
+    """Return `batch_status` for people."""
     ended = facts["completed"] + facts["incomplete"] + facts["failed"]
     if facts["running"]:
         state = "running"
     elif ended == facts["rows"]:
         state = "finished"
     else:
-        state = "stopped; the same command goes on"
+        state = "stopped; run the same command again to finish the rest"
     if facts["cost_usd"] is not None:
         cost = dollars(facts["cost_usd"])
     else:
@@ -69,7 +95,7 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
         f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
-        f"{facts['pending']:,} not asked",
+        f"{facts['pending']:,} pending",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]

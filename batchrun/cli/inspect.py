@@ -123,10 +123,10 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
     ROW is the position of the row, starting at 0, or its key if the batch has --key. If a job file is given, the output
     that it names is used.
     """
-    from batchrun.batch.show import row_lines, row_story
+    from batchrun.batch.show import row_facts, row_lines
     from batchrun.job.environment import Environment
 
-    story = run_loop(row_story(output, row, Environment.read(os.environ)))
+    story = run_loop(row_facts(output, row, Environment.read(os.environ)))
     deliver(*([facts_line(story)] if as_json else row_lines(story)))
 
 

@@ -30,13 +30,13 @@ def seen(
         note(*filter(None, (plan.destination.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:
-        watch = partial(watch_lines, tell=partial(progress, for_people=False), as_json=True)
+        watch = partial(watch_lines, show_line=partial(progress, for_people=False), as_json=True)
     elif quiet:
         watch = None
     elif console.is_terminal:
         watch = partial(watch_terminal, console=console, ready=stream.ready)
     else:
-        watch = partial(watch_lines, tell=progress, as_json=False)
+        watch = partial(watch_lines, show_line=progress, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
         stream.patience_s = 0.0

@@ -85,7 +85,7 @@ def test_a_store_that_is_gone_took_everything_along(tmp_path: Path, table: Path)
     for part in tmp_path.glob("outputs/q.csv.store*"):
         part.unlink()
     done = batchrun(tmp_path, "cleanup", "outputs/q.csv")
-    assert (done.returncode, done.stderr) == (0, "0 deleted · 6 were gone already\n")
+    assert (done.returncode, done.stderr) == (0, "0 deleted · 6 already gone\n")
     assert not store.exists()
 
 
@@ -113,7 +113,7 @@ def test_what_the_service_does_not_know_counts_as_deleted(tmp_path: Path) -> Non
     with ScriptedHttp(lambda _: json_answer(GONE, 404)) as server:
         output = batch_of(tmp_path, server.url)
         first = batchrun(tmp_path, "cleanup", str(output))
-        assert (first.returncode, first.stderr) == (0, "0 deleted · 4 were gone already\n")
+        assert (first.returncode, first.stderr) == (0, "0 deleted · 4 already gone\n")
         assert batchrun(tmp_path, "cleanup", str(output)).stderr == "0 deleted\n"
     assert len(server.requests) == 4
 
@@ -150,7 +150,7 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
         output = batch_of(tmp_path, server.url)
         first = batchrun(tmp_path, "cleanup", str(output), "--max-attempts", "1")
         assert first.returncode == 3
-        assert "1 left (1 × http_500); the same command goes on" in first.stderr
+        assert "1 left (1 × http_500); run the same command again" in first.stderr
         server.requests.clear()
         broken.clear()
         assert batchrun(tmp_path, "cleanup", str(output)).returncode == 0
@@ -174,7 +174,7 @@ def test_a_service_that_cannot_delete_is_given_up(tmp_path: Path) -> None:
         output = batch_of(tmp_path, server.url, rows=300)
         done = batchrun(tmp_path, "cleanup", str(output), "--concurrency", "1")
     assert done.returncode == 3
-    assert "none of the first 20 could be deleted: not allowed" in done.stderr
+    assert "the first 20 objects could not be deleted: not allowed" in done.stderr
     assert len(server.requests) < 30
 
 
@@ -236,7 +236,7 @@ def test_another_service_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(text, encoding="utf-8")
     done = batchrun(tmp_path, "cleanup", "job.toml")
     assert done.returncode == 2
-    assert "what this batch made is at http://127.0.0.1:9/v1, not at http://127.0.0.1:10/v1" in done.stderr
+    assert "the objects of this batch are at http://127.0.0.1:9/v1, not at http://127.0.0.1:10/v1" in done.stderr
 
 
 # -- as rows end ------------------------------------------------------------------------------------------------

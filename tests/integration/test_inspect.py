@@ -70,9 +70,9 @@ KEYED = "id,question\ncat-1,1+1\ncat-2,2+2\ndog-1,3+3\n"
     [
         ("cat", "did you mean 'cat-2' or 'cat-1'?"),
         ("cat1", "did you mean 'cat-1' or 'cat-2'?"),
-        ("1", "with --key its rows are named by the column 'id'; the row at position 1 is 'cat-2'"),
-        ("3", "with --key its rows are named by the column 'id'"),
-        ("²", "with --key its rows are named by the column 'id'"),
+        ("1", "rows are identified by the --key column 'id'; the row at position 1 is 'cat-2'"),
+        ("3", "rows are identified by the --key column 'id'"),
+        ("²", "rows are identified by the --key column 'id'"),
     ],
 )
 def test_an_unknown_row_of_a_keyed_batch(tmp_path: Path, row: str, expected: str) -> None:
@@ -90,7 +90,7 @@ def test_an_unknown_row_without_a_key(tmp_path: Path) -> None:
     """Without --key the message names the positions that there are."""
     job = job_file(tmp_path)
     assert batchrun(tmp_path, "run", job).returncode == 0
-    assert batchrun(tmp_path, "show", job, "2").stderr.endswith("q.csv: its rows are 0 to 1\n")
+    assert batchrun(tmp_path, "show", job, "2").stderr.endswith("q.csv: rows are identified by position: 0 to 1\n")
 
 
 # -- what it cost -----------------------------------------------------------------------------------------------

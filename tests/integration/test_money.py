@@ -153,7 +153,7 @@ def test_a_cost_that_is_known_in_part_says_so(bench: Bench) -> None:
     with db:
         db.execute("UPDATE outcomes SET cost_usd = NULL WHERE row_key = '0'")
     db.close()
-    assert f"${SHORT_USD:.4f}, unknown for 1 of the rows" in bench.run("run", job).stderr
+    assert f"${SHORT_USD:.4f}, unknown for 1 row" in bench.run("run", job).stderr
     assert bench.json("run", job)["unpriced"] == 1
 
 

@@ -32,7 +32,7 @@ def summary(folder: Path, rows: int, message: str | None) -> list[str]:
 def test_few_failures_are_explained(tmp_path: Path, rows: int, explained: bool) -> None:
     """Of up to twenty failed rows the first of each kind says why; of more only the number is told."""
     lines = summary(tmp_path, rows, "not like\nthis")
-    place = lines.index(f"failed rows: {(rows + 1) // 2} × too_rude; --retry-failed asks them again")
+    place = lines.index(f"failed rows: {(rows + 1) // 2} × too_rude; --retry-failed retries them")
     assert (lines[place + 1] == "  too_rude: not like this 0") is explained
     assert sum("too_rude" in line for line in lines) == 1 + explained
 

@@ -28,7 +28,7 @@ def shown(folder: Path, url: str, *options: str) -> str:
         (["--api", "assistants"], ["thread thread_", "user · msg_", "assistant · msg_", "run run_", "step step_"]),
         (["--api", "responses"], ["user · msg_", "assistant · msg_", "response resp_"]),
         (["--api", "responses", "--conversation"], ["conversation conv_", "assistant · msg_", "response resp_"]),
-        (["--api", "chat"], ["try 1 · ", "user:", "assistant:"]),
+        (["--api", "chat"], ["attempt 1 · ", "user:", "assistant:"]),
     ],
 )
 def test_a_row_of_each_protocol(tmp_path: Path, tutor_url: str, options: list[str], expected: list[str]) -> None:

@@ -93,7 +93,7 @@ def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
     for name in ("prompt_tokens", "completion_tokens"):
         assert second["this_run"][name] == second[name] - first[name] > 0
     third = batchrun(tmp_path, "run", "q.csv", "--accept-changes")
-    assert "3 completed · 3 from an earlier run · this run: nothing asked · all runs: " in third.stderr
+    assert "3 completed · 3 from an earlier run · this run: nothing sent · all runs: " in third.stderr
 
 
 def test_quiet_says_what_failed(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_failed_rows_are_exit_code_3(tmp_path: Path) -> None:
     questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
     done = batchrun(tmp_path, "run", "q.csv")
     assert done.returncode == 3
-    assert "failed rows: 1 × empty_prompt; --retry-failed asks them again\n" in done.stderr
+    assert "failed rows: 1 × empty_prompt; --retry-failed retries them\n" in done.stderr
     assert "\n  empty_prompt: the rendered prompt is empty\n" in done.stderr
 
 
@@ -145,7 +145,7 @@ def test_status_and_show(tmp_path: Path) -> None:
     assert (facts["rows"], facts["completed"], facts["running"]) == (1, 1, False)
     assert "finished" in batchrun(tmp_path, "status", "outputs/q.csv.journal").stdout
     shown = batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
-    assert shown.startswith("row 0 (line 2 of the input) · completed\ntry 1 · ")
+    assert shown.startswith("row 0 (line 2 of the input) · completed\nattempt 1 · ")
     assert re.search(r"\nuser · msg_\w+:\n  Solve 3x \+ 11 = 14\n", shown)
     assert re.search(r"\nassistant · msg_\w+:\n  .*x = 1", shown)
     assert re.search(r"\nrun run_\w+ · completed · model tutor", shown)
@@ -250,5 +250,5 @@ def test_a_service_that_cannot_be_reached(tmp_path: Path, api: str) -> None:
     done = batchrun(tmp_path, "run", "q.csv", *arguments)
     assert done.returncode == 5
     assert "the connection failed" in done.stderr
-    assert "1 not asked" in done.stderr or "1 in flight" in done.stderr
+    assert "1 pending" in done.stderr or "1 in flight" in done.stderr
     assert "sent again" not in done.stderr

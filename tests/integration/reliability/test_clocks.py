@@ -12,7 +12,7 @@ import pytest
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import run_batch
 from batchrun.batch.run_summary import Summary
-from batchrun.batch.show import row_story
+from batchrun.batch.show import row_facts
 from batchrun.batch.status import batch_status, status_lines
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
@@ -50,7 +50,7 @@ async def test_a_clock_that_jumps_while_a_batch_runs(tmp_path: Path, step: timed
     assert (summary.exit_code, 0 <= summary.elapsed_s < 60) == (0, True)
     assert (await run(tmp_path, jumping(-step))).statistics.finished_before == ROWS
     assert status_lines(batch_status(tmp_path / "a.csv"))
-    assert (await row_story(tmp_path / "a.csv", "0", Environment()))["outcome"]["status"] == "completed"
+    assert (await row_facts(tmp_path / "a.csv", "0", Environment()))["outcome"]["status"] == "completed"
     for command in (["report", "a.csv", "-o", "a.html"], ["costs", "a.csv"]):
         result = batchrun(tmp_path, *command)
         assert result.returncode == 0, result.stderr

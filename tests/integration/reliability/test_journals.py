@@ -17,7 +17,7 @@ from batchrun.batch.export import export_table
 from batchrun.batch.lock import is_held
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.run import run_batch
-from batchrun.batch.show import row_story
+from batchrun.batch.show import row_facts
 from batchrun.batch.status import batch_status
 from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, OutputHeld
@@ -75,7 +75,7 @@ def cut(path: Path, length: int) -> None:
 async def answers_of(table: Table) -> int:
     """Rows whose answer the journal still has, as three commands tell them."""
     export_table(table.output, table.folder / "copy.csv")
-    await row_story(table.output, "3", Environment())
+    await row_facts(table.output, "3", Environment())
     with open_journal(
         table.journal, plan_of(table).manifest(), output=table.output, count_strange=none_strange, clock=utc_now
     ) as journal:

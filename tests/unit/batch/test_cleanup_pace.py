@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch.cleanup import Cleanup, opening
+from batchrun.batch.cleanup import Cleanup, objects_to_delete
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
 from batchrun.job.validation import make_job
 from batchrun.journal import Created, Journal, open_journal, place_of
@@ -34,9 +34,9 @@ async def test_deletions_obey_the_request_limit(tmp_path: Path) -> None:
             journal.set_ids(str(row), 1, f"thread_{row}", f"run_{row}")
             journal.finish(completed(row), "fp")
         journal.created.gather(manifest)
-        summary = opening(journal, place_of(manifest))
+        summary = objects_to_delete(journal, place_of(manifest))
         await Cleanup(journal, summary, make_job({"rpm": 60}), clock=noon).run(delete)
-        assert opening(journal, place_of(manifest)).to_delete == 0
+        assert objects_to_delete(journal, place_of(manifest)).to_delete == 0
     assert summary.done == len(sent_s) == 150
     assert max(sum(start <= at < start + 60 for at in sent_s) for start in sent_s) <= 60
 

@@ -174,5 +174,5 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
         "cost_usd": cost_usd,
         "elapsed_s": 2.0,
     }
-    parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s so far"]
+    parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s elapsed"]
     assert spending_text(facts, embedded=embedded) == " · ".join(parts)
