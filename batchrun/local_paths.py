@@ -1,4 +1,4 @@
-"""What is a file on this machine, and what only looks like a path: inputs and outputs are local files."""
+"""Checks of paths. Inputs and outputs are files on this machine."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from batchrun.wording import shortened
 __all__ = ["check_local"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-"""As in `s3://…`; a `Path` leaves one slash of the two. A single letter is a drive of Windows."""
+"""Matches `s3://…`. A `Path` keeps only one of the two slashes. A single letter is a drive of Windows."""
 
 _PATH_BYTES = 4_096
 _NAME_BYTES = 255
-"""What file systems take: Linux's PATH_MAX and NAME_MAX."""
+"""Maximum bytes of a path and of a name in it: PATH_MAX and NAME_MAX of Linux."""
 
 
 def check_local(value: str | os.PathLike[str], where: str) -> None:
-    """Refuse what no file on this machine can have for its path. A URL would be taken for a folder of that name.
+    """Raise InputError for a value that cannot be the path of a local file.
+
+    Without this check, a URL would be taken for a folder of that name.
 
     Args:
-        where: the option, the key of a job file, or what else was to be a path, for the message.
+        value: the path.
+        where: option, key of a job file or other origin of the path, for the message.
 
     Raises:
-        InputError: it is empty, too long, or no text; or it begins with a scheme. The rest of such a URL, which may
-            hold a key, is not repeated.
+        InputError: the path is empty, too long or not valid text, or it begins with a scheme. The rest of such a URL is
+            not repeated, because it may contain a key.
     """
     found = _SCHEME.match(os.fspath(value))
     if found is not None:
         raise InputError(
-            f"{where}: {found[1]}://… is not a local file, and only local files can be read and written; "
-            "give a path on this machine, and copy the file there or from there"
+            f"{where}: {found[1]}://… is not a local file; "
+            "give a path on this machine, and copy the file to or from the remote location yourself"
         )
     path = os.fspath(value)
     if not path or value == Path():
-        raise InputError(f"{where}: the path of a file is expected, not an empty text or a folder")
+        raise InputError(f"{where}: expected the path of a file, not an empty text or a folder")
     if "\0" in path:
-        raise InputError(f"{where}: a path holds no NUL character, got {shortened(path)}")
+        raise InputError(f"{where}: a path cannot contain a NUL character, got {shortened(path)}")
     try:
         sizes = [len(os.fsencode(part)) for part in (path, *Path(path).parts)]
     except UnicodeEncodeError:
-        raise InputError(f"{where}: is not text in Unicode (half of a surrogate pair), got {path!r}") from None
+        raise InputError(
+            f"{where}: the path contains half of a surrogate pair, which is not Unicode, got {path!r}"
+        ) from None
     if sizes[0] >= _PATH_BYTES or any(size > _NAME_BYTES for size in sizes[1:]):
-        raise InputError(f"{where}: is too long for the path of a file, got {shortened(path)}")
+        raise InputError(f"{where}: the path is too long, got {shortened(path)}")

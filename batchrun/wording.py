@@ -1,4 +1,4 @@
-"""Counts, paths and outside text as people read them."""
+"""Text for people: counts, paths, durations, amounts, and outside text made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ __all__ = [
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f"  # C0, without tab and line feed
-    "\x7f-\x9f"  # DEL and C1, among them the one-byte forms of terminal sequences
+    "\x7f-\x9f"  # DEL and C1, which include the one-byte forms of terminal sequences
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # these reorder the text around them
-    "\ud800-\udfff]"  # halves of characters, which no encoding can write
+    "\ud800-\udfff]"  # lone surrogates, which no encoding can write
 )
-"""What a terminal would obey or could not show."""
+"""Characters that a terminal would execute or could not show."""
 
 
 def rows_text(number: int, kind: str = "") -> str:
-    """`1 row`, `2 rows`, `1,000 failed rows`."""
+    """Return a count such as `1 row`, `2 rows` or `1,000 failed rows`."""
     return " ".join(filter(None, (f"{number:,}", kind, "row" if number == 1 else "rows")))
 
 
 def plain_path(path: Path) -> str:
-    """The path without detours such as `inputs/../outputs`, unless a link on the way makes `..` lead elsewhere."""
+    """Return the path without detours such as `inputs/../outputs`, unless `..` follows a symbolic link."""
     plain = os.path.normpath(path)
     return plain if os.path.realpath(plain) == os.path.realpath(path) else str(path)
 
 
 def shown_path(path: Path) -> str:
-    """The path from the working directory where it lies below it, without detours."""
+    """Return the path without detours, relative to the working directory if it is in that directory."""
     plain = Path(plain_path(path))
     if ".." in plain.parts or not plain.is_relative_to(Path.cwd()):
         return str(plain)
@@ -53,15 +53,16 @@ def shown_path(path: Path) -> str:
 
 
 def visible(text: str) -> str:
-    """Text with every character that a terminal would obey written as an escape: `\\x1b`, `\\u202e`.
+    """Return the text with an escape such as `\\x1b` or `\\u202e` for every character that a terminal would execute.
 
-    Line feeds and tabs stay. JSON stays JSON: it has C0 controls escaped already; the others become escapes of its own.
+    Line feeds and tabs are kept. JSON stays valid: its C0 controls are already escaped, and the other characters become
+    JSON escapes.
     """
     return _UNSHOWN.sub(_escape, text)
 
 
 def visible_line(text: str) -> str:
-    """`visible` for text that is to stay on one line: line feeds are escaped too."""
+    """Return `visible(text)` on one line: line feeds are escaped too."""
     return visible(text).replace("\n", "\\n")
 
 
@@ -71,7 +72,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value as a message shows it: its repr, cut where it is long."""
+    """Return the repr of a value for a message, cut after 200 characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
@@ -80,10 +81,11 @@ def shortened(value: object) -> str:
 
 
 FREE = "free"
-"""What the embedded server's answers cost, unless the job gives its model a price."""
+"""The cost of answers of the embedded server, unless the job has a price for its model."""
 
 
 def duration(seconds: float | None) -> str:
+    """Return a duration such as `1.5 s`, `12 s`, `2:05 min` or `1:02:05`; `?` for None."""
     if seconds is None:
         return "?"
     if seconds < 60:
@@ -94,7 +96,7 @@ def duration(seconds: float | None) -> str:
 
 
 def dollars(amount_usd: float) -> str:
-    """Cents from a dollar on, below it hundredths of a cent."""
+    """Return an amount with cents, or with hundredths of a cent if it is less than a dollar."""
     return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"
 
 

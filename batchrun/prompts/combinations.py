@@ -1,4 +1,4 @@
-"""Several settings in one batch: the combinations of a matrix, and repetitions (epochs)."""
+"""Combinations of settings in one batch, from its matrix and its epochs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from batchrun.job.fingerprint import digest
 __all__ = ["AXIS_PREFIX", "EPOCH", "Combination", "combinations_of"]
 
 AXIS_PREFIX = "axis_"
-"""Before the name of an option in the column that tells its value: `model` alone is what the service answered with."""
+"""Prefix of columns with the options of a combination; `model` itself is the model that the service reported."""
 
 EPOCH = "epoch"
-"""The column that counts the repetitions of a row, from 1."""
+"""Name of the column with the number of the repetition, counted from 1."""
 
 _AXES = ("matrix", "epochs")
-_SHOWN_CHARS = 40
+_MAX_SUFFIX_CHARS = 40
+"""Values longer than this appear in row keys as a hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """How a row is asked once.
+    """The settings with which every row is run once.
 
     Attributes:
-        variant: counts the combinations of settings, from 0; epochs of one share it.
-        settings: what decides answers, without the axes.
-        cells: the columns that tell it from the others.
-        suffix: behind the row's key, "" where there is one combination.
-        epoch: from 1.
+        variant: number of the combination of settings, counted from 0; its epochs share it.
+        settings: the options that decide answers, with the values of this combination.
+        cells: cells of the added columns by name, which identify the combination.
+        suffix: text after the row's key in this combination; empty if there is only one.
+        epoch: number of the repetition, counted from 1.
     """
 
     variant: int
@@ -42,10 +43,10 @@ class Combination:
 
 
 def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
-    """All combinations, in the order in which the matrix names them, the last axis fastest, epochs fastest of all.
+    """Return all combinations in the order of the matrix. The last axis varies faster than the others, epochs fastest.
 
     Args:
-        settings: of the batch (`batchrun.job.options.settings_of`).
+        settings: settings of the batch (`batchrun.job.fingerprint.settings_of`).
     """
     matrix: Mapping[str, Sequence[Any]] = settings.get("matrix") or {}
     epochs = settings.get("epochs") or 1
@@ -56,18 +57,19 @@ def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
         own = {**fixed, **_merged(fixed, chosen)}
         for epoch in range(1, epochs + 1):
             cells = {AXIS_PREFIX + name: _cell(value) for name, value in chosen.items()}
-            # By name: the order of the axes is that of the output, and nothing to ask anything again for.
+            # Sorted, so that another order of the axes does not change the keys, which would run all rows again.
             parts = [f"{name}={_short(chosen[name])}" for name in sorted(chosen)]
             if epochs > 1:
                 cells[EPOCH] = epoch
             if epoch > 1:
-                parts.append(f"{EPOCH}={epoch}")  # the first keeps its key when epochs are added
+                # Not for the first epoch, so that rows keep their keys when epochs are added later.
+                parts.append(f"{EPOCH}={epoch}")
             found.append(Combination(variant, own, cells, "".join(f"|{part}" for part in parts), epoch))
     return tuple(found)
 
 
 def _merged(fixed: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """What a combination sets; tables such as `param` key by key."""
+    """Return the settings of a combination; tables such as `param` are merged key by key."""
     return {
         name: {**fixed[name], **value} if isinstance(value, dict) and isinstance(fixed.get(name), dict) else value
         for name, value in chosen.items()
@@ -80,4 +82,4 @@ def _cell(value: Any) -> Any:
 
 def _short(value: Any) -> str:
     text = str(_cell(value))
-    return text if len(text) <= _SHOWN_CHARS else digest(text)[:12]
+    return text if len(text) <= _MAX_SUFFIX_CHARS else digest(text)[:12]

@@ -1,4 +1,4 @@
-"""Files on this machine that go to a service: found, told apart by their content, checked before anything is sent."""
+"""Local files for a service: finding, checking and hashing them before anything is sent."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = [
     "AttachmentError",
     "Attachments",
     "LocalFile",
+    "attachments_in",
     "files_of",
     "is_url",
     "kind_of",
-    "named_in",
     "sha256_of",
 ]
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
-"""What services take at most as one file."""
+"""Maximum bytes of one file that services accept."""
 
-_MOST_FILES = 10_000
-"""What a vector store takes (https://platform.openai.com/docs/assistants/tools/file-search)."""
+_MAX_FILES = 10_000
+"""Maximum files of a vector store (https://platform.openai.com/docs/assistants/tools/file-search)."""
 
 IMAGE_TYPES: Mapping[str, str] = {
     ".png": "image/png",
@@ -45,11 +45,11 @@ IMAGE_TYPES: Mapping[str, str] = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-"""What models look at, by its ending; pictures of other kinds go along as files."""
+"""Image types that models accept, by file extension. Other images are sent as files."""
 
 
 class AttachmentError(Exception):
-    """This row's files cannot be attached: the row fails, the batch goes on. `str(error)` is one line."""
+    """The files of a row cannot be attached. The row fails and the batch continues. The text is one line."""
 
     error_type = "bad_attachment"
 
@@ -59,8 +59,9 @@ class LocalFile:
     """A file on this machine.
 
     Attributes:
-        sha256: of its content, hex.
-        size: bytes.
+        path: path of the file.
+        sha256: SHA-256 of its content (hex).
+        size: its bytes.
     """
 
     path: Path
@@ -69,16 +70,17 @@ class LocalFile:
 
 
 def files_of(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
-    """The files that the patterns name, sorted by path; of several with the same content the first.
+    """Return the files that match the patterns, sorted by path. Of files with the same content, the first is returned.
 
-    A pattern may be a path, a folder (all files below it) or hold `*`, `?`, `[…]` and `**`. What it finds in
-    hidden files and folders is left out unless it names them.
+    A pattern is a path, a folder (for all files in it) or a text with `*`, `?`, `[…]` or `**`. Hidden files and folders
+    match only if the pattern names them.
 
     Args:
-        folder: where relative patterns begin.
+        globs: the patterns.
+        folder: folder that relative patterns start from.
 
     Raises:
-        InputError: a pattern finds nothing, or a file that no service takes; names both.
+        InputError: a pattern matches no file, or a file that services do not accept. The message names both.
     """
     found: dict[Path, str] = {}
     for pattern in globs:
@@ -92,61 +94,61 @@ def files_of(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
     for path in sorted(found):
         try:
             file = _local_file(path)
-        except _Unusable as exc:
+        except _UnusableFileError as exc:
             raise InputError(f"--file-search {found[path]}: {path}: {exc}") from exc
         distinct.setdefault(file.sha256, file)
     return tuple(distinct.values())
 
 
 def _matching(pattern: str, folder: Path) -> list[Path]:
-    named = _mode(folder / pattern)
-    if stat.S_ISREG(named):
-        return [folder / pattern]  # also where its name looks like a pattern
-    if stat.S_ISDIR(named):
+    mode = _mode(folder / pattern)
+    if stat.S_ISREG(mode):
+        return [folder / pattern]  # even if its name looks like a pattern
+    if stat.S_ISDIR(mode):
         pattern = f"{glob.escape(pattern)}/**"
     names = glob.iglob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob finds hidden files too
     paths = (path for name in names if stat.S_ISREG(_mode(path := folder / name)))
-    matching = list(itertools.islice(paths, _MOST_FILES + 1))
-    if len(matching) > _MOST_FILES:
-        raise InputError(f"--file-search {pattern}: matches more than {_MOST_FILES:,} files, which no service takes")
+    matching = list(itertools.islice(paths, _MAX_FILES + 1))
+    if len(matching) > _MAX_FILES:
+        raise InputError(f"--file-search {pattern}: matches more than {_MAX_FILES:,} files, the maximum of services")
     return matching
 
 
 def _mode(path: Path) -> int:
-    """What is there, 0 where there is nothing or it cannot be told."""
+    """Return the mode of a file or folder; 0 if it does not exist or cannot be read."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
         return 0
 
 
-class _Unusable(Exception):
-    """Why a file cannot be sent, without its name."""
+class _UnusableFileError(Exception):
+    """A file cannot be sent. The text is the reason without the name of the file."""
 
 
 def _local_file(path: Path) -> LocalFile:
-    """Raises `_Unusable`."""
-    size = _checked(path).st_size
+    """Return the file with its hash, or raise `_UnusableFileError`."""
+    size = _checked_status(path).st_size
     try:
         return LocalFile(path, sha256_of(path), size)
     except OSError as exc:
-        raise _Unusable(f"cannot be read ({_reason(exc)})") from exc
+        raise _UnusableFileError(f"cannot be read ({_reason(exc)})") from exc
 
 
-def _checked(path: Path) -> os.stat_result:
-    """Raises `_Unusable`."""
+def _checked_status(path: Path) -> os.stat_result:
+    """Return the status of a file that can be sent, or raise `_UnusableFileError`."""
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise _Unusable("no such file") from None
+        raise _UnusableFileError("no such file") from None
     except (OSError, ValueError) as exc:
-        raise _Unusable(f"cannot be read ({_reason(exc)})") from None
+        raise _UnusableFileError(f"cannot be read ({_reason(exc)})") from None
     if not stat.S_ISREG(status.st_mode):
-        raise _Unusable("is a folder, where a file is expected" if path.is_dir() else "is no regular file")
+        raise _UnusableFileError("is a folder; expected a file" if path.is_dir() else "is not a regular file")
     if status.st_size == 0:
-        raise _Unusable("is empty, and services take no empty file")
+        raise _UnusableFileError("is empty; services do not accept empty files")
     if status.st_size > MAX_FILE_BYTES:
-        raise _Unusable(f"has {status.st_size:,} bytes, and services take {MAX_FILE_BYTES:,} at most")
+        raise _UnusableFileError(f"has {status.st_size:,} bytes; services accept at most {MAX_FILE_BYTES:,}")
     return status
 
 
@@ -155,10 +157,10 @@ def _reason(error: Exception) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content, hex.
+    """Return the SHA-256 (hex) of a file's content.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -168,9 +170,9 @@ def sha256_of(path: Path) -> str:
 
 
 class Attachments:
-    """What the cells of the column of attachments name. One for a batch.
+    """The attachments that the cells of rows name. A batch has one instance.
 
-    All state: the hashes of files seen so far, by path, time of change and size, so that a file that many rows name is
+    Mutable state: `_hashes`, the hashes of files by path, modification time and size, so that a file in many rows is
     read once.
     """
 
@@ -178,56 +180,57 @@ class Attachments:
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def of_cell(self, cell: Value, folder: Path) -> tuple[Attachment, ...]:
-        """The attachments of one row; none where the cell is empty.
+        """Return the attachments of one row; empty if the cell is empty.
 
-        A cell holds a path or an http(s) URL, or several of them: one a line, as a JSON list, or as a list.
+        A cell has a path or an http(s) URL, or several of them: one per line, as a JSON list, or as a list.
 
         Args:
-            folder: where relative paths begin: that of the input table.
+            cell: the cell of the row.
+            folder: folder that relative paths start from: the folder of the input file.
 
         Raises:
-            AttachmentError: one of them cannot be used.
+            AttachmentError: an attachment cannot be used.
         """
-        return self.found(named_in(cell), folder)
+        return self.with_hashes(attachments_in(cell), folder)
 
-    def found(self, named: Sequence[Attachment], folder: Path) -> tuple[Attachment, ...]:
-        """The attachments with the hashes of those that are files here.
+    def with_hashes(self, attachments: Sequence[Attachment], folder: Path) -> tuple[Attachment, ...]:
+        """Return the attachments, with the hashes of those that are local files.
 
         Raises:
-            AttachmentError: one of them cannot be used.
+            AttachmentError: an attachment cannot be used.
         """
-        return tuple(self._found(attachment, folder) for attachment in named)
+        return tuple(self._with_hash(attachment, folder) for attachment in attachments)
 
-    def _found(self, attachment: Attachment, folder: Path) -> Attachment:
+    def _with_hash(self, attachment: Attachment, folder: Path) -> Attachment:
         source = attachment.source
         if "://" in source:
             return attachment
         path = folder / source
         try:
             return replace(attachment, sha256=self._hash(path))
-        except _Unusable as exc:
+        except _UnusableFileError as exc:
             hint = ""
             if "no such file" in str(exc):
                 several = (
-                    "; several are written one a line, or as a JSON list" if ";" in source or "," in source else ""
+                    "; write several paths one per line, or as a JSON list" if ";" in source or "," in source else ""
                 )
                 hint = f" in {folder.absolute()}{several}"
             raise AttachmentError(f"attachment {source[:200]!r}: {exc}{hint}") from None
 
     def _hash(self, path: Path) -> str:
-        """Raises `_Unusable`."""
-        status = _checked(path)
+        """Return the hash of a file, or raise `_UnusableFileError`."""
+        status = _checked_status(path)
         known = (str(path), status.st_mtime_ns, status.st_size)
         if known not in self._hashes:
             self._hashes[known] = _local_file(path).sha256
         return self._hashes[known]
 
 
-def named_in(cell: Value) -> tuple[Attachment, ...]:
-    """What a cell names, before anybody looks whether it is there.
+def attachments_in(cell: Value) -> tuple[Attachment, ...]:
+    """Return the attachments that a cell names, without checking that they exist.
 
     Raises:
-        AttachmentError: something that can be no path and no URL.
+        AttachmentError: the cell contains something that cannot be a path or a URL.
     """
     sources = dict.fromkeys(_sources(cell))
     for source in sources:
@@ -237,11 +240,11 @@ def named_in(cell: Value) -> tuple[Attachment, ...]:
 
 def _check_url(source: str) -> None:
     if "://" in source and not is_url(source):
-        raise AttachmentError(f"attachment {source[:200]!r}: is no URL of a file; one such as https://… is expected")
+        raise AttachmentError(f"attachment {source[:200]!r}: is not the URL of a file; expected one such as https://…")
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is fetched by the service itself."""
+    """Return whether a source is an http(s) URL, which the service fetches itself."""
     try:
         parts = urlsplit(source)
     except ValueError:
@@ -267,9 +270,9 @@ def _source(each: Any) -> Iterator[str]:
     if isinstance(each, Path):
         each = str(each)
     if not isinstance(each, str):
-        raise AttachmentError(f"attachment {str(each)[:80]!r}: a path or a URL is expected, not {type(each).__name__}")
+        raise AttachmentError(f"attachment {str(each)[:80]!r}: expected a path or a URL, not {type(each).__name__}")
     if "\0" in each:
-        raise AttachmentError(f"attachment {each[:80]!r}: no path holds a NUL character")
+        raise AttachmentError(f"attachment {each[:80]!r}: a path cannot contain a NUL character")
     if each.strip():
         yield each.strip()
 
@@ -285,7 +288,7 @@ def _json_list(text: str) -> list[Any] | None:
 
 
 def kind_of(source: str) -> Literal["image", "file"]:
-    """How the model is to take it, by its ending; a URL without one is taken for an image's."""
+    """Return the kind of an attachment by its file extension. A URL without an extension is taken for an image."""
     remote = "://" in source
     ending = PurePosixPath(urlsplit(source).path).suffix if remote else Path(source).suffix
     return "image" if ending.lower() in IMAGE_TYPES or (remote and not ending) else "file"

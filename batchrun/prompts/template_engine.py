@@ -1,4 +1,4 @@
-"""Templates: the engine as it is set up here, values as it prints them, hints for mistyped placeholders."""
+"""The template engine: its settings, the text of values, and hints for mistyped placeholders."""
 
 from __future__ import annotations
 
@@ -16,33 +16,41 @@ from batchrun.records import Value
 __all__ = ["placeholder_hint", "reference", "template_environment", "template_value"]
 
 FUEL = 1_000_000
-"""Instructions of the template engine that one rendering may take: a page of text takes some hundreds, and
-a template that loops for ever ends here instead of in a hung batch."""
+"""Maximum instructions of the template engine for one rendering. A page of text takes some hundreds. The limit stops
+templates with an endless loop, which would otherwise stop the batch."""
 
 
 # -- values ---------------------------------------------------------------------------------------------------
 
 
 def template_environment(*, lists_as_before: bool = False) -> minijinja.Environment:
-    """An engine in which an undefined name is an error, and lists and objects are printed as JSON."""
+    """Return an engine in which undefined names are errors, and lists and objects are rendered as JSON.
+
+    Args:
+        lists_as_before: render lists and objects as Python does, as the first versions did.
+    """
     return minijinja.Environment(
         undefined_behavior="strict", fuel=FUEL, finalizer=None if lists_as_before else _printed
     )
 
 
 def template_value(value: Value, *, lists_as_before: bool = False) -> Value:
-    """A cell as templates see it: None and NaN as empty text ("none" is no question), others as they are."""
+    """Return the value of a cell for templates. None and NaN become empty text, because "none" is not a question.
+
+    Args:
+        lists_as_before: see `template_environment`.
+    """
     if value.__class__ is str:
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list | dict):
-        return value if lists_as_before else _told(value)
+        return value if lists_as_before else _as_json(value)
     return value if isinstance(value, int | float | bool) else str(value)
 
 
 class _List(list[Any]):
-    """A list that is JSON as text, also where a template makes text of it, as in `"Options: " ~ options`."""
+    """A list whose text is JSON, even where a template converts it to text, as in `"Options: " ~ options`."""
 
     def __str__(self) -> str:
         return _json(self)
@@ -51,7 +59,7 @@ class _List(list[Any]):
 
 
 class _Object(dict[str, Any]):
-    """An object that is JSON as text; what its methods return is so too."""
+    """An object whose text is JSON, as is the text of the lists that its methods return."""
 
     def __str__(self) -> str:
         return _json(self)
@@ -68,17 +76,19 @@ class _Object(dict[str, Any]):
         return _List(super().items())
 
 
-def _told(value: Value) -> Value:
+def _as_json(value: Value) -> Value:
     if isinstance(value, list):
-        return _List(map(_told, value))
+        return _List(map(_as_json, value))
     if isinstance(value, dict):
-        return _Object((key, _told(each)) for key, each in value.items())
+        return _Object((key, _as_json(each)) for key, each in value.items())
     return value
 
 
 def _printed(value: Any) -> Any:
-    """What an expression prints. The engine itself would print lists and objects in Python's manner; it prints
-    everything else."""
+    """Return the text of an expression. Without it, the engine would render lists and objects as Python does.
+
+    NotImplemented leaves all other values to the engine.
+    """
     return _json(value) if isinstance(value, list | tuple | dict) else NotImplemented
 
 
@@ -87,7 +97,7 @@ def _json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinities."""
+    """Return the value with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -95,7 +105,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# -- what was meant as a placeholder ----------------------------------------------------------------------------
+# -- hints for mistyped placeholders ----------------------------------------------------------------------------
 
 _OWN = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _PLACEHOLDERS = (
@@ -113,23 +123,23 @@ _PLACEHOLDERS = (
         )
     ),
 )
-"""How other tools mark the place of a value; the first group is its name."""
+"""Placeholders of this and other tools. The first group is the name."""
 
 
 def reference(column: str) -> str:
-    """How a template names a column."""
+    """Return the placeholder for a column."""
     return f"{{{{ {column} }}}}" if column.isidentifier() else f"{{{{ row[{column!r}] }}}}"
 
 
 def placeholder_hint(templates: Iterable[str], columns: Sequence[str]) -> str:
-    """What to write instead of a placeholder in another tool's manner, or how a column is named at all."""
+    """Return a hint: the right placeholder for one that is mistyped or in another tool's syntax, or an example."""
     known: Mapping[str, str] = {column.casefold(): column for column in columns}
     for template in templates:
         for pattern in _PLACEHOLDERS:
             for found in pattern.finditer(template):
                 near = difflib.get_close_matches(found[1].casefold(), known, n=1)
                 if near and pattern is _OWN and found[1] == known[near[0]]:
-                    return f"{found[0]} is in a comment or in raw text, or a variable of that name stands before it"
+                    return f"{found[0]} is in a comment or in raw text, or a variable of that name is set before it"
                 if near:
                     return f"write {reference(known[near[0]])} instead of {found[0]}"
-    return f"a template names a column as {reference(columns[0])}" if columns else "the table has no columns"
+    return f"write a column as {reference(columns[0])}" if columns else "the table has no columns"

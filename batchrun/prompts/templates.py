@@ -1,4 +1,4 @@
-"""Stage 2: a row and a template become a prompt."""
+"""Stage 2: rendering the prompt of a row from its template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import minijinja
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.local_files import AttachmentError, named_in
+from batchrun.prompts.local_files import AttachmentError, attachments_in
 from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
 from batchrun.records import Attachment, Prompt, Row, Turn, Value
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 DEFAULT_COLUMNS = ("prompt", "question")
-"""Columns that are taken as the prompt where no template is given, the first one that exists."""
+"""Columns that are the prompt if no template is given. The first one that exists is used."""
 
 _BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
 
@@ -40,7 +40,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PromptError(Exception):
-    """This row cannot be asked: it fails, the batch goes on.
+    """The prompt of a row cannot be rendered. The row fails and the batch continues.
 
     Attributes:
         error_type: `empty_prompt`, `template_error`, `bad_text` or `bad_attachment`.
@@ -52,32 +52,32 @@ class PromptError(Exception):
 
 
 def default_template(columns: Sequence[str]) -> str:
-    """The template where the user gave none: the column `prompt` or `question`, or the only column.
+    """Return the default template: the column `prompt` or `question`, or the only column.
 
     Raises:
-        InputError: no such column; names the columns there are.
+        InputError: the input has no such column. The message names its columns.
     """
     for name in DEFAULT_COLUMNS:
         if name in columns:
             return f"{{{{ {name} }}}}"
     if len(columns) == 1:
-        # A column named `row` hides the row.
+        # In a table with a column `row`, the name `row` means the column.
         return "{{ row }}" if columns[0] == "row" else "{{ row[" + repr(columns[0]) + "] }}"
     raise InputError(
         f"no column is named 'prompt' or 'question' (columns: {_listed(columns)}); "
-        "say what to ask, for example --prompt '{{ " + _example(columns) + " }}'"
+        "give a prompt, for example --prompt '{{ " + _example(columns) + " }}'"
     )
 
 
 class Prompter:
     """Renders rows with the templates of their turns.
 
-    A template sees every column by its name, and all of them as `row`, for names that are no identifiers
-    (`{{ row['Full name'] }}`). It gets plain Python values only; a missing cell (None, NaN) renders as empty
-    text, a list or an object as JSON, an undefined name is an error. Later turns and their conditions also see
-    `responses`, the answers so far.
+    A template can use every column by its name, and through `row` if the name is not an identifier (`{{ row['Full
+    name'] }}`). All values are plain Python values. A missing cell (None, NaN) is rendered as empty text, a list or an
+    object as JSON. An undefined name is an error. Later turns and their conditions can also use `responses`, the
+    answers so far.
 
-    Where a batch asks every row in several combinations, rows come as `tables.expand` makes them, combination by
+    If a batch has several combinations, it renders the rows of `tables.expand`, which repeats each row for every
     combination.
     """
 
@@ -92,18 +92,23 @@ class Prompter:
     ) -> None:
         """
         Args:
-            lists_as_before: lists and objects are printed as the first versions did it, to find their answers again.
-            columns: those that templates may name.
-            key: column that identifies rows; their position where there is none.
-            thread_column: column with the thread that a row continues.
+            combinations: the settings with which every row is run.
+            columns: columns of the input, with those of combinations.
+            key: column that identifies rows; None for their position.
+            thread_column: column with the thread that a row continues; None if rows start new threads.
+            lists_as_before: render lists and objects as the first versions did, to match the answers in their journals.
 
         Raises:
-            InputError: a template's syntax is wrong, or it names a column that there is not.
+            InputError: the syntax of a template is wrong, or a column does not exist.
         """
         self._key = key
         self._thread_column = thread_column
-        attached = {name: None for each in combinations for name in each.settings.get("attach") or ()}
-        for option, name in (("key", key), ("thread-column", thread_column), *(("attach", name) for name in attached)):
+        attachment_columns = {name: None for each in combinations for name in each.settings.get("attach") or ()}
+        for option, name in (
+            ("key", key),
+            ("thread-column", thread_column),
+            *(("attach", name) for name in attachment_columns),
+        ):
             if name is not None and name not in columns:
                 raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
         self._lists_as_before = lists_as_before
@@ -112,6 +117,7 @@ class Prompter:
         self._columns = columns
 
     def _form(self, combination: Combination, columns: Sequence[str]) -> _Form:
+        """Add the templates of a combination to the engine and return their names and the columns that they use."""
         settings = combination.settings
         turns = settings.get("turns") or [{"prompt": settings["prompt"]}]
         names = []
@@ -133,7 +139,8 @@ class Prompter:
             or self._thread_column is not None
             or bool(settings.get("attach")),
             settings_digest=digest(decisive, *later) if later else digest(decisive),
-            # What the combination adds decides the fingerprint anyway; an axis or epochs may be added later.
+            # Without the columns of the combination, whose settings are in the digest: an axis or epochs may be added
+            # later without changing the fingerprints of rows.
             columns_used=tuple(
                 column for column in columns if (column in used or "row" in used) and column not in combination.cells
             )
@@ -144,31 +151,44 @@ class Prompter:
     def _add(
         self, name: str, template: str, number: int, columns: Sequence[str], option: str = "prompt"
     ) -> frozenset[str]:
+        """Add a template to the engine and return the names that it uses.
+
+        Args:
+            name: name of the template in the engine.
+            template: its text.
+            number: number of the turn, counted from 1.
+            columns: columns that the template can use.
+            option: `prompt` or `when`, for messages.
+
+        Raises:
+            InputError: the syntax is wrong, or a name is not a column.
+        """
         where = f"--{option}" if number == 1 else f"turn {number}: {option}"
         try:
             self._environment.add_template(name, template)
             used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
-            words = _words(exc, name)
+            words = _message(exc, name)
             odd = next((column for column in columns if not column.isidentifier() and column in template), None)
-            hint = f"; a name that is no plain word is written row[{odd!r}]" if odd is not None else ""
+            hint = f"; write a column whose name is not an identifier as row[{odd!r}]" if odd is not None else ""
             raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
         known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
         unknown = sorted(used - known)
         if unknown:
             raise InputError(
                 f"{where}: no column named {_listed(unknown)} in the input (columns: {_listed(columns)}"
-                + _spaced(unknown, columns)
-                + ("; the first turn has no answers before it" if unknown == ["responses"] else "")
+                + _hint_for_spaces(unknown, columns)
+                + ("; only later turns have `responses`" if unknown == ["responses"] else "")
                 + ")"
             )
         return used
 
     def check_varies(self) -> None:
-        """See that what is sent differs between rows.
+        """Check that rows do not all send the same text.
 
         Raises:
-            InputError: in one combination it does not; with a hint if a placeholder seems to be mistyped.
+            InputError: all rows of a combination would send the same. The message has a hint if a placeholder seems to
+                be mistyped.
         """
         for form in self._forms:
             if not form.varies:
@@ -177,24 +197,24 @@ class Prompter:
                 own = [column for column in self._columns if column not in cells]
                 hint = placeholder_hint(texts, own)
                 if "{{" in (settings.get("instructions") or ""):
-                    hint = "--instructions are the same for all rows; name columns in --prompt"
+                    hint = "--instructions are the same for all rows, name columns in --prompt"
                 raise InputError(
-                    f"--prompt: no template names a column (columns: {_listed(own)}), so every row would be sent the "
-                    f"same text: {hint}; or say --constant-prompt if that is meant"
+                    f"--prompt: no template names a column (columns: {_listed(own)}), so every row would send the same "
+                    f"text: {hint}, or give --constant-prompt if that is intended"
                 )
 
     def row_key(self, row: Row) -> str:
-        """The row's stable id."""
+        """Return the key of a row, which is the same in all runs of the batch."""
         forms = len(self._forms)
         own = str(row.row_index // forms) if self._key is None else self.key_cell(row)
         return own + self._forms[row.row_index % forms].combination.suffix
 
     def key_cell(self, row: Row) -> str:
-        """What the row has in the column of keys."""
+        """Return the text in the key column; empty if there is no key column."""
         return str(template_value(row.values[self._key])) if self._key is not None else ""
 
     def render(self, row: Row) -> Prompt:
-        """The row's prompt: its first turn, and what makes the others.
+        """Return the prompt of a row: its first turn, and an object that renders the others.
 
         Raises:
             PromptError: the rendered text is empty, or the template fails on this row.
@@ -218,24 +238,29 @@ class Prompter:
         )
 
     def text(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
-        """A template rendered.
+        """Return the rendered text of a template.
+
+        Args:
+            name: name of the template in the engine.
+            values: cells of the row by column.
+            responses: the answers so far.
 
         Raises:
-            PromptError: it fails, or renders to nothing.
+            PromptError: the template fails on this row, or the text is empty.
         """
         text = self._rendered(name, values, responses)
         if not text.strip():
             raise PromptError("empty_prompt", "the rendered prompt is empty")
-        # The template engine puts U+FFFD in the place of what UTF-8 lacks.
+        # The template engine replaces surrogates, which UTF-8 cannot encode, with U+FFFD.
         if "\ufffd" in text and _SURROGATE.search(json.dumps([values, responses], ensure_ascii=False, default=str)):
-            raise PromptError("bad_text", "the prompt holds half of a character (a lone surrogate), which UTF-8 lacks")
+            raise PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
         return text
 
     def holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
-        """Whether a turn's condition holds.
+        """Return whether the condition of a turn is true.
 
         Raises:
-            PromptError: it fails.
+            PromptError: the condition fails on this row.
         """
         return bool(self._rendered(name, values, responses))
 
@@ -246,25 +271,26 @@ class Prompter:
         try:
             return self._environment.render_template(name, **context)
         except minijinja.TemplateError as exc:
-            raise PromptError("template_error", f"the template fails on this row: {_words(exc, name)}") from None
+            raise PromptError("template_error", f"the template fails on this row: {_message(exc, name)}") from None
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
     try:
-        return tuple(each for column in columns for each in named_in(row.values[column]))
+        return tuple(each for column in columns for each in attachments_in(row.values[column]))
     except AttachmentError as exc:
         raise PromptError(exc.error_type, str(exc)) from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a row is asked in one combination.
+    """The templates of one combination.
 
     Attributes:
-        names: of each turn's template, and of its condition if it has one.
-        settings_digest: hash of what decides answers beside the first turn's own text.
-        columns_used: by later turns, whose text is not known yet.
-        varies: something that is sent may differ between rows.
+        combination: the settings.
+        names: for each turn, the name of its template and that of its condition, or None.
+        settings_digest: hash of the settings and later turns that decide answers, without the text of the first turn.
+        columns_used: columns that later turns use. Their text is not known before the first answer.
+        varies: whether the sent text may differ between rows.
     """
 
     combination: Combination
@@ -276,7 +302,7 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """The turns behind the first, of one row."""
+    """The turns of one row after the first."""
 
     prompter: Prompter
     form: _Form
@@ -297,8 +323,10 @@ class _Later:
 
 
 def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
-    """A hash (32 hex digits) of the settings and all that is asked; each part's length goes before it, so that none can
-    be taken for a part of another."""
+    """Return a hash (32 hex digits) of the settings and of everything that is sent.
+
+    The length of each part is written before it, so that different parts never give the same bytes.
+    """
     whole = hashlib.blake2b(form.settings_digest.encode(), digest_size=16)
     parts = [first.text]
     if form.columns_used:
@@ -316,11 +344,11 @@ def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_i
 
 
 FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
-"""`rendering_digest` of the versions whose journals do not tell it, and which printed lists in Python's manner."""
+"""`rendering_digest` of the first versions. They rendered lists as Python does, and their journals have no digest."""
 
 
 def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
-    """The prompter that finds the answers of a journal again, also of one that an earlier version wrote."""
+    """Return a prompter that gives the same fingerprints as the version that wrote the journal."""
     before = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
     return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_before=before)
 
@@ -328,10 +356,13 @@ def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter
 def prompter_for(
     settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_before: bool = False
 ) -> Prompter:
-    """The prompter of a batch with these settings (`Job`'s options that decide answers, as the journal keeps them).
+    """Return the prompter of a batch.
 
     Args:
-        columns: of the input, those that tell combinations apart included.
+        settings: the options that decide answers (`batchrun.job.fingerprint.settings_of`), as they are in the journal.
+        columns: columns of the input, with those of combinations.
+        key: column that identifies rows; None for their position.
+        lists_as_before: see `Prompter`.
     """
     return Prompter(
         combinations_of(settings),
@@ -351,7 +382,8 @@ _SPECIMENS: tuple[tuple[Mapping[str, Any], str | None], ...] = (
     ({"prompt": "{{ int }}", "matrix": {"model": ["a", "b"], "param": [{"x": 1}]}, "epochs": 2}, "int"),
     ({"prompt": "{{ int }}", "thread_column": "text", "attach": ["url"]}, None),
 )
-"""Settings and the column of keys; together they meet each kind of cell and each part of a fingerprint."""
+"""Settings and key columns for `rendering_digest`. Together they use every type of cell and every part of a
+fingerprint."""
 _SPECIMEN_CELLS: Mapping[str, Value] = {
     "text": " Grüße\n",
     "a b": '"x"',
@@ -369,9 +401,10 @@ _SPECIMEN_CELLS: Mapping[str, Value] = {
 
 
 def rendering_digest() -> str:
-    """A hash of how this version makes prompts, row keys and fingerprints (this module and its template engine).
+    """Return a hash of the prompts, row keys and fingerprints that this version renders for fixed specimens.
 
-    Where it is another than that of the version which wrote a journal, answered rows may not be found again.
+    If it differs from the digest in a journal, another version may have rendered the prompts differently, and answered
+    rows may not be recognized.
     """
     made = []
     for settings, key in _SPECIMENS:
@@ -382,15 +415,15 @@ def rendering_digest() -> str:
     return digest(made)
 
 
-def _words(error: minijinja.TemplateError, name: str) -> str:
-    """What the template engine says, without our own name for the template."""
+def _message(error: minijinja.TemplateError, name: str) -> str:
+    """Return the message of the template engine without the internal name of the template."""
     return str(error.message).replace(f" (in {name}:{error.line})", "")
 
 
-def _spaced(unknown: Sequence[str], columns: Sequence[str]) -> str:
-    """`Unit` is what the template engine sees of `{{ Unit price }}`: names with spaces are reached through the row."""
-    meant = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
-    return f"; a name that is no plain word is written row[{meant[0]!r}]" if meant else ""
+def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:
+    """Return a hint if an unknown name is the first word of a column: the engine reads `{{ Unit price }}` as `Unit`."""
+    candidates = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
+    return f"; write a column whose name is not an identifier as row[{candidates[0]!r}]" if candidates else ""
 
 
 def _listed(names: Sequence[str]) -> str:

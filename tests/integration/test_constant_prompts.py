@@ -41,7 +41,7 @@ def test_a_constant_template_is_refused(folder: Path, options: list[str]) -> Non
     for more in ([], ["--dry-run"], ["--pilot", "1"], ["--accept-changes"]):
         done = command(folder, "run", "q.csv", "-o", "o.csv", *options, *more)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "every row would be sent the same text" in done.stderr
+        assert "every row would send the same text" in done.stderr
         assert "--constant-prompt" in done.stderr
     assert not (folder / "o.csv.journal").exists()
     done = command(folder, "run", "q.csv", "-o", "o.csv", *options, "--constant-prompt", "--json")
@@ -62,7 +62,7 @@ def test_the_hint_never_repeats_what_is_there(folder: Path, prompt: str) -> None
     """A column in a comment, in raw text or behind a variable of its name is not told to be written as it is."""
     done = command(folder, "run", "q.csv", "--prompt", prompt)
     assert (done.returncode, "instead of" in done.stderr) == (2, False)
-    assert "is in a comment or in raw text, or a variable of that name stands before it" in done.stderr
+    assert "is in a comment or in raw text, or a variable of that name is set before it" in done.stderr
 
 
 def test_instructions_are_no_template(folder: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_url_is_no_local_file(folder: Path, place: list[str]) -> None:
     for url in URLS:
         done = command(folder, *(word.replace("URL", url) for word in place))
         assert (done.returncode, done.stdout) == (2, "")
-        assert f"{url.partition(':')[0]}://… is not a local file, and only local files" in done.stderr
+        assert f"{url.partition(':')[0]}://… is not a local file; give a path on this machine" in done.stderr
         assert done.stderr.count("\n") == 1
         assert "secret" not in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]

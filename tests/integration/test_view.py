@@ -167,7 +167,7 @@ def test_what_cannot_be_scored_is_one_line(finished: Path, options: tuple[str, .
     assert line in done.stderr
 
 
-@pytest.mark.parametrize(("output", "line"), [("none.csv", "no journal here"), ("", "the path of a file is expected")])
+@pytest.mark.parametrize(("output", "line"), [("none.csv", "no journal here"), ("", "expected the path of a file")])
 def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: str) -> None:
     """Exit code 2 and one line where there is no batch."""
     done = batchrun(tmp_path, "view", output, "--no-browser")

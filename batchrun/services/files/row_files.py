@@ -115,7 +115,7 @@ class RowFiles:
         if not turn.attachments:
             return turn
         try:
-            found = await anyio.to_thread.run_sync(self._attachments.found, turn.attachments, self._folder)
+            found = await anyio.to_thread.run_sync(self._attachments.with_hashes, turn.attachments, self._folder)
         except AttachmentError as exc:
             raise PermanentFault(str(exc), error_type=exc.error_type) from exc
         return replace(turn, attachments=found)

@@ -105,7 +105,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for name, words in (
         ("no.txt", "No such file"),
-        ("", "path of a file is expected"),
+        ("", "expected the path of a file"),
         ("latin.txt", "is not UTF-8 text"),
     ):
         with pytest.raises(InputError) as caught:

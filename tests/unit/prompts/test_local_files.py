@@ -81,10 +81,10 @@ def test_a_pattern_without_files_is_named(tmp_path: Path, pattern: str) -> None:
 def test_files_that_no_service_takes_are_refused(tmp_path: Path) -> None:
     """Empty files and too large ones are refused by their size, with the pattern that found them."""
     (tmp_path / "void.md").touch()
-    with pytest.raises(InputError, match=r"^--file-search \*\.md: .*void\.md: is empty, and services take no empty"):
+    with pytest.raises(InputError, match=r"^--file-search \*\.md: .*void\.md: is empty; services do not accept empty"):
         files_of(["*.md"], tmp_path)
     sparse(tmp_path / "big.bin", MAX_FILE_BYTES + 1)
-    with pytest.raises(InputError, match=r"has 536,870,913 bytes, and services take 536,870,912 at most$"):
+    with pytest.raises(InputError, match=r"has 536,870,913 bytes; services accept at most 536,870,912$"):
         files_of(["big.bin"], tmp_path)
 
 
@@ -138,20 +138,20 @@ def test_a_url_is_passed_on(tmp_path: Path) -> None:
     ("cell", "words"),
     [
         ("missing.png", "'missing.png': no such file in "),
-        ("a.png;b.png", "several are written one a line, or as a JSON list"),
-        (".", "is a folder, where a file is expected"),
+        ("a.png;b.png", "write several paths one per line, or as a JSON list"),
+        (".", "is a folder; expected a file"),
         ("a.md/b.md", "cannot be read (not a directory)"),
-        ("void.md", "is empty, and services take no empty file"),
-        ("big.bin", "has 536,870,913 bytes, and services take 536,870,912 at most"),
-        ("pipe", "is no regular file"),
-        ("ftp://example.org/a.png", "is no URL of a file; one such as https://… is expected"),
-        ("https://", "is no URL of a file"),
-        ("https://exa mple.org/a.png", "is no URL of a file"),
-        ("file:///etc/passwd", "is no URL of a file"),
-        (7, "a path or a URL is expected, not int"),
-        ({"a": 1}, "a path or a URL is expected, not dict"),
-        (["a.md", 3.5], "a path or a URL is expected, not float"),
-        ("a\0.md", "no path holds a NUL character"),
+        ("void.md", "is empty; services do not accept empty files"),
+        ("big.bin", "has 536,870,913 bytes; services accept at most 536,870,912"),
+        ("pipe", "is not a regular file"),
+        ("ftp://example.org/a.png", "is not the URL of a file; expected one such as https://…"),
+        ("https://", "is not the URL of a file"),
+        ("https://exa mple.org/a.png", "is not the URL of a file"),
+        ("file:///etc/passwd", "is not the URL of a file"),
+        (7, "expected a path or a URL, not int"),
+        ({"a": 1}, "expected a path or a URL, not dict"),
+        (["a.md", 3.5], "expected a path or a URL, not float"),
+        ("a\0.md", "a path cannot contain a NUL character"),
         ("x" * 5000, "cannot be read (file name too long)"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_placeholder_of_another_tool(text: str, around: str) -> None:
     assert placeholder_hint([template], ["id", "question"]) == f"write {{{{ question }}}} instead of {text}"
 
 
-IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that name stands before it"
+IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that name is set before it"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that nam
         (["{% raw %}{{question}}{% endraw %}"], ["question"], IN_RAW),
         (["{{ qestion }}"], ["question"], "write {{ question }} instead of {{ qestion }}"),
         (["{Full name}"], ["Full name"], "write {{ row['Full name'] }} instead of {Full name}"),
-        (["{zzz}"], ["question"], "a template names a column as {{ question }}"),
-        (["Tell a joke."], ["Full name"], "a template names a column as {{ row['Full name'] }}"),
+        (["{zzz}"], ["question"], "write a column as {{ question }}"),
+        (["Tell a joke."], ["Full name"], "write a column as {{ row['Full name'] }}"),
     ],
 )
 def test_the_hint_names_a_column(templates: list[str], columns: list[str], hint: str) -> None:

@@ -312,6 +312,6 @@ def test_conditions_that_are_none(when: str) -> None:
 
 
 def test_a_name_with_a_space_is_explained() -> None:
-    """`{{ Unit price }}` is no template; the line says how such a column is written."""
-    with pytest.raises(InputError, match=r"written row\['Unit price'\]"):
+    """For `{{ Unit price }}`, which is not valid, the message shows the right placeholder."""
+    with pytest.raises(InputError, match=r"not an identifier as row\['Unit price'\]"):
         prompter(["What is {{ Unit price }}?"], ["Unit price"])
