@@ -1,4 +1,4 @@
-"""An assistant fetched from a service."""
+"""Fetches an assistant from a service, for `batchrun import-assistant`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
 
 
 async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> dict[str, Any]:
-    """The assistant as the server tells it.
+    """Return the assistant object of a server.
 
     Raises:
-        ServiceFault: it does not.
-        InputError: nothing says where it is, or it is not there.
+        ServiceFault: the server did not answer, or refused.
+        InputError: the id is invalid, the URL is missing or invalid, or the server has no such assistant.
     """
     if not _ID.fullmatch(assistant_id):
-        raise InputError(f"{assistant_id!r}: is no id of an assistant; one such as asst_abc123 is expected")
+        raise InputError(f"{assistant_id!r} is not the id of an assistant; expected one such as asst_abc123")
     where = base_url or environment.base_url
     if where is None:
-        raise InputError("where is the assistant? say --base-url, or set OPENAI_BASE_URL (OpenAI's own are gone)")
+        raise InputError(
+            "the server of the assistant is unknown; give --base-url or set OPENAI_BASE_URL"
+            " (OpenAI's own assistants no longer exist)"
+        )
     check_base_url(where)
     endpoint = Endpoint(where, environment.api_key or "none", certificates=environment.certificates)
     wire = Wire(endpoint, Limits(), silence_timeout_s=30)
     try:
         found, _ = await wire.get(f"/assistants/{assistant_id}", BETA)
     except ServiceFault as fault:
-        # A server without assistants answers with 404 too; what it says is about the endpoint.
+        # A server without assistants also answers 404, but for the endpoint.
         if fault.status_code != 404 or str(fault).startswith("no such endpoint"):
             raise
-        raise InputError(f"{assistant_id}: there is no such assistant at {where}, or not for this key") from None
+        raise InputError(f"{assistant_id}: {where} has no such assistant, or this key cannot access it") from None
     finally:
         await wire.aclose()
     return checked_assistant(found, f"the reply of {where}")

@@ -1,4 +1,4 @@
-"""How to sign in: keys as text, and the user's own functions that make keys and tokens."""
+"""Authenticates requests: keys as text, and the user's own functions that return keys and tokens."""
 
 from __future__ import annotations
 
@@ -13,67 +13,72 @@ from batchrun.services.redaction import scrubbed
 __all__ = ["CREDENTIALS", "KeySource", "check_header", "guarded"]
 
 CREDENTIALS = frozenset({"api_key", "azure_ad_token", "azure_ad_token_provider", "provider", "workload_identity"})
-"""Arguments of the SDK's client that sign in; a key beside one of them is refused by it."""
+"""Arguments of the SDK's client that authenticate. The SDK refuses a key next to one of them."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name: a token (RFC 9110 §5.6.2)."""
+"""The name of a header: a token (RFC 9110 §5.6.2)."""
 
 _VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
-"""A header's value, as far as every server takes it: printable ASCII, no blank at either end (RFC 9110 §5.5)."""
+"""The value of a header that every server accepts: printable ASCII, no blank at either end (RFC 9110 §5.5)."""
 
 
-def check_header(what: str, value: str, name: str = "x") -> None:
-    """
+def check_header(source: str, value: str, name: str = "x") -> None:
+    """Check that HTTP can send a header.
+
     Args:
-        what: names it in the message, which does not show the value.
+        source: the option or variable with the header, for the message, which does not show the value.
 
     Raises:
-        InputError: HTTP cannot carry it.
+        InputError: the name or the value is not allowed.
     """
     if _NAME.fullmatch(name) is None:
-        raise InputError(f"{what!r}: is no name of a header; letters, digits and dashes are")
+        raise InputError(f"{source!r} is not a valid header name; use letters, digits and dashes")
     if _VALUE.fullmatch(value) is None:
-        kind = "a line break or blank at an end" if value != value.strip() else "a character that is no printable ASCII"
-        raise InputError(f"{what} cannot be sent in a header: it has {kind}")
+        is_padded = value != value.strip()
+        fault = (
+            "begins or ends with a blank or a line break" if is_padded else "has a character other than printable ASCII"
+        )
+        raise InputError(f"{source} cannot be sent in a header: its value {fault}")
 
 
 class KeySource:
-    """The user's function that makes keys or tokens, as the SDK calls it: before every request.
+    """The user's function that returns keys or tokens. The SDK calls it before every request.
 
-    All state: the last two keys made, so that they show in no message; a request may still carry the one before.
+    Mutable state: the last two keys, which no message may show; a request in flight may still have the earlier one.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[str] | str], name: str = "api_key") -> None:
-        self._make = make
+    def __init__(self, function: Callable[[], Awaitable[str] | str], name: str = "api_key") -> None:
+        self._function = function
         self._name = name
-        self.made: tuple[str, ...] = ()
+        self.last_keys: tuple[str, ...] = ()
 
     async def __call__(self) -> str:
-        """A key.
+        """Return a key.
 
         Raises:
-            BatchRefused: the function failed, or made none.
+            BatchRefused: the function failed, or returned something else.
         """
         try:
-            made = self._make()
-            key: object = await made if inspect.isawaitable(made) else made
+            returned = self._function()
+            key: object = await returned if inspect.isawaitable(returned) else returned
         except Exception as exc:
-            raise _failed(self._name, exc, self.made) from exc
+            raise _failed(self._name, exc, self.last_keys) from exc
         if not isinstance(key, str) or not key:
+            kind = "an empty str" if key == "" else f"a value of type {type(key).__name__}"
             raise BatchRefused(
-                f"the function {self._name} made no key but a {type(key).__name__}", error_type="authentication_error"
+                f"the function {self._name} returned {kind}; expected a key (a str)", error_type="authentication_error"
             )
         try:
-            check_header("what it made", key)
+            check_header("the returned key", key)
         except InputError as exc:
             raise _failed(self._name, exc, ()) from exc
-        if key not in self.made:
-            self.made = (*self.made[-1:], key)
+        if key not in self.last_keys:
+            self.last_keys = (*self.last_keys[-1:], key)
         return key
 
 
 def guarded(client_options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, with the user's functions among them failing as faults of the service, not as bugs."""
+    """Return the options with the user's functions wrapped, so that a failure counts as a refusal and not as a bug."""
     options = dict(client_options)
     provider = options.get("azure_ad_token_provider")
     if callable(provider) and not isinstance(provider, KeySource):

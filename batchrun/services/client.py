@@ -69,7 +69,7 @@ class Endpoint:
         keys: list[str] = []
         for credential in (self.api_key, *(self.client_options.get(name) for name in sorted(CREDENTIALS))):
             if isinstance(credential, KeySource):
-                keys += credential.made
+                keys += credential.last_keys
             elif isinstance(credential, str) and credential != NO_KEY:
                 keys.append(credential)
         keys += [value for value in self.query.values() if len(value) >= 8]

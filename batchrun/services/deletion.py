@@ -1,4 +1,4 @@
-"""Deleting what a batch made. An object's kind says how, whatever protocol the batch speaks by now."""
+"""Deletes the objects that a batch created at the service, by their kind and independent of the batch's protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchrun.services.wire import BETA, Wire
 __all__ = ["RowDeletion", "delete_object"]
 
 ROW_TIMEOUT_S = 30.0
-"""For the objects of one row, waits for limits included: rows that ended must not pile up behind a slow service."""
+"""For the objects of one row, including waits for rate limits: ended rows must not queue up for a slow service."""
 
 _ENDPOINTS: Mapping[Kind, tuple[str, Mapping[str, str]]] = {
     "thread": ("/threads", BETA),
@@ -28,19 +28,20 @@ _ENDPOINTS: Mapping[Kind, tuple[str, Mapping[str, str]]] = {
 }
 
 
-async def delete_object(wire: Wire, made: Created) -> bool:
-    """Delete one object; False if the service does not know it (any more). A thread takes its runs along; a
-    conversation does not take its responses, nor a vector store its files.
+async def delete_object(wire: Wire, created: Created) -> bool:
+    """Delete one object; return False if the service does not have it.
+
+    A thread is deleted with its runs, but a conversation without its responses, and a vector store without its files.
 
     Raises:
-        ServiceFault: it cannot be deleted, or not now.
+        ServiceFault: the service refused, or cannot delete the object now.
     """
-    path, headers = _ENDPOINTS[made.kind]
-    return await wire.delete(f"{path}/{quote(made.object_id, safe='')}", headers)
+    path, headers = _ENDPOINTS[created.kind]
+    return await wire.delete(f"{path}/{quote(created.object_id, safe='')}", headers)
 
 
 class RowDeletion:
-    """Deletes what a row made, all its tries included. One try for each object: what is left, `cleanup` deletes."""
+    """Deletes the objects of a row, of all its attempts. Each is tried once; `batchrun cleanup` deletes the rest."""
 
     def __init__(self, wire: Wire, journal: Journal, clock: WallClock) -> None:
         self._wire = wire
@@ -49,7 +50,7 @@ class RowDeletion:
         self._clock = clock
 
     async def __call__(self, row_key: str) -> int:
-        """Returns the number of objects that are still there.
+        """Delete a row's objects; return the number of objects that could not be deleted.
 
         Raises:
             OutputError: the journal cannot be written.
@@ -58,11 +59,11 @@ class RowDeletion:
         objects = self._created.of_row(row_key, place_of(self._manifest))
         left = len(objects)
         with anyio.move_on_after(ROW_TIMEOUT_S):
-            for made in objects:
+            for created in objects:
                 try:
-                    await delete_object(self._wire, made)
+                    await delete_object(self._wire, created)
                 except ServiceFault:
                     continue
-                self._created.deleted(made.object_id, self._clock())
+                self._created.deleted(created.object_id, self._clock())
                 left -= 1
         return left

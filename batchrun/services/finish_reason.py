@@ -1,4 +1,4 @@
-"""Whether a run that says it completed did: what is not an answer is `incomplete`, in all protocols alike."""
+"""Decides whether a run with the status `completed` has an answer; if not, it counts as `incomplete`."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from batchrun.records import EMPTY_ANSWER, REFUSAL, Usage
 __all__ = ["CUT", "end_of_completed"]
 
 CUT = "max_completion_tokens"
-"""The reason of an answer that was cut at the token limit, whatever the protocol calls it."""
+"""The reason of an answer that was cut at the token limit, in every protocol."""
 
-_BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-"""The parameters that bound an answer, in the three protocols."""
-_LEAST_BOUND = 16
-"""Up to this bound services round as they like, and short answers meet it by chance."""
+_LIMIT_PARAMETERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+"""The parameters that limit the tokens of an answer, in the three protocols."""
+_SMALL_LIMIT = 16
+"""Up to this limit, in tokens, services round, and short answers have this length by chance."""
 _INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0\u034f\ufe0e\ufe0f")
-"""Fillers and selectors that show nothing, although Unicode counts them among the letters, symbols and marks."""
+"""Fillers and selectors that show nothing, although Unicode classifies them as letters, symbols or marks."""
 _REASONING = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
-"""What models think, where their server leaves it in the text; without an end it is all the text."""
+"""The reasoning of a model, if the server leaves it in the text; without an end tag it is the whole text."""
 
 
 def end_of_completed(
     text: str, usage: Usage, *, refused: bool = False, parameters: Mapping[str, Any] | None = None, more: bool = False
 ) -> tuple[Literal["completed", "incomplete"], str | None]:
-    """(status, reason) of a run that says it completed and asks for no function.
+    """Return (status, reason) of a run that has the status `completed` and asks for no function.
 
     Args:
-        text: of its messages, a refusal's included.
+        text: of its messages, including refusals.
         refused: the model refused.
-        parameters: the run was asked for with these, and nothing but its status says that it was not cut: an answer
-            exactly as long as its bound was.
-        more: it has something beside its text: files, images.
+        parameters: the model parameters of the run, if only its status shows that the answer was not cut: then an
+            answer with exactly as many tokens as its limit was cut. Else None.
+        more: the run has something next to its text, such as files or images.
     """
     if refused:
         return "incomplete", REFUSAL
     written = usage.completion_tokens
-    met = parameters is not None and any(parameters.get(name) == written for name in _BOUNDS)
-    if met and written is not None and written > _LEAST_BOUND:
+    is_at_limit = parameters is not None and any(parameters.get(name) == written for name in _LIMIT_PARAMETERS)
+    if is_at_limit and written is not None and written > _SMALL_LIMIT:
         return "incomplete", CUT
-    if not more and _says_nothing(text):
+    if not more and _is_blank(text):
         return "incomplete", EMPTY_ANSWER
     return "completed", None
 
 
-def _says_nothing(text: str) -> bool:
-    """Whether nothing of it can be seen: blanks, controls, characters of no width, reasoning without an answer."""
+def _is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: it has only blanks, controls, characters of no width, or reasoning."""
     answer = text[thought.end() :] if (thought := _REASONING.match(text)) else text
     return all(unicodedata.category(each) in ("Cc", "Cf", "Zs", "Zl", "Zp") or each in _INVISIBLE for each in answer)

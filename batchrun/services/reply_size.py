@@ -1,4 +1,4 @@
-"""A bound on what a reply may hold, once it is decompressed: an endless one, or a gzip bomb, costs one row."""
+"""Limits the decompressed size of a reply, so that an endless reply or a gzip bomb fails one row only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["MAX_REPLY_BYTES", "UNBOUNDED", "bound"]
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 UNBOUNDED = "application/binary"
-"""Requests that accept this fetch files, which are written to the disk as they come."""
+"""The `Accept` header of file downloads, which are not limited: they are written to the disk as they arrive."""
 
 
 def bound(response: httpx2.Response) -> None:
-    """Let whoever reads this response, which nobody has read yet, read `MAX_REPLY_BYTES` of it at most, decompressed.
+    """Limit a response that has not been read yet to `MAX_REPLY_BYTES` decompressed bytes.
 
-    Reading on raises a `PermanentFault` (`reply_too_large`), and the connection is closed.
+    Reading more raises a `PermanentFault` (`reply_too_large`), and the connection is closed.
     """
     if response.request.headers.get("accept") == UNBOUNDED:
         return
@@ -27,13 +27,13 @@ def bound(response: httpx2.Response) -> None:
     assert isinstance(stream, httpx2.AsyncByteStream)
     coding = response.headers.get("content-encoding")
     if coding is not None:
-        # What comes out of the bounded stream is plain: nobody behind it decompresses anything.
+        # The limited stream yields decompressed bytes, so the HTTP client must not decompress them again.
         del response.headers["content-encoding"]
     response.stream = _Bounded(stream, coding)
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """Another stream's bytes, decompressed piece by piece and counted."""
+    """Decompresses the bytes of another stream piece by piece, and counts them."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, coding: str | None) -> None:
         self._stream = stream
@@ -46,7 +46,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 size += len(piece)
                 if size > MAX_REPLY_BYTES:
                     raise PermanentFault(
-                        f"the reply has more than {MAX_REPLY_BYTES // 2**20} MiB", error_type="reply_too_large"
+                        f"the reply is larger than {MAX_REPLY_BYTES // 2**20} MiB", error_type="reply_too_large"
                     )
                 yield piece
 

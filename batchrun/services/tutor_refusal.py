@@ -1,4 +1,4 @@
-"""The embedded tutor as a service: what it cannot do is no fault of the row, and the rehearsal goes on."""
+"""The embedded tutor as a service: its refusals do not fail a row, so that a rehearsal continues."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ __all__ = ["Tutoring"]
 
 
 class Tutoring:
-    """Another service, whose refusals count as completed answers; their reason still says what they are."""
+    """A service that counts the refusals of another service as completed answers. Their reason is still `refusal`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     async def prepare(self) -> None:
-        """As the other service."""
+        """Pass the call to the other service."""
         await self._service.prepare()
 
     async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """As the other service, but for refusals."""
+        """Pass the call to the other service, and count a refusal as completed."""
         return _accepted(await self._service.answer(exchange, attempt, on_ids))
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """As the other service, but for refusals."""
+        """Pass the call to the other service, and count a refusal as completed."""
         return _accepted(await self._service.follow(exchange, attempt, on_ids))
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
-        """As the other service."""
+        """Pass the call to the other service."""
         await self._service.cancel(exchange, attempt)
 
 

@@ -1,26 +1,24 @@
-"""A service's usage object → `Usage`, whole. What the service does not tell, or tells oddly, stays None, never 0."""
+"""Reads a service's usage object. A count that is missing, or is not a plausible number, is None, never 0."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from batchrun.records import Usage
-from batchrun.services.reply_fields import cleaned, count, mapping
+from batchrun.services.reply_fields import JsonObject, cleaned, count, mapping
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 
 MAX_TOKENS = 100_000_000
-"""Of one run. No model takes as many: a larger number is odd, and would stop a batch that has a limit or a budget."""
+"""The most tokens of one run. No model takes as many; a larger number would use up every rate limit and budget."""
 
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
-def usage_of_tokens(found: Any) -> Usage:
-    """The usage of a run or a chat completion.
+def usage_of_tokens(found: object) -> Usage:
+    """Return the usage of a run or a chat completion.
 
-    Runs spell the cached tokens' parent `prompt_token_details`, chat completions `prompt_tokens_details`.
+    The parent of the cached tokens is `prompt_token_details` in runs, and `prompt_tokens_details` in chat completions.
     """
     raw = mapping(found)
     if not raw:
@@ -36,8 +34,8 @@ def usage_of_tokens(found: Any) -> Usage:
     )
 
 
-def usage_of_response(found: Any) -> Usage:
-    """The usage of a response, which counts input and output tokens."""
+def usage_of_response(found: object) -> Usage:
+    """Return the usage of a response, whose fields are named after input and output."""
     raw = mapping(found)
     if not raw:
         return Usage()
@@ -51,19 +49,19 @@ def usage_of_response(found: Any) -> Usage:
     )
 
 
-def _tokens(found: Any) -> int | None:
-    """A number of tokens that a run can have taken."""
+def _tokens(found: object) -> int | None:
+    """Return a plausible number of tokens; None for anything else."""
     number = count(found)
     return number if number is not None and number <= MAX_TOKENS else None
 
 
-def _storable(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The object as the journal can keep it; `runs` is the name under which it keeps several."""
+def _storable(raw: JsonObject) -> JsonObject:
+    """Return the object as the journal can store it, without `runs`: under that key it stores several objects."""
     if "runs" in raw:
         raw = {name: value for name, value in raw.items() if name != "runs"}
     try:
         _STRICT.encode(raw)
     except (ValueError, RecursionError):
-        cut: Mapping[str, Any] = cleaned(raw)
-        return cut
+        storable: JsonObject = cleaned(raw)
+        return storable
     return raw

@@ -47,7 +47,7 @@ def test_an_unknown_assistant(tmp_path: Path, tutor_url: str, name: str) -> None
     """An id that the server does not know is named, with the server's address, and nothing is written."""
     done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url, "-o", "job.toml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"batchrun: {name}: there is no such assistant at {tutor_url}, or not for this key\n"
+    assert done.stderr == f"batchrun: {name}: {tutor_url} has no such assistant, or this key cannot access it\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +56,7 @@ def test_something_else_than_an_id(tmp_path: Path, tutor_url: str, name: str) ->
     """What cannot be an id is refused before anything is sent."""
     done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"batchrun: {name!r}: is no id of an assistant; one such as asst_abc123 is expected\n"
+    assert done.stderr == f"batchrun: {name!r} is not the id of an assistant; expected one such as asst_abc123\n"
 
 
 @pytest.mark.parametrize(

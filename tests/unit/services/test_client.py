@@ -207,7 +207,7 @@ async def test_a_function_that_makes_nothing(server: ScriptedHttp, made: Any) ->
     async def make() -> Any:
         return made
 
-    with pytest.raises(BatchRefused, match="made no key"):
+    with pytest.raises(BatchRefused, match="expected a key"):
         await post(Endpoint(server.url, make))
     assert server.requests == []
 
