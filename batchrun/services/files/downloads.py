@@ -1,4 +1,4 @@
-"""Files that runs made, fetched into a folder beside the output: one folder a row, and no file over another."""
+"""Downloads the files of runs into a folder next to the output: one folder per row, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ __all__ = ["Downloads", "Fetched", "file_name", "folder_name"]
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 10.0
 PATIENCE_S = 30.0
+"""For one file, over all attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of the files of a run.
+    """The downloaded and the missing files of a run.
 
     Attributes:
         paths: below the folder of the output, with slashes, such as `answers.csv.files/7/plot.png`.
-        missing: one line for each that could not be had, with its id: it may still be at the service.
+        missing: one line with the id of each file that could not be downloaded: the service may still have it.
     """
 
     paths: tuple[str, ...] = ()
@@ -47,16 +48,16 @@ class Fetched:
 
 
 class Downloads:
-    """Fetches what runs made. Safe to use from many tasks at once. No state but the files."""
+    """Downloads the files of runs. Safe to use from many tasks at once. Its only state are the files."""
 
     def __init__(
         self, wire: Wire, journal: Journal, place: str, folder: Path, *, patience_s: float = PATIENCE_S
     ) -> None:
         """
         Args:
-            place: where the service is, as `batchrun.journal.place_of` names it.
-            folder: where the rows' folders go, such as `outputs/answers.csv.files`; made with the first file.
-            patience_s: seconds that a file is waited for, over all tries, before it counts as missing.
+            place: the service's address, as `batchrun.journal.place_of` returns it.
+            folder: the parent of the rows' folders, such as `outputs/answers.csv.files`; created with the first file.
+            patience_s: seconds of waiting for one file, over all attempts, before it counts as missing.
         """
         self._wire = wire
         self._journal = journal
@@ -65,13 +66,13 @@ class Downloads:
         self._patience_s = patience_s
 
     async def fetch(self, produced: Sequence[Produced], row_key: str) -> Fetched:
-        """Fetch a row's files into a folder of its own.
+        """Download a row's files into the row's folder.
 
-        No file is replaced by another: one that is there with the same content stays, a name that is taken gets a
-        number. A file that cannot be had, after some tries, takes the answer nothing away: it is among the missing.
+        No file is overwritten: an existing file with the same content is kept, and a name that is taken gets a number.
+        A file that cannot be downloaded does not fail the row: it is listed as missing.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: a file cannot be written.
         """
         paths: list[str] = []
         missing: list[str] = []
@@ -82,8 +83,8 @@ class Downloads:
                 path = await self._fetch(each, self._folder / folder_name(row_key))
             except ServiceFault as fault:
                 missing.append(f"{each.name or 'a file'} ({each.file_id}): {fault}")
-            except OSError as error:
-                raise OutputError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
+            except OSError as exc:
+                raise OutputError(f"{self._folder}: cannot be written ({exc.strerror or exc})") from exc
             else:
                 paths.append(path.relative_to(self._folder.parent).as_posix())
         return Fetched(tuple(dict.fromkeys(paths)), tuple(missing))
@@ -126,12 +127,12 @@ def _path_of(produced: Produced) -> str:
 
 
 def _scratch(folder: Path) -> tempfile.SpooledTemporaryFile[bytes]:
-    """A nameless file on the disk where its content is to stay; a small one stays in memory."""
+    """Return a temporary file on the same disk as the download folder; a small one stays in memory."""
     return tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(folder))
 
 
 def _placed(content: IO[bytes], folder: Path, name: str | None) -> Path:
-    """Where the content is kept: under its name, numbered where another content has that."""
+    """Write the content under its name, with a number if another content has that name; return the path."""
     content.seek(0)
     head = content.read(16)
     content.seek(0)
@@ -139,9 +140,9 @@ def _placed(content: IO[bytes], folder: Path, name: str | None) -> Path:
     while piece := content.read(1 << 20):
         sha256.update(piece)
     wanted = Path(file_name(name or ""))
-    ending = wanted.suffix or _ending(head)
+    suffix = wanted.suffix or _suffix(head)
     for number in itertools.count(1):
-        path = folder / f"{wanted.stem}{'' if number == 1 else f'~{number}'}{ending}"
+        path = folder / f"{wanted.stem}{'' if number == 1 else f'~{number}'}{suffix}"
         if not os.path.lexists(path):
             break
         if path.is_file() and sha256_of(path) == sha256.hexdigest():
@@ -152,42 +153,42 @@ def _placed(content: IO[bytes], folder: Path, name: str | None) -> Path:
     return path
 
 
-_MARKS: Mapping[bytes, str] = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"%PDF-": ".pdf"}
-"""How files begin that services leave without an ending."""
+_MAGIC_BYTES: Mapping[bytes, str] = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"%PDF-": ".pdf"}
+"""First bytes of the files for which services give no suffix → the suffix."""
 
 
-def _ending(head: bytes) -> str:
+def _suffix(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ".webp"
-    return next((ending for mark, ending in _MARKS.items() if head.startswith(mark)), "")
+    return next((suffix for magic, suffix in _MAGIC_BYTES.items() if head.startswith(magic)), "")
 
 
 # -- names that a model or a table chose ------------------------------------------------------------------------
 
-_MAX_STEM, _MAX_ENDING = 150, 30
-"""Bytes; with a number between them they fit the 255 that file systems take."""
+_MAX_STEM, _MAX_SUFFIX = 150, 30
+"""Bytes; with a number between them they fit into the 255 bytes that file systems allow."""
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 _PLAIN_KEY = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,59}(?<!\.)")
 
 
 def file_name(name: str) -> str:
-    """A name for a file in a folder of ours, on every system: no path, not hidden, and not showing as another one."""
+    """Return a safe file name for every system: without a path, not hidden, and without characters that disguise it."""
     name = name.replace("\\", "/").rpartition("/")[2]
     shown = "".join("_" if each in _FORBIDDEN or unicodedata.category(each)[0] == "C" else each for each in name)
-    stem, dot, ending = shown.strip(" .").rpartition(".")
+    stem, dot, suffix = shown.strip(" .").rpartition(".")
     if not stem:
-        stem, dot, ending = ending, "", ""
-    whole = f"{_cut(stem, _MAX_STEM)}{dot}{_cut(ending, _MAX_ENDING)}".strip(" .") or "file"
+        stem, dot, suffix = suffix, "", ""
+    whole = f"{_cut(stem, _MAX_STEM)}{dot}{_cut(suffix, _MAX_SUFFIX)}".strip(" .") or "file"
     return f"_{whole}" if _RESERVED.match(whole) else whole
 
 
 def folder_name(row_key: str) -> str:
-    """A name for a row's folder: no two rows share one, also where a file system takes A for a."""
+    """Return the name of a row's folder. It is unique, even in a file system that ignores case."""
     if _PLAIN_KEY.fullmatch(row_key) and not _RESERVED.match(row_key):
         return row_key
     digest = hashlib.blake2b(row_key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    # No plain key holds a tilde.
+    # A plain key has no tilde, so the two forms cannot collide.
     return f"{file_name(row_key)[:40].strip(' .')}~{digest}"
 
 

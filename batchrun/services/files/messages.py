@@ -1,7 +1,7 @@
-"""A user message with its files, as each protocol wants it.
+"""Builds a user message with its files in the form of each protocol.
 
-What is attached goes before the text: rows that share a file then share the beginning of their prompts, which services
-bill less for. Where nothing is attached, the message is the plain text.
+Attachments come before the text: rows that share a file then share the beginning of their prompts, for which services
+charge less. Without attachments, the message is the plain text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault,
 __all__ = ["assistants_message", "chat_content", "responses_input", "tools_for"]
 
 MAX_INLINE_BYTES = 20 * 1024 * 1024
-"""What a file may have that goes inside a request; services take requests of some 30 to 50 MB."""
+"""Maximum size of a file inside a request; services accept requests of some 30 to 50 MB."""
 
 _SEARCHABLE = frozenset(
     {
@@ -28,17 +28,18 @@ _SEARCHABLE = frozenset(
         *(".tex", ".ts", ".txt", ".doc", ".docx", ".pdf", ".pptx"),
     }
 )
-"""Endings of the files that the Assistants API's file search takes."""
+"""Suffixes of the files that the file search of the Assistants API accepts."""
 
 
 async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: bool = False) -> dict[str, Any]:
-    """A message of a thread: images as parts, files as attachments to search, or to compute with.
+    """Return a message of a thread: images are parts, files are attachments for file search or the code interpreter.
 
     Args:
-        code_interpreter: the assistant has that tool too: it gets every file, and the search those that it can read.
+        code_interpreter: the assistant has that tool too; it gets every file, and file search gets those that it can
+            read.
 
     Raises:
-        ServiceFault: a file cannot be uploaded, or not now, or the protocol does not take it.
+        ServiceFault: a file cannot be uploaded, or not now, or the protocol does not support it.
     """
     parts: list[dict[str, Any]] = []
     attachments: list[dict[str, Any]] = []
@@ -51,8 +52,8 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
                 parts.append({"type": "image_file", "image_file": {"file_id": file_id}})
         elif each.sha256 is None:
             raise attachment_fault(
-                f"attachment {each.source!r}: assistants take files by path only, and images by URL; "
-                "--api responses takes this"
+                f"attachment {each.source!r}: --api assistants accepts only images by URL; give a path, or use "
+                "--api responses"
             )
         else:
             tools = tools_for(each, code_interpreter=code_interpreter)
@@ -66,7 +67,7 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
 
 
 def tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[str, str]]:
-    """The tools of an assistant that work on an attached file; none for an image, which the model sees."""
+    """Return the tools with which an assistant reads an attached file; none for an image, which the model sees."""
     if attachment.kind == "image":
         return []
     tools = [{"type": "file_search"}]
@@ -78,7 +79,7 @@ def tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[st
 
 
 async def responses_input(turn: Turn, uploads: Uploads) -> str | list[dict[str, Any]]:
-    """The `input` of a response. A container of the code interpreter gets its files by itself.
+    """Return the `input` of a response. The service copies the files into the code interpreter's container itself.
 
     Raises:
         ServiceFault: a file cannot be uploaded, or not now.
@@ -101,15 +102,15 @@ async def _by_id(attachment: Attachment, uploads: Uploads, purpose: str) -> dict
 
 
 async def chat_content(turn: Turn, folder: Path) -> str | list[dict[str, Any]]:
-    """The `content` of a message of Chat Completions, which holds its files: servers of that protocol store none.
+    """Return the `content` of a chat message, with its files inside: servers of that protocol store no files.
 
-    Text goes into the text, which every model reads; images and PDFs become parts.
+    Text files are added to the text, which every model reads; images and PDFs become parts.
 
     Args:
-        folder: where relative paths of attachments begin.
+        folder: relative paths of attachments are relative to this folder.
 
     Raises:
-        PermanentFault: a file is of a kind, or a size, that the protocol does not take, or not what it was.
+        PermanentFault: the protocol does not support a file's kind or size, or a file has changed.
     """
     parts: list[dict[str, Any]] = []
     texts: list[str] = []
@@ -117,8 +118,8 @@ async def chat_content(turn: Turn, folder: Path) -> str | list[dict[str, Any]]:
         if each.sha256 is None:
             if each.kind != "image":
                 raise attachment_fault(
-                    f"attachment {each.source!r}: chat completions take files by path only, and images by URL; "
-                    "--api responses takes this"
+                    f"attachment {each.source!r}: --api chat accepts only images by URL; give the file by its path, or "
+                    "use --api responses"
                 )
             parts.append({"type": "image_url", "image_url": {"url": each.source}})
             continue
@@ -140,7 +141,8 @@ def _content(path: Path, sha256: str) -> bytes:
         data = file.read(MAX_INLINE_BYTES + 1)
     if len(data) > MAX_INLINE_BYTES:
         raise attachment_fault(
-            f"{path}: has more than {MAX_INLINE_BYTES:,} bytes, too much for inside a chat completion's request"
+            f"{path}: has more than {MAX_INLINE_BYTES:,} bytes, the maximum inside a request of --api chat; use "
+            "--api responses, which uploads files"
         )
     return data
 
@@ -157,7 +159,7 @@ def _text(data: bytes, attachment: Attachment) -> str:
         text = "\0"
     if "\0" in text:
         raise attachment_fault(
-            f"attachment {attachment.source!r}: chat completions take images, PDFs and text; "
-            "--api responses takes further kinds"
+            f"attachment {attachment.source!r}: --api chat accepts images, PDFs and text; use --api responses for "
+            "other kinds"
         )
     return text

@@ -1,5 +1,7 @@
-"""What an answer has beside its text: what it cites, and the files that its run made. Read from the replies, in which
-nothing is taken for granted."""
+"""Reads the citations of an answer, and the files that its run produced, from the replies.
+
+A field that is missing or has another type is left out: the answer is complete without it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TypedDict, cast
 
-from batchrun.services.reply_fields import count, name, objects
+from batchrun.services.reply_fields import JsonObject, count, name, objects
 
 __all__ = [
+    "Citation",
     "Produced",
     "citations_of_chat",
     "citations_of_items",
@@ -24,15 +27,34 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Produced:
-    """A file that a run made.
+class Citation(TypedDict, total=False):
+    """A source that an answer cites: a file or a page. Fields that the service does not give are absent.
 
     Attributes:
-        file_id: at the service; of an image that came inside the answer, the item's.
-        name: as the run named it, None where only the service can tell.
-        container_id: of the container that holds it, None for a file of its own.
-        content: where it came inside the answer.
+        text: the mark in the response.
+        start, end: characters of the response, whose parts are joined by a line break and whose messages by a blank
+            line.
+    """
+
+    file_id: str
+    filename: str
+    quote: str
+    text: str
+    url: str
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A file that a run produced.
+
+    Attributes:
+        file_id: the service's id of the file; for an image inside the answer, the id of the item.
+        name: the run's name of the file; None if only the service knows it.
+        container_id: the container with the file; None if the file is not in a container.
+        content: of a file inside the answer; None for one to download.
     """
 
     file_id: str
@@ -44,19 +66,16 @@ class Produced:
 # -- citations --------------------------------------------------------------------------------------------------
 
 
-def citations_of_messages(
-    messages: Iterable[Mapping[str, Any]], names: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """What the assistant's messages of a run cite, in the order of the text.
+def citations_of_messages(messages: Iterable[JsonObject], names: Mapping[str, str] | None = None) -> list[Citation]:
+    """Return the citations in the messages of a run, in the order of the text.
 
-    Each has `file_id`, `text` (the mark in the response), `start` and `end` (characters of the response, which joins
-    parts by a line and messages by a blank one), and `filename` and `quote` where they are known.
+    Each has `file_id`, `text`, `start` and `end`, and also `filename` and `quote` if they are known.
 
     Args:
-        messages: of the Assistants protocol, those whose texts make the response.
+        messages: the messages of the Assistants protocol that make up the response.
         names: file id → name.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Citation] = []
     for offset, part in _message_parts(messages):
         for each in objects(part.get("annotations")):
             cited = each.get("file_citation")
@@ -75,10 +94,13 @@ def citations_of_messages(
     return found
 
 
-def citations_of_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the messages among a response's output items cite: files (`file_id`, `filename`, and `start`, the character
-    behind which the citation belongs) and pages (`url`, `title`, `start`, `end`)."""
-    found: list[dict[str, Any]] = []
+def citations_of_items(items: Iterable[JsonObject]) -> list[Citation]:
+    """Return the citations in the messages among a response's output items.
+
+    Files have `file_id`, `filename` and `start`, the character after which the citation belongs. Pages have `url`,
+    `title`, `start` and `end`.
+    """
+    found: list[Citation] = []
     for offset, part in _item_parts(items):
         for each in objects(part.get("annotations")):
             if each.get("type") == "file_citation":
@@ -90,8 +112,8 @@ def citations_of_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
-def citations_of_chat(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pages that a chat completion's message cites, as models that search the web do."""
+def citations_of_chat(message: JsonObject) -> list[Citation]:
+    """Return the pages that a chat completion's message cites; models that search the web send them."""
     return [
         _page(each["url_citation"], 0)
         for each in objects(message.get("annotations"))
@@ -99,7 +121,7 @@ def citations_of_chat(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _page(cited: Mapping[str, Any], offset: int) -> dict[str, Any]:
+def _page(cited: JsonObject, offset: int) -> Citation:
     return _compact(
         url=name(cited.get("url")),
         title=name(cited.get("title")),
@@ -108,17 +130,17 @@ def _page(cited: Mapping[str, Any], offset: int) -> dict[str, Any]:
     )
 
 
-def _compact(**fields: Any) -> dict[str, Any]:
-    return {field: value for field, value in fields.items() if value is not None}
+def _compact(**fields: str | int | None) -> Citation:
+    return cast("Citation", {field: value for field, value in fields.items() if value is not None})
 
 
-def _shifted(index: Any, offset: int) -> int | None:
+def _shifted(index: object, offset: int) -> int | None:
     known = count(index)
     return known + offset if known is not None else None
 
 
-def _message_parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(where the part begins in the response, the `text` of the part), as `assistants.message_text` joins them."""
+def _message_parts(messages: Iterable[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
+    """Yield (offset of the part in the response, `text` of the part); joined as `message_text` joins them."""
     offset = 0
     for message in messages:
         begun = offset
@@ -134,8 +156,8 @@ def _message_parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int,
         offset += 1 if offset > begun else 2
 
 
-def _item_parts(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(where the part begins in the response, the part), as the Responses service joins them: no empty messages."""
+def _item_parts(items: Iterable[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
+    """Yield (offset of the part in the response, the part); joined as the Responses service does: no empty messages."""
     offset = 0
     for item in items:
         if item.get("type") != "message":
@@ -148,15 +170,15 @@ def _item_parts(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mappi
         offset = offset + 1 if offset - begun > 1 else begun
 
 
-def _file_id(body: Any) -> str | None:
+def _file_id(body: object) -> str | None:
     return name(body.get("file_id")) if isinstance(body, Mapping) else None
 
 
-# -- files that a run made --------------------------------------------------------------------------------------
+# -- files that a run produced --------------------------------------------------------------------------------------
 
 
-def produced_in_messages(messages: Iterable[Mapping[str, Any]]) -> list[Produced]:
-    """The images and linked files in a run's messages, each once."""
+def produced_in_messages(messages: Iterable[JsonObject]) -> list[Produced]:
+    """Return the images and linked files in a run's messages, each once."""
     found: list[Produced] = []
     for message in messages:
         for part in objects(message.get("content")):
@@ -169,8 +191,8 @@ def produced_in_messages(messages: Iterable[Mapping[str, Any]]) -> list[Produced
     return distinct(found)
 
 
-def produced_by_steps(steps: Iterable[Mapping[str, Any]]) -> list[Produced]:
-    """The images that a run's code drew, shown in its messages or not."""
+def produced_by_steps(steps: Iterable[JsonObject]) -> list[Produced]:
+    """Return the images that the code of a run drew, whether its messages show them or not."""
     found: list[Produced] = []
     for step in steps:
         details = step.get("step_details")
@@ -182,8 +204,8 @@ def produced_by_steps(steps: Iterable[Mapping[str, Any]]) -> list[Produced]:
     return distinct(found)
 
 
-def produced_in_items(items: Iterable[Mapping[str, Any]]) -> list[Produced]:
-    """The files that a response links, and the images that came inside it."""
+def produced_in_items(items: Iterable[JsonObject]) -> list[Produced]:
+    """Return the files that a response links, and the images inside it, each once."""
     items = list(items)
     found: list[Produced] = []
     for _, part in _item_parts(items):
@@ -196,16 +218,16 @@ def produced_in_items(items: Iterable[Mapping[str, Any]]) -> list[Produced]:
                 found.append(Produced(file_id, filename))
     for item in items:
         if item.get("type") == "image_generation_call":
-            found += _inside(name(item.get("id")) or "image", item.get("result"))
+            found += _image_inside(name(item.get("id")) or "image", item.get("result"))
         elif item.get("type") == "code_interpreter_call":
             for number, output in enumerate(objects(item.get("outputs"))):
                 if output.get("type") == "image":
-                    found += _inside(f"{name(item.get('id')) or 'image'}-{number}", output.get("url"))
+                    found += _image_inside(f"{name(item.get('id')) or 'image'}-{number}", output.get("url"))
     return distinct(found)
 
 
-def _inside(name: str, encoded: Any) -> list[Produced]:
-    """An image that came as Base64 or as a data URL."""
+def _image_inside(name: str, encoded: object) -> list[Produced]:
+    """Return an image that came as Base64 or as a data URL; nothing if it is neither."""
     if not isinstance(encoded, str) or encoded.startswith(("http:", "https:")):
         return []
     try:
@@ -216,7 +238,7 @@ def _inside(name: str, encoded: Any) -> list[Produced]:
 
 
 def distinct(found: Iterable[Produced]) -> list[Produced]:
-    """Each file once; under the name that one of its mentions gives it."""
+    """Return each file once, with a name if any of its mentions has one."""
     known: dict[str, Produced] = {}
     for each in found:
         if each.file_id not in known or known[each.file_id].name is None:

@@ -1,11 +1,11 @@
-"""The files of a batch, for all of its services: what goes with prompts, what can be searched, what runs bring back."""
+"""The files of a batch, for all of its services: attachments, files to search, and files that runs produce."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 import anyio.to_thread
@@ -16,6 +16,7 @@ from batchrun.records import Attachment, Turn
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.messages import assistants_message, chat_content, responses_input, tools_for
 from batchrun.services.files.produced import (
+    Citation,
     Produced,
     citations_of_chat,
     citations_of_items,
@@ -25,14 +26,26 @@ from batchrun.services.files.produced import (
     produced_in_messages,
 )
 from batchrun.services.files.uploads import Uploads
+from batchrun.services.reply_fields import JsonObject
 
 __all__ = ["RowFiles"]
 
 
-class RowFiles:
-    """What the services of a batch share of its files.
+class Extras(TypedDict, total=False):
+    """What an answer has next to its text.
 
-    All state: the id of the vector store, once `prepare` has made it or found it again.
+    Attributes:
+        files: paths below the folder of the output; for a file that could not be downloaded, one line that says why.
+    """
+
+    citations: list[Citation]
+    files: list[str]
+
+
+class RowFiles:
+    """Translates the files of a batch for each protocol; shared by the services of the batch.
+
+    Mutable state: the id of the vector store, after `prepare` has created it or found it again.
     """
 
     def __init__(
@@ -47,9 +60,10 @@ class RowFiles:
     ) -> None:
         """
         Args:
-            folder: where relative paths of attachments begin.
+            folder: relative paths of attachments are relative to this folder.
             searched: files that the model may search.
             code_interpreter: the model may run code.
+            batch_id: for the name of the vector store.
         """
         self._uploads = uploads
         self._downloads = downloads
@@ -62,56 +76,61 @@ class RowFiles:
         self.code_interpreter = code_interpreter
 
     async def prepare(self) -> None:
-        """Upload the files that are to be searched, once.
+        """Upload the files to search, once.
 
         Raises:
-            ServiceFault: one of them cannot be, or not now.
+            ServiceFault: the service refused a file, or cannot take it now.
         """
         async with self._preparing:
             if self._searched and self._store_id is None:
                 name = f"batchrun {self._batch_id}"
                 self._store_id = await self._uploads.vector_store(self._searched, name=name)
 
-    # -- what goes out ----------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------
 
-    def assistants_tools(self, brought: Sequence[Attachment] = ()) -> list[dict[str, Any]]:
-        """The tools of a run.
+    def assistants_tools(self, thread_attachments: Sequence[Attachment] = ()) -> list[dict[str, Any]]:
+        """Return the tools of a run.
 
         Args:
-            brought: what its thread has from the row: the model reads none of it without the tool for it.
+            thread_attachments: files that are already in the thread; the model can read them only with their tools.
         """
         needed = [{"type": "file_search"}] if self._store_id is not None else []
         needed += [{"type": "code_interpreter"}] if self.code_interpreter else []
-        needed += [tool for each in brought for tool in tools_for(each, code_interpreter=self.code_interpreter)]
+        needed += [
+            tool for each in thread_attachments for tool in tools_for(each, code_interpreter=self.code_interpreter)
+        ]
         return [tool for number, tool in enumerate(needed) if tool not in needed[:number]]
 
     def searched_resources(self) -> dict[str, Any]:
-        """What the search of an assistant, or of a thread, works on: `tool_resources`."""
+        """Return the `tool_resources` of an assistant or a thread: the vector store to search."""
         return {"file_search": {"vector_store_ids": [self._store_id]}} if self._store_id is not None else {}
 
     def responses_tools(self) -> list[dict[str, Any]]:
-        """The tools of a response, with what they work on."""
+        """Return the tools of a response, with the vector store and the container that they use."""
         search = {"type": "file_search", "vector_store_ids": [self._store_id]}
         code = {"type": "code_interpreter", "container": {"type": "auto"}}
         return [*([search] if self._store_id is not None else []), *([code] if self.code_interpreter else [])]
 
     async def message(self, turn: Turn) -> dict[str, Any]:
-        """A message of a thread.
+        """Return a turn as a message of a thread.
 
         Raises:
-            ServiceFault: a file cannot go with it, or not now.
+            ServiceFault: the service refused a file, or cannot take it now.
         """
-        return await assistants_message(await self._found(turn), self._uploads, code_interpreter=self.code_interpreter)
+        return await assistants_message(
+            await self._checked(turn), self._uploads, code_interpreter=self.code_interpreter
+        )
 
     async def input(self, turn: Turn) -> str | list[dict[str, Any]]:
-        """The input of a response; raises as `message`."""
-        return await responses_input(await self._found(turn), self._uploads)
+        """Return a turn as the input of a response. Raises as `message` does."""
+        return await responses_input(await self._checked(turn), self._uploads)
 
     async def content(self, turn: Turn) -> str | list[dict[str, Any]]:
-        """The content of a message of a chat completion; raises as `message`."""
-        return await chat_content(await self._found(turn), self._folder)
+        """Return a turn as the content of a chat message. Raises as `message` does."""
+        return await chat_content(await self._checked(turn), self._folder)
 
-    async def _found(self, turn: Turn) -> Turn:
+    async def _checked(self, turn: Turn) -> Turn:
+        """Return the turn with the hashes of its local files."""
         if not turn.attachments:
             return turn
         try:
@@ -120,34 +139,32 @@ class RowFiles:
             raise PermanentFault(str(exc), error_type=exc.error_type) from exc
         return replace(turn, attachments=found)
 
-    # -- what comes back --------------------------------------------------------------------------------------
+    # -- replies --------------------------------------------------------------------------------------
 
     async def of_messages(
-        self, messages: Sequence[Mapping[str, Any]], steps: Iterable[Mapping[str, Any]], row_key: str
-    ) -> dict[str, Any] | None:
-        """The extras of a run: what its messages cite, and the files that it made, downloaded.
+        self, messages: Sequence[JsonObject], steps: Iterable[JsonObject], row_key: str
+    ) -> Extras | None:
+        """Return the extras of a run: its citations, and the files that it produced, downloaded. None without any.
 
         Args:
-            steps: of the run, where the code interpreter ran.
+            steps: of the run, if the code interpreter is on.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: a file cannot be written.
         """
         produced = [*produced_in_messages(messages), *produced_by_steps(steps)]
         return await self._extras(citations_of_messages(messages, self._uploads.names), produced, row_key)
 
-    async def of_items(self, items: Sequence[Mapping[str, Any]], row_key: str) -> dict[str, Any] | None:
-        """The extras of a response; raises as `of_messages`."""
+    async def of_items(self, items: Sequence[JsonObject], row_key: str) -> Extras | None:
+        """Return the extras of a response. Raises as `of_messages` does."""
         return await self._extras(citations_of_items(items), produced_in_items(items), row_key)
 
-    async def of_chat(self, message: Mapping[str, Any], row_key: str) -> dict[str, Any] | None:
-        """The extras of a chat completion; raises as `of_messages`."""
+    async def of_chat(self, message: JsonObject, row_key: str) -> Extras | None:
+        """Return the extras of a chat completion. Raises as `of_messages` does."""
         return await self._extras(citations_of_chat(message), [], row_key)
 
-    async def _extras(
-        self, citations: list[dict[str, Any]], produced: Sequence[Produced], row_key: str
-    ) -> dict[str, Any] | None:
-        extras: dict[str, Any] = {"citations": citations} if citations else {}
+    async def _extras(self, citations: list[Citation], produced: Sequence[Produced], row_key: str) -> Extras | None:
+        extras: Extras = {"citations": citations} if citations else {}
         if produced:
             fetched = await self._downloads.fetch(produced, row_key)
             extras["files"] = [*fetched.paths, *(f"not downloaded: {line}" for line in fetched.missing)]

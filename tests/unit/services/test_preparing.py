@@ -12,7 +12,7 @@ import pytest
 from batchrun.errors import ServerFault, Silence
 from batchrun.prompts.local_files import files_of
 from batchrun.services.assistants import AssistantSettings, AssistantsService
-from batchrun.services.files.uploads import UPLOAD_TRIES, Uploads
+from batchrun.services.files.uploads import UPLOAD_ATTEMPTS, Uploads
 from batchrun.services.wire import Wire
 from tests.support.filing import PLACE, journal_in
 
@@ -79,7 +79,7 @@ async def test_uploads_may_take_their_time(tmp_path: Path) -> None:
 
 async def test_some_uploads_meet_a_fault_that_passes(tmp_path: Path) -> None:
     """Each is sent again, and the others are not held up."""
-    service = Service(refused=UPLOAD_TRIES - 1)
+    service = Service(refused=UPLOAD_ATTEMPTS - 1)
     await searched(service, tmp_path, 12)
     assert sorted(service.uploaded) == sorted(f"{number}.md" for number in range(12))
 
@@ -89,7 +89,7 @@ async def test_uploads_that_never_go_through(tmp_path: Path) -> None:
     service = Service(refused=1_000)
     with pytest.raises(ServerFault, match="busy"):
         await searched(service, tmp_path, 1)
-    assert service.refused == 1_000 - UPLOAD_TRIES
+    assert service.refused == 1_000 - UPLOAD_ATTEMPTS
 
 
 async def test_a_store_that_stands_still(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ async def test_a_store_that_stands_still(tmp_path: Path) -> None:
     service = Service(taking_in=None)
     with pytest.raises(Silence) as raised:
         await searched(service, tmp_path, 3)
-    assert str(raised.value) == "--file-search: the service has taken in no file for 15 minutes, and has 3 left"
+    assert str(raised.value) == "--file-search: the service has indexed no file for 15 minutes; files left: 3"
 
 
 async def test_a_service_that_never_answers() -> None:

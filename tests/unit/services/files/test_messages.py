@@ -81,7 +81,7 @@ async def test_assistants_take_images_by_url_and_no_files(service: Filing) -> No
     """An image's URL is passed on; a file's fails the row, and says what takes it."""
     message = await assistants_message(urls("a.png"), service.uploads())
     assert message["content"][0] == {"type": "image_url", "image_url": {"url": URL + "a.png"}}
-    with pytest.raises(PermanentFault, match=r"a\.pdf': assistants take files by path only") as caught:
+    with pytest.raises(PermanentFault, match=r"a\.pdf': --api assistants accepts only images by URL") as caught:
         await assistants_message(urls("a.png", "a.pdf"), service.uploads())
     assert caught.value.error_type == "bad_attachment"
 
@@ -147,7 +147,7 @@ async def test_text_and_image_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"PK\x03\x04\xff", b"\xff\xfe\x00", b"a\0b"])
 async def test_chat_refuses_what_no_model_reads(tmp_path: Path, content: bytes) -> None:
     """A spreadsheet is neither image, PDF nor text: the row fails, and says what takes it."""
-    with pytest.raises(PermanentFault, match="chat completions take images, PDFs and text; --api responses") as caught:
+    with pytest.raises(PermanentFault, match="--api chat accepts images, PDFs and text; use --api responses") as caught:
         await chat_content(turn(tmp_path, a_xlsx=content), tmp_path)
     assert caught.value.error_type == "bad_attachment"
 
@@ -159,7 +159,7 @@ async def test_chat_takes_no_file_by_url(tmp_path: Path) -> None:
         {"type": "image_url", "image_url": {"url": URL + "a.png"}},
         {"type": "text", "text": "Look."},
     ]
-    with pytest.raises(PermanentFault, match="take files by path only, and images by URL"):
+    with pytest.raises(PermanentFault, match="accepts only images by URL; give the file by its path"):
         await chat_content(urls("a.pdf"), tmp_path)
 
 
@@ -175,5 +175,5 @@ async def test_chat_sends_no_other_content_than_the_prompt_stands_for(tmp_path: 
     """A file that changed since the batch read it fails its row."""
     (tmp_path / "a.md").write_bytes(b"new")
     old = Attachment("a.md", "file", hashlib.sha256(b"old").hexdigest())
-    with pytest.raises(PermanentFault, match="was changed since"):
+    with pytest.raises(PermanentFault, match="the file has changed since"):
         await chat_content(Turn("?", attachments=(old,)), tmp_path)

@@ -181,7 +181,7 @@ async def test_a_file_that_changed_is_not_sent(service: Filing, tmp_path: Path) 
     """A row's prompt stands for a content: where the file holds another by now, the row fails and says so."""
     file = attached(tmp_path)
     (tmp_path / "a.md").write_bytes(b"another")
-    with pytest.raises(PermanentFault, match=r"a\.md: was changed since the batch read it") as caught:
+    with pytest.raises(PermanentFault, match=r"a\.md: the file has changed since the batch read it") as caught:
         await service.uploads().file_id(file, "assistants")
     assert caught.value.error_type == "bad_attachment"
     assert service.names() == []
@@ -212,7 +212,7 @@ async def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
 
     with ScriptedHttp(script) as server, journal_in(tmp_path) as journal:
         async with aclosing(Wire(Endpoint(server.url, None), Limits(), silence_timeout_s=5)) as wire:
-            with pytest.raises(PermanentFault, match="changed while it was uploaded"):
+            with pytest.raises(PermanentFault, match="the file changed during its upload"):
                 await Uploads(wire, journal, PLACE, tmp_path).file_id(file, "assistants")
         assert [made.object_id for made in journal.created.left(PLACE, of_rows=False, followed=True)] == ["file-1"]
         assert journal.uploads.find(PLACE, "assistants .md", str(file.sha256)) is None
@@ -373,9 +373,7 @@ async def test_a_store_that_lost_a_file_gets_it_back(service: Filing, tmp_path: 
 async def test_a_file_that_cannot_be_taken_in_stops_the_batch(service: Filing, tmp_path: Path) -> None:
     """The message names the file and the service's reason; a mended file is taken in by the next run."""
     files = documents(tmp_path, good="one", blank="   ")
-    with pytest.raises(
-        BatchRefused, match=r"^--file-search: the service could not take in blank\.md: blank\.md: holds"
-    ):
+    with pytest.raises(BatchRefused, match=r"^--file-search: the service could not index blank\.md: blank\.md: holds"):
         await service.uploads().vector_store(files, name="x")
     mended = documents(tmp_path, blank="two")
     store_id = await service.uploads().vector_store(mended, name="x")
