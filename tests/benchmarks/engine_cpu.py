@@ -39,7 +39,8 @@ def ask(arm: str, rows: int, options: argparse.Namespace, service: Standin) -> f
         )
     if cost.printed["answered"] != rows:
         raise SystemExit(f"{arm}: {cost.printed['answered']} of {rows} rows were answered")
-    return cost.cpu_s
+    cpu_s: float = cost.cpu_s
+    return cpu_s
 
 
 def main() -> None:

@@ -229,10 +229,14 @@ def measure(scenario: Scenario, way: Way) -> Measured:
         running("capacity.js", {**scenario.service, **way.service}) as service,
         tempfile.TemporaryDirectory() as folder,
     ):
-        run = partial(anyio.run, run_rows, backend_options={"use_uvloop": True})
+
+        def run(way: Way, service: Standin, rows: int) -> tuple[Record, dict[str, Any], str]:
+            call = partial(run_rows, scenario, way, service, Path(folder), rows)
+            return anyio.run(call, backend_options={"use_uvloop": True})
+
         with running("capacity.js", {"work-ms": 1}) as warm:
-            run(scenario, Way("warm-up"), warm, Path(folder), 3)
-        record, stats, stop = run(scenario, way, service, Path(folder), scenario.rows)
+            run(Way("warm-up"), warm, 3)
+        record, stats, stop = run(way, service, scenario.rows)
     return Measured(way.name, scenario.rows, record, stats, stop)
 
 

@@ -347,7 +347,7 @@ async def batch(way: Way, variants: list[dict[str, Any]], folder: Path) -> tuple
             max_attempts=1,
             keep_going=True,
             **way.job,
-            **({"tools": folder / "tools.py"} if way.tools else {}),
+            tools=folder / "tools.py" if way.tools else None,
         )
         environment = Environment(api_key="test")
         plan = make_plan(job, folder / "in.csv", environment, folder / "out.csv")

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pandas as pd
@@ -105,7 +106,7 @@ async def test_a_cancelled_batch_keeps_its_answers(
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     frame = pd.DataFrame({"question": ["row 0", "row 1"]})
-    options = {
+    options: dict[str, Any] = {
         "model": "m",
         "api": "chat",
         "base_url": service.url,
@@ -135,7 +136,7 @@ async def test_outcomes_that_are_left_keep_their_answers(
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     frame = pd.DataFrame({"question": ["row 0", "row 1"]})
-    options = {"model": "m", "api": "chat", "base_url": service.url}
+    options: dict[str, Any] = {"model": "m", "api": "chat", "base_url": service.url}
     with pytest.warns(RuntimeWarning, match="left before the batch had ended: the answers so far are in"):
         async with batchrun.outcomes(frame, **options) as found:
             await found.__anext__()

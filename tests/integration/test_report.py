@@ -78,7 +78,7 @@ def test_cool_downs_are_in_the_page(tmp_path: Path) -> None:
     left = {"limit": "9000", "remaining": "0", "reset": "200ms"}
     answers = [
         json_answer({"error": {"message": "Slow down."}}, 429, retry_after="0.3"),
-        json_answer(chat_reply("2"), **{f"x_ratelimit_{name}_requests": value for name, value in left.items()}),
+        json_answer(chat_reply("2"), 200, **{f"x_ratelimit_{name}_requests": value for name, value in left.items()}),
     ]
     with ScriptedHttp(lambda _: answers.pop(0) if answers else json_answer(chat_reply("2"))) as server:
         options = ("--base-url", server.url, "--api", "chat", "--model", "m", "--concurrency", "1")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,12 @@ def viewing(folder: Path, output: str, *options: str) -> Iterator[tuple[str, sub
     process = command(folder, "view", output, "--no-browser", *options)
     lines: queue.Queue[str] = queue.Queue()
     assert process.stderr is not None
-    reader = threading.Thread(target=lambda stream: [lines.put(line) for line in stream], args=(process.stderr,))
+
+    def read(stream: Iterable[str]) -> None:
+        for line in stream:
+            lines.put(line)
+
+    reader = threading.Thread(target=read, args=(process.stderr,))
     reader.start()
     try:
         yield lines.get(timeout=PATIENCE_S).strip(), process

@@ -85,7 +85,8 @@ def test_what_sends_nothing_needs_no_key(folder: Path, how: str) -> None:
 
 def test_python_refuses_it_too(folder: Path) -> None:
     """`run` and `outcomes` raise; an empty key counts as none."""
-    for options in ({}, {"api_key": ""}):
+    both: list[dict[str, Any]] = [{}, {"api_key": ""}]
+    for options in both:
         with pytest.raises(InputError, match="no API key") as caught:
             batchrun.run(folder / "q.csv", model="gpt-5", output=folder / "out.csv", **options)
         assert OFFLINE in str(caught.value)
@@ -215,9 +216,12 @@ def test_python_warns_of_what_the_tutor_could_not(folder: Path) -> None:
 def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """From Python the log says that a rehearsal answered, asked for or not."""
     (folder / "q.csv").write_text("question\n1 + 1\n", encoding="utf-8")
-    for number, (options, words) in enumerate(
-        (({}, "no API key"), ({"model": "tutor"}, "the model is tutor"), ({"script": folder / "s.toml"}, "rehearsal"))
-    ):
+    reasons: list[tuple[dict[str, Any], str]] = [
+        ({}, "no API key"),
+        ({"model": "tutor"}, "the model is tutor"),
+        ({"script": folder / "s.toml"}, "rehearsal"),
+    ]
+    for number, (options, words) in enumerate(reasons):
         caplog.clear()
         batchrun.run(folder / "q.csv", output=folder / f"{number}.csv", **options)
         assert [record.getMessage().startswith(words) for record in caplog.records] == [True]

@@ -65,7 +65,8 @@ def test_handlers_are_given_back_and_ignored_signals_stay_ignored() -> None:
 
 def test_an_interrupt_that_comes_too_early_is_heard_later() -> None:
     """An interrupted cell whose batch has not begun yet stops it when it begins."""
-    interrupts, found = Interrupts(), []
+    interrupts = Interrupts()
+    found: list[int] = []
     interrupts.interrupt()
     with interrupts.heard(found.append):
         assert found == [INT]

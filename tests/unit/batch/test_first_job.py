@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_every_option_stands_in_it_and_can_be_switched_on() -> None:
     """Each commented line is a key of a job with a value that the job takes."""
     text = first_job("q.csv", ["question"])
     commented = [line[2:] for line in text.splitlines() if re.match(r"# [a-z_]+ = ", line)]
-    found = {}
+    found: dict[str, Any] = {}
     for line in commented:
         found |= tomllib.loads(line)
         make_job(tomllib.loads(line))

@@ -156,7 +156,7 @@ def test_rows_in_all_combinations(tmp_path: Path, journal: Journal) -> None:
     settings = {"prompt": "{{ question }}", "model": None, "matrix": {"model": ["m", "n"]}, "epochs": 2, **TURNS}
     path = write_csv(tmp_path / "in.csv", [{"question": "a"}, {"question": "b"}])
     manifest = {"input": str(path), "settings": settings, "read_options": {}, "write_options": {}}
-    source, options = recorded_source(manifest, None)
+    source, options = recorded_source(manifest, tmp_path / "spool")
     assert source.columns == ("question", "axis_model", "epoch")
     made = prompter_for(settings, source.columns, None)
     for row_key, _, each in prompts_of(source, made):

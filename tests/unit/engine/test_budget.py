@@ -88,6 +88,7 @@ async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
     """While a row in flight may give money back, the next waits instead of stopping the batch."""
     budget = Budget(0.40, 0.0, cent_a_token, max_completion_tokens=20)
     first = await budget.reserve(10)
+    assert first is not None
     assert first == pytest.approx(0.24)
     got: list[float | None] = []
 

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from batchrun.engine import Engine, Limits, RetryPolicy, RowTask, RowWork, Stop
+from batchrun.engine.engine import SkippedRow
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import (
     BatchRefused,
@@ -129,8 +130,9 @@ async def test_work_is_taken_as_slots_come_free(journal: Journal) -> None:
 
 async def test_rows_that_need_no_asking(journal: Journal) -> None:
     """A row that failed before it could be asked is recorded; one that is finished is counted and left alone."""
+    finished = SkippedRow.FINISHED_BEFORE
     b = bench(journal, ScriptedService())
-    await b.engine.run([None, failed(1, error_type="empty_prompt", attempts=0), RowTask(prompt(2)), None])
+    await b.engine.run([finished, failed(1, error_type="empty_prompt", attempts=0), RowTask(prompt(2)), finished])
     statistics = b.engine.statistics()
     assert (statistics.finished_before, statistics.failed, statistics.completed) == (2, 1, 1)
     assert b.outcome(1).attempts == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
@@ -280,7 +281,13 @@ async def test_says_what_the_next_row_waits_for() -> None:
             tasks.cancel_scope.cancel()
         assert limits.statistics().waiting_for is None
 
-    for options in ({"concurrency": 1}, {"max_requests_per_minute": 1}, {"max_tokens_per_minute": 10}, {}):
+    every: list[dict[str, Any]] = [
+        {"concurrency": 1},
+        {"max_requests_per_minute": 1},
+        {"max_tokens_per_minute": 10},
+        {},
+    ]
+    for options in every:
         limits = Limits(**options)
         if "concurrency" in options or "max_requests_per_minute" in options:
             await limits.admit(0)

@@ -197,7 +197,8 @@ JSON = st.recursive(
 @given(JSON | JSON.map(json.dumps))
 def test_any_cell_attaches_or_fails_its_row(cell: Any) -> None:
     """Nothing that a table can hold raises anything else."""
-    trouble, found = "one line", ()
+    trouble = "one line"
+    found: tuple[Attachment, ...] = ()
     try:
         found = Attachments().of_cell(cell, Path("/nowhere"))
     except AttachmentError as error:

@@ -216,7 +216,7 @@ def test_the_columns_of_conditions_are_in_the_fingerprint() -> None:
 def test_rows_that_later_turns_use_as_a_whole() -> None:
     """Where a later turn sees the whole row, every cell of it counts."""
     settings = turns("{{ a }}", "{{ row['Full name'] }}")
-    one, other = (asked(settings, **{"a": "x", "Full name": "Ada", "c": c}) for c in "yz")
+    one, other = (asked(settings, 0, **{"a": "x", "Full name": "Ada", "c": c}) for c in "yz")
     assert one.fingerprint != other.fingerprint
 
 

@@ -18,7 +18,7 @@ USES: tuple[Use, ...] = ("score", "compare", "report", "view", "run")
 @pytest.mark.parametrize("use", USES)
 def test_every_command_has_the_flags_that_are_declared_for_it(use: Use) -> None:
     """A declared option is a flag of the command, with the declared help text."""
-    flags = {param.name: getattr(param, "help", None) for param in cli.commands[use].params}
+    flags = {param.name: getattr(param, "help", None) or "" for param in cli.commands[use].params}
     for name, (option, _) in score_options(use).items():
         assert name in flags
         if name != "scorer":  # its help names the kinds that the command can use

@@ -314,7 +314,7 @@ async def test_a_run_that_waits_is_followed(serve: Served) -> None:
     said = json_answer({"data": [message("Wait.")], "has_more": False})
     server = serve({f"GET {RUN}": json_answer(waiting("a")), "GET /threads/thread_1/messages": said})
     async with opened(server) as service:
-        reply = await service.follow(exchange(3), attempt(**GOING_ON), Seen(server))
+        reply = await service.follow(exchange(3), attempt(1, 1, "key-1", **GOING_ON), Seen(server))
     assert (reply.response, reply.waiting, [call.call_id for call in reply.calls]) == ("Wait.", True, ["a"])
 
 

@@ -29,6 +29,7 @@ from batchrun.services.wire import Wire
 from tests.support import scripted_http
 from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream
+from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
 
@@ -319,7 +320,7 @@ async def test_nothing_can_be_followed(serve: Served, method: str) -> None:
     service = ChatService(wire, ChatSettings("m-1", None))
     try:
         with pytest.raises(RunLost) as caught:
-            await service.follow(exchange(), attempt(1, 1, "key-7", run_id="chatcmpl-1"), lambda *_: None)
+            await service.follow(exchange(), attempt(1, 1, "key-7", run_id="chatcmpl-1"), Seen(server))
         await service.cancel(exchange(), attempt(1, 1, "key-7", run_id="chatcmpl-1"))
     finally:
         await wire.aclose()

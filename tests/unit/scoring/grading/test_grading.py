@@ -42,9 +42,9 @@ def test_the_table_grader(tmp_path: Path) -> None:
     found = loaded(tmp_path, '[grader]\nname = "a/b"\npartial = true\nvotes = 3\nquestion = "q"\n')
     assert (found.name, found.votes, found.question, found.reader.choices) == ("a-b", 3, "q", PARTIAL)
     assert found.rubric == DEFAULT_RUBRIC
-    found = loaded(tmp_path, "prompt = \"x\"\n[grader]\nscale = [1, 5]\npattern = 'is (.)'\n")
-    assert found.reader.scale == (1, 5)
-    assert found.reader.read("is 3 is 5").value == 1
+    reader = loaded(tmp_path, "prompt = \"x\"\n[grader]\nscale = [1, 5]\npattern = 'is (.)'\n").reader
+    assert reader.scale == (1.0, 5.0)
+    assert reader.read("is 3 is 5").value == 1
 
 
 def test_a_model_shares_the_service_of_a_batch() -> None:

@@ -52,7 +52,7 @@ def image(file_id: str) -> dict[str, Any]:
 def test_citations_point_into_the_response() -> None:
     """Over parts and messages, a citation's start and end are those of its mark in the response."""
     one, two = "Dahlias 🌺 on Tuesday【0:0†a】.", "Vega【1:2†b】"
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": [image("file-i"), text("No mark."), text(one, cited(one, "【0:0†a】", "file-a"))]},
         {"role": "assistant", "content": []},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
@@ -88,7 +88,7 @@ def test_images_of_steps() -> None:
     """Drawings that no message shows are in the steps."""
     outputs = [{"type": "logs", "logs": "42"}, {"type": "image", "image": {"file_id": "file-1"}}]
     call = {"type": "code_interpreter", "code_interpreter": {"input": "plot()", "outputs": outputs}}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"step_details": {"type": "tool_calls", "tool_calls": [call, {"type": "file_search", "file_search": {}}]}},
         {"step_details": {"type": "message_creation", "message_creation": {"message_id": "msg_1"}}},
     ]
@@ -131,7 +131,7 @@ def test_citations_of_a_response() -> None:
 def test_files_of_a_response() -> None:
     """Files in containers, files of their own, and images inside the response."""
     encoded = base64.b64encode(PNG).decode()
-    items = [
+    items: list[dict[str, Any]] = [
         {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": encoded},
         {"type": "image_generation_call", "id": "ig_2", "status": "failed", "result": None},
         {

@@ -75,9 +75,7 @@ async def test_a_hundred_rows_share_one_upload(service: Filing, tmp_path: Path) 
     """Rows that name the same content, under one name or two, get the same file, which one of them uploads."""
     first, second = attached(tmp_path, "a.md"), attached(tmp_path, "b.md")
     uploads = service.uploads()
-    ids = await together(
-        *(lambda each=each: uploads.file_id(each, "assistants") for each in [first, second] * 50)  # type: ignore[misc]  # the default binds it
-    )
+    ids = await together(*(lambda each=each: uploads.file_id(each, "assistants") for each in [first, second] * 50))
     assert len(set(ids)) == 1
     assert service.names() == ["a.md"]
     assert service.limits.requests == 1
