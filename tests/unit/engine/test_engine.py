@@ -11,8 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.engine import Engine, Limits, RetryPolicy, RowTask, RowWork, Stop
-from batchrun.engine.engine import SkippedRow
+from batchrun.engine import Engine, Limits, RetryPolicy, RowTask, RowWork, SkippedRow, Stop
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import (
     BatchRefused,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from batchrun.batch.progress import spending_text
+from batchrun.batch.progress import ProgressFacts, spending_text
 from batchrun.errors import OutputError
 from batchrun.estimate.recount import Costs, batch_costs, cost_facts, cost_lines
 from batchrun.journal import Journal, open_journal
@@ -175,4 +175,4 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
         "elapsed_s": 2.0,
     }
     parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s elapsed"]
-    assert spending_text(facts, embedded=embedded) == " · ".join(parts)
+    assert spending_text(cast(ProgressFacts, facts), embedded=embedded) == " · ".join(parts)
