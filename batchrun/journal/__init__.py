@@ -1,4 +1,4 @@
-"""Stages 3 and 6: what is known about each row, on disk the moment it is known."""
+"""Stages 3 and 6: the journal, which has everything known about each row on disk the moment it is known."""
 
 from batchrun.journal.created_objects import Created, place_of
 from batchrun.journal.journal import Carried, Counts, Journal, RowHistory

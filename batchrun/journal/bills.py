@@ -1,22 +1,21 @@
-"""What the journal's outcomes were billed for: read to be priced again, and written back."""
+"""The usage that the journal's outcomes were charged for: read to be priced again, and written back."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from batchrun.errors import OutputError
+from batchrun.journal.database import Database
 from batchrun.records import Usage
 
 __all__ = ["Bill", "Ledger", "read_bills", "write_costs"]
 
 Ledger: TypeAlias = Literal["outcomes", "superseded"]
-"""The tables that hold outcomes: those that stand, and those that another try or another prompt replaced."""
+"""The tables that hold outcomes: the current ones, and those that another attempt or another prompt replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,9 @@ class Bill:
 
     Attributes:
         number: SQLite's row id in its ledger.
-        model: as the service named it, None where it did not.
+        model: as the service named it, None if it did not.
         usage: as recorded; `raw` is the service's own object.
-        cost_usd: as recorded, None for unknown.
+        cost_usd: as recorded, None if unknown.
     """
 
     ledger: Ledger
@@ -38,45 +37,56 @@ class Bill:
 
 
 def read_bills(path: Path) -> Iterator[Bill]:
-    """Every bill in the journal at `path`, as of one moment.
+    """Yield every bill in the journal at `path`, as of one moment.
 
     Raises:
         OutputError: the journal cannot be read.
     """
+    database = Database(path, read_only=True)
     try:
-        with closing(_open(path)) as db:
-            db.execute("BEGIN")
-            for ledger in ("outcomes", "superseded"):
-                for number, model, cost_usd, read, written, total, cached, reasoning, raw in db.execute(
-                    "SELECT rowid, model, cost_usd, prompt_tokens, completion_tokens, total_tokens, cached_tokens, "
-                    f"reasoning_tokens, raw_usage FROM {ledger} WHERE raw_usage IS NOT NULL "
-                    "OR prompt_tokens IS NOT NULL OR status IN ('completed', 'incomplete')"
-                ):
-                    usage = Usage(read, written, total, cached, reasoning, json.loads(raw) if raw else None)
-                    yield Bill(ledger, number, model, usage, cost_usd)
-    except (sqlite3.Error, ValueError) as exc:
-        raise OutputError(f"{path}: the journal cannot be read ({exc})") from exc
+        database.write("BEGIN")  # one snapshot for both tables
+        for ledger in ("outcomes", "superseded"):
+            for record in database.records(
+                "SELECT rowid, model, cost_usd, prompt_tokens, completion_tokens, total_tokens, cached_tokens, "
+                f"reasoning_tokens, raw_usage FROM {ledger} WHERE raw_usage IS NOT NULL "
+                "OR prompt_tokens IS NOT NULL OR status IN ('completed', 'incomplete')"
+            ):
+                yield Bill(ledger, record["rowid"], record["model"], _usage(path, record), record["cost_usd"])
+    finally:
+        database.close()
+
+
+def _usage(path: Path, record: dict[str, Any]) -> Usage:
+    raw = record["raw_usage"]
+    try:
+        service_usage = json.loads(raw) if raw else None
+    except ValueError as exc:
+        raise OutputError(f"{path}: the journal cannot be used (raw_usage is not valid JSON: {exc})") from exc
+    return Usage(
+        record["prompt_tokens"],
+        record["completion_tokens"],
+        record["total_tokens"],
+        record["cached_tokens"],
+        record["reasoning_tokens"],
+        service_usage,
+    )
 
 
 def write_costs(path: Path, costs: Iterable[tuple[Bill, float]]) -> int:
-    """Replace the recorded cost of bills, all or none; returns how many differed. Nobody else may work on the batch.
+    """Replace the recorded costs of bills, all or none; return how many differed. Nobody else may use the batch.
 
     Raises:
         OutputError: the journal cannot be written.
     """
     changed = 0
+    database = Database(path)
     try:
-        with closing(_open(path)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            for bill, cost_usd in costs:
-                if cost_usd != bill.cost_usd:
-                    db.execute(f"UPDATE {bill.ledger} SET cost_usd = ? WHERE rowid = ?", (cost_usd, bill.number))
-                    changed += 1
-            db.execute("COMMIT")
-    except sqlite3.Error as exc:
-        raise OutputError(f"{path}: the journal cannot be written ({exc})") from exc
+        database.write("BEGIN IMMEDIATE")
+        for bill, cost_usd in costs:
+            if cost_usd != bill.cost_usd:
+                database.write(f"UPDATE {bill.ledger} SET cost_usd = ? WHERE rowid = ?", (cost_usd, bill.number))
+                changed += 1
+        database.write("COMMIT")
+    finally:
+        database.close()
     return changed
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10)

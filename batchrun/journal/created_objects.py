@@ -1,7 +1,7 @@
-"""What a batch made at services, and what of it is deleted again.
+"""The objects that a batch has created at services, and which of them are deleted.
 
-Threads, conversations and responses are named by the tries in `attempts`; they enter the table `created` when somebody
-wants to delete them, so that a row costs no further write. Everything else enters it when it is made.
+Threads, conversations and responses are named by the attempts; they enter the table `created` when somebody wants to
+delete them, so that a row costs no further write. Everything else enters it when it is created.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Kind: TypeAlias = Literal["thread", "conversation", "response", "assistant", "fi
 
 PAGE = 500
 
-_MAY_BE_FOLLOWED = """EXISTS (
+_IN_FLIGHT = """EXISTS (
     SELECT 1 FROM attempts AS last
     WHERE last.row_key = created.row_key
     AND last.number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = last.row_key)
     AND (last.fault_type IS NULL OR last.run_id IS NOT NULL AND NOT last.run_ended)
     AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.row_key = last.row_key AND o.attempts >= last.number)
 )"""
-"""Whether the row is in flight: the next run of the batch will look its run up, and not pay for another."""
+"""Whether the row is in flight: the next run of the batch follows its run, and does not pay for another."""
 
-_NAMED_BY_TRIES = {
+_NAMED_BY_ATTEMPTS = {
     "assistants": (("thread", "thread_id", "thread_id IS NOT NULL"),),
     "responses": (
         ("response", "run_id", "run_id IS NOT NULL"),
-        # Without a Conversation the thread is the chain that a response begins, under the response's own id.
+        # Without a Conversation, the thread is the chain of responses, under the id of the first one.
         ("conversation", "thread_id", "thread_id IS NOT NULL AND thread_id NOT LIKE 'resp\\_%' ESCAPE '\\'"),
     ),
     "chat": (),
@@ -42,7 +42,7 @@ _NAMED_BY_TRIES = {
 
 
 def place_of(manifest: Mapping[str, Any]) -> str:
-    """Where the objects of a batch are: the service's URL, or `embedded`."""
+    """Return where the objects of a batch are: the service's URL, or `embedded`."""
     if manifest["settings"].get("embedded"):
         return "embedded"
     return manifest.get("base_url") or "https://api.openai.com/v1"
@@ -53,7 +53,7 @@ class Created:
     """One object.
 
     Attributes:
-        row_key: of the row that it was made for, None for the whole batch.
+        row_key: key of the row that it was created for, None for the whole batch.
     """
 
     kind: Kind
@@ -65,16 +65,19 @@ class CreatedObjects(JournalPart):
     """The table `created`. Ids are unique over all kinds."""
 
     def add(self, made: Created, place: str) -> None:
-        """An object was made. One that is known already stays as it is known."""
+        """Record an object. One that is recorded already stays as it is."""
         self._write(
             "INSERT OR IGNORE INTO created (id, kind, place, row_key) VALUES (?, ?, ?, ?)",
             (made.object_id, made.kind, place, made.row_key),
         )
 
     def gather(self, manifest: Mapping[str, Any], row_key: str | None = None) -> None:
-        """Take over what the tries name, of one row or of all. Threads that rows continue are the user's own."""
+        """Record the objects that attempts name, of one row or of all.
+
+        Threads of a `thread_column` are the user's own, and are left out.
+        """
         place = place_of(manifest)
-        for kind, column, condition in _NAMED_BY_TRIES[manifest["settings"].get("api", "assistants")]:
+        for kind, column, condition in _NAMED_BY_ATTEMPTS[manifest["settings"].get("api", "assistants")]:
             if column == "thread_id" and manifest["settings"].get("thread_column"):
                 continue
             one_row = "" if row_key is None else " AND row_key = ?"
@@ -85,7 +88,7 @@ class CreatedObjects(JournalPart):
             )
 
     def of_row(self, row_key: str, place: str) -> list[Created]:
-        """What there still is of a row."""
+        """Return the objects of a row that are not deleted."""
         rows = self._read(
             "SELECT kind, id, row_key FROM created WHERE row_key = ? AND place = ? AND deleted_at IS NULL",
             (row_key, place),
@@ -93,10 +96,11 @@ class CreatedObjects(JournalPart):
         return [Created(*row) for row in rows]
 
     def left(self, place: str, *, of_rows: bool, followed: bool) -> Iterator[Created]:
-        """What there still is at `place`, rows' objects or those of the whole batch; may be deleted as they come.
+        """Yield the objects at `place` that are not deleted. They may be deleted as they come.
 
         Args:
-            followed: also what rows in flight need to go on.
+            of_rows: objects of rows; False for those of the whole batch.
+            followed: include objects that rows in flight still need.
         """
         condition = self._condition(of_rows=of_rows, followed=followed)
         after = ""
@@ -113,12 +117,12 @@ class CreatedObjects(JournalPart):
             after = rows[-1][1]
 
     def count(self, place: str, *, of_rows: bool, followed: bool) -> int:
-        """How many `left` yields."""
+        """Return how many objects `left` yields."""
         condition = self._condition(of_rows=of_rows, followed=followed)
         return int(self._read(f"SELECT count(*) FROM created WHERE {condition} AND place = ?", (place,))[0][0])
 
     def elsewhere(self, place: str) -> dict[str, int]:
-        """Other place → objects that the batch left there before its service changed."""
+        """Return other place → number of objects that the batch left there before its service changed."""
         return dict(
             self._read(
                 "SELECT place, count(*) FROM created WHERE deleted_at IS NULL AND place != ? "
@@ -128,10 +132,10 @@ class CreatedObjects(JournalPart):
         )
 
     def deleted(self, object_id: str, at: datetime) -> None:
-        """The object is gone."""
+        """Record that the object is deleted."""
         self._write("UPDATE created SET deleted_at = ? WHERE id = ?", (stamp(at), object_id))
 
     @staticmethod
     def _condition(*, of_rows: bool, followed: bool) -> str:
         rows = "row_key IS NOT NULL" if of_rows else "row_key IS NULL"
-        return f"deleted_at IS NULL AND {rows}" + ("" if followed else f" AND NOT {_MAY_BE_FOLLOWED}")
+        return f"deleted_at IS NULL AND {rows}" + ("" if followed else f" AND NOT {_IN_FLIGHT}")

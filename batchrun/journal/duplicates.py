@@ -1,4 +1,4 @@
-"""Rows that ask what another row asks already: the other is asked, and they get its answer."""
+"""Rows that ask the same as another row: only the other is sent, and they get its answer."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ _FREE = {
     "attempts": "0",
     "duration_s": "0.0",
 }
-"""What an answer takes that another row has paid for."""
-
+"""Usage and cost of an answer that another row has paid for."""
 
 _ENDED = (
     "FROM duplicates AS d JOIN outcomes AS o ON o.row_key = d.first_key AND o.fingerprint = d.fingerprint "
-    # A row that was asked itself, in an earlier run, keeps its answer.
+    # A row that was sent itself, in an earlier run, keeps its answer.
     "WHERE NOT EXISTS (SELECT 1 FROM outcomes AS own WHERE own.row_key = d.row_key AND own.fingerprint = d.fingerprint "
     "AND own.attempts > 0 AND own.status IN ('completed', 'incomplete') AND own.completed_at >= :oldest) "
     "AND d.row_key = coalesce(:row_key, d.row_key)"
 )
-"""The duplicates that get an answer, each with the outcome that it gets."""
+"""The duplicates that get an answer, each with its outcome."""
 
 _SHARE = (
     f"INSERT INTO superseded SELECT * FROM outcomes WHERE attempts > 0 AND row_key IN (SELECT d.row_key {_ENDED})",
-    # The runs that it made itself give way too, and stay known.
+    # Runs that a duplicate made itself are set aside too, and stay in the journal.
     "UPDATE exchanges SET fingerprint = fingerprint || '/own' WHERE attempt > 0 "
     f"AND (row_key, fingerprint) IN (SELECT d.row_key, d.fingerprint {_ENDED})",
     "INSERT OR REPLACE INTO exchanges (row_key, fingerprint, number, turn, attempt, asked, status, response, reason, "
@@ -54,18 +53,18 @@ _SHARE = (
 class Duplicates(JournalPart):
     """The table `duplicates`.
 
-    Which row is the first to ask something is kept beside the journal, in a table that goes with the process.
+    Which row is the first with a fingerprint is kept in a temporary table, which ends with the process.
 
-    All state beside the tables: the moment before which answers are too old, as text.
+    Mutable state: `_oldest`, the moment before which answers are too old, as text.
     """
 
     _oldest = ""
 
     def begin(self, stale_before: datetime | None = None) -> None:
-        """No row was looked at yet. Rows that were answered already come before all others.
+        """Start to look for duplicates. Rows that have an answer come before all others.
 
         Args:
-            stale_before: answers before this moment are too old; None for none.
+            stale_before: answers before this moment are too old; None accepts all.
         """
         self._oldest = stamp(stale_before) if stale_before is not None else ""
         self._write("CREATE TEMP TABLE IF NOT EXISTS firsts (fingerprint TEXT PRIMARY KEY, row_key TEXT NOT NULL)", ())
@@ -78,7 +77,7 @@ class Duplicates(JournalPart):
         )
 
     def is_first(self, row_key: str, fingerprint: str) -> bool:
-        """Whether the row is to be asked; else it is the duplicate of one that is, or was."""
+        """Return whether the row has to be sent; if not, it is recorded as a duplicate of one that is or was."""
         first = self._read("SELECT row_key FROM firsts WHERE fingerprint = ?", (fingerprint,))
         if not first:
             self._write("INSERT INTO firsts VALUES (?, ?)", (fingerprint, row_key))
@@ -86,13 +85,13 @@ class Duplicates(JournalPart):
         if first[0][0] == row_key:
             return True
         self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", (row_key, fingerprint, first[0][0]))
-        # What is answered already is shared at once: the row that has it may be about to ask something else.
+        # An existing answer is shared at once: its row may be about to ask something else.
         if self._read("SELECT 1 FROM outcomes WHERE row_key = ? AND fingerprint = ?", (first[0][0], fingerprint)):
             self.share(row_key)
         return False
 
     def share(self, row_key: str | None = None) -> None:
-        """Give every duplicate, or this one, the outcome of the row that was asked, as far as that has ended."""
+        """Give every duplicate, or this one, the outcome of the row that was sent, if that row has ended."""
         self._write("BEGIN IMMEDIATE", ())
         for step in _SHARE:
             self._write(step, {"oldest": self._oldest, "row_key": row_key})

@@ -1,4 +1,4 @@
-"""The runs that ended, of rows that need more than one: a batch that goes on neither asks nor pays for them again."""
+"""The finished runs of rows that need more than one, so that a resumed batch does not pay for them again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Exchanges(JournalPart):
     """The tables `exchanges` and `outputs`."""
 
     def add(self, row_key: str, fingerprint: str, end: RunEnd) -> None:
-        """A run ended."""
+        """Record a run that ended."""
         reply, usage = end.reply, end.reply.usage
         calls = [[call.call_id, call.name, call.arguments] for call in reply.calls]
         self._write(
@@ -53,7 +53,7 @@ class Exchanges(JournalPart):
         )
 
     def of_row(self, row_key: str, fingerprint: str) -> list[RunEnd]:
-        """The runs that ended of the prompt with this fingerprint, oldest first."""
+        """Return the finished runs of the prompt with this fingerprint, oldest first."""
         rows = self._read(
             f"SELECT {_COLUMNS} FROM exchanges WHERE row_key = ? AND fingerprint = ? ORDER BY number",
             (row_key, fingerprint),
@@ -61,10 +61,10 @@ class Exchanges(JournalPart):
         return [_end(row) for row in rows]
 
     def answers(self, row_key: str, fingerprint: str, attempts: int) -> dict[int, str]:
-        """Turn → its answer, the last one where it was corrected.
+        """Return turn → its answer; the last one if it was corrected.
 
         Args:
-            attempts: tries that count; later ones belong to an outcome that is still to come.
+            attempts: number of attempts that count; later ones belong to a later outcome.
         """
         return dict(
             self._read(
@@ -75,7 +75,7 @@ class Exchanges(JournalPart):
         )
 
     def add_output(self, row_key: str, fingerprint: str, turn: int, key: CallKey, output: ToolOutput) -> None:
-        """A function returned."""
+        """Record the output of a function."""
         self._write(
             "INSERT OR REPLACE INTO outputs (row_key, fingerprint, turn, run, position, call_id, output, failed) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -83,10 +83,10 @@ class Exchanges(JournalPart):
         )
 
     def outputs_of_row(self, row_key: str, fingerprint: str, before: int | None = None) -> dict[CallKey, ToolOutput]:
-        """What functions returned for the prompt with this fingerprint.
+        """Return the outputs of functions for the prompt with this fingerprint.
 
         Args:
-            before: the turn before which this is asked for; None for all turns.
+            before: only turns before this one; None for all turns.
         """
         rows = self._read(
             "SELECT run, position, call_id, output, failed FROM outputs WHERE row_key = ? AND fingerprint = ? "
@@ -99,7 +99,7 @@ class Exchanges(JournalPart):
         }
 
     def set_aside(self, row_key: str, fingerprint: str, turn: int, attempt: int) -> None:
-        """The turns from this one on are asked anew, by this try. What came of them is kept aside."""
+        """Set the runs and outputs of the turns from `turn` on aside, because `attempt` runs these turns again."""
         for table in ("exchanges", "outputs"):
             self._write(
                 f"UPDATE {table} SET fingerprint = ? WHERE row_key = ? AND fingerprint = ? AND turn >= ?",
@@ -113,7 +113,7 @@ def _json(value: Mapping[str, Any] | list[Any] | None) -> str | None:
 
 def _end(row: tuple[Any, ...]) -> RunEnd:
     number, turn, attempt, asked, status, response, reason, thread_id, run_id, model = row[:10]
-    read, written, total, cached, reasoning, raw, extras, calls, said = row[10:]
+    read, written, total, cached, reasoning, raw, extras, calls, history = row[10:]
     reply = Reply(
         status,
         response,
@@ -123,4 +123,4 @@ def _end(row: tuple[Any, ...]) -> RunEnd:
         calls=tuple(ToolCall(*call) for call in json.loads(calls or "[]")),
         extras=json.loads(extras) if extras else None,
     )
-    return RunEnd(number, turn, attempt, asked, reply, thread_id, run_id, tuple(json.loads(said or "[]")))
+    return RunEnd(number, turn, attempt, asked, reply, thread_id, run_id, tuple(json.loads(history or "[]")))

@@ -1,4 +1,4 @@
-"""A journal read while it is written: every try, and what has changed since the last look."""
+"""A journal that is read while a batch writes it: every attempt, and the changes since the last look."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _TRIES = (
 )
 _OUTCOMES = f"SELECT rowid, row_key, fingerprint, {', '.join(OUTPUT_COLUMNS)} FROM outcomes"
 _IDENTITY = ("batch_id", "input", "key", "input_fingerprint", "rows", "columns", "settings")
-"""Entries of the manifest that say which rows there are and what they ask."""
+"""Entries of the manifest that identify a batch: its rows and their prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedAttempt:
-    """One try at a row, as recorded.
+    """One attempt at a row, as recorded.
 
     Attributes:
         number: from 1.
         started_at: UTC, ISO 8601.
-        fingerprint: of the prompt that it asked.
-        run_ended: the run failed for good.
-        fault_type, fault: how the try ended badly; None while it runs, or when it ended well.
+        fingerprint: fingerprint of the prompt that it sent.
+        run_ended: its run has failed.
+        fault_type, fault: the fault that ended it; None while it runs, and if it ended well.
     """
 
     row_key: str
@@ -46,21 +46,21 @@ class RecordedAttempt:
 
     @property
     def may_be_running(self) -> bool:
-        """Whether its run may still be going on: no fault ended it, or the fault left the run behind."""
+        """Whether its run may still be running: no fault ended the attempt, or the fault left the run behind."""
         return self.fault_type is None or (self.run_id is not None and not self.run_ended)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """One run of a row that took more than one.
+    """One run of a row that took more than one run.
 
     Attributes:
-        turn: from 1; the same again for a round of functions, or a correction.
+        turn: from 1; the same number again for a round of function calls or a correction.
         asked: the user message, or the outputs of functions.
-        response: what was said.
-        calls: (name, arguments) of the functions that it asked for; what they returned is what is asked next.
+        response: the text of the answer.
+        calls: (name, arguments) of the functions that it asked for. The next run sends their outputs.
         tool_outputs: outputs of the functions that it waited for.
-        extras: `citations` and `files`, where there are any.
+        extras: `citations` and `files`, if there are any.
     """
 
     turn: int
@@ -73,12 +73,12 @@ class RecordedRun:
 
 @dataclass(frozen=True, slots=True)
 class CoolDown:
-    """Nobody sent anything for a while.
+    """A time in which no row sent requests.
 
     Attributes:
         started_at: UTC, ISO 8601.
-        wait_s: how long it was to last; a later one may have begun meanwhile.
-        reason: an error type, or what was used up.
+        wait_s: its planned length in seconds; a later one may have begun meanwhile.
+        reason: an error type, or the limit that was used up.
     """
 
     started_at: str
@@ -88,11 +88,11 @@ class CoolDown:
 
 @dataclass(frozen=True, slots=True)
 class RecordedOutcome:
-    """How a row ended.
+    """A row's outcome.
 
     Attributes:
-        fingerprint: of the prompt that it answers.
-        cells: with the keys of `OUTPUT_COLUMNS`.
+        fingerprint: fingerprint of the prompt that it answers.
+        cells: cells of the output, by the keys of `OUTPUT_COLUMNS`.
     """
 
     row_key: str
@@ -102,15 +102,15 @@ class RecordedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a look at the journal found.
+    """Changes of the journal since the last look.
 
     Attributes:
-        is_new_batch: this is the first look, or the journal holds another batch than at the last one: forget
-            everything read before.
-        outcomes: of the rows that ended since.
-        tries: row → its tries, oldest first: of the rows in `outcomes`, and of all that have not ended; of all rows
-            if `is_new_batch`.
-        spoken: row → its runs, oldest first, of the rows in `outcomes` that took more than one.
+        is_new_batch: this is the first look, or the journal holds another batch than at the last one; everything read
+            before is void.
+        outcomes: outcomes since the last look.
+        attempts: row → its attempts, oldest first, for the rows in `outcomes` and all rows that have not ended; for
+            all rows if `is_new_batch`.
+        runs: row → its runs, oldest first, for the rows in `outcomes` that took more than one.
     """
 
     is_new_batch: bool
@@ -121,7 +121,7 @@ class Changes:
 
 @dataclass(slots=True)
 class _Marks:
-    """How far the journal was read: SQLite's data version, the last outcome, the last superseded one."""
+    """How far the journal has been read: SQLite's data version, the last outcome, the last superseded outcome."""
 
     version: int | None = None
     outcome: int = 0
@@ -131,36 +131,34 @@ class _Marks:
 
 
 class FollowedJournal(Journal):
-    """A journal open for reading, that tells what is new.
+    """A journal open for reading, which reports changes.
 
-    Mutable state beside the file: the marks up to which it was read.
+    Mutable state: `_marks`, how far the journal has been read.
     """
 
     def __init__(self, path: Path) -> None:
         """
         Raises:
-            OutputError: the file cannot be opened, is no journal, or is of a later version.
+            OutputError: the file cannot be opened, is not a journal, or has a later version.
         """
         super().__init__(path, read_only=True)
         self._marks = _Marks()
-        # A journal of an earlier version is not brought up to date by those who only read it.
-        tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        self._has_exchanges = "exchanges" in tables
-        self._has_outputs = "outputs" in tables
-        self._has_cool_downs = "cool_downs" in tables
+        # A journal of an earlier version is not migrated by those who only read it.
+        self._has_exchanges = self._has_cool_downs = self._db.version >= 3
+        self._has_outputs = self._db.version >= 4
 
     def __enter__(self) -> FollowedJournal:
         return self
 
     def all_attempts(self) -> dict[str, list[RecordedAttempt]]:
-        """Row → its tries, oldest first."""
+        """Return row → its attempts, oldest first."""
         return _by_row(self._all(f"{_TRIES} ORDER BY row_key, number"))
 
     def all_runs(self) -> dict[str, list[RecordedRun]]:
-        """Row → its runs, oldest first, of rows that took more than one; as far as its outcome's prompt asked them."""
-        return self._spoken("")
+        """Return row → the runs of its outcome's prompt, oldest first, for rows that took more than one run."""
+        return self._runs("")
 
-    def _spoken(self, condition: str, values: tuple[Any, ...] = ()) -> dict[str, list[RecordedRun]]:
+    def _runs(self, condition: str, values: tuple[Any, ...] = ()) -> dict[str, list[RecordedRun]]:
         if not self._has_exchanges:
             return {}
         rows = self._all(
@@ -168,16 +166,16 @@ class FollowedJournal(Journal):
             f"JOIN outcomes USING (row_key, fingerprint) {condition} ORDER BY row_key, number",
             values,
         )
-        heard = self._heard(condition, values)
+        outputs = self._tool_outputs(condition, values)
         found: dict[str, list[RecordedRun]] = defaultdict(list)
         for row_key, run_id, turn, asked, response, calls, extras in rows:
             named = tuple((name, arguments) for _, name, arguments in json.loads(calls or "[]"))
-            returned = heard.get((row_key, run_id), ())
+            returned = outputs.get((row_key, run_id), ())
             found[row_key].append(RecordedRun(turn, asked, response, named, returned, json.loads(extras or "{}")))
         return {row_key: runs for row_key, runs in found.items() if len(runs) > 1 or runs[0].tool_outputs}
 
-    def _heard(self, condition: str, values: tuple[Any, ...]) -> dict[tuple[str, str], list[str]]:
-        """(row, run that waited) → what functions returned to it."""
+    def _tool_outputs(self, condition: str, values: tuple[Any, ...]) -> dict[tuple[str, str], list[str]]:
+        """Return (row, run that waited) → outputs of the functions that it waited for."""
         found: dict[tuple[str, str], list[str]] = defaultdict(list)
         if self._has_outputs:
             for row_key, run, output in self._all(
@@ -189,17 +187,17 @@ class FollowedJournal(Journal):
         return found
 
     def cool_downs(self) -> list[CoolDown] | None:
-        """All cool-downs, oldest first; None where the journal's version did not record them."""
+        """Return all cool-downs, oldest first; None if the journal's version does not record them."""
         if not self._has_cool_downs:
             return None
         return [CoolDown(*row) for row in self._all("SELECT started_at, wait_s, reason FROM cool_downs ORDER BY rowid")]
 
     def ended_at(self) -> dict[str, str]:
-        """Row → when it ended, as recorded."""
+        """Return row → when it ended, as recorded."""
         return dict(self._all("SELECT row_key, completed_at FROM outcomes"))
 
     def changes(self) -> Changes | None:
-        """What is new since the last call; None if nothing was written meanwhile."""
+        """Return the changes since the last call, None if nothing was written meanwhile."""
         marks = self._marks
         version = self._one("PRAGMA data_version")[0]
         if version == marks.version:
@@ -213,23 +211,23 @@ class FollowedJournal(Journal):
         outcomes = self._new_outcomes(marks)
         if is_new_batch:
             return Changes(True, outcomes, self.all_attempts(), self.all_runs())
-        tries = _by_row(
+        attempts = _by_row(
             self._all(
                 f"{_TRIES} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
                 "ORDER BY row_key, number"
             )
         )
-        spoken: dict[str, list[RecordedRun]] = {}
+        runs: dict[str, list[RecordedRun]] = {}
         for outcome in outcomes:
-            tries.update(_by_row(self._all(f"{_TRIES} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
-            spoken.update(self._spoken("WHERE row_key = ?", (outcome.row_key,)))
-        return Changes(False, outcomes, tries, spoken)
+            attempts.update(_by_row(self._all(f"{_TRIES} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
+            runs.update(self._runs("WHERE row_key = ?", (outcome.row_key,)))
+        return Changes(False, outcomes, attempts, runs)
 
     def _new_outcomes(self, marks: _Marks) -> list[RecordedOutcome]:
-        """Rows that ended since; moves the marks.
+        """Return the outcomes since the marks, and move the marks.
 
-        Outcomes get growing numbers, except that SQLite may give a number again when the outcome that had the
-        largest one is superseded: then the numbers of all rows are compared.
+        Outcomes get growing row ids, except that SQLite may use an id again when the outcome with the largest one is
+        superseded: then the ids of all rows are compared.
         """
         superseded = self._one("SELECT coalesce(max(rowid), 0) FROM superseded")[0]
         if superseded == marks.superseded:

@@ -1,4 +1,4 @@
-"""Opening the journal of a batch: new, resumed, started over, or refused since something changed."""
+"""Opens the journal of a batch: new, resumed, started over, or refused because something changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchrun.wording import rows_text
 __all__ = ["check_not_lost", "objection", "open_journal"]
 
 _PARTS = ("-wal", "-shm", "")
-"""Endings of the files of a journal."""
+"""Suffixes of the files of a journal."""
 
 CountStrange: TypeAlias = Callable[[Journal], int]
 
@@ -40,14 +40,15 @@ def open_journal(
 
     Args:
         output: the table that is made from the journal.
-        fresh: keep an existing journal under a dated name and begin a new one.
-        accept_changes: go on although `manifest` differs from the stored one.
+        fresh: rename an existing journal to a dated name and begin a new one.
+        accept_changes: continue although `manifest` differs from the stored one.
         count_strange: see `objection`.
 
     Raises:
-        JournalMismatch: it differs, and neither was given; names what changed. Or the embedded server answered what
-            a real service is to continue, or the other way round.
-        OutputError: the file cannot be used, or what it knew is lost.
+        JournalMismatch: the manifests differ, and neither `fresh` nor `accept_changes` is set; the message names the
+            changes. Or the journal has answers of the embedded server and the batch asks a real service, or the
+            other way round.
+        OutputError: the file cannot be used, or its content is lost.
     """
     if fresh:
         _set_aside(path, clock)
@@ -55,10 +56,10 @@ def open_journal(
         check_not_lost(path, output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The journal holds prompts' answers and thread ids: its owner's business only.
+        # The journal holds answers and thread ids: only its owner may read it.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as exc:
-        raise OutputError(f"{path}: the journal cannot be created ({exc.strerror or exc})") from None
+        raise OutputError(f"{path}: cannot create the journal ({exc.strerror or exc})") from None
     journal = Journal(path)
     try:
         stored = journal.read_manifest()
@@ -74,9 +75,9 @@ def open_journal(
             raise JournalMismatch(f"{path} {refusal}")
         moved = _service_of(stored) != _service_of(manifest)
         if moved:
-            journal.created.gather(stored)  # while it is known where they are
+            journal.created.gather(stored)  # while their place is known
         if not journal.may_have_cost() and (moved or changes(stored, manifest)):
-            journal.forget_failures()  # of a first try that went wrong
+            journal.forget_failures()  # of a first attempt at the batch, which answered nothing
         journal.write_manifest(manifest)
     except BaseException:
         journal.close()
@@ -96,13 +97,13 @@ def objection(
     *,
     accept_changes: bool,
 ) -> str | None:
-    """Why a journal is not simply continued, in words that follow its path; None if it is.
+    """Return why a journal cannot be continued, in words that follow its path; None if it can.
 
-    Where nothing was answered or paid for, nothing can be lost or paid twice: any correction is welcome.
+    If nothing was answered or charged, nothing can be lost or paid for twice: any change is accepted.
 
     Args:
         stored: the journal's manifest.
-        wanted: that of the batch which wants to continue it.
+        wanted: the manifest of the batch that wants to continue it.
         count_strange: counts the answered rows of the input whose prompt has another fingerprint now.
     """
     if not journal.may_have_cost():
@@ -111,8 +112,8 @@ def objection(
     if before is not None and now is not None and before != now:
         embedded, real = "the embedded server (offline)", "a real service"
         return (
-            f"holds rows that were answered by {embedded if before else real}, and would now be asked of "
-            f"{embedded if now else real}; the two are never mixed in one output, also not with --accept-changes. "
+            f"holds rows that were answered by {embedded if before else real}, and the batch would now ask "
+            f"{embedded if now else real}; the two are never mixed in one output, even with --accept-changes. "
             "Choose another output (--output), or start over with --fresh (the old journal is kept)"
         )
     if accept_changes:
@@ -120,8 +121,8 @@ def objection(
     found = changes(stored, wanted)
     if found:
         return (
-            f"belongs to a batch that differs: {'; '.join(found)}. --accept-changes goes on and asks again "
-            "(and pays for) the rows whose prompt changed, or all where it is a model or a setting; "
+            f"belongs to a batch that differs: {'; '.join(found)}. --accept-changes continues and asks again "
+            "(and pays for) the rows whose prompt changed, or all rows if a model or a setting changed; "
             "--fresh starts over (the old journal is kept)"
         )
     if stored.get("rendering", FIRST_RENDERING) == wanted.get("rendering", FIRST_RENDERING):
@@ -130,14 +131,14 @@ def objection(
     if not strange:
         return None
     return (
-        "was written by another version of batchrun or of its template engine, which makes some prompts "
-        f"differently: {rows_text(strange)} with an answer would be asked and paid for again. --accept-changes goes "
-        "on and does that; --fresh starts over (the old journal is kept); or use the earlier version"
+        "was written by another version of batchrun or of its template engine, which renders some prompts "
+        f"differently: {rows_text(strange)} with an answer would be asked and paid for again. --accept-changes "
+        "continues and does that; --fresh starts over (the old journal is kept); or use the earlier version"
     )
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two manifests in a way that may change answers, in words; empty if nothing does."""
+    """Return the differences between two manifests that may change answers, in words."""
     found = []
     old_settings, new_settings = stored.get("settings", {}), wanted["settings"]
     for name in sorted({*old_settings, *new_settings}):
@@ -146,7 +147,7 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
             found.append(f"{name.replace('_', '-')} was {_short(old)} and is {_short(new)}")
     if stored.get("key") != wanted.get("key"):
         found.append(f"the key column was {stored.get('key')} and is {wanted.get('key')}")
-    # With a key, rows are found again wherever they stand: an edited input is what it is for.
+    # With a key, rows are found again at any position: a key is meant for inputs that are edited.
     if wanted.get("key") is None and stored.get("input_fingerprint") != wanted["input_fingerprint"]:
         rows = "" if stored.get("rows") == wanted["rows"] else f" ({stored.get('rows')} rows, now {wanted['rows']})"
         found.append(f"the input changed{rows}")
@@ -154,7 +155,7 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 
 
 def _only_adds(name: str, old: Any, new: Any) -> bool:
-    """Whether the rows that were answered stay what they are: their keys tell the values that they were asked with."""
+    """Return whether answered rows stay valid: their keys contain the values that they were sent with."""
     if name == "matrix":
         return isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys()
     return name == "epochs"
@@ -166,29 +167,34 @@ def _short(value: object) -> str:
 
 
 def check_not_lost(path: Path, output: Path | None) -> None:
-    """Refuse a journal that is gone or empty although a batch had begun: as a new one it would have everything that
-    is answered asked and paid for again. SQLite would even remove the write-ahead log beside it.
+    """Refuse a journal that is gone or empty although a batch had begun.
+
+    A new journal in its place would have every answered row sent and paid for again, and SQLite would even remove the
+    write-ahead log next to it.
 
     Raises:
-        OutputError: says what shows it, and what to do.
+        OutputError: the journal is lost; the message gives the evidence, and what to do.
     """
     log = path.with_name(path.name + "-wal")
     try:
         state = "is gone" if not path.exists() else "is empty" if path.is_file() and not path.stat().st_size else None
         logged = log.exists() and log.stat().st_size > 0
     except OSError:
-        return  # what is the matter shows when it is opened
+        return  # opening the journal reports the problem
     if state is None:
         return
     if logged:
-        raise _lost(path, state, "its log beside it shows that the batch had begun")
+        raise _lost(path, state, "the log next to it shows that the batch had begun")
     _check_no_answers(path, output, state)
 
 
 def _check_no_answers(path: Path, output: Path | None, state: str) -> None:
-    """A table that batchrun has written belongs to a journal. A file of somebody else's is replaced, as was asked."""
+    """Refuse if the output holds answers: a table that batchrun has written belongs to a journal.
+
+    Any other file is replaced, as the user asked.
+    """
     if output is not None and output.exists() and holds_answers(output):
-        raise _lost(path, state, f"{output.name} beside it holds answers of a batch")
+        raise _lost(path, state, f"{output.name} next to it holds answers of a batch")
 
 
 def _lost(path: Path, state: str, evidence: str) -> OutputError:
@@ -201,7 +207,7 @@ def _lost(path: Path, state: str, evidence: str) -> OutputError:
 
 
 def _set_aside(path: Path, clock: WallClock) -> None:
-    """Rename the journal, with what SQLite keeps beside it, to a dated name that is not taken."""
+    """Rename the journal and SQLite's files next to it to a dated name that is not taken."""
     _finish_log(path)
     parts = [ending for ending in _PARTS if path.with_name(path.name + ending).exists()]
     stamp = clock().strftime("%Y%m%dT%H%M%SZ")
@@ -210,16 +216,16 @@ def _set_aside(path: Path, clock: WallClock) -> None:
         if not any(target.with_name(target.name + ending).exists() for ending in _PARTS):
             break
     try:
-        # One rename moves a whole journal; the others are for the parts of one that cannot be opened. In this order,
-        # wherever it is cut short, no log is left beside a journal that it does not belong to.
+        # One rename moves a whole journal; the others are for the parts of one that cannot be opened. In this order, no
+        # log is ever left next to a journal that it does not belong to, even if the process dies in between.
         for ending in parts:
             path.with_name(path.name + ending).rename(target.with_name(target.name + ending))
     except OSError as exc:
-        raise OutputError(f"{path}: the old journal cannot be renamed ({exc.strerror or exc})") from None
+        raise OutputError(f"{path}: cannot rename the old journal ({exc.strerror or exc})") from None
 
 
 def _finish_log(path: Path) -> None:
-    """Move the write-ahead log into the journal, which is whole without it then. One that cannot be opened is left."""
+    """Move the write-ahead log into the journal, which is then complete without it. Skip one that cannot be opened."""
     if not path.is_file() or not path.stat().st_size:
         return  # SQLite would remove the log beside an empty journal
     whole = True

@@ -1,19 +1,15 @@
-"""A part of the journal: tables that go through its one connection."""
+"""A part of the journal: some of its tables, read and written through its one connection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from batchrun.journal.database import Database
 
 __all__ = ["JournalPart"]
 
 
 class JournalPart:
-    """Some tables of the journal, through the journal's own connection.
+    """Some tables of the journal. Methods raise OutputError if the journal cannot be used."""
 
-    Methods raise OutputError where the journal cannot be used.
-    """
-
-    def __init__(self, write: Callable[[str, Any], None], read: Callable[[str, tuple[Any, ...]], list[Any]]) -> None:
-        self._write = write
-        self._read = read
+    def __init__(self, database: Database) -> None:
+        self._write = database.write
+        self._read = database.all

@@ -1,14 +1,24 @@
-"""Records of the journal's main tables, from and to SQLite's values."""
+"""Conversion between the records of the journal's main tables and SQLite's values."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
 
-__all__ = ["INSERT_OUTCOME", "OUTCOME_COLUMNS", "attempt_of", "outcome_of", "outcome_values", "stamp", "storable"]
+__all__ = [
+    "INSERT_OUTCOME",
+    "OUTCOME_COLUMNS",
+    "attempt_of",
+    "outcome_of",
+    "outcome_values",
+    "raw_without",
+    "stamp",
+    "storable",
+]
 
 OUTCOME_COLUMNS = (
     "row_key, fingerprint, status, response, error_type, error, thread_id, run_id, model, prompt_tokens, "
@@ -19,18 +29,18 @@ INSERT_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}) VALUES ({', '.join('
 
 
 def stamp(moment: datetime) -> str:
-    """ISO 8601, to the millisecond."""
+    """Return the moment in ISO 8601, to the millisecond."""
     return moment.isoformat(timespec="milliseconds")
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    """From number, generation, idempotency_key, thread_id, run_id, run_ended, unseen."""
+    """Return the attempt with these values, in the order of the SELECT in `Journal.history`."""
     number, generation, key, thread_id, run_id, run_ended, unseen = row
     return Attempt(number, generation, key, thread_id, run_id, bool(run_ended), bool(unseen))
 
 
 def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
-    """In the order of `OUTCOME_COLUMNS`."""
+    """Return the values of an outcome in the order of `OUTCOME_COLUMNS`."""
     usage = outcome.usage
     if isinstance(outcome, Completed):
         error_type, error = outcome.reason, None
@@ -61,7 +71,7 @@ def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
 
 
 def storable(text: str | None) -> str | None:
-    """SQLite refuses lone surrogates, which a service can send as JSON escapes: they become `?`."""
+    """Return the text with `?` for lone surrogates, which a service can send as JSON escapes and SQLite refuses."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
@@ -76,7 +86,7 @@ def _has_surrogate(text: str) -> bool:
 
 
 def outcome_of(row: tuple[Any, ...]) -> Outcome:
-    """From the values of `OUTCOME_COLUMNS`."""
+    """Return the outcome with these values, in the order of `OUTCOME_COLUMNS`."""
     (row_key, _, status, response, error_type, error, thread_id, run_id, model) = row[:9]
     prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw = row[9:15]
     usage = Usage(
@@ -121,3 +131,27 @@ def outcome_of(row: tuple[Any, ...]) -> Outcome:
         status=status,
         extras=json.loads(extras) if extras else None,
     )
+
+
+def _raw_runs(raw: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the usage objects that `records.sum_usage` combined."""
+    if raw is not None and isinstance(raw.get("runs"), list):
+        for run in raw["runs"]:
+            yield from _raw_runs(run if isinstance(run, dict) else None)
+    elif raw is not None:
+        yield raw
+
+
+def raw_without(raw: str | None, carried: Usage) -> str | None:
+    """Remove `carried`'s usage objects from those of an outcome; return None if nothing remains.
+
+    Args:
+        raw: JSON of the outcome's usage objects, None if it has none.
+    """
+    gone, left = list(_raw_runs(carried.raw)), []
+    for run in _raw_runs(json.loads(raw) if raw else None):
+        if run in gone:
+            gone.remove(run)
+        else:
+            left.append(run)
+    return json.dumps(left[0] if len(left) == 1 else {"runs": left}) if left else None

@@ -1,11 +1,11 @@
-"""The journal's tables. Ordered steps: step n takes a file of `user_version` n-1 to n."""
+"""The journal's tables, as ordered steps: step n migrates a file from `user_version` n-1 to n."""
 
 from __future__ import annotations
 
 __all__ = ["APPLICATION_ID", "STEPS"]
 
 APPLICATION_ID = 0x62617472
-"""SQLite `application_id` of a journal ("batr"): tells our file from another program's."""
+"""SQLite `application_id` of a journal ("batr"), which distinguishes it from another program's file."""
 
 STEPS: tuple[str, ...] = (
     """
@@ -14,7 +14,7 @@ STEPS: tuple[str, ...] = (
         value TEXT NOT NULL                 -- JSON
     ) WITHOUT ROWID;
 
-    -- One line per try that may have reached the service. A row with a try and no outcome is in flight.
+    -- One row per attempt that may have reached the service. A row with an attempt and no outcome is in flight.
     CREATE TABLE attempts (
         row_key         TEXT NOT NULL,
         number          INTEGER NOT NULL,   -- from 1
@@ -22,10 +22,10 @@ STEPS: tuple[str, ...] = (
         idempotency_key TEXT NOT NULL,
         fingerprint     TEXT NOT NULL,
         started_at      TEXT NOT NULL,      -- UTC, ISO 8601
-        thread_id       TEXT,               -- as soon as seen
+        thread_id       TEXT,               -- as soon as known
         run_id          TEXT,
-        run_ended       INTEGER NOT NULL DEFAULT 0,  -- 1: this run failed; the next try needs another
-        fault_type      TEXT,               -- how the try ended, NULL while it runs or when it ended well
+        run_ended       INTEGER NOT NULL DEFAULT 0,  -- 1: this run failed; the next attempt needs another
+        fault_type      TEXT,               -- the fault that ended it, NULL while it runs or if it ended well
         fault           TEXT,
         PRIMARY KEY (row_key, number)
     ) WITHOUT ROWID;
@@ -52,34 +52,34 @@ STEPS: tuple[str, ...] = (
         completed_at      TEXT NOT NULL     -- UTC, ISO 8601
     );
 
-    -- Outcomes that another prompt, another setting or a new try replaced: what was paid for is not thrown away.
+    -- Outcomes that another prompt, another setting or a new attempt replaced: they were paid for, so they are kept.
     CREATE TABLE superseded AS SELECT * FROM outcomes;
     """,
     """
-    -- What was made at services and may have to be deleted: see `batchrun.journal.created_objects`.
+    -- Objects created at services, which may have to be deleted: see `batchrun.journal.created_objects`.
     CREATE TABLE created (
         id         TEXT PRIMARY KEY,
         kind       TEXT NOT NULL,
         place      TEXT NOT NULL,           -- URL of the service, or `embedded`
-        row_key    TEXT,                    -- NULL: made for the whole batch
-        deleted_at TEXT                     -- UTC, ISO 8601; NULL while it is there, as far as is known
+        row_key    TEXT,                    -- NULL: created for the whole batch
+        deleted_at TEXT                     -- UTC, ISO 8601; NULL until it is known to be deleted
     ) WITHOUT ROWID;
     CREATE INDEX created_by_row ON created (row_key);
     """,
     """
     ALTER TABLE attempts ADD COLUMN turn INTEGER NOT NULL DEFAULT 1;   -- from 1
 
-    -- What an outcome has beside its text: citations, files, calls of functions. JSON, NULL where there is nothing.
+    -- Extras of an outcome: citations, files, counts of function calls. JSON, NULL if there are none.
     ALTER TABLE outcomes ADD COLUMN extras TEXT;
     ALTER TABLE superseded ADD COLUMN extras TEXT;
 
-    -- Of rows that are more than one question: every run that ended, so that none is paid for twice.
+    -- For rows that need more than one run: every run that ended, so that none is paid for twice.
     CREATE TABLE exchanges (
         row_key           TEXT NOT NULL,
-        fingerprint       TEXT NOT NULL,     -- with `/` and the try's number behind it: a turn that this try asks anew
+        fingerprint       TEXT NOT NULL,     -- followed by `/` and an attempt's number: set aside, as that attempt runs the turn again
         number            INTEGER NOT NULL,  -- from 1
-        turn              INTEGER NOT NULL,  -- from 1; the same again for a round of tools, or a correction
-        attempt           INTEGER NOT NULL,  -- the try that it ended
+        turn              INTEGER NOT NULL,  -- from 1; the same number again for a round of tools or a correction
+        attempt           INTEGER NOT NULL,  -- the attempt that it ended
         asked             TEXT NOT NULL,     -- the user message, or the outputs of functions
         status            TEXT NOT NULL,
         response          TEXT NOT NULL,
@@ -94,12 +94,12 @@ STEPS: tuple[str, ...] = (
         reasoning_tokens  INTEGER,
         raw_usage         TEXT,              -- JSON, the service's own object
         extras            TEXT,              -- JSON, as in outcomes
-        calls             TEXT,              -- JSON: the functions that it asked for
-        said              TEXT,              -- JSON: the message list so far, where the service keeps no thread
+        calls             TEXT,              -- JSON: the function calls that it asked for
+        said              TEXT,              -- JSON: the messages so far, if the service keeps no thread
         PRIMARY KEY (row_key, fingerprint, number)
     ) WITHOUT ROWID;
 
-    -- Files that were uploaded, by their content.
+    -- Uploaded files, by their content.
     CREATE TABLE uploads (
         place   TEXT NOT NULL,              -- URL of the service, or `embedded`
         purpose TEXT NOT NULL,
@@ -108,28 +108,28 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (place, purpose, sha256)
     ) WITHOUT ROWID;
 
-    -- When nobody sent anything, since the service had refused or was about to.
+    -- Times in which no row sent requests, because the service had refused them or was about to.
     CREATE TABLE cool_downs (
         started_at TEXT NOT NULL,           -- UTC, ISO 8601
         wait_s     REAL NOT NULL,
         reason     TEXT NOT NULL
     );
 
-    -- Rows that ask what another row asks already.
+    -- Rows that ask the same as another row.
     CREATE TABLE duplicates (
         row_key     TEXT PRIMARY KEY,
         fingerprint TEXT NOT NULL,
-        first_key   TEXT NOT NULL           -- the row that is asked
+        first_key   TEXT NOT NULL           -- the row that is sent
     ) WITHOUT ROWID;
     """,
     """
-    -- What functions returned: a batch that goes on calls none again, and tells the model what it was told before.
+    -- Outputs of functions: a resumed batch calls none again, and sends the model the same outputs as before.
     CREATE TABLE outputs (
         row_key     TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
         turn        INTEGER NOT NULL,       -- from 1
-        run         TEXT NOT NULL,          -- that asked for it: its id where it waits, else its number in exchanges
-        position    INTEGER NOT NULL,       -- among the calls made together, from 0
+        run         TEXT NOT NULL,          -- the run that asked for it: its id if it waits, otherwise its number in exchanges
+        position    INTEGER NOT NULL,       -- position among the calls made together, from 0
         call_id     TEXT NOT NULL,
         output      TEXT NOT NULL,
         failed      INTEGER NOT NULL,
@@ -137,8 +137,8 @@ STEPS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
     """
-    -- 1: the service may have acted on the request of this try, and its answer was not seen. NULL while the try has not
-    -- ended, and for tries of earlier versions.
+    -- 1: the service may have acted on the request of this attempt, and its answer was not seen. NULL until the attempt
+    -- has ended, and for attempts of earlier versions.
     ALTER TABLE attempts ADD COLUMN unseen INTEGER;
     """,
 )

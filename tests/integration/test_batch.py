@@ -355,7 +355,7 @@ async def test_the_output_is_free_after_a_batch(bench: Bench) -> None:
     table = bench.input(*SUMS[:2])
     bench.output.with_name("out.csv.journal").write_text("not a journal\n" * 50)
     for _ in range(2):
-        with pytest.raises(OutputError, match="no readable journal"):
+        with pytest.raises(OutputError, match="not a readable journal"):
             await bench.run(table)
 
 

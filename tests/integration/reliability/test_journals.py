@@ -91,7 +91,7 @@ async def test_a_torn_journal_is_refused(finished: Table, tmp_path: Path, seed: 
     size = table.journal.stat().st_size
     cut(table.journal, random.Random(seed).randrange(1, size))
     table.journal.with_name(table.journal.name + "-wal").unlink(missing_ok=True)
-    with pytest.raises(OutputError, match=r"answers\.csv\.journal: is no readable journal") as refusal:
+    with pytest.raises(OutputError, match=r"answers\.csv\.journal: is not a readable journal") as refusal:
         await answers_of(table)
     assert "\n" not in str(refusal.value)
 

@@ -54,7 +54,7 @@ def test_a_lost_journal_is_no_new_batch(folder: Path, output: str, prefix: str, 
     for options in ([], ["--output-prefix", "other_"], ["--pilot", "1"], ["--dry-run"], ["--accept-changes"]):
         refused = run(folder, *options, output=output)
         assert refused.returncode == 2, options
-        assert f"{output}.journal: is {state}, although {output} beside it holds answers" in refused.stderr
+        assert f"{output}.journal: is {state}, although {output} next to it holds answers" in refused.stderr
         assert "--fresh" in refused.stderr
         assert contents(folder) == before
     assert run(folder, "--fresh", "--output-prefix", prefix, output=output).returncode == 0
@@ -113,7 +113,7 @@ def test_a_journal_of_no_batch_is_as_good_as_none(folder: Path) -> None:
     journal.rename(folder / "a.csv.journal")
     refused = run(folder)
     assert refused.returncode == 2
-    assert "a.csv.journal: holds no batch, although a.csv beside it holds answers" in refused.stderr
+    assert "a.csv.journal: holds no batch, although a.csv next to it holds answers" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["export", "score"])

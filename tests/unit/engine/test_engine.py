@@ -464,7 +464,7 @@ async def test_a_journal_that_cannot_be_written_ends_the_batch(tmp_path: Path) -
     """Nothing more is asked once outcomes can't be kept: the error comes bare and names the file."""
     with Journal(tmp_path / "j") as journal:
         b = bench(journal, ScriptedService(otherwise=Move(after_s=1.0)), limits={"concurrency": 2})
-        journal._db.execute("PRAGMA query_only=ON")  # the real refusal of SQLite to write
+        journal._db.write("PRAGMA query_only=ON")  # the real refusal of SQLite to write
         with pytest.raises(OutputError, match="cannot be written"):
             await b.engine.run(asks(10))
         assert len(b.service.asked) <= 2

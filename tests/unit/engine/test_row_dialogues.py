@@ -254,7 +254,7 @@ async def test_killed_between_two_turns(bench: Bench) -> None:
     """An answer is on disk the moment it is known: killed right behind it, the batch goes on with the next turn."""
     await bench.run({0: [says("A"), NEVER]}, killed_after_s=1.5)
     with Journal(bench.path) as journal:
-        journal._db.execute("DELETE FROM attempts WHERE number = 2")
+        journal._db.write("DELETE FROM attempts WHERE number = 2")
     second = await bench.run({0: [says("B")]})
     assert second.texts == [("0", "two A")]
     assert [each.attempt.key for each in second.service.of("answer")] == ["b-0-2"]
@@ -265,7 +265,7 @@ async def test_killed_behind_the_last_answer(bench: Bench) -> None:
     """Every run is kept, and only the outcome is missing: nothing is asked, and nothing counts as one try more."""
     await bench.run({0: [says("A"), says("B")]})
     with Journal(bench.path) as journal:
-        journal._db.execute("DELETE FROM outcomes")
+        journal._db.write("DELETE FROM outcomes")
     second = await bench.run()
     assert second.service.asked == []
     outcome = bench.outcome()
@@ -409,7 +409,7 @@ async def test_killed_before_a_turn_that_cannot_be_rendered(bench: Bench) -> Non
     turns = ("one", "two {{ 1 // (responses[0] | int) }}")
     await bench.run({0: [says("0")]}, [row(turns)])
     with Journal(bench.path) as journal:
-        journal._db.execute("DELETE FROM outcomes")
+        journal._db.write("DELETE FROM outcomes")
     second = await bench.run(prompts=[row(turns)])
     assert second.service.asked == []
     assert bench.outcome().attempts == 1
@@ -430,13 +430,13 @@ async def test_a_journal_that_can_be_written_no_more(bench: Bench) -> None:
     """The batch ends with what the journal says, and the next run goes on behind what it holds."""
     await bench.run({0: [says("A"), NEVER]}, killed_after_s=1.5)
     with Journal(bench.path) as journal:
-        journal._db.execute(
+        journal._db.write(
             "CREATE TRIGGER full BEFORE INSERT ON exchanges BEGIN SELECT raise(ABORT, 'disk is full'); END"
         )
     with pytest.raises(OutputError, match="the disk is full"):
         await bench.run({0: [says("B")]})
     with Journal(bench.path) as journal:
-        journal._db.execute("DROP TRIGGER full")
+        journal._db.write("DROP TRIGGER full")
     third = await bench.run({0: [says("B")]})
     assert [each.method for each in third.service.asked] == ["follow"]
     assert bench.answers(row()) == {1: "A", 2: "B"}
@@ -800,8 +800,8 @@ async def test_hopeless_in_another_process(bench: Bench) -> None:
     """Killed behind the last wrong answer, the row fails without another try, and a retry still asks it anew."""
     await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
     with Journal(bench.path) as journal:
-        journal._db.execute("DELETE FROM outcomes")
-        journal._db.execute("UPDATE attempts SET fault_type = NULL, fault = NULL, run_ended = 0")
+        journal._db.write("DELETE FROM outcomes")
+        journal._db.write("UPDATE attempts SET fault_type = NULL, fault = NULL, run_ended = 0")
     second = await bench.run(prompts=ONE, settings=SHAPED)
     assert second.service.asked == []
     assert bench.outcome().attempts == 2

@@ -133,7 +133,7 @@ def test_what_is_written_is_what_was_computed(output: Path) -> None:
 def test_a_journal_that_is_none(output: Path) -> None:
     """A file of another kind is one clear error."""
     output.with_name("out.csv.journal").write_bytes(b"not a database, and longer than a hundred bytes " * 9)
-    with pytest.raises(OutputError, match="is no readable journal"):
+    with pytest.raises(OutputError, match="is not a readable journal"):
         batch_costs(output)
 
 

@@ -98,7 +98,7 @@ def test_half_a_character(journal: Journal) -> None:
 def test_a_journal_that_cannot_be_written(journal: Journal) -> None:
     """A run's end that cannot be kept is an error that says so, and nothing of it is kept."""
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(), NOON)
-    journal._db.execute("DROP TABLE exchanges")
+    journal._db.write("DROP TABLE exchanges")
     with pytest.raises(OutputError, match="the journal cannot be used"):
         journal.run_ended("0", "f", ended(1, 1, "a"), with_ids=True)
     assert [each["run_id"] for each in journal.attempts("0")] == [None]

@@ -310,7 +310,7 @@ def test_another_programs_database(path: Path) -> None:
 def test_no_database(path: Path, content: bytes) -> None:
     """Any other file is refused in one line, and left as it was."""
     path.write_bytes(content)
-    with pytest.raises(OutputError, match="no readable journal"):
+    with pytest.raises(OutputError, match="not a readable journal"):
         Journal(path)
     assert path.read_bytes() == content
 
@@ -361,7 +361,7 @@ def test_a_read_only_folder(path: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
     out = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert out == f"{path}: the journal cannot be created (Permission denied)\n"
+    assert out == f"{path}: cannot create the journal (Permission denied)\n"
 
 
 def test_the_journal_is_its_owners_only(path: Path) -> None:
@@ -373,7 +373,7 @@ def test_the_journal_is_its_owners_only(path: Path) -> None:
 def test_a_failed_outcome_of_old_times(journal: Journal) -> None:
     """A failure without type and text, which only a damaged file holds, is still an outcome."""
     journal.finish(failed(), "f")
-    journal._db.execute("UPDATE outcomes SET error_type = NULL, error = NULL")
+    journal._db.write("UPDATE outcomes SET error_type = NULL, error = NULL")
     found = journal.outcome("0")
     assert found is not None
     assert isinstance(found[0], Failed)
