@@ -76,7 +76,7 @@ STEPS: tuple[str, ...] = (
     -- For rows that need more than one run: every run that ended, so that none is paid for twice.
     CREATE TABLE exchanges (
         row_key           TEXT NOT NULL,
-        fingerprint       TEXT NOT NULL,     -- followed by `/` and an attempt's number: set aside, as that attempt runs the turn again
+        fingerprint       TEXT NOT NULL,     -- with `/` and an attempt's number: set aside for that attempt
         number            INTEGER NOT NULL,  -- from 1
         turn              INTEGER NOT NULL,  -- from 1; the same number again for a round of tools or a correction
         attempt           INTEGER NOT NULL,  -- the attempt that it ended
@@ -128,8 +128,8 @@ STEPS: tuple[str, ...] = (
         row_key     TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
         turn        INTEGER NOT NULL,       -- from 1
-        run         TEXT NOT NULL,          -- the run that asked for it: its id if it waits, otherwise its number in exchanges
-        position    INTEGER NOT NULL,       -- position among the calls made together, from 0
+        run         TEXT NOT NULL,          -- that asked for it: its id if it waits, else its number in exchanges
+        position    INTEGER NOT NULL,       -- among the calls made together, from 0
         call_id     TEXT NOT NULL,
         output      TEXT NOT NULL,
         failed      INTEGER NOT NULL,
