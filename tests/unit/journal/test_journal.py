@@ -339,7 +339,7 @@ def test_nothing_there_to_read(path: Path) -> None:
 def test_a_folder_in_the_way(path: Path) -> None:
     """A folder where the journal should be is one line."""
     path.mkdir()
-    with pytest.raises(OutputError, match="cannot be created"):
+    with pytest.raises(OutputError, match="cannot create the journal"):
         open_journal(path, BATCH, count_strange=none_strange, clock=lambda: NOON)
 
 
