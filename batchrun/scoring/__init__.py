@@ -1,10 +1,10 @@
-"""Stage 8: answers judged against targets, with figures that say how far they can be trusted.
+"""Scoring: answers compared with expected answers, and figures with confidence intervals.
 
-Works on any table with an answer and a target, whoever made it. `choosing` makes scorers of what the user
-names, `grading` asks models for verdicts, `options` are those of `run`, `table` scores a table row by row,
-`summary` says what it comes to, `comparing` sets tables side by side, `bars` makes conditions of it,
-`converting` brings tables of other tools in and out. scipy and the libraries of single scorers belong to the
-extra `eval`, and are imported where they are needed.
+It works on any table with an answer and an expected answer, from any tool. `score_options` declares the options,
+`scorers.registry` makes scorers from their names, `grading` asks models for verdicts, `table` scores a table row by
+row, `summary` computes the figures, `comparison` compares tables, `bars` checks conditions, and `formats` converts
+tables from and to the files of other tools. scipy and the libraries of single scorers belong to the extra `eval`, and
+are imported where they are needed.
 """
 
 from batchrun.scoring.scorers.base import Sample, Score, Scorer

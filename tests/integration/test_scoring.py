@@ -142,7 +142,7 @@ def test_convert_says_what_is_lost(tmp_path: Path) -> None:
         (["score", "a.csv", *SCORE, "--junit", "j.xml"], "--junit requires a bar"),
         (["score", "a.csv", *SCORE, "-o", "a.csv"], "a.csv: the output is the input table itself"),
         (["compare", "a.csv", "--key", "id", *SCORE], "compare: two or more tables are expected"),
-        (["convert", "a.csv", "b.csv"], "say --from or --to with another format than table"),
+        (["convert", "a.csv", "b.csv"], "choose another with --from or --to"),
     ],
 )
 def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables from and to the files of other tools."""
+"""Conversion of tables from and to the files of other tools."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Cells: TypeAlias = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What is to become of a file.
+    """The options of a conversion.
 
     Attributes:
-        given: its format: `table`, or one of `READERS`.
-        wanted: the format of the result: `table`, or one of `WRITERS`.
-        prompt: column of what is asked; None finds `question` or `prompt`.
-        target: column of what is wanted; None finds `target` or `answer`.
-        key: column of ids; None finds `custom_id` or `id`, and counts the rows if there is neither.
-        model: for batch-requests.
-        join: a table whose rows get the answers of batch results, matched by `key`.
+        given: format of the file: `table`, or one of `READERS`.
+        wanted: format of the result: `table`, or one of `WRITERS`.
+        prompt: column with the prompt; None selects `question` or `prompt`.
+        target: column with the expected answer; None selects `target` or `answer`.
+        key: column with row ids; None selects `custom_id` or `id`, and numbers the rows if there is neither.
+        model: model of batch requests.
+        join: table whose rows get the answers of batch results, matched by `key`.
     """
 
     given: str = "table"
@@ -50,19 +50,19 @@ class Conversion:
 
 
 def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes]:
-    """Convert a file. The result is written whole or not at all.
+    """Convert a file. The result is written completely or not at all.
 
     Returns:
-        The number of rows, and what was not carried over.
+        The number of rows, and notes about everything that was not carried over.
 
     Raises:
-        InputError: the file is none of its format, or an option does not fit.
+        InputError: the file does not have the given format, or an option is wrong.
         OutputError: the result cannot be written.
     """
     source = open_source(name, ReadOptions())
     form = format_of(output, str(output))
     _check(name, output, form, conversion)
-    # A table of text names its columns before its rows: the first pass finds them, and all faults.
+    # A text table names its columns before its rows, so a first pass finds them, and all faults.
     notes = Notes()
     found = _Table.read(source, conversion, notes)
     rows: Iterator[Cells] = (row.values for row in found.rows())
@@ -86,9 +86,9 @@ class _Table:
 
     Attributes:
         source: the file.
-        conversion: how it is read.
-        kinds: column → what was seen in it, in order of first sight.
-        count: of rows.
+        conversion: options of its format.
+        kinds: column → types of its cells, in order of first occurrence.
+        count: number of rows.
     """
 
     source: Source
@@ -110,38 +110,38 @@ class _Table:
 
     @property
     def name(self) -> str:
-        """The file, for messages."""
+        """Name of the file, for messages."""
         return self.source.name
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """In order of first sight."""
+        """The columns, in order of first occurrence."""
         return tuple(self.kinds)
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the first on, all with all columns."""
+        """Yield the rows again from the first, each with all columns."""
         for index, row in enumerate(_rows(self.source, self.conversion, Notes())):
             yield Row(index, {column: row.get(column) for column in self.kinds})
 
     def fingerprint(self) -> str:
-        """The file's."""
+        """Return the fingerprint of the file."""
         return self.source.fingerprint()
 
 
 def _check(name: str, output: Path, form: Format, conversion: Conversion) -> None:
     if conversion.given == conversion.wanted == "table" and form.kind == format_of(Path(name), name).kind:
-        raise InputError(f"{output}: a table like the input; say --from or --to with another format than table")
+        raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
     kinds = {"table": ("csv", "tsv", "jsonl", "parquet"), "promptfoo": ("csv",)}.get(conversion.wanted, ("jsonl",))
     if form.kind not in kinds:
         raise InputError(
             f"{output}: convert --to {conversion.wanted} writes {' or '.join(f'.{kind}' for kind in kinds)}"
         )
     if output.exists() and Path(name).exists() and output.samefile(name):
-        raise InputError(f"{output}: the output is the input itself; name another file")
+        raise InputError(f"{output}: the output is the input file itself; name another file")
     if conversion.join is not None and (conversion.given != "batch-results" or conversion.key is None):
-        raise InputError("--join goes with --from batch-results, and --key COLUMN of the table that is joined")
+        raise InputError("--join requires --from batch-results, and --key with the id column of the joined table")
     if conversion.wanted == "batch-requests" and conversion.model is None:
-        raise InputError("--to batch-requests: each request names its model: say --model NAME")
+        raise InputError("--to batch-requests: each request names its model; add --model NAME")
 
 
 def _rows(source: Source, conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
@@ -155,7 +155,7 @@ def _rows(source: Source, conversion: Conversion, notes: Notes) -> Iterator[dict
 
 
 def _joined(source: Source, conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
-    """The rows of the joined table with the answers of batch results."""
+    """Yield the rows of the joined table with the answers of batch results."""
     assert conversion.join is not None
     assert conversion.key is not None
     table = open_source(conversion.join, ReadOptions())
@@ -163,10 +163,10 @@ def _joined(source: Source, conversion: Conversion, notes: Notes) -> Iterator[di
         raise InputError(f"--key {conversion.key}: {table.name} has no such column")
     twice = [column for column in table.columns if column in OUTPUT_COLUMNS]
     if twice:
-        raise InputError(f"{table.name}: the column {twice[0]!r} is also one of the results; rename it")
+        raise InputError(f"{table.name}: the results have a column {twice[0]!r} too; rename the table's column")
     answers: dict[str, dict[str, Value]] = {}
-    for found in _rows(source, Conversion(conversion.given), notes):
-        answers[as_text(found.pop("custom_id"))] = found
+    for result in _rows(source, Conversion(conversion.given), notes):
+        answers[as_text(result.pop("custom_id"))] = result
     unanswered = {"response": None, "status": "pending"}
     for row in table.rows():
         yield {**row.values, **answers.pop(as_text(row.values[conversion.key]), unanswered)}
@@ -183,20 +183,20 @@ def _write_parquet(stream: IO[bytes], table: _Table, notes: Notes) -> None:
 
     for column, seen in table.kinds.items():
         if seen.kind == "json":
-            notes.rows[f"{column}: lists, objects or values of several types, which are JSON text in Parquet"] = (
+            notes.rows[f"{column}: lists, objects or values of several types, which become JSON text in Parquet"] = (
                 table.count
             )
     write_parquet(stream, table, ({} for _ in range(table.count)), _NoColumns())
 
 
 class _NoColumns(WriteOptions):
-    """Only the table's own columns."""
+    """Write options that add no columns."""
 
     __slots__ = ()
 
     @property
     def keys(self) -> Mapping[str, type]:
-        """None."""
+        """No keys."""
         return {}
 
 
@@ -206,42 +206,42 @@ def _write_text(stream: IO[bytes], delimiter: str, rows: Iterator[Cells], notes:
         if not index:
             writer.writerow(row)
         if any(isinstance(value, list | dict) for value in row.values()):
-            notes.add("lists and objects, which are JSON text in CSV: write .jsonl to keep them")
+            notes.add("lists and objects, which become JSON text in CSV; write .jsonl to keep them")
         writer.writerow([as_text(value) for value in row.values()])
 
 
-# -- out ----------------------------------------------------------------------------------------------------
+# -- writers ----------------------------------------------------------------------------------------------------
 
 
-def _column(row: Cells, said: str | None, option: str, usual: tuple[str, ...]) -> str | None:
-    if said is not None:
-        if said not in row:
-            raise InputError(f"--{option} {said}: the table has no such column")
-        return said
+def _column(row: Cells, named: str | None, option: str, usual: tuple[str, ...]) -> str | None:
+    if named is not None:
+        if named not in row:
+            raise InputError(f"--{option} {named}: the table has no such column")
+        return named
     return next((name for name in usual if name in row), None)
 
 
 def _prompt(row: Cells, conversion: Conversion) -> str:
     column = _column(row, conversion.prompt, "prompt", ("question", "prompt"))
     if column is None:
-        raise InputError("the table has no column 'question' or 'prompt': say --prompt COLUMN")
+        raise InputError("the table has no column 'question' or 'prompt'; name it with --prompt COLUMN")
     return column
 
 
 def _id(row: Cells, index: int, conversion: Conversion) -> tuple[str | None, str]:
-    """(column of ids, the row's id)."""
+    """Return (column with row ids, the row's id)."""
     column = _column(row, conversion.key, "key", ("custom_id", "id"))
     return column, f"row-{index}" if column is None else as_text(row[column])
 
 
-def _own(row: Cells) -> dict[str, Value]:
+def _own_cells(row: Cells) -> dict[str, Value]:
     return {name: value for name, value in row.items() if name not in OUTPUT_COLUMNS}
 
 
 def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) -> dict[str, Any]:
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ("response", "model"))
-    found: dict[str, Any] = {"item": _own(row)}
+    found: dict[str, Any] = {"item": _own_cells(row)}
     if not is_missing(row.get("response")):
         found["sample"] = {"output_text": row["response"]}
         if not is_missing(row.get("model")):
@@ -309,7 +309,7 @@ def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) ->
     if isinstance(row.get("choices"), list):
         found["choices"] = row["choices"]
     placed = {prompt, target, column, "instructions"} | ({"choices"} & found.keys())
-    metadata = {name: value for name, value in _own(row).items() if name not in placed}
+    metadata = {name: value for name, value in _own_cells(row).items() if name not in placed}
     return {**found, "metadata": metadata} if metadata else found
 
 
@@ -317,7 +317,7 @@ def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes)
     target = _column(row, conversion.target, "target", ("target", "answer"))
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ("response",))
-    own = {name: value for name, value in _own(row).items() if name not in (target, "check")}
+    own = {name: value for name, value in _own_cells(row).items() if name not in (target, "check")}
     notes.add_rest({name: value for name, value in own.items() if name.startswith("__")}, ())
     found = {name: value for name, value in own.items() if not name.startswith("__")}
     expected = _expected(row.get("check"), None if target is None else row[target], notes)
@@ -326,7 +326,7 @@ def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes)
             found[column] = row[given]
     found["__expected"] = expected
     if any(_RENDERED.search(as_text(value)) for value in found.values()):
-        notes.add("cells with {{, {% or file://, which promptfoo takes for templates and files")
+        notes.add("cells with {{, {% or file://, which promptfoo reads as templates and files")
     return found
 
 
@@ -334,7 +334,7 @@ _RENDERED: Final = re.compile(r"\{[{%#]|file://")
 
 
 def _expected(check: Value, target: Value, notes: Notes) -> str | None:
-    """The `__expected` cell that `importing` reads as this scorer and target; None where there is none."""
+    """Return the `__expected` cell that `readers` reads as this scorer and target; None if there is none."""
     scorer = "exact" if is_missing(check) else as_text(check)
     kinds = [kind for kind, known in CHECKS.items() if known == scorer]
     if not kinds:
@@ -344,14 +344,14 @@ def _expected(check: Value, target: Value, notes: Notes) -> str | None:
     if scorer == "json":
         if is_missing(target):
             return kinds[0]
-        notes.add("target: of the check json")
+        notes.add("target: targets of the check json")
         return None
     if not several:
         return None if is_missing(target) else f"{kinds[0]}:{as_text(target)}"
     texts = targets_of(target)
     anys = [kind for kind in kinds if kind.endswith("-any")]
     if not anys or any("," in text or text != text.strip() for text in texts):
-        notes.add("target: lists, of the check exact or with a comma in them")
+        notes.add("target: lists for the check exact, or with a comma in a member")
         return None
     return f"{anys[0]}:{', '.join(texts)}" if texts else None
 
@@ -363,6 +363,6 @@ WRITERS: Final[Mapping[str, Callable[[Cells, int, Conversion, Notes], dict[str, 
     "inspect": _to_inspect,
     "promptfoo": _to_promptfoo,
 }
-"""Format → what makes a line of a row. All rows have the same columns."""
+"""Format → function that makes a line from a row. All rows have the same columns."""
 
 FORMATS: Final = ("table", *READERS)

@@ -1,4 +1,4 @@
-"""Rows of other tools' files. What has no place in a table is noted, never dropped in silence.
+"""Readers of other tools' files. A value that has no place in a table is noted, never dropped silently.
 
 Sources: OpenAI Evals' data and run items, the SDK's `types/evals`; Batch API files,
 https://platform.openai.com/docs/guides/batch; inspect_ai's `Sample`; promptfoo's CSV tests, its `src/csv.ts`.
@@ -24,27 +24,33 @@ Cells: TypeAlias = dict[str, Value]
 
 @dataclass(slots=True)
 class Notes:
-    """What was not carried over: reason → rows."""
+    """Values that were not carried over.
+
+    Mutable state: `rows`.
+
+    Attributes:
+        rows: reason → number of rows.
+    """
 
     rows: Counter[str] = field(default_factory=Counter)
 
     def add(self, reason: str) -> None:
-        """One more row has it."""
+        """Count one more row for a reason."""
         self.rows[reason] += 1
 
     def add_rest(self, found: Mapping[str, Value], known: Iterable[str], within: str = "") -> None:
-        """Note every key that is filled and not known."""
+        """Note every key that has a value and is not known."""
         for key in found.keys() - set(known):
             if found[key] not in (None, "", [], {}):
                 self.add(f"{within}{key}")
 
     def lines(self) -> list[str]:
-        """For people, the most frequent first."""
+        """Return one line per reason for the terminal, the most frequent first."""
         return [f"not carried over: {reason} ({rows_text(count)})" for reason, count in self.rows.most_common()]
 
 
 RowReader: TypeAlias = Callable[[Mapping[str, Value], str, Notes], Cells]
-"""(cells of one line, where it is, notes) → cells of the row."""
+"""(cells of one line, its position for messages, notes) → cells of the row."""
 
 
 def _mapping(value: Value) -> Mapping[str, Value]:
@@ -63,7 +69,7 @@ def _read_evals(cells: Mapping[str, Value], where: str, notes: Notes) -> Cells:
         added = {"response": sample.get("output_text"), "model": sample.get("model")}
         return {**cells["item"], **{key: value for key, value in added.items() if value is not None}}
     if not isinstance(cells.get("datasource_item"), dict):
-        raise InputError(f'{where}: an object with "item" (data) or "datasource_item" (an exported run) is expected')
+        raise InputError(f'{where}: expected an object with "item" (data) or "datasource_item" (an exported run)')
     notes.add_rest(cells, ("datasource_item", "sample", "results", "object", "id"))
     sample = _mapping(cells.get("sample"))
     usage = _mapping(sample.get("usage"))
@@ -91,7 +97,7 @@ def _error(kind: Value, message: Value) -> Cells:
 
 
 def _text(content: Value, where: str, notes: Notes) -> str:
-    """The text of a message's content; parts that are none are noted."""
+    """Return the text of a message's content; parts without text are noted."""
     if isinstance(content, str):
         return content
     texts = []
@@ -105,7 +111,7 @@ def _text(content: Value, where: str, notes: Notes) -> str:
 
 
 def _conversation(messages: Value, where: str, notes: Notes) -> Cells:
-    """`question` (the last user message) and `instructions` of a list of messages."""
+    """Return `question` (the last user message) and `instructions` from a list of messages."""
     if isinstance(messages, str):
         return {"question": messages}
     found = [_mapping(each) for each in _list(messages)]
@@ -120,10 +126,10 @@ def _conversation(messages: Value, where: str, notes: Notes) -> Cells:
 def _read_batch_request(cells: Mapping[str, Value], where: str, notes: Notes) -> Cells:
     body = cells.get("body")
     if not isinstance(body, dict) or "custom_id" not in cells:
-        raise InputError(f'{where}: a request of the Batch API is expected, with "custom_id" and "body"')
+        raise InputError(f'{where}: expected a request of the Batch API, with "custom_id" and "body"')
     notes.add_rest(cells, ("custom_id", "body", "method", "url"))
     if body.get("model"):
-        notes.add(f"body.model: say --model {body['model']}")
+        notes.add(f"body.model: use run --model {body['model']}")
     notes.add_rest(body, ("model", "messages", "input", "instructions"), "body.")
     asked = body["messages"] if "messages" in body else body.get("input")
     row = {"custom_id": cells["custom_id"], **_conversation(asked, "body", notes)}
@@ -132,7 +138,7 @@ def _read_batch_request(cells: Mapping[str, Value], where: str, notes: Notes) ->
 
 def _read_batch_result(cells: Mapping[str, Value], where: str, notes: Notes) -> Cells:
     if "custom_id" not in cells or not ("response" in cells or "error" in cells):
-        raise InputError(f'{where}: a result of the Batch API is expected, with "custom_id" and "response" or "error"')
+        raise InputError(f'{where}: expected a result of the Batch API, with "custom_id" and "response" or "error"')
     reply = _mapping(cells.get("response"))
     body = _mapping(reply.get("body"))
     usage = _mapping(body.get("usage"))
@@ -169,7 +175,7 @@ def _read_batch_result(cells: Mapping[str, Value], where: str, notes: Notes) -> 
 
 def _read_inspect(cells: Mapping[str, Value], where: str, notes: Notes) -> Cells:
     if "input" not in cells:
-        raise InputError(f'{where}: a sample of inspect_ai is expected, with "input"')
+        raise InputError(f'{where}: expected a sample of inspect_ai, with "input"')
     notes.add_rest(cells, ("input", "target", "id", "choices", "metadata"))
     row: Cells = {} if cells.get("id") is None else {"id": cells["id"]}
     row |= _conversation(cells["input"], "input", notes)
@@ -187,8 +193,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "icontains-any": "includes",
     "is-json": "json",
 }
-"""Of the assertions of promptfoo, those that a scorer of batchrun judges alike, and the scorer; others need code or a
-model."""
+"""promptfoo assertion → the scorer of batchrun with the same meaning. Other assertions need code or a model."""
 _CODE: Final = ("javascript:", "fn:", "eval:", "python:", "file://", "grade:", "llm-rubric:")
 _OTHERS: Final = (
     "contains-all|icontains-all|contains-json|starts-with|regex|similar|levenshtein|rouge-n|bleu|gleu|meteor|cost|"
@@ -223,7 +228,7 @@ def _read_promptfoo(cells: Mapping[str, Value], where: str, notes: Notes) -> Cel
 
 
 def _check(expected: str, notes: Notes) -> list[tuple[str, Value]]:
-    """(scorer, target) of an `__expected` cell, as promptfoo's `assertionFromString` reads it; none if none fits."""
+    """Return (scorer, target) of an `__expected` cell, read like promptfoo's `assertionFromString`; [] if unknown."""
     if expected.startswith(_CODE):
         notes.add(f"__expected: {expected.split(':', 1)[0]}")
         return []
@@ -246,4 +251,4 @@ READERS: Final[Mapping[str, RowReader]] = {
     "inspect": _read_inspect,
     "promptfoo": _read_promptfoo,
 }
-"""Format → what reads a row of it."""
+"""Format → its reader."""

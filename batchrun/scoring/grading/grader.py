@@ -157,7 +157,7 @@ class _GraderTable:
         try:
             compiled = None if pattern is None else re.compile(pattern)
         except re.error as exc:
-            raise InputError(f"{self.where}: grader: pattern: is not a regular expression ({exc})") from None
+            raise InputError(f"{self.where}: grader: pattern: is not a regular expression: {exc}") from None
         if compiled is not None and compiled.groups != 1:
             raise self._wrong("pattern", "a pattern with one group, which holds the grade")
         return Reader(self._choices(PARTIAL if partial else CHOICES), self._scale(), compiled)

@@ -1,4 +1,4 @@
-"""What a scorer is given, what it says, and what every scorer is."""
+"""The interface of scorers: Sample in, Score out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing", 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row, as scorers see it.
+    """One row, as scorers receive it.
 
     Attributes:
-        answer: what was answered.
-        target: the cell of the target column; None where no such column was named.
+        answer: the answer as text.
+        target: the expected answer, a cell of the target column; None if no such column is named.
         row: all cells of the row, by column.
     """
 
@@ -30,15 +30,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a scorer says of one row.
+    """The score of one row by one scorer.
 
     Attributes:
-        value: from 0 (wrong) to 1 (right); None if the row cannot be judged, which is no fault of the answer:
-            the target is no number where one is needed, say. Such rows are reported and never averaged.
-        explanation: why, in a line; of a None value it is the same text for rows with the same trouble, so that
+        value: from 0 (wrong) to 1 (correct). None if the row cannot be judged through no fault of the answer, for
+            example because the target has no number although one is needed. Such rows are reported and never averaged.
+        explanation: the reason in one line; for a None value the same text for rows with the same problem, so that
             they can be counted.
-        read: the text that the value was read from: the part of the answer that the rule looked at; None if
-            it found none.
+        read: the part of the answer that the value was read from; None if there is none.
     """
 
     value: float | None
@@ -47,35 +46,35 @@ class Score:
 
 
 class Scorer(ABC):
-    """A rule that judges answers. Used as a context manager, since some own processes."""
+    """A rule that judges answers. It is used as a context manager, since some scorers own processes."""
 
     needs_target: ClassVar[bool] = True
-    """Whether the rule means nothing without a target."""
+    """Whether the rule requires a target."""
 
     @abstractmethod
     def score(self, sample: Sample) -> Score:
         """Judge one row."""
 
     def score_all(self, samples: Sequence[Sample]) -> list[Score]:
-        """Judge some rows; the scores are in their order."""
+        """Judge some rows; the scores are in the order of the rows."""
         return [self.score(sample) for sample in samples]
 
     def __enter__(self) -> Scorer:
         return self
 
     def __exit__(self, *_: object) -> None:  # noqa: B027 - most scorers own nothing
-        """Give back what the scorer owns."""
+        """Release what the scorer owns."""
 
 
 def is_missing(value: Value) -> bool:
-    """Whether a cell holds nothing: None, NaN, or text of white space alone."""
+    """Return whether a cell is empty: None, NaN, or text of white space alone."""
     if value is None or (isinstance(value, float) and value != value):
         return True
     return isinstance(value, str) and not value.strip()
 
 
 def as_text(value: Value) -> str:
-    """A cell as text: text as it is, None as none, lists and objects as JSON, whole floats without their `.0`."""
+    """Return a cell as text: None as "", lists and objects as JSON, whole floats without their `.0`."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -88,7 +87,7 @@ def as_text(value: Value) -> str:
 
 
 def targets_of(value: Value) -> list[str]:
-    """The texts that an answer may match: a list (from JSON Lines or Parquet) is several, anything else is one."""
+    """Return the texts that an answer may match: each member of a list (JSON Lines, Parquet), else the cell."""
     if isinstance(value, list):
         return [as_text(each) for each in value if not is_missing(each)]
     return [as_text(value)]
@@ -96,7 +95,7 @@ def targets_of(value: Value) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class NamedScorer:
-    """A scorer and the name that its columns and figures bear."""
+    """A scorer, and the name of its columns and figures."""
 
     name: str
     scorer: Scorer

@@ -1,4 +1,4 @@
-"""What belongs to the extra `eval`, and what is said where it is missing."""
+"""The error for a missing package of the extra `eval`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["needs_eval"]
 
 @contextmanager
 def needs_eval(what: str) -> Iterator[None]:
-    """Around imports from the extra.
+    """Wrap imports of the extra's packages.
 
     Raises:
-        InputError: a package is missing; says how to get it.
+        InputError: a package is missing; the message states how to install it.
     """
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as exc:
         raise InputError(
-            f"{what}: the package {error.name} is not installed; pip install 'batchrun[eval]' brings it"
-        ) from error
+            f"{what}: the package {exc.name} is not installed; install it with pip install 'batchrun[eval]'"
+        ) from exc

@@ -1,4 +1,4 @@
-"""The scorer of JSON answers."""
+"""The scorer for JSON answers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _FENCE = re.compile(r"```[A-Za-z0-9]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.DO
 class JsonScorer(Scorer):
     """Whether the answer is JSON, fits a schema, and has the target's fields.
 
-    The answer's text is read whole, else its last block between ``` fences. 0 if it is not JSON
-    (RFC 8259: no NaN), or does not fit the schema. Then, if there is a target: of an object, the share of its
-    fields that the answer has with the same value; of anything else, 1 if it is the same. Numbers are the same if
-    they are equal (1 and 1.0), booleans only if they are booleans; the order of keys does not count. A target that
-    is not JSON itself cannot be judged. Without a target the value is 1.
+    The whole answer is read, else its last block between ``` fences. The score is 0 if it is not JSON (RFC 8259: no
+    NaN), or does not fit the schema. Without a target the score is otherwise 1. If the target is an object, the score
+    is the share of its fields that have the same value in the answer; for any other target, it is 1 if answer and
+    target are equal. Numbers are compared by value (1 and 1.0 are equal), booleans equal only booleans, and the order
+    of keys does not count. If the target is not JSON itself, the row cannot be judged.
 
     Attributes:
-        schema: a file with a JSON Schema, checked by jsonschema in the dialect that it names. References to
-            other documents are not fetched.
-        fields: of an object, only these fields count.
+        schema: file with a JSON Schema, checked by jsonschema in the dialect that it names. References to other
+            documents are not fetched.
+        fields: the fields of an object that count; empty for all.
     """
 
     needs_target: ClassVar[bool] = False
@@ -62,17 +62,17 @@ class JsonScorer(Scorer):
 
     def _compared(self, found: Value, target: Value, read: str) -> Score:
         if not isinstance(target, dict):
-            right = _same(found, target)
-            return Score(float(right), "the same" if right else f"{json.dumps(target)} expected", read)
+            right = _equal(found, target)
+            return Score(float(right), "equal" if right else f"expected {json.dumps(target)}", read)
         names = self.fields or tuple(target)
         if missing := [name for name in names if name not in target]:
             return Score(None, f"the target lacks {', '.join(missing)}", read)
         if not isinstance(found, dict):
-            return Score(0.0, "an object is expected", read)
-        wrong = [name for name in names if name not in found or not _same(found[name], target[name])]
+            return Score(0.0, "expected an object", read)
+        wrong = [name for name in names if name not in found or not _equal(found[name], target[name])]
         if not names:
             return Score(float(not found), "the target has no fields", read)
-        explanation = f"differs: {', '.join(wrong)}" if wrong else "all fields are the same"
+        explanation = f"differs: {', '.join(wrong)}" if wrong else "all fields are equal"
         return Score(1 - len(wrong) / len(names), explanation, read)
 
 
@@ -81,7 +81,7 @@ def _no_schema(_: Value) -> None:
 
 
 def _read(answer: str) -> tuple[str, Value, str | None]:
-    """(text that was read, its value, what is wrong with it)."""
+    """Return (text that was read, its value, the error)."""
     candidates = [answer.strip(), *(match["inside"] for match in reversed([*_FENCE.finditer(answer)]))]
     error = None
     for text in candidates[:2]:
@@ -95,24 +95,24 @@ def _read(answer: str) -> tuple[str, Value, str | None]:
 
 
 def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _loads(text: str) -> Value:
     return json.loads(text, parse_constant=_not_json)
 
 
-def _same(one: Value, other: Value) -> bool:
+def _equal(one: Value, other: Value) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_equal, one, other))
     # True == 1 in Python, not in JSON.
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _schema_check(path: Path) -> Callable[[Value], str | None]:
-    """What tells the first fault of a value, None if it has none."""
+    """Return a function that returns the first fault of a value; None if the value fits the schema."""
     with needs_eval("json:schema"):
         import jsonschema
         from jsonschema.validators import validator_for
@@ -122,12 +122,12 @@ def _schema_check(path: Path) -> Callable[[Value], str | None]:
         schema = _loads(path.read_text(encoding="utf-8"))
         validator_class = validator_for(schema)
         validator_class.check_schema(schema)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); a JSON Schema is expected") from error
-    except jsonschema.SchemaError as error:
-        raise InputError(f"{path}: no JSON Schema ({error.message})") from error
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise InputError(f"{path}: expected a JSON Schema, but the file is not valid JSON: {exc}") from exc
+    except jsonschema.SchemaError as exc:
+        raise InputError(f"{path}: is not a JSON Schema: {exc.message}") from exc
     # An empty registry never fetches anything.
     validator = validator_class(schema, registry=Registry())
 
@@ -135,7 +135,7 @@ def _schema_check(path: Path) -> Callable[[Value], str | None]:
         try:
             error = next(iter(validator.iter_errors(value)), None)
         except Unresolvable as exc:
-            raise InputError(f"{path}: a reference leads outside the schema ({exc}); put it inside") from exc
+            raise InputError(f"{path}: a reference points outside the schema; move its target inside: {exc}") from exc
         return None if error is None else f"{error.json_path}: {error.message}"[:300]
 
     return fault

@@ -1,7 +1,7 @@
-"""A process that compares mathematical expressions: a JSON object a line in, another out.
+"""A program that compares mathematical expressions: one JSON object per line in, one per line out.
 
-Started by `mathematics`, which kills it when it takes too long. The expressions come from a model, so where
-the system allows it the process limits its own memory, and writes no files.
+It is started by `mathematics`, which kills it when it takes too long. The expressions come from a model, so the process
+limits its own memory and writes no files, if the system supports such limits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     from math_verify import parse, verify  # type: ignore[import-untyped]  # it declares no types
 
     _limit()
-    # What is built at first use takes its time here, and not from the first answer's.
+    # Caches that are built on first use take their time here, not from the first answer's limit.
     _compared({"answer": r"\boxed{\frac{1}{2}}", "target": "0.5"}, parse, verify)
     for line in sys.stdin:
         request = json.loads(line)
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _compared(request: dict[str, str], parse: Any, verify: Any) -> dict[str, Any]:
-    # Limits of its own would need signals, which Windows lacks; the parent's clock holds everywhere.
+    # math-verify's own timeouts need signals, which Windows lacks; the parent's timer works everywhere.
     target = parse(request["target"], parsing_timeout=None)
     if not any(not isinstance(each, str) for each in target):
         target = parse(f"${request['target'].strip('$ ')}$", parsing_timeout=None) or target
@@ -40,7 +40,7 @@ def _compared(request: dict[str, str], parse: Any, verify: Any) -> dict[str, Any
         return {"value": 0.0, "explanation": "no expression found", "read": None}
     right = bool(verify(target, answer, timeout_seconds=None))
     read = next((each for each in reversed(answer) if isinstance(each, str)), str(answer[0]))
-    return {"value": float(right), "explanation": f"{read}; {request['target'].strip()} expected", "read": read}
+    return {"value": float(right), "explanation": f"{read}; expected {request['target'].strip()}", "read": read}
 
 
 def _limit() -> None:

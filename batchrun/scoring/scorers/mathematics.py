@@ -1,4 +1,4 @@
-"""The scorer of mathematical answers: math-verify, in processes that can be killed."""
+"""The scorer for mathematical answers: math-verify, in processes that can be killed."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class MathScorer(Scorer):
     """1 if the answer's last expression is mathematically the same as the target's, as math-verify finds it.
 
     It reads `\\boxed{…}`, LaTeX between dollars or brackets, and plain numbers, simplifies with SymPy, and compares
-    numbers, sets, intervals, matrices, equations (https://github.com/huggingface/Math-Verify). A target that is
-    bare LaTeX is read as if it stood between dollars. A target that cannot be read cannot be judged.
+    numbers, sets, intervals, matrices and equations (https://github.com/huggingface/Math-Verify). Bare LaTeX in a
+    target is read as if it were between dollars. If a target cannot be read, the row cannot be judged.
 
-    Simplifying can take for ever and any memory, and what is simplified comes from a model. So it happens in
-    processes of its own, which are killed when an answer takes too long: that answer counts as wrong,
-    and the score says so.
+    Simplifying can take unlimited time and memory, and the expressions come from a model. It therefore runs in
+    separate processes, which are killed when an answer takes too long: that answer counts as wrong, and the score's
+    explanation gives the reason.
 
     Attributes:
-        limit_s: seconds that one answer may take.
-        workers: processes.
+        limit_s: time limit for one answer, in seconds.
+        workers: number of processes.
     """
 
     limit_s: float = 10.0
@@ -76,16 +76,16 @@ class MathScorer(Scorer):
 
 
 class _Worker:
-    """A process of `math_worker`; started when it is first asked, and again after it was killed.
+    """A process of `math_worker`; started for the first request, and again after it was killed.
 
-    All state: the process, None while there is none. One thread uses it at a time.
+    Mutable state: the process, None while none runs. One thread uses it at a time.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any] | None:
-        """The reply, or None if there was none in time."""
+        """Return the reply, or None if there is none within the limit."""
         if self._process is None:
             self._process = self._start()
         reply = self._line(json.dumps(request), limit_s)
@@ -96,7 +96,7 @@ class _Worker:
         return found
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
             with self._process:  # closes the pipes and waits
@@ -112,16 +112,16 @@ class _Worker:
             text=True,
             encoding="utf-8",
         )
-        # Importing SymPy takes seconds, which are not the first answer's.
+        # Importing SymPy takes seconds, which must not count against the first answer's limit.
         if not self._line("{}", _READY_S):
             self.close()
             raise BatchrunError(
-                "math: its process does not start; `python -m batchrun.scoring.scorers.math_worker` says why"
+                "math: the worker process does not start; `python -m batchrun.scoring.scorers.math_worker` shows why"
             )
         return self._process
 
     def _line(self, request: str, limit_s: float) -> str:
-        """One line in, one line out; empty if the process ended or was killed at its limit."""
+        """Send one line and return the reply's line; "" if the process ended or was killed at its limit."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -143,5 +143,5 @@ class _Worker:
         finally:
             timer.cancel()
             timer.join()
-        # A reply that crossed with the kill leaves a dead process, which the next answer is not to pay for.
+        # If the reply arrived just before the kill, the process is dead: it must not serve the next answer.
         return "" if late.is_set() else line

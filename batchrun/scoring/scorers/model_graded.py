@@ -1,4 +1,4 @@
-"""The scorer that asks models for verdicts: what it names, before its batch of requests is made."""
+"""The scorer that asks models for verdicts, before they are asked."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["ModelGradedScorer"]
 
 
 class ModelGradedScorer(Scorer):
-    """Stands where graders are wanted; `graded` asks them and puts a `GradedScorer` in its place."""
+    """A placeholder: `grade` asks its graders and puts a `GradedScorer` in its place."""
 
     needs_target = False
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
         """
         Args:
-            files: the scorer's own graders.
+            files: job files of the scorer's own graders.
         """
         self.files = tuple(files)
 
     def score(self, sample: Sample) -> Score:  # noqa: ARG002 - the interface's signature
         raise InputError(
-            "--scorer model-graded: works in batchrun score, compare and run; elsewhere take the scored table, and "
+            "--scorer model-graded: works in batchrun score, compare and run only; elsewhere use the scored table and "
             "--scorer column:score_model-graded"
         )

@@ -1,19 +1,19 @@
-"""Numbers as people and models write them, read exactly.
+"""Exact reading of numbers as people and models write them.
 
-What is a number:
+These are numbers:
 
 - digits with a decimal point (`3.5`, `.5`) or a decimal comma (`3,5`);
-- thousands set off by commas (`1,234.5`), points (`1.234,5`, `1.234.567`), spaces (`1 234,5`) or apostrophes
-  (`1'234.5`). `1,234` is one thousand and `1.234` a little more than one; with `decimal=","` it is the other way
-  round. A group is three digits, so `1,23` is a decimal comma, and `1,2,3` are three numbers;
+- digits with thousands separators: commas (`1,234.5`), points (`1.234,5`, `1.234.567`), spaces (`1 234,5`) or
+  apostrophes (`1'234.5`). `1,234` is 1234 and `1.234` a little more than one; with `decimal=","` it is the other way
+  round. A group has three digits, so `1,23` has a decimal comma, and `1,2,3` are three numbers;
 - a sign (`-`, `−`, `–`, `+`) that touches the number or its currency and follows no letter, digit or bracket:
   `10-3` are 10 and 3;
 - a power of ten (`1.2e-5`, `1.2 × 10^5`, `1.2·10⁵`), or one of the words thousand, million, billion, trillion;
 - a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`; a date such as `3/4/2025` is three numbers;
-- a percentage, which keeps its value and is marked: `50 %`.
+- a percentage, which keeps its value and is marked as one: `50 %`.
 
-Digits behind a letter are a name and no number (`H2O`, `gsm8k`), unless the letters are a currency's (`USD100`).
-Numbers beyond 10^±400 or of more than 1,000 characters are none.
+Digits after a letter belong to a name (`H2O`, `gsm8k`), unless the letters are a currency (`USD100`). Numbers beyond
+10^±400 or with more than 1,000 characters are not read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BODY: Final = rf"""(?:
 
 _NUMBER: Final = re.compile(
     rf"""
-    (?=[-−–+0-9.$€£¥₹₽₩₪฿₫₺₴\\ACEGHIJURk{_VULGAR}])  # spares the most characters the rest
+    (?=[-−–+0-9.$€£¥₹₽₩₪฿₫₺₴\\ACEGHIJURk{_VULGAR}])  # rejects most characters cheaply
     (?<![A-Za-z0-9_])(?<![0-9]\.)
     (?:(?<![\w)\]}}%])(?P<sign>[-−–+]))?
     (?:(?:(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
@@ -81,10 +81,9 @@ class ReadNumber:
     """A number in a text.
 
     Attributes:
-        value: exactly what is written, whole numbers as int, which is faster; a percentage without its sign: `50 %`
-            is 50.
-        percent: it is a percentage.
-        text: as it is written.
+        value: the exact value, whole numbers as int, which is faster; a percentage without its sign: `50 %` is 50.
+        percent: whether it is a percentage.
+        text: the number as written.
     """
 
     value: Exact
@@ -93,7 +92,7 @@ class ReadNumber:
 
 
 def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumber]:
-    """All numbers of a text, in order (see the module for the rule)."""
+    """Yield all numbers of a text, in order; the module's docstring has the rule."""
     text = _without_latex_gaps(text)
     for match in _matches(text, decimal):
         found = _number(match, text)
@@ -102,9 +101,9 @@ def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumb
 
 
 def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | None:
-    """The last number of a text, None if it has none.
+    """Return the last number of a text; None if there is none.
 
-    Only as much of the end of a long text is read as the last number can reach.
+    Only the end of a long text is read, as far as the last number can extend.
     """
     if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
         return ReadNumber(int(text), False, text)
@@ -118,7 +117,7 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
         start = max(text.rfind(" ", 0, start), text.rfind("\n", 0, start)) + 1
         ending = text[start:]
         matches = list(_matches(ending, decimal))
-        # A number that begins where the window does may have begun before it.
+        # A number at the beginning of the window may have started before it.
         if start and (not matches or matches[-1].start() < _MARGIN_CHARS):
             continue
         for match in reversed(matches):
@@ -131,7 +130,7 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
 
 
 def _without_latex_gaps(text: str) -> str:
-    """LaTeX sets thousands off by `1{,}234` or `1\\,234`."""
+    """Replace LaTeX's thousands separators, `1{,}234` and `1\\,234`, by plain ones."""
     if "{,}" in text or "\\," in text or "\\!" in text:
         return text.replace("{,}", ",").replace("\\,", "\u2009").replace("\\!", "")
     return text
@@ -146,7 +145,7 @@ def _matches(text: str, decimal: Literal[".", ","]) -> Iterator[re.Match[str]]:
         if over is not None and (
             not over.strip("0.") or (start > 1 and searched[start - 1] == "/" and searched[start - 2].isdigit())
         ):
-            # A division by zero, or the last two thirds of a date: only the part before the stroke is read.
+            # A division by zero, or the last two parts of a date: only the part before the slash is read.
             position = searched.rindex("/", start, match.start("over"))
             match = _NUMBER.match(searched, start, len(searched[start:position].rstrip(_SPACES)) + start)
         if match is not None:
@@ -154,7 +153,7 @@ def _matches(text: str, decimal: Literal[".", ","]) -> Iterator[re.Match[str]]:
 
 
 def _number(match: re.Match[str], text: str) -> ReadNumber | None:
-    """The number of a match, written as in `text`; None if there is no such number."""
+    """Return the number of a match; None if it cannot be represented."""
     value = _value(match)
     if value is None:
         return None
@@ -178,7 +177,7 @@ def _magnitude(match: re.Match[str]) -> Exact | None:
     if match["top"] is not None:
         return Fraction(int(match["top"]), int(match["bottom"]))
     if match["vulgar"] is not None:
-        # As fine as the sixteenths that no vulgar fraction needs: numeric() gives thirds as floats.
+        # numeric() gives floats, for thirds too; no vulgar fraction has a denominator above 16.
         part = Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(16)
         return int(match["whole"] or 0) + part
     if match["mixed"] is not None:
@@ -194,7 +193,7 @@ def _magnitude(match: re.Match[str]) -> Exact | None:
 
 
 def _digits(match: re.Match[str]) -> str:
-    """The body without what sets thousands off, and with a decimal point."""
+    """Return the number's body without thousands separators and with a decimal point."""
     if (text := match["point"]) is not None:
         return text
     if (text := match["commas"]) is not None:

@@ -1,4 +1,4 @@
-"""The scorers of numbers and of multiple choice."""
+"""The scorers for numbers and for multiple choice."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["ChoiceScorer", "NumericScorer"]
 class NumericScorer(Scorer):
     """1 if the last number of the answer is the last number of the target.
 
-    The last number, since worked answers end in their result, as GSM8K's do (Cobbe et al. 2021,
-    https://arxiv.org/abs/2110.14168). How numbers are read: `batchrun.scoring.scorers.numbers`. Units and
-    currencies are ignored. Both are compared exactly, unless a tolerance is given. If only one of them is
-    a percentage, 50 % is the same as 50 and as 0.5. An answer without a number is wrong; a target without one
-    cannot be judged.
+    The last number counts, since worked answers end in their result, as GSM8K's do (Cobbe et al. 2021,
+    https://arxiv.org/abs/2110.14168). `batchrun.scoring.scorers.numbers` defines how numbers are read. Units and
+    currencies are ignored. The comparison is exact, unless a tolerance is given. If only one of the two is a
+    percentage, 50 % equals both 50 and 0.5. An answer without a number is wrong; with a target without a number, the
+    row cannot be judged.
 
     Attributes:
-        abs: how far the answer may be from the target.
-        rel: the same, as a share of the target; the larger allowance counts.
-        decimal: the decimal mark where the digits do not tell (`1,234`, `1.234`), of answer and target.
+        abs: absolute tolerance.
+        rel: relative tolerance, a share of the target; the larger tolerance counts.
+        decimal: decimal mark of answer and target if the digits are ambiguous (`1,234`, `1.234`).
     """
 
     abs: Fraction = Fraction(0)
@@ -39,25 +39,25 @@ class NumericScorer(Scorer):
             return Score(None, "the target has no number")
         answer = last_number(sample.answer, self.decimal)
         if answer is None:
-            return Score(0.0, f"no number; {target.text} expected")
-        right = any(self._near(answer.value, wanted) for wanted in _readings(answer, target))
-        return Score(float(right), f"{answer.text}; {target.text} expected", answer.text)
+            return Score(0.0, f"no number; expected {target.text}")
+        right = any(self._is_near(answer.value, expected) for expected in _readings(answer, target))
+        return Score(float(right), f"{answer.text}; expected {target.text}", answer.text)
 
-    def _near(self, found: Exact, wanted: Exact) -> bool:
-        if found == wanted or not (self.abs or self.rel):
-            return found == wanted
-        away, size = abs(Fraction(found) - wanted), abs(Fraction(wanted))
-        return away <= max(self.abs, self.rel * size)
+    def _is_near(self, number: Exact, expected: Exact) -> bool:
+        if number == expected or not (self.abs or self.rel):
+            return number == expected
+        distance, size = abs(Fraction(number) - expected), abs(Fraction(expected))
+        return distance <= max(self.abs, self.rel * size)
 
 
 def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Exact, ...]:
-    """The target, in all the ways in which it may be compared with the answer's value."""
+    """Return the target's values, one for each way to compare it with the answer."""
     if answer.percent == target.percent:
         return (target.value,)
     return (target.value, target.value * 100 if answer.percent else Fraction(target.value, 100))
 
 
-_SAID = re.compile(
+_STATED = re.compile(
     r"(?:\\boxed\{\s*(?:\\text\{)?|\banswer(?:\s+is)?\s*[:=]?\s*|\b(?:option|choice)\s+)[*_\"'`(\[]{0,4}"
     r"(?P<letter>[A-Za-z])(?![A-Za-z0-9'’])(?!\s+[a-z])",
     re.IGNORECASE,
@@ -65,7 +65,7 @@ _SAID = re.compile(
 _WHOLE = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Za-z])[*_)\].:]{0,4}\s*\Z")
 _FIRST = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Z])[)\].:]")
 _BRACKETED = re.compile(r"\((?P<letter>[A-Z])\)")
-# A and I are words as well.
+# A and I are also words.
 _ALONE = re.compile(r"(?<![\w'’])(?:(?P<letter>[B-HJ-Z])(?![\w'’])|(?P<word>[AI])(?=[*_]{0,2}(?:[.,;:)!?]|\s*\Z)))")
 
 
@@ -73,13 +73,13 @@ _ALONE = re.compile(r"(?<![\w'’])(?:(?P<letter>[B-HJ-Z])(?![\w'’])|(?P<word>
 class ChoiceScorer(Scorer):
     """1 if the answer chooses the target's letter.
 
-    The letter is looked for in this order, and the last one of a kind counts: a letter alone; `\\boxed{B}`,
-    `answer: B`, `the answer is (B)`, `option B`; a letter at the start, as in `B) because`; a letter in
-    brackets; a capital letter that is a word by itself, except `A` and `I` inside a sentence. The target is
-    a letter, bare or as `(B)`, `B.` or `B) text`; anything else cannot be judged.
+    The letter is searched in this order, and the last one of a kind counts: a letter alone; `\\boxed{B}`, `answer: B`,
+    `the answer is (B)`, `option B`; a letter at the start, as in `B) because`; a letter in brackets; a capital letter
+    that is a word by itself, except `A` and `I` inside a sentence. The target must be a letter, bare or as `(B)`, `B.`
+    or `B) text`; otherwise the row cannot be judged.
 
     Attributes:
-        letters: those that may be chosen, capital; others are passed over.
+        letters: the capital letters that may be chosen; other letters are ignored.
     """
 
     letters: str = "ABCDEFGHIJ"
@@ -87,20 +87,20 @@ class ChoiceScorer(Scorer):
     def score(self, sample: Sample) -> Score:
         target = self._target(as_text(sample.target))
         if target is None:
-            return Score(None, f"the target is no letter of {self.letters}")
-        found = self._chosen(sample.answer)
-        if found is None:
-            return Score(0.0, f"no choice; {target} expected")
-        letter, read = found
-        return Score(float(letter == target), f"{letter}; {target} expected", read)
+            return Score(None, f"the target is not a letter of {self.letters}")
+        choice = self._choice(sample.answer)
+        if choice is None:
+            return Score(0.0, f"no choice; expected {target}")
+        letter, read = choice
+        return Score(float(letter == target), f"{letter}; expected {target}", read)
 
     def _target(self, text: str) -> str | None:
         match = _WHOLE.match(text) or _FIRST.match(text)
         letter = match["letter"].upper() if match else ""
         return letter if letter and letter in self.letters else None
 
-    def _chosen(self, answer: str) -> tuple[str, str] | None:
-        for pattern in (_WHOLE, _SAID, _FIRST, _BRACKETED, _ALONE):
+    def _choice(self, answer: str) -> tuple[str, str] | None:
+        for pattern in (_WHOLE, _STATED, _FIRST, _BRACKETED, _ALONE):
             matches = [pattern.match(answer)] if pattern in (_WHOLE, _FIRST) else reversed([*pattern.finditer(answer)])
             for match in matches:
                 if match is None:

@@ -1,4 +1,4 @@
-"""Scorers of the user's own, and values that stand in the table already."""
+"""Scorers from a user's Python function, and from a column of the table."""
 
 from __future__ import annotations
 
@@ -23,49 +23,51 @@ log = logging.getLogger("batchrun.scoring")
 
 @dataclass(frozen=True, slots=True)
 class FunctionScorer(Scorer):
-    """What a Python function says: `function(answer, target)`, or `function(answer, target, row)`.
+    """The score from a Python function: `function(answer, target)`, or `function(answer, target, row)`.
 
-    It gets the answer as text, the target's cell (None if no column was named), and if it takes a third argument
-    all cells of the row as a dict. It returns a bool, a number from 0 to 1, None (cannot be judged), or a `Score`.
-    An exception ends the scoring with one line: a scorer with a fault is to be mended and not averaged. A function that
-    ends the process (`sys.exit`) or says that it was interrupted gives its row no point, and a warning says so.
+    The function receives the answer as text, the target's cell (None if no column is named), and as an optional third
+    argument all cells of the row as a dict. It returns a bool, a number from 0 to 1, None (cannot be judged), or a
+    `Score`. An exception ends the scoring with one line, since a faulty scorer must be fixed, not averaged. If the
+    function ends the process (`sys.exit`) or raises KeyboardInterrupt, its row gets 0 and a warning is logged.
+
+    Mutable state: `warned_of`.
 
     Attributes:
         name: FILE.py:function, for messages.
         function: the function.
-        takes_row: it has a third argument.
-        told: what it raised to end the process, as far as a warning has said so.
+        takes_row: whether it has a third argument.
+        warned_of: exceptions that end the process and that a warning was logged for.
     """
 
     needs_target: ClassVar[bool] = False
     name: str
     function: Callable[..., Any]
     takes_row: bool
-    told: set[str] = field(default_factory=set)
+    warned_of: set[str] = field(default_factory=set)
 
     @classmethod
     def load(cls, where: str) -> FunctionScorer:
-        """Import `FILE.py:function`. The file is code of the user's and is run.
+        """Import `FILE.py:function`. The file is the user's code and is executed.
 
         Raises:
-            InputError: no such file or function, an error while the file is run, or wrong arguments.
+            InputError: the file or function does not exist, the file raises an error, or the arguments are wrong.
         """
         path, _, name = where.rpartition(":")
         if not path or not name:
-            raise InputError(f"--scorer python:{where}: python:FILE.py:function is expected")
+            raise InputError(f"--scorer python:{where}: expected python:FILE.py:function")
         if not Path(path).is_file():
             raise InputError(f"--scorer python:{where}: {path}: no such file")
         spec = importlib.util.spec_from_file_location(f"batchrun_scorer_{Path(path).stem}", path)
         if spec is None or spec.loader is None:
-            raise InputError(f"--scorer python:{where}: {path} is no Python file; its name ends in .py")
+            raise InputError(f"--scorer python:{where}: {path} is not a Python file, whose name ends in .py")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
+        sys.modules[spec.name] = module  # dataclasses and pickle look up a class's module there
         try:
             spec.loader.exec_module(module)
-        except USERS_ERRORS as error:
-            if is_ctrl_c(error):
+        except USERS_ERRORS as exc:
+            if is_ctrl_c(exc):
                 raise
-            raise InputError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
+            raise InputError(f"{path}: cannot be imported ({type(exc).__name__}: {exc})") from exc
         function = getattr(module, name, None)
         if not callable(function):
             raise InputError(f"{path}: has no function named {name!r}")
@@ -74,20 +76,20 @@ class FunctionScorer(Scorer):
     def score(self, sample: Sample) -> Score:
         arguments = (sample.answer, sample.target, dict(sample.row))
         try:
-            found = self.function(*arguments[: 3 if self.takes_row else 2])
-        except USERS_ERRORS as error:
-            if is_ctrl_c(error):
+            returned = self.function(*arguments[: 3 if self.takes_row else 2])
+        except USERS_ERRORS as exc:
+            if is_ctrl_c(exc):
                 raise
-            kind = type(error).__name__
-            if not isinstance(error, Exception):
-                if kind not in self.told:
-                    self.told.add(kind)
-                    log.warning("%s: raised %s; rows for which it does so get no point", self.name, kind)
+            kind = type(exc).__name__
+            if not isinstance(exc, Exception):
+                if kind not in self.warned_of:
+                    self.warned_of.add(kind)
+                    log.warning("%s: raised %s; rows for which it does so get 0", self.name, kind)
                 return Score(0.0, f"the function raised {kind}")
-            raise InputError(f"{self.name}: raised {kind}: {error}, for the answer {sample.answer[:80]!r}") from error
-        if isinstance(found, Score):
-            return Score(self._checked(found.value, sample), found.explanation, found.read)
-        value = self._checked(found, sample)
+            raise InputError(f"{self.name}: raised {kind}: {exc}, for the answer {sample.answer[:80]!r}") from exc
+        if isinstance(returned, Score):
+            return Score(self._checked(returned.value, sample), returned.explanation, returned.read)
+        value = self._checked(returned, sample)
         return Score(value, "by the function" if value is not None else "the function returned None", sample.answer)
 
     def _checked(self, value: Any, sample: Sample) -> float | None:
@@ -99,8 +101,8 @@ class FunctionScorer(Scorer):
             number = math.nan
         if not 0 <= number <= 1 or isinstance(value, str):
             raise InputError(
-                f"{self.name}: returned {str(value)[:80]!r}, for the answer {sample.answer[:80]!r}; a bool, "
-                "a number from 0 to 1, None or a batchrun.scoring.Score is expected"
+                f"{self.name}: returned {str(value)[:80]!r}, for the answer {sample.answer[:80]!r}; expected a bool, "
+                "a number from 0 to 1, None or a batchrun.scoring.Score"
             )
         return number
 
@@ -109,24 +111,24 @@ def _takes_row(where: str, function: Callable[..., Any]) -> bool:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return False  # some functions written in C tell nothing
+        return False  # some functions written in C have no signature
     for count in (3, 2):
         try:
             signature.bind(*range(count))
         except TypeError:
             continue
         return count == 3
-    raise InputError(f"{where}: takes {signature}; (answer, target) or (answer, target, row) is expected")
+    raise InputError(f"{where}: takes {signature}; expected (answer, target) or (answer, target, row)")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnScorer(Scorer):
-    """The number that stands in a column: scores made earlier, by whatever means.
+    """The number in a column: scores that were made earlier, by any tool.
 
-    A number from 0 to 1, `true` or `false`. An empty cell cannot be judged; anything else is an error.
+    A cell must be a number from 0 to 1, `true` or `false`. With an empty cell, the row cannot be judged.
 
     Attributes:
-        column: its name.
+        column: name of the column.
     """
 
     needs_target: ClassVar[bool] = False
@@ -137,7 +139,7 @@ class ColumnScorer(Scorer):
             raise InputError(f"--scorer column:{self.column}: the table has no such column")
         cell = sample.row[self.column]
         if is_missing(cell):
-            return Score(None, f"nothing in the column {self.column}")
+            return Score(None, f"the column {self.column} is empty")
         text = str(cell).strip().lower()
         try:
             value = {"true": 1.0, "false": 0.0}.get(text)
@@ -145,7 +147,5 @@ class ColumnScorer(Scorer):
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise InputError(
-                f"--scorer column:{self.column}: {str(cell)[:80]!r}, where a number from 0 to 1 is expected"
-            )
+            raise InputError(f"--scorer column:{self.column}: expected a number from 0 to 1, got {str(cell)[:80]!r}")
         return Score(value, f"from the column {self.column}", str(cell))

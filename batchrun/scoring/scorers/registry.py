@@ -1,4 +1,4 @@
-"""Scorers as the user names them: `numeric`, `numeric:rel=0.01`, `year=regex:(\\d{4})`."""
+"""Scorers by their names: `numeric`, `numeric:rel=0.01`, `year=regex:(\\d{4})`."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = ["SCORERS", "make_scorers"]
 
 
 def make_scorers(specs: Sequence[str]) -> list[NamedScorer]:
-    """The scorers of `--scorer`, each written `[NAME=]KIND[:OPTIONS]`.
+    """Make the scorers of `--scorer`, each written `[NAME=]KIND[:OPTIONS]`.
 
     Raises:
-        InputError: an unknown kind or option, a value that does not fit, or a name twice.
+        InputError: a kind or an option is unknown, a value is wrong, or two scorers have the same name.
     """
     if not specs:
-        raise InputError(f"no scorer given: say --scorer with one of {', '.join(SCORERS)}")
+        raise InputError(f"no scorer is given: add --scorer with one of {', '.join(SCORERS)}")
     chosen: list[NamedScorer] = []
     for spec in specs:
         named = _NAMED.fullmatch(spec)
         assert named is not None  # the pattern takes any text
         kind, options = named["kind"], named["options"] or ""
         if kind not in SCORERS:
-            raise InputError(f"--scorer {spec}: unknown scorer {kind!r}; there are {', '.join(SCORERS)}")
+            raise InputError(f"--scorer {spec}: unknown scorer {kind!r}; known: {', '.join(SCORERS)}")
         name = named["name"] or _default_name(kind, options)
         if any(name == other.name for other in chosen):
             raise InputError(f"--scorer {spec}: there are two scorers named {name!r}; name one, as in other={spec}")
@@ -61,12 +61,12 @@ def _default_name(kind: str, options: str) -> str:
 
 
 def _pairs(kind: str, options: str, known: Sequence[str]) -> dict[str, str]:
-    """`a=1,b=2` as a dict."""
+    """Return `a=1,b=2` as a dict."""
     found: dict[str, str] = {}
     for part in filter(None, options.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key not in known:
-            listed = f"known: {', '.join(f'{name}=' for name in known)}" if known else "it has none"
+            listed = f"known: {', '.join(f'{name}=' for name in known)}" if known else "this scorer has no options"
             raise InputError(f"--scorer {kind}:{options}: unknown option {part!r}; {listed}")
         found[key] = value
     return found
@@ -80,7 +80,7 @@ def _number(kind: str, pairs: Mapping[str, str], key: str) -> Decimal | None:
     except InvalidOperation:
         value = Decimal("NaN")
     if not (value.is_finite() and value >= 0 and value.adjusted() < 100):
-        raise InputError(f"--scorer {kind}: {key}={pairs[key]}: a number from 0 on is expected")
+        raise InputError(f"--scorer {kind}: {key}={pairs[key]}: expected a number, at least 0")
     return value
 
 
@@ -88,7 +88,7 @@ def _numeric(options: str) -> Scorer:
     pairs = _pairs("numeric", options, ("abs", "rel", "decimal"))
     mark = {"point": ".", "comma": ","}.get(pairs.get("decimal", "point"))
     if mark is None:
-        raise InputError(f"--scorer numeric: decimal={pairs['decimal']}: point or comma is expected")
+        raise InputError(f"--scorer numeric: decimal={pairs['decimal']}: expected point or comma")
     return NumericScorer(
         Fraction(_number("numeric", pairs, "abs") or 0),
         Fraction(_number("numeric", pairs, "rel") or 0),
@@ -101,24 +101,24 @@ def _choice(options: str) -> Scorer:
     if letters is None:
         return ChoiceScorer()
     if not re.fullmatch("[A-Za-z]+", letters):
-        raise InputError(f"--scorer choice: letters={letters}: letters such as ABCD are expected")
+        raise InputError(f"--scorer choice: letters={letters}: expected letters such as ABCD")
     return ChoiceScorer(letters.upper())
 
 
 def _regex(options: str) -> Scorer:
     if not options:
-        raise InputError(r"--scorer regex: a pattern is expected, as in regex:(\d{4})")
+        raise InputError(r"--scorer regex: expected a pattern, as in regex:(\d{4})")
     try:
         return RegexScorer(re.compile(options))
-    except re.error as error:
-        raise InputError(f"--scorer regex:{options}: no regular expression of Python's ({error})") from error
+    except re.error as exc:
+        raise InputError(f"--scorer regex:{options}: is not a regular expression: {exc}") from exc
 
 
 def _case(kind: str, options: str, *, default: bool) -> bool:
-    said = _pairs(kind, options, ("case",)).get("case")
-    if said not in (None, "ignore", "keep"):
-        raise InputError(f"--scorer {kind}: case={said}: ignore or keep is expected")
-    return default if said is None else said == "ignore"
+    case = _pairs(kind, options, ("case",)).get("case")
+    if case not in (None, "ignore", "keep"):
+        raise InputError(f"--scorer {kind}: case={case}: expected ignore or keep")
+    return default if case is None else case == "ignore"
 
 
 def _json(options: str) -> Scorer:
@@ -130,20 +130,20 @@ def _json(options: str) -> Scorer:
 def _fuzzy(options: str) -> Scorer:
     threshold = _number("fuzzy", _pairs("fuzzy", options, ("threshold",)), "threshold")
     if threshold is not None and threshold > 1:
-        raise InputError(f"--scorer fuzzy: threshold={threshold}: a number from 0 to 1 is expected")
+        raise InputError(f"--scorer fuzzy: threshold={threshold}: expected a number from 0 to 1")
     return FuzzyScorer(None if threshold is None else float(threshold))
 
 
 def _math(options: str) -> Scorer:
     limit_s = _number("math", _pairs("math", options, ("limit",)), "limit")
     if limit_s == 0:
-        raise InputError("--scorer math: limit=0: seconds above 0 are expected")
+        raise InputError("--scorer math: limit=0: expected a number of seconds above 0")
     return MathScorer() if limit_s is None else MathScorer(limit_s=float(limit_s))
 
 
 def _column(options: str) -> Scorer:
     if not options:
-        raise InputError("--scorer column: the name of a column is expected, as in column:score_graded")
+        raise InputError("--scorer column: expected the name of a column, as in column:score_graded")
     return ColumnScorer(options)
 
 
@@ -153,11 +153,11 @@ def _model_graded(options: str) -> Scorer:
 
 
 def _plain(kind: str, make: Callable[[], Scorer]) -> Callable[[str], Scorer]:
-    def chosen(options: str) -> Scorer:
+    def make_plain(options: str) -> Scorer:
         _pairs(kind, options, ())
         return make()
 
-    return chosen
+    return make_plain
 
 
 SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
@@ -176,4 +176,4 @@ SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
     "column": _column,
     "model-graded": _model_graded,
 }
-"""Kind → what makes the scorer of the text behind its colon."""
+"""Kind → function that makes the scorer from the options after the colon."""

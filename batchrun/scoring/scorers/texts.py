@@ -1,6 +1,6 @@
-"""The scorers that compare text: whole, in part, by pattern, by overlap.
+"""The scorers that compare texts: whole, in part, by pattern, or by overlap.
 
-Of a target that is a list, the answer may match any: the best value counts.
+If the target is a list, the answer may match any member: the best value counts.
 """
 
 from __future__ import annotations
@@ -21,58 +21,58 @@ __all__ = ["BleuScorer", "ExactScorer", "F1Scorer", "FuzzyScorer", "IncludesScor
 
 
 def _normal(text: str, *, ignore_case: bool) -> str:
-    """Canonical Unicode, each run of white space one space, none at the ends."""
+    """Return the text in canonical Unicode, with single spaces between words and none at the ends."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
     return text.casefold() if ignore_case else text
 
 
 def _best(sample: Sample, measure: Callable[[str, str], float]) -> tuple[float, str]:
-    """The best value over the targets, and which target gave it."""
+    """Return the best value over the targets, and its target."""
     return max(((measure(sample.answer, target), target) for target in targets_of(sample.target)), key=lambda it: it[0])
 
 
 @dataclass(frozen=True, slots=True)
 class ExactScorer(Scorer):
-    """1 if answer and target are the same text, up to white space and Unicode composition.
+    """1 if answer and target are the same text, except for white space and Unicode composition.
 
     Attributes:
-        ignore_case: capitals do not count.
+        ignore_case: whether upper and lower case are equal.
     """
 
     ignore_case: bool = False
 
     def score(self, sample: Sample) -> Score:
         read = _normal(sample.answer, ignore_case=False)
-        value, target = _best(sample, self._same)
-        return Score(value, "the same" if value else f"{target!r} expected", read)
+        value, target = _best(sample, self._is_equal)
+        return Score(value, "equal" if value else f"expected {target!r}", read)
 
-    def _same(self, answer: str, target: str) -> float:
+    def _is_equal(self, answer: str, target: str) -> float:
         return float(_normal(answer, ignore_case=self.ignore_case) == _normal(target, ignore_case=self.ignore_case))
 
 
 @dataclass(frozen=True, slots=True)
 class IncludesScorer(Scorer):
-    """1 if the target occurs in the answer, up to white space and (unless told otherwise) capitals.
+    """1 if the target occurs in the answer, except for white space and, by default, upper and lower case.
 
     Attributes:
-        ignore_case: capitals do not count.
+        ignore_case: whether upper and lower case are equal.
     """
 
     ignore_case: bool = True
 
     def score(self, sample: Sample) -> Score:
-        value, target = _best(sample, self._inside)
+        value, target = _best(sample, self._is_included)
         return Score(value, f"{target!r} {'occurs' if value else 'does not occur'}", target if value else None)
 
-    def _inside(self, answer: str, target: str) -> float:
+    def _is_included(self, answer: str, target: str) -> float:
         return float(_normal(target, ignore_case=self.ignore_case) in _normal(answer, ignore_case=self.ignore_case))
 
 
 @dataclass(frozen=True, slots=True)
 class RegexScorer(Scorer):
-    """1 if the pattern (Python's `re`, anywhere in the answer) is found.
+    """1 if the pattern (Python's `re`) matches anywhere in the answer.
 
-    If the pattern has a group and there is a target, the last match's first group has to be the target, up to
+    If the pattern has a group and there is a target, the first group of the last match must be the target, except for
     white space.
     """
 
@@ -81,28 +81,28 @@ class RegexScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         try:
-            found = matches(self.pattern.pattern, sample.answer)
+            all_matches = matches(self.pattern.pattern, sample.answer)
         except TooSlow:
             return Score(0.0, f"the pattern takes more than {MATCH_TIMEOUT_S:g} s on this answer")
-        if not found:
-            return Score(0.0, "the pattern is not found")
-        match = found[-1]
+        if not all_matches:
+            return Score(0.0, "the pattern does not match")
+        match = all_matches[-1]
         if not self.pattern.groups or sample.target is None:
-            return Score(1.0, "the pattern is found", match[0])
+            return Score(1.0, "the pattern matches", match[0])
         read = match[1] or ""
-        wanted = [_normal(target, ignore_case=False) for target in targets_of(sample.target)]
-        right = _normal(read, ignore_case=False) in wanted
-        return Score(float(right), f"{read!r}; {' or '.join(map(repr, wanted))} expected", read)
+        expected = [_normal(target, ignore_case=False) for target in targets_of(sample.target)]
+        right = _normal(read, ignore_case=False) in expected
+        return Score(float(right), f"{read!r}; expected {' or '.join(map(repr, expected))}", read)
 
 
 @dataclass(frozen=True, slots=True)
 class FuzzyScorer(Scorer):
-    """How alike the texts are: rapidfuzz's `fuzz.ratio`, 1 for the same text, capitals and white space apart.
+    """The similarity of the texts: rapidfuzz's `fuzz.ratio`, 1 for texts that differ in case and white space only.
 
-    The ratio is 1 − (insertions + deletions) / (both lengths together).
+    The ratio is 1 − (insertions + deletions) / (sum of both lengths).
 
     Attributes:
-        threshold: from there on the value is 1, below it 0; None gives the ratio itself.
+        threshold: ratio from which the value is 1, and below which it is 0; None gives the ratio itself.
     """
 
     threshold: float | None = None
@@ -115,7 +115,7 @@ class FuzzyScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         value, target = _best(sample, self._measure)
-        explanation = f"{value:.3f} alike to {target!r}"
+        explanation = f"similarity {value:.3f} to {target!r}"
         return Score(value if self.threshold is None else float(value >= self.threshold), explanation, sample.answer)
 
     def _measure(self, answer: str, target: str) -> float:
@@ -127,16 +127,16 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def squad_tokens(text: str) -> list[str]:
-    """Words after SQuAD's `normalize_answer`: lower case, no ASCII punctuation, no articles."""
+    """Return the words by SQuAD's `normalize_answer`: lower case, no ASCII punctuation, no articles."""
     return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
 
 
 @dataclass(frozen=True, slots=True)
 class F1Scorer(Scorer):
-    """F1 of the words that answer and target share, as SQuAD counts it.
+    """F1 of the words that answer and target share, as SQuAD computes it.
 
     Source: `compute_f1` of the evaluation script, version 2.0, https://rajpurkar.github.io/SQuAD-explorer/.
-    If one of the two has no word left, the value is 1 if the other has none either.
+    If neither of the two has a word left, the value is 1; if only one has none, it is 0.
     """
 
     def score(self, sample: Sample) -> Score:
@@ -145,11 +145,11 @@ class F1Scorer(Scorer):
 
     @staticmethod
     def _f1(answer: str, target: str) -> float:
-        found, wanted = squad_tokens(answer), squad_tokens(target)
-        if not found or not wanted:
-            return float(found == wanted)
-        shared = (Counter(found) & Counter(wanted)).total()
-        return 2 * shared / (len(found) + len(wanted))
+        in_answer, in_target = squad_tokens(answer), squad_tokens(target)
+        if not in_answer or not in_target:
+            return float(in_answer == in_target)
+        shared = (Counter(in_answer) & Counter(in_target)).total()
+        return 2 * shared / (len(in_answer) + len(in_target))
 
 
 _WORD = re.compile(r"\w+")
@@ -159,8 +159,8 @@ _WORD = re.compile(r"\w+")
 class RougeScorer(Scorer):
     """ROUGE-L: F1 of the longest common subsequence of words (Lin 2004, https://aclanthology.org/W04-1013/).
 
-    Words are runs of letters and digits of any script, in lower case, not stemmed. For English text that is
-    what the package rouge-score computes as `rougeL` without its stemmer.
+    Words are runs of letters and digits of any script, in lower case, not stemmed. For English text the value equals
+    `rougeL` of the package rouge-score without its stemmer.
     """
 
     _common: Callable[[list[str], list[str]], int] = field(init=False, repr=False, compare=False)
@@ -175,15 +175,17 @@ class RougeScorer(Scorer):
         return Score(value, f"ROUGE-L {value:.3f} with {target!r}", sample.answer)
 
     def _rouge(self, answer: str, target: str) -> float:
-        found, wanted = _WORD.findall(answer.lower()), _WORD.findall(target.lower())
-        return 2 * self._common(found, wanted) / (len(found) + len(wanted)) if found and wanted else 0.0
+        in_answer, in_target = _WORD.findall(answer.lower()), _WORD.findall(target.lower())
+        if not in_answer or not in_target:
+            return 0.0
+        return 2 * self._common(in_answer, in_target) / (len(in_answer) + len(in_target))
 
 
 @dataclass(frozen=True, slots=True)
 class BleuScorer(Scorer):
-    """Sentence BLEU by sacrebleu, over 100: its defaults (13a tokens, exponential smoothing, effective order).
+    """Sentence BLEU by sacrebleu over 100, with its defaults (13a tokens, exponential smoothing, effective order).
 
-    Several targets are its several references. The mean of sentences is not the corpus BLEU of papers.
+    Several targets are several references. The mean over sentences is not the corpus BLEU of papers.
     """
 
     _bleu: Any = field(init=False, repr=False, compare=False)
@@ -194,6 +196,6 @@ class BleuScorer(Scorer):
         object.__setattr__(self, "_bleu", BLEU(effective_order=True))
 
     def score(self, sample: Sample) -> Score:
-        # A perfect match comes to 100.00000000000004.
+        # The score of a perfect match is 100.00000000000004.
         value = min(1.0, self._bleu.sentence_score(sample.answer, targets_of(sample.target)).score / 100)
         return Score(value, f"BLEU {100 * value:.1f}", sample.answer)

@@ -96,7 +96,7 @@ def test_batch_requests_in(tmp_path: Path) -> None:
         {"custom_id": "a", "question": "1+1", "instructions": "Be brief."},
         {"custom_id": "b", "question": "2+2", "instructions": "Calculate."},
     ]
-    assert notes[0] == "not carried over: body.model: say --model m (2 rows)"
+    assert notes[0] == "not carried over: body.model: use run --model m (2 rows)"
     assert set(notes[1:]) == {
         "not carried over: body.temperature (1 row)",
         "not carried over: body: all but the last user message of a conversation (1 row)",
@@ -242,7 +242,7 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
     _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", Conversion("openai-evals"))
     assert read_csv(tmp_path / "out.csv") == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
     assert notes.lines() == [
-        "not carried over: lists and objects, which are JSON text in CSV: write .jsonl to keep them (1 row)"
+        "not carried over: lists and objects, which become JSON text in CSV; write .jsonl to keep them (1 row)"
     ]
 
 
@@ -257,7 +257,7 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
     count, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "t.parquet", Conversion("openai-evals"))
     assert count == 2
     assert set(notes.lines()) == {
-        f"not carried over: {name}: lists, objects or values of several types, which are JSON text in Parquet (2 rows)"
+        f"not carried over: {name}: lists, objects or values of several types, which become JSON text in Parquet (2 rows)"
         for name in "lm"
     }
     columns = pq.read_table(tmp_path / "t.parquet").to_pydict()
@@ -327,11 +327,11 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
     _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(wanted="promptfoo"))
     assert set(notes.lines()) == {
         "not carried over: status (5 rows)",
-        "not carried over: target: lists, of the check exact or with a comma in them (2 rows)",
+        "not carried over: target: lists for the check exact, or with a comma in a member (2 rows)",
         "not carried over: check: numeric (1 row)",
-        "not carried over: target: of the check json (1 row)",
+        "not carried over: target: targets of the check json (1 row)",
         "not carried over: __m (1 row)",
-        "not carried over: cells with {{, {% or file://, which promptfoo takes for templates and files (1 row)",
+        "not carried over: cells with {{, {% or file://, which promptfoo reads as templates and files (1 row)",
     }
     assert [(row["q"], row["__providerOutput"], row["__expected"]) for row in read_csv(tmp_path / "o.csv")] == [
         ("{{ env.HOME }}", "1", ""), ("b", "a", ""), ("c", "a", ""), ("d", "{}", ""), ("e", "3", "equals:3")
@@ -341,18 +341,18 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "output", "options", "message"),
     [
-        ({"a": 1}, "o.csv", {"given": "openai-evals"}, r'in\.jsonl, line 1: an object with "item"'),
-        ({"a": 1}, "o.csv", {"given": "batch-requests"}, "line 1: a request of the Batch API is expected"),
-        ({"a": 1}, "o.csv", {"given": "batch-results"}, "line 1: a result of the Batch API is expected"),
-        ({"a": 1}, "o.csv", {"given": "inspect"}, "line 1: a sample of inspect_ai is expected"),
-        ({"a": 1}, "o.jsonl", {}, "a table like the input; say --from or --to"),
+        ({"a": 1}, "o.csv", {"given": "openai-evals"}, r'in\.jsonl, line 1: expected an object with "item"'),
+        ({"a": 1}, "o.csv", {"given": "batch-requests"}, "line 1: expected a request of the Batch API"),
+        ({"a": 1}, "o.csv", {"given": "batch-results"}, "line 1: expected a result of the Batch API"),
+        ({"a": 1}, "o.csv", {"given": "inspect"}, "line 1: expected a sample of inspect_ai"),
+        ({"a": 1}, "o.jsonl", {}, "input and output have the same format; choose another with --from or --to"),
         ({"a": 1}, "o.parquet", {"wanted": "promptfoo"}, r"--to promptfoo writes \.csv"),
         ({"a": 1}, "o.csv", {"wanted": "inspect"}, r"--to inspect writes \.jsonl"),
-        ({"a": 1}, "o.jsonl", {"wanted": "inspect"}, "say --prompt COLUMN"),
+        ({"a": 1}, "o.jsonl", {"wanted": "inspect"}, "name it with --prompt COLUMN"),
         ({"a": 1}, "o.jsonl", {"wanted": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
-        ({"a": 1}, "o.jsonl", {"wanted": "batch-requests"}, "say --model NAME"),
-        ({"a": 1}, "o.jsonl", {"given": "inspect", "join": "x"}, "--join goes with --from batch-results"),
-        ({"a": 1}, "in.jsonl", {"given": "inspect"}, "the output is the input itself"),
+        ({"a": 1}, "o.jsonl", {"wanted": "batch-requests"}, "add --model NAME"),
+        ({"a": 1}, "o.jsonl", {"given": "inspect", "join": "x"}, "--join requires --from batch-results"),
+        ({"a": 1}, "in.jsonl", {"given": "inspect"}, "the output is the input file itself"),
     ],
 )
 def test_what_cannot_be_converted(

@@ -119,7 +119,7 @@ def test_a_schema_fetches_nothing(tmp_path: Path) -> None:
     """A reference to another document is an error in one line, and nothing is asked for over the network."""
     schema = tmp_path / "s.json"
     schema.write_text('{"$ref": "http://127.0.0.1:9/other.json"}')
-    with pytest.raises(InputError, match="a reference leads outside the schema"):
+    with pytest.raises(InputError, match="a reference points outside the schema"):
         score(f"json:schema={schema}", "{}")
 
 
@@ -178,9 +178,9 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
     assert score(f"python:{file}:whole", "a", "a") == Score(1.0, "why", "what")
     assert make_scorers([f"python:{file}:same"])[0].name == "same"
     for name, message in (
-        ("loud", "returned '7', for the answer 'a'; a bool, a number from 0 to 1"),
+        ("loud", "returned '7', for the answer 'a'; expected a bool, a number from 0 to 1"),
         ("broken", "raised ZeroDivisionError: division by zero, for the answer 'a'"),
-        ("odd", r"takes \(answer\); \(answer, target\) or \(answer, target, row\) is expected"),
+        ("odd", r"takes \(answer\); expected \(answer, target\) or \(answer, target, row\)"),
         ("gone", "has no function named 'gone'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -190,21 +190,21 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        ([], "no scorer given: say --scorer with one of exact, includes"),
-        (["nummeric"], "unknown scorer 'nummeric'; there are exact"),
+        ([], "no scorer is given: add --scorer with one of exact, includes"),
+        (["nummeric"], "unknown scorer 'nummeric'; known: exact"),
         (["numeric:eps=1"], "unknown option 'eps=1'; known: abs=, rel=, decimal="),
-        (["numeric:abs=x"], "abs=x: a number from 0 on is expected"),
-        (["numeric:decimal=."], r"decimal=\.: point or comma is expected"),
+        (["numeric:abs=x"], "abs=x: expected a number, at least 0"),
+        (["numeric:decimal=."], r"decimal=\.: expected point or comma"),
         (["numeric", "numeric:abs=1"], "two scorers named 'numeric'; name one, as in other=numeric:abs=1"),
-        (["regex:("], "no regular expression of Python's"),
-        (["regex"], "a pattern is expected"),
-        (["f1:x=1"], "unknown option 'x=1'; it has none"),
+        (["regex:("], "is not a regular expression"),
+        (["regex"], "expected a pattern"),
+        (["f1:x=1"], "unknown option 'x=1'; this scorer has no options"),
         (["fuzzy:threshold=2"], "a number from 0 to 1"),
         (["choice:letters=1"], "letters such as ABCD"),
         (["exact:case=no"], "ignore or keep"),
         (["math:limit=0"], "seconds above 0"),
         (["python:gone.py:f"], r"gone\.py: no such file"),
-        (["python:f"], r"python:FILE\.py:function is expected"),
+        (["python:f"], r"expected python:FILE\.py:function"),
         (["column:"], "the name of a column"),
         (["json:schema=gone.json"], r"gone\.json: cannot be read"),
     ],
