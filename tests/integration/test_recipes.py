@@ -1,4 +1,4 @@
-"""docs/recipes.md: every job file is run, and what the page shows is what came out.
+"""docs/recipes.md: every job file runs and gives the output that the page shows.
 
 `UPDATE_DOCS=1` (with `-n 0`) writes files, tables and printed lines into the page; the text between them is written by hand.
 """
@@ -27,17 +27,17 @@ PAGE = ROOT / "docs" / "recipes.md"
 BLOCK = re.compile(r"<!-- (file|run|prints|says|shows)(?:: ([^\n]+?))? -->\n(```\w+\n.*?```\n|(?:\|[^\n]*\n)*)", re.S)
 SECTION = re.compile(r"^## ", re.M)
 SECONDS = re.compile(r"\b[\d.]+ s\b")
-MOST_CHARS = 100
-"""Of a cell that is shown."""
+MAX_CELL_CHARS = 100
+"""Characters of a cell in the tables of the page."""
 
 
 def undated(lines: str) -> str:
-    """What is said on a terminal: the first and last line of a log carry a date, which no page can show."""
+    """Return the printed lines without the first and last line of a log, whose date no page can show."""
     return re.sub(r"^\d{4}-\d\d-\d\d [^\n]*\n", "", lines, flags=re.M)
 
 
 def sections() -> list[str]:
-    """The recipes, each from its heading on."""
+    """Return the recipes, each from its heading on."""
     return SECTION.split(PAGE.read_text(encoding="utf-8"))[1:]
 
 
@@ -47,29 +47,29 @@ def title(section: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with a copy of inputs/, to run in."""
+    """A folder with a copy of inputs/, in which the commands run."""
     shutil.copytree(ROOT / "inputs", tmp_path / "inputs")
     return tmp_path
 
 
 class Reader:
-    """Goes through a section as its reader would. State: what the commands of the last block came to."""
+    """Follows a section as its reader would. Mutable state: the results of the commands in the last block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._printed: list[Result] = []
 
     def block(self, match: re.Match[str]) -> str:
-        """The block as it ought to stand there."""
-        kind, word, shown = match[1], match[2], match[3]
+        """Run the block if it is a command, and return it as the page should show it."""
+        kind, argument, shown = match[1], match[2], match[3]
         if kind == "file":
-            language = {".toml": "toml", ".py": "python", ".json": "json"}[Path(word).suffix]
-            new = fenced(language, (ROOT / "inputs" / word).read_text(encoding="utf-8"))
+            language = {".toml": "toml", ".py": "python", ".json": "json"}[Path(argument).suffix]
+            new = fenced(language, (ROOT / "inputs" / argument).read_text(encoding="utf-8"))
         elif kind == "run":
-            self._run(shown.splitlines()[1:-1], int(word or 0))
+            self._run(shown.splitlines()[1:-1], int(argument or 0))
             new = shown
         elif kind == "shows":
-            path, *columns = word.split()
+            path, *columns = argument.split()
             new = table(self._folder / path, columns)
         else:
             new = fenced(
@@ -90,7 +90,7 @@ class Reader:
 
 
 def timeless(text: str) -> str:
-    """What is printed, without the seconds that it took and the columns that they widen."""
+    """Return printed text without its seconds and without the column widths that depend on them."""
     return re.sub(" +", " ", SECONDS.sub("", text))
 
 
@@ -99,7 +99,7 @@ def fenced(language: str, text: str) -> str:
 
 
 def table(path: Path, columns: list[str]) -> str:
-    """These columns of an output, as a table of Markdown."""
+    """Return these columns of an output as a Markdown table."""
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row[column]) for column in columns] for row in rows_of(path)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -111,27 +111,29 @@ def rows_of(path: Path) -> list[dict[str, object]]:
 
 
 def cell(value: object) -> str:
-    """A cell on one line; of citations only whom they cite."""
+    """Return a cell on one line; a citation is reduced to its file name."""
     if isinstance(value, list):
         value = ", ".join(each["filename"] if isinstance(each, dict) else str(each) for each in value)
     text = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
-    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS].rstrip()}…"
+    return text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS].rstrip()}…"
 
 
 def protocols() -> list[tuple[str, str, str]]:
-    """(job, api, what the page's table says of it) for the protocols that the jobs do not speak by themselves."""
+    """Return (job, api, cell of the page's table) for the protocols that the jobs do not use by default."""
     lines = re.findall(r"^\| \[.*\|$", PAGE.read_text(encoding="utf-8"), re.M)
     found = []
     for line in lines:
-        names, _, _, *said = (part.strip() for part in line.strip("|").split("|"))
+        names, _, _, *cells = (part.strip() for part in line.strip("|").split("|"))
         jobs = [name for link in re.findall(r"\[(.*?)\]", names) for name in link.split(", ")]
-        found += [(job, api, word) for job in jobs for api, word in zip(("responses", "chat"), said, strict=True)]
+        found += [
+            (job, api, support) for job in jobs for api, support in zip(("responses", "chat"), cells, strict=True)
+        ]
     return found
 
 
 @pytest.mark.parametrize("section", sections(), ids=title)
 def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
-    """Each job file runs with its command, prints what stands below it and writes the table that is shown."""
+    """Each job file runs with its command, prints the lines on the page and writes the table on the page."""
     if "code.toml -->" in section and find_sandbox() is None:
         pytest.skip("this machine has no sandbox to run code in")
     found = BLOCK.sub(Reader(checkout).block, section)
@@ -143,15 +145,15 @@ def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
 
 
 def test_every_job_is_a_recipe() -> None:
-    """Each job file of inputs/ stands on the page, and in its table of protocols where it can be run."""
+    """Each job file of inputs/ is on the page, and in its table of protocols if it can be run."""
     jobs = {path.stem for path in (ROOT / "inputs").glob("*.toml") if not path.stem.endswith(".script")}
     assert {Path(match[2]).stem for match in BLOCK.finditer(PAGE.read_text("utf-8")) if match[1] == "file"} >= jobs
     assert {job for job, _, _ in protocols()} == jobs - {"base", "judge"}
 
 
-@pytest.mark.parametrize(("job", "api", "said"), protocols())
+@pytest.mark.parametrize(("job", "api", "support"), protocols())
 def test_a_recipe_speaks_the_protocols_that_the_page_names(
-    job: str, api: str, said: str, checkout: Path, tutor_url: str
+    job: str, api: str, support: str, checkout: Path, tutor_url: str
 ) -> None:
     """Every row completes over another protocol, or one line refuses it before anything is sent."""
     options = ["--api", api, "-o", "outputs/other.csv"]
@@ -160,9 +162,9 @@ def test_a_recipe_speaks_the_protocols_that_the_page_names(
     if job == "threads-more":
         assert batchrun(checkout, "run", "inputs/threads.toml", *options[:2], *options[4:]).returncode == 0
     done = batchrun(checkout, "run", f"inputs/{job}.toml", *options)
-    if said == "yes":
+    if support == "yes":
         rows = rows_of(checkout / "outputs" / "other.csv")
-        # A tutor that is reached as a service refuses as any service does.
+        # Reached as a service, the tutor refuses as any service does.
         refused = [row for row in rows if row[kind(job, "error_type")] == "refusal"]
         assert all(row[kind(job, "status")] == ("incomplete" if row in refused else "completed") for row in rows)
         assert len(refused) < len(rows)
@@ -177,8 +179,8 @@ def kind(job: str, column: str) -> str:
     return f"more_{column}" if job == "threads-more" else column
 
 
-def test_the_night_asks_what_is_new(checkout: Path) -> None:
-    """A table that is sorted, shortened, added to and edited: only the new and the changed row are asked."""
+def test_a_nightly_job_runs_only_new_and_changed_rows(checkout: Path) -> None:
+    """After the table is sorted, shortened, extended and edited, only the new and the changed row are run."""
     assert batchrun(checkout, "run", "inputs/nightly.toml").returncode == 0
     path = checkout / "inputs" / "questions.csv"
     rows = list(reversed(rows_of(path)))[1:]
@@ -197,7 +199,7 @@ def test_the_night_asks_what_is_new(checkout: Path) -> None:
     ]
 
 
-def test_a_day_has_an_output_of_its_own(checkout: Path) -> None:
+def test_every_day_has_its_own_output(checkout: Path) -> None:
     """`{date}` stands for today, in this machine's time zone."""
     before = datetime.now().date()
     assert batchrun(checkout, "run", "inputs/daily.toml").returncode == 0
@@ -205,8 +207,8 @@ def test_a_day_has_an_output_of_its_own(checkout: Path) -> None:
     assert written in ([f"{before}"], [f"{datetime.now().date()}"])
 
 
-def test_adding_asks_only_what_is_new(checkout: Path) -> None:
-    """docs/dialogues.md: more epochs and further values on an axis leave what is answered alone; keys tell which is which."""
+def test_added_combinations_alone_are_run(checkout: Path) -> None:
+    """docs/dialogues.md: more epochs and further values on an axis run only new combinations, which have their own keys."""
     path = checkout / "inputs" / "matrix.toml"
     known = 0
     for epochs, models, rows in (("1", '["large"]', 12), ("2", '["large"]', 24), ("2", '["small", "large"]', 48)):
@@ -219,8 +221,8 @@ def test_adding_asks_only_what_is_new(checkout: Path) -> None:
     assert "100 - 20 - 25 = 55" in shown.stdout, shown.stderr
 
 
-def test_the_words_of_a_correction() -> None:
-    """docs/structured.md shows what a model is told."""
+def test_the_text_of_a_correction() -> None:
+    """docs/structured.md shows the correction that a model receives."""
     page = (ROOT / "docs" / "structured.md").read_text(encoding="utf-8")
     items = {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number"}}}}
     schema = {"type": "object", "properties": {"total": {"type": "number"}, "items": items}, "required": ["total"]}
@@ -229,23 +231,23 @@ def test_the_words_of_a_correction() -> None:
     assert f"```text\n{CORRECTION.format(problem=caught.value)}\n```" in page
 
 
-def test_a_rehearsal_bears_its_own_name(checkout: Path) -> None:
-    """No model is named where a script answers, least of all the tutor."""
+def test_a_rehearsal_names_the_script_as_its_model(checkout: Path) -> None:
+    """If a script answers, the column `model` has `script` and not the tutor or a model."""
     assert batchrun(checkout, "run", "inputs/schema.toml").returncode == 0
     assert {row["model"] for row in rows_of(checkout / "outputs" / "schema.csv")} == {"script"}
 
 
 def test_an_option_below_the_turns_is_refused_with_its_place(checkout: Path) -> None:
-    """TOML takes a key below [[turns]] for a part of the turn: the message says where it belongs."""
+    """TOML reads a key below [[turns]] as a part of the turn: the message gives its right place."""
     path = checkout / "inputs" / "turns.toml"
     path.write_text(path.read_text(encoding="utf-8") + 'model = "m"\n', encoding="utf-8")
     done = batchrun(checkout, "run", "inputs/turns.toml")
     assert done.returncode == 2
-    assert "turn 3 unknown key 'model'" in done.stderr
+    assert "turn 3 has the unknown key 'model'" in done.stderr
     assert "options come before the first [[turns]]" in done.stderr
 
 
-def test_every_input_is_small_and_says_where_it_is_from() -> None:
+def test_every_input_is_small_and_has_a_stated_origin() -> None:
     """inputs/README.md names each file; no table has 30 rows or more."""
     folder = ROOT / "inputs"
     readme = (folder / "README.md").read_text(encoding="utf-8")
