@@ -1,15 +1,15 @@
-"""Turn a table of prompts into a table of answers: one thread and one run per row.
+"""Turns a table of prompts into a table of answers: one thread and one run per row.
 
-The way of one row:
+The way of a row through the package:
 
 1. `tables.source` reads the input in chunks and yields a `Row`.
 2. `prompts` renders the row into a `Prompt` (its turns, its fingerprint).
-3. `journal` says whether that prompt is finished, in flight (re-attach), or new.
+3. `journal` knows whether that prompt is finished, in flight (its run is followed again) or new.
 4. `engine.limits` admits it: a slot, tokens per minute, requests per minute; first come, first served.
-5. a service in `services` creates the thread and the run, journals their ids the moment it sees them, follows
+5. A service in `services` creates the thread and the run, records their ids as soon as it receives them, follows
    the run to its end and returns a reply.
 6. `journal` commits the outcome.
-7. `tables.sink` joins input and journal, in input order, and replaces the output file atomically.
+7. `tables.sink` joins the input and the journal, in input order, and replaces the output file atomically.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What takes time to import is imported when it is first used: `run` and its like bring pandas and the SDK."""
+    """Import a member on its first use: `run` and its variants import pandas and the SDK, which takes time."""
     if name == "__version__":
         from importlib.metadata import version
 

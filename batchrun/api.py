@@ -1,4 +1,4 @@
-"""The Python call: a table in, a DataFrame of answers out."""
+"""Batches from Python: a table in, a DataFrame of answers out."""
 
 from __future__ import annotations
 
@@ -59,33 +59,33 @@ async def arun(
     on_outcome: Callable[[Outcome], None] | None = None,
     **options: Any,
 ) -> pandas.DataFrame:
-    """Ask every row of a table; returns its columns and the outcomes, one row per input row, in order.
+    """Run all rows of a table; return its columns and the outcomes, one row per input row, in order.
 
     Args:
         table: a DataFrame, or the path of a CSV, TSV, JSON Lines or Parquet file, or of a job file that names one.
-        job: a `batchrun.Job`; `options` win over it, and it wins over a job file.
-        api_key: of the service, or an async function that makes one whenever it is needed. Default: the environment's
-            OPENAI_API_KEY.
+        job: a `batchrun.Job`. `options` take precedence over it, and it takes precedence over a job file.
+        api_key: the API key, or an async function that returns one whenever it is needed. Default: OPENAI_API_KEY from
+            the environment.
         client_options: further arguments of the SDK's client, such as `{"workload_identity": ...}`.
-        on_outcome: called for each row that ends in this run, the moment its outcome is in the journal; on the event
-            loop, so it should be quick. What it raises ends the batch; what is in the journal stays.
-        options: those of the command line, by their names with underscores (`batchrun.Job`). A path writes its
-            output as the command line does. A DataFrame keeps no files, unless `output=` names one: only
-            then can the same call resume. If the batch is cancelled, or ends by an exception, its answers are kept in
-            any case, and a note on the exception says where.
+        on_outcome: called for each row that ends in this run, as soon as its outcome is in the journal. It runs on the
+            event loop, so it should be quick. An exception that it raises ends the batch; the journal keeps its rows.
+        options: the options of the command line, with underscores in their names (`batchrun.Job`). With a path the
+            output is written as by the command line. With a DataFrame no file is kept unless `output=` names one: only
+            then can the same call resume. If the batch is cancelled or ends with an exception, its answers are kept in
+            any case, and a note on the exception gives their path.
 
     Raises:
-        InputError: table, template or option cannot be used.
-        BatchRefused: the service refused (key, quota, model) and no row has an answer.
+        InputError: the table, the template or an option is invalid.
+        BatchRefused: the service refused the batch (key, quota, model), and no row has an answer.
         OutputError, OutputHeld, JournalMismatch: as for the command line.
     """
-    return await _answers(_ordered(table, job, options, api_key, client_options), on_outcome)
+    return await _answers(_order(table, job, options, api_key, client_options), on_outcome)
 
 
 async def _answers(
     order: _Order, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
 ) -> pandas.DataFrame:
-    with _kept(order):
+    with _keeping_answers(order):
         plan = await _run_order(order, on_outcome, interrupts)
         with Journal(plan.paths.journal, read_only=True) as journal:
             cells = result_cells(plan.source, plan.prompter, journal, plan.added)
@@ -101,32 +101,33 @@ async def outcomes(
     client_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncGenerator[AsyncIterator[Outcome]]:
-    """The outcomes of a batch as they come, in an `async with`:
+    """Yield the outcomes of a batch as they arrive:
 
         async with batchrun.outcomes("questions.csv", model="gpt-4.1") as outcomes:
             async for outcome in outcomes:
                 ...
 
-    Only rows that end in this run come, in the order in which they end. When the last one has come, the output is
-    written. Leaving earlier stops the batch where it is: what has ended is in the journal, and the same call goes on. A
-    DataFrame without `output=` has its answers kept in a folder that a warning names, or a note on the exception.
+    Only rows that end in this run are yielded, in the order in which they end. The output is written after the last
+    one. Leaving the context earlier stops the batch: the journal keeps the rows that have ended, and the same call
+    resumes. The answers of a DataFrame without `output=` are then kept in a folder that a warning, or a note on the
+    exception, names.
 
     Args:
-        table, job, api_key, client_options, options: as of `arun`.
+        table, job, api_key, client_options, options: as for `arun`.
 
     Raises:
-        BatchrunError: as `arun`; where rows are waited for.
+        BatchrunError: as for `arun`; raised while a row is awaited.
     """
     send, receive = anyio.create_memory_object_stream[Outcome](math.inf)
-    order = _ordered(table, job, options, api_key, client_options)
-    with _kept(order) as kept, unwrapped():
+    order = _order(table, job, options, api_key, client_options)
+    with _keeping_answers(order) as answers, unwrapped():
 
         async def run_order() -> None:
             with send:
                 await _run_order(order, send.send_nowait)
-                kept.whole = True
+                answers.is_delivered = True
 
-        kept.whole = False
+        answers.is_delivered = False
         raised: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_order)
@@ -135,7 +136,7 @@ async def outcomes(
                     yield receive
                 except anyio.get_cancelled_exc_class():
                     raise
-                except BaseException as exc:  # noqa: BLE001 - raised below, bare and not in the group's wrapping
+                except BaseException as exc:  # noqa: BLE001 - raised below, without the exception group of the tasks
                     raised = exc
                 tasks.cancel_scope.cancel()
         if raised is not None:
@@ -144,20 +145,21 @@ async def outcomes(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A batch as it was asked for from Python.
+    """The arguments of a call from Python, resolved.
 
     Attributes:
-        keep: the output is to be written.
+        output: in a temporary folder if no output was named.
+        keeps_output: the output is written and stays.
     """
 
     table: pandas.DataFrame | str | Path
     job: Job
     environment: Environment
     output: Path
-    keep: bool
+    keeps_output: bool
 
 
-def _ordered(
+def _order(
     table: pandas.DataFrame | str | Path,
     job: Job | None,
     options: Mapping[str, Any],
@@ -174,46 +176,45 @@ def _ordered(
     if isinstance(table, (str, Path)):
         table, folder, given = table_and_options(str(table), given, os.environ)
     made = make_job(given)
-    keep = made.output is not None or isinstance(table, (str, Path))
-    if keep:
+    keeps_output = made.output is not None or isinstance(table, (str, Path))
+    if keeps_output:
         output = output_of(made, folder, str(table), utc_now)
     else:
         output = Path(tempfile.mkdtemp(prefix="batchrun-")) / "frame.csv"
-    return _Order(table, made, environment, output, keep)
+    return _Order(table, made, environment, output, keeps_output)
 
 
 @dataclass(slots=True)
-class _Kept:
-    """Attributes:
-    whole: the caller has been given every answer.
-    """
+class _Answers:
+    """Mutable state: `is_delivered`, whether the caller has received every answer."""
 
-    whole: bool = True
+    is_delivered: bool = True
 
 
 @contextmanager
-def _kept(order: _Order) -> Iterator[_Kept]:
-    """Around a batch: what it leaves behind. Files of a frame go with the call, unless answers would go with them."""
-    kept = _Kept()
+def _keeping_answers(order: _Order) -> Iterator[_Answers]:
+    """Delete the temporary files of a DataFrame after the call, unless answers would be lost with them; report where
+    the answers are if the batch did not end."""
+    answers = _Answers()
     try:
-        yield kept
+        yield answers
     except BaseException as exc:
-        kept.whole = False
+        answers.is_delivered = False
         where = _place_of_answers(order)
-        if where is not None and not isinstance(exc, Interrupted):  # whose text names it
+        if where is not None and not isinstance(exc, Interrupted):  # its text contains the path already
             exc.add_note(where)
         raise
     else:
-        where = None if kept.whole else _place_of_answers(order)
-        if where is not None and not order.keep:
-            _warn(f"left before the batch had ended: {where}")
+        where = None if answers.is_delivered else _place_of_answers(order)
+        if where is not None and not order.keeps_output:
+            _warn(f"the batch was left before its end: {where}")
     finally:
-        if not order.keep and (kept.whole or _place_of_answers(order) is None):
+        if not order.keeps_output and (answers.is_delivered or _place_of_answers(order) is None):
             shutil.rmtree(order.output.parent, ignore_errors=True)
 
 
 def _place_of_answers(order: _Order) -> str | None:
-    """Where the answers so far are, for people; None if there are none."""
+    """Return where the answers so far are, for people; None if there are none."""
     journal = paths_for(order.output).journal
     try:
         with Journal(journal, read_only=True) as opened:
@@ -222,18 +223,18 @@ def _place_of_answers(order: _Order) -> str | None:
                 return None
     except BatchrunError:
         return None
-    call = "the same call goes on" if order.keep else f"the same call with output={str(order.output)!r} goes on"
+    call = "the same call" if order.keeps_output else f"the same call with output={str(order.output)!r}"
     table = order.output if order.output.exists() else journal
-    return f"the answers so far are in {table}; {call}"
+    return f"the answers so far are in {table}; {call} resumes the batch"
 
 
 async def _run_order(
     order: _Order, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
 ) -> Plan:
     if not order.job.wait:
-        refuse_held(paths_for(order.output).lock)  # before the watch hears of a start: the other batch is fine
-    async with apinged(order.job.ping, _warn) as verdict:
-        plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keep)
+        refuse_held(paths_for(order.output).lock)  # before a start is reported: the other batch is fine
+    async with apinged(order.job.ping, _warn) as final_status:
+        plan = make_plan(order.job, order.table, order.environment, order.output, write_output=order.keeps_output)
         if plan.destination.why_embedded:
             logger.warning(plan.destination.why_embedded)
         for notice in plan.notices:
@@ -244,16 +245,16 @@ async def _run_order(
             if not isinstance(exc, BatchrunError):
                 _write_so_far(plan)
             if interrupts is not None and isinstance(exc, anyio.get_cancelled_exc_class()):
-                place = _place_of_answers(order) or "nothing was answered yet"
+                place = _place_of_answers(order) or "no row has an answer yet"
                 raise Interrupted(f"interrupted: {place}") from exc
             raise
-        verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
+        final_status.exit_code, final_status.line = summary.exit_code, summary_line(summary)
     if summary.totals.refused:
         _warn(f"{refused_text(summary.totals.refused, summary.rows)}: it is not a language model")
     if interrupts is not None and summary.stop is not None and summary.stop.exit_code == 128 + signal.SIGINT:
-        if not order.keep:
+        if not order.keeps_output:
             _write_so_far(plan)
-        raise Interrupted(f"{summary.stop.reason}: {_place_of_answers(order) or 'nothing was answered yet'}")
+        raise Interrupted(f"{summary.stop.reason}: {_place_of_answers(order) or 'no row has an answer yet'}")
     if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
         if summary.stop is INPUT_CHANGED:
             raise InputError(summary.stop.reason)
@@ -262,16 +263,16 @@ async def _run_order(
 
 
 def _write_so_far(plan: Plan) -> None:
-    """Write the output of a batch that ends by an exception, from its journal, as far as that goes."""
+    """Write the output of a batch that ends with an exception: the answers that its journal has so far."""
     if is_held(plan.paths.lock):
-        return  # the output was waited for: another batch works on it
+        return  # this batch was still waiting for the lock: another one is writing the output
     try:
         with Journal(plan.paths.journal, read_only=True) as journal:
             if not journal.is_empty():
                 cells = result_cells(plan.source, plan.prompter, journal, plan.added)
                 write_table(plan.paths.output, plan.source, cells, plan.write_options)
     except BatchrunError:
-        return  # the exception that ended the batch is the one to tell
+        return  # the exception that ended the batch is the one to raise
 
 
 def _warn(text: str) -> None:
@@ -287,26 +288,28 @@ def run(
     on_outcome: Callable[[Outcome], None] | None = None,
     **options: Any,
 ) -> pandas.DataFrame:
-    """`arun` for code that is not async, also as `df.pipe(batchrun.run, ...)`. Where an event loop already runs (a
-    notebook), a thread of its own is used, and `on_outcome` is called there.
+    """Run all rows of a table, like `arun`, from code that is not async; also as `df.pipe(batchrun.run, ...)`.
 
-    Ctrl-C, or the interruption of a notebook's cell, stops the batch as it does on the command line: rows in flight get
-    `grace` seconds, the output is written, and a KeyboardInterrupt says where the answers are. A second one drops what
-    is in flight.
+    If an event loop is already running (in a notebook), the batch runs in a separate thread, and `on_outcome` is called
+    there.
+
+    Ctrl-C, or the interruption of a notebook's cell, stops the batch as on the command line: rows in flight get `grace`
+    seconds, the output is written, and a KeyboardInterrupt gives the path of the answers. A second one drops the rows
+    in flight.
 
     Raises:
-        BatchrunError: as `arun`.
-        KeyboardInterrupt: it was interrupted; what has ended is kept.
+        BatchrunError: as for `arun`.
+        KeyboardInterrupt: the batch was interrupted; the rows that have ended are kept.
     """
     interrupts = Interrupts()
 
     async def main() -> pandas.DataFrame:
-        return await _answers(_ordered(table, job, options, api_key, client_options), on_outcome, interrupts)
+        return await _answers(_order(table, job, options, api_key, client_options), on_outcome, interrupts)
 
     try:
         current_token()
     except RuntimeError:
-        # A program that handles SIGINT itself keeps its way.
+        # A program with its own SIGINT handler keeps it.
         ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         with interrupts.installed((signal.SIGINT,) if ours else ()):
             return run_loop(main(), interrupts)
@@ -314,35 +317,37 @@ def run(
 
 
 def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on the fastest loop there is (uvloop; not on Windows). A signal cancels it, unless it listens
-    itself.
+    """Run a coroutine on uvloop, which is the fastest event loop; on Windows on asyncio's. A signal cancels the
+    coroutine, unless it handles signals itself.
 
     Raises:
-        Interrupted: it was cancelled by SIGINT; by another signal: SystemExit.
+        Interrupted: SIGINT cancelled it.
+        SystemExit: another signal cancelled it.
     """
-    heard: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
     async def call() -> T:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         with anyio.CancelScope() as scope:
 
             def cancel(number: signal.Signals) -> None:
-                heard.append(number)
+                received.append(number)
                 loop.call_soon_threadsafe(scope.cancel, context=context)
 
             with interrupts.heard(cancel):
                 return await main
-        if heard[0] is signal.SIGINT:
+        if received[0] is signal.SIGINT:
             raise Interrupted("interrupted")
-        raise SystemExit(128 + heard[0])
+        raise SystemExit(128 + received[0])
 
     return anyio.run(call, backend_options={"use_uvloop": os.name != "nt"})
 
 
 def _in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running."""
     results: list[T] = []
     errors: list[BaseException] = []
-    ended = threading.Event()  # a `join` that is interrupted takes its thread for ended (Python up to 3.12)
+    ended = threading.Event()  # an interrupted `join` takes its thread for ended (Python up to 3.12)
 
     def work() -> None:
         try:
@@ -357,7 +362,7 @@ def _in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
         try:
             ended.wait()
         except KeyboardInterrupt:
-            interrupts.interrupt()  # nothing of the batch outlives the call: its thread is waited for
+            interrupts.interrupt()  # and wait on: the thread must not outlive the call
     thread.join()
     if errors:
         raise errors[0]

@@ -1,6 +1,6 @@
-"""Usage → cost in US dollars: by prices of one's own, else by the list that genai-prices carries.
+"""Computes US dollars from usage: with the user's own prices, else with the price list of genai-prices.
 
-Unknown is None, never 0. The list is the one in the installed package: nothing here asks the network for a newer one.
+An unknown cost is None, never 0. The list is that of the installed package; a newer one is never downloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
@@ -22,28 +22,31 @@ from batchrun.services.usage import usage_of_response, usage_of_tokens
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
 
-__all__ = ["MatchedPrice", "PriceList", "Rates", "runs_of"]
+__all__ = ["MatchedPrice", "PriceFacts", "PriceList", "RateFacts", "Rates", "runs_of"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 OWN = "own"
+"""The source of prices that the user set."""
 TOKENS_PRICED_TOGETHER = Decimal(1_000_000)
 REQUESTS_PRICED_TOGETHER = Decimal(1_000)
 
 _RATE_NAMES = ("input", "cached_input", "output")
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
-_USUAL_TIERS = (None, "auto", "default")
+"""The date at the end of a model's full name."""
+_STANDARD_TIERS = (None, "auto", "default")
+"""Values of `service_tier` that have the standard price."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """US dollars for a million tokens, exactly.
+    """Exact US dollars per million tokens.
 
     Attributes:
-        input: of tokens read and not found in the service's cache.
-        cached_input: of tokens read that were.
-        output: of tokens written, reasoning included.
-        request: US dollars for a request, whatever its tokens.
-        above_input_tokens: the rates hold for requests (all of their tokens) that read more than this.
+        input: rate of tokens that were read, except those from the service's cache.
+        cached_input: rate of tokens that were read from the cache.
+        output: rate of tokens that were written, reasoning included.
+        request: US dollars per request, in addition to its tokens.
+        above_input_tokens: the rates apply to requests that read more tokens than this, and then to all their tokens.
     """
 
     input: Decimal
@@ -53,7 +56,7 @@ class Rates:
     above_input_tokens: int = 0
 
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Decimal:
-        """US dollars of one run; `prompt_tokens` counts the cached ones too."""
+        """Return the US dollars of one run; `prompt_tokens` includes the cached ones."""
         tokens = (
             (prompt_tokens - cached_tokens) * self.input
             + cached_tokens * self.cached_input
@@ -62,15 +65,34 @@ class Rates:
         return tokens / TOKENS_PRICED_TOGETHER + self.request
 
 
+class RateFacts(TypedDict):
+    """`Rates` as exact decimal text."""
+
+    input: str
+    cached_input: str
+    output: str
+    request: NotRequired[str]
+    above_input_tokens: NotRequired[int]
+
+
+class PriceFacts(TypedDict):
+    """`MatchedPrice`, as the journal and `--json` show it."""
+
+    model: str
+    matched: str
+    source: str
+    usd_per_million_tokens: list[RateFacts]
+
+
 @dataclass(frozen=True, slots=True)
 class MatchedPrice:
-    """The price that a model's name was taken to stand for.
+    """The price that a model's name was matched to.
 
     Attributes:
-        model: as the service named it.
-        matched: the entry that it was matched to: a key of the own table, or `provider/model` of the list.
+        model: the name, as the service reported it.
+        matched: the entry: a key of the user's own table, or `provider/model` of the list.
         source: "own", or the list with its version.
-        rates: at least one, by rising `above_input_tokens`, the first from 0.
+        rates: at least one, by increasing `above_input_tokens`, which is 0 in the first.
     """
 
     model: str
@@ -79,8 +101,8 @@ class MatchedPrice:
     rates: tuple[Rates, ...]
 
     def cost(self, run: Usage) -> Decimal | None:
-        """US dollars of one run, None if its counts were not told or cannot be."""
-        # Compatible servers send what they like: text, fractions, more cached than read.
+        """Return the US dollars of one run, None if its counts are missing or impossible."""
+        # Compatible servers send anything: text, fractions, more cached tokens than tokens read.
         counts: tuple[object, ...] = (run.prompt_tokens, run.cached_tokens or 0, run.completion_tokens)
         if not all(isinstance(count, int) for count in counts):
             return None
@@ -90,42 +112,50 @@ class MatchedPrice:
         rates = next((rates for rates in reversed(self.rates) if read > rates.above_input_tokens), self.rates[0])
         return rates.cost(read, cached, written)
 
-    def facts(self) -> dict[str, Any]:
-        """For the journal and for machines; the rates as exact decimal text, tokens by the million."""
+    def facts(self) -> PriceFacts:
+        """Return the price for the journal and for machines."""
         return {
             "model": self.model,
             "matched": self.matched,
             "source": self.source,
-            "usd_per_million_tokens": [
-                {name: str(getattr(rates, name)) for name in _RATE_NAMES}
-                | ({"request": str(rates.request)} if rates.request else {})
-                | ({"above_input_tokens": rates.above_input_tokens} if rates.above_input_tokens else {})
-                for rates in self.rates
-            ],
+            "usd_per_million_tokens": [_rate_facts(rates) for rates in self.rates],
         }
 
     def line(self) -> str:
-        """For people."""
+        """Return the price for people."""
         first = self.rates[0]
         read, cached, written, request = (
             f"${rate.normalize():f}" for rate in (first.input, first.cached_input, first.output, first.request)
         )
-        more = f", {request} a request" if first.request else ""
-        more += ", more for long prompts" if len(self.rates) > 1 else ""
+        more = f", {request} per request" if first.request else ""
+        more += "; long prompts cost more" if len(self.rates) > 1 else ""
         return (
             f"{self.model} priced as {self.matched} ({self.source}): {read} in, {cached} cached, {written} out "
-            f"for a million tokens{more}"
+            f"per million tokens{more}"
         )
 
 
+def _rate_facts(rates: Rates) -> RateFacts:
+    facts: RateFacts = {
+        "input": str(rates.input),
+        "cached_input": str(rates.cached_input),
+        "output": str(rates.output),
+    }
+    if rates.request:
+        facts["request"] = str(rates.request)
+    if rates.above_input_tokens:
+        facts["above_input_tokens"] = rates.above_input_tokens
+    return facts
+
+
 class PriceList:
-    """Prices runs: the own table first, then the list's entry for the model at the provider that the URL belongs to.
+    """Prices runs with the user's own table, else with the list's entry for the model at the provider of the URL.
 
-    A model is looked up within its provider, so that a local model whose name resembles a hosted one is not given that
-    one's price; a server of one's own has no list price.
+    A model is looked up only within its provider: a local model with the name of a hosted one must not get the price of
+    that one. A local server has no list price.
 
-    All state: what names were matched to (`_found`, `_matches` for a minute each, since some prices change with the
-    time of the day), and the matches that were reported.
+    Mutable state: `_found` and `_matches` cache the entries of names (`_matches` for a minute, since some prices depend
+    on the time of day); `_reported`, the prices passed to `on_match`.
     """
 
     def __init__(
@@ -140,15 +170,15 @@ class PriceList:
     ) -> None:
         """
         Args:
-            base_url: of the service, None for OpenAI's.
-            own: model → US dollars for a million tokens: `input`, `output`, and `cached_input` where cached tokens
-                cost less. An entry holds for its name and for the name with a date behind it (`NAME-2026-08-06`).
-            embedded: the service is the embedded server: nothing has a list price.
-            service_tier: as the job asks for it. A tier that the list has no price for makes the price unknown.
-            on_match: called once with every price that is used.
+            base_url: URL of the service, None for OpenAI's.
+            own: model → US dollars per million tokens: `input`, `output`, and `cached_input` if cached tokens cost
+                less. An entry applies to its name, also with a date appended (`NAME-2026-08-06`).
+            embedded: the service is the embedded server, which has no list price.
+            service_tier: the tier that the job requests. Without a list price for it, the price is unknown.
+            on_match: called once with each price that is used.
 
         Raises:
-            InputError: the own table is wrong; names the entry and what was expected.
+            InputError: the own table is invalid; names the entry and what was expected.
         """
         self._base_url = None if embedded else base_url or OPENAI_URL
         self._own = {model: _own_rates(model, prices) for model, prices in (own or {}).items()}
@@ -160,12 +190,12 @@ class PriceList:
         self._reported: set[MatchedPrice] = set()
 
     def __call__(self, model: str | None, usage: Usage) -> float | None:
-        """US dollars, None where the price or a count is unknown. Several runs of a row are priced one by one."""
+        """Return US dollars, None if the price or a count is unknown. Several runs of a row are priced one by one."""
         cost = self.exact(model, usage)
         return None if cost is None else float(cost)
 
     def exact(self, model: str | None, usage: Usage) -> Decimal | None:
-        """The same, before it is rounded to a float."""
+        """Return the exact US dollars, None if the price or a count is unknown."""
         match = self.matched(model)
         if match is None:
             return None
@@ -181,7 +211,7 @@ class PriceList:
         return total
 
     def matched(self, model: str | None) -> MatchedPrice | None:
-        """What the name stands for now, None where no price is known."""
+        """Return the current price of a model, None if it is unknown."""
         if model is None:
             return None
         minute = self._clock().replace(second=0, microsecond=0)
@@ -204,17 +234,18 @@ class PriceList:
         if found is None:
             return None
         context = None
-        if self._service_tier not in _USUAL_TIERS:
+        if self._service_tier not in _STANDARD_TIERS:
             context = {"service_tier": str(self._service_tier)}
-            ours = any(found.model is each for each in found.provider.models)
-            if not ours or not _has_variant(found.model, context):
+            # The entry may be that of another provider (`fallback_model_providers`), whose tiers are not this one's.
+            is_of_provider = any(found.model is each for each in found.provider.models)
+            if not is_of_provider or not _has_variant(found.model, context):
                 return None
         rates = tuple(_listed_rates(found.model.get_prices(now, context)))
         return MatchedPrice(model, f"{found.provider.id}/{found.model.id}", _source(), rates) if rates else None
 
 
 def runs_of(usage: Usage) -> Iterator[Usage]:
-    """The runs that `records.sum_usage` made one usage of, as the services counted them."""
+    """Yield the usage of each run that `records.sum_usage` added up, as the service counted it."""
     if usage.raw is None or not isinstance(usage.raw.get("runs"), list):
         yield usage
         return
@@ -230,22 +261,23 @@ def _own_rates(model: str, prices: Mapping[str, float]) -> Rates:
     for name, price in prices.items():
         if name not in _RATE_NAMES:
             raise InputError(
-                f"{where}: unknown key {name!r}{nearest(name, _RATE_NAMES)}; there are input, cached_input, output"
+                f"{where}: unknown key {name!r}{nearest(name, _RATE_NAMES)}; the keys are input, cached_input, output"
             )
         if not 0 <= price < float("inf"):
-            raise InputError(f"{where}: {name}: US dollars for a million tokens are needed, 0 or more, got {price!r}")
+            raise InputError(f"{where}: {name}: expected US dollars per million tokens, 0 or more, got {price!r}")
     for name in ("input", "output"):
         if name not in prices:
-            raise InputError(f"{where}: {name} is missing: US dollars for a million tokens")
-    # The shortest text of a float is what the user wrote; its binary value is not.
+            raise InputError(f"{where}: {name} is missing: expected US dollars per million tokens")
+    # The shortest text of a float is what the user wrote; its binary value differs from it.
     exact = {name: Decimal(str(price)) for name, price in prices.items()}
     return Rates(exact["input"], exact.get("cached_input", exact["input"]), exact["output"])
 
 
 def _find(model: str, base_url: str | None) -> PriceCalculation | None:
+    """Return the list's entry for a model at the provider of the URL, None without one."""
     if base_url is None:
         return None
-    # Imported late: it takes 0.7 s.
+    # Imported late, since that takes 0.7 s.
     from genai_prices import Usage as PricedUsage
     from genai_prices import calc_price
 
@@ -266,7 +298,7 @@ def _has_variant(model: ModelInfo, context: Mapping[str, str]) -> bool:
 
 
 def _listed_rates(price: ModelPrice) -> Iterator[Rates]:
-    """The list's price as `Rates`; nothing where it does not price tokens in and tokens out."""
+    """Yield the list's price as `Rates`; nothing if it lacks a price for tokens in or out."""
     read, written = price.input_mtok, price.output_mtok
     if read is None or written is None:
         return
@@ -279,7 +311,7 @@ def _listed_rates(price: ModelPrice) -> Iterator[Rates]:
 
 
 def _above(price: Decimal | TieredPrices, input_tokens: int) -> Decimal:
-    """The rate of a request that reads more than `input_tokens`."""
+    """Return the rate of a request that reads more than `input_tokens`."""
     if isinstance(price, Decimal):
         return price
     return next((tier.price for tier in reversed(price.tiers) if tier.start <= input_tokens), price.base)

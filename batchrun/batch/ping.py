@@ -1,10 +1,10 @@
-"""Telling a watch over jobs how a batch went: healthchecks.io, and the services that follow its convention.
+"""Reports start and end of a batch to a monitor: healthchecks.io, or a service with the same convention.
 
-The URL is called with `/start` behind its path at the start, as it is at a good end, and with `/fail` at any other
-end; a query stays behind the path (`https://hc-ping.com/<key>/<slug>?create=1`). The start is a GET, the ends are POSTs
-with one line as their body. Source: https://healthchecks.io/docs/http_api/.
+At the start `/start` is added to the path of the URL, at a failed end `/fail`; at a successful end the URL is called
+unchanged. A query stays after the path (`https://hc-ping.com/<key>/<slug>?create=1`). The start is a GET request, the
+end a POST request with one line as its body. Source: https://healthchecks.io/docs/http_api/.
 
-The URL is a secret: whoever has it can say that all is well. It appears in no message, and in no log of the HTTP
+The URL is a secret: everybody who has it can report success. It appears in no message, and in no log of the HTTP
 library.
 """
 
@@ -21,34 +21,38 @@ from urllib.parse import urlsplit, urlunsplit
 
 from batchrun.errors import BatchrunError, InputError, OutputHeld
 
-__all__ = ["Pinger", "Verdict", "apinged", "ping_url", "pinged"]
+__all__ = ["FinalStatus", "Pinger", "apinged", "ping_url", "pinged"]
 
-TRIES = 2
+MAX_ATTEMPTS = 2
 PAUSE_S = 1.0
 TIMEOUT_S = 5.0
 LONGEST_S = 15.0
-"""A name that is not looked up, or a reply that drips, keeps nobody longer than this."""
+"""Bound of a whole ping: neither name resolution nor a reply that arrives byte by byte obeys `TIMEOUT_S`."""
 LEAVING_S = 2.0
+"""The same bound when the process is about to quit."""
 MAX_BODY_BYTES = 10_000
-"""What healthchecks.io and its self-hosted versions keep at least."""
+"""healthchecks.io and its self-hosted versions store at least this much."""
 
 Moment: TypeAlias = Literal["start", "end", "fail"]
+"""When a ping is sent; "end" is a successful end."""
 
 
 def ping_url(url: str, moment: Moment) -> str:
-    """The URL to call: the suffix goes on the path, before a query."""
+    """Return the URL to call: the suffix follows the path, before a query."""
     parts = urlsplit(url)
     path = parts.path if moment == "end" else f"{parts.path.rstrip('/')}/{moment}"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
 @dataclass(slots=True)
-class Verdict:
-    """How it went, as known so far.
+class FinalStatus:
+    """How the batch ends, as far as known.
+
+    Mutable state: both attributes, until the end is reported.
 
     Attributes:
-        exit_code: of the process; only 0 is a good end.
-        line: one line for the body of the last call.
+        exit_code: exit code of the process; only 0 is a success.
+        line: one line for the body of the last ping.
     """
 
     exit_code: int = 1
@@ -56,12 +60,11 @@ class Verdict:
 
 
 class Pinger:
-    """Calls a URL at the start and at the end, from threads, so that a slow watch keeps no batch waiting.
+    """Calls a URL at the start and at the end, from threads, so that a slow monitor does not delay the batch.
 
-    A call that fails is one warning, given at the end, and nothing else.
+    A ping that fails leads to a warning at the end and to nothing else.
 
-    All state: `_begun`, the thread of the first call; `_over`, set once the end was told; `_failures`, the reasons
-    of calls that failed.
+    Mutable state: `_start_thread`; `_is_ended`, set once the end was reported; `_failures`, one line per failed ping.
     """
 
     def __init__(
@@ -69,12 +72,12 @@ class Pinger:
     ) -> None:
         """
         Args:
-            warn: is given one line for each call that failed.
-            pause_s: seconds between two tries.
-            timeout_s: seconds for a connection, and for the reply.
+            warn: shows one line for each failed ping.
+            pause_s: seconds between two attempts.
+            timeout_s: seconds for the connection, and again for each part of the reply.
 
         Raises:
-            InputError: it is no URL.
+            InputError: the URL is invalid.
         """
         try:
             parts = urlsplit(url)
@@ -82,66 +85,68 @@ class Pinger:
         except ValueError:
             usable = False
         if not usable or not url.isprintable() or " " in url:
-            # The value is not shown: it may be a good URL but for one character.
-            raise InputError("--ping: a URL that begins with https:// or http:// is needed")
+            # The value is not shown: it may be the secret URL with a typing error.
+            raise InputError("--ping: expected a URL that begins with https:// or http://")
         self._url = url
         self._warn = warn
         self._pause_s = pause_s
         self._timeout_s = timeout_s
-        self._begun: threading.Thread | None = None
-        self._over = False
+        self._start_thread: threading.Thread | None = None
+        self._is_ended = False
         self._failures: list[str] = []
 
     def start(self) -> None:
-        """Tell the start; returns at once."""
-        self._begun = threading.Thread(target=self._call, args=("start", "", TRIES), daemon=True, name="ping")
-        self._begun.start()
+        """Report the start; return at once."""
+        self._start_thread = threading.Thread(
+            target=self._call, args=("start", "", MAX_ATTEMPTS), daemon=True, name="ping"
+        )
+        self._start_thread.start()
 
-    def end(self, verdict: Verdict, *, hurry: bool = False) -> None:
-        """Tell the end, behind the start; waits for the reply, but not for long. Only the first call does anything.
+    def end(self, status: FinalStatus, *, quitting: bool = False) -> None:
+        """Report the end, after the start; wait for the reply for a bounded time. Only the first call has an effect.
 
         Args:
-            hurry: one try, two seconds.
+            quitting: allows one attempt and `LEAVING_S` seconds.
         """
-        if self._over:
+        if self._is_ended:
             return
-        self._over = True
-        moment: Moment = "end" if verdict.exit_code == 0 else "fail"
+        self._is_ended = True
+        moment: Moment = "end" if status.exit_code == 0 else "fail"
         last = threading.Thread(
-            target=self._call, args=(moment, verdict.line, 1 if hurry else TRIES), daemon=True, name="ping"
+            target=self._call, args=(moment, status.line, 1 if quitting else MAX_ATTEMPTS), daemon=True, name="ping"
         )
         last.start()
-        last.join(LEAVING_S if hurry else LONGEST_S)
+        last.join(LEAVING_S if quitting else LONGEST_S)
         if last.is_alive():
-            self._failures.append(_failure(moment, "no answer in time"))
+            self._failures.append(_failure(moment, "no reply in time"))
         for failure in self._failures:
             self._warn(failure)
 
-    def _call(self, moment: Moment, line: str, tries: int) -> None:
-        """One call with its tries, in a thread of its own. An end waits for the start: a watch counts them in order."""
-        if moment != "start" and self._begun is not None:
-            self._begun.join(LONGEST_S)
+    def _call(self, moment: Moment, line: str, max_attempts: int) -> None:
+        """Send one ping, in its own thread. The end waits for the start: monitors expect them in order."""
+        if moment != "start" and self._start_thread is not None:
+            self._start_thread.join(LONGEST_S)
         pause = threading.Event()
         reason: str | None = None
-        posting = moment != "start"
-        for number in range(1, tries + 1):
+        is_post = moment != "start"
+        for number in range(1, max_attempts + 1):
             try:
-                status, text = _request(ping_url(self._url, moment), line if posting else None, self._timeout_s)
-            except Exception as exc:  # noqa: BLE001 - whatever a watch, a proxy or a resolver does, the batch goes on
+                status, text = _request(ping_url(self._url, moment), line if is_post else None, self._timeout_s)
+            except Exception as exc:  # noqa: BLE001 - no failure of a monitor, proxy or resolver may end the batch
                 reason = _reason(exc, self._url)
             else:
                 reason = _refusal(status, text)
-                # Some watches take GET alone; they lose the line, not the ping.
-                posting = posting and status not in (405, 501)
+                # Some monitors accept GET only: they lose the line, not the ping.
+                is_post = is_post and status not in (405, 501)
             if reason is None:
                 return
-            if number < tries:
+            if number < max_attempts:
                 pause.wait(self._pause_s)
         self._failures.append(_failure(moment, str(reason)))
 
 
 def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
-    """(status, start of the body); POST with a line, else GET."""
+    """Return (status, start of the body); POST with a line, GET without."""
     import httpx2
 
     body = None if line is None else line.encode("utf-8", "replace")[:MAX_BODY_BYTES].decode("utf-8", "ignore").encode()
@@ -156,7 +161,7 @@ def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
 
 @contextmanager
 def _unlogged(url: str) -> Iterator[None]:
-    """httpx2 logs every URL at level INFO, where a program that uses batchrun has logging on."""
+    """Keep the URL out of the log of httpx2, which logs every URL at level INFO."""
     host = urlsplit(url).hostname or ""
 
     def passes(record: logging.LogRecord) -> bool:
@@ -171,18 +176,21 @@ def _unlogged(url: str) -> Iterator[None]:
 
 
 def _refusal(status: int, text: str) -> str | None:
-    """Why a reply is no success. healthchecks.io says with status 200 that it knows no such check, or that it
-    ignored the call: `OK (not found)`, `OK (rate limited)`."""
+    """Return the reason for which a reply is not a success, None if it is one.
+
+    healthchecks.io answers with status 200 even to a ping that it ignores: `OK (not found)`, `OK (rate limited)`.
+    """
     if not 200 <= status < 300:
-        return f"it answered {status}"
+        return f"it answered with status {status}"
     return f"it answered {text[:40]!r}" if text.startswith("OK (") else None
 
 
 def _reason(exc: Exception, url: str) -> str:
+    """Return the cause of an exception in one line without the URL and its parts."""
     import httpx2
 
     if isinstance(exc, httpx2.TimeoutException):
-        return "no answer in time"
+        return "no reply in time"
     cause: BaseException = exc
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -195,69 +203,71 @@ def _reason(exc: Exception, url: str) -> str:
 
 
 def _failure(moment: Moment, reason: str) -> str:
-    which = {"start": "of the start", "end": "of the good end", "fail": "of the failure"}[moment]
-    return f"the ping {which} was not taken: {reason}"
+    which = {"start": "start", "end": "success", "fail": "failure"}[moment]
+    return f"--ping: the monitor did not accept the {which} ping: {reason}"
 
 
 # -- around a batch -------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Verdict, Callable[[int], None]]]:
-    """Tell a watch how what is inside goes. Yields the verdict, to be filled in, and what to call before `os._exit`.
+def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[FinalStatus, Callable[[int], None]]]:
+    """Report the context to a monitor. Yields the final status, to be filled in, and a function to call before
+    `os._exit`.
 
-    An exception, a signal that ends the process and a verdict that nobody filled in are bad ends. Without a URL nothing
-    happens.
+    An exception, a signal that ends the process and a status that was not filled in are failures. Without a URL
+    nothing happens.
 
     Raises:
-        InputError: it is no URL.
+        InputError: the URL is invalid.
     """
-    verdict = Verdict()
+    status = FinalStatus()
     if url is None:
-        yield verdict, lambda _exit_code: None
+        yield status, lambda _exit_code: None
         return
     pinger = Pinger(url, warn)
     pinger.start()
     try:
-        yield verdict, lambda exit_code: pinger.end(Verdict(exit_code, "interrupted twice"), hurry=True)
+        yield status, lambda exit_code: pinger.end(FinalStatus(exit_code, "interrupted twice"), quitting=True)
     except OutputHeld:
-        raise  # another batch began between the look and the lock: the watch will hear of its end
+        raise  # another batch took the lock since the check: its own end will be reported
     except BaseException as exc:
-        pinger.end(_verdict_of(exc))
+        pinger.end(_status_of(exc))
         raise
-    pinger.end(verdict)
+    pinger.end(status)
 
 
 @asynccontextmanager
-async def apinged(url: str | None, warn: Callable[[str], None]) -> AsyncIterator[Verdict]:
-    """`pinged` for code in an event loop, which goes on meanwhile.
+async def apinged(url: str | None, warn: Callable[[str], None]) -> AsyncIterator[FinalStatus]:
+    """Report the context to a monitor like `pinged`, without blocking the event loop.
 
     Raises:
-        InputError: it is no URL.
+        InputError: the URL is invalid.
     """
     import anyio
     import anyio.to_thread
 
-    verdict = Verdict()
+    status = FinalStatus()
     if url is None:
-        yield verdict
+        yield status
         return
     pinger = Pinger(url, warn)
     pinger.start()
     try:
-        yield verdict
+        yield status
     except BaseException as exc:
-        verdict = _verdict_of(exc)
+        status = _status_of(exc)
         raise
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(pinger.end, verdict)
+            await anyio.to_thread.run_sync(pinger.end, status)
 
 
-def _verdict_of(exc: BaseException) -> Verdict:
-    """What is told of an exception. A bug's text may hold anything, also of the table: only its name goes out."""
+def _status_of(exc: BaseException) -> FinalStatus:
+    """Return the status that reports an exception. The text of a bug may contain cells of the table: only its type is
+    sent."""
     if isinstance(exc, BatchrunError):
-        return Verdict(exc.exit_code, str(exc))
+        return FinalStatus(exc.exit_code, str(exc))
     if isinstance(exc, Exception):
-        return Verdict(1, f"internal error: {type(exc).__name__}")
-    return Verdict(1, "interrupted")
+        return FinalStatus(1, f"internal error: {type(exc).__name__}")
+    return FinalStatus(1, "interrupted")

@@ -173,7 +173,7 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
     done = bench.run("run", str(job))
     assert (done.returncode, done.stderr) == (
         2,
-        "batchrun: prices: 'm': output is missing: US dollars for a million tokens\n",
+        "batchrun: prices: 'm': output is missing: expected US dollars per million tokens\n",
     )
     assert bench.files() == before
     assert bench.responder.asked == []

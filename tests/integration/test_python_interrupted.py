@@ -137,7 +137,7 @@ async def test_outcomes_that_are_left_keep_their_answers(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     frame = pd.DataFrame({"question": ["row 0", "row 1"]})
     options: dict[str, Any] = {"model": "m", "api": "chat", "base_url": service.url}
-    with pytest.warns(RuntimeWarning, match="left before the batch had ended: the answers so far are in"):
+    with pytest.warns(RuntimeWarning, match="the batch was left before its end: the answers so far are in"):
         async with batchrun.outcomes(frame, **options) as found:
             await found.__anext__()
     with pytest.raises(KeyboardInterrupt) as interrupted:  # noqa: PT012 - the block raises

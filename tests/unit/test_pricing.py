@@ -248,9 +248,9 @@ def test_a_price_that_priced_nothing_is_not_told() -> None:
         ({"output": 1.0}, "prices: 'm': input is missing"),
         ({}, "prices: 'm': input is missing"),
         ({"input": 1.0, "output": 1.0, "cached": 1.0}, "unknown key 'cached'; did you mean 'cached_input'"),
-        ({"input": -1.0, "output": 1.0}, r"input: US dollars .* got -1\.0"),
-        ({"input": 1.0, "output": float("nan")}, "output: US dollars .* got nan"),
-        ({"input": 1.0, "output": float("inf")}, "output: US dollars .* got inf"),
+        ({"input": -1.0, "output": 1.0}, r"input: expected US dollars .* got -1\.0"),
+        ({"input": 1.0, "output": float("nan")}, "output: expected US dollars .* got nan"),
+        ({"input": 1.0, "output": float("inf")}, "output: expected US dollars .* got inf"),
     ],
 )
 def test_a_wrong_table_gets_one_line(entry: dict[str, float], expected: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from batchrun.batch.ping import MAX_BODY_BYTES, Pinger, Verdict, apinged, ping_url, pinged
+from batchrun.batch.ping import MAX_BODY_BYTES, FinalStatus, Pinger, apinged, ping_url, pinged
 from batchrun.errors import BatchRefused, InputError
 from tests.support.scripted_http import Answer, ScriptedHttp
 
@@ -40,7 +40,7 @@ def told(server: ScriptedHttp) -> list[str]:
     return [path.replace(SECRET, "check") for path in server.paths()]
 
 
-def run_one(server: ScriptedHttp, verdict: Verdict) -> list[str]:
+def run_one(server: ScriptedHttp, verdict: FinalStatus) -> list[str]:
     """A batch of no length with this verdict; returns the warnings."""
     warnings: list[str] = []
     pinger = Pinger(url_of(server), warnings.append, pause_s=0, timeout_s=0.3)
@@ -72,7 +72,7 @@ def test_the_suffix_goes_on_the_path(url: str, moment: str, expected: str) -> No
 def test_a_good_end_is_told_behind_the_start() -> None:
     """The start is a GET, the good end a POST of the URL itself with the summary as its body."""
     with watch() as server:
-        assert run_one(server, Verdict(0, "25 rows · 25 completed")) == []
+        assert run_one(server, FinalStatus(0, "25 rows · 25 completed")) == []
     assert told(server) == ["GET /check/start", "POST /check"]
     assert server.requests[1].body == "25 rows · 25 completed"
 
@@ -81,7 +81,7 @@ def test_a_good_end_is_told_behind_the_start() -> None:
 def test_every_other_exit_code_is_a_failure(exit_code: int) -> None:
     """Only 0 is a good end: a batch with failed rows must not look green."""
     with watch() as server:
-        run_one(server, Verdict(exit_code, "3 failed"))
+        run_one(server, FinalStatus(exit_code, "3 failed"))
     assert told(server)[-1] == "POST /check/fail"
     assert server.requests[-1].body == "3 failed"
 
@@ -134,15 +134,15 @@ def test_without_a_url_nothing_happens() -> None:
 def test_a_second_try_can_succeed() -> None:
     """One fault of the watch is no warning."""
     with watch(start=[reply("", 502), reply()], end=[reply("", 503), reply()]) as server:
-        assert run_one(server, Verdict(0, "")) == []
+        assert run_one(server, FinalStatus(0, "")) == []
     assert told(server) == ["GET /check/start"] * 2 + ["POST /check"] * 2
 
 
 def test_two_failed_tries_are_one_warning() -> None:
     """Each ping is tried twice and no more, and its failure is one line."""
     with watch(end=reply("gone", 500)) as server:
-        warnings = run_one(server, Verdict(0, ""))
-    assert warnings == ["the ping of the good end was not taken: it answered 500"]
+        warnings = run_one(server, FinalStatus(0, ""))
+    assert warnings == ["--ping: the monitor did not accept the success ping: it answered with status 500"]
     assert told(server)[1:] == ["POST /check"] * 2
 
 
@@ -150,7 +150,9 @@ def test_two_failed_tries_are_one_warning() -> None:
 def test_an_ok_that_is_none_is_noticed(text: str) -> None:
     """healthchecks.io answers 200 also for a check that it does not know, or a call that it ignored."""
     with watch(end=reply(text)) as server:
-        assert run_one(server, Verdict(0, "")) == [f"the ping of the good end was not taken: it answered {text!r}"]
+        assert run_one(server, FinalStatus(0, "")) == [
+            f"--ping: the monitor did not accept the success ping: it answered {text!r}"
+        ]
 
 
 @pytest.mark.parametrize("status", [405, 501])
@@ -158,7 +160,7 @@ def test_a_watch_that_takes_no_post_gets_a_get(status: int) -> None:
     """A service that takes GET alone loses the line, not the ping."""
     routes = {f"GET /{SECRET}/start": reply(), f"POST /{SECRET}": reply("", status), f"GET /{SECRET}": reply()}
     with ScriptedHttp.answering(routes) as server:
-        assert run_one(server, Verdict(0, "line")) == []
+        assert run_one(server, FinalStatus(0, "line")) == []
     assert told(server)[1:] == ["POST /check", "GET /check"]
 
 
@@ -166,7 +168,9 @@ def test_a_silent_watch_keeps_nobody() -> None:
     """A watch that takes the connection and says nothing is given up."""
     silent = Answer(b"", "silence")
     with watch(end=silent) as server:
-        assert run_one(server, Verdict(0, "")) == ["the ping of the good end was not taken: no answer in time"]
+        assert run_one(server, FinalStatus(0, "")) == [
+            "--ping: the monitor did not accept the success ping: no reply in time"
+        ]
 
 
 def test_nobody_there_is_a_warning_without_the_url() -> None:
@@ -176,8 +180,11 @@ def test_nobody_there_is_a_warning_without_the_url() -> None:
     warnings: list[str] = []
     pinger = Pinger(f"http://127.0.0.1:{port}/{SECRET}?create={SECRET}", warnings.append, pause_s=0, timeout_s=0.3)
     pinger.start()
-    pinger.end(Verdict(3, ""))
-    assert [text.partition(" was")[0] for text in warnings] == ["the ping of the start", "the ping of the failure"]
+    pinger.end(FinalStatus(3, ""))
+    assert [text.partition(" ping:")[0] for text in warnings] == [
+        "--ping: the monitor did not accept the start",
+        "--ping: the monitor did not accept the failure",
+    ]
     assert SECRET not in str(warnings)
 
 
@@ -185,14 +192,14 @@ def test_the_url_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     """A program that logs everything its libraries say does not log the URL."""
     caplog.set_level(logging.DEBUG)
     with watch() as server:
-        run_one(server, Verdict(0, ""))
+        run_one(server, FinalStatus(0, ""))
     assert SECRET not in caplog.text
 
 
 def test_the_body_is_cut_between_characters() -> None:
     """Ten kilobytes go out at most, and they are UTF-8 still."""
     with watch() as server:
-        run_one(server, Verdict(3, "x" + "é" * MAX_BODY_BYTES))
+        run_one(server, FinalStatus(3, "x" + "é" * MAX_BODY_BYTES))
     body = server.requests[-1].body
     assert body == "x" + "é" * ((MAX_BODY_BYTES - 1) // 2)
 
@@ -202,7 +209,7 @@ def test_the_body_is_cut_between_characters() -> None:
 )
 def test_what_is_no_url_is_refused_and_not_shown(url: str) -> None:
     """One line says what is needed, without the value."""
-    with pytest.raises(InputError, match=r"^--ping: a URL that begins with https:// or http:// is needed$"):
+    with pytest.raises(InputError, match=r"^--ping: expected a URL that begins with https:// or http://$"):
         Pinger(url, pytest.fail)
 
 

@@ -152,7 +152,7 @@ def test_the_table_for_people(output: Path) -> None:
         "m          1  1,000,000       0    0              $0.5000              $1.00",
         "gone       1         20       0    3              unknown            unknown",
         "in all     2                          $0.5000 + 1 unknown  $1.00 + 1 unknown",
-        "m priced as m (own): $1 in, $1 cached, $2 out for a million tokens",
+        "m priced as m (own): $1 in, $1 cached, $2 out per million tokens",
         "no price is known for gone: --prices FILE.toml can say it",
     ]
 
