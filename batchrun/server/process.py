@@ -136,8 +136,8 @@ class EmbeddedServer:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve(listener))
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that started us
-            self._failure = error
+        except BaseException as exc:  # noqa: BLE001 -- handed to the thread that started us
+            self._failure = exc
         finally:
             listener.close()
             self._started.set()
@@ -322,11 +322,11 @@ def bind(settings: ServerSettings) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
+    except OSError as exc:
         raise SettingsError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}. "
+            f"cannot listen on {settings.host} port {settings.port}: {exc.strerror or exc}. "
             "Choose another host or port (port 0 takes a free one)."
-        ) from error
+        ) from exc
     return listener
 
 

@@ -74,8 +74,8 @@ def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> N
         return
     try:
         data = json.loads(answer.text)
-    except ValueError as error:
-        raise ResponderError(f"The model's answer is not the JSON that response_format asks for: {error}.") from error
+    except ValueError as exc:
+        raise ResponderError(f"The model's answer is not the JSON that response_format asks for: {exc}.") from exc
     if response_format["type"] == "json_object":
         if not isinstance(data, dict):
             raise ResponderError("The model's answer is JSON, but not the object that response_format asks for.")

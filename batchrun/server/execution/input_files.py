@@ -53,5 +53,5 @@ async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[st
 async def _text(filename: str, data: bytes) -> str:
     try:
         return await anyio.to_thread.run_sync(extract_text, filename, data)
-    except ExtractionError as error:
-        raise ResponderError(str(error), code="invalid_prompt", status_code=400) from error
+    except ExtractionError as exc:
+        raise ResponderError(str(exc), code="invalid_prompt", status_code=400) from exc

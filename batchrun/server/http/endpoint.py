@@ -142,11 +142,11 @@ class OperationEndpoint:
                 reply = self._decide(scope, await read_body(scope, receive, settings.max_body_bytes))
             else:
                 reply = self._decide(scope, b"")
-        except ApiError as error:
-            reply = error_reply(error)
-        except StoreError as error:
-            logger.error("%s %s: %s", scope["method"], scope["path"], error)
-            reply = error_reply(ApiError(500, error.told_to_clients, type="server_error"))
+        except ApiError as exc:
+            reply = error_reply(exc)
+        except StoreError as exc:
+            logger.error("%s %s: %s", scope["method"], scope["path"], exc)
+            reply = error_reply(ApiError(500, exc.told_to_clients, type="server_error"))
         except Exception:
             logger.exception("%s %s met an error of the server", scope["method"], scope["path"])
             reply = error_reply(

@@ -64,10 +64,10 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterat
         raise ApiError(400, "Expected a body of type multipart/form-data with the parts 'file' and 'purpose'.")
     try:
         form = await request.form(max_files=1, max_fields=20)
-    except HTTPException as error:
+    except HTTPException as exc:
         if received > limit + _FORM_OVERHEAD_BYTES:
             raise too_large(limit) from None
-        raise ApiError(400, f"The form could not be read: {error.detail}") from error
+        raise ApiError(400, f"The form could not be read: {exc.detail}") from exc
     try:
         yield _upload(form, limit)
     finally:

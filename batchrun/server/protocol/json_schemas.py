@@ -28,8 +28,8 @@ def schema_fault(schema: Any) -> str | None:
 
     try:
         Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"{'.'.join(str(part) for part in error.absolute_path) or 'schema'}: {error.message}"
+    except SchemaError as exc:
+        return f"{'.'.join(str(part) for part in exc.absolute_path) or 'schema'}: {exc.message}"
     except RecursionError:
         return "schema: nested too deeply"
     return None
@@ -42,8 +42,8 @@ def mismatch(data: Any, schema: Any) -> str | None:
 
     try:
         error = best_match(_validator(schema).iter_errors(data))
-    except Unresolvable as unresolved:
-        return f"the schema refers to {unresolved.ref!r}, which is not in it"
+    except Unresolvable as exc:
+        return f"the schema refers to {exc.ref!r}, which is not in it"
     except RecursionError:
         return "the schema or the answer is nested too deeply"
     if error is None:

@@ -276,8 +276,8 @@ def _loaded(data: dict[str, Any], path: Path, place: str) -> _LoadedRule:
             re.compile(rule.pattern)  # the format has Python's own patterns
         # `regex` reads the same ones, and takes a time limit.
         pattern = regex.compile(rule.pattern) if rule.pattern is not None else None
-    except (re.error, regex.error) as error:
-        raise SettingsFileError(f"{path}: {place}: key 'pattern': no regular expression: {error}") from error
+    except (re.error, regex.error) as exc:
+        raise SettingsFileError(f"{path}: {place}: key 'pattern': no regular expression: {exc}") from exc
     _check_references(rule, pattern.groups if pattern else 0, path, place)
     return _LoadedRule(place, rule, pattern)
 
@@ -318,8 +318,8 @@ def _csv_rows(source: Path) -> list[tuple[int, dict[str, Any]]]:
         for row in reader:
             rows.append((line, row))
             line = reader.line_num + 1
-    except csv.Error as error:
-        raise SettingsFileError(f"{source}: line {reader.line_num}: not CSV: {error}") from error
+    except csv.Error as exc:
+        raise SettingsFileError(f"{source}: line {reader.line_num}: not CSV: {exc}") from exc
     return rows
 
 

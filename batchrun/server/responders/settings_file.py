@@ -37,10 +37,10 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SettingsFileError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise SettingsFileError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    except OSError as exc:
+        raise SettingsFileError(f"{path}: cannot be read ({exc.strerror}); check the path") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsFileError(f"{path}: byte {exc.start} is not UTF-8; save the file as UTF-8") from exc
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also an integer of more than 4,300 digits
-        raise SettingsFileError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as exc:  # also an integer of more than 4,300 digits
+        raise SettingsFileError(f"{path}: not TOML: {exc}") from exc
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -68,8 +68,8 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise SettingsFileError(f"{path}: line {number}: not JSON: {error}") from error
+        except (ValueError, RecursionError) as exc:
+            raise SettingsFileError(f"{path}: line {number}: not JSON: {exc}") from exc
         if not isinstance(value, dict):
             raise SettingsFileError(f"{path}: line {number}: expected a JSON object, got {line.strip()[:40]}")
         objects.append((number, value))
@@ -87,10 +87,10 @@ def validated(model: type[_S], data: Any, path: Path, place: str) -> _S:
     """
     try:
         return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
+    except ValidationError as exc:
+        first = exc.errors()[0]
         where = f"{place}: " if place else ""
-        raise SettingsFileError(f"{path}: {where}{_explained(first, model)}") from error
+        raise SettingsFileError(f"{path}: {where}{_explained(first, model)}") from exc
 
 
 def _explained(error: Any, model: type[Settings]) -> str:

@@ -83,8 +83,8 @@ def _solved(text: str) -> Solution | str | None:
     """The solution, the reason why there is none, or None where nothing was asked that the tutor does."""
     try:
         return solve_question(text)
-    except (NotUnderstood, TooLarge) as reason:
-        return str(reason)
+    except (NotUnderstood, TooLarge) as exc:
+        return str(exc)
 
 
 def _explained(solution: Solution) -> str:

@@ -97,9 +97,9 @@ class BubblewrapSandbox:
                 with anyio.move_on_after(limits.wall_s + _GRACE_S):
                     return await _result(process, made, limits)
                 return Execution("", (), (), f"ran for more than {limits.wall_s} s")
-            except _Broken as error:
+            except _Broken as exc:
                 # A program that tampers with its supervisor ends here too.
-                return Execution("", (), (), f"the sandbox gave no result ({_last_line(complaints) or error})")
+                return Execution("", (), (), f"the sandbox gave no result ({_last_line(complaints) or exc})")
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -208,8 +208,8 @@ def _header(line: bytes) -> tuple[str, str | None, list[tuple[str, int]]]:
         header: Any = json.loads(line)
         logs, error, files = header["logs"], header["error"], header["files"]
         listed = [(str(name), int(size)) for name, size in files]
-    except (ValueError, KeyError, TypeError, RecursionError) as broken:
-        raise _Broken("no header") from broken
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise _Broken("no header") from exc
     if not isinstance(logs, str) or not isinstance(error, str | None):
         raise _Broken("no logs")
     if len({name for name, _ in listed}) != len(listed) or not all(map(_is_safe, listed)):

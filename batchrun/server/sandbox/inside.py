@@ -202,12 +202,12 @@ def run() -> int:
             if value is not None:
                 print(repr(value))  # noqa: T201 - the log is what is printed
         _save_figures()
-    except SyntaxError as error:
-        traceback.print_exception(error.with_traceback(None))
+    except SyntaxError as exc:
+        traceback.print_exception(exc.with_traceback(None))
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever the code raises is its result
-        own = error.__traceback__
-        traceback.print_exception(error.with_traceback(own.tb_next if own else None))
+    except Exception as exc:  # noqa: BLE001 - whatever the code raises is its result
+        own = exc.__traceback__
+        traceback.print_exception(exc.with_traceback(own.tb_next if own else None))
         return 1
     return 0
 

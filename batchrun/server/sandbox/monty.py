@@ -77,13 +77,13 @@ def _run(code: str, files: dict[str, Path], workdir: Path, limits: SandboxLimits
     ):
         try:
             value = session.feed_run(code, print_callback=printed, mount=mount)
-        except (MontyRuntimeError, MontySyntaxError) as failure:
-            error = _line(failure.display("type-msg"))
-            trace = failure.display() + "\n"
-        except MontyCrashedError as crash:
-            error = f"ended: {_line(str(crash))}"
-        except MontyError as failure:
-            error = _line(str(failure))
+        except (MontyRuntimeError, MontySyntaxError) as exc:
+            error = _line(exc.display("type-msg"))
+            trace = exc.display() + "\n"
+        except MontyCrashedError as exc:
+            error = f"ended: {_line(str(exc))}"
+        except MontyError as exc:
+            error = _line(str(exc))
     shown = trace if value is None else f"{value!r}\n"
     logs = cut_to_bytes(printed.output + shown, limits.output_bytes)
     images, others = split_images(list(_new_files(made, files)))

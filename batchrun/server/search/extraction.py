@@ -42,8 +42,8 @@ def extract_text(filename: str, data: bytes) -> str:
     try:
         pieces = _READERS.get(ending, _plain)(data)
         text = _joined(pieces)
-    except _Unusable as error:
-        raise ExtractionError(f"{filename}: {error}") from error
+    except _Unusable as exc:
+        raise ExtractionError(f"{filename}: {exc}") from exc
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         hint = "; pages that are pictures need text recognition first" if ending == ".pdf" else ""
@@ -82,10 +82,10 @@ def _decoded(data: bytes) -> str:
             break
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError as exc:
         raise _Unusable(
-            f"byte {error.start} is not {encoding.upper().removesuffix('-SIG')} text; save it as UTF-8"
-        ) from error
+            f"byte {exc.start} is not {encoding.upper().removesuffix('-SIG')} text; save it as UTF-8"
+        ) from exc
     if "\0" in text:
         raise _Unusable("is no text and of no known format (PDF, DOCX, HTML, CSV, JSON, Markdown, text)")
     return text
@@ -98,8 +98,8 @@ def _plain(data: bytes) -> Iterator[str]:
 def _json(data: bytes) -> Iterator[str]:
     try:
         value = json.loads(_decoded(data))
-    except (ValueError, RecursionError) as error:
-        raise _Unusable(f"is no JSON ({error})") from error
+    except (ValueError, RecursionError) as exc:
+        raise _Unusable(f"is no JSON ({exc})") from exc
     # Written with a value a line, so that it can be cut between values.
     yield from json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(value)
 
@@ -117,8 +117,8 @@ def _table(data: bytes) -> Iterator[str]:
             names = [*header, *(f"column {n}" for n in range(len(header) + 1, len(row) + 1))]
             cells = (f"{name}: {value}" for name, value in zip(names, row, strict=False) if value)
             yield "; ".join(cells) + "\n"
-    except csv.Error as error:
-        raise _Unusable(f"line {rows.line_num} is no CSV ({error})") from error
+    except csv.Error as exc:
+        raise _Unusable(f"line {rows.line_num} is no CSV ({exc})") from exc
     if empty:
         yield header_line
 
@@ -180,8 +180,8 @@ def _html(data: bytes) -> Iterator[str]:
             raise
         try:
             text = data.decode(named[1].decode("ascii"), "replace")
-        except LookupError as error:
-            raise _Unusable(f"is in the unknown encoding {named[1].decode()!r}; save it as UTF-8") from error
+        except LookupError as exc:
+            raise _Unusable(f"is in the unknown encoding {named[1].decode()!r}; save it as UTF-8") from exc
     flowing = re.sub(r" {2,}", " ", "".join(_visible(text)))
     lines = (re.sub(r" ?\t[ \t]*", "\t", line).strip() for line in flowing.split("\n"))
     yield "\n".join(line for line in lines if line)
@@ -235,8 +235,8 @@ def _docx(data: bytes) -> Iterator[str]:
             for name in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
                 if name in names:
                     yield from _word_part(archive, name)
-    except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise _Unusable(f"is a damaged or protected Word document ({error})") from error
+    except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, RuntimeError, EOFError, OSError) as exc:
+        raise _Unusable(f"is a damaged or protected Word document ({exc})") from exc
 
 
 def _word_part(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
@@ -254,8 +254,8 @@ def _word_part(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
 def _pdf(data: bytes) -> Iterator[str]:
     try:
         import pypdf
-    except ImportError as error:
-        raise _Unusable("PDF needs a library that is not installed: pip install 'batchrun[files]'") from error
+    except ImportError as exc:
+        raise _Unusable("PDF needs a library that is not installed: pip install 'batchrun[files]'") from exc
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -266,8 +266,8 @@ def _pdf(data: bytes) -> Iterator[str]:
             yield page.extract_text() + "\n"
     except _Unusable:
         raise
-    except Exception as error:
-        raise _Unusable(f"is a damaged PDF ({type(error).__name__})") from error
+    except Exception as exc:
+        raise _Unusable(f"is a damaged PDF ({type(exc).__name__})") from exc
 
 
 _READERS: Mapping[str, Callable[[bytes], Iterator[str]]] = {

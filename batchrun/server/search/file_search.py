@@ -335,8 +335,8 @@ class EmbeddedIndex:
             return None
         try:
             (vector,) = await self.embed([query])
-        except EmbeddingError as error:
-            logger.warning("a search goes by words alone: %s", error)
+        except EmbeddingError as exc:
+            logger.warning("a search goes by words alone: %s", exc)
             return None
         except Exception:
             # Embedders are also written by callers: what theirs does wrong costs a ranking, not the answer.

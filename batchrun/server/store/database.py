@@ -49,9 +49,9 @@ class Database:
             except BaseException:
                 self.connection.close()
                 raise
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError) as exc:
             self._discard()
-            raise StoreError(_explain(path, error)) from error
+            raise StoreError(_explain(path, exc)) from exc
         except BaseException:
             self._discard()
             raise
@@ -91,13 +91,13 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             yield
             self.connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException as exc:
             # On a full disk SQLite may have rolled back by itself.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                full = "The server's disk is full." if "disk is full" in str(error) else "The server cannot store this."
-                raise StoreError(_explain(self.path, error), full) from error
+            if isinstance(exc, sqlite3.OperationalError):
+                full = "The server's disk is full." if "disk is full" in str(exc) else "The server cannot store this."
+                raise StoreError(_explain(self.path, exc), full) from exc
             raise
 
     def close(self) -> None:

@@ -40,10 +40,10 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         return {}
     try:
         data = pydantic_core.from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
+    except ValueError as exc:
         raise ApiError(
-            400, f"We could not parse the JSON body of your request. ({error}) The API expects a JSON payload."
-        ) from error
+            400, f"We could not parse the JSON body of your request. ({exc}) The API expects a JSON payload."
+        ) from exc
     if not isinstance(data, dict):
         raise ApiError(400, f"Invalid body: expected a JSON object, but got {_kind(data)} instead.")
     return data
@@ -57,8 +57,8 @@ def validate(model: type[ModelT], data: Any) -> ModelT:
     """
     try:
         return model.model_validate(data)
-    except ValidationError as error:
-        raise refusal(error, data) from None
+    except ValidationError as exc:
+        raise refusal(exc, data) from None
 
 
 def refusal(error: ValidationError, data: Any) -> ApiError:

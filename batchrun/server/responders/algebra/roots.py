@@ -104,8 +104,8 @@ def _floating(polynomial: Polynomial) -> list[complex]:
     try:
         with np.errstate(all="ignore"):
             roots = np.roots([float(c) for c in reversed(polynomial.monic().coefficients)])
-    except (OverflowError, np.linalg.LinAlgError) as error:
-        raise TooLarge("the numbers are too far apart") from error
+    except (OverflowError, np.linalg.LinAlgError) as exc:
+        raise TooLarge("the numbers are too far apart") from exc
     if not np.all(np.isfinite(roots)):
         raise TooLarge("the numbers are too far apart")
     return [complex(z) for z in roots]
