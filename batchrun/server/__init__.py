@@ -1,7 +1,6 @@
-"""The embedded server: the Assistants protocol over one SQLite file, with any responder behind it.
+"""The embedded server: the Assistants, Responses and Chat Completions protocols over one SQLite file and any responder.
 
-It imports no other part of batchrun, and no other part imports it but the composition root and the command
-line, which start it.
+It imports no other part of batchrun. Only `batch/endpoint.py` and `cli/serve.py` import it, to start it.
 """
 
 from batchrun.server.clock import Clock, ManualClock, SystemClock

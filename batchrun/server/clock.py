@@ -1,4 +1,4 @@
-"""Time as a dependency: every expiry, retention and rate limit asks a `Clock`."""
+"""The clock of the server, which expiry, retention and rate limits read."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ __all__ = ["Clock", "ManualClock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """A source of the time."""
 
     def now(self) -> float:
-        """Wall-clock seconds since 1970-01-01 UTC."""
+        """Return the seconds since 1970-01-01 UTC."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the machine."""
 
     def now(self) -> float:
         return time.time()  # noqa: TID251 -- the one place where the server reads the wall clock
 
 
 class ManualClock:
-    """A clock that moves only when told to; for tests of expiry and limits.
+    """A clock that moves only by `advance`, for tests of expiry and limits.
+
+    Mutable state: `seconds`.
 
     Attributes:
-        seconds: the time it tells, seconds since 1970-01-01 UTC.
+        seconds: the current time, in seconds since 1970-01-01 UTC.
     """
 
     def __init__(self, seconds: float = 1_760_000_000.0) -> None:
@@ -37,5 +39,5 @@ class ManualClock:
         return self.seconds
 
     def advance(self, seconds: float) -> None:
-        """Move forward by `seconds`."""
+        """Move the time forward by `seconds`."""
         self.seconds += seconds

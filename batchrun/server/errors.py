@@ -1,12 +1,12 @@
-"""Errors that a client sees, and errors that the person who starts the server sees.
+"""Errors for clients, and errors for the person who starts the server.
 
-ServerError                what the person who starts the server did: one clear line
-├── SettingsError          a setting that cannot be used (also a ValueError)
-└── StoreError             the data file cannot be opened, read or locked
-ApiError                   the answer to a request: HTTP status and the protocol's error body
+ServerError                an error for the person who starts the server, in one line
+├── SettingsError          a setting cannot be used (also a ValueError)
+└── StoreError             the data file cannot be opened, read, written or locked
+ApiError                   the reply to a request: HTTP status and the protocol's error body
 
-The texts of the constructors below are matched by clients with regular expressions: they are the hosted
-API's, to the byte.
+Clients match the texts of the functions below with regular expressions, so they are those of the hosted API,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ __all__ = [
 
 
 class ServerError(Exception):
-    """Base of what stops the server from starting or going on. `str(error)` is one line for a person."""
+    """The server cannot start or continue. `str(error)` is one line for a person."""
 
 
 class SettingsError(ServerError, ValueError):
-    """A setting cannot be used; the message names it and says what to do."""
+    """A setting cannot be used; the message names it and states what to do."""
 
 
 class StoreError(ServerError):
     """The data file cannot be opened, read, written or locked.
 
     Attributes:
-        told_to_clients: the same without the path.
+        client_message: the same without the path, for clients.
     """
 
-    def __init__(self, message: str, told_to_clients: str = "The server cannot use its store.") -> None:
+    def __init__(self, message: str, client_message: str = "The server cannot use its store.") -> None:
         super().__init__(message)
-        self.told_to_clients = told_to_clients
+        self.client_message = client_message
 
 
 class ApiError(Exception):
-    """An answer with an error body `{"error": {message, type, param, code}}`, always all four keys.
+    """A reply with the error body `{"error": {message, type, param, code}}`, which always has all four keys.
 
     Attributes:
         status: HTTP status.
-        param: the request's parameter at fault, such as `tools[0].type`, or None.
+        param: the parameter at fault, such as `tools[0].type`; None if the error concerns no parameter.
         headers: further response headers.
     """
 
@@ -81,12 +81,12 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The error as its JSON body."""
+        """Return the JSON body of the error."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
 def no_such(noun: str, object_id: str) -> ApiError:
-    """404: there is no such object, or it belongs to another key (the two must not differ)."""
+    """404: there is no such object, or it belongs to another key. The reply must not reveal which."""
     return ApiError(404, f"No {noun} found with id '{object_id}'.")
 
 
@@ -96,22 +96,22 @@ def locked_thread(thread_id: str, run_id: str) -> ApiError:
 
 
 def busy_thread(thread_id: str, run_id: str) -> ApiError:
-    """400: one active run a thread."""
+    """400: a thread can have one active run only."""
     return ApiError(400, f"Thread {thread_id} already has an active run {run_id}.")
 
 
 def uncancellable(status: str) -> ApiError:
-    """400: the run is past cancelling."""
+    """400: the run can no longer be cancelled."""
     return ApiError(400, f"Cannot cancel run with status '{status}'.")
 
 
 def refused_outputs(status: str) -> ApiError:
-    """400: the run waits for nothing."""
+    """400: the run does not wait for tool outputs."""
     return ApiError(400, f'Runs in status "{status}" do not accept tool outputs.')
 
 
 def wrong_outputs(expected: Sequence[str], got: Sequence[str]) -> ApiError:
-    """400: tool outputs that do not answer exactly the calls made. The lists are quoted without blanks."""
+    """400: the tool outputs do not match the calls. The lists are quoted without spaces."""
 
     def quoted(ids: Sequence[str]) -> str:
         return "[" + ",".join(f"'{call_id}'" for call_id in ids) + "]"
@@ -120,7 +120,7 @@ def wrong_outputs(expected: Sequence[str], got: Sequence[str]) -> ApiError:
 
 
 def missing_beta() -> ApiError:
-    """400: the header that the beta endpoints demand is not there."""
+    """400: the header that the beta endpoints require is missing."""
     return ApiError(
         400,
         "You must provide the 'OpenAI-Beta' header to access the Assistants API. "
@@ -135,15 +135,15 @@ def server_error() -> ApiError:
 
 
 def wrong_key(shown: str) -> ApiError:
-    """401. `shown` is the key with its middle masked; keys never travel back whole."""
+    """401. `shown` is the key with its middle masked: a reply never contains a whole key."""
     return ApiError(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
 
 
 def forgotten_events(stream: str) -> ApiError:
-    """404: the events were kept for a while only."""
-    return ApiError(404, f"The events of '{stream}' are not kept any more; retrieve it instead.")
+    """404: the events were kept for a limited time."""
+    return ApiError(404, f"The events of '{stream}' are no longer stored; retrieve the object instead.")
 
 
 def bad_value(param: str, message: str, code: str = "invalid_value") -> ApiError:
-    """400 that names the parameter."""
+    """400: a parameter has an invalid value."""
     return ApiError(400, message, param=param, code=code)

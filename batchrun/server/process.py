@@ -1,4 +1,4 @@
-"""The server as a process, or as a thread of one."""
+"""The server as a thread (`EmbeddedServer`) and as a process (`serve_forever`)."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ logger = logging.getLogger("batchrun.server")
 
 
 class EmbeddedServer:
-    """A server in a thread of its own, with its own event loop, on a real socket.
+    """A server in a separate thread, with its own event loop, on a real socket.
 
-    Use as a context manager; `url` is known inside. Leaving it stops taking requests, gives active runs
+    Use it as a context manager; `url` is valid inside. On exit the server stops accepting requests, gives active runs
     `shutdown_grace_s` to finish and leaves the rest in the data file for the next start.
 
-    With an `embedder`, files are embedded when they are put into a vector store, and searches rank by meaning as
-    well as by words. One that is an `anyio.abc.AsyncResource` is closed with the server.
+    With an `embedder`, files are embedded when they are added to a vector store, and searches rank by meaning as
+    well as by words. An embedder that is an `anyio.abc.AsyncResource` is closed with the server.
 
-    Mutable state: the thread, and what it reports through `_started`.
+    Mutable state: the thread, its events, the uvicorn server, the failure and `port`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class EmbeddedServer:
         self._clock = clock or SystemClock()
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
-        self._ended = threading.Event()  # up to Python 3.12 a `join` that is interrupted takes its thread for ended
+        self._ended = threading.Event()  # up to Python 3.12 an interrupted `join` marks its thread as ended
         self._server: _Uvicorn | None = None
         self._failure: BaseException | None = None
         self.port = 0
@@ -78,14 +78,14 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Base URL for clients, such as `http://127.0.0.1:40123/v1`."""
+        """The base URL for clients, such as `http://127.0.0.1:40123/v1`."""
         return _url(self._settings.host, self.port)
 
     def __enter__(self) -> EmbeddedServer:
-        """Start; returns when requests are answered.
+        """Start the server and return when it answers requests.
 
         Raises:
-            SettingsError: the address cannot be listened on.
+            SettingsError: the server cannot listen on the address.
             StoreError: the data file cannot be used.
         """
         listener = bind(self._settings)
@@ -111,7 +111,7 @@ class EmbeddedServer:
             self._check()
 
     def stop(self) -> None:
-        """Stop serving, as leaving the context does; returns when all is closed. Again is no harm."""
+        """Stop the server, as on exit, and return when everything is closed. It may be called again."""
         interrupted: BaseException | None = None
         while self._thread is not None and not self._ended.is_set():
             try:
@@ -119,7 +119,7 @@ class EmbeddedServer:
                 if self._server is not None:
                     self._server.should_exit = True
                 self._ended.wait()
-            except KeyboardInterrupt as exc:  # the thread would be left behind, and its file open
+            except KeyboardInterrupt as exc:  # raised at the end: otherwise the thread would keep the file open
                 interrupted = exc
         if self._thread is not None:
             self._thread.join()
@@ -136,7 +136,7 @@ class EmbeddedServer:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve(listener))
-        except BaseException as exc:  # noqa: BLE001 -- handed to the thread that started us
+        except BaseException as exc:  # noqa: BLE001 -- raised in the thread that started the server
             self._failure = exc
         finally:
             listener.close()
@@ -157,15 +157,15 @@ def serve_forever(
     embedder: Embedder | None = None,
     on_started: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then return; for a process of its own.
+    """Serve until SIGINT or SIGTERM, then return. For a separate process.
 
     Args:
-        faults: planned faults of requests; those of runs are a `FaultyResponder`'s part.
-        embedder: as `EmbeddedServer` takes it.
-        on_started: called with the base URL once requests are answered.
+        faults: planned faults of HTTP requests; a `FaultyResponder` makes those of runs.
+        embedder: see `EmbeddedServer`.
+        on_started: called with the base URL when the server answers requests.
 
     Raises:
-        SettingsError: the address cannot be listened on.
+        SettingsError: the server cannot listen on the address.
         StoreError: the data file cannot be used.
     """
     listener = bind(settings)
@@ -183,7 +183,7 @@ def serve_forever(
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that tells when it has started, and lets runs finish before it closes connections."""
+    """A uvicorn server that reports its start and lets runs finish before it closes connections."""
 
     def __init__(self, core: Core, *, on_started: Callable[[], None], signals: bool) -> None:
         super().__init__(
@@ -191,15 +191,15 @@ class _Uvicorn(uvicorn.Server):
                 build_app(core),
                 lifespan="off",
                 ws="none",
-                # Errors of operations are logged by the operations; what is left are planned drops.
+                # Operations log their own errors; the remaining ones are planned drops of connections.
                 log_config=None,
                 log_level="critical",
                 access_log=False,
                 server_header=False,
-                # Longer than clients keep idle connections, so that none is closed under a request.
+                # Longer than clients keep idle connections, so that no connection closes during a request.
                 timeout_keep_alive=75,
                 backlog=4096,
-                # A client that reads nothing must not hold up the end.
+                # A client that reads nothing must not delay the shutdown.
                 timeout_graceful_shutdown=5,
             )
         )
@@ -209,7 +209,7 @@ class _Uvicorn(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end a server of its own process; they are not raised again, so that all is closed."""
+        """Stop a separate process on SIGINT and SIGTERM. They are not raised again, so that everything is closed."""
         if not self._signals:
             yield
             return
@@ -233,7 +233,7 @@ class _Uvicorn(uvicorn.Server):
 async def open_core(
     settings: ServerSettings, responder: Responder, clock: Clock, plan: FaultPlan | None, embedder: Embedder | None
 ) -> AsyncIterator[Core]:
-    """The parts of a server over its data file; what was active in it is taken up."""
+    """Open the data file, resume what was active in it, and yield the started server."""
     database = Database(settings.data)
     try:
         async with anyio.create_task_group() as tasks:
@@ -260,17 +260,17 @@ async def open_core(
             yield core
             tasks.cancel_scope.cancel()
     finally:
-        # In the reverse of this order, and each one also where another fails.
+        # Called in reverse order; each one is called even if another fails.
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(database.close)
-            resource: object = embedder  # mypy takes a protocol's class to be no other class besides
+            resource: object = embedder  # mypy assumes that a protocol's instance has no other base class
             if isinstance(resource, AsyncResource):
                 closing.push_async_callback(resource.aclose)
             closing.push_async_callback(responder.aclose)
 
 
 async def _drain(core: Core) -> None:
-    """Let what is executing finish for `shutdown_grace_s`, then leave the rest to the next start."""
+    """Wait up to `shutdown_grace_s` for live work to finish, then leave the rest to the next start."""
     with anyio.move_on_after(core.parts.settings.shutdown_grace_s):
         while logs := core.live_logs():
             await logs[0].changed()
@@ -282,7 +282,7 @@ async def _drain(core: Core) -> None:
 
 
 async def _keep_house(core: Core) -> None:
-    """Between requests: expire runs, keep silent streams alive, forget what is too old to be asked for."""
+    """Between requests, expire runs, keep silent streams alive and delete replies older than `retention_s`."""
     interval_s = min(1.0, core.parts.settings.keep_alive_s)
     next_wake = next_sweep = 0.0
     while True:
@@ -306,10 +306,10 @@ async def _keep_house(core: Core) -> None:
 
 
 def bind(settings: ServerSettings) -> socket.socket:
-    """A bound socket for the address of the settings.
+    """Return a socket that is bound to the address of the settings.
 
     Raises:
-        SettingsError: in use, not ours, or unknown.
+        SettingsError: the address is in use, belongs to another machine, or is unknown.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -336,7 +336,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loops where it is installed (it is not made for Windows)."""
+    """Return uvloop's factory; None if uvloop is not installed, as on Windows."""
     try:
         import uvloop
     except ImportError:

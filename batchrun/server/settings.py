@@ -1,4 +1,4 @@
-"""What can be set on a server: small, validated once, passed down."""
+"""The settings of a server, validated once."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ class ServerSettings:
     """Options of the embedded server.
 
     Attributes:
-        host: address to listen on. Anything but loopback needs at least one key.
+        host: address to listen on. Any address but loopback requires at least one key.
         port: TCP port; 0 takes a free one.
-        data: the SQLite file; None keeps everything in a private temporary file, removed at close.
-        api_keys: accepted keys, each with objects of its own; empty: any key or none, one common set.
-        owner: given, all keys share the objects of this owner: for a server whose key is made anew at each start.
-        max_concurrent_runs: runs that answer at the same time; further ones wait, queued, in order.
-        max_body_bytes: largest JSON body.
-        max_upload_bytes: largest file upload (the hosted API allows 512 MB).
-        requests_per_minute: limit of each key, None for no limit.
-        tokens_per_minute: limit of each key, prompt and completion together, None for no limit.
-        keep_alive_s: seconds of silence after which a stream carries a comment line.
-        poll_after_ms: what `openai-poll-after-ms` tells polling clients.
+        data: the SQLite file; None uses a private temporary file, which is deleted when the server closes.
+        api_keys: accepted keys, each with its own objects. If empty, any key or none is accepted and all share one set.
+        owner: the owner whose objects all keys share, for a server that makes a new key at each start; None for one
+            owner per key.
+        max_concurrent_runs: maximum of runs that answer at the same time; further runs wait in order.
+        max_body_bytes: size of the largest JSON body.
+        max_upload_bytes: size of the largest file upload (the hosted API allows 512 MB).
+        requests_per_minute: limit of each key; None for no limit.
+        tokens_per_minute: limit of each key, prompt and completion together; None for no limit.
+        keep_alive_s: seconds of silence after which a stream sends a comment line.
+        poll_after_ms: value of the header `openai-poll-after-ms`, for clients that poll.
         shutdown_grace_s: seconds that active runs get to finish when the server stops.
-        run_timeout_s: life of a run, `expires_at - created_at`.
+        run_timeout_s: lifetime of a run in seconds, `expires_at - created_at`.
         retention_s: seconds for which idempotency keys and the events of finished runs are kept.
     """
 
@@ -53,10 +54,10 @@ class ServerSettings:
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"port must be between 0 and 65535, not {self.port}.")
         if any(not key.strip() or not key.isascii() for key in self.api_keys):
-            raise SettingsError("an API key is empty or holds characters outside ASCII; give a printable key.")
+            raise SettingsError("an API key is empty or contains characters outside ASCII; give a printable ASCII key.")
         if not self.api_keys and not is_loopback(self.host):
             raise SettingsError(
-                f"host {self.host} can be reached from other machines: give at least one API key, "
+                f"host {self.host} can be reached from other machines; give at least one API key, "
                 "or listen on 127.0.0.1."
             )
         for name in ("max_concurrent_runs", "max_body_bytes", "max_upload_bytes", "run_timeout_s"):
@@ -69,7 +70,7 @@ class ServerSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
+    """Return whether only this machine can connect to `host`."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""One call of the responder: its parts gathered, checked and counted."""
+"""One answer of the responder: its parts are collected, checked and counted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Answer", "ask", "check_format"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call of the responder gave.
+    """A complete answer of the responder.
 
     Attributes:
-        refused: the text says why there is no answer.
-        usage: the responder's own, else counted by the stated rule.
+        refused: the text is a refusal: it states why there is no answer.
+        usage: the responder's count, or the count by the rule of `token_counts` if it gives none.
     """
 
     text: str
@@ -37,10 +37,13 @@ class Answer:
 
 
 async def ask(responder: Responder, conversation: Conversation, on_text: Callable[[str, bool], None]) -> Answer:
-    """Let the responder answer; `on_text` gets each piece of text as it comes, and whether it is of a refusal.
+    """Return the responder's answer to a conversation.
+
+    Args:
+        on_text: called with each piece of text as it arrives, and with whether the piece belongs to a refusal.
 
     Raises:
-        ResponderError: the responder's own, or an answer that ends without a `Finish`.
+        ResponderError: the responder raised it, or the answer ended without a `Finish`.
     """
     pieces: list[str] = []
     calls: list[ToolCall] = []
@@ -64,30 +67,29 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
 
 
 def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> None:
-    """Refuse a finished answer that is not the JSON the request asked for: an object, or what its schema says. A
-    refusal needs no form.
+    """Check that a finished answer is the JSON that the request asked for. A refusal may have any form.
 
     Raises:
-        ResponderError: what the answer should have been.
+        ResponderError: the answer is not JSON, not an object, or does not match the schema.
     """
     if answer.refused or response_format is None or response_format.get("type") not in ("json_object", "json_schema"):
         return
     try:
         data = json.loads(answer.text)
     except ValueError as exc:
-        raise ResponderError(f"The model's answer is not the JSON that response_format asks for: {exc}.") from exc
+        raise ResponderError(f"The model's answer is not valid JSON, which response_format requires: {exc}.") from exc
     if response_format["type"] == "json_object":
         if not isinstance(data, dict):
-            raise ResponderError("The model's answer is JSON, but not the object that response_format asks for.")
+            raise ResponderError("The model's answer is valid JSON, but not an object, which response_format requires.")
         return
     schema = response_format["json_schema"].get("schema")
     difference = mismatch(data, schema) if schema is not None else None
     if difference is not None:
-        raise ResponderError(f"The model's answer does not agree with the schema of response_format: {difference}.")
+        raise ResponderError(f"The model's answer does not match the schema of response_format: {difference}.")
 
 
 def _clean(text: str) -> str:
-    """Text that UTF-8 can carry: lone surrogates become "?"."""
+    """Return the text with lone surrogates, which UTF-8 cannot encode, replaced by "?"."""
     if text.isascii():
         return text
     return text.encode("utf-8", "replace").decode("utf-8")

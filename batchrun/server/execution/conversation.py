@@ -1,4 +1,4 @@
-"""From a stored thread to what a responder reads."""
+"""The conversation that a responder reads, made from a stored thread."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def run_conversation(
     parameters: Mapping[str, Any],
     image_url: Callable[[str], str | None],
 ) -> Conversation:
-    """What the run's next answer is made from.
+    """Return the conversation for the run's next answer.
 
     Args:
         messages: the thread's messages, oldest first.
         steps: (step, hidden) of this run, oldest first.
-        tools: function tools to offer, hosted ones already in that form.
-        completion_left: completion tokens that the run may still use.
+        tools: function tools to offer; hosted tools have this form already.
+        completion_left: completion tokens that the run may still use; None for any number.
         parameters: further model parameters.
-        image_url: the URL (a `data:` one) under which a responder can read an image file, None where it is gone.
+        image_url: returns a `data:` URL for an image file, None if the file was deleted.
     """
     own = {message["id"]: message for message in messages if message["run_id"] == run["id"]}
     history = [chat_message(message, image_url) for message in messages if message["id"] not in own]
@@ -43,7 +43,7 @@ def run_conversation(
     if strategy["type"] == "last_messages" and strategy["last_messages"] is not None:
         history = history[-strategy["last_messages"] :]
     written = _written(own, steps, image_url)
-    # A forced choice holds for the first answer only; else a run could never end in a message.
+    # A forced choice applies to the first answer only; otherwise a run could never end with a message.
     choice = run["tool_choice"] if not written else ("none" if run["tool_choice"] == "none" else "auto")
     return Conversation(
         model=run["model"],
@@ -66,16 +66,15 @@ def _choice(choice: Any) -> Any:
 
 
 def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Message:
-    """A stored message as a responder reads it: text joined, images kept as parts of Chat Completions."""
+    """Return a stored message as a responder reads it: joined text; images as content parts of Chat Completions."""
     parts = message["content"]
-    said = {"text": lambda part: part["text"]["value"], "refusal": lambda part: part["refusal"]}
-    text = "\n".join(said[part["type"]](part) for part in parts if part["type"] in said)
-    if all(part["type"] in said for part in parts):
+    text = "\n".join(_part_text(part) for part in parts if part["type"] in _TEXT_TYPES)
+    if all(part["type"] in _TEXT_TYPES for part in parts):
         return Message(role=message["role"], text=text)
     content: list[Body] = []
     for part in parts:
-        if part["type"] in said:
-            content.append({"type": "text", "text": said[part["type"]](part)})
+        if part["type"] in _TEXT_TYPES:
+            content.append({"type": "text", "text": _part_text(part)})
         elif part["type"] == "image_url":
             content.append(part)
         else:
@@ -86,10 +85,18 @@ def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Messa
     return Message(role=message["role"], text=text, content=content)
 
 
+_TEXT_TYPES = frozenset({"text", "refusal"})
+
+
+def _part_text(part: Body) -> str:
+    text: str = part["text"]["value"] if part["type"] == "text" else part["refusal"]
+    return text
+
+
 def _written(
     own: dict[str, Body], steps: Sequence[tuple[Body, Body]], image_url: Callable[[str], str | None]
 ) -> list[Message]:
-    """What this run has written so far: its messages, calls and their outputs."""
+    """Return what this run has written so far: its messages, its calls and their outputs."""
     written: list[Message] = []
     for step, hidden in steps:
         details = step["step_details"]
@@ -110,7 +117,7 @@ def _written(
 
 
 def _calls(bodies: Sequence[Body], hidden: Body) -> tuple[tuple[ToolCall, ...], tuple[ToolOutput, ...]]:
-    """Calls and outputs of a tool step; those of hosted tools are in its hidden part."""
+    """Return the calls and outputs of a tool step. Those of hosted tools are in the step's hidden part."""
     kept = hidden.get("calls", {})
     calls, outputs = [], []
     for body in bodies:
@@ -126,9 +133,9 @@ def _calls(bodies: Sequence[Body], hidden: Body) -> tuple[tuple[ToolCall, ...], 
 
 
 def truncated(conversation: Conversation, max_prompt_tokens: int) -> Conversation | None:
-    """The conversation with messages dropped from its middle until it fits; None where it cannot fit.
+    """Return the conversation with messages dropped from its middle until it fits; None if it cannot fit.
 
-    The first message and everything from the last user message on stay.
+    The first message is kept, and so is everything from the last user message on.
     """
     messages = list(conversation.messages)
     last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=0)

@@ -1,7 +1,7 @@
 """The tools that the server runs itself: file_search and code_interpreter.
 
 A responder sees them as functions, `file_search(query)` and `python(code)`. The server makes the calls,
-records them as steps, and gives the outputs back until the responder answers in text.
+records them as steps, and returns the outputs until the responder answers with text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 HOSTED = {"python": "code_interpreter", "file_search": "file_search"}
-"""Hosted tools by the function name under which a responder sees them."""
+"""Function name, as a responder sees it → hosted tool."""
 
 FUNCTION_NAMES = {kind: name for name, kind in HOSTED.items()}
 
@@ -75,7 +75,7 @@ _MARK = re.compile(r"【(\d{1,6}):(\d{1,6})†[^【】]*】")
 
 
 def offered_tools(tools: Sequence[Body]) -> list[Body]:
-    """A run's tools as functions, hosted ones included; functions without the echo's `strict: false`."""
+    """Return a run's tools as functions, including the hosted ones."""
     return [
         {"type": "function", "function": dict(tool["function"])} if tool["type"] == "function"
         else _FUNCTIONS[tool["type"]]
@@ -84,7 +84,7 @@ def offered_tools(tools: Sequence[Body]) -> list[Body]:
 
 
 def begun_call(call: ToolCall) -> Body:
-    """A call as its step shows it when it begins."""
+    """Return a call in the form that its step has at the beginning."""
     if call.name == "file_search":
         return {"id": call.id, "type": "file_search", "file_search": {}}
     inner = {"input": _code(call.arguments), "outputs": []}
@@ -93,12 +93,12 @@ def begun_call(call: ToolCall) -> Body:
 
 @dataclass(slots=True)
 class ToolResult:
-    """What came of one call of a hosted tool.
+    """The result of one call of a hosted tool.
 
     Attributes:
-        call: the call as the step shows it when it is complete.
-        output: what the responder gets.
-        hidden: what later answers and citations need: arguments, output, sources, contents.
+        call: the completed call, in the form that the step shows.
+        output: the text that the responder gets.
+        hidden: facts for later answers and citations: `sources` and `contents` of a search, `paths` of produced files.
     """
 
     call: Body
@@ -107,7 +107,10 @@ class ToolResult:
 
 
 class HostedTools:
-    """Runs calls of hosted tools. Mutable state: the sandbox, looked for once, at the first call."""
+    """Executes calls of hosted tools.
+
+    Mutable state: the sandbox, which is looked up once, at the first call.
+    """
 
     def __init__(self, parts: Parts, ingestion: Ingestion) -> None:
         self._parts = parts
@@ -119,7 +122,7 @@ class HostedTools:
 
         Args:
             resources: `vector_store_ids` and `file_ids` that the run may use.
-            position: how many searches the run made before; the first number of the marks.
+            position: number of earlier searches of the run; it becomes the first number of the marks.
 
         Raises:
             ResponderError: the machine has no sandbox.
@@ -161,15 +164,15 @@ class HostedTools:
         sandbox = self._sandbox = self._sandbox or await anyio.to_thread.run_sync(find_sandbox)
         if sandbox is None:
             raise ResponderError(
-                "code_interpreter needs a sandbox, and this machine has none: install bubblewrap (bwrap), or "
-                "batchrun with the extra [sandbox]. Code is never run without one."
+                "code_interpreter needs a sandbox, and this machine has none. Install bubblewrap (bwrap), or batchrun "
+                "with the extra [sandbox]. Code never runs without a sandbox."
             )
         code = _code(call.arguments)
         with tempfile.TemporaryDirectory(prefix="batchrun-python-") as folder:
             inputs, workdir = Path(folder) / "inputs", Path(folder) / "work"
             inputs.mkdir()
             workdir.mkdir()
-            files = await anyio.to_thread.run_sync(_materialised, self._contents(owner, resources), inputs)
+            files = await anyio.to_thread.run_sync(_written_files, self._contents(owner, resources), inputs)
             execution = await sandbox.run(code, files=files, workdir=workdir)
             with self._parts.database.transaction():
                 images = [(path.name, self._keep(owner, path)) for path in execution.images]
@@ -185,7 +188,7 @@ class HostedTools:
         )
 
     def _contents(self, owner: str, resources: Body) -> dict[str, bytes]:
-        """Contents of the attached files, by names that a folder can hold, each once."""
+        """Return file name → content of the attached files. A name that a folder cannot hold is replaced by the id."""
         contents: dict[str, bytes] = {}
         for file_id in resources["file_ids"]:
             file = self._parts.objects.find("file", owner, file_id)
@@ -197,7 +200,7 @@ class HostedTools:
         return contents
 
     def _keep(self, owner: str, path: Path) -> str:
-        """Store a produced file; inside a transaction. Returns its id."""
+        """Store a produced file, inside a transaction, and return its id."""
         size = path.stat().st_size
         body: Body = {
             "id": new_id("file-"), "object": "file", "bytes": size, "created_at": self._parts.now(),
@@ -210,7 +213,7 @@ class HostedTools:
         return str(body["id"])
 
 
-def _materialised(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:
+def _written_files(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:
     files = {}
     for number, (name, data) in enumerate(contents.items()):
         path = folder / str(number)
@@ -236,15 +239,15 @@ def _query(arguments: str) -> str:
 
 
 def _code(arguments: str) -> str:
-    """The code of a call; models that send it bare, without JSON around it, are understood."""
+    """Return the code of a call. Some models send it bare, without JSON around it."""
     data = _arguments(arguments)
     return str(data["code"]) if "code" in data else arguments
 
 
 def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list[Body]:
-    """Annotations for the marks of search results and the links to produced files in an answer's text.
+    """Return annotations for the marks of search results and the links to produced files in an answer's text.
 
-    A mark that names no result stays plain text. Indexes count characters.
+    A mark that does not belong to a result stays plain text. Indexes count characters.
     """
     found: list[Body] = []
     for match in _MARK.finditer(text):
@@ -268,7 +271,7 @@ def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list
 
 
 def hidden_json(results: Sequence[tuple[ToolCall, ToolResult]]) -> Body:
-    """What a step keeps of its calls."""
+    """Return the hidden part of a step: arguments, outputs and hidden facts of its calls."""
     return {
         "calls": {
             call.id: {"arguments": call.arguments, "output": result.output, **result.hidden} for call, result in results

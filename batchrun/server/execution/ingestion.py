@@ -93,10 +93,10 @@ class Ingestion(Supervisor[LiveIngestion]):
             self._refuse(owner, body, key, _last_error(failure))
 
     async def _content(self, owner: str, body: Body, key: str) -> _Content:
-        """Read, cut and embed a file.
+        """Read, split and embed a file.
 
         Raises:
-            ExtractionError: it holds no text that can be read.
+            ExtractionError: its text cannot be read.
             EmbeddingError: its text cannot be embedded.
         """
         parts = self._parts
@@ -104,7 +104,7 @@ class Ingestion(Supervisor[LiveIngestion]):
         filename = file["filename"] if file is not None else body["id"]
         data = parts.blobs.read(body["id"])
         text, chunks = await anyio.to_thread.run_sync(_read, filename, data, body["chunking_strategy"]["static"])
-        # Embeddings may cost money: none for a file that was removed while it waited for its turn.
+        # Embeddings may cost money, so a file that was removed while it waited is not embedded.
         vectors = await parts.embedded.embed(chunks) if parts.embedded and self._wanted(owner, key) else None
         return _Content(filename, text, chunks, vectors)
 
@@ -126,7 +126,7 @@ class Ingestion(Supervisor[LiveIngestion]):
             refresh_store(parts, owner, body["vector_store_id"])
 
     def _wanted(self, owner: str, key: str) -> bool:
-        """Whether the file is still to be taken in."""
+        """Return whether the file still waits for its ingestion."""
         current = self._parts.objects.find("vector_store_file", owner, key)
         return current is not None and current["status"] == "in_progress"
 

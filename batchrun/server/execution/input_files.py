@@ -1,4 +1,4 @@
-"""Uploaded files as a responder can read them: images as URLs, all others as text."""
+"""Uploaded files in the form that a responder reads: images as URLs, all others as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["image_url", "read_files"]
 
 
 def image_url(parts: Parts, owner: str, file_id: str) -> str | None:
-    """An image file as a `data:` URL, None where it is gone; files of the owner only."""
+    """Return an image file of the owner as a `data:` URL; None if it was deleted."""
     file = parts.objects.find("file", owner, file_id)
     if file is None:
         return None
@@ -30,10 +30,10 @@ def image_url(parts: Parts, owner: str, file_id: str) -> str | None:
 
 
 async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[str, str]:
-    """File id → what stands for it, for all that the items name and the owner has.
+    """Return file id → content, for all files that the items name and the owner has.
 
     Raises:
-        ResponderError: no text can be taken from a file.
+        ResponderError: the text of a file cannot be extracted.
     """
     found: dict[str, str] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""The server's own rate limits: requests and tokens a minute, for each key."""
+"""The server's own rate limits: requests and tokens per minute, for each key."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Bucket", "RateLimits"]
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket that holds one minute's worth and fills evenly.
+    """A token bucket that holds the amount of one minute and fills evenly.
 
-    Mutable state: `level` and the time it was true at.
+    Mutable state: `level`, and the time of its last update.
 
     Attributes:
-        per_minute: what flows in during a minute, and the most it holds.
-        level: what is in it; below 0 after a charge that was larger than what was there.
-        at: seconds, by the clock.
+        per_minute: amount that is added per minute, and the capacity.
+        level: current amount; below 0 after a charge that exceeded it.
+        at: time of the last update, in seconds of the clock.
     """
 
     per_minute: int
@@ -31,23 +31,23 @@ class Bucket:
     at: float
 
     def fill(self, now: float) -> None:
-        """Bring the level up to `now`. A clock set back fills nothing and empties nothing."""
+        """Update the level to the time `now`. A clock that was set back changes nothing."""
         elapsed = max(0.0, now - self.at)
         self.level = min(float(self.per_minute), self.level + elapsed * self.per_minute / 60)
         self.at = now
 
     def wait_s(self, amount: float) -> float:
-        """Seconds until `amount` is there; 0 where it is."""
+        """Return the seconds until `amount` is available; 0 if it is already."""
         return max(0.0, (amount - self.level) * 60 / self.per_minute)
 
 
 class RateLimits:
     """Admits requests of each owner within `requests_per_minute` and `tokens_per_minute`.
 
-    A request costs one request when it comes. Tokens are charged when an answer is finished, as many as it
-    used: while the account is overdrawn, further requests are refused until it is level again.
+    A request is charged when it arrives. The tokens of an answer are charged when it is finished. While a bucket is
+    overdrawn, further requests are refused.
 
-    Mutable state: two buckets for each owner that has asked.
+    Mutable state: two buckets for each owner that has sent requests.
     """
 
     def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None, clock: Clock) -> None:
@@ -66,7 +66,7 @@ class RateLimits:
         return bucket
 
     def admit(self, owner: str) -> dict[str, str]:
-        """Take one request from the account; returns the `x-ratelimit-*` headers of the reply.
+        """Charge one request and return the `x-ratelimit-*` headers of its reply.
 
         Raises:
             ApiError: 429 with `retry-after`, in whole seconds, and `retry-after-ms`.
@@ -92,7 +92,7 @@ class RateLimits:
         return _headers(requests, tokens)
 
     def charge(self, owner: str, tokens: int) -> None:
-        """Take the tokens of a finished answer from the account."""
+        """Charge the tokens of a finished answer."""
         bucket = self._bucket(owner, "tokens")
         if bucket is not None:
             bucket.level -= tokens

@@ -1,4 +1,4 @@
-"""Responses that are executing: their events, their ends, and what a restart makes of them."""
+"""The execution of responses: their events, their end, and their restart with the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["LiveResponse", "Responses", "response_usage"]
 
 
 def response_usage(count: TokenCount) -> Body:
-    """Usage as Responses spell it."""
+    """Return the usage in the form of Responses."""
     return {
         "input_tokens": count.prompt_tokens,
         "input_tokens_details": {"cached_tokens": count.cached_tokens, "cache_write_tokens": 0},
@@ -37,12 +37,13 @@ def response_usage(count: TokenCount) -> Body:
 
 @dataclass(slots=True)
 class LiveResponse(Live):
-    """A response with a task. Its `sequence_number`s are the positions of its frames.
+    """A response that has a task. An event's `sequence_number` is the position of its frame in the log.
 
-    Mutable state: `body`, the log, and the message that is open.
+    Mutable state: `body`, the log, and the open message.
 
     Attributes:
-        hidden: `input`, its own input items; `conversation`, whether its items go there; `store`.
+        body: the response as clients see it.
+        hidden: `input`, its own input items; `parameters`, for the model; `keyed`, whether it has an idempotency key.
     """
 
     owner: str
@@ -53,16 +54,16 @@ class LiveResponse(Live):
     _refusal: bool = False
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Add an event."""
+        """Append an event."""
         data = {"type": event, "sequence_number": len(self.log.frames), **fields}
         self.log.append(frame_text(event, dumps(data)))
 
     def announce(self, event: str) -> None:
-        """Add an event that carries the whole response."""
+        """Append an event that holds the whole response."""
         self.emit(f"response.{event}", response=self.body)
 
     def delta(self, text: str, refusal: bool) -> None:
-        """A piece of the answer's text, or of its refusal; the first one opens the message."""
+        """Append a piece of the answer's text, or of its refusal. The first piece opens the message."""
         if self._open is None:
             self.open_message(refusal=refusal)
         self._text.append(text)
@@ -85,14 +86,14 @@ class LiveResponse(Live):
         return refusal_part(text) if self._refusal else text_part(text)
 
     def open_message(self, *, refusal: bool = False) -> None:
-        """Begin the message item and its one part, of text or a refusal."""
+        """Begin the message item and its only part, a text or a refusal."""
         self._open, self._refusal = new_id("msg_"), refusal
         item = message_item(self._open, "in_progress", [])
         self.emit("response.output_item.added", output_index=len(self.body["output"]), item=item)
         self.emit("response.content_part.added", **self._place(), part=self._part(""))
 
     def close_message(self, status: str) -> None:
-        """End the open message, if any, and add it to the output."""
+        """End the open message, if there is one, and add it to the output."""
         if self._open is None:
             return
         place = self._place()
@@ -109,7 +110,7 @@ class LiveResponse(Live):
         self._open, self._text = None, []
 
     def add_calls(self, answer: Answer) -> None:
-        """Add the function calls to the output."""
+        """Add the answer's function calls to the output."""
         for call in answer.calls:
             item_id, index = new_id("fc_"), len(self.body["output"])
             begun = function_call_item(item_id, "in_progress", call, "")
@@ -129,7 +130,7 @@ class Responses(Supervisor[LiveResponse]):
     expected = (ResponderError, ApiError)
 
     def cancel(self, response_id: str) -> None:
-        """Stop a response; it ends as cancelled."""
+        """Cancel a response."""
         live = self.live.get(response_id)
         if live is not None and live.body["status"] in ("queued", "in_progress"):
             self._end(live, "cancelled", None)
@@ -165,7 +166,7 @@ class Responses(Supervisor[LiveResponse]):
         self._end(live, "completed", answer.usage)
 
     def _end(self, live: LiveResponse, status: str, usage: TokenCount | None) -> None:
-        """Store the end, with the events and the items of the conversation, and publish it."""
+        """Store the end, the events and the new items of the conversation, then publish the end."""
         parts, body = self._parts, live.body
         live.close_message("incomplete")
         body["status"] = status
@@ -210,10 +211,10 @@ class Responses(Supervisor[LiveResponse]):
         )
 
     def earlier_items(self, owner: str, body: Body) -> list[Body]:
-        """The items before a response's own input: of its conversation, or of the chain it continues.
+        """Return the items before a response's own input: those of its conversation, or of the chain it continues.
 
         Raises:
-            ApiError: 400 where the chain is broken because a response was deleted.
+            ApiError: 400 if a response of the chain was deleted.
         """
         objects = self._parts.objects
         if body["conversation"] is not None:
@@ -232,7 +233,7 @@ class Responses(Supervisor[LiveResponse]):
         return [item for items in reversed(chain) for item in items]
 
     def recover(self) -> None:
-        """Execute again, from their start, the responses that the last process left unfinished."""
+        """Execute the responses that the last process left unfinished, again from their start."""
         kinds: tuple[Kind, ...] = ("response", "unstored_response")
         for kind in kinds:
             for owner, body in self._parts.objects.active(kind):
@@ -243,7 +244,7 @@ class Responses(Supervisor[LiveResponse]):
 
 
 def begin(live: LiveResponse) -> None:
-    """The first events of a response."""
+    """Append the first events of a response."""
     live.announce("created")
     if live.body["background"]:
         live.announce("queued")

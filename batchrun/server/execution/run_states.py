@@ -1,4 +1,4 @@
-"""The states of a run and every change between them; pure, one table.
+"""The states of a run and all transitions between them, in one table.
 
     queued ──start──▶ in_progress ──complete──▶ completed
       ▲                 │  ├──fail─────────────▶ failed
@@ -7,8 +7,8 @@
     queued, in_progress, requires_action ──cancel──▶ cancelling ──stop──▶ cancelled
     queued, in_progress, requires_action ──expire──▶ expired
 
-A run that the server had begun when it was killed goes back by `restart` to `queued`. `cancelling` does not
-expire: it ends by `stop`, which needs nothing from outside.
+A run that was in progress when the server was killed returns to `queued` by `restart`. A `cancelling` run does not
+expire, because `stop` ends it without any outside event.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ TRANSITIONS: MappingProxyType[tuple[RunStatus, RunEvent], RunStatus] = MappingPr
         ("cancelling", "stop"): "cancelled",
     }
 )
-"""Every legal change: (status, event) → next status."""
+"""All legal transitions: (status, event) → next status."""
 
 ACTIVE: frozenset[RunStatus] = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
-"""States that lock the thread."""
+"""The states in which a run locks its thread."""
 
 TERMINAL: frozenset[RunStatus] = frozenset(get_args(RunStatus)) - ACTIVE
 
 
 class IllegalTransition(Exception):
-    """The event cannot happen in this state."""
+    """The event is not possible in this state."""
 
     def __init__(self, status: RunStatus, event: RunEvent) -> None:
         super().__init__(f"a run in status {status} cannot {event}")
@@ -65,10 +65,10 @@ class IllegalTransition(Exception):
 
 
 def advance(status: RunStatus, event: RunEvent) -> RunStatus:
-    """The status after `event`.
+    """Return the status after `event`.
 
     Raises:
-        IllegalTransition: the table has no such change.
+        IllegalTransition: the table has no such transition.
     """
     try:
         return TRANSITIONS[status, event]

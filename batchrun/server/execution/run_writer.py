@@ -1,7 +1,7 @@
-"""What one run writes: its states, messages and steps, in the file and in its event log.
+"""The writes of one run: its states, messages and steps, in the file and in its event log.
 
-Every method is synchronous and makes one transaction; its events are published after the commit, so no
-client ever sees what a restart could take back.
+Every method is synchronous and makes one transaction. Its events are published after the commit, so that no
+client ever sees a state that a restart could undo.
 """
 
 from __future__ import annotations
@@ -48,25 +48,26 @@ _RUN_TIMES = {"completed": "completed_at", "failed": "failed_at", "cancelled": "
 
 
 def opening_frames(run: Body, thread: Body | None, text: str | None = None) -> list[bytes]:
-    """The events of a run's creation; `thread` where the same request made it."""
+    """Return the events of a run's creation; `thread` is given if the same request created it."""
     text = text or dumps(run)
     frames = [] if thread is None else [frame("thread.created", thread)]
     return [*frames, frame_text("thread.run.created", text), frame_text("thread.run.queued", text)]
 
 
 def resuming_frames(run: Body, steps: Sequence[Body]) -> list[bytes]:
-    """The events of a submission: the step that has its outputs now, and the run queued again."""
+    """Return the events of a submission: the step that now has its outputs, and the run, queued again."""
     return [*(frame("thread.run.step.completed", step) for step in steps), frame("thread.run.queued", run)]
 
 
 @dataclass(slots=True)
 class RunWriter:
-    """The run that is being executed, and its open message and step.
+    """A run that is being executed, and its open message and step.
 
-    Mutable state: everything that is not a part of the server.
+    Mutable state: everything but the server's parts and `owner`.
 
     Attributes:
         run: the run as clients see it.
+        hidden: what only the server knows of the run.
         usage: tokens of all answers of this run so far.
     """
 
@@ -87,14 +88,14 @@ class RunWriter:
 
     @property
     def status(self) -> str:
-        """The run's status."""
+        """The run's current status."""
         return str(self.run["status"])
 
     def _now(self) -> int:
         return int(self.clock.now())
 
     def save(self) -> str:
-        """Write the run as it is; inside a transaction. Returns its JSON."""
+        """Write the run, inside a transaction, and return its JSON text."""
         status, text = self.run["status"], dumps(self.run)
         self.objects.save(self.run, status=status, active=status in ACTIVE, text=text)
         return text
@@ -111,7 +112,7 @@ class RunWriter:
     # Messages
 
     def delta(self, text: str, refusal: bool) -> None:
-        """A piece of the answer's text, or of its refusal; the first one opens message and step."""
+        """Append a piece of the answer's text, or of its refusal. The first piece opens the message and its step."""
         if self._message is None:
             self.open_message(refusal=refusal)
         self._text.append(text)
@@ -119,7 +120,7 @@ class RunWriter:
         self.log.append(frame_text("thread.message.delta", f"{self._delta_head}{dumps(text)}{tail}"))
 
     def open_message(self, *, refusal: bool = False) -> None:
-        """Begin a message, of text or a refusal, and the step that reports it."""
+        """Begin a message, a text or a refusal, and the step that reports it."""
         now = self._now()
         message = assistant_message(self.run, now)
         details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
@@ -143,13 +144,13 @@ class RunWriter:
         )
 
     def close_message(self, usage: TokenCount, annotations: Sequence[Body] = ()) -> None:
-        """The message is whole and the run goes on."""
+        """Complete the open message of a run that continues."""
         with self.database.transaction():
             frames = self._end_message("completed", usage, annotations)
         self.log.append(*frames)
 
     def _end_message(self, end: str, usage: TokenCount | None = None, annotations: Sequence[Body] = ()) -> list[bytes]:
-        """Write the open message and its step as `end`; inside a transaction. Returns the events."""
+        """End the open message and its step, inside a transaction, and return the events."""
         message, step = self._message, self._step
         if message is None or step is None:
             return []
@@ -196,7 +197,7 @@ class RunWriter:
         return [frame_text(f"thread.run.step.{end}", text)]
 
     def require_action(self, calls: Sequence[ToolCall], usage: TokenCount) -> None:
-        """in_progress → requires_action: the client has to run these functions."""
+        """in_progress → requires_action: the client must call these functions."""
         now = self._now()
         bodies = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -230,7 +231,7 @@ class RunWriter:
         self.log.close()
 
     def begin_tools(self, calls: Sequence[Body]) -> Body:
-        """Begin a step of hosted tools; returns it."""
+        """Begin a step of hosted tools, and return it."""
         step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now())
         self.hidden["tool_steps"] = True
         with self.database.transaction():
@@ -242,7 +243,7 @@ class RunWriter:
         return step
 
     def end_tools(self, step: Body, calls: Sequence[Body], hidden: Body, usage: TokenCount) -> None:
-        """The hosted tools have their results and the run goes on."""
+        """Complete a step of hosted tools with its results; the run continues."""
         step["step_details"]["tool_calls"] = list(calls)
         self.hidden["usage"] = _count_json(self.usage)
         with self.database.transaction():
@@ -251,7 +252,7 @@ class RunWriter:
         self.log.append(*frames)
 
     def annotate(self, annotations: Sequence[Body]) -> None:
-        """Publish the annotations of the open message; they are stored with its end."""
+        """Publish the annotations of the open message. They are stored when it ends."""
         numbered = [{"index": index, **each} for index, each in enumerate(annotations)]
         part = {"index": 0, "type": "text", "text": {"value": "", "annotations": numbered}}
         if self._message is not None and numbered:
@@ -259,7 +260,7 @@ class RunWriter:
             self.log.append(frame("thread.message.delta", data))
 
     def accept_outputs(self, outputs: Mapping[str, str]) -> None:
-        """requires_action → queued, with the functions' outputs; inside the transaction of the request."""
+        """requires_action → queued, with the functions' outputs, inside the request's transaction."""
         frames: list[bytes] = []
         for step in self.objects.children(self.owner, "step", self.run["id"]):
             if step["status"] != "in_progress":
@@ -281,24 +282,24 @@ class RunWriter:
         self._finish("complete", "completed", usage, annotations)
 
     def fail(self, code: str, message: str) -> None:
-        """→ failed, with the reason as `last_error`."""
+        """→ failed, with `last_error`."""
         self.run["last_error"] = {"code": code, "message": message}
         self._finish("fail", "failed")
 
     def cut(self, reason: str, usage: TokenCount | None, annotations: Sequence[Body] = ()) -> None:
-        """in_progress → incomplete, with `max_completion_tokens`, `max_prompt_tokens` or `content_filter`."""
-        # The SDK's Run knows no reason "content_filter"; the message's details carry it.
+        """in_progress → incomplete; the reason is `max_completion_tokens`, `max_prompt_tokens` or `content_filter`."""
+        # The SDK's Run does not have the reason "content_filter"; the message's details give it.
         self.run["incomplete_details"] = {"reason": None if reason == "content_filter" else reason}
         message_end = "content_filter" if reason == "content_filter" else "incomplete"
         self._finish("cut", message_end, usage, annotations)
 
     def cancelling(self) -> None:
-        """→ cancelling: what runs has been told to stop. Inside the transaction of the request."""
+        """→ cancelling, inside the request's transaction; the task is stopped afterwards."""
         self.run["status"] = advance(self.run["status"], "cancel")
         self.save()
 
     def publish_cancelling(self) -> None:
-        """Tell the streams; after the commit."""
+        """Publish the cancellation, after the commit."""
         self.log.append(frame("thread.run.cancelling", self.run))
 
     def cancelled(self) -> None:
@@ -334,7 +335,7 @@ class RunWriter:
         self.log.close()
 
     def _end_open_steps(self) -> list[bytes]:
-        """End the tool step that waits for outputs (or for a hosted tool) with the run."""
+        """End the tool step that waits for outputs, or for a hosted tool, together with the run."""
         if self.run["status"] in ("completed", "incomplete") or not self.hidden.get("tool_steps"):
             return []
         frames: list[bytes] = []
@@ -351,7 +352,7 @@ class RunWriter:
     # Tools
 
     def add_usage(self, count: TokenCount) -> None:
-        """Count one more answer of the responder."""
+        """Add the tokens of one more answer."""
         self.usage = TokenCount(
             self.usage.prompt_tokens + count.prompt_tokens,
             self.usage.completion_tokens + count.completion_tokens,

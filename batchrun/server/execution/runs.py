@@ -1,4 +1,4 @@
-"""Runs that are executing: started, cancelled, expired, taken up again after a restart."""
+"""The execution of runs: start, cancellation, expiry, and restart with the server."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class Runs(Supervisor[LiveRun]):
     # Cancelling and expiring
 
     def cancel(self, owner: str, run: Body) -> RunWriter:
-        """Tell a run to stop; inside the request's transaction, followed by `stop` after the commit."""
+        """Set a run to cancelling. Call it inside the request's transaction, and `stop` after the commit."""
         live = self.live.get(run["id"])
         writer = live.writer if live is not None else self._idle(owner, run)
         writer.cancelling()
         return writer
 
     def stop(self, writer: RunWriter) -> None:
-        """Stop the task of a run that is cancelling; the task (or nobody) then makes it cancelled."""
+        """Stop the task of a cancelling run, which then ends as cancelled. Without a task the run ends here."""
         writer.publish_cancelling()
         live = self.live.get(writer.run["id"])
         if live is None:
@@ -100,17 +100,17 @@ class Runs(Supervisor[LiveRun]):
             live.scope.cancel()
 
     def resume(self, owner: str, run: Body, outputs: Mapping[str, str]) -> RunWriter:
-        """Give a run in requires_action its tool outputs; inside the request's transaction, then `proceed`."""
+        """Store the tool outputs of a run in requires_action, inside the request's transaction; then call `proceed`."""
         writer = self._idle(owner, run)
         writer.accept_outputs(outputs)
         return writer
 
     def proceed(self, writer: RunWriter) -> None:
-        """Execute a run that was resumed; after the commit."""
+        """Execute a resumed run. Call it after the commit."""
         self.launch(writer.owner, writer.run, writer.hidden, writer.log)
 
     def _idle(self, owner: str, run: Body) -> RunWriter:
-        """A writer for a run without a task: its further events form a segment of their own."""
+        """Return a writer for a run without a task. Its next events form a new segment."""
         hidden = self._objects.hidden(run["id"])
         segment = int(hidden.get("segment", 0)) + 1
         return self._writer(owner, run, hidden, EventLog(run["id"], segment))
@@ -120,7 +120,7 @@ class Runs(Supervisor[LiveRun]):
         self._deadlines.pop(writer.run["id"], None)
 
     def expire_due(self) -> None:
-        """Expire every active run whose time is over. Before each request, so that none sees a late state."""
+        """Expire every active run whose time is over. Before each request, so that no client sees a stale state."""
         now = self._clock.now()
         while self._deadlines:
             run_id = next(iter(self._deadlines))
@@ -141,7 +141,7 @@ class Runs(Supervisor[LiveRun]):
             live.scope.cancel()
 
     def change_metadata(self, owner: str, run: Body) -> None:
-        """Store a run's new metadata, also in the run that is executing."""
+        """Store a run's new metadata, and change it in the live run too."""
         live = self.live.get(run["id"])
         if live is not None:
             live.writer.run["metadata"] = run["metadata"]
@@ -171,7 +171,7 @@ class Runs(Supervisor[LiveRun]):
             self._deadlines.pop(writer.run["id"], None)
 
     async def _write_answer(self, writer: RunWriter) -> None:
-        """Ask the responder, and again after each round of hosted tools, until the run ends or needs its client."""
+        """Call the responder, again after each round of hosted tools, until the run ends or requires action."""
         writer.begin()
         for _ in range(_MAX_ROUNDS):
             left = writer.run["max_completion_tokens"]
@@ -190,10 +190,10 @@ class Runs(Supervisor[LiveRun]):
             if not await self._run_hosted(writer, answer):
                 self._conclude(writer, answer, conversation)
                 return
-        raise ResponderError(f"The model called tools {_MAX_ROUNDS} times without giving an answer.")
+        raise ResponderError(f"The model called hosted tools {_MAX_ROUNDS} times without an answer.")
 
     async def _run_hosted(self, writer: RunWriter, answer: Answer) -> bool:
-        """Make the answer's calls of hosted tools; True where that was all and the responder is to go on."""
+        """Make the answer's calls of hosted tools; return True if it has no other calls, so that the run continues."""
         kinds = {tool["type"] for tool in writer.run["tools"]}
         calls = [call for call in answer.calls if HOSTED.get(call.name) in kinds]
         if not calls or answer.finish.reason in ("length", "content_filter"):
@@ -214,7 +214,7 @@ class Runs(Supervisor[LiveRun]):
         return len(calls) == len(answer.calls)
 
     def _resources(self, writer: RunWriter) -> Body:
-        """The vector stores and files that a run may use: the assistant's (or its own) and the thread's."""
+        """Return the vector stores and files that a run may use: the assistant's, or its own, and the thread's."""
         own = writer.hidden.get("resources", {})
         thread = self._objects.find("thread", writer.owner, writer.run["thread_id"]) or {}
         shared = thread.get("tool_resources", {})
@@ -242,7 +242,7 @@ class Runs(Supervisor[LiveRun]):
         return truncated(conversation, run["max_prompt_tokens"] - writer.usage.prompt_tokens)
 
     def _conclude(self, writer: RunWriter, answer: Answer, conversation: Conversation) -> None:
-        """What the answer means for the run; calls of hosted tools are made by now."""
+        """End the run, or require action, by the answer. Its calls of hosted tools are already made."""
         kinds = {tool["type"] for tool in writer.run["tools"]}
         calls = [call for call in answer.calls if HOSTED.get(call.name) not in kinds]
         if answer.finish.reason == "length":
@@ -253,7 +253,7 @@ class Runs(Supervisor[LiveRun]):
             offered = {tool["function"]["name"] for tool in conversation.tools}
             for call in calls:
                 if call.name not in offered:
-                    raise ResponderError(f"The model called '{call.name}', which is not a tool of this run.")
+                    raise ResponderError(f"The model called the function '{call.name}', which this run does not offer.")
             if answer.text:
                 writer.close_message(answer.usage)
             writer.require_action(calls, answer.usage)
@@ -266,7 +266,7 @@ class Runs(Supervisor[LiveRun]):
             writer.complete(answer.usage, annotations)
 
     def _citations(self, writer: RunWriter, text: str) -> list[Body]:
-        """Annotations for what the answer names of the run's search results and produced files."""
+        """Return annotations for the search results and produced files that the answer cites."""
         sources: dict[str, str] = {}
         paths: dict[str, str] = {}
         for _, hidden in self._steps(writer):
@@ -276,7 +276,7 @@ class Runs(Supervisor[LiveRun]):
         return citations(text, sources, paths) if sources or paths else []
 
     def _steps(self, writer: RunWriter) -> list[tuple[Body, Body]]:
-        """The run's steps with their hidden parts; not asked from the file where there can be none."""
+        """Return the run's steps with their hidden parts. Without tool steps the file is not read."""
         if not writer.hidden.get("tool_steps"):
             return []
         steps = self._objects.children(writer.owner, "step", writer.run["id"])
@@ -285,10 +285,10 @@ class Runs(Supervisor[LiveRun]):
     # Restart and end
 
     def recover(self) -> None:
-        """Take up every active run of the file: after a start, before the first request.
+        """Resume every active run of the file, after a start and before the first request.
 
-        Queued runs and runs that were answering start again from the thread, without what the broken try had
-        begun to write; runs that wait for tool outputs go on waiting; cancelling ones become cancelled.
+        Queued and answering runs start again from the thread, without what the interrupted attempt had begun to
+        write. Runs that wait for tool outputs continue to wait. Cancelling runs become cancelled.
         """
         for owner, run in self._objects.active("run"):
             self._deadlines[run["id"]] = run["expires_at"]
@@ -308,9 +308,9 @@ class Runs(Supervisor[LiveRun]):
             run["started_at"] = None
         hidden["attempt"] = int(hidden.get("attempt", 1)) + 1
         with self._database.transaction():
-            begun = self._objects.children(owner, "step", run["id"])
-            begun += self._objects.children(owner, "message", run["thread_id"])
-            for body in begun:
+            written = self._objects.children(owner, "step", run["id"])
+            written += self._objects.children(owner, "message", run["thread_id"])
+            for body in written:
                 if body["status"] == "in_progress" and body["run_id"] == run["id"]:
                     self._objects.remove(body["id"])
             self._objects.save(run, status="queued", active=True, hidden=hidden)
@@ -321,7 +321,7 @@ class Runs(Supervisor[LiveRun]):
         self.launch(owner, run, hidden, EventLog(run["id"], segment, frames))
 
     def _resuming_frames(self, owner: str, run: Body) -> list[bytes]:
-        """The events with which a submission of tool outputs begins."""
+        """Return the events with which a submission of tool outputs begins."""
         steps = self._objects.children(owner, "step", run["id"])
         answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
         return resuming_frames(run, answered[-1:])

@@ -1,4 +1,4 @@
-"""Vector stores as they are stored: their files, counts and expiry."""
+"""Stored vector stores: their files, counts and expiry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAY_S = 24 * 3600
 
 
 def chunking_body(strategy: Any) -> Body:
-    """A chunking strategy as it is echoed: `auto` is 800 tokens with an overlap of 400.
+    """Return a chunking strategy in the form that replies have: `auto` is 800 tokens with an overlap of 400.
 
     Raises:
         ApiError: 400 for an overlap of more than half a chunk.
@@ -46,13 +46,13 @@ def chunking_body(strategy: Any) -> Body:
 
 
 def counts(statuses: Sequence[str]) -> Body:
-    """`file_counts` from the statuses of the files."""
+    """Return `file_counts` for the statuses of the files."""
     kinds = ("in_progress", "completed", "failed", "cancelled")
     return {kind: statuses.count(kind) for kind in kinds} | {"total": len(statuses)}
 
 
 def add_store(parts: Parts, owner: str, name: str | None, metadata: Any, expires_after: Body | None) -> Body:
-    """Store an empty vector store."""
+    """Store an empty vector store, and return it."""
     now = parts.now()
     body: Body = {
         "id": new_id("vs_"), "object": "vector_store", "created_at": now, "name": name or "",
@@ -69,7 +69,7 @@ def add_to_store(
     parts: Parts, owner: str, store_id: str, file_id: str, *,
     chunking: Body, attributes: Body | None = None, batch_id: str | None = None,
 ) -> Body:  # fmt: skip
-    """Put an existing file into a store; its text is taken in later, by `Ingestion`."""
+    """Add an existing file to a store. `Ingestion` processes its text afterwards."""
     body: Body = {
         "id": file_id, "object": "vector_store.file", "created_at": parts.now(), "usage_bytes": 0,
         "vector_store_id": store_id, "status": "in_progress", "last_error": None,
@@ -84,7 +84,7 @@ def add_to_store(
 
 
 def refresh_store(parts: Parts, owner: str, store_id: str) -> None:
-    """Bring a store's counts, size and status up to date with its files."""
+    """Update a store's counts, size and status from its files."""
     store = parts.objects.find("vector_store", owner, store_id)
     if store is None:
         return
@@ -97,7 +97,7 @@ def refresh_store(parts: Parts, owner: str, store_id: str) -> None:
 
 
 def drop_from_store(parts: Parts, owner: str, store_id: str, file_id: str) -> None:
-    """Take a file out of a store, with its text."""
+    """Remove a file and its text from a store."""
     parts.objects.remove(f"{store_id}/{file_id}")
     parts.index.remove(store_id, file_id)
     parts.blobs.remove(f"{store_id}/{file_id}")
@@ -105,7 +105,7 @@ def drop_from_store(parts: Parts, owner: str, store_id: str, file_id: str) -> No
 
 
 def use_store(parts: Parts, store: Body) -> None:
-    """Note that a store is being used: its expiry counts from here."""
+    """Record that a store is being used: its expiry counts from now."""
     store["last_active_at"] = parts.now()
     if store["expires_after"] is not None:
         store["expires_at"] = store["last_active_at"] + store["expires_after"]["days"] * DAY_S
@@ -113,7 +113,7 @@ def use_store(parts: Parts, store: Body) -> None:
 
 
 def usable_stores(parts: Parts, owner: str, store_ids: Sequence[str]) -> list[str]:
-    """Those of the stores that exist and have not expired; they are used by this."""
+    """Return the stores that exist and have not expired, and record that they are being used."""
     usable = []
     for store_id in store_ids:
         store = parts.objects.find("vector_store", owner, store_id)

@@ -1,4 +1,4 @@
-"""Who is asking: API keys, compared in constant time, each the owner of its objects."""
+"""Authentication by API keys, which are compared in constant time. Each key owns its objects."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["Keyring"]
 
 
 class Keyring:
-    """The accepted keys. The keys themselves are not kept, only their hashes."""
+    """The accepted keys. Only their hashes are kept."""
 
     def __init__(self, keys: tuple[str, ...], owner: str | None = None) -> None:
         self._digests = tuple(_digest(key) for key in keys)
         self._owner = owner
 
     def owner(self, authorization: str | None) -> str:
-        """The owner that an `Authorization` header stands for: "" where the server asks for no key.
+        """Return the owner for an `Authorization` header: "" if the server requires no key.
 
-        Every key is compared, whichever matches, so that time tells nothing about them.
+        Every key is compared, even after a match, so that the time reveals nothing about the keys.
 
         Raises:
-            ApiError: 401.
+            ApiError: 401: the key is missing or wrong.
         """
         if not self._digests:
             return ""
@@ -49,5 +49,5 @@ def _digest(key: str) -> str:
 
 
 def _masked(key: str) -> str:
-    """The key as error messages may show it: the first and last four characters of a long one."""
+    """Return the key as error messages may show it: the first and last four characters of a long key."""
     return f"{key[:4]}{'*' * 8}{key[-4:]}" if len(key) >= 20 else "*" * 8

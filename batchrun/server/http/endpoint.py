@@ -1,8 +1,8 @@
-"""From a request to an operation and its reply.
+"""The way from an HTTP request through an operation to its reply.
 
-An operation is one synchronous function that decides everything about a request. Writing ones run inside one
-transaction together with the record of their idempotency key, so that a reply that got lost is a reply that
-can be had again, and work that was not recorded was not done.
+An operation is one synchronous function that decides everything about a request. An operation that writes runs in one
+transaction with the record of its idempotency key. So a lost reply can be requested again, and work that was not
+recorded was not done.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ MAX_KEY_LENGTH = 255
 class Call:
     """One request, as an operation sees it.
 
+    Mutable state: `keyed`, set before the operation is called, and `after`.
+
     Attributes:
-        owner: whose objects it may see.
+        owner: the owner whose objects the request may see.
         path: path parameters.
         query: query parameters, each with all its values.
-        last_event_id: the header with which a client follows a stream it lost.
+        last_event_id: the header with which a client resumes a lost stream.
         keyed: the request has an idempotency key, so its reply must be repeatable.
-        after: what to do once the transaction is committed.
+        after: actions to take when the transaction is committed.
     """
 
     core: Core
@@ -76,15 +78,15 @@ class Call:
         return self.core.parts.objects
 
     def page(self, *, largest: int = 100, usual: int = 20) -> Page:
-        """The list parameters `limit`, `order`, `after`, `before`.
+        """Return the list parameters `limit`, `order`, `after` and `before`.
 
         Raises:
-            ApiError: 400 that names the parameter.
+            ApiError: 400: a parameter is invalid.
         """
         return page_from_query(self.query, largest=largest, usual=usual)
 
     def one(self, name: str) -> str | None:
-        """The last value of a query parameter, or None."""
+        """Return the last value of a query parameter, or None."""
         values = self.query.get(name)
         return values[-1] if values else None
 
@@ -94,10 +96,10 @@ class Operation(Generic[BodyT]):
     """One method on one path.
 
     Attributes:
-        path: without /v1, in Starlette's form.
-        model: what a body must be; None where the operation takes none.
-        beta: whether the header `OpenAI-Beta: assistants=v2` is demanded.
-        upload: the body is a form with a file; the function gets an `Upload`.
+        path: path without /v1, in Starlette's form.
+        model: the request model that validates the body; None if the operation takes no body.
+        beta: the header `OpenAI-Beta: assistants=v2` is required.
+        upload: the body is a form with a file, and the function gets an `Upload`.
     """
 
     method: str
@@ -117,7 +119,7 @@ def operation(
     beta: bool = True,
     upload: bool = False,
 ) -> Operation[BaseModel]:
-    """An `Operation`."""
+    """Return an `Operation`."""
     return Operation(method, path, function, model, beta, upload)
 
 
@@ -146,9 +148,9 @@ class OperationEndpoint:
             reply = error_reply(exc)
         except StoreError as exc:
             logger.error("%s %s: %s", scope["method"], scope["path"], exc)
-            reply = error_reply(ApiError(500, exc.told_to_clients, type="server_error"))
+            reply = error_reply(ApiError(500, exc.client_message, type="server_error"))
         except Exception:
-            logger.exception("%s %s met an error of the server", scope["method"], scope["path"])
+            logger.exception("%s %s failed: an error of the server", scope["method"], scope["path"])
             reply = error_reply(
                 ApiError(
                     500, "The server had an error while processing your request. Sorry about that!",
@@ -187,7 +189,7 @@ class OperationEndpoint:
         return reply if fault is None else Dropped(reply=reply, after_deltas=fault.after_deltas)
 
     def _owner(self, scope: Scope) -> str:
-        """Whose request it is; asked before an upload is read, so that nobody else fills the disk."""
+        """Return the owner, before an upload is read, so that a client without a key cannot fill the disk."""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 return self._keyring.owner(value.decode("latin-1"))
@@ -200,7 +202,7 @@ class OperationEndpoint:
         return (call,) if model is None else (call, validate(model, parse_json(received)))
 
     def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> HttpReply:
-        """The operation's reply, or the one recorded for this key."""
+        """Return the reply that is recorded for this key; without one, call the operation and record its reply."""
         if len(key) > MAX_KEY_LENGTH:
             raise ApiError(
                 400, f"Invalid 'Idempotency-Key': expected at most {MAX_KEY_LENGTH} characters, got {len(key)}.",
@@ -214,7 +216,7 @@ class OperationEndpoint:
             return reply
         if recorded.digest != digest:
             raise ApiError(
-                409, "This idempotency key was used before with another request; keys stand for one request each.",
+                409, "This idempotency key was already used for a different request; use a new key for each request.",
                 type="idempotency_error", param="Idempotency-Key", code="idempotency_key_reused",
                 headers={"x-should-retry": "false"},
             )  # fmt: skip
@@ -222,7 +224,7 @@ class OperationEndpoint:
 
 
 def replay(core: Core, recorded: Recorded) -> HttpReply:
-    """The recorded reply again: JSON as it was, a stream from its start, also while it still grows."""
+    """Return the recorded reply again: the same JSON, or the stream from its start, even if it still grows."""
     headers = {"idempotent-replayed": "true"}
     if recorded.stream is None or recorded.segment is None:
         return Json(status=recorded.status, headers=headers, text=recorded.body or "{}")
@@ -235,17 +237,17 @@ def replay(core: Core, recorded: Recorded) -> HttpReply:
 
 
 def _tail(stream: str) -> bytes:
-    """How streams of this kind end."""
+    """Return the bytes that end a stream of this kind."""
     if stream.startswith("run_"):
         return DONE
     return b"data: [DONE]\n\n" if stream.startswith("chatcmpl-") else b""
 
 
 def find_log(core: Core, stream: str, segment: int) -> EventLog:
-    """The log of a segment, live or kept.
+    """Return the log of a segment, live or stored.
 
     Raises:
-        ApiError: 404 where the events are not kept any more.
+        ApiError: 404: the events are no longer stored.
     """
     live = core.live_log(stream)
     if live is not None and live.segment == segment:
@@ -262,7 +264,7 @@ def _record(digest: bytes, reply: HttpReply) -> Recorded:
     if isinstance(reply, Stream) and reply.log is not None:
         return Recorded(digest, reply.status, None, reply.log.stream, reply.log.segment)
     if isinstance(reply, Waiting) and reply.log is not None:
-        # An empty body marks a stream whose client waits for the whole.
+        # An empty body marks a reply that waits for the end of its stream.
         return Recorded(digest, reply.status, "", reply.log.stream, reply.log.segment)
     assert isinstance(reply, Json)
     return Recorded(digest, reply.status, reply.text)
@@ -282,10 +284,10 @@ def _digest(scope: Scope, received: bytes | Upload) -> bytes:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole request body.
+    """Return the whole request body.
 
     Raises:
-        ApiError: 413 as soon as it is known to be larger than `limit` bytes.
+        ApiError: 413, as soon as the body exceeds `limit` bytes; 400 if the connection closes before its end.
     """
     too_large = ApiError(413, f"The request body is larger than the maximum of {limit} bytes.", code="body_too_large")
     for name, value in scope["headers"]:
@@ -297,7 +299,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ApiError(400, "The connection closed before the request body was whole.")
+            raise ApiError(400, "The connection closed before the end of the request body.")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit:

@@ -1,4 +1,4 @@
-"""Multipart uploads, read within their bounds."""
+"""Multipart uploads, read within their size limits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FORM_OVERHEAD_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One uploaded file and the fields beside it.
+    """An uploaded file and the other fields of its form.
 
     Attributes:
-        content: at its start; a temporary file where it is large.
-        size: bytes.
-        digest: SHA-256 of the fields and the content, whatever the multipart boundary was.
+        content: the file, positioned at its start; a temporary file if it is large.
+        size: size in bytes.
+        digest: SHA-256 of the fields and the content; it does not depend on the multipart boundary.
     """
 
     fields: dict[str, str]
@@ -43,10 +43,10 @@ class Upload:
 
 @asynccontextmanager
 async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[Upload]:
-    """The form with its file, `file`; its content can be read until the context is left.
+    """Yield the file of a form, its part `file`. The content can be read inside the context.
 
     Raises:
-        ApiError: 413 for more than `limit` bytes, 400 for a form that cannot be read or has no file.
+        ApiError: 413: the file exceeds `limit` bytes. 400: the form cannot be read or has no file.
     """
     received = 0
 
@@ -55,19 +55,19 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterat
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit + _FORM_OVERHEAD_BYTES:
-            # Starlette closes the parts read so far for its own exception only.
+            # Starlette closes the parts that it has read only for its own exception.
             raise MultiPartException("too large")
         return message
 
     request = Request(scope, bounded)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise ApiError(400, "Expected a body of type multipart/form-data with the parts 'file' and 'purpose'.")
+        raise ApiError(400, "Invalid body: expected multipart/form-data with the parts 'file' and 'purpose'.")
     try:
         form = await request.form(max_files=1, max_fields=20)
     except HTTPException as exc:
         if received > limit + _FORM_OVERHEAD_BYTES:
             raise too_large(limit) from None
-        raise ApiError(400, f"The form could not be read: {exc.detail}") from exc
+        raise ApiError(400, f"The form cannot be read: {exc.detail}") from exc
     try:
         yield _upload(form, limit)
     finally:
@@ -95,5 +95,5 @@ def _digest(fields: dict[str, str], filename: str, content: Any) -> bytes:
 
 
 def too_large(limit: int) -> ApiError:
-    """413 for a file beyond the limit."""
+    """413: the file exceeds the limit."""
     return ApiError(413, f"The file is larger than the maximum of {limit} bytes.", param="file", code="file_too_large")

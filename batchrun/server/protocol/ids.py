@@ -1,4 +1,4 @@
-"""Object ids: a prefix that tells the kind, and 24 random characters that nobody can guess."""
+"""Object ids: a prefix for the kind, and 24 random characters that nobody can guess."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Prefix = Literal[
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 24
-# Of a byte's 256 values 248 are four times the alphabet: they map evenly, the other eight are thrown away.
+# 248 of a byte's 256 values are four times the alphabet and map to it evenly; the other eight are discarded.
 _TABLE = bytes(ord(_ALPHABET[value % 62]) for value in range(256))
-_THROWN_AWAY = bytes(range(248, 256))
+_DISCARDED = bytes(range(248, 256))
 
 
 def new_id(prefix: Prefix) -> str:
-    """A fresh id: `prefix` and 24 characters of base 62 (142 bits) from the system's secure source."""
+    """Return a new id: `prefix` and 24 characters of base 62 (142 bits) from the system's secure source."""
     characters = b""
     while len(characters) < _LENGTH:
-        characters += secrets.token_bytes(32).translate(_TABLE, _THROWN_AWAY)
+        characters += secrets.token_bytes(32).translate(_TABLE, _DISCARDED)
     return prefix + characters[:_LENGTH].decode("ascii")

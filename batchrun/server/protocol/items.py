@@ -1,4 +1,4 @@
-"""Items of Responses and Conversations: as stored and echoed, and as a responder reads them."""
+"""Items of Responses and Conversations, in the form that is stored and in the form that a responder reads."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["check_calls", "function_call_item", "item_body", "item_messages", "m
 
 
 def text_part(text: str) -> Body:
-    """The text of an answer."""
+    """Return the content part for the text of an answer."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def refusal_part(text: str) -> Body:
-    """Why there is no answer."""
+    """Return the content part for a refusal."""
     return {"type": "refusal", "refusal": text}
 
 
 def message_item(item_id: str, status: str, parts: list[Body]) -> Body:
-    """A message that the model writes."""
+    """Return a message of the model."""
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": parts}
 
 
 def function_call_item(item_id: str, status: str, call: ToolCall, arguments: str) -> Body:
-    """A call that the model makes."""
+    """Return a function call of the model."""
     return {
         "id": item_id, "type": "function_call", "status": status,
         "call_id": call.id, "name": call.name, "arguments": arguments,
@@ -41,7 +41,7 @@ def function_call_item(item_id: str, status: str, call: ToolCall, arguments: str
 
 
 def item_body(item: Any) -> Body:
-    """An input item as it is stored and echoed: with id, type and status, its content as parts."""
+    """Return an input item in the form that is stored and returned: with id, type and status, its content as parts."""
     if item.type == "message":
         return {
             "id": new_id("msg_"), "type": "message", "status": "completed", "role": item.role,
@@ -79,10 +79,10 @@ def _parts(item: Any) -> list[Body]:
 
 
 def check_calls(items: Iterable[Body]) -> None:
-    """Refuse items in which a function call has no output, or an output no call.
+    """Check that every function call has an output and every output a call.
 
     Raises:
-        ApiError: 400 with the hosted API's text; such a conversation cannot go on.
+        ApiError: 400 with the hosted API's text; such a conversation cannot continue.
     """
     called: list[str] = []
     answered: set[str] = set()
@@ -103,10 +103,10 @@ def check_calls(items: Iterable[Body]) -> None:
 
 
 def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None) -> list[Message]:
-    """Items as a responder reads them: calls join the assistant message before, outputs follow as `tool`.
+    """Return items as a responder reads them: calls join the preceding assistant message, outputs follow as `tool`.
 
     Args:
-        files: file id → what a responder reads in its place: an image's URL, a file's text.
+        files: file id → its content for the responder: the URL of an image, the text of any other file.
     """
     messages: list[Message] = []
     for item in items:
@@ -137,7 +137,7 @@ def _message(item: Body, files: Mapping[str, str]) -> Message:
 
 
 def _read_part(part: Body, files: Mapping[str, str]) -> Body:
-    """A part as Chat Completions have it; a file that is gone is named."""
+    """Return a part in the form of Chat Completions; a deleted file is replaced by a note with its id."""
     file_id = part.get("file_id")
     if part["type"] == "input_image":
         url = part["image_url"] or files.get(file_id or "")

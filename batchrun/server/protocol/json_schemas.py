@@ -1,4 +1,4 @@
-"""JSON schemas of `response_format`: checked when they come, and held against the answer when it is finished."""
+"""JSON schemas of `response_format`: checked in the request, and compared with the finished answer."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ __all__ = ["mismatch", "schema_fault"]
 
 
 def _validator(schema: Any) -> Any:
-    # Imported here: most servers never see a schema, and the library costs a tenth of a second at start.
+    # Imported here, because most servers never see a schema, and the library costs 0.1 s at the start.
     import referencing
     from jsonschema import Draft202012Validator, validators
 
-    # `pattern` is left out: a regular expression of a client could occupy the server for hours.
-    unhurried = {"pattern": None, "patternProperties": None}
-    keywords = {name: check for name, check in Draft202012Validator.VALIDATORS.items() if name not in unhurried}
+    # Patterns are left out: a client's regular expression could keep the server busy for hours.
+    skipped = ("pattern", "patternProperties")
+    keywords = {name: check for name, check in Draft202012Validator.VALIDATORS.items() if name not in skipped}
     kind = validators.create(Draft202012Validator.META_SCHEMA, keywords)
-    # An empty registry: a `$ref` to another place is an error, never a request to it.
+    # With an empty registry a `$ref` to another document is an error, and never a request to it.
     registry: Any = referencing.Registry()
     return kind(schema, registry=registry)
 
 
 def schema_fault(schema: Any) -> str | None:
-    """What is wrong with a schema, in one line; None for a valid one."""
+    """Return the error of an invalid schema in one line; None for a valid schema."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
@@ -36,14 +36,14 @@ def schema_fault(schema: Any) -> str | None:
 
 
 def mismatch(data: Any, schema: Any) -> str | None:
-    """How `data` differs from the schema, in one line; None where it agrees. Patterns are not checked."""
+    """Return how `data` differs from the schema, in one line; None if it matches. Patterns are not checked."""
     from jsonschema.exceptions import best_match
     from referencing.exceptions import Unresolvable
 
     try:
         error = best_match(_validator(schema).iter_errors(data))
     except Unresolvable as exc:
-        return f"the schema refers to {exc.ref!r}, which is not in it"
+        return f"the schema refers to {exc.ref!r}, which it does not contain"
     except RecursionError:
         return "the schema or the answer is nested too deeply"
     if error is None:

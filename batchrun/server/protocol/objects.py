@@ -1,7 +1,7 @@
-"""The protocol's objects as they are when new, keys in the order of the hosted API.
+"""New objects of the protocol, with their keys in the order of the hosted API.
 
-Facts of shape are recorded output of the hosted API where there is some: `tool_resources` of a run is {},
-its defaults are echoed, `status` of a message is always set because the SDK's types ask for it.
+Their form follows recorded replies of the hosted API: `tool_resources` of a run is {}, and defaults are returned.
+`status` of a message is always set, because the SDK's types require it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Body = dict[str, Any]
 
 
 def tool_bodies(tools: Sequence[Any]) -> list[Body]:
-    """Tools as they are echoed: functions gain `strict: false`, file_search its ranking options."""
+    """Return tools in the form that replies have: functions get `strict: false`, file_search its ranking options."""
     bodies: list[Body] = []
     for tool in tools:
         if tool.type == "function":
@@ -54,14 +54,14 @@ def tool_bodies(tools: Sequence[Any]) -> list[Body]:
 
 
 def response_format_body(response_format: Any) -> Any:
-    """A response format as it is echoed; "auto" where none was given."""
+    """Return a response format in the form that replies have; "auto" if none was given."""
     if response_format is None or response_format == "auto":
         return "auto"
     return response_format.model_dump(exclude_none=True, by_alias=True)
 
 
 def new_assistant(request: CreateAssistant, tool_resources: Body, now: int) -> Body:
-    """An assistant."""
+    """Return a new assistant."""
     body = {
         "id": new_id("asst_"),
         "object": "assistant",
@@ -83,7 +83,7 @@ def new_assistant(request: CreateAssistant, tool_resources: Body, now: int) -> B
 
 
 def new_thread(metadata: Mapping[str, str] | None, tool_resources: Body, now: int) -> Body:
-    """A thread."""
+    """Return a new thread."""
     return {
         "id": new_id("thread_"),
         "object": "thread",
@@ -104,7 +104,7 @@ def _text(value: str) -> Body:
 
 
 def new_message(request: CreateMessage, thread_id: str, now: int) -> Body:
-    """A message that a client added: complete from the start."""
+    """Return a message that a client adds; it is completed from the start."""
     return {
         "id": new_id("msg_"),
         "object": "thread.message",
@@ -124,7 +124,7 @@ def new_message(request: CreateMessage, thread_id: str, now: int) -> Body:
 
 
 def assistant_message(run: Body, now: int) -> Body:
-    """The message that a run begins to write."""
+    """Return the message that a run begins to write."""
     return {
         "id": new_id("msg_"),
         "object": "thread.message",
@@ -147,7 +147,7 @@ def new_run(
     request: RunOptions, assistant: Body, thread_id: str, *, model: str, additional_instructions: str | None,
     now: int, timeout_s: int,
 ) -> Body:  # fmt: skip
-    """A queued run: the request's settings over the assistant's."""
+    """Return a queued run. The request's settings override the assistant's."""
     instructions = request.instructions if request.instructions is not None else assistant["instructions"]
     if additional_instructions:
         instructions = f"{instructions}\n{additional_instructions}" if instructions else additional_instructions
@@ -198,7 +198,7 @@ def _tool_choice(choice: Any) -> Any:
 
 
 def new_step(run: Body, details: Body, now: int) -> Body:
-    """A step that a run begins; `details` is its `step_details`."""
+    """Return the step that a run begins; `details` is its `step_details`."""
     return {
         "id": new_id("step_"),
         "object": "thread.run.step",
@@ -219,7 +219,7 @@ def new_step(run: Body, details: Body, now: int) -> Body:
 
 
 def usage_body(count: TokenCount) -> Body:
-    """Usage as runs and steps carry it (`prompt_token_details` is spelt so)."""
+    """Return the usage of a run or step. The protocol spells it `prompt_token_details`."""
     return {
         "prompt_tokens": count.prompt_tokens,
         "completion_tokens": count.completion_tokens,

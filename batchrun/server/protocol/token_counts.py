@@ -1,8 +1,8 @@
-"""Token counts where the responder gives none.
+"""Token counts, for responders that give none.
 
-The rule, the same for every text: one token is four bytes of UTF-8, rounded up per text. A message costs
-four tokens more than its text, for the role and the separators (the overhead that Chat Completions models
-document for their format). It is an estimate that needs no vocabulary and gives the same figure everywhere.
+One token is four bytes of UTF-8, rounded up for each text. A message costs four tokens more than its text, for the
+role and the separators (the overhead that is documented for Chat Completions models). This estimate needs no
+vocabulary and gives the same figure everywhere.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ TOKENS_PER_MESSAGE = 4
 
 
 def count_text(text: str) -> int:
-    """Tokens of one text: its UTF-8 bytes divided by four, rounded up."""
+    """Return the tokens of one text: its UTF-8 bytes divided by four, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 def count_message(message: Message) -> int:
-    """Tokens of one message: overhead, text, calls made and outputs carried."""
+    """Return the tokens of one message: its overhead, text, calls and tool outputs."""
     tokens = TOKENS_PER_MESSAGE + count_text(message.text)
     for call in message.tool_calls:
         tokens += count_text(call.name) + count_text(call.arguments)
@@ -39,7 +39,7 @@ def count_message(message: Message) -> int:
 
 
 def count_prompt(conversation: Conversation) -> int:
-    """Tokens that a model reads for one answer: instructions, tools and messages."""
+    """Return the tokens that a model reads for one answer: instructions, tools and messages."""
     tokens = sum(count_message(message) for message in conversation.messages)
     if conversation.instructions:
         tokens += TOKENS_PER_MESSAGE + count_text(conversation.instructions)
@@ -49,6 +49,6 @@ def count_prompt(conversation: Conversation) -> int:
 
 
 def count_answer(conversation: Conversation, text: str, calls: Iterable[ToolCall]) -> TokenCount:
-    """The usage of one answer by this module's rule."""
+    """Return the usage of one answer by the rule of this module."""
     completion = count_text(text) + sum(count_text(call.name) + count_text(call.arguments) for call in calls)
     return TokenCount(prompt_tokens=count_prompt(conversation), completion_tokens=completion)

@@ -1,7 +1,7 @@
-"""JSON in and out, and frames of server-sent events.
+"""JSON text and frames of server-sent events.
 
-Frames are built by hand: on the way out of a streamed run, a validating model would cost more than
-everything else together. Tests validate every frame strictly against the SDK's types instead.
+Frames are built by hand, because a validating model would cost more than the rest of a streamed run.
+Instead, tests validate every frame strictly against the SDK's types.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any
 __all__ = ["DONE", "KEEP_ALIVE", "dumps", "frame", "frame_text", "loads"]
 
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-"""Compact JSON text of plain Python data."""
+"""Returns compact JSON text of plain Python data."""
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def loads(text: str) -> Any:
-    """The data of JSON text that this server wrote."""
+    """Return the data of JSON text that this server wrote."""
     return json.loads(text)
 
 
 def frame(event: str, data: Any) -> bytes:
-    """One server-sent event with `data` as JSON."""
+    """Return a server-sent event with `data` as JSON."""
     return frame_text(event, dumps(data))
 
 
 def frame_text(event: str, text: str) -> bytes:
-    """One server-sent event whose data is JSON text already.
+    """Return a server-sent event whose data is JSON text already.
 
-    JSON escapes line breaks, so the data is one line. A lone surrogate, which a responder may hand over
-    but UTF-8 cannot carry, becomes "?".
+    JSON escapes line breaks, so the data is one line. A lone surrogate, which a responder may produce but UTF-8
+    cannot encode, becomes "?".
     """
     return f"event: {event}\ndata: {text}\n\n".encode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""The events of one stretch of a run, written once and read by any number of streams.
+"""The events of one segment of a run, written once and read by any number of streams.
 
-A log is a list of frames that only grows. A reader keeps its own position, so a client that comes late,
-or comes back, reads the same frames as the first one, and a slow client holds up nobody.
+A log is a list of frames that only grows. Each reader keeps its own position, so a client that connects late, or
+again, reads the same frames as the first one, and a slow client does not delay any other.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """Frames of one segment of a run: from a create or a submission to the end or the next action required.
+    """Frames of one segment of a run: from its creation or a submission to its end or the next required action.
 
-    Mutable state: `frames` (grows), `closed` and `done` (set once), `_changed` (what readers wait on).
+    Mutable state: `frames` (grows); `closed` and `done` (set once); `result` and `failure`; `_changed`, the event that
+    readers wait for.
 
     Attributes:
-        stream: id of the run (or response) that the events are of.
-        segment: 0, and one more for each submission of tool outputs.
-        closed: no frame will follow.
-        done: the segment ended as it should; False where the server stopped in the middle.
-        single: the log is of one request, whose HTTP status is decided by its first frame or its failure.
-        result: JSON text of what it came to, for clients that wait for the whole.
-        failure: why there is no result.
+        stream: id of the run, response, completion or search.
+        segment: 0 at first, and one more for each submission of tool outputs.
+        closed: no more frames follow.
+        done: the segment is complete; False if the server stopped before its end.
+        single: the log belongs to one request, whose HTTP status depends on the first frame or the failure.
+        result: JSON text of the complete reply, for clients that wait for it; None until it is known.
+        failure: the error that a client gets instead of `result`; None without one.
     """
 
     def __init__(self, stream: str, segment: int, frames: list[bytes] | None = None) -> None:
@@ -47,7 +48,7 @@ class EventLog:
         return f"<EventLog {self.stream}/{self.segment} {state} frames={len(self.frames)}>"
 
     def append(self, *frames: bytes) -> None:
-        """Add frames and wake the readers."""
+        """Append frames and wake the readers."""
         self.frames.extend(frames)
         self.wake()
 
@@ -58,13 +59,13 @@ class EventLog:
         self.wake()
 
     def wake(self) -> None:
-        """Let every waiting reader look again, for a new frame or to say that it is still there."""
+        """Wake every waiting reader, to read a new frame or to send a keep-alive comment."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
 
     async def changed(self) -> None:
-        """Wait for the next frame, the end or a wake."""
+        """Wait for the next frame, the end, or a call of `wake`."""
         if self._changed is None:
             self._changed = anyio.Event()
         await self._changed.wait()

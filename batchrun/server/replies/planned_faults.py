@@ -1,4 +1,4 @@
-"""Planned faults of requests: what `--faults` does to HTTP itself. Those of runs are the responder's part."""
+"""Planned faults of HTTP requests, from `--faults`. Those of runs are in `responders/fault_injection.py`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DELTAS = (b"event: thread.message.delta\n", b"event: response.output_text.delta
 
 
 class PlannedFaults:
-    """Draws the faults of requests that ask for answers.
+    """Draws the faults of requests that create runs, responses or completions.
 
-    Mutable state: how many there were, and the faults met by each row and attempt that met one.
+    Mutable state: the number of these requests, and the number of faults of each row and attempt that had one.
     """
 
     def __init__(self, plan: FaultPlan | None) -> None:
@@ -35,7 +35,7 @@ class PlannedFaults:
         self._hits: Counter[tuple[str, str]] = Counter()
 
     def draw(self, body: Any) -> Fault | None:
-        """The fault that this request meets."""
+        """Return the fault of this request, or None."""
         if self._plan is None or not isinstance(body, RunOptions | CreateResponse | CreateChatCompletion):
             return None
         metadata = body.metadata or {}
@@ -47,7 +47,7 @@ class PlannedFaults:
         return fault
 
     def refuse(self, fault: Fault) -> HttpReply | None:
-        """The reply of a fault that does no work; None for one that does.
+        """Return the reply of a fault that prevents the work; None for a fault that does not.
 
         Raises:
             ApiError: the planned 429 or 500.
@@ -65,9 +65,9 @@ class PlannedFaults:
 
 @dataclass(slots=True)
 class Dropped(HttpReply):
-    """Another reply, broken off: a stream after `after_deltas` pieces of text, anything else in its middle.
+    """Another reply that breaks off: a stream after `after_deltas` pieces of text, any other reply in its middle.
 
-    The server then closes the connection, as it does for every reply that is not whole.
+    The server then closes the connection, as it does for every incomplete reply.
     """
 
     reply: HttpReply | None = None
@@ -87,8 +87,8 @@ class Dropped(HttpReply):
                 return
             body = message["body"]
             end, left = _cut_position(body, left)
-            whole = message.get("more_body", False) and end is None
-            if not whole:
+            is_complete = message.get("more_body", False) and end is None
+            if not is_complete:
                 broken = True
                 body = body[: len(body) // 2 if end is None else end]
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -98,7 +98,7 @@ class Dropped(HttpReply):
 
 
 def _cut_position(body: bytes, left: int) -> tuple[int | None, int]:
-    """Where the piece after the last one to let through begins, and how many are left to let through."""
+    """Return where the first piece to drop begins, None if it is not in `body`, and how many pieces may still pass."""
     for frame_start in _frame_starts(body):
         frame = body[frame_start : frame_start + 400]
         if any(mark in frame.split(b"\n\n")[0] + b"\n" for mark in _DELTAS):

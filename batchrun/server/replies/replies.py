@@ -1,4 +1,4 @@
-"""The replies an operation can give, and how each goes out over ASGI."""
+"""The replies of operations, and how each is sent over ASGI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HttpReply:
     headers: dict[str, str] = field(default_factory=dict)
 
     async def send(self, send: Send) -> None:
-        """Write the reply."""
+        """Send the reply."""
         raise NotImplementedError
 
     async def _start(self, send: Send, content_type: str, length: int | None) -> None:
@@ -45,7 +45,7 @@ class HttpReply:
 
 @dataclass(slots=True)
 class Json(HttpReply):
-    """A JSON body, as text already."""
+    """A JSON body, given as text."""
 
     text: str = "{}"
 
@@ -57,7 +57,7 @@ class Json(HttpReply):
 
 @dataclass(slots=True)
 class Binary(HttpReply):
-    """A file's content."""
+    """The content of a file."""
 
     data: bytes = b""
     content_type: str = "application/octet-stream"
@@ -69,15 +69,13 @@ class Binary(HttpReply):
 
 @dataclass(slots=True)
 class Stream(HttpReply):
-    """The events of one log, as they come.
-
-    A client that goes away ends its own stream only.
+    """The events of one log, as they arrive. A client that disconnects ends its own stream only.
 
     Attributes:
-        before: frames of earlier segments, which go first.
-        skip: how many frames, `before` included, the client has already.
-        tail: what follows the last frame of a log that ended as it should.
-        numbered: what goes before the number in each frame's `id`; None for frames without.
+        before: frames of earlier segments, which are sent first.
+        skip: number of frames, including `before`, that the client already has.
+        tail: bytes that follow the last frame of a complete log.
+        numbered: text before the number in each frame's `id`; None for frames without an id.
     """
 
     log: EventLog | None = None
@@ -89,7 +87,7 @@ class Stream(HttpReply):
     async def send(self, send: Send) -> None:
         log = self.log
         assert log is not None
-        # One turn of the loop first: what the run can do at once goes out in the first write.
+        # Yield once to the event loop, so that events which the run can produce at once are part of the first write.
         await anyio.lowlevel.checkpoint()
         while log.single and not log.frames and not log.closed:
             await log.changed()
@@ -128,7 +126,7 @@ class Stream(HttpReply):
 
 @dataclass(slots=True)
 class Waiting(HttpReply):
-    """The JSON that a log comes to, once it is closed."""
+    """The JSON result of a log, sent when the log is closed."""
 
     log: EventLog | None = None
 
@@ -147,12 +145,12 @@ class Waiting(HttpReply):
 
 
 def json_reply(data: Any, status: int = 200) -> Json:
-    """A reply from plain data."""
+    """Return a JSON reply with plain data."""
     return Json(status=status, text=dumps(data))
 
 
 def error_reply(error: ApiError, headers: Mapping[str, str] | None = None) -> Json:
-    """The error as a reply."""
+    """Return the error as a JSON reply."""
     reply = Json(status=error.status, text=dumps(error.body()))
     reply.headers.update(error.headers)
     reply.headers.update(headers or {})

@@ -1,7 +1,7 @@
-"""What stands behind the embedded server: the one interface that every responder implements.
+"""The interface of responders, which answer for the embedded server.
 
-A responder sees a conversation and answers with parts. It knows nothing of threads, runs or HTTP; the
-server turns parts into messages, steps, run states and stream events.
+A responder gets a conversation and answers with parts. It knows nothing of threads, runs or HTTP: the server turns
+the parts into messages, steps, run states and stream events.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a function, as the responder wants it made.
+    """A function call that the responder requests.
 
     Attributes:
-        id: `call_…`, unique in the conversation; the responder makes it.
+        id: `call_…`, unique in the conversation; chosen by the responder.
         arguments: JSON text.
     """
 
@@ -41,7 +41,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What the caller's function returned for the call with this id."""
+    """The return value of the caller's function, for the call with this id."""
 
     call_id: str
     output: str
@@ -49,13 +49,13 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the conversation, oldest first.
+    """One message of the conversation.
 
     Attributes:
         text: all text parts, joined.
-        content: the content parts as the client sent them (images included), or None where it was plain text.
-        tool_calls: calls that this assistant message made.
-        tool_outputs: for role `tool`: the outputs that answer the calls before.
+        content: the content parts as the client sent them, including images; None for plain text.
+        tool_calls: calls of an assistant message.
+        tool_outputs: for the role `tool`, the outputs of the preceding calls.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -67,15 +67,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """All that a responder may look at for one answer.
+    """The input of a responder for one answer.
 
     Attributes:
-        instructions: system instructions, "" where there are none.
-        tools: function tools in the Chat Completions form: {"type": "function", "function": {...}}.
+        instructions: system instructions; "" if there are none.
+        messages: oldest first.
+        tools: function tools in the form of Chat Completions: {"type": "function", "function": {...}}.
         tool_choice: "none", "auto", "required" or {"type": "function", "function": {"name": ...}}.
-        response_format: as sent by the client, None for plain text.
-        parameters: every other model parameter that was sent, passed through (temperature, top_p, seed, ...).
-        metadata: of the run.
+        response_format: as sent by the client; None for plain text.
+        max_completion_tokens: limit of the answer; None for no limit.
+        parameters: all other model parameters of the request (temperature, top_p, seed, ...).
+        metadata: metadata of the run.
     """
 
     model: str
@@ -92,7 +94,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of one answer, in the service's own counting."""
+    """Tokens of one answer, as counted by the service."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -110,7 +112,7 @@ class TextDelta:
     """A piece of the answer's text.
 
     Attributes:
-        refusal: the text says why there is no answer; then every piece of it says so.
+        refusal: the text is a refusal: it states why there is no answer. All pieces of an answer have the same value.
     """
 
     text: str
@@ -123,8 +125,8 @@ class Finish:
 
     Attributes:
         reason: `stop`, `tool_calls`, `length` (cut at max_completion_tokens), `content_filter`.
-        usage: None where the responder cannot tell; the server then counts by its stated rule.
-        model: the name the responder really used, None for the one asked for.
+        usage: None if the responder does not know it; the server then counts by the rule of `token_counts`.
+        model: the model that answered; None for the requested one.
     """
 
     reason: Literal["stop", "tool_calls", "length", "content_filter"]
@@ -141,13 +143,13 @@ FailureCode: TypeAlias = Literal[
 
 
 class ResponderError(Exception):
-    """The answer failed. Becomes the run's `last_error` (Assistants), `error` (Responses) or the HTTP error (Chat).
+    """The answer failed. It becomes the run's `last_error` (Assistants), `error` (Responses) or the HTTP error (Chat).
 
     Attributes:
-        code: one of the three codes that a run may carry; or `model_not_found` and `upstream_refused`, which no other
-            request would end without.
-        status_code: HTTP status for protocols that report it there.
-        retry_after_s: seconds to wait, where the responder knows.
+        code: one of the three codes of the protocol's runs; or `model_not_found` or `upstream_refused`, which every
+            other request would meet too.
+        status_code: HTTP status, for protocols that report one.
+        retry_after_s: seconds to wait; None if the responder does not know.
     """
 
     def __init__(
@@ -165,28 +167,27 @@ class ResponderError(Exception):
 
 
 class Responder(Protocol):
-    """Answers conversations. One instance serves all runs at once; it must be safe to call concurrently."""
+    """Answers conversations. One instance serves all runs, so it must be safe to call concurrently."""
 
     name: str
-    """Short name for people: `tutor`, `script`, `upstream`."""
+    """Short name, such as `tutor`, `script` or `upstream`."""
 
     models: tuple[str, ...]
-    """Model names to list; empty: any name is accepted and echoed."""
+    """Model names to list. If empty, any name is accepted and returned."""
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield TextDelta and ToolCall parts, then exactly one Finish.
 
         Raises:
-            ResponderError: before or between parts; what was yielded stands.
+            ResponderError: before or between parts; the parts already yielded remain valid.
         """
         ...
 
     async def aclose(self) -> None:
-        """Free what the responder holds."""
+        """Release the responder's resources."""
         ...
 
 
-def answering_model(responder: Responder, asked: str) -> str:
-    """The name in the `model` of what is answered: the one asked for, unless the responder always uses its own
-    (an optional attribute `own_model`)."""
-    return str(getattr(responder, "own_model", None) or asked)
+def answering_model(responder: Responder, requested: str) -> str:
+    """Return the model that a reply names: the requested one, unless the responder has the attribute `own_model`."""
+    return str(getattr(responder, "own_model", None) or requested)

@@ -1,4 +1,4 @@
-"""Planned faults: what people rehearse a night job with. A plan is a TOML file; drawing from it is pure."""
+"""Planned faults, for rehearsals of a batch. A plan is a TOML file; draws from it are pure functions."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _DELAYS: frozenset[FaultKind] = frozenset({"stall", "slow_start"})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault to commit.
+    """One fault to inject.
 
     Attributes:
-        kind: of a request: `http_429`; `http_500`; `html`, a 502 with an HTML body; `drop`, the connection
-            closed in the middle of a stream. Of a run: `stall`, silence in the middle; `slow_start`, silence
-            before the first piece; `run_failed`.
-        after_deltas: pieces of text to let through before `drop`, `stall` and `run_failed`. An answer with
-            fewer pieces meets the fault at its end.
-        delay_s: seconds of silence of `stall` and `slow_start`.
-        retry_after_s: seconds for the Retry-After of `http_429`, None for no such header.
+        kind: faults of requests are `http_429`, `http_500`, `html` (a 502 with an HTML body) and `drop` (the
+            connection closes in the middle of a stream). Faults of runs are `stall` (silence in the middle),
+            `slow_start` (silence before the first piece) and `run_failed`.
+        after_deltas: pieces of text to send before `drop`, `stall` and `run_failed`. An answer with fewer pieces
+            gets the fault at its end.
+        delay_s: seconds of silence for `stall` and `slow_start`.
+        retry_after_s: seconds in the Retry-After header of `http_429`; None for no header.
         code: error code of `run_failed`.
         message: error text of `http_429`, `http_500` and `run_failed`.
     """
@@ -48,7 +48,7 @@ class Fault:
 
 
 class _Entry(Settings):
-    """One `[[fault]]` of the file: when to commit which fault."""
+    """One `[[fault]]` of the file: a fault, and the requests or runs that get it."""
 
     kind: FaultKind
     rate: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -61,17 +61,17 @@ class _Entry(Settings):
     message: str = "A planned fault."
 
     @model_validator(mode="after")
-    def _is_whole(self) -> _Entry:
+    def _is_whole_number(self) -> _Entry:
         if (self.rate is None) == (self.rows is None):
-            raise ValueError("needs either 'rate' (share of requests, 0 to 1) or 'rows' (a list of row numbers)")
+            raise ValueError("give either 'rate' (share of requests, 0 to 1) or 'rows' (a list of row numbers)")
         if (self.delay_s is not None) != (self.kind in _DELAYS):
-            raise ValueError("'delay_s' (seconds) goes with the kinds stall and slow_start, and only with them")
+            raise ValueError("'delay_s' (seconds) is required, and allowed, only for the kinds stall and slow_start")
         if self.after_deltas and self.kind not in ("drop", "stall", "run_failed"):
-            raise ValueError("'after_deltas' goes only with the kinds drop, stall and run_failed")
+            raise ValueError("'after_deltas' is allowed only for the kinds drop, stall and run_failed")
         if self.retry_after_s is not None and self.kind != "http_429":
-            raise ValueError("'retry_after_s' goes only with the kind http_429")
+            raise ValueError("'retry_after_s' is allowed only for the kind http_429")
         if "code" in self.model_fields_set and self.kind != "run_failed":
-            raise ValueError("'code' goes only with the kind run_failed")
+            raise ValueError("'code' is allowed only for the kind run_failed")
         return self
 
     def fault(self) -> Fault:
@@ -93,11 +93,11 @@ class _Plan(Settings):
 
 
 class FaultPlan:
-    """Which requests and runs meet which fault. Immutable; every draw is a function of its arguments.
+    """A plan of faults for requests and runs. It is immutable; every draw is a function of its arguments.
 
-    A draw by rate hashes the seed with the row and the attempt, where the run's metadata names both, so that
-    a plan hits the same rows whatever the order; elsewhere with the sequence number. The first entry of the
-    file that applies wins.
+    A draw by rate hashes the seed with the row and the attempt if the run's metadata names both, so that a plan
+    selects the same rows in any order; otherwise with the sequence number. The first entry of the file that applies
+    is used.
     """
 
     def __init__(self, plan: _Plan, entries: Sequence[_Entry]) -> None:
@@ -109,7 +109,7 @@ class FaultPlan:
         """Read a plan from a TOML file; docs/responders.md describes it.
 
         Raises:
-            SettingsFileError: the file can't be used; one line with file, entry and key.
+            SettingsFileError: the file cannot be used; the message names file, entry and key.
         """
         path = Path(path)
         plan = validated(_Plan, read_toml(path), path, "")
@@ -117,10 +117,10 @@ class FaultPlan:
         return cls(plan, entries)
 
     def draw(self, kind_of_request: Literal["http", "run"], metadata: Mapping[str, str], sequence: int) -> Fault | None:
-        """The fault that meets this request or run, None for none.
+        """Return the fault of this request or run, or None.
 
         Args:
-            metadata: of the run; empty where the request carries none.
+            metadata: metadata of the run; empty if the request has none.
             sequence: number of the request or run since the server started, from 0.
         """
         row, attempt = metadata.get(self._plan.row_key), metadata.get(self._plan.attempt_key)
@@ -128,7 +128,7 @@ class FaultPlan:
         for number, entry in enumerate(self._entries):
             if (entry.kind in _HTTP_KINDS) != (kind_of_request == "http"):
                 continue
-            if entry.attempts is not None and (_whole(attempt) or 1) > entry.attempts:
+            if entry.attempts is not None and (_whole_number(attempt) or 1) > entry.attempts:
                 continue
             if entry.rows is not None:
                 hit = row in entry.rows
@@ -139,29 +139,32 @@ class FaultPlan:
         return None
 
     def draw_http(self, metadata: Mapping[str, str], sequence: int, hits: int = 0) -> Fault | None:
-        """`draw` for a request: http_429, http_500, html or drop.
+        """Return the fault of a request: http_429, http_500, html or drop; None for no fault.
 
         Args:
-            hits: faults that this row and attempt has met before. A client that sends a refused request again sends
-                the same metadata; each time counts as another attempt.
+            hits: number of earlier faults of this row and attempt. A client that repeats a refused request sends the
+                same metadata; each repetition counts as another attempt.
         """
-        attempt = _whole(metadata.get(self._plan.attempt_key))
+        attempt = _whole_number(metadata.get(self._plan.attempt_key))
         if hits and attempt is not None:
             metadata = {**metadata, self._plan.attempt_key: str(attempt + hits)}
         return self.draw("http", metadata, sequence)
 
     def occasion(self, metadata: Mapping[str, str]) -> tuple[str, str] | None:
-        """(row, attempt) that the metadata names, None where it does not."""
+        """Return (row, attempt) from the metadata; None if it does not name both."""
         row, attempt = metadata.get(self._plan.row_key), metadata.get(self._plan.attempt_key)
         return None if row is None or attempt is None else (row, attempt)
 
     def draw_run(self, metadata: Mapping[str, str], sequence: int) -> Fault | None:
-        """`draw` for a run: stall, slow_start or run_failed."""
+        """Return the fault of a run: stall, slow_start or run_failed; None for no fault."""
         return self.draw("run", metadata, sequence)
 
 
 class FaultyResponder:
-    """Another responder, with the plan's `stall`, `slow_start` and `run_failed` committed upon its answers."""
+    """Another responder, whose answers get the plan's faults `stall`, `slow_start` and `run_failed`.
+
+    Mutable state: the number of answers so far.
+    """
 
     def __init__(self, responder: Responder, plan: FaultPlan) -> None:
         self.name = responder.name
@@ -175,7 +178,7 @@ class FaultyResponder:
         """Yield the other responder's parts, with the drawn fault; see `Responder.respond`.
 
         Raises:
-            ResponderError: the planned one, or the other responder's own.
+            ResponderError: the planned error, or one of the other responder.
         """
         fault = self._plan.draw_run(conversation.metadata, next(self._sequence))
         if fault is not None and fault.kind == "slow_start":
@@ -186,12 +189,12 @@ class FaultyResponder:
         try:
             async for part in parts:
                 if fault is not None and (deltas == fault.after_deltas or isinstance(part, Finish)):
-                    await _commit(fault)
+                    await _inject(fault)
                     fault = None
                 deltas += isinstance(part, TextDelta)
                 yield part
         finally:
-            # A generator left in the middle would hold its connection until it is collected.
+            # A generator that is not exhausted would hold its connection until it is garbage-collected.
             if isinstance(parts, AsyncGenerator):
                 await parts.aclose()
 
@@ -200,7 +203,7 @@ class FaultyResponder:
         await self._responder.aclose()
 
 
-async def _commit(fault: Fault) -> None:
+async def _inject(fault: Fault) -> None:
     if fault.kind == "stall":
         await anyio.sleep(fault.delay_s)
     else:
@@ -208,10 +211,10 @@ async def _commit(fault: Fault) -> None:
         raise ResponderError(fault.message, code=fault.code, status_code=status)
 
 
-def _whole(text: str | None) -> int | None:
+def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
 def _fraction(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone, the same on every machine and Python."""
+    """Return a number in [0, 1) that depends only on the text: the same on every machine and Python."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / 2**48

@@ -1,4 +1,4 @@
-"""The responder `script`: answers from a file of rules, always the same way. For testing one's own batch."""
+"""The responder `script`: answers by the rules of a file, for tests of a batch. Its answers are reproducible."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Usage(Settings):
 class _Fault(Settings):
     code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     status: Annotated[int, Field(ge=400, le=599)] | None = None
-    message: str = "The script says that this answer fails."
+    message: str = "The script makes this answer fail."
     retry_after_s: NonNegativeFloat | None = None
     after_deltas: NonNegativeInt = 0
 
@@ -49,7 +49,7 @@ class _Call(Settings):
 
 
 class _Reply(Settings):
-    """How to answer; the rule's conditions are added by `_Rule`."""
+    """An answer; `_Rule` adds the conditions."""
 
     reply: str = ""
     tool_calls: list[_Call] = Field(default_factory=list)
@@ -64,9 +64,9 @@ class _Reply(Settings):
     @model_validator(mode="after")
     def _is_an_answer(self) -> _Reply:
         if not (self.reply or self.tool_calls or self.fault):
-            raise ValueError("says nothing: give it a 'reply', 'tool_calls' or a 'fault'")
+            raise ValueError("the answer is empty; give it a 'reply', 'tool_calls' or a 'fault'")
         if bool(self.tool_calls) != (self.after is not None):
-            raise ValueError("'tool_calls' and 'after' (the reply to the tools' outputs) go together")
+            raise ValueError("'tool_calls' and 'after' (the reply to the tools' outputs) must be given together")
         return self
 
 
@@ -79,7 +79,9 @@ class _Rule(_Reply):
     @model_validator(mode="after")
     def _can_miss(self) -> _Rule:
         if self.pattern is None and self.model is None and not self.metadata and self.times is None:
-            raise ValueError("matches everything: give it a 'pattern', 'model' or 'metadata', or make it the default")
+            raise ValueError(
+                "the rule matches every request; give it a 'pattern', 'model' or 'metadata', or make it the default"
+            )
         return self
 
 
@@ -97,11 +99,13 @@ class _Script(Settings):
 
 @dataclass(slots=True)
 class _LoadedRule:
-    """A rule, ready to match.
+    """A rule that is ready to match.
+
+    Mutable state: `left`.
 
     Attributes:
         place: its place in the file, for messages.
-        left: matches that it may still take, None for any number.
+        left: number of further matches; None for any number.
     """
 
     place: str
@@ -130,7 +134,7 @@ class _LoadedRule:
         except TimeoutError:
             raise ResponderError(
                 f"{self.place} of the script: the pattern takes more than {_MATCH_TIMEOUT_S:g} s on this question; "
-                "repetitions inside repetitions, such as (a+)+, do that",
+                "avoid repetitions inside repetitions, such as (a+)+",
                 code="invalid_prompt",
                 status_code=400,
             ) from None
@@ -138,7 +142,7 @@ class _LoadedRule:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """A chosen reply and the texts that `\\0`, `\\1`, … stand for in it."""
+    """A chosen reply, and the texts that replace `\\0`, `\\1`, … in it."""
 
     place: str
     reply: _Reply
@@ -148,11 +152,13 @@ class _Match:
 class ScriptResponder:
     """Answers by the first rule that matches, then by the table of answers, then by the default.
 
-    The file format is described in docs/responders.md. What is answered depends on the request alone,
-    but for rules with `times`, which count their matches over the responder's life.
+    docs/responders.md describes the file format. The answer depends only on the request, except for rules with `times`,
+    which count their matches over the responder's lifetime.
+
+    Mutable state: the remaining matches of rules with `times`.
 
     Raises:
-        SettingsFileError: the file can't be used; one line with file, rule and key.
+        SettingsFileError: the file cannot be used; the message names file, rule and key.
     """
 
     name = "script"
@@ -171,8 +177,8 @@ class ScriptResponder:
         """Yield the scripted answer, then a Finish; see `Responder.respond`.
 
         Raises:
-            ResponderError: the rule's fault; or `invalid_prompt` where nothing matches, or a rule calls a
-                function that the request does not offer.
+            ResponderError: the rule's fault; or `invalid_prompt` if nothing matches, or if a rule calls a function
+                that the request does not offer.
         """
         match, text = self._decide(conversation)
         reply, answering_tools = match.reply, _outputs(conversation) is not None
@@ -205,16 +211,16 @@ class ScriptResponder:
             yield Finish(reply.finish, usage)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the responder holds no resources."""
 
     def _decide(self, conversation: Conversation) -> tuple[_Match, str]:
-        """The reply and its text. Synchronous, so that `times` is exact under concurrency."""
+        """Return the reply and its text. Synchronous, so that `times` is exact under concurrency."""
         question = next((m.text for m in reversed(conversation.messages) if m.role == "user"), "")
         outputs = _outputs(conversation)
         if outputs is None:
             match = self._first_match(question, conversation)
             return match, _filled(match.reply.reply, match.groups)
-        match = self._caller(question, conversation)
+        match = self._calling_rule(question, conversation)
         return match, _filled(match.reply.after or "", match.groups, outputs)
 
     def _first_match(self, question: str, conversation: Conversation) -> _Match:
@@ -226,12 +232,12 @@ class ScriptResponder:
                 return match
         answer = self._answers.get(question.strip())
         if answer is not None:
-            # No group reference is looked for in recorded answers: they are data, taken as they are.
+            # Recorded answers are data: group references in them are not replaced.
             return _Match("answers", _Reply.model_construct(reply=answer), ())
-        return self._otherwise(question, conversation)
+        return self._default_match(question, conversation)
 
-    def _caller(self, question: str, conversation: Conversation) -> _Match:
-        """The rule that made the calls whose outputs have come; `times` has counted it already."""
+    def _calling_rule(self, question: str, conversation: Conversation) -> _Match:
+        """Return the rule that made the calls whose outputs have arrived; `times` has counted it already."""
         called = next((m.tool_calls for m in reversed(conversation.messages) if m.tool_calls), ())
         names = [call.name for call in called]
         for rule in self._rules:
@@ -239,9 +245,9 @@ class ScriptResponder:
                 match = rule.match(question, conversation)
                 if match is not None:
                     return match
-        return self._otherwise(question, conversation)
+        return self._default_match(question, conversation)
 
-    def _otherwise(self, question: str, conversation: Conversation) -> _Match:
+    def _default_match(self, question: str, conversation: Conversation) -> _Match:
         if self._default is not None and (self._default.tool_calls or _outputs(conversation) is None):
             return _Match("default", self._default, (question,))
         raise ResponderError(
@@ -261,7 +267,7 @@ def _read(path: Path) -> tuple[_Script, list[str]]:
                 script["rule"].append(data)
                 places.append(f"line {line}")
             elif special in script:
-                raise SettingsFileError(f"{path}: line {line}: there is a second '{special}'; keep one")
+                raise SettingsFileError(f"{path}: line {line}: '{special}' is given a second time; keep one")
             else:
                 script[special] = data[special]
         return validated(_Script, script, path, ""), places
@@ -273,11 +279,11 @@ def _loaded(data: dict[str, Any], path: Path, place: str) -> _LoadedRule:
     rule = validated(_Rule, data, path, place)
     try:
         if rule.pattern is not None:
-            re.compile(rule.pattern)  # the format has Python's own patterns
-        # `regex` reads the same ones, and takes a time limit.
+            re.compile(rule.pattern)  # the format allows the patterns of Python's `re`
+        # `regex` accepts the same patterns and has a time limit.
         pattern = regex.compile(rule.pattern) if rule.pattern is not None else None
     except (re.error, regex.error) as exc:
-        raise SettingsFileError(f"{path}: {place}: key 'pattern': no regular expression: {exc}") from exc
+        raise SettingsFileError(f"{path}: {place}: key 'pattern': not a valid regular expression: {exc}") from exc
     _check_references(rule, pattern.groups if pattern else 0, path, place)
     return _LoadedRule(place, rule, pattern)
 
@@ -287,13 +293,13 @@ def _check_references(reply: _Reply, groups: int, path: Path, place: str) -> Non
         for reference in _REFERENCE.finditer(text):
             if reference["group"] and int(reference["group"]) > groups:
                 raise SettingsFileError(
-                    f"{path}: {place}: key '{key}': {reference[0]} names group {reference['group']}, "
-                    f"but the pattern has {groups}"
+                    f"{path}: {place}: key '{key}': {reference[0]} refers to group {reference['group']}, "
+                    f"but the number of groups in the pattern is {groups}"
                 )
 
 
 def _answers(data: dict[str, Any], path: Path) -> dict[str, str]:
-    """The table of recorded answers, by question."""
+    """Return question → answer from the table of recorded answers."""
     table = validated(_Answers, data, path, "answers")
     source = path.parent / table.file
     rows = read_json_lines(source) if source.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(source)
@@ -302,10 +308,10 @@ def _answers(data: dict[str, Any], path: Path) -> dict[str, str]:
         for column in (table.question, table.answer):
             if not isinstance(row.get(column), str):
                 has = ", ".join(filter(None, row))
-                raise SettingsFileError(f"{source}: line {line}: no text under '{column}'; there is: {has}")
+                raise SettingsFileError(f"{source}: line {line}: no text in column '{column}'; the columns are: {has}")
         question = row[table.question].strip()
         if answers.setdefault(question, row[table.answer]) != row[table.answer]:
-            raise SettingsFileError(f"{source}: line {line}: a second, different answer to {question[:60]!r}")
+            raise SettingsFileError(f"{source}: line {line}: a second, different answer to {question[:60]!r}; keep one")
     return answers
 
 
@@ -313,18 +319,18 @@ def _csv_rows(source: Path) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(source), newline=""))
     rows: list[tuple[int, dict[str, Any]]] = []
     try:
-        reader.fieldnames  # noqa: B018 - reads the header, so that line_num is where the first row starts
+        reader.fieldnames  # noqa: B018 - reads the header, so that the first row starts after line_num
         line = reader.line_num + 1
         for row in reader:
             rows.append((line, row))
             line = reader.line_num + 1
     except csv.Error as exc:
-        raise SettingsFileError(f"{source}: line {reader.line_num}: not CSV: {exc}") from exc
+        raise SettingsFileError(f"{source}: line {reader.line_num}: not valid CSV: {exc}") from exc
     return rows
 
 
 def _outputs(conversation: Conversation) -> tuple[str, ...] | None:
-    """The outputs that the conversation ends with, None where it ends otherwise."""
+    """Return the tool outputs at the end of the conversation; None if it ends with another message."""
     outputs: list[str] = []
     for message in reversed(conversation.messages):
         if message.role != "tool":
@@ -337,7 +343,7 @@ _REFERENCE = re.compile(r"\\(?:(?P<group>\d{1,2})|o(?P<output>\d{1,2})|(?P<backs
 
 
 def _filled(text: str, groups: tuple[str, ...], outputs: tuple[str, ...] = ()) -> str:
-    """The text with `\\1` replaced by a group, `\\0` by the whole match, `\\o1` by a tool's output."""
+    """Return the text with `\\1` replaced by a group, `\\0` by the whole match and `\\o1` by a tool's output."""
 
     def value(reference: re.Match[str]) -> str:
         if reference["backslash"]:

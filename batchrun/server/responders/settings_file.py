@@ -1,4 +1,4 @@
-"""Reads the TOML and JSONL files that steer responders, with one clear line for whatever is wrong in them."""
+"""Readers for the TOML and JSONL files that configure responders. Every error is one line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Settings", "SettingsFileError", "read_json_lines", "read_text", "rea
 
 
 class SettingsFileError(SettingsError):
-    """A file that steers a responder can't be used; the message is one line with file, place and way out."""
+    """A file that configures a responder cannot be used; the message names the file and the place in it."""
 
 
 class Settings(BaseModel):
-    """Base of what such files hold: unknown keys are errors, values are not converted."""
+    """Base of the contents of such files. Unknown keys are errors, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -30,10 +30,10 @@ _S = TypeVar("_S", bound=Settings)
 
 
 def read_text(path: Path) -> str:
-    """The file's text, as UTF-8 with or without BOM.
+    """Return the text of a file in UTF-8, with or without a BOM.
 
     Raises:
-        SettingsFileError: it can't be read or is not UTF-8.
+        SettingsFileError: the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -44,23 +44,23 @@ def read_text(path: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file as a TOML document.
+    """Return the contents of a TOML file.
 
     Raises:
-        SettingsFileError: it can't be read or is not TOML; names line and column.
+        SettingsFileError: the file cannot be read or is not valid TOML; the message names line and column.
     """
     text = read_text(path)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # also an integer of more than 4,300 digits
-        raise SettingsFileError(f"{path}: not TOML: {exc}") from exc
+        raise SettingsFileError(f"{path}: not valid TOML: {exc}") from exc
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The file's JSON objects, each with its physical line, from 1; blank lines are skipped.
+    """Return the JSON objects of a file, each with its line number from 1. Blank lines are skipped.
 
     Raises:
-        SettingsFileError: it can't be read or a line holds no JSON object; names the line.
+        SettingsFileError: the file cannot be read, or a line is not a JSON object; the message names the line.
     """
     objects: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -69,7 +69,7 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as exc:
-            raise SettingsFileError(f"{path}: line {number}: not JSON: {exc}") from exc
+            raise SettingsFileError(f"{path}: line {number}: not valid JSON: {exc}") from exc
         if not isinstance(value, dict):
             raise SettingsFileError(f"{path}: line {number}: expected a JSON object, got {line.strip()[:40]}")
         objects.append((number, value))
@@ -77,13 +77,13 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def validated(model: type[_S], data: Any, path: Path, place: str) -> _S:
-    """The data as a model.
+    """Return the data as a model.
 
     Args:
-        place: where in the file the data stands, such as `rule 3`; "" for the whole file.
+        place: the place of the data in the file, such as `rule 3`; "" for the whole file.
 
     Raises:
-        SettingsFileError: names file, place, key and what was expected.
+        SettingsFileError: the data is invalid; the message names file, place, key and the expected value.
     """
     try:
         return model.model_validate(data)
@@ -97,7 +97,7 @@ def _explained(error: Any, model: type[Settings]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = f"; known keys: {', '.join(model.model_fields)}" if len(error["loc"]) == 1 else ""
-        return f"key '{key}' is not known{known}"
+        return f"key '{key}' is unknown{known}"
     if error["type"] == "missing":
         return f"key '{key}' is missing"
     message = str(error["msg"]).removeprefix("Value error, ")

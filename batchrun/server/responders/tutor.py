@@ -1,4 +1,4 @@
-"""The responder `tutor`: no language model; solves what is written out, and says so when it can't."""
+"""The responder `tutor`: it solves written-out problems without a language model, and refuses all others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MAX_STEPS = 12
 
 
 class TutorResponder:
-    """Answers arithmetic, percentages and equations exactly; anything else with a refusal, one honest sentence.
+    """Answers arithmetic, percentages and equations exactly, and anything else with a refusal of one sentence.
 
-    A tool is called only where the caller demands a call (`required`, or a function by name) and the
-    function has no required parameters: the tutor could not fill them in.
+    It calls a tool only if the caller requires a call (`required`, or a function by name) and the function has no
+    required parameters, since the tutor could not fill them in.
     """
 
     name = "tutor"
@@ -40,7 +40,7 @@ class TutorResponder:
         """Yield the answer word by word, then a Finish; see `Responder.respond`.
 
         Raises:
-            ResponderError: `invalid_prompt`, where `response_format` demands a shape the tutor can't fill.
+            ResponderError: `invalid_prompt`: `response_format` requires a form that the tutor cannot produce.
         """
         call = _demanded_call(conversation)
         if call is not None:
@@ -56,11 +56,11 @@ class TutorResponder:
         yield Finish("length" if kept != text else "stop")
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the responder holds no resources."""
 
 
 def _answer(messages: tuple[Message, ...]) -> tuple[str, bool]:
-    """(what to say, whether that is a refusal)."""
+    """Return the answer's text, and whether it is a refusal."""
     questions = [m.text for m in messages if m.role == "user"]
     if not questions:
         return _CANNOT, True
@@ -80,7 +80,7 @@ def _answer(messages: tuple[Message, ...]) -> tuple[str, bool]:
 
 
 def _solved(text: str) -> Solution | str | None:
-    """The solution, the reason why there is none, or None where nothing was asked that the tutor does."""
+    """Return the solution, the reason why there is none, or None if the text does not contain a problem."""
     try:
         return solve_question(text)
     except (NotUnderstood, TooLarge) as exc:
@@ -99,7 +99,7 @@ def _explained(solution: Solution) -> str:
 def _demanded_call(conversation: Conversation) -> ToolCall | None:
     choice = conversation.tool_choice
     if conversation.messages and conversation.messages[-1].role == "tool":
-        return None  # its output is there: a second call would never end
+        return None  # the output has arrived: another call would repeat forever
     if isinstance(choice, Mapping):
         wanted = choice.get("function", {}).get("name")
     elif choice == "required":
@@ -128,7 +128,7 @@ def _formatted(answer: str, response_format: Mapping[str, Any] | None) -> str:
 
 
 def _allows_answer(schema: Mapping[str, Any]) -> bool:
-    """Whether {"answer": text} surely fits the schema; any keyword beyond the plain ones counts as a no."""
+    """Return whether {"answer": text} certainly matches the schema. Any keyword beyond the plain ones means no."""
     plain = {"$schema", "type", "properties", "required", "additionalProperties", "title", "description"}
     if not plain.issuperset(schema) or schema.get("type", "object") != "object":
         return False

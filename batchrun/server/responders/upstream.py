@@ -1,7 +1,7 @@
-"""The responder `upstream`: any Chat Completions endpoint, streamed through.
+"""The responder `upstream`: it streams the answers of any Chat Completions endpoint.
 
-The SDK makes the request (address, key, errors); the reply's bytes are read lean, because building a typed
-object for every piece of text costs more than everything else together.
+The SDK makes the request (address, key, errors). The reply is read as bytes, because a typed object for each piece of
+text would cost more than all other work.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from batchrun.server.errors import SettingsError
 
 from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, TokenCount, ToolCall
 
-__all__ = ["FAILURES", "UpstreamResponder", "fault_of", "open_client"]
+__all__ = ["FAILURES", "UpstreamResponder", "open_client", "responder_error"]
 
 _CONNECT_TIMEOUT_S = 15.0
 _MAX_LINE_BYTES = 16 * 1024 * 1024
 _OWN_PARAMETERS = frozenset({"messages", "model", "n", "stream", "stream_options"})
-# The SDK's aiohttp transport lets some of aiohttp's own errors through, such as those of broken HTTP.
+# The SDK's aiohttp transport passes on some of aiohttp's own errors, such as those for malformed HTTP.
 FAILURES = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
 _FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
 _REASONS: Mapping[str, _FinishReason] = {
@@ -43,19 +43,19 @@ _REASONS: Mapping[str, _FinishReason] = {
 
 
 class UpstreamResponder:
-    """Passes conversations on to a Chat Completions endpoint and its answers back.
+    """Forwards conversations to a Chat Completions endpoint and returns its answers.
 
     Args:
-        base_url: of the endpoint, up to and with `/v1`.
-        api_key: None for servers that want none.
-        models: names to list; empty lists none and accepts any.
+        base_url: URL of the endpoint, including `/v1`.
+        api_key: None for servers that require none.
+        models: names to list; if empty, none is listed and any is accepted.
         silence_timeout_s: seconds without a byte after which an answer fails.
-        max_tokens_parameter: the name under which the endpoint takes the bound on the answer's tokens.
-        include_usage: ask for the token count; off for endpoints that refuse `stream_options`.
-        max_connections: connections open at once; further answers wait for one.
+        max_tokens_parameter: the endpoint's parameter for the limit of the answer's tokens.
+        include_usage: request the token count; False for endpoints that refuse `stream_options`.
+        max_connections: maximum of open connections; further answers wait for one.
 
     Raises:
-        SettingsError: `base_url` is none that requests can be sent to.
+        SettingsError: `base_url` is not a URL that requests can be sent to.
     """
 
     name = "upstream"
@@ -80,11 +80,11 @@ class UpstreamResponder:
         )
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
-        """Yield the endpoint's answer as it comes; see `Responder.respond`.
+        """Yield the endpoint's answer as it arrives; see `Responder.respond`.
 
         Raises:
-            ResponderError: `rate_limit_exceeded` for 429, `invalid_prompt` for requests that the endpoint
-                refuses, else `server_error`: 5xx, no connection, silence, or a stream without an end.
+            ResponderError: `rate_limit_exceeded` for 429, `invalid_prompt` for requests that the endpoint refuses,
+                otherwise `server_error`: 5xx, no connection, silence, or an incomplete stream.
         """
         answer = _Answer()
         async with self._stream(self._body(conversation)) as events:
@@ -128,27 +128,27 @@ class UpstreamResponder:
                 stream=True,
                 stream_cls=AsyncStream[Any],
             )
-            # `cast_to=Response` wins over `stream_cls`: the SDK hands out the response, unread.
+            # `cast_to=Response` overrides `stream_cls`: the SDK returns the response unread.
             response = cast("httpx2.Response", reply)
             try:
                 yield _events(response)
             finally:
                 await response.aclose()
         except FAILURES as exc:
-            raise fault_of(exc, self._key) from exc
+            raise responder_error(exc, self._key) from exc
 
 
 def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float, max_connections: int) -> AsyncOpenAI:
-    """A client of an endpoint that sends each request once, with this key and nothing of the environment's.
+    """Return a client that sends each request once, with this key and without settings from the environment.
 
     Raises:
-        SettingsError: `base_url` is none that requests can be sent to.
+        SettingsError: `base_url` is not a URL that requests can be sent to.
     """
     _check_url(base_url)
     client = AsyncOpenAI(
         api_key=api_key or "none",
         base_url=base_url,
-        # Whoever started the run retries it; a hidden second request would be paid twice.
+        # The run's client retries it; a hidden second request would be paid twice.
         max_retries=0,
         timeout=httpx2.Timeout(silence_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
         http_client=openai.DefaultAioHttpClient(
@@ -163,22 +163,22 @@ def open_client(base_url: str, api_key: str | None, *, silence_timeout_s: float,
 
 
 def _check_url(base_url: str) -> None:
-    """Refuse what no request could be sent to, without repeating what may be secret in it."""
+    """Check that requests can be sent to the URL. Messages do not repeat parts of it that may be secret."""
     if "@" in base_url:
         raise SettingsError(
-            "upstream: the URL holds a user or password (before its @), which cannot be sent beside a key; "
-            "give the key by itself."
+            "upstream: the URL contains a user or password (before the @), which cannot be sent together with a key; "
+            "give the key separately."
         )
     if "?" in base_url or "#" in base_url:
-        raise SettingsError("upstream: a URL without ? and # is needed; the endpoints' paths are put behind it.")
+        raise SettingsError("upstream: the URL must not contain ? or #, because the endpoints' paths follow it.")
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an address, or a port that is none
+    except ValueError:  # brackets without an address, or an invalid port
         usable = False
     if not usable or not base_url.isprintable() or " " in base_url:
         raise SettingsError(
-            f"upstream: a base URL such as http://127.0.0.1:11434/v1 is needed, with its host, got {base_url!r}."
+            f"upstream: expected a base URL with a host, such as http://127.0.0.1:11434/v1, got {base_url!r}."
         )
 
 
@@ -200,7 +200,7 @@ def _chat_messages(message: Message) -> Iterator[dict[str, Any]]:
     for part in message.content or ():
         if part.get("type") == "image_file":
             raise ResponderError(
-                "Images uploaded as files cannot be passed on to the upstream endpoint; send them by URL.",
+                "Images uploaded as files cannot be forwarded to the upstream endpoint; send them by URL.",
                 code="invalid_prompt",
                 status_code=400,
             )
@@ -215,7 +215,7 @@ def _chat_messages(message: Message) -> Iterator[dict[str, Any]]:
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[Any]:
-    """The decoded `data` of each server-sent event up to `[DONE]`; a plain JSON reply is one event."""
+    """Yield the decoded `data` of each server-sent event up to `[DONE]`; a plain JSON reply is one event."""
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         yield _json_reply(response.headers.get("content-type", "no content type"), await response.aread())
         return
@@ -223,7 +223,7 @@ async def _events(response: httpx2.Response) -> AsyncIterator[Any]:
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _MAX_LINE_BYTES:
-            raise ResponderError("The upstream endpoint sent a line without end.", status_code=502)
+            raise ResponderError(f"The upstream endpoint sent a line over {_MAX_LINE_BYTES} bytes.", status_code=502)
         for line in lines:
             data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
             if data == b"[DONE]":
@@ -235,7 +235,7 @@ async def _events(response: httpx2.Response) -> AsyncIterator[Any]:
 def _json_reply(content_type: str, body: bytes) -> Any:
     if "json" not in content_type:
         raise ResponderError(
-            f"The upstream endpoint answered with {content_type} instead of a completion; is its URL right?",
+            f"The upstream endpoint answered with {content_type} instead of a completion; check its URL.",
             status_code=502,
         )
     return _decoded(body)
@@ -247,13 +247,13 @@ def _decoded(data: bytes) -> Any:
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        raise ResponderError("The upstream endpoint sent a piece that is no JSON object.", status_code=502)
+        raise ResponderError("The upstream endpoint sent an event that is not a JSON object.", status_code=502)
     return event
 
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call under way: its fragments so far."""
+    """A tool call of which some fragments have arrived."""
 
     id: str
     name: str = ""
@@ -261,7 +261,10 @@ class _Call:
 
 
 class _Answer:
-    """What is known of an answer while its pieces come."""
+    """An answer whose pieces are arriving.
+
+    Mutable state: calls, finish reason, usage and model so far.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[Any, _Call] = {}
@@ -270,10 +273,10 @@ class _Answer:
         self._model: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> TextDelta:
-        """Take in one chunk (or a whole completion); returns the text it adds, which may be none.
+        """Process one chunk, or a whole completion, and return the text that it adds, which may be empty.
 
         Raises:
-            ResponderError: the chunk is an error.
+            ResponderError: the chunk reports an error.
         """
         if event.get("error"):
             raise _streamed_error(event["error"])
@@ -292,7 +295,7 @@ class _Answer:
         return TextDelta("")
 
     def _add(self, fragment: Mapping[str, Any]) -> None:
-        """Add to the call with this index. Servers that send no index send whole calls, or name the call once."""
+        """Add a fragment to the call with its index. Servers without an index send whole calls, or the id once."""
         key = fragment.get("index")
         if key is None:
             key = fragment.get("id") or next(reversed(self._calls), 0)
@@ -305,15 +308,15 @@ class _Answer:
         call.arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def end(self) -> Iterator[Part]:
-        """The calls, whole now, and the Finish.
+        """Yield the complete calls and the Finish.
 
         Raises:
-            ResponderError: the stream ended before its end.
+            ResponderError: the stream ended in the middle of the answer.
         """
         if self._reason is None:
             raise ResponderError("The upstream endpoint ended its stream in the middle of the answer.", status_code=502)
         reason = _REASONS.get(self._reason, "stop")
-        # Some servers end a message of calls with `stop`; calls cut by `length` have broken arguments.
+        # Some servers end a message of calls with `stop`. Calls that `length` cut off have invalid arguments.
         if self._calls and reason in ("stop", "tool_calls"):
             reason = "tool_calls"
             for call in self._calls.values():
@@ -334,7 +337,7 @@ def _token_count(usage: Mapping[str, Any]) -> TokenCount:
 
 
 def _streamed_error(error: Any) -> ResponderError:
-    """An error inside a stream has no status of its own; its code or type must do."""
+    """Return the error of an event in a stream. It has no HTTP status, so its code or type decides."""
     details = error if isinstance(error, Mapping) else {"message": error}
     message = f"The upstream endpoint failed: {_line(details.get('message') or 'no reason given')}"
     kinds = f"{details.get('code')} {details.get('type')}"
@@ -345,10 +348,10 @@ def _streamed_error(error: Any) -> ResponderError:
     return ResponderError(message, status_code=502)
 
 
-def fault_of(exc: Exception, key: str | None, name: str = "upstream") -> ResponderError:
-    """One of `FAILURES` in one line, without the key. `name` says which endpoint it was."""
+def responder_error(exc: Exception, key: str | None, name: str = "upstream") -> ResponderError:
+    """Return one of `FAILURES` as an error in one line, without the key. `name` names the endpoint."""
     if isinstance(exc, openai.APIStatusError):
-        return _fault_of_status(exc, key, name)
+        return _status_error(exc, key, name)
     cause = exc.__cause__ or exc
     # The SDK's aiohttp transport reports every failure to connect as ConnectTimeout.
     timeout = isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException))
@@ -357,7 +360,7 @@ def fault_of(exc: Exception, key: str | None, name: str = "upstream") -> Respond
     return ResponderError(f"The connection to the {name} endpoint failed ({type(cause).__name__}).", status_code=502)
 
 
-def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> ResponderError:
+def _status_error(exc: openai.APIStatusError, key: str | None, name: str) -> ResponderError:
     status = exc.status_code
     body = exc.body if isinstance(exc.body, Mapping) else {}
     reason = _line(body.get("message") or f"HTTP {status} without a reason")
@@ -370,9 +373,9 @@ def _fault_of_status(exc: openai.APIStatusError, key: str | None, name: str) -> 
             retry_after_s=_retry_after(exc.response.headers),
         )
     if status < 400:
-        message = f"The {name} endpoint answered {status}, a redirect, which is not followed: is its URL right?"
+        message = f"The {name} endpoint answered {status}, a redirect, which is not followed; check its URL."
     if status < 400 or status in (401, 402, 403):
-        # Passed on as such it would read as a fault of the caller's own key.
+        # Forwarded unchanged, it would look like a fault of the caller's own key.
         return ResponderError(message, code="upstream_refused", status_code=500)
     if status in (400, 404) and (body.get("code") == "model_not_found" or _NO_MODEL.search(reason)):
         return ResponderError(message, code="model_not_found", status_code=404)
@@ -393,7 +396,7 @@ def _line(text: Any) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After` (a number, or a date: RFC 9110 §10.2.3)."""
+    """Return the seconds of `retry-after-ms` or `Retry-After` (a number, or a date: RFC 9110 §10.2.3), or None."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             return max(0.0, float(headers[name]) * unit)

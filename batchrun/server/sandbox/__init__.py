@@ -1,1 +1,1 @@
-"""The tools that the embedded server runs itself: search in files, and Python in a sandbox."""
+"""The code interpreter: Python in a sandbox."""

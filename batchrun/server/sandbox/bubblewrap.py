@@ -1,6 +1,6 @@
-"""A sandbox of Linux namespaces, made by bubblewrap, around this machine's own CPython.
+"""A sandbox of Linux namespaces, made by bubblewrap, around this machine's CPython.
 
-docs/sandbox.md says what it holds and what it does not.
+docs/sandbox.md describes what it protects and what it does not.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _PIECE_BYTES = 1 << 20
 
 
 class _Broken(Exception):
-    """What came out of the sandbox is no result."""
+    """The output of the sandbox is not a valid result."""
 
 
 class BubblewrapSandbox:
-    """Runs code in namespaces of its own: no network, a read-only system, files in memory.
+    """Runs code in separate namespaces: no network, a read-only system, files in memory.
 
     Args:
         bwrap: path of the program, version 0.8 or newer.
@@ -52,9 +52,9 @@ class BubblewrapSandbox:
 
     @classmethod
     def find(cls) -> BubblewrapSandbox | None:
-        """The sandbox, where bubblewrap is installed and really works here; else None.
+        """Return the sandbox if bubblewrap is installed and works here; otherwise None.
 
-        Runs a small program in it: kernels and containers may forbid the namespaces that it needs.
+        It runs a small program, because kernels and containers may forbid the namespaces that bubblewrap needs.
         """
         bwrap = shutil.which("bwrap", path=_PROGRAM_FOLDERS)
         if bwrap is None or not sys.platform.startswith("linux"):
@@ -87,19 +87,19 @@ class BubblewrapSandbox:
         script.write_text(code, encoding="utf-8", errors="replace")
         made = folder / "files"
         made.mkdir()
-        with tempfile.TemporaryFile() as complaints:
-            # Cancelled half-way asyncio would forget a process that it has started already.
+        with tempfile.TemporaryFile() as errors:
+            # If it were cancelled in between, asyncio would lose a process that it has started already.
             with anyio.CancelScope(shield=True):
                 process = await anyio.open_process(
-                    self._command(script, files, limits), stdin=subprocess.DEVNULL, stderr=complaints
+                    self._command(script, files, limits), stdin=subprocess.DEVNULL, stderr=errors
                 )
             try:
                 with anyio.move_on_after(limits.wall_s + _GRACE_S):
                     return await _result(process, made, limits)
                 return Execution("", (), (), f"ran for more than {limits.wall_s} s")
             except _Broken as exc:
-                # A program that tampers with its supervisor ends here too.
-                return Execution("", (), (), f"the sandbox gave no result ({_last_line(complaints) or exc})")
+                # A program that tampers with its supervisor also ends here.
+                return Execution("", (), (), f"the sandbox gave no result ({_last_line(errors) or exc})")
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -127,8 +127,8 @@ class BubblewrapSandbox:
                 for name, path in files.items()
                 for part in ("--ro-bind", str(path.resolve()), f"{DATA_FOLDER}/{name}")
             ),
-            # A server that runs as root could write kernel settings through /proc; nothing else may be
-            # written outside of the three file systems above, whose sizes are bounded.
+            # A server that runs as root could write kernel settings through /proc. Only the three file systems
+            # above, whose sizes are bounded, are writable.
             *("--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"),
             *("--chdir", DATA_FOLDER),
             *(sys.executable, "-I", "-S", "-B", "/run/inside.py", "supervise", terms),
@@ -142,7 +142,7 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": "/tmp",
-        # Numerical libraries would start a thread for each core of the machine.
+        # Without these, numerical libraries would start a thread for each core of the machine.
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
@@ -150,7 +150,7 @@ def _environment() -> dict[str, str]:
 
 
 def _system() -> Iterator[str]:
-    """Arguments that show the system's programs and libraries, and this Python's, read-only."""
+    """Yield the arguments that mount the programs and libraries of the system and of this Python, read-only."""
     yield from ("--ro-bind", "/usr", "/usr")
     for folder in map(Path, _SYSTEM_LINKS):
         if folder.is_symlink():
@@ -161,22 +161,22 @@ def _system() -> Iterator[str]:
         yield from ("--ro-bind-try", path, path)
     for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
         folder = Path(prefix).resolve()
-        # An environment made in a home folder itself would show all that is in it.
+        # An environment that is a home folder itself would expose everything in it.
         exposes = str(folder) in ("/", "/home", "/root") or str(folder.parent) == "/home"
         if not exposes and not folder.is_relative_to("/usr"):
             yield from ("--ro-bind", str(folder), prefix)
 
 
 async def _result(process: anyio.abc.Process, made: Path, limits: SandboxLimits) -> Execution:
-    """Read the result. Whatever comes is treated as hostile: bounded, and written under checked names only."""
+    """Read the result. The output is not trusted: sizes are bounded, and file names are checked."""
     assert process.stdout is not None
     stream = process.stdout
     data = b""
-    # Each byte of the log takes six in JSON at worst.
+    # JSON needs at most six bytes for each byte of the log.
     bound = 6 * limits.output_bytes + (1 << 16)
     while b"\n" not in data:
         if len(data) > bound:
-            raise _Broken("a header without end")
+            raise _Broken("the header has no end")
         data += await _piece(stream)
     line, _, data = data.partition(b"\n")
     logs, error, files = _header(line)
@@ -200,7 +200,7 @@ async def _piece(stream: anyio.abc.ByteReceiveStream) -> bytes:
     try:
         return await stream.receive(_PIECE_BYTES)
     except anyio.EndOfStream:
-        raise _Broken("it ended early") from None
+        raise _Broken("the output ended early") from None
 
 
 def _header(line: bytes) -> tuple[str, str | None, list[tuple[str, int]]]:
@@ -209,11 +209,11 @@ def _header(line: bytes) -> tuple[str, str | None, list[tuple[str, int]]]:
         logs, error, files = header["logs"], header["error"], header["files"]
         listed = [(str(name), int(size)) for name, size in files]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise _Broken("no header") from exc
+        raise _Broken("the header is invalid") from exc
     if not isinstance(logs, str) or not isinstance(error, str | None):
-        raise _Broken("no logs")
+        raise _Broken("the logs are missing")
     if len({name for name, _ in listed}) != len(listed) or not all(map(_is_safe, listed)):
-        raise _Broken("a name or size that no file has")
+        raise _Broken("a file name or size is invalid")
     return logs.encode("utf-8", "replace").decode(), error, listed
 
 
@@ -231,7 +231,7 @@ def _is_safe(file: tuple[str, int]) -> bool:
     )
 
 
-def _last_line(complaints: IO[bytes]) -> str:
-    complaints.seek(0)
-    lines = complaints.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:300] if lines else ""

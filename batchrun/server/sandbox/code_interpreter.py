@@ -1,4 +1,4 @@
-"""The code interpreter: Python in the best sandbox that this machine has, and never without one."""
+"""The choice of the sandbox: the best one that this machine has. Code never runs without a sandbox."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Execution", "Sandbox", "SandboxLimits", "find_sandbox"]
 
 
 def find_sandbox() -> Sandbox | None:
-    """The sandbox to run code in: bubblewrap where it works, else Monty where it is installed, else None.
+    """Return the sandbox for code: bubblewrap if it works, otherwise Monty if it is installed, otherwise None.
 
-    Each call tries bubblewrap for real, which takes a moment: ask once and keep the answer.
+    Each call runs a program in bubblewrap, which takes a moment, so callers keep the result.
     """
     sandbox = BubblewrapSandbox.find()
     if sandbox is not None:

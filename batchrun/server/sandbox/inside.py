@@ -1,8 +1,8 @@
-"""What runs inside the bubblewrap sandbox. Standard library only; started as a file, never imported.
+"""The program that runs inside the bubblewrap sandbox. It uses the standard library only and is started as a file.
 
-`supervise` is process 1 of the sandbox: it starts the code in a child, holds it to its limits, and then writes
-one result to its standard output: a line of JSON and the bytes of the files that the code made. `run` is that
-child. Nothing of what comes out is trusted outside: see bubblewrap.py.
+`supervise` is process 1 of the sandbox. It starts the code in a child process, enforces the limits, and then writes
+one result to its standard output: a line of JSON and the bytes of the produced files. `run` is the child process.
+Outside, no part of the output is trusted: see bubblewrap.py.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MAX_NAME = 200
 _PR_SET_DUMPABLE = 4
 
 
-def supervise(terms: dict[str, Any]) -> None:
-    """Run the code under its terms and write the result."""
-    # Process 1 ignores signals from inside its own namespace; not being dumpable it can't be traced either.
+def supervise(limits: dict[str, Any]) -> None:
+    """Run the code within its limits and write the result."""
+    # Process 1 ignores signals from inside its own namespace. Since it is not dumpable, it cannot be traced either.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    logs, error = _supervised(terms)
-    files = _produced(terms)
+    logs, error = _supervised(limits)
+    files = _produced(limits)
     header = {"logs": logs.decode("utf-8", "replace"), "error": error, "files": [f[:2] for f in files]}
     out = sys.stdout.buffer
     out.write(json.dumps(header).encode() + b"\n")
@@ -50,19 +50,19 @@ def supervise(terms: dict[str, Any]) -> None:
     out.flush()
 
 
-def _supervised(terms: dict[str, Any]) -> tuple[bytes, str | None]:
+def _supervised(limits: dict[str, Any]) -> tuple[bytes, str | None]:
     child = subprocess.Popen(
         [sys.executable, "-I", "-B", "-u", __file__, "run"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=lambda: _limit(terms),
+        preexec_fn=lambda: _limit(limits),
     )
     assert child.stdout is not None
     os.set_blocking(child.stdout.fileno(), False)
     logs, status, verdict = bytearray(), None, None
-    deadline = time.monotonic() + terms["wall_s"]
+    deadline = time.monotonic() + limits["wall_s"]
     next_look = 0.0
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
@@ -72,45 +72,45 @@ def _supervised(terms: dict[str, Any]) -> tuple[bytes, str | None]:
                 if piece:
                     logs += piece
                 else:
-                    time.sleep(_TICK_S / 10)  # it closed its output and runs on
-            if len(logs) > terms["output_bytes"]:
-                verdict = f"printed more than {terms['output_bytes']} bytes"
+                    time.sleep(_TICK_S / 10)  # the code closed its output and continues
+            if len(logs) > limits["output_bytes"]:
+                verdict = f"printed more than {limits['output_bytes']} bytes"
             now = time.monotonic()
             if now > deadline:
-                verdict = f"ran for more than {terms['wall_s']} s"
+                verdict = f"ran for more than {limits['wall_s']} s"
             elif now > next_look:
-                verdict, next_look = verdict or _overuse(terms), now + _TICK_S
+                verdict, next_look = verdict or _overuse(limits), now + _TICK_S
             status = _reaped(child.pid)
     _kill_all()
-    child.returncode = 0  # waited for above, by number
+    child.returncode = 0  # `_reaped` waited for it already
     logs += child.stdout.read() or b""
-    error = verdict or _failure(status or 0, bytes(logs), terms)
-    return bytes(logs[: terms["output_bytes"]]), error
+    error = verdict or _failure(status or 0, bytes(logs), limits)
+    return bytes(logs[: limits["output_bytes"]]), error
 
 
-def _limit(terms: dict[str, Any]) -> None:
-    memory = terms["memory_bytes"]
+def _limit(limits: dict[str, Any]) -> None:
+    memory = limits["memory_bytes"]
     for limit, value in (
         (resource.RLIMIT_DATA, memory),
-        # Address space counts what is only reserved, as numerical libraries do freely.
+        # Address space includes reserved memory, of which numerical libraries take a lot.
         (resource.RLIMIT_AS, 4 * memory),
-        (resource.RLIMIT_NPROC, terms["processes"]),
-        (resource.RLIMIT_FSIZE, terms["disk_bytes"]),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_FSIZE, limits["disk_bytes"]),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    resource.setrlimit(resource.RLIMIT_CPU, (terms["cpu_s"], terms["cpu_s"] + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_s"], limits["cpu_s"] + 1))
     os.nice(5)
 
 
-def _overuse(terms: dict[str, Any]) -> str | None:
-    """Whether all processes together pass a limit: for the sum of memory, and for hosts where root is exempt."""
+def _overuse(limits: dict[str, Any]) -> str | None:
+    """Return which limit all processes together exceed, or None. Their memory adds up, and root may be exempt."""
     processes = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and p.name != "1"]
-    if len(processes) > terms["processes"]:
-        return f"started more than {terms['processes']} processes"
-    # Resident pages count shared ones several times, so the exact and slow figure decides.
-    most = terms["memory_bytes"]
+    if len(processes) > limits["processes"]:
+        return f"started more than {limits['processes']} processes"
+    # Resident memory counts shared pages several times, so the exact but slow figure decides.
+    most = limits["memory_bytes"]
     if _memory(processes, "statm") > most and _memory(processes, "smaps_rollup") > most:
         return f"used more than {most} bytes of memory"
     return None
@@ -122,7 +122,7 @@ def _memory(processes: list[int], source: str) -> int:
         try:
             text = Path(f"/proc/{process}/{source}").read_text()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has ended
         if source == "statm":
             total += int(text.split()[1]) * resource.getpagesize()
         else:
@@ -131,7 +131,7 @@ def _memory(processes: list[int], source: str) -> int:
 
 
 def _reaped(child: int) -> int | None:
-    """The child's wait status once it has ended; other orphans are reaped on the way."""
+    """Return the child's wait status if it has ended, otherwise None. Other orphans are reaped too."""
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
@@ -144,7 +144,7 @@ def _reaped(child: int) -> int | None:
 
 
 def _kill_all() -> None:
-    """End every process but this one, and wait until all are gone."""
+    """Kill every process but this one, and wait until all have ended."""
     try:
         os.kill(-1, signal.SIGKILL)
         while True:
@@ -153,24 +153,24 @@ def _kill_all() -> None:
         pass
 
 
-def _failure(status: int, logs: bytes, terms: dict[str, Any]) -> str | None:
+def _failure(status: int, logs: bytes, limits: dict[str, Any]) -> str | None:
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
     if code == -signal.SIGXCPU or code == -signal.SIGKILL:
-        return f"used more than {terms['cpu_s']} s of CPU" if code == -signal.SIGXCPU else "was killed"
+        return f"used more than {limits['cpu_s']} s of CPU" if code == -signal.SIGXCPU else "was killed"
     if code < 0:
         return f"ended by signal {signal.Signals(-code).name}"
     lines = logs.decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:500] if code == 1 and lines else f"ended with exit code {code}"
 
 
-def _produced(terms: dict[str, Any]) -> list[tuple[str, int, str]]:
-    """Name, size and path of the regular files in the data folder; links are not followed, but left out."""
-    top = terms["data"]
-    device = Path(top).stat().st_dev  # the attached files are mounts of their own
+def _produced(limits: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """Return name, size and path of the regular files in the data folder. Links are left out."""
+    top = limits["data"]
+    device = Path(top).stat().st_dev  # attached files are separate mounts, and so have another device
     found: list[tuple[str, int, str]] = []
-    folders, entries, left = [top], 0, terms["disk_bytes"]
+    folders, entries, left = [top], 0, limits["disk_bytes"]
     while folders and entries < _MAX_ENTRIES and len(found) < _MAX_FILES:
         for entry in sorted(os.scandir(folders.pop()), key=lambda e: e.name):
             entries += 1
@@ -188,7 +188,7 @@ def _produced(terms: dict[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def run() -> int:
-    """Run the code as a notebook runs a cell: the value of a last expression is shown."""
+    """Run the code like a cell of a notebook: the value of the last expression is printed."""
     source = Path(_CODE).read_text()
     linecache.cache[_SHOWN_AS] = (len(source), None, source.splitlines(True), _SHOWN_AS)
     sys.path.insert(0, str(Path.cwd()))
@@ -200,12 +200,12 @@ def run() -> int:
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), _SHOWN_AS, "eval"), scope)  # noqa: S307 - likewise
             if value is not None:
-                print(repr(value))  # noqa: T201 - the log is what is printed
+                print(repr(value))  # noqa: T201 - the printed output is the log
         _save_figures()
     except SyntaxError as exc:
         traceback.print_exception(exc.with_traceback(None))
         return 1
-    except Exception as exc:  # noqa: BLE001 - whatever the code raises is its result
+    except Exception as exc:  # noqa: BLE001 - any exception of the code is part of its result
         own = exc.__traceback__
         traceback.print_exception(exc.with_traceback(own.tb_next if own else None))
         return 1
@@ -213,7 +213,7 @@ def run() -> int:
 
 
 def _save_figures() -> None:
-    """Save figures left open, as a notebook would show them, unless the code saved a picture itself."""
+    """Save open figures, which a notebook would show, unless the code saved an image itself."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or any(path.suffix.lower() == ".png" for path in Path().iterdir()):
         return

@@ -1,4 +1,4 @@
-"""A sandbox without the operating system's help: pydantic-monty's own interpreter for a part of Python."""
+"""A sandbox that needs no support by the operating system: pydantic-monty, an interpreter for a subset of Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_FILES = 100
 
 
 class MontySandbox:
-    """Runs code in Monty: no third-party packages, and only a part of the standard library.
+    """Runs code in Monty, without third-party packages and with a part of the standard library only.
 
     Raises:
         ImportError: pydantic-monty (the extra `sandbox`) is not installed.
@@ -29,14 +29,14 @@ class MontySandbox:
     name = "monty"
 
     def __init__(self) -> None:
-        import pydantic_monty  # noqa: F401 - here only to fail early, and late enough to be optional
+        import pydantic_monty  # noqa: F401 - optional, and imported here to fail early
 
     async def run(
         self, code: str, *, files: Mapping[str, Path], workdir: Path, limits: SandboxLimits | None = None
     ) -> Execution:
-        """Run Python code; see `Sandbox.run`. `cpu_s` and `wall_s` are one and the same here."""
+        """Run Python code; see `Sandbox.run`. The smaller of `cpu_s` and `wall_s` limits both times."""
         check_names(files)
-        # The asynchronous pool aborts the interpreter at exit; a thread and the synchronous one do not.
+        # The asynchronous pool aborts the interpreter at exit; the synchronous pool in a thread does not.
         return await anyio.to_thread.run_sync(_run, code, dict(files), workdir, limits or SandboxLimits())
 
 
@@ -95,7 +95,7 @@ def _line(text: str) -> str:
 
 
 def _new_files(made: Path, attached: Mapping[str, Path]) -> Iterator[Path]:
-    """Regular files that were not attached; links are not followed. What is not yielded is removed."""
+    """Yield regular files that were not attached, without following links. All other entries are removed."""
     found = 0
     for folder, _, names in os.walk(made, followlinks=False):
         for name in sorted(names):

@@ -1,4 +1,4 @@
-"""What a sandbox is: the terms on which code runs, and what comes back."""
+"""The interface of sandboxes: their limits and the result of an execution."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Protocol
 __all__ = ["DATA_FOLDER", "Execution", "Sandbox", "SandboxLimits", "check_names", "cut_to_bytes", "split_images"]
 
 DATA_FOLDER = "/mnt/data"
-"""Where code finds the attached files and leaves its own: the path that the hosted tool uses."""
+"""The folder for attached and produced files; the hosted tool uses the same path."""
 
 _IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one execution may use; code that wants more is ended and says so in `Execution.error`.
+    """The limits of one execution. Code that exceeds one is stopped, and `Execution.error` names the limit.
 
     Attributes:
-        cpu_s: seconds of CPU for one process.
-        wall_s: seconds from start to end.
+        cpu_s: CPU time of one process, in seconds.
+        wall_s: time from start to end, in seconds.
         memory_bytes: memory of one process, and of all together.
-        processes: processes at once.
-        disk_bytes: files of one run, and temporary files, each.
-        output_bytes: what is printed.
+        processes: number of concurrent processes.
+        disk_bytes: size of the files of one run, and of its temporary files, each.
+        output_bytes: size of the printed output.
     """
 
     cpu_s: int = 30
@@ -38,13 +38,13 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What code did.
+    """The result of an execution.
 
     Attributes:
-        logs: what it printed, errors included, and the value of its last expression.
-        images: pictures that it made, by name.
-        files: all other files that it made, by name.
-        error: one line on how it failed, None where it did not.
+        logs: the printed output, including errors, and the value of the last expression.
+        images: produced images, sorted by name.
+        files: all other produced files, sorted by name.
+        error: the failure in one line; None for success.
     """
 
     logs: str
@@ -54,42 +54,42 @@ class Execution:
 
 
 class Sandbox(Protocol):
-    """Runs code that nobody has read, so that it can harm nothing."""
+    """Runs untrusted code, so that it cannot do harm."""
 
     name: str
 
     async def run(
         self, code: str, *, files: Mapping[str, Path], workdir: Path, limits: SandboxLimits = ...
     ) -> Execution:
-        """Run Python code in a fresh process.
+        """Run Python code in a new process.
 
         Args:
-            files: by the name under which the code sees them in `DATA_FOLDER`, read-only.
-            workdir: an existing folder; files that the code made are put into a new folder in it.
+            files: name in `DATA_FOLDER` → attached file, which is read-only for the code.
+            workdir: an existing folder; produced files are stored in a new folder inside it.
 
         Raises:
-            ValueError: the name of a file is no plain file name.
+            ValueError: the name of a file is not a plain file name.
         """
         ...
 
 
 def check_names(files: Mapping[str, Path]) -> None:
-    """Refuse names of attached files that would lie elsewhere than in the data folder.
+    """Check that the attached files have names inside the data folder.
 
     Raises:
-        ValueError: names the name.
+        ValueError: a name is not a plain file name.
     """
     for name in files:
         if not name or name in (".", "..") or "/" in name or "\0" in name or len(name.encode()) > 255:
-            raise ValueError(f"{name!r} is no plain file name; give a name without folders")
+            raise ValueError(f"{name!r} is not a plain file name; give a name without folders")
 
 
 def cut_to_bytes(text: str, limit: int) -> str:
-    """The longest start of the text that has at most `limit` bytes of UTF-8."""
+    """Return the longest prefix of the text with at most `limit` bytes of UTF-8."""
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
 def split_images(made: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Pictures and other files, each by name."""
+    """Return images and other files, each sorted by name."""
     images = tuple(sorted(path for path in made if path.suffix.lower() in _IMAGE_ENDINGS))
     return images, tuple(sorted(set(made) - set(images)))

@@ -1,4 +1,4 @@
-"""Embeddings from any endpoint that serves `/embeddings` as OpenAI's API does."""
+"""Embeddings from any endpoint that serves OpenAI's `/embeddings`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from anyio.abc import AsyncResource
 
-from batchrun.server.responders.upstream import FAILURES, fault_of, open_client
+from batchrun.server.responders.upstream import FAILURES, open_client, responder_error
 from batchrun.server.search.file_search import EmbeddingError, Vector
 
 __all__ = ["UpstreamEmbedder"]
@@ -20,13 +20,13 @@ _CONNECTIONS = 16
 
 
 class UpstreamEmbedder(AsyncResource):
-    """Embeds by a model behind an endpoint; each request is sent once.
+    """Embeds texts by an endpoint's model. Each request is sent once.
 
     Args:
-        base_url: of the endpoint, up to and with `/v1`.
-        api_key: None for servers that want none.
-        model: the embedding model's name there.
-        timeout_s: seconds for one request, waiting for a connection included.
+        base_url: URL of the endpoint, including `/v1`.
+        api_key: None for servers that require none.
+        model: name of the embedding model.
+        timeout_s: timeout of a request in seconds, including the wait for a connection.
     """
 
     def __init__(self, base_url: str, api_key: str | None, model: str, *, timeout_s: float = 60.0) -> None:
@@ -39,12 +39,12 @@ class UpstreamEmbedder(AsyncResource):
         return f"<UpstreamEmbedder {self._model}>"
 
     async def __call__(self, texts: Sequence[str]) -> list[Vector]:
-        """One vector of float32 for each text, in order.
+        """Return one vector of float32 for each text, in order.
 
         Raises:
-            EmbeddingError: refused, failed, too late, or not the vectors that were asked for.
+            EmbeddingError: the request was refused, failed or timed out, or the reply has other vectors.
         """
-        # No encoding_format: numbers are what every server answers by default, base64 is not known to all.
+        # Without encoding_format every server replies with numbers; not all servers support base64.
         body = {"model": self._model, "input": list(texts)}
         try:
             with anyio.fail_after(self._timeout_s):
@@ -52,13 +52,13 @@ class UpstreamEmbedder(AsyncResource):
         except TimeoutError as exc:
             raise EmbeddingError(f"The embeddings endpoint did not answer within {self._timeout_s:g} s.") from exc
         except FAILURES as exc:
-            raise EmbeddingError(str(fault_of(exc, self._key, "embeddings"))) from exc
+            raise EmbeddingError(str(responder_error(exc, self._key, "embeddings"))) from exc
         try:
             return list(_matrix(response.content, len(texts)))
         except (ValueError, TypeError, LookupError) as exc:
             raise EmbeddingError(
-                f"The embeddings endpoint did not answer with {len(texts)} vectors of one length; are its URL and "
-                "its model right?"
+                f"The embeddings endpoint did not answer with {len(texts)} vectors of one length; check its URL and "
+                "its model."
             ) from exc
 
     async def aclose(self) -> None:
@@ -67,13 +67,13 @@ class UpstreamEmbedder(AsyncResource):
 
 
 def _matrix(reply: bytes, count: int) -> npt.NDArray[np.float32]:
-    """The vectors of a reply as rows, in the order of their `index`.
+    """Return the vectors of a reply as rows, in the order of their `index`.
 
     Raises:
-        ValueError, TypeError, LookupError: it is something else.
+        ValueError, TypeError, LookupError: the reply does not contain `count` vectors.
     """
     rows = {entry["index"]: entry["embedding"] for entry in json.loads(reply)["data"]}
-    # A number too large for float32 becomes infinite, and is refused with the infinite ones.
+    # A number too large for float32 becomes infinite and is refused as such.
     with np.errstate(over="ignore"):
         matrix = np.array([rows[index] for index in range(count)], dtype=np.float32)
     if len(rows) != count or matrix.ndim != 2 or matrix.shape[1] == 0 or not np.isfinite(matrix).all():

@@ -1,4 +1,4 @@
-"""The text of an uploaded file, whatever its format; bounded in size, and never trusting the file."""
+"""Text extraction from uploaded files of several formats. Files are not trusted, and sizes are bounded."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from xml.parsers import expat
 __all__ = ["MAX_TEXT_BYTES", "MAX_XML_BYTES", "ExtractionError", "extract_text"]
 
 MAX_TEXT_BYTES = 20_000_000
-"""Bytes of UTF-8 that a file's text may have: the protocol's 5,000,000 tokens at 4 bytes each."""
+"""Maximum size of a file's text, in bytes of UTF-8: the protocol's 5,000,000 tokens at 4 bytes each."""
 
 MAX_XML_BYTES = 10 * MAX_TEXT_BYTES
-"""Bytes that a part of a Word document may unpack to."""
+"""Maximum size of an unpacked part of a Word document, in bytes."""
 
 _MAX_PAGES = 10_000
 _PIECE_BYTES = 1 << 16
 
 
 class ExtractionError(ValueError):
-    """No text can be taken from a file; the message is one line with the file's name and a way out."""
+    """The text of a file cannot be extracted; the message is one line with the file's name and what to do."""
 
 
 def extract_text(filename: str, data: bytes) -> str:
-    """The text of a file; the format is told by the name's ending.
+    """Return the text of a file. The extension of its name decides its format.
 
-    Text in any language or markup passes as it is. CSV becomes one line a row, `column: value; …`. HTML and
-    DOCX lose their markup, a paragraph becoming a line.
+    Plain text in any language or markup is returned unchanged. CSV becomes one line per row, `column: value; …`. HTML
+    and DOCX lose their markup, and each paragraph becomes a line.
 
     Raises:
-        ExtractionError: unknown or damaged format, no text in it, too much text, or a missing library.
+        ExtractionError: the format is unknown or damaged, the file has no text or too much, or a library is missing.
     """
     ending = PurePath(filename).suffix.lower()
     try:
@@ -46,29 +46,29 @@ def extract_text(filename: str, data: bytes) -> str:
         raise ExtractionError(f"{filename}: {exc}") from exc
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
-        hint = "; pages that are pictures need text recognition first" if ending == ".pdf" else ""
-        raise ExtractionError(f"{filename}: holds no text{hint}")
+        hint = "; scanned pages need text recognition first" if ending == ".pdf" else ""
+        raise ExtractionError(f"{filename}: contains no text{hint}")
     return text
 
 
 class _Unusable(Exception):
-    """Why a file cannot be read, without its name."""
+    """A file cannot be read; the message states why, without the file's name."""
 
 
 def _joined(pieces: Iterator[str]) -> str:
-    """The pieces as one text; stops reading as soon as there is too much."""
+    """Return the pieces as one text, and stop reading as soon as it is too large."""
     kept: list[str] = []
     size = 0
     for piece in pieces:
         size += len(piece.encode("utf-8", "replace"))
         if size > MAX_TEXT_BYTES:
-            raise _Unusable(f"holds more than {MAX_TEXT_BYTES:,} bytes of text; split it")
+            raise _Unusable(f"contains more than {MAX_TEXT_BYTES:,} bytes of text; split it")
         kept.append(piece)
     return "".join(kept)
 
 
 def _decoded(data: bytes) -> str:
-    """UTF-8, or what a byte order mark says."""
+    """Return the text, decoded as UTF-8 or by its byte order mark."""
     encoding = "utf-8"
     for mark, name in (
         (codecs.BOM_UTF8, "utf-8-sig"),
@@ -87,7 +87,7 @@ def _decoded(data: bytes) -> str:
             f"byte {exc.start} is not {encoding.upper().removesuffix('-SIG')} text; save it as UTF-8"
         ) from exc
     if "\0" in text:
-        raise _Unusable("is no text and of no known format (PDF, DOCX, HTML, CSV, JSON, Markdown, text)")
+        raise _Unusable("is not text, and its format is unknown; use PDF, DOCX, HTML, CSV, JSON, Markdown or text")
     return text
 
 
@@ -99,8 +99,8 @@ def _json(data: bytes) -> Iterator[str]:
     try:
         value = json.loads(_decoded(data))
     except (ValueError, RecursionError) as exc:
-        raise _Unusable(f"is no JSON ({exc})") from exc
-    # Written with a value a line, so that it can be cut between values.
+        raise _Unusable(f"is not valid JSON ({exc})") from exc
+    # One value per line, so that chunks can end between values.
     yield from json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(value)
 
 
@@ -118,7 +118,7 @@ def _table(data: bytes) -> Iterator[str]:
             cells = (f"{name}: {value}" for name, value in zip(names, row, strict=False) if value)
             yield "; ".join(cells) + "\n"
     except csv.Error as exc:
-        raise _Unusable(f"line {rows.line_num} is no CSV ({exc})") from exc
+        raise _Unusable(f"line {rows.line_num} is not valid CSV ({exc})") from exc
     if empty:
         yield header_line
 
@@ -134,10 +134,10 @@ _BLOCKS = frozenset(
 
 
 def _visible(page: str) -> Iterator[str]:
-    """The visible text of an HTML page; block elements begin and end a line, cells are parted by a tab.
+    """Yield the visible text of an HTML page. Block elements begin and end a line; tabs separate cells.
 
-    Every step searches forward from where the last one ended and stops for good where it finds nothing, so
-    that the time is linear in the page. (`html.parser` takes minutes for some pages of 100 kB.)
+    Every step searches forward from the end of the last one, and the search ends when it finds nothing, so the time is
+    linear in the size of the page. (`html.parser` takes minutes for some pages of 100 kB.)
     """
     position = 0
     while (start := page.find("<", position)) >= 0:
@@ -181,7 +181,7 @@ def _html(data: bytes) -> Iterator[str]:
         try:
             text = data.decode(named[1].decode("ascii"), "replace")
         except LookupError as exc:
-            raise _Unusable(f"is in the unknown encoding {named[1].decode()!r}; save it as UTF-8") from exc
+            raise _Unusable(f"has the unknown encoding {named[1].decode()!r}; save it as UTF-8") from exc
     flowing = re.sub(r" {2,}", " ", "".join(_visible(text)))
     lines = (re.sub(r" ?\t[ \t]*", "\t", line).strip() for line in flowing.split("\n"))
     yield "\n".join(line for line in lines if line)
@@ -199,7 +199,7 @@ class _WordText:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
-        # Word writes no document type; without one there are no entities that could expand.
+        # Word writes no document type. Without one there are no entities that could expand.
         self._parser.StartDoctypeDeclHandler = self._refuse
 
     def feed(self, data: bytes, *, last: bool = False) -> Iterator[str]:
@@ -223,7 +223,7 @@ class _WordText:
             self.pieces.append(text)
 
     def _refuse(self, *_: object) -> None:
-        raise _Unusable("declares a document type, which no word processor writes")
+        raise _Unusable("contains a document type declaration, which is not allowed in a Word document")
 
 
 def _docx(data: bytes) -> Iterator[str]:
@@ -231,7 +231,7 @@ def _docx(data: bytes) -> Iterator[str]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = set(archive.namelist())
             if "word/document.xml" not in names:
-                raise _Unusable("is no Word document")
+                raise _Unusable("is not a Word document")
             for name in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
                 if name in names:
                     yield from _word_part(archive, name)
@@ -242,11 +242,11 @@ def _docx(data: bytes) -> Iterator[str]:
 def _word_part(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     text, size = _WordText(), 0
     with archive.open(name) as part:
-        # Read in pieces: what the archive says about its own sizes is not to be believed.
+        # Read in pieces, because the sizes that an archive states may be false.
         while piece := part.read(_PIECE_BYTES):
             size += len(piece)
             if size > MAX_XML_BYTES:
-                raise _Unusable("unpacks to an unreasonable size")
+                raise _Unusable(f"unpacks to more than {MAX_XML_BYTES:,} bytes")
             yield from text.feed(piece)
     yield from text.feed(b"", last=True)
 

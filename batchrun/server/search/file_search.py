@@ -1,4 +1,4 @@
-"""Search in files: text cut into chunks, ranked by BM25 in SQLite's FTS5, optionally by embeddings too."""
+"""File search: texts are split into chunks and ranked by BM25 in SQLite's FTS5, optionally also by embeddings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 logger = logging.getLogger("batchrun.server")
 
 Vector: TypeAlias = Sequence[float] | npt.NDArray[np.float32]
-"""An embedding; of any length above 0, and not scaled."""
+"""An embedding of any length above 0, not scaled."""
 
 _BYTES_PER_TOKEN = 4
 _MAX_QUERY_WORDS = 64
 _VECTORS_AT_ONCE = 2_000
 
 _RANK_CONSTANT = 60
-"""k of reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009), as the paper sets it."""
+"""k of reciprocal rank fusion, as in its paper (Cormack, Clarke, Büttcher: SIGIR 2009)."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS search_chunks (
@@ -58,7 +58,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS search_text USING fts5 (
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found.
+    """A chunk that matches a query.
 
     Attributes:
         chunk_index: position of the chunk in its file, from 0.
@@ -73,14 +73,14 @@ class Hit:
 
 
 def chunk_text(text: str, max_chunk_size_tokens: int = 800, chunk_overlap_tokens: int = 400) -> list[str]:
-    """Cut a text into overlapping chunks, at white space where there is some near the end of the chunk.
+    """Split a text into overlapping chunks, at white space if there is some near the end of the chunk.
 
-    A token is 4 bytes of UTF-8. No chunk is larger than `max_chunk_size_tokens`; together they hold every
+    A token is 4 bytes of UTF-8. No chunk is larger than `max_chunk_size_tokens`; together they contain every
     word of the text.
 
     Args:
         max_chunk_size_tokens: 100 to 4096.
-        chunk_overlap_tokens: tokens that a chunk repeats of the one before; at most half a chunk.
+        chunk_overlap_tokens: tokens of the preceding chunk that a chunk repeats; at most half a chunk.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -102,7 +102,7 @@ def chunk_text(text: str, max_chunk_size_tokens: int = 800, chunk_overlap_tokens
             chunks.append(chunk)
         if end == len(data):
             break
-        # A chunk is filled to three quarters at least and repeats half at most: this always moves on.
+        # A chunk is at least three quarters full and repeats at most half, so the start always advances.
         start = _word_start(data, end - overlap, end)
     return chunks
 
@@ -120,7 +120,7 @@ def _chunk_end(data: bytes, start: int, size: int) -> int:
 
 
 def _word_start(data: bytes, earliest: int, latest: int) -> int:
-    """The first start of a word from `earliest` on, or of a character where there is no space before `latest`."""
+    """Return the first start of a word from `earliest` on, or of a character if there is no space before `latest`."""
     if earliest >= latest or _SPACE.match(data, earliest - 1):
         return min(earliest, latest)
     space = _SPACE.search(data, earliest, latest)
@@ -136,7 +136,7 @@ def _character_start(data: bytes, position: int) -> int:
 class SearchIndex:
     """Chunks of files by vector store, in tables of a SQLite connection that the caller owns.
 
-    Nothing is committed here: each call is atomic, and part of the caller's transaction where one is open.
+    Nothing is committed here: each call is atomic, and part of the caller's transaction if one is open.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -153,14 +153,14 @@ class SearchIndex:
         chunks: Sequence[str],
         vectors: Sequence[Vector] | None = None,
     ) -> None:
-        """Put a file's chunks into a store, in place of those that it has of that file.
+        """Add a file's chunks to a store, and replace the file's earlier ones.
 
         Args:
             vectors: one embedding for each chunk, of any length; None for a search by words only.
         """
         blobs = [None] * len(chunks) if vectors is None else [_unit(vector).tobytes() for vector in vectors]
         if len(blobs) != len(chunks):
-            raise ValueError(f"{len(chunks)} chunks need as many vectors, got {len(blobs)}")
+            raise ValueError(f"expected {len(chunks)} vectors, one for each chunk, got {len(blobs)}")
         with self._atomic():
             self._remove(store_id, file_id)
             for number, (chunk, blob) in enumerate(zip(chunks, blobs, strict=True)):
@@ -172,7 +172,7 @@ class SearchIndex:
                 self._connection.execute("INSERT INTO search_text (rowid, text) VALUES (?, ?)", (rowid, chunk))
 
     def remove(self, store_id: str, file_id: str | None) -> None:
-        """Take a file out of a store; None takes out all files."""
+        """Remove a file from a store; None removes all files."""
         with self._atomic():
             self._remove(store_id, file_id)
 
@@ -184,18 +184,19 @@ class SearchIndex:
         score_threshold: float = 0.0,
         query_vector: Vector | None = None,
     ) -> list[Hit]:
-        """The best chunks for a query, best first.
+        """Return the best chunks for a query, best first.
 
-        By words alone the score is `bm25 / best bm25 of this search`: 1 for the best hit. With a query vector
-        it is reciprocal rank fusion of both rankings, `(1/(60 + rank by words) + 1/(60 + rank by cosine)) *
-        61/2` with ranks from 1 and 0 for a chunk that a ranking lacks: 1 for the best of both.
+        By words alone the score is `bm25 / best bm25 of this search`: 1 for the best hit. With a query vector it is
+        the reciprocal rank fusion of both rankings, `(1/(60 + rank by words) + 1/(60 + rank by cosine)) * 61/2`. Ranks
+        count from 1, and a ranking without the chunk contributes 0. So the best chunk of both rankings has 1.
 
         Args:
-            store_ids: vector stores to search in.
-            limit: hits to return at most.
-            score_threshold: least score of a hit.
+            store_ids: vector stores to search.
+            limit: maximum of hits.
+            score_threshold: lowest score of a hit.
+            query_vector: embedding of the query; None to rank by words alone.
         """
-        # For the fusion a chunk counts that is good by one ranking and middling by the other.
+        # The fusion needs chunks that are good in one ranking and only middling in the other.
         depth = limit if query_vector is None else max(limit, 50)
         by_words = self._by_words(store_ids, query, depth)
         if query_vector is None:
@@ -207,11 +208,11 @@ class SearchIndex:
         return [self._hit(rowid, score) for rowid, score in ranked if score >= score_threshold]
 
     def _by_words(self, store_ids: Sequence[str], query: str, limit: int) -> dict[int, float]:
-        """Row → relevance (larger is better), best first."""
+        """Return rowid → relevance (larger is better), best first."""
         words = list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:_MAX_QUERY_WORDS]
         if not words or not store_ids:
             return {}
-        # Quoted, so that no word is read as an operator of FTS5's query language.
+        # Quoted, so that FTS5 does not read a word as an operator of its query language.
         match = " OR ".join(f'"{word}"' for word in words)
         rows = self._connection.execute(
             "SELECT c.id, -bm25(search_text) AS relevance"
@@ -223,7 +224,7 @@ class SearchIndex:
         return {rowid: relevance for rowid, relevance in rows if relevance > 0}
 
     def _by_cosine(self, store_ids: Sequence[str], query_vector: Vector, limit: int) -> list[int]:
-        """Rows, best first; chunks with an embedding of another length (of another model) are left out."""
+        """Return rowids, best first. Chunks whose embedding has another length (from another model) are left out."""
         query = _unit(query_vector)
         rows = self._connection.execute(
             f"SELECT id, vector FROM search_chunks WHERE store_id IN ({_marks(store_ids)}) AND length(vector) = ?",
@@ -246,7 +247,7 @@ class SearchIndex:
     def _remove(self, store_id: str, file_id: str | None) -> None:
         where = "store_id = ? AND (? IS NULL OR file_id = ?)"
         key = (store_id, file_id, file_id)
-        # An FTS5 table with outside content must be told what it forgets (sqlite.org/fts5.html §6.7).
+        # An FTS5 table with external content needs the text of deleted rows (sqlite.org/fts5.html §6.7).
         self._connection.execute(
             "INSERT INTO search_text (search_text, rowid, text)"
             f" SELECT 'delete', id, text FROM search_chunks WHERE {where}",
@@ -271,7 +272,7 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _unit(vector: Vector) -> npt.NDArray[np.float32]:
-    """The vector scaled to length 1, so that a product of two is their cosine."""
+    """Return the vector scaled to length 1, so that the product of two vectors is their cosine."""
     array: npt.NDArray[np.float32] = np.asarray(vector, dtype="<f4")
     length = np.float32(np.linalg.norm(array))
     return array if length == 0 else np.divide(array, length, dtype=np.float32)
@@ -286,17 +287,17 @@ def _fused(rankings: Sequence[Sequence[int]]) -> dict[int, float]:
 
 
 class EmbeddingError(Exception):
-    """Texts could not be embedded; the message says why, in one line that clients may read."""
+    """Texts could not be embedded; the message states why, in one line that clients may see."""
 
 
 class Embedder(Protocol):
     """Turns texts into vectors of one length, such as a call of an embeddings endpoint."""
 
     async def __call__(self, texts: Sequence[str]) -> Sequence[Vector]:
-        """One vector for each text, in order.
+        """Return one vector for each text, in order.
 
         Raises:
-            EmbeddingError: why there are none.
+            EmbeddingError: the texts cannot be embedded.
         """
         ...
 
@@ -305,8 +306,8 @@ class EmbeddedIndex:
     """A `SearchIndex` that ranks by embeddings too.
 
     Args:
-        texts_per_request: what the embedder gets at once. 64 chunks of the largest size, 4096 tokens, stay below
-            the 300,000 tokens that the hosted API takes in a request.
+        texts_per_request: texts per call of the embedder. 64 chunks of the largest size, 4096 tokens, stay below the
+            hosted API's limit of 300,000 tokens per request.
     """
 
     def __init__(self, index: SearchIndex, embedder: Embedder, *, texts_per_request: int = 64) -> None:
@@ -315,40 +316,40 @@ class EmbeddedIndex:
         self._texts_per_request = texts_per_request
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """One vector for each text.
+        """Return one vector for each text.
 
         Raises:
-            EmbeddingError: the embedder's own, or it gave another number of vectors.
+            EmbeddingError: the embedder raised it, or returned another number of vectors.
         """
         vectors: list[Vector] = []
         for start in range(0, len(texts), self._texts_per_request):
             batch = texts[start : start + self._texts_per_request]
-            made = await self._embedder(batch)
-            if len(made) != len(batch):
-                raise EmbeddingError(f"The embedder gave {len(made)} vectors for {len(batch)} texts.")
-            vectors += made
+            embedded = await self._embedder(batch)
+            if len(embedded) != len(batch):
+                raise EmbeddingError(f"The embedder returned {len(embedded)} vectors for {len(batch)} texts.")
+            vectors += embedded
         return vectors
 
     async def query_vector(self, query: str) -> Vector | None:
-        """The vector to search by; None, with a warning in the log, where the search is to go by words alone."""
+        """Return the query's vector; None, with a warning in the log, if the search must rank by words alone."""
         if not query.strip():
             return None
         try:
             (vector,) = await self.embed([query])
         except EmbeddingError as exc:
-            logger.warning("a search goes by words alone: %s", exc)
+            logger.warning("a search ranks by words alone: %s", exc)
             return None
         except Exception:
-            # Embedders are also written by callers: what theirs does wrong costs a ranking, not the answer.
-            logger.warning("a search goes by words alone: the embedder failed", exc_info=True)
+            # Callers can write embedders too. A fault in one costs the ranking by meaning, but not the answer.
+            logger.warning("a search ranks by words alone: the embedder failed", exc_info=True)
             return None
         return vector
 
     async def add(self, store_id: str, file_id: str, filename: str, chunks: Sequence[str]) -> None:
-        """Embed the chunks and put them into the store; nothing is stored where the embedder fails."""
+        """Embed the chunks and add them to the store. If the embedder fails, nothing is stored."""
         self._index.add(store_id, file_id, filename, chunks, await self.embed(chunks))
 
     async def search(self, store_ids: Sequence[str], query: str, limit: int, score_threshold: float = 0.0) -> list[Hit]:
-        """The best chunks by words and meaning, or by words alone; see `SearchIndex.search`."""
+        """Return the best chunks by words and meaning, or by words alone; see `SearchIndex.search`."""
         vector = await self.query_vector(query) if store_ids else None
         return self._index.search(store_ids, query, limit, score_threshold, vector)

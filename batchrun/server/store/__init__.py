@@ -1,4 +1,4 @@
-"""The server's memory: one SQLite file."""
+"""The stored state of the server, in one SQLite file."""
 
 from batchrun.server.store.blobs import Blobs
 from batchrun.server.store.database import Database

@@ -1,4 +1,4 @@
-"""Contents of files, in the same SQLite file."""
+"""The contents of files, in the same SQLite file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class Blobs:
-    """The `blobs` table. Contents are copied in pieces; a large file is never in memory whole while it is stored."""
+    """The `blobs` table. Contents are copied in pieces, so a large file is never in memory as a whole."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -29,11 +29,11 @@ class Blobs:
                 blob.write(piece)
 
     def put(self, key: str, data: bytes) -> None:
-        """Store what is in memory, in place of what the key had."""
+        """Store data from memory, and replace the key's earlier content."""
         self._connection.execute("INSERT OR REPLACE INTO blobs (id, data) VALUES (?, ?)", (key, data))
 
     def read(self, file_id: str) -> bytes:
-        """A file's content; empty where there is none."""
+        """Return a file's content; empty if there is none."""
         row = self._connection.execute("SELECT data FROM blobs WHERE id = ?", (file_id,)).fetchone()
         return b"" if row is None else bytes(row[0])
 
@@ -42,5 +42,5 @@ class Blobs:
         self._connection.execute("DELETE FROM blobs WHERE id = ?", (file_id,))
 
     def remove_below(self, store_id: str) -> None:
-        """Remove all that is kept under `store_id/…`."""
+        """Remove all contents whose keys begin with `store_id/`."""
         self._connection.execute("DELETE FROM blobs WHERE id >= ? AND id < ?", (f"{store_id}/", f"{store_id}0"))

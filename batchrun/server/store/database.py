@@ -1,8 +1,8 @@
-"""One connection to one SQLite file, and transactions on it.
+"""The connection to the SQLite file, and its transactions.
 
-The connection belongs to the server's event loop: every decision is one synchronous function inside one
-transaction, so nothing interleaves and a killed process leaves whole decisions only. With write-ahead
-logging and synchronous=NORMAL a commit survives the death of the process (not a power cut in the same moment).
+The connection belongs to the server's event loop. Every decision is one synchronous function inside one
+transaction, so decisions do not interleave, and a killed process leaves only complete ones. With write-ahead
+logging and synchronous=NORMAL a commit survives the end of the process, but not a power cut at the same moment.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ __all__ = ["Database"]
 class Database:
     """The open data file.
 
-    Mutable state: `connection`, and whether a transaction is open (asked from SQLite).
+    Mutable state: `connection`, which knows whether a transaction is open.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Open `path`, creating it where it does not exist; None opens a private temporary file.
+        """Open `path`, and create it if it does not exist; None opens a private temporary file.
 
         Raises:
-            StoreError: not readable, not writable, not ours, of a newer version, or held by another server.
+            StoreError: the file cannot be read or written, belongs to another program or a newer version, or is in use
+                by another server.
         """
         self._temporary = None
         if path is None:
@@ -41,7 +42,7 @@ class Database:
             path = Path(self._temporary.name) / "server.sqlite3"
         self.path = path
         try:
-            # The file holds threads: its owner's business only, whatever the umask; -wal and -shm take its mode.
+            # Threads are private, so only the owner may read the file, whatever the umask. -wal and -shm copy its mode.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=0)
             try:
@@ -58,17 +59,17 @@ class Database:
 
     def _prepare(self) -> None:
         execute = self.connection.execute
-        # EXCLUSIVE keeps the lock until close: two servers on one file would each run the other's runs.
+        # EXCLUSIVE keeps the lock until close: two servers on one file would each execute the other's runs.
         execute("PRAGMA locking_mode = EXCLUSIVE")
         application_id = execute("PRAGMA application_id").fetchone()[0]
         tables = execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if tables and application_id != APPLICATION_ID:
-            raise StoreError(f"{self.path} is a database of another program; name a new file for the server.")
+            raise StoreError(f"{self.path} is a database of another program; give another file.")
         version = execute("PRAGMA user_version").fetchone()[0]
         if version > len(STEPS):
             raise StoreError(
-                f"{self.path} was written by a newer batchrun (format {version}, this one knows {len(STEPS)}); "
-                "update batchrun or name another file."
+                f"{self.path} was written by a newer batchrun (format {version}; this version reads up to "
+                f"{len(STEPS)}); update batchrun or give another file."
             )
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
@@ -82,7 +83,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Never `await` inside: the connection is shared by all requests.
+        """Commit all writes of the block, or none. Never `await` inside, because all requests share the connection.
 
         Raises:
             StoreError: the file cannot be written.
@@ -92,7 +93,7 @@ class Database:
             yield
             self.connection.execute("COMMIT")
         except BaseException as exc:
-            # On a full disk SQLite may have rolled back by itself.
+            # On a full disk SQLite may have rolled back already.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             if isinstance(exc, sqlite3.OperationalError):
@@ -101,7 +102,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the file, folding the log into it; a temporary one is removed."""
+        """Close the file and merge its write-ahead log; remove a temporary file."""
         self.connection.close()
         self._discard()
 
@@ -111,7 +112,7 @@ class Database:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one (`executescript` would commit the open transaction)."""
+    """Yield the statements of a script one by one, because `executescript` would commit the open transaction."""
     buffered = ""
     for line in script.splitlines():
         buffered += line + "\n"
@@ -123,11 +124,11 @@ def _statements(script: str) -> Iterator[str]:
 def _explain(path: Path, error: Exception) -> str:
     text = str(error)
     if "locked" in text:
-        return f"{path} is in use by another server; stop it or name another file."
+        return f"{path} is in use by another server; stop that server or give another file."
     if "not a database" in text:
-        return f"{path} is not an SQLite database; name another file for the server."
+        return f"{path} is not an SQLite database; give another file."
     if "unable to open" in text or isinstance(error, OSError):
-        return f"{path} cannot be opened or created: check that its folder exists and can be written."
+        return f"{path} cannot be opened or created; check that its folder exists and is writable."
     if "disk is full" in text:
-        return f"{path}: the disk is full; what was stored is safe: make space and try again."
+        return f"{path}: the disk is full; free some space and try again. Data already stored is safe."
     return f"{path} cannot be used: {text}."

@@ -1,4 +1,4 @@
-"""Every object of the protocol: created, read, listed in pages, changed, removed."""
+"""The stored objects of the protocol: creation, retrieval, pages of lists, changes and removal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Body: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is wanted.
+    """The requested part of a list.
 
     Attributes:
-        limit: most objects to return.
+        limit: maximum of objects to return.
         order: `desc` is newest first.
-        after, before: ids that bound the page, themselves excluded.
+        after, before: ids that bound the page and are not part of it; None for no bound.
     """
 
     limit: int = 20
@@ -41,7 +41,7 @@ class Page:
 class Objects:
     """The `objects` table.
 
-    Reading and changing take the owner; the few methods without one serve the server's own work.
+    Methods that serve clients take the owner; the few methods without one are for the server's own work.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -61,11 +61,11 @@ class Objects:
         hidden: Mapping[str, Any] | None = None,
         text: str | None = None,
     ) -> None:
-        """Append an object; it is the newest of its list from now on.
+        """Append an object as the newest of its list.
 
         Args:
-            text: the body as JSON, where the caller has it already.
-            key: what finds it, where that is not its id (a file has one id in all stores that hold it).
+            key: the key of the object; None for its id. A file has the same id in every vector store that holds it.
+            text: the body as JSON text, if the caller has it already.
         """
         self._execute(
             "INSERT INTO objects (id, kind, owner, parent, run, status, active, body, hidden)"
@@ -77,7 +77,7 @@ class Objects:
         )  # fmt: skip
 
     def find(self, kind: Kind, owner: str, object_id: str, *, parent: str | None = None) -> Body | None:
-        """The object as clients see it, or None."""
+        """Return the object as clients see it, or None."""
         row = self._execute(
             "SELECT body, parent FROM objects WHERE id = ? AND kind = ? AND owner = ?", (object_id, kind, owner)
         ).fetchone()
@@ -89,7 +89,7 @@ class Objects:
     def get(
         self, kind: Kind, owner: str, object_id: str, *, parent: str | None = None, noun: str | None = None
     ) -> Body:
-        """The object as clients see it.
+        """Return the object as clients see it.
 
         Raises:
             ApiError: 404 `No <noun> found with id '…'.`
@@ -100,12 +100,12 @@ class Objects:
         return body
 
     def text(self, object_id: str) -> str:
-        """The JSON text of an object that exists."""
+        """Return the JSON text of an existing object."""
         row = self._execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
         return str(row[0])
 
     def result(self, object_id: str) -> str | None:
-        """The JSON text that a kept response or chat completion came to."""
+        """Return the JSON text of a stored response's or chat completion's result; None if it was removed."""
         row = self._execute("SELECT kind, body FROM objects WHERE id = ?", (object_id,)).fetchone()
         if row is None:
             return None
@@ -113,12 +113,12 @@ class Objects:
         return result
 
     def hidden(self, object_id: str) -> Body:
-        """What only the server knows of an object; {} where there is nothing."""
+        """Return the facts about an object that only the server needs; {} if there are none."""
         row = self._execute("SELECT hidden FROM objects WHERE id = ?", (object_id,)).fetchone()
         return loads(row[0]) if row is not None and row[0] is not None else {}
 
     def owner(self, object_id: str) -> str | None:
-        """Whose object it is; None where there is no such object."""
+        """Return the owner of an object; None if there is no such object."""
         row = self._execute("SELECT owner FROM objects WHERE id = ?", (object_id,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -132,10 +132,10 @@ class Objects:
         hidden: Mapping[str, Any] | None = None,
         text: str | None = None,
     ) -> None:
-        """Replace an object's body, status and lock; `hidden` only where it is given.
+        """Replace an object's body, status and lock, and its hidden part if one is given.
 
         Args:
-            text: the body as JSON, where the caller has it already.
+            text: the body as JSON text, if the caller has it already.
         """
         text = text or dumps(body)
         if hidden is None:
@@ -158,7 +158,7 @@ class Objects:
         self._execute("DELETE FROM objects WHERE owner = ? AND kind = ? AND parent = ?", (owner, kind, parent))
 
     def children(self, owner: str, kind: Kind, parent: str, *, run: str | None = None) -> list[Body]:
-        """All objects of a kind below `parent` (of one run or batch), oldest first."""
+        """Return all objects of a kind below `parent`, or those of one run or file batch, oldest first."""
         where, more = ("", ()) if run is None else (" AND run = ?", (run,))
         rows = self._execute(
             f"SELECT body FROM objects WHERE owner = ? AND kind = ? AND parent = ?{where} ORDER BY seq",
@@ -167,14 +167,14 @@ class Objects:
         return [loads(body) for (body,) in rows]
 
     def holders(self, owner: str, kind: Kind, key_pattern: str) -> list[tuple[str, str]]:
-        """(parent, status) of the objects whose key is like the pattern."""
+        """Return (parent, status) of the objects whose key matches the LIKE pattern."""
         rows = self._execute(
             "SELECT parent, status FROM objects WHERE owner = ? AND kind = ? AND id LIKE ?", (owner, kind, key_pattern)
         )
         return list(rows)
 
     def count(self, owner: str, kind: Kind, parent: str, at_most: int) -> int:
-        """How many there are, counting no further than `at_most`."""
+        """Return the number of objects of a kind below `parent`, but at most `at_most`."""
         row = self._execute(
             "SELECT count(*) FROM (SELECT 1 FROM objects WHERE owner = ? AND kind = ? AND parent = ? LIMIT ?)",
             (owner, kind, parent, at_most),
@@ -182,7 +182,7 @@ class Objects:
         return int(row[0])
 
     def active(self, kind: Kind, parent: str | None = None) -> list[tuple[str, Body]]:
-        """(owner, body) of active objects, oldest first: those of one parent, or all."""
+        """Return (owner, body) of active objects, of one parent or of all, oldest first."""
         where, parameters = ("", [kind]) if parent is None else (" AND parent = ?", [kind, parent])
         rows = self._execute(
             f"SELECT owner, body FROM objects WHERE active = 1 AND kind = ?{where} ORDER BY seq", parameters
@@ -201,13 +201,13 @@ class Objects:
         noun: str | None = None,
         prefix: str = "",
     ) -> str:
-        """One page of a list as its JSON text `{object, data, first_id, last_id, has_more}`.
+        """Return one page of a list as the JSON text `{object, data, first_id, last_id, has_more}`.
 
         Args:
-            prefix: what keys have before the ids that clients see.
+            prefix: the part of the keys before the ids that clients see.
 
         Raises:
-            ApiError: 404 where `after` or `before` name no object of this list.
+            ApiError: 404: `after` or `before` is not the id of an object in this list.
         """
         conditions = ["owner = ?", "kind = ?", "parent = ?"]
         parameters: list[str | int] = [owner, kind, parent]
@@ -220,7 +220,7 @@ class Objects:
             if cursor is not None:
                 conditions.append("seq > ?" if beyond else "seq < ?")
                 parameters.append(self._position(kind, owner, parent, prefix + cursor, noun or kind, cursor))
-        # `before` alone means the page that ends just before the cursor, so it is read from that end.
+        # `before` alone requests the page that ends just before the cursor, so it is read from that end.
         from_cursor = page.before is not None and page.after is None
         direction = "ASC" if ascending != from_cursor else "DESC"
         rows = self._execute(
@@ -244,7 +244,7 @@ class Objects:
 
 
 def list_json(bodies: Iterable[str], ids: list[str], more: bool) -> str:
-    """A list object around bodies that are JSON already."""
+    """Return the JSON text of a list object; the bodies are JSON text already."""
     first, last = (dumps(ids[0]), dumps(ids[-1])) if ids else ("null", "null")
     return (
         f'{{"object":"list","data":[{",".join(bodies)}],"first_id":{first},"last_id":{last},'
@@ -253,10 +253,10 @@ def list_json(bodies: Iterable[str], ids: list[str], more: bool) -> str:
 
 
 def page_of(bodies: Sequence[Body], page: Page, noun: str) -> str:
-    """One page of a list that is in memory, oldest first.
+    """Return one page of a list that is in memory, oldest first.
 
     Raises:
-        ApiError: 404 where `after` or `before` name nothing in it.
+        ApiError: 404: `after` or `before` is not the id of an object in the list.
     """
     ordered = list(bodies) if page.order == "asc" else list(reversed(bodies))
     ids = [body["id"] for body in ordered]
@@ -277,10 +277,10 @@ def page_of(bodies: Sequence[Body], page: Page, noun: str) -> str:
 
 
 def no_more_than(objects: Objects, owner: str, kind: Kind, parent: str, limit: int, added: int) -> None:
-    """Refuse to add `added` objects where that would make more than `limit`.
+    """Check that `added` more objects do not exceed `limit`.
 
     Raises:
-        ApiError: 400.
+        ApiError: 400: they do.
     """
     if objects.count(owner, kind, parent, limit + 1) + added > limit:
         raise ApiError(400, f"{parent} cannot hold more than {limit} {kind}s.")

@@ -1,7 +1,7 @@
-"""The tables, as ordered steps from one version of the file to the next.
+"""The tables of the file, as ordered steps from one version to the next.
 
-`objects` holds every object of the protocol as the JSON that clients see, beside the few columns that
-queries need. `seq` is the hidden sequence: it orders what `created_at`, in whole seconds, cannot.
+`objects` holds every object of the protocol as the JSON text that clients see, and the few columns that queries need.
+`seq` orders objects with the same `created_at`, which counts whole seconds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["APPLICATION_ID", "STEPS"]
 
 APPLICATION_ID = 0x62_72_73_76
-"""SQLite's `application_id` of our files ("brsv"): another program's database is refused, not altered."""
+"""SQLite's `application_id` of the server's files ("brsv"). A database of another program is refused, not altered."""
 
 STEPS: tuple[str, ...] = (
     """

@@ -162,7 +162,7 @@ def test_a_search_without_embeddings_goes_by_words(
     assert found(client, store_id) == []
     assert answered(client, store_id) == "No results."
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["a search goes by words alone: The embeddings endpoint answered 503: no model for …"] * 3
+    assert warnings == ["a search ranks by words alone: The embeddings endpoint answered 503: no model for …"] * 3
 
 
 def test_embeddings_outlive_the_server(endpoint: ScriptedHttp, serve: Serve, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_an_upstream_that_is_no_url(tmp_path: Path, url: str, options: list[str]
     done = batchrun(tmp_path, "serve", "--port", "0", "--upstream", url, *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"batchrun: upstream: a base URL such as http://127.0.0.1:11434/v1 is needed, with its host, got {url!r}.\n"
+        f"batchrun: upstream: expected a base URL with a host, such as http://127.0.0.1:11434/v1, got {url!r}.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The operations of the protocol, one module a resource; the order is the order of matching, busiest first."""
+"""The operations of the protocol, one module per resource. They are matched in this order, the busiest first."""
 
 from __future__ import annotations
 

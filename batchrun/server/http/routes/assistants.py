@@ -1,4 +1,4 @@
-"""/assistants"""
+"""The operations of /assistants."""
 
 from __future__ import annotations
 

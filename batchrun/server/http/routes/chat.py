@@ -1,4 +1,4 @@
-"""/chat/completions"""
+"""The operation /chat/completions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS"]
 
-_PASSED_ON = (
+_PASSED_THROUGH = (
     "temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "stop", "logit_bias",
     "reasoning_effort", "verbosity", "user", "service_tier", "prompt_cache_key", "safety_identifier",
 )  # fmt: skip
@@ -51,7 +51,7 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
     instructions = "\n".join(_text(message) for message in leading)
     choice = request.tool_choice
     parameters: dict[str, Any] = {
-        name: getattr(request, name) for name in _PASSED_ON if getattr(request, name) is not None
+        name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None
     }
     response_format = request.response_format
     return Conversation(
@@ -75,7 +75,11 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
 
 
 def _messages(request: CreateChatCompletion) -> list[Message]:
-    """All messages but the system's, which are the instructions; calls checked against their outputs."""
+    """Return all messages except those of the system, which are the instructions.
+
+    Raises:
+        ApiError: 400: tool calls and their outputs do not match.
+    """
     messages: list[Message] = []
     open_calls: set[str] = set()
     for index, message in enumerate(request.messages):

@@ -1,4 +1,4 @@
-"""/conversations and their items"""
+"""The operations of /conversations and their items."""
 
 from __future__ import annotations
 

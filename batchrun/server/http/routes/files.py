@@ -1,4 +1,4 @@
-"""/files"""
+"""The operations of /files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")
 def add_file(
     parts: Parts, owner: str, filename: str, purpose: str, content: BinaryIO, size: int, expires_at: int | None = None
 ) -> Body:
-    """Store a file."""
+    """Store a file and return its object."""
     body: Body = {
         "id": new_id("file-"), "object": "file", "bytes": size, "created_at": parts.now(),
         "expires_at": expires_at, "filename": filename, "purpose": purpose,
@@ -82,7 +82,7 @@ def delete_file(call: Call) -> Json:
     file_id = _find(call)["id"]
     stores = parts.objects.holders(call.owner, "vector_store_file", f"%/{file_id}")
     if any(status == "in_progress" for _, status in stores):
-        raise ApiError(409, f"File {file_id} is still being processed; delete it when it is done.")
+        raise ApiError(409, f"File {file_id} is still being processed; delete it when its processing has finished.")
     for store_id, _ in stores:
         drop_from_store(parts, call.owner, store_id, file_id)
     parts.objects.remove(file_id)

@@ -1,4 +1,4 @@
-"""/threads/{thread_id}/messages"""
+"""The operations of /threads/{thread_id}/messages."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_MESSAGES = 100_000
 
 
 def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) -> list[Body]:
-    """Append messages to a thread.
+    """Append messages to a thread and return them.
 
     Raises:
-        ApiError: 404 for files that do not exist, 400 for a full thread.
+        ApiError: 404: a file does not exist. 400: the thread is full.
     """
     objects, now = call.objects, call.parts.now()
     if requests:
@@ -42,7 +42,7 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
 
 
 def active_run(call: Call, thread_id: str) -> str | None:
-    """The id of the run that locks the thread, if any."""
+    """Return the id of the run that locks the thread, or None."""
     for _, run in call.objects.active("run", thread_id):
         return str(run["id"])
     return None

@@ -1,4 +1,4 @@
-"""/models: the names that the responder lists. Any other name is accepted in requests and passed to it."""
+"""The operations of /models. They list the responder's names; requests may use any other name too."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ __all__ = ["attach_files", "check_attachments", "resources_body", "usable_resour
 
 
 def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:
-    """Tool resources as they are echoed: both keys, null where the tool has none.
+    """Return tool resources in the form that replies have: both keys, null for a tool without resources.
 
-    An assistant that has code_interpreter among its tools gets `{"file_ids": []}` for it.
+    An assistant with the tool code_interpreter gets `{"file_ids": []}` for it.
 
     Raises:
-        ApiError: 404 where a file or vector store does not exist.
+        ApiError: 404: a file or vector store does not exist.
     """
     body: Body = {"code_interpreter": None, "file_search": None}
     kinds = {tool["type"] for tool in tools or ()}
@@ -53,7 +53,7 @@ def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) 
 
 
 def usable_resources(resources: Body) -> Body:
-    """Tool resources as a run keeps them."""
+    """Return the vector stores and files of tool resources, as a run keeps them."""
     search, interpreter = resources["file_search"] or {}, resources["code_interpreter"] or {}
     return {
         "vector_store_ids": search.get("vector_store_ids") or [],
@@ -66,10 +66,10 @@ ATTACHED_STORE_LIFE = {"anchor": "last_active_at", "days": 7}
 
 
 def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
-    """Give the thread's tools the files attached to its messages.
+    """Add the files that are attached to messages to the resources of the thread's tools.
 
     Raises:
-        ApiError: 400 for more files than a tool takes.
+        ApiError: 400: a tool would get more files than it takes.
     """
     parts = call.parts
     thread = parts.objects.get("thread", call.owner, thread_id)
@@ -93,10 +93,10 @@ def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
 
 
 def check_attachments(call: Call, message: Body) -> None:
-    """Refuse a message whose files do not exist.
+    """Check that the files of a message exist.
 
     Raises:
-        ApiError: 404.
+        ApiError: 404: a file does not exist.
     """
     for attachment in message["attachments"]:
         call.objects.get("file", call.owner, attachment["file_id"])

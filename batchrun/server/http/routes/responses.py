@@ -1,4 +1,4 @@
-"""/responses: create, stream, retrieve, follow, cancel, delete; function tools."""
+"""The operations of /responses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
 
 
 def _check_files(call: Call, item: Body) -> None:
-    """Refuse an item with a file that does not exist."""
+    """Raise a 404 if a file of an item does not exist."""
     for part in item["content"] if item["type"] == "message" else ():
         if part.get("file_id"):
             call.objects.get("file", call.owner, part["file_id"])
@@ -137,7 +137,7 @@ def _parameters(request: CreateResponse) -> Body:
 
 
 def _check_context(call: Call, body: Body) -> None:
-    """Refuse a request whose earlier items do not exist, are ambiguous or are in use."""
+    """Raise an error if the earlier items do not exist, are given twice, or are in use by another response."""
     if body["conversation"] is None:
         return
     if body["previous_response_id"] is not None:

@@ -1,4 +1,4 @@
-"""/threads/runs and /threads/{thread_id}/runs"""
+"""The operations of /threads/runs and /threads/{thread_id}/runs."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def create_run(call: Call, request: CreateRun) -> HttpReply:
 
 
 def _model(call: Call, request: RunOptions, assistant: Body) -> str:
-    """The name of the model that answers."""
+    """Return the name of the model that answers."""
     return answering_model(call.parts.responder, request.model or assistant["model"])
 
 
 def _started(
     call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
 ) -> HttpReply:
-    """Store the run, execute it after the commit, and answer with its events or with the queued run."""
+    """Store the run, execute it after the commit, and return its events or the queued run."""
     hidden: Body = {
         "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
     }  # fmt: skip
@@ -93,10 +93,10 @@ def list_runs(call: Call) -> Json:
 
 
 def find_run(call: Call) -> Body:
-    """The run that the path names.
+    """Return the run that the path names.
 
     Raises:
-        ApiError: 404.
+        ApiError: 404: there is no such thread or run.
     """
     thread_id = call.path["thread_id"]
     call.objects.get("thread", call.owner, thread_id)
@@ -141,11 +141,11 @@ def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> HttpReply:
 
 
 def follow_run(call: Call) -> Stream:
-    """An addition: a run's events from a position on, while it runs and after it (for `retention_s`).
+    """Return a run's events from a position on, during the run and for `retention_s` after it.
 
-    Every event has an `id: <try>.<number>`; `after=<id>` (or `Last-Event-ID`) asks for what follows. A plain
-    number counts the events a client has seen on the first try. A run that the server had to start again has
-    another try: positions of the former one mean its start.
+    The hosted API does not have this operation. Every event has an `id: <attempt>.<number>`; `after=<id>`, or the
+    header `Last-Event-ID`, requests the events that follow. A plain number counts the events of the first attempt. A
+    run that the server started again has a new attempt; a position of an earlier attempt means its start.
     """
     run = find_run(call)
     attempt = int(call.objects.hidden(run["id"]).get("attempt", 1))
@@ -165,10 +165,10 @@ def follow_run(call: Call) -> Stream:
 
 
 def _position(text: str, attempt: int) -> int:
-    tried, _, number = text.rpartition(".")
-    if not number.isascii() or not number.isdigit() or not (tried or "1").isdigit() or len(text) > 20:
+    attempt_text, _, number = text.rpartition(".")
+    if not number.isascii() or not number.isdigit() or not (attempt_text or "1").isdigit() or len(text) > 20:
         raise bad_value("after", f"Invalid 'after': expected an event id such as '1.7', but got '{text}'.")
-    return int(number) if int(tried or 1) == attempt else 0
+    return int(number) if int(attempt_text or 1) == attempt else 0
 
 
 OPERATIONS = (

@@ -1,4 +1,4 @@
-"""/threads/{thread_id}/runs/{run_id}/steps"""
+"""The operations of /threads/{thread_id}/runs/{run_id}/steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _wants_content(call: Call) -> bool:
 
 
 def _with_content(call: Call, step: Body) -> Body:
-    """The step with the texts of its search results, which are shown only where they are asked for."""
+    """Return the step with the texts of its search results, which clients get only on request."""
     kept = call.objects.hidden(step["id"]).get("calls", {})
     for each in step["step_details"].get("tool_calls", ()):
         if each["type"] == "file_search":

@@ -1,4 +1,4 @@
-"""/threads. The list of threads is an addition: the hosted API had none."""
+"""The operations of /threads. The hosted API does not list threads; this server does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["OPERATIONS", "add_thread"]
 
 
 def add_thread(call: Call, request: CreateThread) -> Body:
-    """Store a new thread with its first messages."""
+    """Store a new thread with its first messages, and return it."""
     thread = new_thread(request.metadata, resources_body(call, request.tool_resources), call.parts.now())
     call.objects.add("thread", call.owner, thread)
     add_messages(call, thread["id"], request.messages)

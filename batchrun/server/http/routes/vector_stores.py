@@ -1,4 +1,4 @@
-"""/vector_stores, their files, file batches and search"""
+"""The operations of /vector_stores, their files, file batches and search."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def add_files(
     call: Call, store_id: str, file_ids: Sequence[str], chunking: Body, batch_id: str | None = None,
     attributes: Body | None = None,
 ) -> None:  # fmt: skip
-    """Put files into a store and start taking them in after the commit.
+    """Add files to a store and start their ingestion after the commit.
 
     Raises:
-        ApiError: 404 where a file does not exist.
+        ApiError: 404: a file does not exist.
     """
     parts = call.parts
     for file_id in file_ids:
@@ -77,7 +77,7 @@ def list_stores(call: Call) -> Json:
 
 
 def _store(call: Call, store_id: str | None = None) -> Body:
-    """The store that the path names, expired if its time is over."""
+    """Return the store that the path names, and expire it if its time is over."""
     parts = call.parts
     store_id = store_id or call.path["vector_store_id"]
     store = parts.objects.get("vector_store", call.owner, store_id, noun="vector store")
@@ -266,10 +266,10 @@ def _queries(request: SearchVectorStore) -> list[str]:
 
 
 def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore, vector: Vector | None) -> str:
-    """A search's page as JSON text: what is found in the store now, by words and by the query's vector if any.
+    """Return the page of search results as JSON text, found by words, and by the query's vector if there is one.
 
     Raises:
-        ApiError: 404 where the store was deleted meanwhile.
+        ApiError: 404: the store was deleted meanwhile.
     """
     parts.objects.get("vector_store", owner, store_id, noun="vector store")
     queries = _queries(request)
@@ -279,7 +279,7 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
         file_id for file_id, file in files.items()
         if request.filters is None or _passes(request.filters, file["attributes"])
     }  # fmt: skip
-    # Filters are applied to what was found, so all of it is asked for where there are some.
+    # Filters are applied to the hits, so a filtered search needs all of them.
     limit = request.max_num_results if request.filters is None else 10_000
     hits = parts.index.search([store_id], " ".join(queries), limit, threshold, vector)
     found = [hit for hit in hits if hit.file_id in allowed][: request.max_num_results]
@@ -298,7 +298,7 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
 
 
 def _passes(wanted: ComparisonFilter | Compound, attributes: Body) -> bool:
-    """Whether a file's attributes satisfy a filter; a comparison of different types is not satisfied."""
+    """Return whether a file's attributes satisfy a filter. A comparison of different types is not satisfied."""
     if isinstance(wanted, Compound):
         members = [_passes(_filter(each), attributes) for each in wanted.filters]
         return all(members) if wanted.type == "and" else any(members)
@@ -319,7 +319,7 @@ def _passes(wanted: ComparisonFilter | Compound, attributes: Body) -> bool:
 
 
 def _filter(data: Any) -> ComparisonFilter | Compound:
-    """A nested filter. Its depth is bounded: JSON nested deeper than the parser allows is refused before."""
+    """Return a nested filter. Its depth is bounded, because the JSON parser refuses deeper nesting."""
     if not isinstance(data, dict):
         raise ApiError(400, "Invalid 'filters': expected an object.", param="filters", code="invalid_type")
     if data.get("type") in ("and", "or"):

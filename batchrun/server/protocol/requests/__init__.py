@@ -1,1 +1,1 @@
-"""Bodies and queries of requests, validated with the reference's limits."""
+"""Bodies and queries of requests, validated with the limits of the API reference."""

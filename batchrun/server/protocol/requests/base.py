@@ -1,4 +1,4 @@
-"""How a body is read: JSON, then a strict model; every refusal a 400 that names the parameter."""
+"""The validation of request bodies: JSON, then a strict model. Every error is a 400 that names the parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Metadata", "RequestModel", "parse_json", "refusal", "validate"]
 
 
 class RequestModel(BaseModel):
-    """Base of all request bodies: nothing unknown, nothing converted."""
+    """Base of all request bodies. Unknown keys are errors, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -22,7 +22,7 @@ class RequestModel(BaseModel):
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
-"""16 pairs of at most 64 and 512 characters."""
+"""Up to 16 pairs, with keys of up to 64 and values of up to 512 characters."""
 
 Temperature = Annotated[float, Field(ge=0, le=2), AllowInfNan(False)]
 Probability = Annotated[float, Field(ge=0, le=1), AllowInfNan(False)]
@@ -31,10 +31,10 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
-    """The body as a dict; an empty body is {}.
+    """Return the body as a dict; an empty body is {}.
 
     Raises:
-        ApiError: 400 where it is not one JSON object (NaN, Infinity and lone surrogates are not JSON).
+        ApiError: 400: it is not exactly one JSON object (NaN, Infinity and lone surrogates are not valid JSON).
     """
     if not raw:
         return {}
@@ -50,10 +50,10 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 
 
 def validate(model: type[ModelT], data: Any) -> ModelT:
-    """`data` as the model.
+    """Return `data` as the model.
 
     Raises:
-        ApiError: 400 with the first thing that is wrong.
+        ApiError: 400 with the first error.
     """
     try:
         return model.model_validate(data)
@@ -62,9 +62,9 @@ def validate(model: type[ModelT], data: Any) -> ModelT:
 
 
 def refusal(error: ValidationError, data: Any) -> ApiError:
-    """The first error of a validation in the form of the hosted API."""
+    """Return the first error of a validation in the form of the hosted API."""
     errors = error.errors(include_url=False)
-    # In a union every member reports; the deepest location is about the member that was meant.
+    # Every member of a union reports an error; the deepest location belongs to the member that was meant.
     first = max(errors, key=lambda each: len(each["loc"])) if _is_union(errors) else errors[0]
     param = _path(first["loc"], data)
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
@@ -155,10 +155,10 @@ def _is_union(errors: list[Any]) -> bool:
 
 
 def _path(location: tuple[str | int, ...], data: Any) -> str:
-    """`tools[0].function.name` from a pydantic location.
+    """Return a path such as `tools[0].function.name` for a pydantic location.
 
-    Pydantic names union members in its locations although they are no keys of the body: the tag of a
-    discriminated union, or the type of a plain one. The body tells them apart.
+    Pydantic's locations also contain the members of unions, which are not keys of the body: the tag of a discriminated
+    union, or the type of a plain one. They are recognised by comparison with the body.
     """
     path, node, tagged = "", data, False
     for number, part in enumerate(location):

@@ -1,4 +1,4 @@
-"""The body of a chat completion."""
+"""The body of a request for a chat completion."""
 
 from __future__ import annotations
 

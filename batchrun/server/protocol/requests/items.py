@@ -1,4 +1,4 @@
-"""Input items of Responses and Conversations, and the tools of Responses."""
+"""The bodies of requests for responses and conversations, with their input items."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ __all__ = ["page_from_query"]
 
 
 def page_from_query(query: Mapping[str, Sequence[str]], *, largest: int, usual: int) -> Page:
-    """`limit` (1 to `largest`), `order`, `after` and `before`.
+    """Return `limit` (1 to `largest`; `usual` by default), `order`, `after` and `before`.
 
     Raises:
-        ApiError: 400 that names the parameter.
+        ApiError: 400: a parameter is invalid.
     """
     limit = usual
     if "limit" in query:
@@ -34,7 +34,7 @@ def page_from_query(query: Mapping[str, Sequence[str]], *, largest: int, usual: 
 
 
 def _limit(text: str, largest: int) -> int:
-    # int() alone would take "1_0", " 5" and the digits of other scripts.
+    # int() alone would accept "1_0", " 5" and the digits of other scripts.
     if not (text.lstrip("-").isascii() and text.lstrip("-").isdigit()) or len(text) > 9:
         raise ApiError(
             400,

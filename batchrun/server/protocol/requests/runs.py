@@ -1,4 +1,4 @@
-"""Bodies of runs."""
+"""The bodies of requests for runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Truncation(RequestModel):
 
 
 class RunOptions(RequestModel):
-    """What both ways of creating a run take."""
+    """The fields that both ways of creating a run have."""
 
     assistant_id: str
     model: ModelName | None = None

@@ -1,4 +1,4 @@
-"""Bodies of assistants, threads and messages."""
+"""The bodies of requests for assistants, threads and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools, their resources and how they are chosen, as assistants, threads and runs carry them."""
+"""Tools, tool resources, tool choices and response formats in the bodies of assistants, threads and runs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class FileSearchResources(RequestModel):
 
 
 class ToolResources(RequestModel):
-    """Resources at creation: vector stores may be named or made on the way."""
+    """Resources at creation: vector stores are named, or created by the same request."""
 
     code_interpreter: CodeInterpreterResources | None = None
     file_search: FileSearchResources | None = None
@@ -104,7 +104,7 @@ class FileSearchResourcesUpdate(RequestModel):
 
 
 class ToolResourcesUpdate(RequestModel):
-    """Resources in updates and of runs: vector stores are named only."""
+    """Resources in updates and of runs: vector stores are named."""
 
     code_interpreter: CodeInterpreterResources | None = None
     file_search: FileSearchResourcesUpdate | None = None
@@ -119,7 +119,11 @@ class JsonObjectFormat(RequestModel):
 
 
 def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Refuse what is no JSON schema."""
+    """Return the schema.
+
+    Raises:
+        ValueError: it is not a valid JSON schema.
+    """
     fault = None if schema is None else schema_fault(schema)
     if fault is not None:
         raise ValueError(f"Invalid schema for response_format: {fault}.")

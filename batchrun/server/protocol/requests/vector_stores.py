@@ -1,4 +1,4 @@
-"""Bodies of vector stores, their files and searches in them."""
+"""The bodies of requests for vector stores, their files and searches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reads one written expression, such as `2(x + 1)^2 - 3/4`, into an exact polynomial.
+"""The parser of expressions such as `2(x + 1)^2 - 3/4`, which returns exact polynomials.
 
-The grammar, loosest binding first; nothing else is understood, and nothing is ever evaluated as code:
+The grammar, with the loosest binding first (nothing is evaluated as code):
 
     sum      = product (("+" | "-") product)*
     product  = signed (("*" | "/") signed | implicit)*
@@ -9,7 +9,7 @@ The grammar, loosest binding first; nothing else is understood, and nothing is e
     power    = atom ("^" signed)?
     atom     = number | letter | "(" sum ")"
 
-`a/b c` is refused, because people mean both `(a/b)c` and `a/(bc)`.
+`a/b c` is refused, because it can mean `(a/b)c` and `a/(bc)`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from .polynomial import MAX_BITS, Polynomial, TooLarge
 __all__ = ["MAX_LENGTH", "Expression", "NotUnderstood", "parse"]
 
 MAX_LENGTH = 300
-"""Characters that one expression may have."""
+"""Maximum length of an expression, in characters."""
 
 MAX_DEPTH = 30
-"""Levels of nested brackets, powers and signs."""
+"""Maximum depth of nested brackets, powers and signs."""
 
 _TOKEN = re.compile(r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()A-Za-z]))")
 
 
 class NotUnderstood(ValueError):
-    """The text is no expression of this grammar; the message says why in a few words."""
+    """The text is not an expression of this grammar; the message states why in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression that was read.
+    """A parsed expression.
 
     Attributes:
-        value: what it comes to.
-        unknown: its letter, None where there is none.
-        operations: calculations between plain numbers in the order they were made, such as `3 * 4 = 12`.
-        decimals: whether a number was written with a decimal point.
-        operators: how many operations were written.
+        value: its value, as a polynomial in the unknown.
+        unknown: the letter of the unknown; None if there is none.
+        operations: calculations between plain numbers, in their order, such as `3 * 4 = 12`.
+        decimals: a number was written with a decimal point.
+        operators: number of written operations.
     """
 
     value: Polynomial
@@ -56,19 +56,19 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """Read an expression.
+    """Parse an expression.
 
     Raises:
-        NotUnderstood: not of the grammar, ambiguous, more than one unknown, or division by zero.
-        TooLarge: too long, too deep, or a result past its bound.
+        NotUnderstood: it does not follow the grammar, is ambiguous, has two unknowns, or divides by zero.
+        TooLarge: it is too long, nested too deeply, or a result exceeds its limit.
     """
     if len(text) > MAX_LENGTH:
         raise TooLarge("the expression is too long")
-    reader = _Reader(_tokens(text))
-    value = reader.sum(0)
-    if reader.peek() is not None:
-        raise NotUnderstood(f"'{reader.peek()}' is not expected there")
-    return Expression(value, reader.unknown, tuple(reader.operations), reader.decimals, operators=reader.operators)
+    parser = _Parser(_tokens(text))
+    value = parser.sum(0)
+    if parser.peek() is not None:
+        raise NotUnderstood(f"'{parser.peek()}' is not expected there")
+    return Expression(value, parser.unknown, tuple(parser.operations), parser.decimals, operators=parser.operators)
 
 
 def _tokens(text: str) -> list[str]:
@@ -88,8 +88,11 @@ def _is_number(token: str | None) -> bool:
     return token is not None and (token[0].isdigit() or token[0] == ".")
 
 
-class _Reader:
-    """Recursive descent over the tokens; all state of one reading."""
+class _Parser:
+    """A recursive-descent parser over tokens.
+
+    Mutable state: everything; one parser reads one expression.
+    """
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
@@ -200,7 +203,7 @@ class _Reader:
         return value
 
     def note(self, left: Polynomial, sign: str, right: Polynomial, result: Polynomial) -> Polynomial:
-        """Keep the calculation for an explanation where both sides are plain numbers."""
+        """Record the calculation for an explanation if both sides are plain numbers, and return `result`."""
         self.operators += 1
         if not (left.degree or right.degree or result.degree):
             a, b, c = (number_text(p.constant, bracket=True) for p in (left, right, result))

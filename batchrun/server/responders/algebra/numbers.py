@@ -1,4 +1,4 @@
-"""How numbers and polynomials are written in answers."""
+"""The text of numbers and polynomials in answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SIGNIFICANT = Context(prec=6)
 
 
 def number_text(value: Fraction, *, bracket: bool = False) -> str:
-    """An exact number, `5`, `-5` or `5/2`; with `bracket`, fractions and negatives stand in brackets."""
+    """Return an exact number, `5`, `-5` or `5/2`; with `bracket`, fractions and negative numbers get brackets."""
     text = str(value)
     return f"({text})" if bracket and (value < 0 or value.denominator != 1) else text
 
 
 def decimal_text(value: Fraction) -> str | None:
-    """The number as a decimal, where it ends within 12 places; else None."""
+    """Return the number as a decimal if it has at most 12 places; otherwise None."""
     scaled = value * 10**12
     if scaled.denominator != 1:
         return None
@@ -31,7 +31,7 @@ def decimal_text(value: Fraction) -> str | None:
 
 
 def approximate_text(value: Fraction | float) -> str:
-    """The number to 6 significant digits; very large and very small ones with an exponent."""
+    """Return the number with 6 significant digits, and with an exponent if it is very large or very small."""
     exact = Fraction(value)
     rounded = _SIGNIFICANT.divide(Decimal(exact.numerator), Decimal(exact.denominator))
     plain = rounded == 0 or -6 < rounded.adjusted() < 15
@@ -42,12 +42,12 @@ def approximate_text(value: Fraction | float) -> str:
 
 
 def exact_text(value: Fraction, *, decimals: bool) -> str:
-    """The shortest exact writing: `5`, `2.5` where the question had decimals, else `5/2`."""
+    """Return the shortest exact form: `5`, `2.5` if the question has decimals, otherwise `5/2`."""
     return (decimal_text(value) if decimals else None) or str(value)
 
 
 def result_text(value: Fraction, *, decimals: bool) -> str:
-    """A result in full: `5`, `2.5`, `5/2 = 2.5` or `1/3 ≈ 0.333333`."""
+    """Return a result in full: `5`, `2.5`, `5/2 = 2.5` or `1/3 ≈ 0.333333`."""
     exact = exact_text(value, decimals=decimals)
     if "/" not in exact:
         return exact
@@ -56,7 +56,7 @@ def result_text(value: Fraction, *, decimals: bool) -> str:
 
 
 def equation_side(value: Polynomial, unknown: str, *, decimals: bool = False) -> str:
-    """A polynomial as people write it, highest power first: `x^2 - 5x + 6`."""
+    """Return a polynomial as people write it, with the highest power first: `x^2 - 5x + 6`."""
     terms: list[str] = []
     for power in range(value.degree, -1, -1):
         c = value.coefficient(power)

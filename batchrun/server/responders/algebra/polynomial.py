@@ -8,14 +8,14 @@ from fractions import Fraction
 __all__ = ["MAX_BITS", "MAX_DEGREE", "Polynomial", "TooLarge"]
 
 MAX_DEGREE = 16
-"""Highest power that any intermediate result may have."""
+"""Highest power of any intermediate result."""
 
 MAX_BITS = 2048
-"""Size in bits (about 600 digits) that no numerator or denominator may pass."""
+"""Maximum size of numerators and denominators, in bits (about 600 digits)."""
 
 
 class TooLarge(ValueError):
-    """A result would pass `MAX_DEGREE` or `MAX_BITS`; raised before the work is done."""
+    """A result would exceed `MAX_DEGREE` or `MAX_BITS`. It is raised before the calculation."""
 
 
 def _bits(value: Fraction) -> int:
@@ -34,10 +34,10 @@ class Polynomial:
 
     @classmethod
     def of(cls, *coefficients: Fraction | int) -> Polynomial:
-        """The polynomial with these coefficients, constant term first.
+        """Return the polynomial with these coefficients, constant term first.
 
         Raises:
-            TooLarge: the degree or a coefficient passes its bound.
+            TooLarge: the degree or a coefficient exceeds its limit.
         """
         kept = [Fraction(c) for c in coefficients]
         while kept and kept[-1] == 0:
@@ -50,7 +50,7 @@ class Polynomial:
 
     @property
     def degree(self) -> int:
-        """Highest power with a coefficient; 0 for constants, zero included."""
+        """The highest power with a coefficient; 0 for constants, including zero."""
         return max(len(self.coefficients) - 1, 0)
 
     @property
@@ -100,26 +100,26 @@ class Polynomial:
         return result
 
     def coefficient(self, power: int) -> Fraction:
-        """The coefficient of this power, 0 where there is none."""
+        """Return the coefficient of this power; 0 if there is none."""
         return self.coefficients[power] if power < len(self.coefficients) else Fraction(0)
 
     def scaled(self, factor: Fraction) -> Polynomial:
-        """Every coefficient multiplied by a number."""
+        """Return the polynomial with every coefficient multiplied by a number."""
         return Polynomial.of(*(c * factor for c in self.coefficients))
 
     def derivative(self) -> Polynomial:
-        """The first derivative."""
+        """Return the first derivative."""
         return Polynomial.of(*(n * c for n, c in enumerate(self.coefficients) if n))
 
     def at(self, value: Fraction) -> Fraction:
-        """The value at a point, exactly."""
+        """Return the exact value at a point."""
         total = Fraction(0)
         for c in reversed(self.coefficients):
             total = total * value + c
         return total
 
     def divided_by(self, divisor: Polynomial) -> tuple[Polynomial, Polynomial]:
-        """Quotient and remainder of polynomial long division."""
+        """Return quotient and remainder of polynomial long division."""
         rest = list(self.coefficients)
         quotient = [Fraction(0)] * max(len(rest) - divisor.degree, 0)
         for n in range(len(quotient) - 1, -1, -1):
@@ -130,5 +130,5 @@ class Polynomial:
         return Polynomial.of(*quotient), Polynomial.of(*rest[: divisor.degree])
 
     def monic(self) -> Polynomial:
-        """The same roots, leading coefficient 1."""
+        """Return the polynomial with the same roots and the leading coefficient 1."""
         return self.scaled(1 / self.leading)

@@ -1,8 +1,8 @@
-"""Finds the calculation that a sentence asks for, and refuses where it might ask for anything else.
+"""Finds the calculation that a sentence asks for. A sentence that may ask for anything else is refused.
 
-A written expression counts as the question only where every other word is on a list of framing words
-("please", "solve", "what is", ...). Words that carry meaning of their own ("each", "half", "meters") make
-the sentence a word problem, and no number is given for one: no answer is better than a wrong one.
+A written expression is the question only if every other word is on a list of framing words ("please", "solve",
+"what is", ...). Words with a meaning for the result ("each", "half", "meters") make the sentence a word problem,
+which gets no number, because no answer is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .words import EXPAND_WORDS, FOLLOW_UP, FOLLOW_UP_CUES, FRAMING, MAY_FOLLOW,
 __all__ = ["MAX_TEXT", "asks_to_explain", "solve_question"]
 
 MAX_TEXT = 2_000
-"""Characters that a question may have."""
+"""Maximum length of a question, in characters."""
 
 
-# Bounded repeats and the look-behind keep the search linear in the text.
+# Bounded repetitions and the look-behind keep the search linear in the length of the text.
 _NUMBER = r"(?<![\d.,])(-?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,15})?)(?![.,]?\d)"
 _PERCENT = r"\s*(?:%|per\s?cent\b)"
 _RAISE = r"(?:increased?|raised?)"
@@ -72,7 +72,7 @@ _TOKEN = re.compile(
 
 
 def asks_to_explain(text: str) -> bool:
-    """Whether the text asks about an earlier answer and names no subject of its own."""
+    """Return whether the text asks about an earlier answer without naming another subject."""
     if len(text) > MAX_TEXT or not re.fullmatch(r"[A-Za-z\s.,;:?!'’\"-]*", text):
         return False
     words = re.findall(r"[a-z]+(?:'[a-z]+)*", text.lower().replace("’", "'"))
@@ -80,14 +80,14 @@ def asks_to_explain(text: str) -> bool:
 
 
 def solve_question(text: str) -> Solution | None:
-    """Solve what the text asks for.
+    """Solve the problem that the text asks for.
 
     Returns:
-        None where the text holds no problem that stands on its own.
+        None if the text does not contain a complete problem.
 
     Raises:
-        NotUnderstood: there is an expression, but it is ambiguous or out of reach; the message says why.
-        TooLarge: there is an expression, but it passes a bound.
+        NotUnderstood: there is an expression, but it is ambiguous or beyond the tutor; the message states why.
+        TooLarge: there is an expression, but it exceeds a limit.
     """
     if len(text) > MAX_TEXT or not any(c.isdigit() for c in text) or _DATE_OR_PHONE.search(text):
         return None
@@ -100,7 +100,7 @@ def solve_question(text: str) -> Solution | None:
 
 @dataclass(slots=True)
 class _Run:
-    """A stretch of mathematics, with the words right before and behind it ("" for none, or after a stop)."""
+    """A mathematical part of the text, and the words directly before and after it; "" for no word or punctuation."""
 
     tokens: list[str]
     before: str
@@ -109,7 +109,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A text's only expression, the framing words around it and the single letters named apart from it."""
+    """A text's only expression, the framing words around it, and the single letters outside it."""
 
     written: str
     run: _Run
@@ -122,7 +122,7 @@ def _rewritten(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = _SUPERSCRIPT.sub(lambda m: f"^{m[0].translate(_SUPERSCRIPTS)} ", text)
     text = _EQUALS.sub(" = ", text)
-    # "3 x 4" is a product where every x of the text stands so; beside a real unknown it stays ambiguous.
+    # "3 x 4" is a product if every x of the text has this form; with a real unknown x it is ambiguous.
     times = _TIMES_X.findall(text)
     return _TIMES_X.sub(" * ", text) if times and len(_LONE_X.findall(text)) == len(times) else text
 
@@ -155,7 +155,7 @@ def _leaves_order_open(written: str) -> bool:
 
 
 def _runs(text: str) -> tuple[list[_Run], set[str]] | None:
-    """Cut the text into stretches of mathematics and the words between; None where a sign is unknown."""
+    """Split the text into its mathematical parts and the words between them; None if a sign is unknown."""
     runs: list[_Run] = []
     words: set[str] = set()
     open_run: _Run | None = None
@@ -176,7 +176,7 @@ def _runs(text: str) -> tuple[list[_Run], set[str]] | None:
             open_run.tokens.append(token)
             continue
         if token == "!" and open_run:
-            return None  # a factorial or an exclamation: not ours to guess
+            return None  # a factorial or an exclamation mark: ambiguous
         last_word = token.lower() if kind == "word" else ""
         if kind == "word":
             words.add(last_word)
@@ -187,7 +187,7 @@ def _runs(text: str) -> tuple[list[_Run], set[str]] | None:
 
 
 def _spaced(run: list[str]) -> str:
-    """The run as people write it: signs between operands spaced, the rest close."""
+    """Return the tokens as people write them, with spaces around the signs between operands."""
     text = ""
     before = ""
     for token in run:
@@ -226,7 +226,7 @@ def _solve_written(question: _Question) -> Solution | None:
 
 
 def _asks_for_value(question: _Question, expression: Expression) -> bool:
-    """Whether the numbers are the question, and not a count of something ("in 3-4 steps")."""
+    """Return whether the numbers are the question, and not a count of something ("in 3-4 steps")."""
     run = question.run
     return (
         expression.operators > 0

@@ -1,4 +1,4 @@
-"""The roots of a polynomial: exact where they are rational or quadratic, certified numbers elsewhere."""
+"""The roots of a polynomial: exact if they are rational or quadratic, otherwise certified approximations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Roots:
 
     Attributes:
         rational: exact real roots, ascending.
-        rest: the factor, without rational roots, that holds all others; constant 1 where there are none.
-        real: roots of `rest` that are real, ascending, right to 8 significant digits.
+        rest: the factor that has all other roots; constant 1 if there are none.
+        real: real roots of `rest`, ascending, correct to 8 significant digits.
         complex_above: its complex roots with positive imaginary part; each has a conjugate.
     """
 
@@ -34,17 +34,17 @@ class Roots:
 
 
 def square_root(value: Fraction) -> Fraction | None:
-    """The exact square root of a non-negative number, None where it is irrational."""
+    """Return the exact square root of a non-negative number; None if it is irrational."""
     top, bottom = isqrt(value.numerator), isqrt(value.denominator)
     root = Fraction(top, bottom)
     return root if root * root == value else None
 
 
 def find_roots(polynomial: Polynomial) -> Roots:
-    """Find all distinct roots of a polynomial of degree 1 or more.
+    """Return all distinct roots of a polynomial of degree 1 or more.
 
-    Rational roots are guessed from floating-point ones and kept only where they fit exactly. The number of
-    the other real roots is counted by Sturm's theorem and each is shown by a change of sign.
+    Rational roots are guessed from floating-point ones and kept only if they are exact. Sturm's theorem gives the
+    number of the other real roots, and a change of sign confirms each one.
 
     Raises:
         TooLarge: the coefficients are too far apart for floating-point arithmetic.
@@ -69,7 +69,7 @@ def _without(polynomial: Polynomial, roots: list[Fraction]) -> Polynomial:
 
 
 def _square_free(polynomial: Polynomial) -> Polynomial:
-    """The polynomial with every repeated factor kept once."""
+    """Return the polynomial with every repeated factor reduced to one."""
     a, b = polynomial, polynomial.derivative()
     while b:
         _, remainder = a.divided_by(b)
@@ -113,7 +113,7 @@ def _floating(polynomial: Polynomial) -> list[complex]:
 
 def _numeric(polynomial: Polynomial) -> tuple[tuple[float, ...], tuple[complex, ...]]:
     count = _count_real(polynomial)
-    # The real ones are those nearest to the real axis; the sign test below refuses a wrong pick.
+    # The real roots are those nearest to the real axis; the sign test below rejects a wrong choice.
     by_height = sorted(_floating(polynomial), key=lambda z: abs(z.imag))
     real = tuple(sorted(z.real for z in by_height[:count]))
     for root in real:
@@ -127,7 +127,7 @@ def _numeric(polynomial: Polynomial) -> tuple[tuple[float, ...], tuple[complex, 
 
 
 def _count_real(polynomial: Polynomial) -> int:
-    """Distinct real roots of a square-free polynomial, by Sturm's theorem over the whole line."""
+    """Return the number of distinct real roots of a square-free polynomial, by Sturm's theorem."""
     chain = [polynomial, polynomial.derivative()]
     while chain[-1].degree:
         _, remainder = chain[-2].divided_by(chain[-1])

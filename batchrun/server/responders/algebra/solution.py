@@ -1,4 +1,4 @@
-"""Solves a calculation, a percentage or an equation, and keeps the steps so that it can be explained."""
+"""The solution of calculations and equations, with the steps for an explanation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Solution:
     """A solved problem.
 
     Attributes:
-        problem: what was asked, normalised: `3x + 11 = 14`.
+        problem: the normalised problem, such as `3x + 11 = 14`.
         answer: one sentence with the result.
-        result: the result alone, as the last words of the answer: `x = 1`.
-        steps: how it was found, each a clause that can stand in a sentence.
-        check: the result put back into the problem, None where that shows nothing.
+        result: the result alone, in the last words of the answer, such as `x = 1`.
+        steps: the steps to the result, each a clause of a sentence.
+        check: the result substituted into the problem; None if that shows nothing.
     """
 
     problem: str
@@ -34,7 +34,7 @@ class Solution:
 
 
 def calculate(problem: str, expression: Expression) -> Solution:
-    """The value of an expression without an unknown."""
+    """Return the value of an expression without an unknown."""
     if expression.unknown is not None:
         raise NotUnderstood(f"the value of {expression.unknown} is not given")
     result = result_text(expression.value.constant, decimals=expression.decimals)
@@ -43,7 +43,7 @@ def calculate(problem: str, expression: Expression) -> Solution:
 
 
 def expand(problem: str, expression: Expression) -> Solution:
-    """An expression in one unknown, multiplied out."""
+    """Return an expression in one unknown, multiplied out."""
     if expression.unknown is None:
         return calculate(problem, expression)
     result = equation_side(expression.value, expression.unknown, decimals=expression.decimals)
@@ -52,11 +52,11 @@ def expand(problem: str, expression: Expression) -> Solution:
 
 
 def solve_equation(left_text: str, right_text: str, left: Expression, right: Expression) -> Solution:
-    """All solutions of `left = right`.
+    """Return all solutions of `left = right`.
 
     Raises:
-        NotUnderstood: two different unknowns.
-        TooLarge: the equation cannot be solved within the bounds.
+        NotUnderstood: the equation has two unknowns.
+        TooLarge: the equation cannot be solved within the limits.
     """
     problem = f"{left_text} = {right_text}"
     decimals = left.decimals or right.decimals
@@ -92,7 +92,7 @@ def _statement(problem: str, left: Expression, right: Expression) -> Solution:
 
 
 def _tidied(left_text: str, right_text: str, left: Expression, right: Expression, unknown: str) -> tuple[str, ...]:
-    """The step that multiplies out and collects, where the equation was not written so already."""
+    """Return the step that multiplies out and collects terms; () if the equation already has this form."""
     decimals = left.decimals or right.decimals
     tidy = " = ".join(equation_side(e.value, unknown, decimals=decimals) for e in (left, right))
     written = f"{left_text} = {right_text}"
@@ -108,7 +108,7 @@ def _bare(text: str) -> str:
 def _linear(
     problem: str, left: Polynomial, right: Polynomial, unknown: str, decimals: bool, steps: tuple[str, ...]
 ) -> Solution:
-    """Bring the unknown to one side and the numbers to the other, then divide."""
+    """Return the solution of a linear equation: unknown to one side, numbers to the other, then divide."""
     whole = left
     if left.degree > 1:
         same = Polynomial((Fraction(0),) * 2 + left.coefficients[2:])
@@ -135,7 +135,7 @@ def _linear(
     result = f"{unknown} = {result_text(root, decimals=decimals)}"
     if factor != 1:
         done.append(f"divide by {exact_text(factor, decimals=decimals)}")
-    # The last step ends in the result already where nothing is left to divide by.
+    # The last step already ends with the result if there is nothing to divide by.
     clauses = [*done[:-1], *(step.removesuffix(f" to get {unknown} = {number}") for step in done[-1:])]
     if clauses and not clauses[-1].startswith("rewrite"):
         path = ", then ".join(clauses)
@@ -203,10 +203,10 @@ def _irrational(roots: Roots) -> list[str]:
 
 
 def _surd(monic: Polynomial, sign: str) -> str:
-    """A root of x² + bx + c as `= (p ± k√n)/q ` in whole numbers; "" where they get too long to read."""
+    """Return a root of x² + bx + c as `= (p ± k√n)/q ` in whole numbers; "" if they are too long to read."""
     half = -monic.coefficient(1) / 2
     under = half * half - monic.coefficient(0)
-    # √(n/m) = √(n m)/m turns what stands under the root into a whole number.
+    # √(n/m) = √(n m)/m makes the number under the root a whole number.
     inside, outside = _without_squares(under.numerator * under.denominator)
     bottom = half.denominator * under.denominator
     whole, outside = int(half * bottom), outside * half.denominator
@@ -224,7 +224,7 @@ def _surd(monic: Polynomial, sign: str) -> str:
 
 
 def _without_squares(number: int) -> tuple[int, int]:
-    """Write n as inside · outside², taking out square factors of small primes only: bounded work."""
+    """Return n as (inside, outside) with n = inside · outside². Only small factors are taken out: bounded work."""
     outside = 1
     for factor in range(2, 1000):
         while number % (factor * factor) == 0:

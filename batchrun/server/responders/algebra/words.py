@@ -1,7 +1,7 @@
-"""The words that may stand around a written problem, and those that ask about an earlier answer.
+"""The words that may surround a written problem, and those that ask about an earlier answer.
 
-The lists hold only words that change nothing in what is asked. Left out on purpose: number words and
-operations (`half`, `double`, `sum`, `root`), units, times of day, comparisons, whatever tells a story.
+The lists contain only words that do not change the question. They leave out number words and operations (`half`,
+`double`, `sum`, `root`), units, times of day, comparisons, and all words of stories.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FRAMING = frozenset(_FRAMING_TEXT.split())
 """Words that may surround a problem: "please solve … for me"."""
 
 MAY_FOLLOW = frozenset(_MAY_FOLLOW_TEXT.split())
-"""Framing words that may stand right behind a calculation; another one may be what it counts: "3-4 steps"."""
+"""Framing words that may directly follow a calculation; another word may be what the numbers count: "3-4 steps"."""
 
 ROOT_WORDS = frozenset({"roots", "zero", "zeros", "zeroes"})
 """Framing words that turn an expression into the equation "… = 0"."""
@@ -52,7 +52,7 @@ EXPAND_WORDS = frozenset({"simplify", "expand"})
 """Framing words that ask to multiply out."""
 
 FOLLOW_UP = frozenset(_FOLLOW_UP_TEXT.split())
-"""Words of a message that asks about an earlier answer and names no subject of its own."""
+"""Words of a message that asks about an earlier answer and names no other subject."""
 
 FOLLOW_UP_CUES = frozenset(_FOLLOW_UP_CUES_TEXT.split())
-"""At least one of these must be in such a message."""
+"""Such a message contains at least one of these."""

@@ -291,29 +291,32 @@ async def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[rule]\n", "script.toml: not TOML: .*line 1"),
-        ('[[rule]]\npattern = "x"\nrepl = "y"', "script.toml: rule 1: key 'repl' is not known; known keys: .*reply"),
+        ("[[rule]\n", "script.toml: not valid TOML: .*line 1"),
+        ('[[rule]]\npattern = "x"\nrepl = "y"', "script.toml: rule 1: key 'repl' is unknown; known keys: .*reply"),
         ('[[rule]]\npattern = "x"\nreply = 3', "script.toml: rule 1: key 'reply': .*string"),
-        ('[[rule]]\npattern = "x"', "script.toml: rule 1: says nothing"),
-        ('[[rule]]\nreply = "x"', "script.toml: rule 1: matches everything"),
-        ('[[rule]]\npattern = "("\nreply = "x"', "script.toml: rule 1: key 'pattern': no regular expression"),
-        ('[[rule]]\npattern = "a"\nreply = "\\\\2"', r"rule 1: key 'reply': \\2 names group 2, but the pattern has 0"),
+        ('[[rule]]\npattern = "x"', "script.toml: rule 1: the answer is empty"),
+        ('[[rule]]\nreply = "x"', "script.toml: rule 1: the rule matches every request"),
+        ('[[rule]]\npattern = "("\nreply = "x"', "script.toml: rule 1: key 'pattern': not a valid regular expression"),
+        (
+            '[[rule]]\npattern = "a"\nreply = "\\\\2"',
+            r"rule 1: key 'reply': \\2 refers to group 2, but the number of groups in the pattern is 0",
+        ),
         (
             '[[rule]]\npattern = "a"\nreply = "b"\n[[rule]]\npattern = "a"\ntimes = 0\nreply = "b"',
             "rule 2: key 'times'",
         ),
-        ('[default]\nreply = "x"\ntimes = 3', "script.toml: default: key 'times' is not known"),
+        ('[default]\nreply = "x"\ntimes = 3', "script.toml: default: key 'times' is unknown"),
         ('[default]\nreply = "\\\\1"', "script.toml: default: key 'reply'"),
-        ('[default]\ntool_calls = [{ name = "f" }]', "default: 'tool_calls' and 'after' .* go together"),
+        ('[default]\ntool_calls = [{ name = "f" }]', "default: 'tool_calls' and 'after' .* must be given together"),
         ('[default]\nreply = "x"\nfault = { code = "oops" }', "default: key 'fault.code'"),
-        ('[default]\nreply = "x"\nfault = { code = "server_error", cod = 1 }', "key 'fault.cod' is not known$"),
-        ("[rules]\n", "script.toml: key 'rules' is not known"),
+        ('[default]\nreply = "x"\nfault = { code = "server_error", cod = 1 }', "key 'fault.cod' is unknown$"),
+        ("[rules]\n", "script.toml: key 'rules' is unknown"),
         ('answers = { file = "none.csv" }', "none.csv: cannot be read"),
-        ('answers = { file = "bad.csv" }', "bad.csv: line 2: no text under 'question'; there is: q, a"),
+        ('answers = { file = "bad.csv" }', "bad.csv: line 2: no text in column 'question'; the columns are: q, a"),
         ('answers = { file = "twice.csv" }', "twice.csv: line 4: a second, different answer to 'x'"),
         ('answers = { file = "latin.csv" }', "latin.csv: byte 0 is not UTF-8"),
         ('answers = { file = "list.jsonl" }', r"list.jsonl: line 1: expected a JSON object, got \[1\]"),
-        ('answers = { file = "half.jsonl" }', "half.jsonl: line 2: not JSON"),
+        ('answers = { file = "half.jsonl" }', "half.jsonl: line 2: not valid JSON"),
     ],
 )
 async def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
@@ -330,7 +333,7 @@ async def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
 
 async def test_bad_json_lines(tmp_path: Path) -> None:
     """In a JSONL script the place is the physical line."""
-    with pytest.raises(SettingsFileError, match=r"script.jsonl: line 3: key 'repl' is not known"):
+    with pytest.raises(SettingsFileError, match=r"script.jsonl: line 3: key 'repl' is unknown"):
         script(tmp_path, '{"pattern": "a", "reply": "b"}\n\n{"pattern": "a", "repl": "b"}\n', "script.jsonl")
-    with pytest.raises(SettingsFileError, match="line 2: there is a second 'default'"):
+    with pytest.raises(SettingsFileError, match="line 2: 'default' is given a second time"):
         script(tmp_path, '{"default": {"reply": "b"}}\n{"default": {"reply": "b"}}\n', "script.jsonl")

@@ -385,7 +385,7 @@ async def test_a_redirect_is_not_followed(endpoint: Endpoint, status: str) -> No
     endpoint.reply = reply_of(status, "", f"location: {endpoint.url}/elsewhere?key={KEY}")
     error = await failure(endpoint)
     assert (error.code, error.status_code) == ("upstream_refused", 500)
-    assert f"answered {status[:3]}, a redirect, which is not followed: is its URL right?" in str(error)
+    assert f"answered {status[:3]}, a redirect, which is not followed; check its URL." in str(error)
     assert len(endpoint.requests) == 1
 
 

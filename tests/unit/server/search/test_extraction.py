@@ -100,19 +100,19 @@ BILLION_LAUGHS = (
 @pytest.mark.parametrize(
     ("filename", "data", "message"),
     [
-        ("a.txt", b"", "holds no text"),
-        ("a.txt", b" \n\t", "holds no text"),
+        ("a.txt", b"", "contains no text"),
+        ("a.txt", b" \n\t", "contains no text"),
         ("a.txt", b"ab\xffc", "byte 2 is not UTF-8 text; save it as UTF-8"),
-        ("a.bin", b"ab\0c", "is no text and of no known format"),
-        ("a.json", b"{", "is no JSON"),
-        ("a.json", b"[" * 100_000, "is no JSON"),
-        ("a.csv", b'a\n"' + b"x" * 200_000, "line . is no CSV"),
+        ("a.bin", b"ab\0c", "is not text, and its format is unknown"),
+        ("a.json", b"{", "is not valid JSON"),
+        ("a.json", b"[" * 100_000, "is not valid JSON"),
+        ("a.csv", b'a\n"' + b"x" * 200_000, "line . is not valid CSV"),
         ("a.docx", b"PK nonsense", "damaged or protected Word document"),
         ("a.docx", docx(f"<w:document {W}><w:p>"), "damaged or protected Word document"),
-        ("a.docx", docx(BILLION_LAUGHS), "declares a document type"),
+        ("a.docx", docx(BILLION_LAUGHS), "contains a document type declaration"),
         ("a.html", b"<meta charset=klingon>\xff", "unknown encoding 'klingon'"),
         pytest.param("a.pdf", b"%PDF-1.4 nonsense", "is a damaged PDF", marks=needs_pypdf),
-        pytest.param("a.pdf", pdf(), "holds no text; pages that are pictures", marks=needs_pypdf),
+        pytest.param("a.pdf", pdf(), "contains no text; scanned pages", marks=needs_pypdf),
     ],
 )
 def test_unusable_files(filename: str, data: bytes, message: str) -> None:
@@ -127,7 +127,7 @@ def test_archive_that_is_no_document() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("hello.txt", "hi")
-    with pytest.raises(ExtractionError, match="is no Word document"):
+    with pytest.raises(ExtractionError, match="is not a Word document"):
         extract_text("a.docx", buffer.getvalue())
 
 
@@ -152,7 +152,7 @@ def test_zip_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     # The real bound is 200 MB, which takes seconds to pack.
     monkeypatch.setattr(extraction, "MAX_XML_BYTES", 1_000_000)
     markup = docx(f"<w:document {W}>{' ' * 2_000_000}</w:document>")
-    with pytest.raises(ExtractionError, match="unreasonable size"):
+    with pytest.raises(ExtractionError, match="unpacks to more than"):
         extract_text("a.docx", markup)
 
 

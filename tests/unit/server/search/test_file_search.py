@@ -128,7 +128,7 @@ def test_part_of_the_callers_transaction(connection: sqlite3.Connection, index: 
 
 def test_failed_adding_changes_nothing(index: SearchIndex) -> None:
     """Vectors that don't fit the chunks are refused before the old chunks are gone."""
-    with pytest.raises(ValueError, match="2 chunks need as many vectors, got 1"):
+    with pytest.raises(ValueError, match="expected 2 vectors, one for each chunk, got 1"):
         index.add("vs_1", "file_b", "ships.txt", ["a", "b"], [[1.0]])
     assert len(index.search(["vs_1"], "ship", 10)) == 1
 
