@@ -183,7 +183,7 @@ def test_status_and_show(tmp_path: Path) -> None:
         (["status", "gone.csv"], "gone.csv.journal: no journal here"),
         (["show", "gone.csv", "0"], "gone.csv.journal: no journal here"),
         (["run", "gone.toml"], "gone.toml: no such file"),
-        (["serve", "--host", "0.0.0.0"], "can be reached from other machines: give at least one API key"),
+        (["serve", "--host", "0.0.0.0"], "can be reached from other machines; give at least one API key"),
     ],
 )
 def test_what_is_wrong_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:

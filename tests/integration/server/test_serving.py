@@ -82,7 +82,7 @@ def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
         (["--script", "gone.toml"], "gone.toml: cannot be read (No such file or directory); check the path"),
         (
             ["--host", "0.0.0.0"],
-            "host 0.0.0.0 can be reached from other machines: give at least one API key, or listen on 127.0.0.1.",
+            "host 0.0.0.0 can be reached from other machines; give at least one API key, or listen on 127.0.0.1.",
         ),
     ],
 )
