@@ -1,7 +1,7 @@
-"""What a run may use beside its prompt: the user's own Python functions, and files.
+"""Lets the model call the user's own Python functions.
 
-A file of functions is loaded (`module`), each function is declared (`schemas`, `docstrings`), and calls are checked
-and run (`functions`, `threads`); docs/tools.md says it to users. `files` finds and checks local files.
+`loading` runs the file of functions, `schemas` and `docstrings` declare each function, and `toolbox` and `threads`
+check and run the calls. docs/tools.md describes the rules for users.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a docstring says of a function, and of each of its parameters."""
+"""Splits a docstring into the description of the function and those of its parameters."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ENTRY = re.compile(r"(\w+)\s*(?:\(.*?\))?\s*:\s*(.*)")
 
 
 def split_docstring(docstring: str, parameters: Collection[str]) -> tuple[str, Mapping[str, str]]:
-    """The docstring without its `Args:` section, and that section's text for each parameter.
+    """Return the docstring without its `Args:` section, and that section's text for each parameter.
 
-    Google style: `name: text` or `name (type): text`, further lines indented. A section that names anything but
-    parameters of the function, and every other style, stays in the description, so that nothing is lost.
+    The section has Google style: `name: text` or `name (type): text`, with further lines indented. A section that names
+    anything but parameters of the function stays in the description, and so does every other style: nothing is lost.
     """
     lines = inspect.cleandoc(docstring).splitlines()
     start = next((number for number, line in enumerate(lines) if _HEADING.fullmatch(line)), None)
@@ -34,7 +34,7 @@ def split_docstring(docstring: str, parameters: Collection[str]) -> tuple[str, M
 
 
 def _entries(lines: list[str]) -> dict[str, str] | None:
-    """Name → text on one line, or None where a line belongs to no name."""
+    """Return name → text on one line; None if a line belongs to no name."""
     texts: dict[str, list[str]] = {}
     name = None
     for line in filter(None, lines):

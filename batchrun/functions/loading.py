@@ -1,4 +1,4 @@
-"""The user's file of functions, run as a module of its own."""
+"""Runs the user's file of functions as a module and returns its public functions."""
 
 from __future__ import annotations
 
@@ -21,52 +21,54 @@ __all__ = ["Function", "load_functions", "one_line", "text_of"]
 
 Function: TypeAlias = Callable[..., Any]
 
-_LONGEST = 300
-"""Characters of an error's text that a line for a person has room for."""
+_MAX_CHARS = 300
+"""Maximum length of an exception's text in a message."""
 
 
 def load_functions(path: Path) -> Mapping[str, Function]:
     """Run the file and return its public functions by name, in the file's order.
 
-    `__all__` decides where the file has one. Otherwise they are the functions that the file defines, without those
-    whose name starts with an underscore.
+    If the file has `__all__`, that list decides. Otherwise, the public functions are those that the file defines,
+    except names that start with an underscore.
 
     Raises:
-        InputError: no such file, an error in it, no function, or a name in `__all__` that is no function.
+        InputError: the file does not exist, fails, or has no function; or a name in `__all__` is not a function.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; a Python file with functions is expected")
+        raise InputError(f"{path}: no such file; expected a Python file with functions")
     names = vars(_run(path))
     found = _listed(path, names) if "__all__" in names else _defined(names)
     if not found:
         raise InputError(
-            f"{path}: has no public function; every function with type hints and a docstring becomes a tool"
+            f"{path}: has no public function; define one with type hints and a docstring to make it a tool"
         )
     return found
 
 
-def one_line(error: BaseException) -> str:
-    """The error for a person: its type and text on one line, cut where it goes on and on."""
-    text = " ".join(text_of(error).split())
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def one_line(exc: BaseException) -> str:
+    """Return the type and text of an exception on one line, cut if it is long."""
+    text = " ".join(text_of(exc).split())
+    text = text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-def text_of(error: BaseException) -> str:
-    """What the error says, and nothing if it cannot even say that."""
+def text_of(exc: BaseException) -> str:
+    """Return the text of an exception; "" if its own code raises."""
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - whatever the code of the user's exception raises
+        return str(exc)
+    except Exception:  # noqa: BLE001 - the user's exception may raise anything
         return ""
 
 
 def _listed(path: Path, names: Mapping[str, Any]) -> dict[str, Function]:
     listed = names["__all__"]
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
-        raise InputError(f"{path}: __all__ is to be a list of names")
+        raise InputError(f"{path}: __all__ must be a list of names")
     for name in listed:
         if not _is_function(names.get(name)):
-            raise InputError(f"{path}: __all__ lists {name!r}, which is no function; take it out, or define it")
+            raise InputError(
+                f"{path}: __all__ lists {name!r}, which is not a function; remove the name or define the function"
+            )
     return {name: names[name] for name in listed}
 
 
@@ -79,13 +81,13 @@ def _defined(names: Mapping[str, Any]) -> dict[str, Function]:
 
 
 def _is_function(value: Any) -> bool:
-    # What functools.cache makes of a function is no function, and knows the one that it wraps.
+    # functools.cache returns an object that is not a function but has the wrapped function as an attribute.
     wrapped = getattr(value, "__dict__", {}).get("__wrapped__")
     return inspect.isfunction(value) or (callable(value) and inspect.isfunction(wrapped))
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the file as it stands: a kept .pyc could be older, and would be left beside the user's file."""
+    """Always compiles the source: a cached .pyc may be outdated, and would be written next to the user's file."""
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -97,23 +99,23 @@ def _run(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses, pydantic and pickle look for what a class's hints mean
+    sys.modules[name] = module  # dataclasses, pydantic and pickle look up the names of type hints there
     try:
         with _importable(path.resolve().parent):
             spec.loader.exec_module(module)
-    except BaseException as error:
+    except BaseException as exc:
         del sys.modules[name]
-        if isinstance(error, OSError) and error.filename == str(path):
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        if isinstance(error, USERS_ERRORS) and not is_ctrl_c(error):
-            raise InputError(f"{path}{_line_of(error, str(path))}: {_what_happened(error)}") from error
+        if isinstance(exc, OSError) and exc.filename == str(path):
+            raise InputError(f"{path}: cannot be read ({exc.strerror})") from exc
+        if isinstance(exc, USERS_ERRORS) and not is_ctrl_c(exc):
+            raise InputError(f"{path}{_line_of(exc, str(path))}: {_failure(exc)}") from exc
         raise
     return module
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """The folder's modules can be imported meanwhile, before all others, as Python has it for a script."""
+    """Put the folder first on the import path, as Python does for a script."""
     before = sys.path[:]
     sys.path.insert(0, str(folder))
     try:
@@ -122,18 +124,18 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _line_of(error: BaseException, file: str) -> str:
-    """The physical line of the file at which it went wrong, as the tail of its name."""
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
-    for frame, number in traceback.walk_tb(error.__traceback__):
+def _line_of(exc: BaseException, file: str) -> str:
+    """Return ", line N" for the physical line of the file that failed; "" if unknown."""
+    line = exc.lineno if isinstance(exc, SyntaxError) and exc.filename == file else None
+    for frame, number in traceback.walk_tb(exc.__traceback__):
         if frame.f_code.co_filename == file:
             line = number
     return f", line {line}" if line else ""
 
 
-def _what_happened(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return "ends the program while it is loaded; keep that under if __name__ == '__main__':"
-    if isinstance(error, SyntaxError):
-        return f"is no Python ({one_line(error)})"
-    return f"cannot be loaded ({one_line(error)})"
+def _failure(exc: BaseException) -> str:
+    if isinstance(exc, SystemExit):
+        return "ends the program when it is loaded; move that code below if __name__ == '__main__':"
+    if isinstance(exc, SyntaxError):
+        return f"is not valid Python ({one_line(exc)})"
+    return f"cannot be loaded ({one_line(exc)})"

@@ -1,4 +1,4 @@
-"""A function's declaration: what the model is told of it, and what its arguments are checked against."""
+"""Declares a function as a tool: its description for the model, and the schema that its arguments must match."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
@@ -18,44 +18,57 @@ from batchrun.functions.docstrings import split_docstring
 from batchrun.functions.loading import Function, one_line
 from batchrun.structured.strict_mode import closed, sent, strict_fault
 
-__all__ = ["Declared", "declare"]
+__all__ = ["Declared", "ToolDeclaration", "declare"]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What the services take as a tool's name."""
+"""Names of tools that the services accept."""
 
 _TYPES: Final = "str, int, float, bool, list, dict, Literal, an Enum, a date, a dataclass or a pydantic model"
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A function as a tool.
+class ToolDeclaration(TypedDict):
+    """A tool as the services' requests have it.
 
     Attributes:
-        function: the user's.
-        declaration: name, description, parameters (JSON Schema) and strict.
-        model: what checks the arguments; its fields have the parameters' names as aliases.
-        parameters: the function's own, in order.
+        parameters: JSON Schema of the arguments.
+        strict: whether the schema fits the services' strict mode.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A function of the user's, declared as a tool.
+
+    Attributes:
+        declaration: for the service.
+        model: checks the arguments; its fields have the parameters' names as aliases.
+        parameters: of the function, in order.
     """
 
     function: Function
-    declaration: Mapping[str, Any]
+    declaration: ToolDeclaration
     model: type[BaseModel]
     parameters: tuple[inspect.Parameter, ...]
 
     def read(self, arguments: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """The positional and the named arguments for the function, of the types that its hints name.
+        """Return the positional and the named arguments for the function, of the types of its hints.
 
-        What the model left out is left to the function's own defaults.
+        Arguments that the model omits get the function's own defaults.
 
         Raises:
-            pydantic.ValidationError: the text is no JSON, or does not fit the parameters.
+            pydantic.ValidationError: the text is not valid JSON, or does not match the parameters.
         """
         checked = self.model.model_validate_json(arguments if arguments.strip() else "{}")
         positional, named = [], {}
         for number, parameter in enumerate(self.parameters):
             field = _field(number)
-            left_to_default = field not in checked.model_fields_set and parameter.default is not parameter.empty
-            value = parameter.default if left_to_default else getattr(checked, field)
+            is_default = field not in checked.model_fields_set and parameter.default is not parameter.empty
+            value = parameter.default if is_default else getattr(checked, field)
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 positional.append(value)
             else:
@@ -67,37 +80,38 @@ def declare(name: str, function: Function) -> Declared:
     """Declare the function as the tool of that name.
 
     Raises:
-        InputError: a name that no service takes, no docstring, a generator, or a parameter that cannot be declared.
+        InputError: the name is not allowed, the docstring is missing, the function is a generator, or a parameter
+            cannot be declared.
     """
     where = f"{_place(function)}: {name}"
     if _NAME.fullmatch(name) is None:
-        raise InputError(f"{where}: is no name for a tool; at most 64 of a-z, A-Z, 0-9 and _ are expected")
+        raise InputError(f"{where}: is not a valid tool name; use at most 64 characters of a-z, A-Z, 0-9 and _")
     docstring = inspect.getdoc(function) or ""
     if not docstring.strip():
         raise InputError(
-            f"{where}: has no docstring, which is what tells the model when to call it; "
-            "write one, or start the name with _ if it is no tool"
+            f"{where}: has no docstring, from which the model learns when to call it; "
+            "write one, or start the name with _ if the function is not a tool"
         )
     if any(
         kind(each)
         for each in (function, inspect.unwrap(function))
         for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     ):
-        raise InputError(f"{where}: yields its values; a tool returns one, such as a list of them")
+        raise InputError(f"{where}: is a generator; a tool must return its value, such as a list")
     try:
         parameters = tuple(inspect.signature(function).parameters.values())
-    except Exception as error:  # a decorator's own __signature__
-        raise InputError(f"{where}: its parameters cannot be read ({one_line(error)})") from error
+    except Exception as exc:  # a decorator may set __signature__
+        raise InputError(f"{where}: its parameters cannot be read ({one_line(exc)})") from exc
     for parameter in parameters:
         _check_parameter(where, parameter)
     description, texts = split_docstring(docstring, [parameter.name for parameter in parameters])
     try:
         model = _model(function, parameters, texts)
         schema = model.model_json_schema()
-    except Exception as error:  # pydantic's, or of the types' own code
-        raise InputError(_unfit(where, function, parameters, error)) from error
+    except Exception as exc:  # from pydantic, or from the code of the types
+        raise InputError(_parameter_fault(where, function, parameters, exc)) from exc
     strict = _strict(schema)
-    declaration = {
+    declaration: ToolDeclaration = {
         "name": name,
         "description": description,
         "parameters": schema if strict is None else strict,
@@ -107,19 +121,19 @@ def declare(name: str, function: Function) -> Declared:
 
 
 def _place(function: Function) -> str:
-    """File and physical line of the function as the user wrote it, inside all its decorators."""
+    """Return the file and physical line of the function itself, inside all its decorators."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else f"module {function.__module__}"
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema as strict mode has it, where every property is given; None where that is not the same."""
+    """Return the schema as strict mode has it, with every property required; None if that changes its meaning."""
     whole = closed(deepcopy(schema))
     return sent(whole) if _all_required(whole) and strict_fault(whole) is None else None
 
 
 def _all_required(schema: dict[str, Any]) -> bool:
-    """Require every property, in place. False: one may be left out, and null would not say the same."""
+    """Require every property, in place. Return False if a property may be omitted and null does not mean the same."""
     properties = schema.get("properties", {})
     for name in properties.keys() - set(schema.get("required", ())):
         nullable = {"type": "null"} in properties[name].get("anyOf", ())
@@ -132,7 +146,7 @@ def _all_required(schema: dict[str, Any]) -> bool:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without the titles that pydantic makes of names: every request would pay for them."""
+    """Omits the titles that pydantic derives from names: every request would have to pay for them."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
@@ -150,14 +164,14 @@ class _Arguments(BaseModel):
 
 
 def _field(number: int) -> str:
-    # A parameter may be named `json` or `_x`; a field of a model may not.
+    # A parameter may be named `json` or `_x`, but a field of a model may not.
     return f"p{number}"
 
 
 def _model(function: Function, parameters: Iterable[inspect.Parameter], texts: Mapping[str, str]) -> type[BaseModel]:
-    """The parameters as fields. A description in the hint itself, by `Field`, goes before the one in `texts`."""
+    """Return a model with the parameters as fields. A description in a hint (`Field`) replaces the one in `texts`."""
 
-    def made(described: Mapping[str, str]) -> type[BaseModel]:
+    def create(described: Mapping[str, str]) -> type[BaseModel]:
         fields: dict[str, Any] = {
             _field(number): (parameter.annotation, _specified(parameter, described.get(parameter.name)))
             for number, parameter in enumerate(parameters)
@@ -167,9 +181,9 @@ def _model(function: Function, parameters: Iterable[inspect.Parameter], texts: M
         return model
 
     if not texts:
-        return made({})
-    own = {field.alias for field in made({}).model_fields.values() if field.description}
-    return made({name: text for name, text in texts.items() if name not in own})
+        return create({})
+    own = {field.alias for field in create({}).model_fields.values() if field.description}
+    return create({name: text for name, text in texts.items() if name not in own})
 
 
 def _specified(parameter: inspect.Parameter, description: str | None) -> Any:
@@ -183,9 +197,11 @@ def _specified(parameter: inspect.Parameter, description: str | None) -> Any:
 
 def _check_parameter(where: str, parameter: inspect.Parameter) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise InputError(f"{where}: takes {parameter}; a tool names every parameter")
+        raise InputError(f"{where}: takes {parameter}; a tool must name every parameter")
     if parameter.annotation is parameter.empty:
-        raise InputError(f"{where}: the parameter {parameter.name!r} has no type hint, such as {parameter.name}: str")
+        raise InputError(
+            f"{where}: the parameter {parameter.name!r} has no type hint; add one, such as {parameter.name}: str"
+        )
     if isinstance(parameter.default, FieldInfo):
         raise InputError(
             f"{where}: the parameter {parameter.name!r} has Field(...) as its default; "
@@ -193,14 +209,14 @@ def _check_parameter(where: str, parameter: inspect.Parameter) -> None:
         )
 
 
-def _unfit(where: str, function: Function, parameters: Iterable[inspect.Parameter], error: Exception) -> str:
-    """What is wrong, and with which parameter."""
+def _parameter_fault(where: str, function: Function, parameters: Iterable[inspect.Parameter], exc: Exception) -> str:
+    """Return the message for parameters that cannot be declared, with the name of the first such parameter."""
     for parameter in parameters:
         try:
             _model(function, [parameter], {}).model_json_schema()
         except NameError as unknown:
-            return f"{where}: the type of the parameter {parameter.name!r} is not known ({one_line(unknown)})"
-        except Exception:  # noqa: BLE001 - the same error again
+            return f"{where}: the type of the parameter {parameter.name!r} is unknown ({one_line(unknown)})"
+        except Exception:  # noqa: BLE001 - the same error as before
             written = str(parameter).replace(f"{function.__module__}.", "")
             return f"{where}: the type of the parameter {written!r} cannot be written as JSON; use {_TYPES}"
-    return f"{where}: its parameters cannot be declared ({one_line(error)})"
+    return f"{where}: its parameters cannot be declared ({one_line(exc)})"

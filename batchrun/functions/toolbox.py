@@ -1,4 +1,4 @@
-"""Calls of the user's functions: arguments checked, time limited, and always an output that tells the model."""
+"""Calls the user's functions with checked arguments and a time limit; every call returns an output for the model."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ from batchrun.records import ToolCall, ToolOutput
 __all__ = ["EXCHANGE_BYTES", "OUTPUT_BYTES", "Toolbox"]
 
 OUTPUT_BYTES: Final = 100_000
-"""UTF-8 of one output that the model gets; some 25,000 tokens."""
+"""Maximum UTF-8 size of one output for the model; some 25,000 tokens."""
 
 EXCHANGE_BYTES: Final = 400_000
-"""Of all outputs that go back together: OpenAI refuses more than 512 kB."""
+"""Maximum UTF-8 size of all outputs of one exchange: OpenAI refuses more than 512 kB."""
 
-_PROBLEMS: Final = 20
+_MAX_PROBLEMS: Final = 20
 _ERROR_CHARS: Final = 2_000
 _VALUE_CHARS: Final = 80
 
 
 _Call: TypeAlias = Callable[[], Any]
-"""A function of the user's with its arguments."""
+"""A user's function with its arguments bound."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """How a call ended: its text, and whether that says what went wrong."""
+class _Result:
+    """The result of a call: its text, and whether that text describes a failure."""
 
     text: str
     failed: bool = False
 
 
 class Toolbox:
-    """The functions of a file as tools, for all rows of a batch at once.
+    """The functions of a file as tools, shared by all rows of a batch.
 
-    Sync functions share `max_parallel` slots for threads; async ones run on the event loop, as many at once as are
-    called. Its mutable state is the count of these slots.
+    Sync functions share `max_parallel` threads; async functions run on the event loop, without a limit.
+
+    Mutable state: the number of free threads.
     """
 
     def __init__(self, tools: Iterable[Declared], *, timeout_s: float, max_parallel: int) -> None:
@@ -63,12 +64,12 @@ class Toolbox:
         """Run the file and declare its public functions.
 
         Args:
-            path: a Python file of the user's, which is run.
-            timeout_s: seconds that one call may take, waiting for a thread excluded.
-            max_parallel: sync functions that run at the same time, over all rows.
+            path: the user's Python file, which is run.
+            timeout_s: maximum duration of one call, without the wait for a thread.
+            max_parallel: maximum number of concurrent sync calls, over all rows.
 
         Raises:
-            InputError: the file or a function in it cannot be used; one line says where and why.
+            InputError: the file, or a function in it, cannot be used.
         """
         tools = [declare(name, function) for name, function in load_functions(path).items()]
         return cls(tools, timeout_s=timeout_s, max_parallel=max_parallel)
@@ -78,19 +79,19 @@ class Toolbox:
 
     @property
     def declarations(self) -> tuple[dict[str, Any], ...]:
-        """Of each tool: `name`, `description`, `parameters` (JSON Schema) and `strict`."""
-        return tuple(dict(tool.declaration) for tool in self._tools.values())
+        """The `ToolDeclaration` of each tool."""
+        return tuple({**tool.declaration} for tool in self._tools.values())
 
     async def call(self, calls: Sequence[ToolCall]) -> tuple[ToolOutput, ...]:
-        """Make the calls, all at once, and return what came of each, in their order.
+        """Make the calls concurrently; return their outputs in the order of the calls.
 
-        Whatever the model wrote and the functions do becomes an output, `sys.exit` and `raise KeyboardInterrupt` too.
-        Only cancellation and a real Ctrl-C go through.
+        Every mistake of the model and every failure of a function becomes an output, including `sys.exit` and
+        `raise KeyboardInterrupt`. Only cancellation and a real Ctrl-C are raised.
         """
-        ended: dict[int, _Ended] = {}
+        results: dict[int, _Result] = {}
 
         async def make(number: int) -> None:
-            ended[number] = await self._made(calls[number])
+            results[number] = await self._result(calls[number])
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -100,117 +101,117 @@ class Toolbox:
             raise group.exceptions[0] from None
         limit = min(OUTPUT_BYTES, EXCHANGE_BYTES // max(1, len(calls)))
         return tuple(
-            ToolOutput(call.call_id, _cut(ended[number].text, limit), ended[number].failed)
+            ToolOutput(call.call_id, _cut(results[number].text, limit), results[number].failed)
             for number, call in enumerate(calls)
         )
 
-    async def _made(self, call: ToolCall) -> _Ended:
+    async def _result(self, call: ToolCall) -> _Result:
         tool = self._tools.get(call.name)
         if tool is None:
-            return _failure(f"there is no function {call.name[:_VALUE_CHARS]!r}; there are: {', '.join(self._tools)}")
+            return _failure(f"there is no function {call.name[:_VALUE_CHARS]!r}; available: {', '.join(self._tools)}")
         try:
             positional, named = tool.read(call.arguments)
-        except ValidationError as error:
-            return _wrong_arguments(tool, error)
-        except USERS_ERRORS as error:
-            if is_ctrl_c(error):
+        except ValidationError as exc:
+            return _wrong_arguments(tool, exc)
+        except USERS_ERRORS as exc:
+            if is_ctrl_c(exc):
                 raise
-            return _failure(_reason(error))
+            return _failure(_reason(exc))
         function = partial(tool.function, *positional, **named)
         if inspect.iscoroutinefunction(tool.function):
             return await self._in_time(_on_loop, function)
         async with self._threads:
             return await self._in_time(_in_thread, function)
 
-    async def _in_time(self, run: Callable[[_Call], Awaitable[_Ended]], function: _Call) -> _Ended:
+    async def _in_time(self, run: Callable[[_Call], Awaitable[_Result]], function: _Call) -> _Result:
         with anyio.move_on_after(self._timeout_s):
             try:
                 return await run(function)
-            except asyncio.CancelledError as error:
+            except asyncio.CancelledError as exc:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                return _failure(_reason(error))  # the function's own: it waited for something that was cancelled
+                return _failure(_reason(exc))  # not ours: the function awaited something that was cancelled
         return _failure(f"timeout: the function took longer than {self._timeout_s:g} s")
 
 
-async def _in_thread(function: _Call) -> _Ended:
-    def attempt() -> _Ended | Awaitable[Any]:
+async def _in_thread(function: _Call) -> _Result:
+    def attempt() -> _Result | Awaitable[Any]:
         try:
             value = function()
-            return value if inspect.isawaitable(value) else _Ended(_as_text(value))
-        except USERS_ERRORS as error:  # no signal reaches this thread: what the function raises is its output
-            return _failure(_reason(error))
+            return value if inspect.isawaitable(value) else _Result(_as_text(value))
+        except USERS_ERRORS as exc:  # signals do not reach this thread, so this is the function's own
+            return _failure(_reason(exc))
 
-    ended = await run_in_thread(attempt)
-    # A decorator may hide that the function is async.
-    return ended if isinstance(ended, _Ended) else await _on_loop(lambda: ended)
+    result = await run_in_thread(attempt)
+    # A decorator may hide that the function is async: the thread then returned an awaitable.
+    return result if isinstance(result, _Result) else await _on_loop(lambda: result)
 
 
-async def _on_loop(function: _Call) -> _Ended:
+async def _on_loop(function: _Call) -> _Result:
     try:
-        return _Ended(_as_text(await function()))
+        return _Result(_as_text(await function()))
     except asyncio.CancelledError:
-        raise  # the batch's or the function's own: `_in_time` tells
-    except USERS_ERRORS as error:
-        if is_ctrl_c(error):
+        raise  # from the batch or from the function: `_in_time` distinguishes the two
+    except USERS_ERRORS as exc:
+        if is_ctrl_c(exc):
             raise
-        return _failure(_reason(error))
+        return _failure(_reason(exc))
 
 
 def _as_text(value: Any) -> str:
-    """A str as it is; everything else as JSON."""
+    """Return a str unchanged, and everything else as JSON."""
     if isinstance(value, str):
-        return str.__str__(value)  # of an Enum that is a str, its value
+        return str.__str__(value)  # for an Enum that is a str, its value
     return to_json(value, fallback=_plain).decode()
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: numbers and arrays of numpy, columns of pandas; else its text."""
+    """Return a value that JSON does not have as a list or number (numpy, pandas), or else as text."""
     tolist = getattr(value, "tolist", None)
     return tolist() if callable(tolist) else str(value)
 
 
 def _cut(text: str, limit: int) -> str:
-    encoded = text.encode("utf-8", "replace")  # half a surrogate pair could not be sent
+    encoded = text.encode("utf-8", "replace")  # half a surrogate pair cannot be sent
     if len(encoded) <= limit:
         return encoded.decode()
     return f"{encoded[:limit].decode(errors='ignore')}\n[cut: the first {limit:,} of {len(encoded):,} bytes]"
 
 
-def _failure(reason: str, problems: Sequence[str] = ()) -> _Ended:
-    told: dict[str, Any] = {"error": reason[:_ERROR_CHARS]}
+def _failure(reason: str, problems: Sequence[str] = ()) -> _Result:
+    output: dict[str, str | list[str]] = {"error": reason[:_ERROR_CHARS]}
     if problems:
-        told["problems"] = list(problems)
-    return _Ended(json.dumps(told, ensure_ascii=False), failed=True)
+        output["problems"] = list(problems)
+    return _Result(json.dumps(output, ensure_ascii=False), failed=True)
 
 
-def _reason(error: BaseException) -> str:
-    """Type and text of an exception, without the paths that the system puts into it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    text = error.strerror if isinstance(error, OSError) and error.strerror else text_of(error)
-    if isinstance(error, ImportError) and error.path:
-        text = text.replace(f" ({error.path})", "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _reason(exc: BaseException) -> str:
+    """Return the type and text of an exception, without the file paths in the texts of OSError and ImportError."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    text = exc.strerror if isinstance(exc, OSError) and exc.strerror else text_of(exc)
+    if isinstance(exc, ImportError) and exc.path:
+        text = text.replace(f" ({exc.path})", "")
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-def _wrong_arguments(tool: Declared, error: ValidationError) -> _Ended:
+def _wrong_arguments(tool: Declared, exc: ValidationError) -> _Result:
     names = [parameter.name for parameter in tool.parameters]
-    details = error.errors(include_url=False, include_context=False)
-    problems = [_problem(each, names) for each in details[:_PROBLEMS]]
-    if len(details) > _PROBLEMS:
-        problems.append(f"and {len(details) - _PROBLEMS} more")
+    details = exc.errors(include_url=False, include_context=False)
+    problems = [_problem(each, names) for each in details[:_MAX_PROBLEMS]]
+    if len(details) > _MAX_PROBLEMS:
+        problems.append(f"and {len(details) - _MAX_PROBLEMS} more")
     return _failure(f"wrong arguments, {tool.declaration['name']} was not called", problems)
 
 
 def _problem(detail: ErrorDetails, names: Sequence[str]) -> str:
-    """One line: which argument, what is wrong with it, what was given."""
+    """Return one line with the argument, the problem and the given value."""
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return f"{place}: missing"
     if detail["type"] == "extra_forbidden":
-        known = f"; there are: {', '.join(names) or 'none'}" if len(detail["loc"]) == 1 else ""
+        known = f"; available: {', '.join(names) or 'none'}" if len(detail["loc"]) == 1 else ""
         return f"{place[:_VALUE_CHARS]}: there is no such argument{known}"
     message = " ".join(detail["msg"].split())
     if not place:

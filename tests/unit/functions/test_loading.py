@@ -81,16 +81,16 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def f(:\n", "tools.py, line 1: is no Python (SyntaxError: "),
-        ("import os\nx = 'a\n", "tools.py, line 2: is no Python (SyntaxError: "),
+        ("def f(:\n", "tools.py, line 1: is not valid Python (SyntaxError: "),
+        ("import os\nx = 'a\n", "tools.py, line 2: is not valid Python (SyntaxError: "),
         ("def f():\n    raise ValueError('a\\nb')\n\nf()\n", "tools.py, line 2: cannot be loaded (ValueError: a b)"),
         ("import no_such_module_here\n", "tools.py, line 1: cannot be loaded (ModuleNotFoundError: "),
         ("\nopen('/no/such/file')\n", "tools.py, line 2: cannot be loaded (FileNotFoundError: "),
-        ("raise SystemExit(3)\n", "tools.py, line 1: ends the program while it is loaded"),
-        ("_x = 1\n", "tools.py: has no public function; every function"),
-        ("def f(): pass\n__all__ = ['f', 'g']\n", "tools.py: __all__ lists 'g', which is no function"),
-        ("class A: pass\n__all__ = ['A']\n", "tools.py: __all__ lists 'A', which is no function"),
-        ("__all__ = 'f'\ndef f(): pass\n", "tools.py: __all__ is to be a list of names"),
+        ("raise SystemExit(3)\n", "tools.py, line 1: ends the program when it is loaded"),
+        ("_x = 1\n", "tools.py: has no public function; define one"),
+        ("def f(): pass\n__all__ = ['f', 'g']\n", "tools.py: __all__ lists 'g', which is not a function"),
+        ("class A: pass\n__all__ = ['A']\n", "tools.py: __all__ lists 'A', which is not a function"),
+        ("__all__ = 'f'\ndef f(): pass\n", "tools.py: __all__ must be a list of names"),
         ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E\n", "tools.py, line 3: cannot be loaded (E)"),
     ],
 )
@@ -103,20 +103,20 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     """A file that is no UTF-8 is no Python."""
     path = tmp_path / "tools.py"
     path.write_bytes(b"x = '\xff'\n")
-    assert refusal(path).startswith("tools.py, line 1: is no Python (SyntaxError: ")
+    assert refusal(path).startswith("tools.py, line 1: is not valid Python (SyntaxError: ")
 
 
 def test_an_error_in_a_neighbour(tmp_path: Path) -> None:
     """The line is the one of the file itself, and the reason names the other."""
     written(tmp_path, "def f(:\n", "broken_neighbour.py")
     said = refusal(written(tmp_path, "\nimport broken_neighbour\n"))
-    assert said.startswith("tools.py, line 2: is no Python (SyntaxError: ")
+    assert said.startswith("tools.py, line 2: is not valid Python (SyntaxError: ")
     assert "broken_neighbour.py, line 1" in said
 
 
 def test_no_file(tmp_path: Path) -> None:
     """A name that leads to no file, and one that leads to a folder."""
-    assert refusal(tmp_path / "gone.py") == "gone.py: no such file; a Python file with functions is expected"
+    assert refusal(tmp_path / "gone.py") == "gone.py: no such file; expected a Python file with functions"
     (tmp_path / "folder.py").mkdir()
     assert refusal(tmp_path / "folder.py").startswith("folder.py: no such file")
 

@@ -167,26 +167,26 @@ def test_a_default_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def f(x): 'Do.'", "tools.py, line 1: f: the parameter 'x' has no type hint, such as x: str"),
-        ("\ndef f(*x: int): 'Do.'", "tools.py, line 2: f: takes *x: int; a tool names every parameter"),
-        ("def f(**x: int): 'Do.'", "tools.py, line 1: f: takes **x: int; a tool names every parameter"),
-        ("def f(x: int): pass", "tools.py, line 1: f: has no docstring, which is what tells the model when to call it"),
-        ("def f(x: int): 'Do.'; yield x", "tools.py, line 1: f: yields its values; a tool returns one"),
-        ("async def f(): 'Do.'; yield 1", "tools.py, line 1: f: yields its values; a tool returns one"),
+        ("def f(x): 'Do.'", "tools.py, line 1: f: the parameter 'x' has no type hint; add one, such as x: str"),
+        ("\ndef f(*x: int): 'Do.'", "tools.py, line 2: f: takes *x: int; a tool must name every parameter"),
+        ("def f(**x: int): 'Do.'", "tools.py, line 1: f: takes **x: int; a tool must name every parameter"),
+        ("def f(x: int): pass", "tools.py, line 1: f: has no docstring, from which the model learns when to call it"),
+        ("def f(x: int): 'Do.'; yield x", "tools.py, line 1: f: is a generator; a tool must return its value"),
+        ("async def f(): 'Do.'; yield 1", "tools.py, line 1: f: is a generator; a tool must return its value"),
         ("def f(x: open): 'Do.'", "tools.py, line 1: f: the type of the parameter 'x: "),
         ("class A: pass\ndef f(a: int, x: A): 'Do.'", "tools.py, line 2: f: the type of the parameter 'x: A"),
         (
             "from collections.abc import Callable\ndef f(x: Callable[[], int]): 'Do.'",
             "tools.py, line 2: f: the type of the parameter 'x: ",
         ),
-        ("def f(x: 'Gone'): 'Do.'", "tools.py, line 1: f: the type of the parameter 'x' is not known ("),
+        ("def f(x: 'Gone'): 'Do.'", "tools.py, line 1: f: the type of the parameter 'x' is unknown ("),
         ("def f(x: 'list['): 'Do.'", "tools.py, line 1: f: the type of the parameter "),
         (
             "from pydantic import Field\ndef f(x: int = Field(ge=1)): 'Do.'",
             "tools.py, line 2: f: the parameter 'x' has Field(...) as its default",
         ),
-        (f"def {'f' * 65}(): 'Do.'", f"tools.py, line 1: {'f' * 65}: is no name for a tool; at most 64 of a-z"),
-        ("def größe(): 'Do.'", "tools.py, line 1: größe: is no name for a tool"),
+        (f"def {'f' * 65}(): 'Do.'", f"tools.py, line 1: {'f' * 65}: is not a valid tool name; use at most 64 characters of a-z"),
+        ("def größe(): 'Do.'", "tools.py, line 1: größe: is not a valid tool name"),
     ],
 )
 def test_what_is_no_tool(tmp_path: Path, code: str, said: str) -> None:

@@ -146,7 +146,7 @@ def weather(city: str, days: int = 1) -> str:
     ("arguments", "problems"),
     [
         ('{"days": "soon"}', ["city: missing", 'days: Input should be a valid integer, unable to parse string as an integer, not "soon"']),
-        ('{"city": "Rome", "town": 1}', ["town: there is no such argument; there are: city, days"]),
+        ('{"city": "Rome", "town": 1}', ["town: there is no such argument; available: city, days"]),
         ('{"city": ["Rome"]}', ['city: Input should be a valid string, not ["Rome"]']),
         ("[1]", ["Input should be an object"]),
         ("", ["city: missing"]),
@@ -178,7 +178,7 @@ async def test_many_problems(tmp_path: Path) -> None:
 async def test_an_unknown_function(tmp_path: Path) -> None:
     """The model is told which functions there are."""
     assert error_of(await called(loaded(tmp_path, WEATHER), "wether")) == (
-        "there is no function 'wether'; there are: weather"
+        "there is no function 'wether'; available: weather"
     )
 
 
