@@ -1,8 +1,8 @@
-"""Answers in a shape that the user gives: a JSON schema or a pydantic model, whose properties become typed columns.
+"""Answers in the shape of the user's JSON schema or pydantic model, whose properties become typed columns.
 
-`structure.py` is the whole of it; `loading.py` reads the option, `strict.py` holds the rules of the services' strict
-mode, `kinds.py` says what a column holds, `finding.py` finds the JSON in an answer's text, `mismatch.py` says in words
-what is wrong with it.
+`structure` is the entry point. `schema_file` reads the value of `--schema`, `strict_mode` has the rules of the
+services' strict mode, `column_kinds` derives the types of the columns, `json_in_text` finds the JSON in an answer,
+`patterns` limits the time of regular expressions, and `mismatch` describes the errors of an answer.
 """
 
 from batchrun.structured.mismatch import SchemaMismatch

@@ -1,4 +1,4 @@
-"""What a column holds, told from the schema of its property."""
+"""Derives the type of a column from the schema of its property."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from batchrun.records import Value
 __all__ = ["COLUMN_TYPES", "Kind", "Unfit", "cell", "kind_of"]
 
 Kind: TypeAlias = Literal["text", "int", "float", "bool", "json"]
-"""`json`: objects, lists, and whatever may be of several types; such cells are JSON text."""
+"""`json` is for objects, lists and values of several types; such cells are JSON text."""
 
 COLUMN_TYPES: Final[Mapping[Kind, type]] = {"text": str, "int": int, "float": float, "bool": bool, "json": str}
 
 Lookup: TypeAlias = Callable[[str], Any]
-"""The schema that a `$ref` names."""
+"""Returns the schema that a `$ref` names."""
 
 _OF_TYPE: Final[Mapping[str, Kind]] = {"string": "text", "integer": "int", "number": "float", "boolean": "bool"}
 _OF_VALUE: Final[Mapping[type, Kind]] = {str: "text", int: "int", float: "float", bool: "bool"}
-_MOST: Final = 2**63
-"""The integers of a column, in 64 bits, lie below this and not below its negative."""
+_INT_END: Final = 2**63
+"""A column's integers have 64 bits: they are below this number, and not below its negative."""
 
 
 class Unfit(ValueError):
-    """A value is none of its column's kind; says what was expected."""
+    """A value does not fit into its column; the message gives the expected kind."""
 
 
 def kind_of(schema: Any, lookup: Lookup) -> Kind:
-    """The kind of a property. That it may be null does not count.
+    """Return the kind of a property, regardless of whether it may be null.
 
     Raises:
-        ValueError: the property is said to be itself.
+        ValueError: a `$ref` of the property leads back to itself.
     """
     kinds = _kinds(schema, lookup, frozenset())
     if kinds == {"int", "float"}:
@@ -41,10 +41,10 @@ def kind_of(schema: Any, lookup: Lookup) -> Kind:
 
 
 def cell(kind: Kind, value: Any) -> Value:
-    """The cell of a value; null is None.
+    """Return the cell of a value; None for null.
 
     Raises:
-        Unfit: the value is of another kind, or the column's type cannot hold it.
+        Unfit: the value is of another kind, or too large for the column's type.
     """
     if value is None:
         return None
@@ -63,13 +63,13 @@ def _number(kind: Kind, value: int | float) -> int | float:
             return float(value)
         except OverflowError:
             raise Unfit("expected a number within a double's range") from None
-    if value != int(value) or not -_MOST <= value < _MOST:
+    if value != int(value) or not -_INT_END <= value < _INT_END:
         raise Unfit("expected an integer of at most 64 bits")
     return int(value)
 
 
-def _kinds(schema: Any, lookup: Lookup, seen: frozenset[str]) -> set[Kind]:
-    """The kinds that a value may have, as far as the schema tells; `json` where it may have any."""
+def _kinds(schema: Any, lookup: Lookup, refs: frozenset[str]) -> set[Kind]:
+    """Return the kinds that the schema allows; `json` if it does not restrict them."""
     if not isinstance(schema, dict):
         return {"json"}
     if "type" in schema:
@@ -78,19 +78,19 @@ def _kinds(schema: Any, lookup: Lookup, seen: frozenset[str]) -> set[Kind]:
         if len(kinds) < 2 or not {"const", "enum"} & schema.keys():
             return kinds
     if "const" in schema or "enum" in schema:
-        return _of_values([schema["const"]] if "const" in schema else schema["enum"])
+        return _kinds_of_values([schema["const"]] if "const" in schema else schema["enum"])
     if "$ref" in schema:
         ref = schema["$ref"]
-        if ref in seen:
+        if ref in refs:
             raise ValueError(f"the `$ref` {ref!r} leads back to itself")
-        return _kinds(lookup(ref), lookup, seen | {ref})
+        return _kinds(lookup(ref), lookup, refs | {ref})
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
-            return set().union(*(_kinds(each, lookup, seen) for each in schema[keyword]))
+            return set().union(*(_kinds(each, lookup, refs) for each in schema[keyword]))
     if len(schema.get("allOf", ())) == 1:
-        return _kinds(schema["allOf"][0], lookup, seen)
+        return _kinds(schema["allOf"][0], lookup, refs)
     return {"json"}
 
 
-def _of_values(values: Iterable[Any]) -> set[Kind]:
+def _kinds_of_values(values: Iterable[Any]) -> set[Kind]:
     return {_OF_VALUE.get(type(value), "json") for value in values if value is not None}

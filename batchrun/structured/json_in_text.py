@@ -1,4 +1,4 @@
-"""The one JSON object in an answer's text. Where two readings are possible there is none."""
+"""Finds the one JSON object in an answer's text. A text that can be read in two ways is rejected."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["find_object", "plain_loads"]
 
 _FENCE: Final = re.compile(r"```[^\n`]*\n(?P<inside>.*?)```", re.DOTALL)
 _OBJECT: Final = re.compile(r'\{\s*"')
-"""How an object with a key begins; braces in prose do not."""
+"""The beginning of an object with a key; braces in prose do not match."""
 _LIST: Final = re.compile(r"\[\s*[\[{]")
 
 
 def find_object(text: str) -> tuple[str, dict[str, Any]]:
-    """(its JSON, its value) of the object that an answer is, or holds.
+    """Return (JSON, value) of the object that an answer is or contains.
 
-    The whole text is JSON; or one block between ``` fences is an object; or one object stands in the text, with prose
-    around it. What begins as an object and breaks off is not searched for smaller ones.
+    The whole text may be JSON; or one block between ``` fences may be an object; or the text may contain one object
+    with prose around it. A truncated object is not searched for smaller ones inside.
 
     Raises:
-        SchemaMismatch: no object, several of them, or something that JSON does not have: a key twice in one object,
-            NaN and Infinity, numbers beyond a double's range, half of a character.
+        SchemaMismatch: the text has no object or several, or something that JSON does not allow: a duplicate key, NaN
+            or Infinity, a number beyond a double's range, or half of a character.
     """
     try:
         found, value = _find(text)
@@ -37,12 +37,12 @@ def find_object(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def plain_loads(text: str) -> Any:
-    """JSON as RFC 8259 has it, each key once in its object.
+    """Return the value of a JSON text (RFC 8259) without duplicate keys.
 
     Raises:
-        json.JSONDecodeError: it is none.
-        SchemaMismatch: it holds what JSON does not have, as above.
-        RecursionError: it is nested too deeply.
+        json.JSONDecodeError: the text is not valid JSON.
+        SchemaMismatch: the text has something that JSON does not allow; see `find_object`.
+        RecursionError: the text is nested too deeply.
     """
     try:
         return _DECODER.decode(text)
@@ -58,17 +58,17 @@ def _find(text: str) -> tuple[str, dict[str, Any]]:
         raise SchemaMismatch("the answer is empty; expected one JSON object")
     try:
         value = plain_loads(whole)
-    except json.JSONDecodeError as error:
-        fault = error
+    except json.JSONDecodeError as exc:
+        fault = exc
     else:
         if not isinstance(value, dict):
             raise SchemaMismatch(f"expected one JSON object, got {shown(value)}")
         return whole, value
     if _LIST.match(whole):
         raise _broken(fault)
-    found = [] if whole.startswith("{") else _fenced(whole)
+    found = [] if whole.startswith("{") else _fenced_objects(whole)
     if len(found) != 1:
-        found = found or _standing_in(whole)
+        found = found or _objects_in_prose(whole)
     if len(found) > 1:
         raise SchemaMismatch(f"expected one JSON object, got {len(found)} of them")
     if found:
@@ -78,7 +78,7 @@ def _find(text: str) -> tuple[str, dict[str, Any]]:
     raise SchemaMismatch(f"expected one JSON object, got the text {shown(whole)}")
 
 
-def _fenced(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _fenced_objects(text: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for match in _FENCE.finditer(text):
         inside = match["inside"].strip()
@@ -90,14 +90,14 @@ def _fenced(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _standing_in(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _objects_in_prose(text: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     match = _OBJECT.search(text)
     while match:
         try:
             value, end = _DECODER.raw_decode(text, match.start())
-        except json.JSONDecodeError as error:
-            raise _broken(error) from None
+        except json.JSONDecodeError as exc:
+            raise _broken(exc) from None
         except ValueError:
             raise _too_many_digits() from None
         found.append((text[match.start() : end], value))
@@ -105,14 +105,14 @@ def _standing_in(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _broken(error: json.JSONDecodeError) -> SchemaMismatch:
-    # Some of the module's messages end in "at", for the position that follows.
-    reason = error.msg.removesuffix(" at")
-    return SchemaMismatch(f"the answer is no valid JSON: line {error.lineno}, column {error.colno}: {reason}")
+def _broken(exc: json.JSONDecodeError) -> SchemaMismatch:
+    # Some messages of the json module end in "at", before the position.
+    reason = exc.msg.removesuffix(" at")
+    return SchemaMismatch(f"the answer is not valid JSON: line {exc.lineno}, column {exc.colno}: {reason}")
 
 
 def _check_characters(found: str, value: Any) -> None:
-    """Refuse halves of characters, which no file could hold, written out or as escapes."""
+    """Reject half characters, literal or escaped: no file can hold them."""
     try:
         found.encode()
         if "\\u" in found:
@@ -126,7 +126,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = counts.most_common(1)[0][0]
-        raise SchemaMismatch(f"the key {shown(twice)} stands twice in one object")
+        raise SchemaMismatch(f"the key {shown(twice)} appears twice in one object")
     return value
 
 
@@ -138,11 +138,11 @@ def _finite(digits: str) -> float:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise SchemaMismatch(f"{name} is no number of JSON")
+    raise SchemaMismatch(f"{name} is not a JSON number")
 
 
 def _too_many_digits() -> SchemaMismatch:
-    # Python's own limit, sys.get_int_max_str_digits: reading them would take long.
+    # Beyond sys.get_int_max_str_digits, Python refuses to read an integer, because that takes long.
     return SchemaMismatch("a number has thousands of digits")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with an answer, in words that a model understands and a person too."""
+"""Describes what is wrong with an answer, in words for the model and for people."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     _Fault: TypeAlias = ValidationError | SchemaError
 
-__all__ = ["SchemaMismatch", "checked", "described", "model_lines", "shown"]
+__all__ = ["SchemaMismatch", "described", "model_lines", "raise_if_any", "shown"]
 
-_MOST_LINES: Final = 10
-_MOST_CHARS: Final = 60
+_MAX_LINES: Final = 10
+_MAX_CHARS: Final = 60
 _TYPES: Final = {
     "string": "a string",
     "integer": "an integer",
@@ -28,26 +28,25 @@ _TYPES: Final = {
 
 
 class SchemaMismatch(Exception):
-    """An answer is not what the schema asks for. `str(error)`: one line for each problem, the first ten of them."""
+    """An answer does not match the schema. The message has one line for each of the first ten problems."""
 
 
-def checked(errors: Iterable[_Fault]) -> None:
-    """Nothing where there are no errors.
-
-    Raises:
-        SchemaMismatch: there are.
+def raise_if_any(errors: Iterable[_Fault]) -> None:
     """
-    # The same fault may be found twice, and a list of ten thousand wrong items is as wrong as one of ten.
-    _refuse_if_any(line for error in islice(errors, 10 * _MOST_LINES) for line in _lines(error))
+    Raises:
+        SchemaMismatch: there are errors.
+    """
+    # The same error may occur twice, and a list of ten thousand wrong items needs no more lines than one of ten.
+    _refuse_if_any(line for error in islice(errors, 10 * _MAX_LINES) for line in _lines(error))
 
 
 def described(error: _Fault) -> str:
-    """An error of jsonschema in one line."""
+    """Return an error of jsonschema in one line."""
     return "; ".join(_cut_list(_lines(error)))
 
 
 def model_lines(errors: Sequence[ErrorDetails]) -> str:
-    """What a pydantic model finds wrong, one line each."""
+    """Return the errors of a pydantic model, one per line."""
     return "\n".join(_cut_list(_at(error["loc"]) + error["msg"] for error in errors))
 
 
@@ -59,11 +58,11 @@ def _refuse_if_any(lines: Iterable[str]) -> None:
 
 def _cut_list(lines: Iterable[str]) -> list[str]:
     found = list(dict.fromkeys(" ".join(line.split()) for line in lines))
-    return found if len(found) <= _MOST_LINES else [*found[:_MOST_LINES], "and more of the like"]
+    return found if len(found) <= _MAX_LINES else [*found[:_MAX_LINES], "and more problems"]
 
 
 def shown(value: Any) -> str:
-    """A value of an answer for a message: short, on one line."""
+    """Return a value of an answer for a message: short, on one line."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -71,13 +70,13 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return repr(value if len(value) <= _MOST_CHARS else value[: _MOST_CHARS - 1] + "…")
+        return repr(value if len(value) <= _MAX_CHARS else value[: _MAX_CHARS - 1] + "…")
     text = str(value)
-    return text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 1] + "…"
+    return text if len(text) <= _MAX_CHARS else text[: _MAX_CHARS - 1] + "…"
 
 
 def place(path: Iterable[object]) -> str:
-    """`items[0].price`; empty for the whole answer."""
+    """Return a path such as `items[0].price`; "" for the whole answer."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -100,7 +99,10 @@ def _lines(error: _Fault) -> Iterator[str]:
 
 
 def _of_branches(error: _Fault, at: str) -> Iterator[str]:
-    """One branch at least was to fit. If all name types, those; else the faults of the branch that comes nearest."""
+    """Yield the lines of an answer that matches no branch of `anyOf` or `oneOf`.
+
+    If all branches only name types, the line lists these; else the lines are those of the nearest branch.
+    """
     branches: dict[object, list[_Fault]] = {}
     for each in error.context or ():
         branches.setdefault(each.relative_schema_path[0], []).append(each)
@@ -114,7 +116,7 @@ def _of_branches(error: _Fault, at: str) -> Iterator[str]:
 
 
 def _distance(branch: Sequence[_Fault]) -> tuple[bool, bool, int]:
-    """How far an answer is from a branch: another type altogether, another variant by its marks, the faults."""
+    """Return how far an answer is from a branch: by another type, another constant, then the number of errors."""
     return (
         any(each.validator == "type" and not each.relative_path for each in branch),
         any(each.validator in ("const", "enum") for each in branch),
@@ -135,7 +137,7 @@ def _cut(text: str) -> str:
 
 
 def _instance(error: _Fault) -> Any:
-    # The library's types allow for errors that are still being made.
+    # The library types this as possibly unset, which it is only during construction.
     return error.instance
 
 
@@ -146,12 +148,12 @@ def _missing(error: _Fault) -> str:
     return _cut(f"{', '.join(f'`{name}`' for name in missing)} {verb} missing" if missing else error.message)
 
 
-def _too_many(error: _Fault) -> str:
+def _additional(error: _Fault) -> str:
     schema = error.schema if isinstance(error.schema, Mapping) else {}
     if "patternProperties" in schema:
         return _cut(error.message)
     extra = sorted(set(_instance(error)) - set(schema.get("properties", {})))
-    return _cut(f"{', '.join(f'`{name}`' for name in extra)}: not among the names that are asked for")
+    return _cut(f"{', '.join(f'`{name}`' for name in extra)}: not among the allowed names")
 
 
 def _allowed(error: _Fault) -> Any:
@@ -169,7 +171,7 @@ def _expected_size(what: str) -> Callable[[_Fault], str]:
 _WORDS: Final[Mapping[str, Callable[[_Fault], str]]] = {
     "type": lambda error: f"expected {_either(_names(error.validator_value))}, got {shown(error.instance)}",
     "required": _missing,
-    "additionalProperties": _too_many,
+    "additionalProperties": _additional,
     "enum": lambda error: (
         f"expected one of {_cut(', '.join(shown(each) for each in _allowed(error)))}, got {shown(error.instance)}"
     ),

@@ -1,4 +1,4 @@
-"""The keywords of a JSON schema that match patterns, with a bound on the time that they take."""
+"""Limits the time of the JSON-schema keywords that match regular expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["bounded"]
 
 
 def bounded(kind: Any) -> Any:
-    """A class of jsonschema's validators whose patterns raise `TooSlow` rather than run for hours."""
+    """Return a validator class of jsonschema whose patterns raise `TooSlow` instead of running for hours."""
     from jsonschema import validators
 
     further = kind.VALIDATORS["additionalProperties"]
@@ -19,7 +19,8 @@ def bounded(kind: Any) -> Any:
     def additional(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
         patterns = schema.get("patternProperties")
         if isinstance(instance, dict) and patterns:
-            # What a pattern takes in is not additional, and is left out here: the library would match it itself.
+            # Properties that match a pattern are not additional. They are removed here, because the library would match
+            # the patterns itself, without a time limit.
             instance = {key: each for key, each in instance.items() if not any(found(one, key) for one in patterns)}
             schema = {key: each for key, each in schema.items() if key != "patternProperties"}
         yield from further(validator, wanted, instance, schema) or ()

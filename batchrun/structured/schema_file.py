@@ -1,4 +1,4 @@
-"""The value of `--schema`: a file with a JSON schema, or a pydantic model. And a schema's own check."""
+"""Reads the value of `--schema`, a JSON schema in a file or a pydantic model, and checks a schema."""
 
 from __future__ import annotations
 
@@ -26,38 +26,37 @@ __all__ = ["load_model", "model_name", "read_schema", "references", "rooted"]
 
 _MODEL: Final = re.compile(r"(?P<module>.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 _ROOT_REMARKS: Final = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "$comment"})
-"""What may stand beside a `$ref` at the root."""
+"""Keywords that are allowed next to a `$ref` at the root."""
 
 
 def model_name(text: str) -> re.Match[str] | None:
-    """The groups `module` (dotted, or a file) and `name`, where the option names a model and no file of JSON."""
+    """Return a match with `module` (dotted name or file) and `name` for a model; None for a JSON file."""
     return _MODEL.fullmatch(text)
 
 
 def read_schema(path: Path, name: str) -> dict[str, Any]:
-    """The schema in a file: alone, or wrapped as a request has it (`name` and `schema`, also within `json_schema`).
+    """Return the schema in a file, which may be wrapped as in a request (`name` and `schema`, or `json_schema`).
 
     Raises:
-        InputError: the file cannot be read, or holds something else.
+        InputError: the file cannot be read, or does not hold a schema.
     """
     try:
         schema = plain_loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+    except OSError as exc:
         raise InputError(
-            f"--schema {name}: {(error.strerror or str(error)).lower()}; "
-            "FILE.json, module:Model or file.py:Model is expected"
+            f"--schema {name}: {(exc.strerror or str(exc)).lower()}; expected FILE.json, module:Model or file.py:Model"
         ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: is no UTF-8 ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        reason = error.msg.removesuffix(" at")
-        raise InputError(f"{name}: line {error.lineno}, column {error.colno}: is no JSON: {reason}") from None
-    except SchemaMismatch as error:
-        raise InputError(f"{name}: is no JSON: {error}") from None
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{name}: is not valid UTF-8 ({exc.reason} at byte {exc.start})") from None
+    except json.JSONDecodeError as exc:
+        reason = exc.msg.removesuffix(" at")
+        raise InputError(f"{name}: line {exc.lineno}, column {exc.colno}: is not valid JSON: {reason}") from None
+    except SchemaMismatch as exc:
+        raise InputError(f"{name}: is not valid JSON: {exc}") from None
     except RecursionError:
         raise InputError(f"{name}: is nested too deeply") from None
     if not isinstance(schema, dict):
-        raise InputError(f"{name}: a JSON schema is an object with `type` and `properties`")
+        raise InputError(f"{name}: is not a JSON schema; expected an object with `type` and `properties`")
     return _unwrapped(schema)
 
 
@@ -70,18 +69,18 @@ def _unwrapped(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_model(text: str, folder: Path) -> type[BaseModel]:
-    """Import `module:Model` or `file.py:Model`; the module is code of the user's and is run.
+    """Import `module:Model` or `file.py:Model`. The module is the user's code and is run.
 
-    A module is looked for in `folder`, in the working directory, then where Python looks.
+    A module is searched for in `folder`, in the working directory, and then on Python's path.
 
     Raises:
-        InputError: there is no such module or model, an error while it is run, or it is no pydantic model.
+        InputError: the module or the model does not exist, the module fails, or the model is not a pydantic model.
     """
     from pydantic import BaseModel
 
     match = model_name(text)
     if match is None:
-        raise ValueError(f"{text!r} names no model")
+        raise ValueError(f"{text!r} does not name a model")
     where, name = match["module"], match["name"]
     module = _file(text, folder / where) if where.endswith(".py") else _module(text, where, folder)
     model = getattr(module, name, None)
@@ -102,12 +101,12 @@ def _module(text: str, name: str, folder: Path) -> ModuleType:
     with _importing(text, folder, Path.cwd()):
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
                 raise
             places = " or ".join(dict.fromkeys(map(str, (folder.absolute(), Path.cwd()))))
             raise InputError(
-                f"--schema {text}: there is no module {error.name} in {places}; file.py:Model also works"
+                f"--schema {text}: there is no module {exc.name} in {places}; file.py:Model names a file instead"
             ) from None
 
 
@@ -116,9 +115,9 @@ def _file(text: str, path: Path) -> ModuleType:
         raise InputError(f"--schema {text}: {path}: no such file")
     spec = importlib.util.spec_from_file_location(f"batchrun_schema_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--schema {text}: {path} is no Python file")
+        raise InputError(f"--schema {text}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic looks up a model's module there
+    sys.modules[spec.name] = module  # pydantic looks up the module of a model there
     with _importing(text, path.parent):
         spec.loader.exec_module(module)
     return module
@@ -126,7 +125,7 @@ def _file(text: str, path: Path) -> ModuleType:
 
 @contextmanager
 def _importing(text: str, *folders: Path) -> Iterator[None]:
-    """Python also looks into these folders; whatever the user's module raises becomes one line."""
+    """Put the folders on the import path; turn every exception of the user's module into an `InputError`."""
     before = list(sys.path)
     sys.path[:0] = [str(folder.absolute()) for folder in folders]
     importlib.invalidate_caches()
@@ -134,20 +133,20 @@ def _importing(text: str, *folders: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except USERS_ERRORS as error:
-        if is_ctrl_c(error):
+    except USERS_ERRORS as exc:
+        if is_ctrl_c(exc):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"--schema {text}: cannot be imported ({reason})") from error
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise InputError(f"--schema {text}: cannot be imported ({reason})") from exc
     finally:
         sys.path[:] = before
 
 
 def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A copy of the schema, whose root is an object with properties; a `$ref` at the root is resolved.
+    """Return a copy of the schema whose root is an object with properties; a `$ref` at the root is resolved.
 
     Raises:
-        InputError: it is no JSON schema, it refers to something outside, or its root is no such object.
+        InputError: the schema is invalid, refers to something outside itself, or has another root.
     """
     from jsonschema import Draft3Validator, Draft202012Validator, FormatChecker, SchemaError
     from jsonschema.validators import validator_for
@@ -156,43 +155,48 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
         copy: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
         json.dumps(copy, ensure_ascii=False).encode()
         if not isinstance(copy.get("$schema", ""), str):
-            raise InputError(f"{name}: `$schema` is the address of a draft, as text")
+            raise InputError(f"{name}: `$schema` must be the URL of a draft, as text")
         dialect: Any = validator_for(copy, default=Draft202012Validator)
         if dialect is Draft3Validator:
-            raise InputError(f"{name}: JSON schemas are read from draft 4 on; `required` is a list there")
-        # No formats: `_check_inside` says more of a pattern that cannot be read.
+            raise InputError(
+                f"{name}: draft 3 of JSON Schema is not supported; use draft 4 or later, in which `required` is a list"
+            )
+        # Without formats: `_check_inside` has a better message for an invalid pattern.
         dialect.check_schema(copy, format_checker=FormatChecker(formats=()))
         lookup = references(copy)
         _check_inside(copy, name)
-    except SchemaError as error:
-        raise InputError(f"{name}: is no JSON schema: {described(error)}") from None
+    except SchemaError as exc:
+        raise InputError(f"{name}: is not a valid JSON schema: {described(exc)}") from None
     except RecursionError:
         raise InputError(f"{name}: is nested too deeply") from None
     except UnicodeEncodeError:
         raise InputError(f"{name}: holds half of a character (a lone surrogate)") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: is no JSON: {error}") from None
-    seen = set()
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"{name}: is not valid JSON: {exc}") from None
+    resolved = set()
     while "$ref" in copy:
-        if copy["$ref"] in seen or not copy.keys() - {"$ref"} <= _ROOT_REMARKS:
-            raise InputError(f"{name}: at the root: write the object itself in place of the `$ref`")
-        seen.add(copy["$ref"])
+        if copy["$ref"] in resolved or not copy.keys() - {"$ref"} <= _ROOT_REMARKS:
+            raise InputError(
+                f"{name}: at the root: a `$ref` must not be circular or have keywords next to it; write the "
+                "object itself there"
+            )
+        resolved.add(copy["$ref"])
         target = lookup(copy.pop("$ref"))
         copy = {**(target if isinstance(target, dict) else {}), **copy}
     properties = copy.get("properties")
     if copy.get("type", "object") not in ("object", ["object"]) or not properties:
         raise InputError(
-            f"{name}: at the root: an object with `properties` is needed, which become the columns; "
-            "put anything else into a property"
+            f"{name}: at the root: expected an object with `properties`, which become the columns; "
+            "put any other schema into a property"
         )
     if "" in properties:
-        raise InputError(f"{name}: a property has no name; it becomes a column's name")
+        raise InputError(f"{name}: a property has an empty name; name it, because its column gets that name")
     copy["type"] = "object"
     return copy
 
 
 def references(schema: Mapping[str, Any]) -> Callable[[str], Any]:
-    """What finds the schema that a `$ref` at the root, or at a property of it, names."""
+    """Return a function that finds the schema of a `$ref` at the root or at one of its properties."""
     resolver = _resolver(schema)
     return lambda ref: resolver.lookup(ref).contents
 
@@ -212,7 +216,10 @@ def _resolver(schema: Mapping[str, Any]) -> Any:
 
 
 def _check_inside(schema: dict[str, Any], name: str) -> None:
-    """Every reference leads to a place in the schema (nothing is ever fetched), every pattern can be read."""
+    """Check that every reference leads to a place in the schema, and that every pattern is valid.
+
+    Nothing is ever fetched.
+    """
     from referencing.exceptions import Unresolvable
 
     waiting = [(_resource(schema), _resolver(schema))]
@@ -226,7 +233,8 @@ def _check_inside(schema: dict[str, Any], name: str) -> None:
                         resolver.lookup(contents[keyword])
                 except Unresolvable:
                     raise InputError(
-                        f"{name}: the `{keyword}` {contents[keyword]!r} leads nowhere within the schema; put it inside"
+                        f"{name}: the `{keyword}` {contents[keyword]!r} leads to no place in this schema; put its "
+                        "target there"
                     ) from None
             for pattern in [contents.get("pattern"), *contents.get("patternProperties", ())]:
                 _check_pattern(pattern, name)
@@ -237,5 +245,5 @@ def _check_pattern(pattern: Any, name: str) -> None:
     try:
         if isinstance(pattern, str):
             re.compile(pattern)
-    except (re.error, OverflowError) as error:
-        raise InputError(f"{name}: the pattern {pattern!r} cannot be read by Python: {error}") from None
+    except (re.error, OverflowError) as exc:
+        raise InputError(f"{name}: the pattern {pattern!r} is not valid in Python: {exc}") from None

@@ -1,7 +1,7 @@
-"""The rules of strict mode, in which a service lets a model write nothing but what fits the schema.
+"""The rules of strict mode, in which a service forces the model's answer to match the schema.
 
-Source: https://developers.openai.com/api/docs/guides/structured-outputs, "Supported schemas", as of 2026. What is not
-documented as supported counts as refused: a schema that is refused fails every row, one that is not strict fails few.
+Source: https://developers.openai.com/api/docs/guides/structured-outputs, "Supported schemas", as of 2026. A keyword
+that is not documented as supported counts as refused: a refused schema fails every row, one without strict mode few.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from urllib.parse import unquote
 
 __all__ = ["closed", "sent", "strict_fault"]
 
-_MEANT: Final = frozenset({
+_ENFORCED: Final = frozenset({
     "$ref", "$defs", "definitions", "type", "properties", "required", "additionalProperties", "items", "anyOf",
     "enum", "const", "pattern", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "minItems", "maxItems",
 })  # fmt: skip
-"""Keywords of which strict mode keeps the meaning."""
-_SAID: Final = frozenset({"title", "description", "format"})
-"""Keywords that only tell; the model reads them."""
+"""Keywords that strict mode enforces."""
+_INFORMATIVE: Final = frozenset({"title", "description", "format"})
+"""Keywords that only inform the model."""
 _REFUSED: Final = frozenset({
     "allOf", "not", "oneOf", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies",
     "patternProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "minProperties",
     "maxProperties", "prefixItems", "additionalItems", "contains", "minContains", "maxContains", "$dynamicRef",
     "$recursiveRef",
 })  # fmt: skip
-"""Keywords that restrict, and that strict mode does not know. Any other, `default` and `examples` among them, only
-tells something, and is left out of what is sent."""
-_SPOKEN: Final = {
+"""Keywords that restrict and that strict mode does not support. All other keywords, such as `default` and `examples`,
+only inform, and are not sent."""
+_DESCRIBED: Final = {
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
     "uniqueItems": "no item twice",
 }
-"""Keywords that restrict, are not known to strict mode either, and leave the shape as it is: the model reads of them in
-the description, and the answer is held against them here. For their sake no answer goes without its shape."""
+"""Keywords that restrict without changing the shape, and that strict mode does not support. They do not prevent strict
+mode: they are added to the description for the model, and the answer is checked against them here."""
 _FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
 )
 _MAPS: Final = ("properties", "$defs", "definitions")
-_MOST_PROPERTIES: Final = 5_000
-_MOST_LEVELS: Final = 10
-_MOST_CHARS: Final = 120_000
-_MOST_VALUES: Final = 1_000
+_MAX_PROPERTIES: Final = 5_000
+_MAX_LEVELS: Final = 10
+_MAX_CHARS: Final = 120_000
+_MAX_VALUES: Final = 1_000
 _MANY_VALUES: Final = 250
-_MOST_CHARS_OF_MANY_VALUES: Final = 15_000
+_MAX_CHARS_OF_MANY_VALUES: Final = 15_000
 
 
 def closed(schema: Any) -> Any:
-    """The schema with `additionalProperties: false` in every object that names its properties and says nothing of more.
+    """Return the schema with `additionalProperties: false` in every object that has `properties` and does not set it.
 
-    A property that has no name has no column: what a model wrote there would be paid for and not seen.
+    An additional property has no column: the model's text for it would be paid for and not seen.
     """
     if not isinstance(schema, dict):
         return schema
@@ -61,20 +61,20 @@ def closed(schema: Any) -> Any:
 
 
 def sent(schema: Any) -> Any:
-    """A strict schema as it is sent: the same meaning in the keywords that the services know."""
+    """Return a strict schema in the form to send: the same meaning in keywords that the services support."""
     if not isinstance(schema, dict):
         return schema
     same = _each(schema, sent)
     if _is_discriminated(same):
         same["anyOf"] = same.pop("oneOf")
-    limits = [words.format(same[key]) for key, words in _SPOKEN.items() if same.get(key, False) is not False]
+    limits = [words.format(same[key]) for key, words in _DESCRIBED.items() if same.get(key, False) is not False]
     if limits:
         same["description"] = f"{same.get('description', '')} ({', '.join(limits)})".lstrip()
-    same = {key: value for key, value in same.items() if key in _MEANT | _SAID}
+    same = {key: value for key, value in same.items() if key in _ENFORCED | _INFORMATIVE}
     if same.get("format") not in _FORMATS:
         same.pop("format", None)
     if "$ref" in same and len(same) > 1:
-        # Nothing may stand beside a reference.
+        # Strict mode allows no other keyword next to a reference.
         same["anyOf"] = [{"$ref": same.pop("$ref")}]
     if not {"type", "anyOf", "$ref"} & same.keys():
         types = list(dict.fromkeys(_type_name(value) for value in _values(same)))
@@ -83,14 +83,14 @@ def sent(schema: Any) -> Any:
 
 
 def strict_fault(schema: dict[str, Any]) -> str | None:
-    """The first rule that a schema breaks, in one line; None: it obeys them all. A `$ref` at its root is resolved."""
+    """Return the first rule that a schema breaks, in one line; None if it is strict. Its root must not be a `$ref`."""
     if "anyOf" in schema or "oneOf" in schema:
         return "alternatives at the root"
     return next(_faults(schema, ""), None) or _excess(schema)
 
 
 def _each(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """The schema with its direct subschemas changed, in those places that strict mode knows."""
+    """Return the schema with `change` applied to its direct subschemas, in the places that strict mode supports."""
     same = dict(schema)
     for keyword in _MAPS:
         if isinstance(same.get(keyword), dict):
@@ -117,20 +117,20 @@ def _subschemas(schema: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
 def _faults(schema: Any, at: str) -> Iterator[str]:
     here = f"at `{at}`: " if at else ""
     if not isinstance(schema, dict):
-        yield f"{here}{str(schema).lower()} is no shape"
+        yield f"{here}{str(schema).lower()} is not a schema with a type"
         return
     refused = _REFUSED & schema.keys()
     for keyword in sorted(refused - {"oneOf"} if _is_discriminated(schema) else refused):
-        yield f"{here}`{keyword}` is not known there"
-    beside = sorted(schema.keys() & _MEANT - {"$defs", "definitions"})
+        yield f"{here}`{keyword}` is not supported"
+    beside = sorted(schema.keys() & _ENFORCED - {"$defs", "definitions"})
     if "$ref" in schema:
         if beside != ["$ref"]:
-            yield f"{here}`{next(name for name in beside if name != '$ref')}` stands beside a `$ref`"
+            yield f"{here}`{next(name for name in beside if name != '$ref')}` is next to a `$ref`"
         if not _is_known_reference(schema["$ref"]):
             yield f"{here}the `$ref` {schema['$ref']!r} is neither # nor #/$defs/NAME"
     elif "anyOf" in schema or "oneOf" in schema:
         if beside not in (["anyOf"], []):
-            yield f"{here}`{next(name for name in beside if name != 'anyOf')}` stands beside alternatives"
+            yield f"{here}`{next(name for name in beside if name != 'anyOf')}` is next to alternatives"
     elif not {"type", "enum", "const"} & schema.keys():
         yield f"{here}no `type`"
     else:
@@ -144,7 +144,7 @@ def _faults_of_type(schema: dict[str, Any], here: str) -> Iterator[str]:
     if "object" in types or "properties" in schema:
         properties = schema.get("properties")
         if "object" not in types or properties is None:
-            yield f"{here}an object is `type: object` with `properties`"
+            yield f"{here}an object without `type: object` or `properties`"
             return
         optional = [name for name in properties if name not in schema.get("required", ())]
         if optional:
@@ -156,7 +156,7 @@ def _faults_of_type(schema: dict[str, Any], here: str) -> Iterator[str]:
 
 
 def _is_discriminated(schema: dict[str, Any]) -> bool:
-    """Alternatives that exclude each other by a property's value: one of them is the same as any of them."""
+    """Return whether the alternatives exclude each other by a property's value: `oneOf` then equals `anyOf`."""
     return "oneOf" in schema and "discriminator" in schema
 
 
@@ -177,32 +177,32 @@ def _type_name(value: Any) -> str:
 
 
 def _excess(root: dict[str, Any]) -> str | None:
-    """Which of the limits of size the schema exceeds."""
+    """Return the size limit that the schema exceeds; None if it exceeds none."""
     properties = chars = values = 0
     waiting: list[Any] = [root]
     while waiting:
         schema = waiting.pop()
         found = _values(schema)
         size = sum(len(value) for value in found if isinstance(value, str))
-        if len(found) > _MANY_VALUES and size > _MOST_CHARS_OF_MANY_VALUES:
-            return f"more than {_MANY_VALUES} values with more than {_MOST_CHARS_OF_MANY_VALUES:,} characters in all"
+        if len(found) > _MANY_VALUES and size > _MAX_CHARS_OF_MANY_VALUES:
+            return f"more than {_MANY_VALUES} values with more than {_MAX_CHARS_OF_MANY_VALUES:,} characters in all"
         values += len(found)
         chars += size + sum(len(name) for keyword in _MAPS for name in schema.get(keyword, ()))
         properties += len(schema.get("properties", ()))
         waiting += (each for _, each in _subschemas(schema, ""))
     for count, most, what in (
-        (properties, _MOST_PROPERTIES, "properties"),
-        (values, _MOST_VALUES, "values in lists of values"),
-        (chars, _MOST_CHARS, "characters in names and values"),
+        (properties, _MAX_PROPERTIES, "properties"),
+        (values, _MAX_VALUES, "values in lists of values"),
+        (chars, _MAX_CHARS, "characters in names and values"),
     ):
         if count > most:
             return f"{count:,} {what}, more than {most:,}"
     levels = _levels(root, root, {})
-    return f"{levels} levels of objects, more than {_MOST_LEVELS}" if levels > _MOST_LEVELS else None
+    return f"{levels} levels of objects, more than {_MAX_LEVELS}" if levels > _MAX_LEVELS else None
 
 
 def _levels(schema: Any, root: dict[str, Any], known: dict[str, int]) -> int:
-    """Objects within objects, references followed, circles once."""
+    """Return the levels of nested objects. References are followed, circular ones once."""
     ref = schema.get("$ref")
     if ref is not None:
         if ref not in known:

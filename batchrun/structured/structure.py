@@ -1,4 +1,4 @@
-"""The shape of the answers, and its columns."""
+"""The shape of structured answers, and the columns of its properties."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from batchrun.bounded_regex import TooSlow
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
-from batchrun.records import OUTPUT_COLUMNS
+from batchrun.records import OUTPUT_COLUMNS, Value
 from batchrun.structured.column_kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
 from batchrun.structured.json_in_text import find_object
-from batchrun.structured.mismatch import SchemaMismatch, checked, model_lines
+from batchrun.structured.mismatch import SchemaMismatch, model_lines, raise_if_any
 from batchrun.structured.patterns import bounded
 from batchrun.structured.schema_file import load_model, model_name, read_schema, references, rooted
 from batchrun.structured.strict_mode import closed, sent, strict_fault
@@ -30,15 +30,15 @@ _OWN_NUMBERED: Final = re.compile(r"response_\d+")
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Answers as objects of one shape, whose top-level properties are columns.
+    """The shape of answers that are objects, whose top-level properties become columns.
 
     Attributes:
-        schema: the JSON schema that the answers are held against; plain JSON, the order of its keys is that of the
-            columns.
-        name: of the shape, for the service: the schema's title, in the letters that services allow.
-        not_strict: why strict mode cannot be asked for, in one line; None where it can.
-        columns: name → type, in the schema's order. Objects, lists and values of several types are text (JSON).
-            Any cell may be None.
+        schema: the JSON schema against which answers are checked, as plain JSON. The order of its keys is the order of
+            the columns.
+        name: of the shape, for the service: the schema's title, in characters that services allow.
+        not_strict: why strict mode is not possible, in one line; None if it is.
+        columns: name → type, in the schema's order. Objects, lists and values of several types are JSON text. Any cell
+            may be None.
     """
 
     schema: Mapping[str, Any]
@@ -46,25 +46,25 @@ class Structure:
     not_strict: str | None
     columns: Mapping[str, type]
     _properties: Mapping[str, tuple[str, Kind]] = field(repr=False, compare=False)
-    """Column → its property, and what it holds."""
+    """Column → (property, kind)."""
     _sent: Mapping[str, Any] = field(repr=False, compare=False)
     _validator: Any = field(repr=False, compare=False)
     _model: type[BaseModel] | None = field(repr=False, compare=False)
 
     @property
     def strict(self) -> bool:
-        """Whether the schema fits the services' strict mode."""
+        """Whether the schema obeys the rules of strict mode."""
         return self.not_strict is None
 
     @classmethod
     def load(cls, text: str, folder: Path) -> Structure:
-        """What `--schema` names: `FILE.json`, `module:Model` or `file.py:Model`.
+        """Return the structure for a value of `--schema`: `FILE.json`, `module:Model` or `file.py:Model`.
 
         Args:
-            folder: what paths are relative to; modules are looked for there and in the working directory.
+            folder: paths are relative to it; modules are searched for there and in the working directory.
 
         Raises:
-            InputError: one line: what is wrong, where, and what to do.
+            InputError: the schema or model cannot be read, or cannot be used.
         """
         if model_name(text):
             return cls.of_model(load_model(text, folder), f"--schema {text}")
@@ -73,34 +73,34 @@ class Structure:
 
     @classmethod
     def of_schema(cls, schema: Mapping[str, Any]) -> Structure:
-        """The structure of a schema, such as `schema` of another one; no model then.
+        """Return the structure of a schema, such as the `schema` of another structure, without a model.
 
         Raises:
-            InputError: it is no JSON schema of an object with properties.
+            InputError: it is not a JSON schema of an object with properties.
         """
         return cls._of(schema, "the schema")
 
     @classmethod
     def of_model(cls, model: type[BaseModel], where: str | None = None) -> Structure:
-        """The structure of a pydantic model. Every field is asked for, if strict mode can be; else as the model says.
+        """Return the structure of a pydantic model. If that makes strict mode possible, every field is required.
 
         Args:
-            where: the beginning of messages; None: the model's name.
+            where: the beginning of messages; None for the model's name.
 
         Raises:
-            InputError: the model has no JSON schema, or none of an object with properties.
+            InputError: the model has no JSON schema of an object with properties.
         """
         where = where or model.__name__
         try:
             own = model.model_json_schema()
-        except USERS_ERRORS as error:
-            if is_ctrl_c(error):
+        except USERS_ERRORS as exc:
+            if is_ctrl_c(exc):
                 raise
-            raise InputError(f"{where}: the model has no JSON schema ({_one_line(error)})") from error
+            raise InputError(f"{where}: the model has no JSON schema ({_one_line(exc)})") from exc
         structure = cls._of(own, where, model=model)
-        wanted = _all_required(model)
-        if wanted is not None:
-            strict = cls._of(wanted, where, model=model)
+        required = _all_required(model)
+        if required is not None:
+            strict = cls._of(required, where, model=model)
             if strict.strict:
                 return strict
         return structure
@@ -125,7 +125,7 @@ class Structure:
             asked = sent(whole) if not_strict is None else whole
         except RecursionError:
             raise InputError(f"{where}: is nested too deeply") from None
-        # An empty registry: nothing is ever fetched. Formats are remarks: services read them differently.
+        # The registry is empty: nothing is ever fetched. Formats are not checked: services interpret them differently.
         validator = bounded(validator_for(whole, default=Draft202012Validator))(whole, registry=Registry())
         return cls(
             schema=whole,
@@ -139,48 +139,50 @@ class Structure:
         )
 
     def response_format(self) -> dict[str, Any]:
-        """What Chat and Assistants take as `response_format`; not to be changed."""
+        """Return the `response_format` of Chat Completions and Assistants. The caller must not change it."""
         return {
             "type": "json_schema",
             "json_schema": {"name": self.name, "strict": self.strict, "schema": self._sent},
         }
 
     def read(self, text: str) -> dict[str, Any]:
-        """Column → cell of an answer. With a model, the cells are what it makes of the values.
+        """Return column → cell of an answer. A model converts the values first.
 
         Raises:
-            SchemaMismatch: the answer holds no such object; says why, a line for each problem.
+            SchemaMismatch: the answer does not match; the message has one line per problem.
         """
         found, value = find_object(text)
         try:
-            checked(self._validator.iter_errors(value))
-            made = value if self._model is None else _made(self._model, found)
-            return {column: _cell(kind, name, made, value) for column, (name, kind) in self._properties.items()}
+            raise_if_any(self._validator.iter_errors(value))
+            converted = value if self._model is None else _converted(self._model, found)
+            return {column: _cell(kind, name, converted, value) for column, (name, kind) in self._properties.items()}
         except RecursionError:
             raise SchemaMismatch("the answer is nested too deeply") from None
-        except TooSlow as error:
-            raise SchemaMismatch(str(error)) from None
+        except TooSlow as exc:
+            raise SchemaMismatch(str(exc)) from None
         except OverflowError:
             raise SchemaMismatch("a number is too large") from None
 
 
 def _columns(schema: Mapping[str, Any], where: str) -> dict[str, tuple[str, Kind]]:
-    """Column → its property, and what it holds."""
+    """Return column → (property, kind)."""
     lookup = references(schema)
     columns: dict[str, tuple[str, Kind]] = {}
     for name, each in schema["properties"].items():
         column = _column_name(name)
         if column != name and column in schema["properties"]:
-            raise InputError(f"{where}: {name} becomes the column {column}, which is a property too; rename one")
+            raise InputError(
+                f"{where}: {name} becomes the column {column}, which is also a property; rename one of them"
+            )
         try:
             columns[column] = name, kind_of(each, lookup)
-        except ValueError as error:
-            raise InputError(f"{where}: at `properties.{name}`: {error}") from None
+        except ValueError as exc:
+            raise InputError(f"{where}: at `properties.{name}`: {exc}") from None
     return columns
 
 
 def _all_required(model: type[BaseModel]) -> Any:
-    """The model's schema as the SDK makes it for strict mode; None where it does not get on with its references."""
+    """Return the model's schema as the SDK writes it for strict mode; None if the SDK cannot read its references."""
     from openai.lib import type_to_response_format_param
 
     try:
@@ -190,37 +192,37 @@ def _all_required(model: type[BaseModel]) -> Any:
     return wanted["json_schema"]["schema"]
 
 
-def _cell(kind: Kind, name: str, made: Mapping[str, Any], value: Mapping[str, Any]) -> Any:
-    if made is not value and name in made:
+def _cell(kind: Kind, name: str, converted: Mapping[str, Any], value: Mapping[str, Any]) -> Value:
+    if converted is not value and name in converted:
         try:
-            return cell(kind, made[name])
+            return cell(kind, converted[name])
         except ValueError:
-            pass  # a serializer of the model's own made another type of it: the column keeps the answer's
+            pass  # a serializer of the model returned another type: the cell gets the answer's own value
     try:
         return cell(kind, value.get(name))
-    except Unfit as error:
-        raise SchemaMismatch(f"at `{name}`: {error}") from None
+    except Unfit as exc:
+        raise SchemaMismatch(f"at `{name}`: {exc}") from None
 
 
-def _made(model: type[BaseModel], found: str) -> Mapping[str, Any]:
+def _converted(model: type[BaseModel], found: str) -> Mapping[str, Any]:
     from pydantic import ValidationError
 
     try:
         return model.model_validate_json(found).model_dump(mode="json", by_alias=True, warnings=False)
-    except ValidationError as error:
+    except ValidationError as exc:
         raise SchemaMismatch(
-            model_lines(error.errors(include_url=False, include_context=False, include_input=False))
+            model_lines(exc.errors(include_url=False, include_context=False, include_input=False))
         ) from None
     except RecursionError:
         raise
-    except USERS_ERRORS as error:
-        if is_ctrl_c(error):
+    except USERS_ERRORS as exc:
+        if is_ctrl_c(exc):
             raise
-        raise SchemaMismatch(f"the model {model.__name__} raised {_one_line(error)}") from error
+        raise SchemaMismatch(f"the model {model.__name__} raised {_one_line(exc)}") from exc
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def _one_line(exc: BaseException) -> str:
+    return " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
 
 
 def _column_name(name: str) -> str:

@@ -185,7 +185,10 @@ def test_a_default_is_told(tmp_path: Path) -> None:
             "from pydantic import Field\ndef f(x: int = Field(ge=1)): 'Do.'",
             "tools.py, line 2: f: the parameter 'x' has Field(...) as its default",
         ),
-        (f"def {'f' * 65}(): 'Do.'", f"tools.py, line 1: {'f' * 65}: is not a valid tool name; use at most 64 characters of a-z"),
+        (
+            f"def {'f' * 65}(): 'Do.'",
+            f"tools.py, line 1: {'f' * 65}: is not a valid tool name; use at most 64 characters of a-z",
+        ),
         ("def größe(): 'Do.'", "tools.py, line 1: größe: is not a valid tool name"),
     ],
 )

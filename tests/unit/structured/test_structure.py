@@ -164,7 +164,7 @@ def test_columns_never_take_the_place_of_batchruns_own(name: str) -> None:
 
 def test_two_properties_never_become_one_column() -> None:
     """Neither would be lost in silence."""
-    with pytest.raises(InputError, match=r"status becomes the column response_status, which is a property too"):
+    with pytest.raises(InputError, match=r"status becomes the column response_status, which is also a property"):
         structure(status={}, response_status={})
 
 
@@ -177,7 +177,7 @@ def test_a_schema_that_obeys_the_rules_is_strict() -> None:
     assert made.strict
     assert made.schema["additionalProperties"] is False
     assert made.schema["properties"]["items"]["items"]["additionalProperties"] is False
-    with pytest.raises(SchemaMismatch, match="`extra`: not among the names that are asked for"):
+    with pytest.raises(SchemaMismatch, match="`extra`: not among the allowed names"):
         made.read('{"items": [], "extra": 1}')
 
 
@@ -185,15 +185,15 @@ def test_a_schema_that_obeys_the_rules_is_strict() -> None:
     ("schema", "reason"),
     [
         (shape(required=False, a={"type": "string"}), "`a` is not `required`"),
-        (shape(a={"type": "object", "minProperties": 3}), "at `a`: `minProperties` is not known there"),
+        (shape(a={"type": "object", "minProperties": 3}), "at `a`: `minProperties` is not supported"),
         (shape(a={"type": "array", "items": shape(b={})}), "at `a[].b`: no `type`"),
         (shape(a={"type": "array"}), "at `a`: a list without `items`"),
-        (shape(a={"type": "object"}), "at `a`: an object is `type: object` with `properties`"),
-        (shape(a=True), "at `a`: true is no shape"),
+        (shape(a={"type": "object"}), "at `a`: an object without `type: object` or `properties`"),
+        (shape(a=True), "at `a`: true is not a schema with a type"),
         ({**shape(a={"type": "string"}), "additionalProperties": True}, "`additionalProperties` is not false"),
         ({**shape(a={"type": "string"}), "anyOf": [{"required": ["a"]}]}, "alternatives at the root"),
-        (shape(a={"oneOf": [{"type": "string"}]}), "at `a`: `oneOf` is not known there"),
-        (shape(a={"anyOf": [{"type": "string"}], "pattern": "x"}), "at `a`: `pattern` stands beside alternatives"),
+        (shape(a={"oneOf": [{"type": "string"}]}), "at `a`: `oneOf` is not supported"),
+        (shape(a={"anyOf": [{"type": "string"}], "pattern": "x"}), "at `a`: `pattern` is next to alternatives"),
         (shape(a={"type": "string"}, b={"$ref": "#/properties/a"}), "is neither # nor #/$defs/NAME"),
         (shape(a={"enum": [str(n) for n in range(1001)]}), "1,001 values in lists of values, more than 1,000"),
         (shape(a={"enum": ["x" * 100 + str(n) for n in range(251)]}), "with more than 15,000 characters in all"),
@@ -331,25 +331,34 @@ def test_a_reference_at_the_root_is_followed() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"type": "object",\n "properties": {,}}', "s.json: line 2, column 17: is no JSON: Expecting property name"),
-        ('{"type": "object", "type": "object"}', "s.json: is no JSON: the key 'type' stands twice in one object"),
-        ('{"minimum": NaN}', "s.json: is no JSON: NaN is no number of JSON"),
-        ("[]", "s.json: a JSON schema is an object with `type` and `properties`"),
+        (
+            '{"type": "object",\n "properties": {,}}',
+            "s.json: line 2, column 17: is not valid JSON: Expecting property name",
+        ),
+        (
+            '{"type": "object", "type": "object"}',
+            "s.json: is not valid JSON: the key 'type' appears twice in one object",
+        ),
+        ('{"minimum": NaN}', "s.json: is not valid JSON: NaN is not a JSON number"),
+        ("[]", "s.json: is not a JSON schema; expected an object with `type` and `properties`"),
         ("[" * 100_000, "s.json: is nested too deeply"),
-        ('{"type": "array"}', "s.json: at the root: an object with `properties` is needed"),
-        ('{"type": ["object", "null"], "properties": {"a": {}}}', "s.json: at the root: an object"),
-        ('{"type": "object", "properties": {}}', "s.json: at the root: an object with `properties` is needed"),
+        ('{"type": "array"}', "s.json: at the root: expected an object with `properties`"),
+        ('{"type": ["object", "null"], "properties": {"a": {}}}', "s.json: at the root: expected an object"),
+        ('{"type": "object", "properties": {}}', "s.json: at the root: expected an object with `properties`"),
         ('{"$ref": "#"}', "s.json: at the root"),
-        ('{"$ref": "#/$defs/a", "required": ["a"], "$defs": {"a": {}}}', "in place of the `$ref`"),
-        ('{"properties": {"": {}}}', "s.json: a property has no name"),
-        ('{"type": "objekt", "properties": {"a": {}}}', "s.json: is no JSON schema: at `type`: expected one of"),
-        ('{"properties": {"a": {"$ref": "https://a.example/s"}}}', "leads nowhere within the schema; put it inside"),
-        ('{"properties": {"a": {"items": {"$ref": "#/$defs/b"}}}}', "the `$ref` '#/$defs/b' leads nowhere"),
+        ('{"$ref": "#/$defs/a", "required": ["a"], "$defs": {"a": {}}}', "write the object itself there"),
+        ('{"properties": {"": {}}}', "s.json: a property has an empty name"),
+        (
+            '{"type": "objekt", "properties": {"a": {}}}',
+            "s.json: is not a valid JSON schema: at `type`: expected one of",
+        ),
+        ('{"properties": {"a": {"$ref": "https://a.example/s"}}}', "leads to no place in this schema; put its"),
+        ('{"properties": {"a": {"items": {"$ref": "#/$defs/b"}}}}', "the `$ref` '#/$defs/b' leads to no place"),
         ('{"properties": {"a": {"$ref": "#/properties/a"}}}', "at `properties.a`: the `$ref` '#/properties/a' leads"),
-        ('{"properties": {"a": {"pattern": "\\\\p{L}"}}}', "cannot be read by Python: bad escape"),
+        ('{"properties": {"a": {"pattern": "\\\\p{L}"}}}', "is not valid in Python: bad escape"),
         ('{"properties": {"a": {"const": "\\ud800"}}}', "half of a character"),
-        ('{"$schema": 1, "properties": {"a": {}}}', "`$schema` is the address of a draft"),
-        ('{"$schema": "http://json-schema.org/draft-03/schema#"}', "are read from draft 4 on"),
+        ('{"$schema": 1, "properties": {"a": {}}}', "`$schema` must be the URL of a draft"),
+        ('{"$schema": "http://json-schema.org/draft-03/schema#"}', "use draft 4 or later"),
     ],
 )
 def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
@@ -381,9 +390,9 @@ def test_other_files_that_cannot_be_read(tmp_path: Path) -> None:
     """No file, a folder, bytes that are no text."""
     (tmp_path / "b.json").write_bytes(b"\xff")
     for name, message in (
-        ("gone.json", r"^--schema gone.json: no such file or directory; FILE.json, module:Model or file.py:Model is"),
+        ("gone.json", r"^--schema gone.json: no such file or directory; expected FILE.json, module:Model or file"),
         (".", "^--schema .: is a directory"),
-        ("b.json", "^b.json: is no UTF-8"),
+        ("b.json", "^b.json: is not valid UTF-8"),
     ):
         with pytest.raises(InputError, match=message):
             Structure.load(name, tmp_path)
@@ -440,8 +449,8 @@ def test_a_model_is_imported_from_the_working_directory(tmp_path: Path) -> None:
         ("broken.py:M", "cannot be imported (ZeroDivisionError: division by zero)"),
         ("needy.py:M", "cannot be imported (ModuleNotFoundError: No module named 'batchrun_no_such')"),
         ("leaving.py:M", "cannot be imported (SystemExit: 3)"),
-        ("odd.py:Listed", "at the root: an object with `properties` is needed"),
-        ("odd.py:Empty", "at the root: an object with `properties` is needed"),
+        ("odd.py:Listed", "at the root: expected an object with `properties`"),
+        ("odd.py:Empty", "at the root: expected an object with `properties`"),
         ("odd.py:Callback", "the model has no JSON schema (PydanticInvalidForJsonSchema"),
     ],
 )
@@ -589,13 +598,13 @@ def test_the_object_is_found_in_the_text(text: str) -> None:
         ("null", "expected one JSON object, got null"),
         (f"{ANSWER}\n{ANSWER}", "expected one JSON object, got 2 of them"),
         (f"```json\n{ANSWER}\n```\nor\n```json\n{ANSWER}\n```", "expected one JSON object, got 2 of them"),
-        (ANSWER[:-1], "the answer is no valid JSON: line 1, column 48: Expecting ',' delimiter"),
-        ('{"a": ' + ANSWER, "the answer is no valid JSON: line 1"),
-        ('{"a": "' + ANSWER, "the answer is no valid JSON: line 1"),
-        ("[" + ANSWER + ", ", "the answer is no valid JSON: line 1"),
-        ('{"score": 1, "score": 2}', "the key 'score' stands twice in one object"),
-        ('{"score": NaN}', "NaN is no number of JSON"),
-        ('{"score": -Infinity}', "-Infinity is no number of JSON"),
+        (ANSWER[:-1], "the answer is not valid JSON: line 1, column 48: Expecting ',' delimiter"),
+        ('{"a": ' + ANSWER, "the answer is not valid JSON: line 1"),
+        ('{"a": "' + ANSWER, "the answer is not valid JSON: line 1"),
+        ("[" + ANSWER + ", ", "the answer is not valid JSON: line 1"),
+        ('{"score": 1, "score": 2}', "the key 'score' appears twice in one object"),
+        ('{"score": NaN}', "NaN is not a JSON number"),
+        ('{"score": -Infinity}', "-Infinity is not a JSON number"),
         ('{"score": 1e999}', "the number '1e999' is too large"),
         ('{"score": ' + "9" * 5000 + "}", "a number has thousands of digits"),
         ('so: {"score": ' + "9" * 5000 + "}", "a number has thousands of digits"),
@@ -603,9 +612,9 @@ def test_the_object_is_found_in_the_text(text: str) -> None:
         (ANSWER.replace("clear", "\ud83d"), "half of a character"),
         ("[" * 100_000, "nested too deeply"),
         ('{"tags": ' * 100_000, "nested too deeply"),
-        ('x {"tags": ' * 100_000, "no valid JSON"),
-        ("{" * 100_000, "no valid JSON"),
-        ('{"a ' * 100_000, "no valid JSON"),
+        ('x {"tags": ' * 100_000, "not valid JSON"),
+        ("{" * 100_000, "not valid JSON"),
+        ('{"a ' * 100_000, "not valid JSON"),
         ("```\n" * 100_000, "expected one JSON object"),
     ],
 )
