@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from batchrun.cli import assistants, convert, evaluate, inspect, report, run, serve
+from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
 from batchrun.cli.console import safe_streams, warn, warn_of_losses
 from batchrun.cli.options import EXIT_CODES
@@ -23,7 +23,7 @@ from batchrun.interrupts import Interrupts
 __all__ = ["EXIT_CODES", "cli", "main"]
 
 # Importing a module adds its commands to the group.
-_COMMANDS = (assistants, convert, evaluate, inspect, report, run, serve)
+_COMMANDS = (assistants, convert, evaluate, inspect, job_files, report, run, serve)
 
 
 _LONG_WORD = re.compile(r"(\S{1000})\S+")

@@ -1,4 +1,4 @@
-"""The group that all commands belong to."""
+"""The root command, and the event loop of its commands."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def cli() -> None:
 
 
 def interrupts() -> Interrupts:
-    """The signals of this process, which `main` takes care of."""
-    found = click.get_current_context().find_object(Interrupts)
-    assert found is not None
-    return found
+    """Return the signal handling that `main` installed."""
+    installed = click.get_current_context().find_object(Interrupts)
+    assert installed is not None
+    return installed
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of a command; a signal cancels it, unless it listens itself."""
+    """Run a coroutine of a command. A signal cancels it, unless the coroutine handles signals itself."""
     from batchrun import api
 
     return api.run_loop(main, interrupts())

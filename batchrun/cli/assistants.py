@@ -56,7 +56,7 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     comments += [f"Not carried over: {line}" for line in lost]
     comments += [
         "",
-        "input is missing: say here which table to ask, and the file can be run:",
+        "To run this file, name the input table here:",
         'input = "questions.csv"',
     ]
     text = job_toml(options, tuple(comments))

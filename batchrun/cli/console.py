@@ -1,9 +1,8 @@
-"""Everything that the commands print goes through here: outside text is made harmless, and a display that fails harms
-nothing.
+"""Printing: all output of commands, with outside text escaped and without errors if a stream fails.
 
 Lines for people go to standard error (`note`, `warn`), results to standard output (`say`, `deliver`). `main` runs its
-command inside `safe_streams`, which puts an `Outlet` before both streams, so that what libraries print (warnings, logs,
-the usage of a command) passes there too.
+command inside `safe_streams`, which wraps both streams in an `Outlet`. Everything that libraries print, such as
+warnings, logs and usage errors, goes through it too.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = [
     "deliver",
     "facts_line",
     "note",
-    "progress",
+    "progress_line",
     "safe_streams",
     "say",
     "terminal",
@@ -35,28 +34,29 @@ __all__ = [
 ]
 
 PATIENCE_S: Final = 30.0
-"""How long a line for people waits for a terminal or pipe that takes nothing."""
+"""Seconds that a line for people waits for a terminal or pipe that accepts nothing."""
 _CHUNK_CHARS: Final = 1_000
-"""At most 4,000 bytes: what a pipe that reports room takes without blocking."""
+"""Characters per write: at most 4,000 bytes, which a pipe that is ready for writing accepts without blocking."""
 _GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF})
-"""The reader went away, or there never was one: nobody is there to miss the text."""
+"""Errors of a stream without a reader, for whom the text would be missing."""
 
 
 class Outlet(io.TextIOBase):
-    """A text stream that never raises, and escapes what a terminal would obey.
+    """A text stream that never raises an error, and escapes characters that a terminal would execute.
 
-    All state: `lost`, set by the first failure; what is written after it is dropped.
+    Mutable state: `lost`, set by the first failure; text after it is dropped. `patience_s`.
 
     Attributes:
-        lost: why nothing can be written any more; "" if the reader went away, None while all is well.
+        lost: reason why the stream failed; "" if it has no reader, None if it has not failed.
+        patience_s: seconds to wait for a stream that accepts nothing; None: without limit.
     """
 
     def __init__(self, stream: TextIO, *, escape: bool = True, patience_s: float | None = None) -> None:
         """
         Args:
-            stream: the stream behind it.
-            escape: False for a display that draws with terminal sequences of its own.
-            patience_s: seconds to wait for a stream that takes nothing; None: for ever.
+            stream: the stream to write to.
+            escape: False for a display that draws with terminal sequences.
+            patience_s: see the attribute.
         """
         self.lost: str | None = None
         self.patience_s = patience_s
@@ -65,72 +65,73 @@ class Outlet(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # typeshed has a variable
-        """That of the stream behind it."""
+        """The encoding of the wrapped stream."""
         return self._stream.encoding or "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override] # as above
-        """What the stream cannot encode is written as an escape."""
+        """Characters that the stream cannot encode are written as escapes."""
         return "backslashreplace"
 
     def isatty(self) -> bool:
-        """Whether a person sees it at once."""
+        """Return whether the stream is a terminal."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream.isatty()
         return False
 
     def fileno(self) -> int:
-        """The descriptor of the stream behind it."""
+        """Return the descriptor of the wrapped stream."""
         return self._stream.fileno()
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def flush(self) -> None:
-        """Every write is flushed."""
+        """Do nothing: every write is flushed."""
 
-    def undressed(self) -> Outlet:
-        """An outlet over the same stream that passes terminal sequences on."""
+    def unescaped(self) -> Outlet:
+        """Return an outlet over the same stream that does not escape terminal sequences."""
         return Outlet(self._stream, escape=False, patience_s=PATIENCE_S)
 
     def ready(self, wait_s: float | None = 0.0) -> bool:
-        """Whether the stream takes something now, or within so many seconds (None: whenever)."""
+        """Return whether the stream accepts text within `wait_s` seconds. None waits without limit."""
         try:
             descriptor = self._stream.fileno()
             poll = select.poll()
         except (OSError, ValueError, AttributeError):
-            return True  # no file, or (Windows) nothing that could be asked
+            return True  # the stream is not a file, or the system (Windows) has no poll
         poll.register(descriptor, select.POLLOUT)
         return bool(poll.poll(None if wait_s is None else wait_s * 1000))
 
     def write(self, text: str) -> int:
-        """Write the text; where that fails, drop it."""
+        """Write the text, or drop it if the stream has failed."""
         if not isinstance(text, str):
-            raise TypeError(f"text is expected, not {type(text).__name__}")
+            raise TypeError(f"expected text, not {type(text).__name__}")
         shown = visible(text) if self._escape else text
         shown = shown.encode(self.encoding, "backslashreplace").decode(self.encoding, "replace")
         for start in range(0, len(shown), _CHUNK_CHARS):
             if self.lost is not None:
                 break
-            self._put(shown[start : start + _CHUNK_CHARS])
+            self._write_chunk(shown[start : start + _CHUNK_CHARS])
         return len(text)
 
-    def _put(self, chunk: str) -> None:
+    def _write_chunk(self, chunk: str) -> None:
         try:
             if not self.ready(self.patience_s):
-                self._lose(f"it took nothing for {self.patience_s:g} s")
+                self._lose(f"it accepted nothing for {self.patience_s:g} s")
                 return
             self._stream.write(chunk)
             self._stream.flush()
         except OSError as exc:
             self._lose("" if exc.errno in _GONE else (exc.strerror or str(exc)).lower())
         except ValueError:
-            self._lose("")  # it was closed
+            self._lose("")  # the stream was closed
 
     def _lose(self, reason: str) -> None:
         self.lost = reason
-        # What the stream's buffer still holds would fail once more when the interpreter ends, and change the exit code.
+        # Text in the stream's buffer would fail again when the interpreter exits, and change the exit code. It goes to
+        # the null device instead.
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
@@ -139,7 +140,7 @@ class Outlet(io.TextIOBase):
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
-    """Standard streams that are there and harm nothing, for as long as the context lasts."""
+    """Replace the standard streams by outlets that never fail, and missing ones by the null device."""
     _open_missing()
     before = sys.stdin, sys.stdout, sys.stderr
     with open(os.devnull, encoding="utf-8") as nothing, open(os.devnull, "w", encoding="utf-8") as nowhere:
@@ -154,41 +155,46 @@ def safe_streams() -> Iterator[None]:
 
 
 def _open_missing() -> None:
-    """Put the null device where a standard descriptor is closed: the next file opened would take its place, and what
-    is printed would be written into a journal."""
+    """Open the null device for closed standard descriptors.
+
+    Otherwise the next opened file would get the descriptor, and printed text could be written into a journal.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free descriptor: this one
+            # `open` returns the lowest free descriptor, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-# -- what commands call -------------------------------------------------------------------------------------------
+# -- functions for commands -------------------------------------------------------------------------------------------
 
 
 def note(*lines: str) -> None:
-    """Lines for people, on standard error."""
+    """Print lines for people on standard error."""
     _print(sys.stderr, *lines)
 
 
 def warn(text: str) -> None:
-    """One line for people about something that went wrong."""
+    """Print one line about a problem on standard error."""
     note(f"batchrun: {text}")
 
 
 def say(*lines: str) -> None:
-    """Lines on standard output about work that has another result: the output file, the exit code. They stand whatever
-    becomes of the lines."""
+    """Print lines on standard output in a command that also has another result, such as an output file.
+
+    If the lines cannot be written, the command succeeds anyway; see `warn_of_losses`.
+    """
     with _patient(sys.stdout):
         _print(sys.stdout, *lines)
 
 
 def deliver(*lines: str) -> None:
-    """Lines on standard output that are all that the command was called for.
+    """Print lines on standard output that are the only result of the command.
 
     Raises:
-        OutputError: they could not be written.
-        BrokenPipeError: nobody reads them.
+        OutputError: the lines could not be written.
+        BrokenPipeError: the reader has closed standard output.
     """
     _print(sys.stdout, *lines)
     lost = _lost(sys.stdout)
@@ -198,11 +204,12 @@ def deliver(*lines: str) -> None:
         raise OutputError(f"standard output: cannot be written ({lost})")
 
 
-def progress(line: str, *, for_people: bool = True) -> None:
-    """A line that another one follows soon: left out where the reader is not ready for it.
+def progress_line(line: str, *, for_people: bool = True) -> None:
+    """Print a line of progress, unless the stream does not accept it now: another line follows soon.
 
     Args:
-        for_people: on standard error; else on standard output.
+        line: the line.
+        for_people: print on standard error, otherwise on standard output.
     """
     stream = sys.stderr if for_people else sys.stdout
     if not isinstance(stream, Outlet) or stream.ready():
@@ -210,22 +217,21 @@ def progress(line: str, *, for_people: bool = True) -> None:
 
 
 def facts_line(facts: Mapping[str, Any]) -> str:
-    """An object for machines, on one line."""
+    """Return JSON on one line."""
     return json.dumps(facts, ensure_ascii=False)
 
 
 def terminal() -> Outlet:
-    """Standard error for a display that draws with terminal sequences, and shows no outside text but through
-    `visible`."""
+    """Return standard error for a display that draws with terminal sequences. It must escape outside text itself."""
     stream = sys.stderr
-    return stream.undressed() if isinstance(stream, Outlet) else Outlet(stream, escape=False)
+    return stream.unescaped() if isinstance(stream, Outlet) else Outlet(stream, escape=False)
 
 
 def warn_of_losses() -> None:
-    """Say on standard error that standard output could not be written; that a reader went away is no loss."""
+    """Print a warning if standard output could not be written. A reader that closed it needs no warning."""
     lost = _lost(sys.stdout)
     if lost:
-        warn(f"standard output could not be written ({lost}); nothing else is missing")
+        warn(f"standard output could not be written ({lost}); all other results are complete")
 
 
 def _lost(stream: object) -> str | None:

@@ -26,14 +26,14 @@ def grading_for(
     service: Mapping[str, Any] | None = None,
     *,
     quiet: bool,
-    leaving: Callable[[int], None] = os._exit,
+    before_exit: Callable[[int], None] = os._exit,
 ) -> Grading:
     """Return how the graders of `options` are asked.
 
     Args:
         service: options of a batch whose service the graders of `--grader-model` share.
         quiet: print nothing.
-        leaving: called before the process exits at once.
+        before_exit: called before the process exits at once.
     """
     from batchrun.job.environment import Environment
     from batchrun.scoring.grading.grader import Grader, load_grader
@@ -44,9 +44,9 @@ def grading_for(
 
     def run(plan: Plan) -> Summary:
         from batchrun.batch.run import run_batch
-        from batchrun.cli.progress import seen
+        from batchrun.cli.progress import progress_of
 
-        watch, leave = seen(plan, leaving, quiet=quiet, as_json=False)
+        watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=False)
         return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
 
     def report(done: GraderReport) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from batchrun.cli.app import cli, run_loop
-from batchrun.cli.console import deliver, facts_line, note, progress, say, terminal
-from batchrun.cli.given import given_options, job_and_output
+from batchrun.cli.console import deliver, facts_line, note, progress_line, say, terminal
+from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def _named_output(_context: click.Context, _parameter: click.Parameter, given: s
 
     if not is_job_file(given):
         return _output_path(given)
-    name, folder, options = given_options(given, {}, sending=False)
-    return job_and_output(name, folder, options)[1]
+    return JobArguments.read(given, {}, sends=False).job_and_output()[1]
 
 
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
@@ -152,10 +151,11 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     from batchrun.job.file import is_job_file
     from batchrun.job.validation import make_job
 
-    name, folder, given = given_options(target, options)
-    job, output = (
-        job_and_output(name, folder, given) if is_job_file(target) else (make_job(given), _output_path(target))
-    )
+    arguments = JobArguments.read(target, options)
+    if is_job_file(target):
+        job, output = arguments.job_and_output()
+    else:
+        job, output = make_job(arguments.options), _output_path(target)
     summary = run_loop(
         clean_up(
             output,
@@ -163,7 +163,7 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
             Environment.read(os.environ),
             in_flight=in_flight,
             show=(lambda made: deliver(f"{made.kind} {made.object_id}")) if dry_run else None,
-            watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress),
+            watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress_line),
         )
     )
     if as_json and not dry_run:

@@ -1,4 +1,4 @@
-"""What a command shows while a batch runs."""
+"""The progress display of a batch, and how a command ends at once."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
-from batchrun.cli.console import note, progress, terminal
+from batchrun.cli.console import note, progress_line, terminal
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.progress import Watch
 
-__all__ = ["seen"]
+__all__ = ["progress_of"]
 
 
-def seen(
-    plan: Plan, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+def progress_of(
+    plan: Plan, before_exit: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> tuple[Watch | None, Callable[[int], NoReturn]]:
-    """What shows the progress of a batch, and what to do when it is to be left at once."""
+    """Print the notices of a batch; return the watcher that displays its progress, and the forced-exit callback.
+
+    Args:
+        plan: the batch.
+        before_exit: called with the exit code before the process exits at once, as after a second Ctrl-C.
+        quiet: print nothing; the watcher is None.
+        as_json: print progress as JSON lines on standard output.
+    """
     from rich.console import Console
 
     from batchrun.batch.display import watch_lines, watch_terminal
@@ -30,18 +37,19 @@ def seen(
         note(*filter(None, (plan.destination.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:
-        watch = partial(watch_lines, show_line=partial(progress, for_people=False), as_json=True)
+        watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)
     elif quiet:
         watch = None
     elif console.is_terminal:
         watch = partial(watch_terminal, console=console, ready=stream.ready)
     else:
-        watch = partial(watch_lines, show_line=progress, as_json=False)
+        watch = partial(watch_lines, show_line=progress_line, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
+        # A terminal that accepts nothing must not delay the exit.
         stream.patience_s = 0.0
         console.show_cursor()
-        leaving(exit_code)
+        before_exit(exit_code)
         os._exit(exit_code)
 
     return watch, leave

@@ -1,10 +1,10 @@
-"""The commands `run`, `init` and `check`."""
+"""The command `run`, with its dry run and its pilot."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ import click
 
 from batchrun.cli.app import cli, interrupts, run_loop
 from batchrun.cli.console import deliver, facts_line, note, say, terminal, warn
-from batchrun.cli.given import given_options, job_and_output
+from batchrun.cli.dry_batch import batch_text, dry_run_of
+from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
-from batchrun.cli.progress import seen
+from batchrun.cli.progress import progress_of
 from batchrun.cli.score_run import run_spec, score_run
 from batchrun.cli.scoring_flags import run_score_options, scoring_flags
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from batchrun.job.environment import Environment
     from batchrun.scoring.score_options import ScoreOptions
 
-__all__ = ["check", "init", "run"]
+__all__ = ["run"]
 
 
 @cli.command(cls=SectionedCommand)
@@ -52,142 +53,131 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     TABLE is a .csv, .tsv, .jsonl or .parquet file, or - for CSV on standard input. Run the same command again to
     resume: finished rows are not run again, and rows in flight continue where they were. Flags override the job file.
     """
-    from batchrun.batch.ping import pinged
-    from batchrun.batch.run_summary import summary_line
     from batchrun.job.environment import Environment
 
     environment = Environment.read(os.environ)
     scoring = run_score_options(table, options)
-    name, folder, given = given_options(table, options)
+    arguments = JobArguments.read(table, options)
     if dry_run and pilot is not None:
-        raise click.UsageError("--dry-run sends nothing, --pilot sends some rows: say one of them")
-    if name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():
-        end = "Ctrl-Z and Enter end" if os.name == "nt" else "Ctrl-D ends"
-        note(f"reading CSV from standard input: a line of column names, then rows; {end} it")
+        raise click.UsageError("--dry-run and --pilot cannot be combined; give one of them")
+    if arguments.input_name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():
+        key = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        note(f"reading CSV from standard input: a line of column names, then rows; end with {key}")
     if dry_run:
-        return _dry_run(name, folder, given, environment, scoring, quiet=quiet, as_json=as_json)
+        return _dry_run(arguments, environment, scoring, quiet=quiet, as_json=as_json)
     if pilot is not None:
-        plan = _plan(name, folder, given, environment)
-        return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
-    _refuse_overlap(name, folder, given)
-    url = given.get("ping")
-    # Whatever goes wrong from here on, the watch hears of it; a wrong type of URL is `make_job`'s to refuse.
-    with pinged(url if isinstance(url, str) else None, warn) as (verdict, leaving):
-        plan = _plan(name, folder, given, environment)
+        return _run_pilot(_plan(arguments, environment), pilot, environment, quiet=quiet, as_json=as_json)
+    return _run_and_score(arguments, environment, scoring, quiet=quiet, as_json=as_json)
+
+
+def _run_and_score(
+    arguments: JobArguments, environment: Environment, scoring: ScoreOptions | None, *, quiet: bool, as_json: bool
+) -> int:
+    """Run a batch, score its output and notify its monitor."""
+    from batchrun.batch.ping import pinged
+    from batchrun.batch.run_summary import summary_line
+
+    _refuse_overlap(arguments)
+    url = arguments.options.get("ping")
+    # From here on, every error is reported to the monitor. `make_job` refuses a URL that is not text.
+    with pinged(url if isinstance(url, str) else None, warn) as (verdict, before_exit):
+        plan = _plan(arguments, environment)
         spec = None
         if scoring is not None:
-            spec = run_spec(plan, scoring, given, quiet=quiet or as_json, leaving=leaving)
-        summary = _run_plan(plan, environment, leaving, quiet=quiet, as_json=as_json)
+            spec = run_spec(plan, scoring, arguments.options, quiet=quiet or as_json, before_exit=before_exit)
+        summary = _run_plan(plan, environment, before_exit, quiet=quiet, as_json=as_json)
         verdict.exit_code, verdict.line = summary.exit_code, summary_line(summary)
         if scoring is not None and spec is not None:
-            below, line = score_run(summary, scoring, spec, quiet=quiet, as_json=as_json)
-            if below:
-                verdict.exit_code, verdict.line = summary.exit_code or below, f"{line} · {verdict.line}"
+            score_code, missed_bars = score_run(summary, scoring, spec, quiet=quiet, as_json=as_json)
+            if score_code:
+                verdict.exit_code = summary.exit_code or score_code
+                verdict.line = f"{missed_bars} · {verdict.line}"
     if _is_logged(quiet=quiet, as_json=as_json):
         note(f"{_now()} · ended with exit code {verdict.exit_code}")
     return verdict.exit_code
 
 
-def _refuse_overlap(name: str, folder: Path, given: Mapping[str, Any]) -> None:
-    """Where another batch works on the output, that is said before the watch hears of a start: the other one is fine.
+def _refuse_overlap(arguments: JobArguments) -> None:
+    """Raise OutputHeld if another batch is writing the output and --wait is not given.
 
-    Raises:
-        OutputHeld: it does, and this one is not to wait.
+    This is checked before the monitor is notified of a start, because the other batch may be healthy.
     """
     from batchrun.batch.lock import refuse_held
     from batchrun.batch.paths import paths_for
     from batchrun.errors import BatchrunError
 
     try:
-        job, output = job_and_output(name, folder, given)
+        job, output = arguments.job_and_output()
     except BatchrunError:
-        return  # it is raised again where the watch hears of it
+        return  # the same error is raised again later, where the monitor is notified of it
     if not job.wait:
         refuse_held(paths_for(output).lock)
 
 
 def _is_logged(*, quiet: bool, as_json: bool) -> bool:
-    """Whether lines for people go to a log, where they need a date."""
+    """Return whether lines for people go to a log, where they need a date."""
     return not quiet and not as_json and not terminal().isatty()
 
 
 def _now() -> str:
-    """Date, time and offset of the machine's time zone."""
+    """Return the date and time in the time zone of this machine, with its offset."""
     from batchrun.clock import utc_now
 
     return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _tell_no_key(problem: str) -> None:
-    warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")
-
-
-def _plan(name: str, folder: Path, given: Mapping[str, Any], environment: Environment) -> Plan:
+def _plan(arguments: JobArguments, environment: Environment) -> Plan:
     from batchrun.batch.plan import make_plan
 
-    job, output = job_and_output(name, folder, given)
-    return make_plan(job, name, environment, output)
+    job, output = arguments.job_and_output()
+    return make_plan(job, arguments.input_name, environment, output)
 
 
 def _dry_run(
-    name: str,
-    folder: Path,
-    given: Mapping[str, Any],
-    environment: Environment,
-    scoring: ScoreOptions | None,
-    *,
-    quiet: bool,
-    as_json: bool,
+    arguments: JobArguments, environment: Environment, scoring: ScoreOptions | None, *, quiet: bool, as_json: bool
 ) -> int:
-    from batchrun.estimate.dry_plan import dry_plan
-    from batchrun.estimate.dry_run import dry_run, dry_run_facts, dry_run_lines
-    from batchrun.estimate.token_guess import o200k_counter
+    from batchrun.estimate.dry_run import dry_run_facts, dry_run_lines
 
-    job, output = job_and_output(name, folder, given)
-    with dry_plan(job, name, environment, output) as plan:
-        if scoring is not None:
-            run_spec(plan, scoring, given, on_no_key=_tell_no_key)
-        found = dry_run(plan, count=o200k_counter())
+    with dry_run_of(arguments, environment, scoring) as (_, estimate):
+        pass
     if as_json:
-        deliver(facts_line(dry_run_facts(found)))
+        deliver(facts_line(dry_run_facts(estimate)))
     elif not quiet:
-        deliver(*dry_run_lines(found))
+        deliver(*dry_run_lines(estimate))
     else:
-        for line in (*found.examples, *found.problems):
+        for line in (*estimate.examples, *estimate.problems):
             warn(line)
-    return found.exit_code
+    return estimate.exit_code
 
 
 def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
     from batchrun.estimate.pilot import pilot_facts, pilot_lines, run_pilot
 
-    watch, leave = seen(plan, os._exit, quiet=quiet, as_json=as_json)
-    found = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
+    watch, leave = progress_of(plan, os._exit, quiet=quiet, as_json=as_json)
+    pilot = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
-        say(facts_line(pilot_facts(found)))
+        say(facts_line(pilot_facts(pilot)))
     elif not quiet:
-        note(*pilot_lines(found))
-    elif found.summary.stop is not None:
-        warn(found.summary.stop.reason)
-    return found.exit_code
+        note(*pilot_lines(pilot))
+    elif pilot.summary.stop is not None:
+        warn(pilot.summary.stop.reason)
+    return pilot.exit_code
 
 
 def _run_plan(
-    plan: Plan, environment: Environment, leaving: Callable[[int], None], *, quiet: bool, as_json: bool
+    plan: Plan, environment: Environment, before_exit: Callable[[int], None], *, quiet: bool, as_json: bool
 ) -> Summary:
     from batchrun.batch.assembly import price_list
     from batchrun.batch.run import run_batch
     from batchrun.batch.run_summary import summary_facts, summary_line, summary_lines
-    from batchrun.wording import rows_text, shown_path
+    from batchrun.wording import shown_path
 
-    price_list(plan)  # a wrong table of prices is refused before anything is said to have started
+    price_list(plan)  # wrong prices are refused before the log says that the batch has started
     if _is_logged(quiet=quiet, as_json=as_json):
-        what = f"{rows_text(plan.rows)} of {shown_path(Path(plan.input_name or '-'))}"
-        where = f"{plan.answered_by()}, answers to {shown_path(plan.paths.output)}"
-        note(f"{_now()} · started: {what}, to be asked of {where}")
-    watch, leave = seen(plan, leaving, quiet=quiet, as_json=as_json)
-    tell = (lambda _: None) if quiet else note
-    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=tell))
+        note(f"{_now()} · started: {batch_text(plan, shown_path(Path(plan.input_name or '-')))}")
+    watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=as_json)
+    notify = (lambda _: None) if quiet else note
+    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify))
     if as_json:
         say(facts_line(summary_facts(summary)))
     elif not quiet:
@@ -195,45 +185,3 @@ def _run_plan(
     elif summary.exit_code:
         warn(f"{_now()} · {summary_line(summary)}")
     return summary
-
-
-@cli.command()
-@click.argument("table", type=LocalPath(), metavar="TABLE")
-@click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
-def init(table: str, output: Path | None) -> None:
-    """Write a first job file for a table.
-
-    The file can be run as it is; its comments explain every option.
-    """
-    from batchrun.batch.first_job import first_job, write_new
-    from batchrun.tables import ReadOptions, open_source
-
-    source = open_source(table, ReadOptions())
-    path = output or Path(table).with_suffix(".toml")
-    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
-    note(f"written: {path}; next: batchrun check {path}")
-
-
-@cli.command()
-@click.argument("job", type=LocalPath(), metavar="JOB.toml")
-def check(job: str) -> None:
-    """Check a job file, its table and its template without sending anything."""
-    from batchrun.estimate.dry_plan import dry_plan
-    from batchrun.estimate.dry_run import cost_text, dry_run
-    from batchrun.estimate.token_guess import o200k_counter
-    from batchrun.job.environment import Environment
-    from batchrun.wording import rows_text, shown_path
-
-    name, folder, given = given_options(job, {})
-    made, output = job_and_output(name, folder, given)
-    scoring = run_score_options(job, {})
-    with dry_plan(made, name, Environment.read(os.environ), output) as plan:
-        if scoring is not None:
-            run_spec(plan, scoring, given, on_no_key=_tell_no_key)
-        found = dry_run(plan, count=o200k_counter())
-        deliver(
-            f"{job}: {rows_text(plan.rows)} of {shown_path(Path(name))}, to be asked of {plan.answered_by()}, "
-            f"answers to {shown_path(plan.paths.output)}",
-            f"cost: {cost_text(found)}",
-            *found.notices,
-        )

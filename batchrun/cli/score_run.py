@@ -26,7 +26,7 @@ def run_spec(
     given: Mapping[str, Any],
     *,
     quiet: bool = True,
-    leaving: Callable[[int], None] = os._exit,
+    before_exit: Callable[[int], None] = os._exit,
     on_no_key: Callable[[str], None] | None = None,
 ) -> ScoringSpec:
     """Return how the output of a batch is scored, checked before the batch starts.
@@ -34,7 +34,7 @@ def run_spec(
     Args:
         given: the batch's options; the graders of `--grader-model` share its service.
         quiet: print nothing while graders are asked.
-        leaving: called before the process exits at once.
+        before_exit: called before the process exits at once.
         on_no_key: see `Grading`.
     """
     from batchrun.scoring.evaluate import scoring_spec
@@ -47,7 +47,7 @@ def run_spec(
         key=plan.job.key,
         question=options.question or plan.job.prompt,
     )
-    grading = grading_for(options, given, quiet=quiet, leaving=leaving)
+    grading = grading_for(options, given, quiet=quiet, before_exit=before_exit)
     spec = scoring_spec(options, replace(grading, on_no_key=on_no_key))
     columns = [*plan.source.columns, *plan.write_options.added_columns]
     check_spec(str(plan.paths.output), columns, spec, options.no_worse_than)

@@ -89,7 +89,7 @@ def serve(
             chosen if plan is None else FaultyResponder(chosen, plan),
             faults=plan,
             embedder=embedder,
-            on_started=lambda url: note(_announcement(url, settings, _named(faults=faults, **responder))),
+            on_started=lambda url: note(_announcement(url, settings, _responder_text(faults=faults, **responder))),
         )
     except (ServerError, OSError) as exc:
         raise InputError(str(exc)) from exc
@@ -98,11 +98,11 @@ def serve(
 def _responder(
     script: Path | None, upstream: str | None, upstream_key_env: str | None, models: tuple[str, ...]
 ) -> Responder:
-    """What stands behind the server. A key is named by its variable, so that no command line shows it."""
+    """Return the responder. Its key comes from an environment variable, so that no command line shows it."""
     if script is not None and upstream is not None:
-        raise InputError("--script and --upstream: say one of them")
+        raise InputError("--script and --upstream cannot be combined; give one of them")
     if upstream is None and (upstream_key_env is not None or models):
-        raise InputError("--upstream-key-env and --upstream-model go with --upstream")
+        raise InputError("--upstream-key-env and --upstream-model need --upstream")
     if upstream is not None:
         from batchrun.server.responders.upstream import UpstreamResponder
 
@@ -120,7 +120,7 @@ def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | N
     if model is None:
         return None
     if upstream is None:
-        raise InputError("--embeddings goes with --upstream")
+        raise InputError("--embeddings needs --upstream")
     from batchrun.server.search.embeddings import UpstreamEmbedder
 
     return UpstreamEmbedder(upstream, _upstream_key(upstream_key_env), model)
@@ -133,14 +133,14 @@ def _upstream_key(name: str | None) -> str | None:
     return key
 
 
-def _named(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:
-    """What answers, for people. The URL of an upstream holds no secret: one that could is refused."""
+def _responder_text(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:
+    """Return a text about the responder. An upstream URL with a secret is refused before, so that it can be shown."""
     given = {"upstream": upstream, "script": script}
     name = next((f"{kind} {what}" for kind, what in given.items() if what is not None), "tutor")
     return name if faults is None else f"{name} with the faults of {faults}"
 
 
 def _announcement(url: str, settings: ServerSettings, answering: str) -> str:
-    where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, gone at the end"
-    keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any or none accepted"
+    where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, deleted at the end"
+    keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any key or none accepted"
     return f"serving {url} · answered by {answering} · {where} · keys: {keys}"

@@ -30,7 +30,7 @@ def test_an_exported_assistant_runs_once_it_has_a_table(tmp_path: Path, tutor_ur
     assert "no input" in batchrun(tmp_path, "check", "job.toml").stderr
     (tmp_path / "questions.csv").write_text("question\n1+1\n", encoding="utf-8")
     text = job.read_text(encoding="utf-8")
-    assert text.startswith(f"# From the assistant Tutor · {made.id}\n#\n# input is missing")
+    assert text.startswith(f"# From the assistant Tutor · {made.id}\n#\n# To run this file")
     job.write_text(text.replace('# input = "questions.csv"', 'input = "questions.csv"'), encoding="utf-8")
     assert "1 row of" in batchrun(tmp_path, "check", "job.toml").stdout
 

@@ -159,4 +159,4 @@ def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> 
         outlet = Outlet(stream, patience_s=0.0)
         assert not outlet.ready()
         outlet.write("a line\n")
-        assert outlet.lost == "it took nothing for 0 s"
+        assert outlet.lost == "it accepted nothing for 0 s"

@@ -13,7 +13,7 @@ from tests.support.command import batchrun
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 
-HINT = "reading CSV from standard input: a line of column names, then rows; Ctrl-D ends it"
+HINT = "reading CSV from standard input: a line of column names, then rows; end with Ctrl-D"
 
 
 def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:

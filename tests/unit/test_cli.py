@@ -78,7 +78,7 @@ def test_a_log_is_dated(tmp_path: Path) -> None:
     questions(tmp_path)
     lines = batchrun(tmp_path, "run", "q.csv").stderr.splitlines()
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
-    assert re.fullmatch(moment + r" · started: 1 row of q\.csv, to be asked of .*, answers to outputs/q\.csv", lines[0])
+    assert re.fullmatch(moment + r" · started: 1 row of q\.csv · answered by .* · output: outputs/q\.csv", lines[0])
     assert re.fullmatch(moment + r" · ended with exit code 0", lines[-1])
 
 

@@ -356,4 +356,4 @@ def test_embeddings_need_an_upstream(tmp_path: Path) -> None:
     """`--embeddings` without `--upstream` is one line and exit status 2."""
     done = batchrun(tmp_path, "serve", "--embeddings", "small")
     assert done.returncode == 2
-    assert done.stderr.endswith("--embeddings goes with --upstream\n")
+    assert done.stderr.endswith("--embeddings needs --upstream\n")

@@ -17,15 +17,15 @@ FAULTS = '[[fault]]\nkind = "http_429"\nrows = ["0"]\n'
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], "answered by tutor · objects in a temporary file, gone at the end · keys: any or none accepted"),
+        ([], "answered by tutor · objects in a temporary file, deleted at the end · keys: any key or none accepted"),
         (
             ["--script", "script.toml", "--faults", "faults.toml", "--key", "secret"],
             "answered by script script.toml with the faults of faults.toml · "
-            "objects in a temporary file, gone at the end · keys: 1 accepted",
+            "objects in a temporary file, deleted at the end · keys: 1 accepted",
         ),
         (
             ["--upstream", "http://127.0.0.1:9/v1", "--data", "threads.sqlite"],
-            "answered by upstream http://127.0.0.1:9/v1 · objects in threads.sqlite · keys: any or none accepted",
+            "answered by upstream http://127.0.0.1:9/v1 · objects in threads.sqlite · keys: any key or none accepted",
         ),
     ],
     ids=["tutor", "script", "upstream"],
@@ -72,9 +72,12 @@ def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--script", "a.toml", "--upstream", "http://h/v1"], "--script and --upstream: say one of them"),
-        (["--upstream-model", "m"], "--upstream-key-env and --upstream-model go with --upstream"),
-        (["--embeddings", "m"], "--embeddings goes with --upstream"),
+        (
+            ["--script", "a.toml", "--upstream", "http://h/v1"],
+            "--script and --upstream cannot be combined; give one of them",
+        ),
+        (["--upstream-model", "m"], "--upstream-key-env and --upstream-model need --upstream"),
+        (["--embeddings", "m"], "--embeddings needs --upstream"),
         (
             ["--upstream", "http://h/v1", "--upstream-key-env", "GONE"],
             "--upstream-key-env: environment variable GONE is not set",

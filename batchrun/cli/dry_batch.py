@@ -1,0 +1,55 @@
+"""A batch that is planned and estimated without sending anything: for `run --dry-run` and `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batchrun.cli.console import warn
+from batchrun.cli.score_run import run_spec
+
+if TYPE_CHECKING:
+    from batchrun.batch.plan import Plan
+    from batchrun.cli.job_arguments import JobArguments
+    from batchrun.estimate.dry_run import DryRun
+    from batchrun.job.environment import Environment
+    from batchrun.scoring.score_options import ScoreOptions
+
+__all__ = ["batch_text", "dry_run_of"]
+
+
+@contextmanager
+def dry_run_of(
+    arguments: JobArguments, environment: Environment, scoring: ScoreOptions | None
+) -> Iterator[tuple[Plan, DryRun]]:
+    """Plan a batch and estimate it; the files of the plan exist only inside the block.
+
+    Args:
+        arguments: input and options of the batch.
+        environment: keys and addresses; a missing key is only a warning.
+        scoring: how the output would be scored, which is checked too; None if it would not.
+    """
+    from batchrun.estimate.dry_plan import dry_plan
+    from batchrun.estimate.dry_run import dry_run
+    from batchrun.estimate.token_guess import o200k_counter
+
+    job, output = arguments.job_and_output()
+    with dry_plan(job, arguments.input_name, environment, output) as plan:
+        if scoring is not None:
+            run_spec(plan, scoring, arguments.options, on_no_key=_warn_of_missing_key)
+        yield plan, dry_run(plan, count=o200k_counter())
+
+
+def batch_text(plan: Plan, input_name: str) -> str:
+    """Return the rows, the service and the output of a batch in one text."""
+    from batchrun.wording import rows_text, shown_path
+
+    return (
+        f"{rows_text(plan.rows)} of {input_name} · answered by {plan.answered_by()} · "
+        f"output: {shown_path(plan.paths.output)}"
+    )
+
+
+def _warn_of_missing_key(problem: str) -> None:
+    warn(f"no API key is set: batchrun run would stop with exit code 2: {problem}")

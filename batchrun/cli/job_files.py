@@ -1,0 +1,52 @@
+"""The commands `init` and `check`, which write and check job files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from batchrun.cli.app import cli
+from batchrun.cli.console import deliver, note
+from batchrun.cli.dry_batch import batch_text, dry_run_of
+from batchrun.cli.job_arguments import JobArguments
+from batchrun.cli.options import LocalPath
+from batchrun.cli.scoring_flags import run_score_options
+
+__all__ = ["check", "init"]
+
+
+@cli.command()
+@click.argument("table", type=LocalPath(), metavar="TABLE")
+@click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
+def init(table: str, output: Path | None) -> None:
+    """Write a first job file for a table.
+
+    The file can be run as it is; its comments explain every option.
+    """
+    from batchrun.batch.first_job import first_job, write_new
+    from batchrun.tables import ReadOptions, open_source
+
+    source = open_source(table, ReadOptions())
+    path = output or Path(table).with_suffix(".toml")
+    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
+    note(f"written: {path}; next: batchrun check {path}")
+
+
+@cli.command()
+@click.argument("job", type=LocalPath(), metavar="JOB.toml")
+def check(job: str) -> None:
+    """Check a job file, its table and its template without sending anything."""
+    from batchrun.estimate.dry_run import cost_text
+    from batchrun.job.environment import Environment
+    from batchrun.wording import shown_path
+
+    arguments = JobArguments.read(job, {})
+    scoring = run_score_options(job, {})
+    with dry_run_of(arguments, Environment.read(os.environ), scoring) as (plan, estimate):
+        deliver(
+            f"{job}: {batch_text(plan, shown_path(Path(arguments.input_name)))}",
+            f"cost: {cost_text(estimate)}",
+            *estimate.notices,
+        )
