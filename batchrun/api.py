@@ -334,7 +334,7 @@ def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
                 received.append(number)
                 loop.call_soon_threadsafe(scope.cancel, context=context)
 
-            with interrupts.heard(cancel):
+            with interrupts.listening(cancel):
                 return await main
         if received[0] is signal.SIGINT:
             raise Interrupted("interrupted")

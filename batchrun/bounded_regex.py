@@ -1,6 +1,6 @@
-"""Patterns of the user's on text from outside, within a time: one that backtracks without end must not hold up a batch.
+"""Regular expressions of the user with a time limit, since one that backtracks without end must not block a batch.
 
-The matcher is `regex`, which takes Python's patterns and, unlike `re`, a time limit.
+The matcher is `regex`, which accepts Python's patterns and, unlike `re`, a time limit.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ MATCH_TIMEOUT_S = 0.25
 
 
 class TooSlow(Exception):
-    """A pattern took too long on a text; the message says which."""
+    """A pattern took too long on a text; the message names the pattern."""
 
 
 def found(pattern: str, text: str) -> bool:
-    """Whether the pattern is found anywhere in the text.
+    """Return whether the pattern matches anywhere in the text.
 
     Raises:
-        TooSlow: nobody knows, after `MATCH_TIMEOUT_S` seconds.
+        TooSlow: no result within `MATCH_TIMEOUT_S` seconds.
     """
     with _bounded(pattern, text):
         return regex.search(pattern, text, timeout=MATCH_TIMEOUT_S) is not None
 
 
 def matches(pattern: str, text: str) -> list[regex.Match[str]]:
-    """All matches of the pattern in the text, in order.
+    """Return all matches of the pattern in the text, in order.
 
     Raises:
-        TooSlow: nobody knows, after `MATCH_TIMEOUT_S` seconds.
+        TooSlow: no result within `MATCH_TIMEOUT_S` seconds.
     """
     with _bounded(pattern, text):
         return list(regex.finditer(pattern, text, timeout=MATCH_TIMEOUT_S))
@@ -46,5 +46,5 @@ def _bounded(pattern: str, text: str) -> Iterator[None]:
     except TimeoutError:
         raise TooSlow(
             f"the pattern {pattern!r} takes more than {MATCH_TIMEOUT_S:g} s on {len(text):,} characters; "
-            "repetitions inside repetitions, such as (a+)+, do that"
+            "nested repetitions, such as (a+)+, cause that"
         ) from None

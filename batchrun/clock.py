@@ -1,4 +1,4 @@
-"""Time as a dependency: what needs the wall clock is given one."""
+"""Time as a dependency: code that needs the wall clock gets it as a parameter."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeAlias
 __all__ = ["WallClock", "utc_now"]
 
 WallClock: TypeAlias = Callable[[], datetime]
-"""Returns the present as an aware UTC datetime. Durations and waits never use it: they are measured on the
-event loop's own clock, which does not jump."""
+"""Returns the current time as an aware UTC datetime. Durations and waits never use it: they are measured on the event
+loop's clock, which does not jump."""
 
 
 def utc_now() -> datetime:
-    """The wall clock of this machine."""
+    """Return the current time of this machine."""
     return datetime.now(UTC)

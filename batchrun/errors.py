@@ -1,26 +1,26 @@
 """The error tree.
 
 BatchrunError
-├── InputError              what the user gave: a table, a template, an option, a job file       exit 2
+├── InputError              the user's input: a table, a template, an option, a job file         exit 2
 ├── OutputError             an output, journal or store that cannot be written or read           exit 2
-├── JournalMismatch         this output belongs to another job; says what changed                exit 2
-├── OutputHeld              another batch is working on this output                              exit 6
+├── JournalMismatch         this output belongs to another job; the message names the changes    exit 2
+├── OutputHeld              another batch is writing this output                                 exit 6
 ├── GradingStopped          the batch of a grader ended early; exits as that batch       exit 4, 5, 130
-└── ServiceFault            a service said no; one of two branches:
+└── ServiceFault            a service did not answer as requested; one of two branches:
     ├── TransientFault      the same request may succeed later: retried
     │   ├── RateLimited       429, or a run that failed with `rate_limit_exceeded`
     │   ├── Unavailable       no connection or reply, 502 to 504, a page in its place, a model that is still loading
     │   ├── ServerFault       408, 409, any other 5xx, or a run that failed with `server_error`
-    │   ├── ConnectionLost    the connection broke before the answer was whole
+    │   ├── ConnectionLost    the connection broke before the answer was complete
     │   ├── Silence           no byte within the deadline
     │   ├── Shortage          this machine has no file descriptor left for another connection
     │   └── RunLost           the service does not know a run that the journal names
     └── PermanentFault      the same request will fail again: the row fails
-        ├── Refused           403, or 404 for an object: about this row, or about all; the engine decides
+        ├── Refused           403, or 404 for an object: concerns this row, or all rows; the engine decides
         └── BatchRefused      every row would fail the same way: the batch stops                   exit 5
 
-A failed row is not an exception but a value, `batchrun.records.Failed`. Anything outside this tree is
-a bug and exits 1.
+A failed row is not an exception but a value, `batchrun.records.Failed`. Any exception outside this tree is a bug, and
+the process exits with 1.
 """
 
 from __future__ import annotations
@@ -62,25 +62,26 @@ class BatchrunError(Exception):
 
 
 class InputError(BatchrunError):
-    """What the user gave cannot be used: says where (file, physical line, column), what was expected, what to do."""
+    """The user's input cannot be used. The message states where (file, physical line, column), what was expected and
+    what to do."""
 
     exit_code = 2
 
 
 class OutputError(BatchrunError):
-    """An output file, journal or store cannot be written or read (permissions, disk full, not ours)."""
+    """An output file, journal or store cannot be written or read (permissions, disk full, another program's file)."""
 
     exit_code = 2
 
 
 class JournalMismatch(BatchrunError):
-    """The journal beside this output was written by another job; the message names what changed."""
+    """The journal of this output was written by another job; the message names the changes."""
 
     exit_code = 2
 
 
 class OutputHeld(BatchrunError):
-    """Another process is working on this output."""
+    """Another process is writing this output."""
 
     exit_code = 6
 
@@ -89,7 +90,7 @@ class GradingStopped(BatchrunError):
     """The batch of a grader ended early: its budget is spent, it was refused or interrupted.
 
     Attributes:
-        exit_code: of that batch.
+        exit_code: exit code of that batch.
     """
 
     def __init__(self, message: str, *, exit_code: int) -> None:
@@ -98,15 +99,15 @@ class GradingStopped(BatchrunError):
 
 
 class ServiceFault(BatchrunError):
-    """A service did not answer as wanted.
+    """A service did not answer as requested.
 
     Attributes:
         error_type: short stable name for the `error_type` column, such as `rate_limit_exceeded`.
-        status_code: HTTP status, or None where there was no response (or the fault came in a 200 body).
-        retry_after_s: seconds the service asked us to wait, or None.
-        run_ended: a run was made and has failed, so that another try needs another run and another
+        status_code: HTTP status, or None if there was no response or the fault came in the body of a 200.
+        retry_after_s: seconds that the service asks us to wait, or None.
+        run_ended: a run was created and has failed, so that another attempt needs another run and another
             idempotency key. False: the same key asks for the same run.
-        usage: tokens that the failed run took all the same, where the service told.
+        usage: tokens that the failed run took nevertheless, None if unknown.
     """
 
     def __init__(
@@ -128,8 +129,8 @@ class ServiceFault(BatchrunError):
 
     @property
     def unseen(self) -> bool:
-        """The service may have acted on the request, and its answer was not seen: asking again may make a second run
-        where the service ignores `Idempotency-Key`."""
+        """Whether the service may have acted on the request, and its answer was not seen: another attempt may create a
+        second run if the service ignores `Idempotency-Key`."""
         return False
 
 
@@ -142,12 +143,12 @@ class RateLimited(TransientFault):
 
 
 class Unavailable(TransientFault):
-    """There is nothing that could answer now: no connection, or one that closed without a byte; HTTP 502, 503 or 504; a
-    page in place of a reply; a model that is still loading.
+    """The service cannot answer now: no connection, or one that closed without a byte; HTTP 502, 503 or 504; a page in
+    place of a reply; a model that is still loading.
 
     Attributes:
-        connected: False where nothing spoke for the service, so that it may be another's address.
-        sent: the request was sent all the same.
+        connected: False if nothing showed that the service is there, so that the address may be wrong.
+        sent: the request was sent nevertheless.
     """
 
     connected = True
@@ -155,7 +156,7 @@ class Unavailable(TransientFault):
 
     @property
     def unseen(self) -> bool:
-        """A gateway answers 502 or 504 also where it lost the reply of the service behind it."""
+        """Whether the service may have acted: a gateway also replies 502 or 504 if it lost the service's reply."""
         return self.sent or self.status_code in (502, 504)
 
 
@@ -164,17 +165,17 @@ class ServerFault(TransientFault):
 
     @property
     def unseen(self) -> bool:
-        """A gateway that gave up waiting, or sent a page of its own instead of the reply, says nothing about the
-        service behind it."""
+        """Whether the service may have acted: a gateway that stopped waiting, or sent a page in place of the reply,
+        shows nothing about the service."""
         return self.status_code in (200, 408, 504)
 
 
 class ConnectionLost(TransientFault):
-    """The connection closed before the answer was whole."""
+    """The connection closed before the answer was complete."""
 
     @property
     def unseen(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
 
@@ -183,7 +184,7 @@ class Silence(TransientFault):
 
     @property
     def unseen(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
 
@@ -192,7 +193,7 @@ class Shortage(TransientFault):
 
 
 class RunLost(TransientFault):
-    """The service does not know a run that the journal names: it has to be made again."""
+    """The service does not know a run that the journal names: it has to be created again."""
 
 
 class PermanentFault(ServiceFault):
@@ -200,8 +201,8 @@ class PermanentFault(ServiceFault):
 
 
 class Refused(PermanentFault):
-    """HTTP 403, or 404 for an object: a flagged input fails its row, a lost permission all rows. What came before tells
-    which: see `batchrun.engine`."""
+    """HTTP 403, or 404 for an object: a flagged input fails its row, a lost permission all rows. The engine decides
+    which, from the outcomes of other rows."""
 
 
 class BatchRefused(PermanentFault):
@@ -212,9 +213,9 @@ class BatchRefused(PermanentFault):
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Around a task group: an error of this tree leaves bare, not inside the group that the task group makes.
+    """Raise errors of this tree bare, out of the exception group of a task group inside the context.
 
-    Several at once leave as the first of them; a group that holds a bug leaves as it is.
+    Of several at once, the first is raised; a group that holds a bug is raised as it is.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: the first asks what runs to stop, the second ends it at once.
+"""SIGINT, SIGTERM and SIGHUP: the first signal asks the running code to stop, the second ends it at once.
 
-The handlers are Python's own and not the event loop's: they run between two instructions of the main thread, also while
-the loop is busy. A call of a C library that holds the interpreter lock has no such moment, so the second SIGINT of a
-command is left to the operating system (`second_kills`).
+The handlers are Python's own and not the event loop's: they run between two instructions of the main thread, even while
+the loop is busy. They cannot run during a call of a C library that holds the interpreter lock, so the second SIGINT of
+a command is left to the operating system (`second_kills`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from typing import Final, TypeAlias
 __all__ = ["SAME_KEY_S", "USERS_ERRORS", "Interrupted", "Interrupts", "is_ctrl_c"]
 
 SAME_KEY_S: Final = 0.3
-"""A second SIGINT this soon is the same key, or the same Ctrl-C for the process and for its group."""
+"""Seconds within which a second SIGINT is the same key press, or the same Ctrl-C sent to the process and its group."""
 SAME_END_S: Final = 2.0
-"""`timeout` and service managers send SIGTERM, and often SIGHUP, to the process and to its group."""
+"""Seconds within which a second ending signal is the same: `timeout` and service managers send SIGTERM, and often
+SIGHUP, to the process and to its group."""
 
 _ENDING: Final = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 EVERY: Final = (signal.SIGINT, *_ENDING)
 
 Listener: TypeAlias = Callable[[signal.Signals], None]
-"""Is told the signal; called in the main thread, between any two instructions."""
+"""Called with the signal, in the main thread, between any two instructions."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or the interruption of a notebook's cell; the text says where the answers are, if there are any."""
+    """Ctrl-C, or the interruption of a notebook's cell; the message states where the answers are, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Ears:
+class _Listeners:
     stop: Listener
     leave: Listener
 
@@ -44,23 +45,24 @@ class _Ears:
 class Interrupts:
     """Signals of one process, or of one call from Python.
 
-    All state: `_ears`, who listens; `_asked`, whether they were asked to stop; `_pending`, a signal that nobody heard
-    yet; `_last_s`, when a signal of each kind counted last; `_kills`, whether SIGINT is the operating system's.
+    Mutable state: `_listeners`, the current callbacks; `_is_stopping`, whether they were asked to stop; `_pending`, a
+    signal that came before there were listeners; `_last_s`, when a signal of each kind last counted; `_kills`, whether
+    the operating system handles SIGINT.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ears: _Ears | None = None
-        self._asked = False
+        self._listeners: _Listeners | None = None
+        self._is_stopping = False
         self._pending: signal.Signals | None = None
         self._last_s: dict[bool, float] = {}
         self._kills = False
 
     @contextmanager
     def installed(self, numbers: Sequence[signal.Signals] = EVERY) -> Iterator[None]:
-        """Handle the signals while the context lasts; in the main thread only, elsewhere nothing happens.
+        """Handle the signals while the context lasts; does nothing outside the main thread.
 
-        What is ignored stays ignored: `nohup` asks for that.
+        A signal that is ignored stays ignored: `nohup` relies on that.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -76,55 +78,55 @@ class Interrupts:
                 signal.signal(number, found)
 
     @contextmanager
-    def heard(self, stop: Listener, leave: Listener | None = None) -> Iterator[None]:
-        """While the context lasts the first signal calls `stop`, and the second `leave` (None: `stop` again)."""
-        before = self._ears, self._asked
-        self._ears, self._asked = _Ears(stop, leave or stop), False
+    def listening(self, stop: Listener, leave: Listener | None = None) -> Iterator[None]:
+        """Call `stop` on the first signal while the context lasts, and `leave` on the second (None: `stop` again)."""
+        before = self._listeners, self._is_stopping
+        self._listeners, self._is_stopping = _Listeners(stop, leave or stop), False
         if self._pending is not None:
             number, self._pending = self._pending, None
-            self._hear(self._ears, number)
+            self._notify(self._listeners, number)
         try:
             yield
         finally:
-            self._ears, self._asked = before
+            self._listeners, self._is_stopping = before
             if self._kills:
                 self._kills = False
                 signal.signal(signal.SIGINT, self._handle)
 
     def second_kills(self) -> None:
-        """Leave SIGINT to the operating system until `heard` ends: the next one ends the process whatever it does.
+        """Leave SIGINT to the operating system until `listening` ends: the next one ends the process in any state.
 
-        To be called in the main thread, `SAME_KEY_S` after the first SIGINT. Does nothing where nobody is stopping any
-        more, or where these handlers are not installed.
+        Call it in the main thread, `SAME_KEY_S` seconds after the first SIGINT. It does nothing if nothing is stopping
+        any more, or if these handlers are not installed.
         """
-        if self._asked and signal.getsignal(signal.SIGINT) == self._handle:
+        if self._is_stopping and signal.getsignal(signal.SIGINT) == self._handle:
             self._kills = True
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does, from another thread."""
-        if self._ears is None:
+        """Act as on Ctrl-C, from another thread."""
+        if self._listeners is None:
             self._pending = signal.SIGINT
         else:
-            self._hear(self._ears, signal.SIGINT)
+            self._notify(self._listeners, signal.SIGINT)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         found = signal.Signals(number)
-        if self._is_the_same(found):
+        if self._is_repeat(found):
             return
-        if self._ears is not None:
-            self._hear(self._ears, found)
+        if self._listeners is not None:
+            self._notify(self._listeners, found)
         elif found is signal.SIGINT:
             raise Interrupted("interrupted")
         else:
             raise SystemExit(128 + number)
 
-    def _hear(self, ears: _Ears, number: signal.Signals) -> None:
-        first, self._asked = not self._asked, True
-        (ears.stop if first else ears.leave)(number)
+    def _notify(self, listeners: _Listeners, number: signal.Signals) -> None:
+        first, self._is_stopping = not self._is_stopping, True
+        (listeners.stop if first else listeners.leave)(number)
 
-    def _is_the_same(self, number: signal.Signals) -> bool:
-        """Whether it repeats one that counted: two that come together are meant as one."""
+    def _is_repeat(self, number: signal.Signals) -> bool:
+        """Return whether the signal repeats one that counted: two that come together are meant as one."""
         now_s, ending = self._clock(), number in _ENDING
         last_s = self._last_s.get(ending)
         if last_s is not None and now_s - last_s < (SAME_END_S if ending else SAME_KEY_S):
@@ -134,14 +136,14 @@ class Interrupts:
 
 
 USERS_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
-"""What code of the user's that awaits nothing may raise: `sys.exit` in a scorer is that scorer's fault, and ends no
-program. Where it is caught, `is_ctrl_c` lets a real Ctrl-C through."""
+"""Exceptions that the user's synchronous code may raise: `sys.exit` in a scorer is the scorer's fault, and does not end
+the program. Code that catches them lets a real Ctrl-C through with `is_ctrl_c`."""
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Whether a KeyboardInterrupt that the user's code let through came from a signal, and not from that code.
+    """Return whether a KeyboardInterrupt that the user's code raised came from a signal, and not from that code.
 
-    Where `Interrupts` is installed signals raise `Interrupted`. Under Python's own handler the two are alike in the
+    If `Interrupts` is installed, signals raise `Interrupted`. Under Python's own handler the two look the same in the
     main thread, the only one that signals reach.
     """
     if not isinstance(error, KeyboardInterrupt):

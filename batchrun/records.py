@@ -1,4 +1,4 @@
-"""What passes between the stages: frozen, slotted, every field with its unit and origin."""
+"""The records that pass between the stages: frozen, slotted, every field with its unit and origin."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Value: TypeAlias = Any
 """A cell as plain Python: str from text tables; also int, float, bool, None, list, dict from JSONL and Parquet."""
 
 RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
-"""The `status` column. The first five are how a row ended; the last two appear only in exports of a running
-or interrupted batch."""
+"""The `status` column. The first five are outcomes; the last two appear only in exports of a running or interrupted
+batch."""
 
 EMPTY_ANSWER = "empty_answer"
-"""The reason of an incomplete answer that says nothing: no text, no file, no refusal."""
+"""Reason of an incomplete answer without content: no text, no file, no refusal."""
 REFUSAL = "refusal"
-"""The reason of an answer that says why there is none: incomplete; completed where the embedded tutor gave it."""
+"""Reason of an answer that only states why there is none: incomplete, or completed if the embedded tutor gave it."""
 
 OUTPUT_COLUMNS: Mapping[str, type] = {
     "response": str,
@@ -62,8 +62,8 @@ OUTPUT_COLUMNS: Mapping[str, type] = {
     "duration_s": float,
     "completed_at": str,
 }
-"""The columns that batchrun adds behind the input's own, in this order, with the type of their values
-(every one may be None)."""
+"""The columns that batchrun adds after those of the input, in this order, with the type of their values (every value
+may be None)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Row:
     Attributes:
         row_index: position in the input, from 0.
         values: column name → cell, in the input's column order.
-        line: physical line (from 1) on which the row starts, None where the format has no lines.
+        line: physical line (from 1) on which the row starts, None if the format has no lines.
     """
 
     row_index: int
@@ -83,12 +83,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file or an image that goes with a user message.
+    """A file or an image attached to a user message.
 
     Attributes:
-        source: a path or an http(s) URL, as the cell has it.
-        kind: how the model is to take it.
-        sha256: of a local file's content (hex); None for a URL, which the service fetches itself.
+        source: a path or an http(s) URL, as in the cell.
+        kind: whether the model gets it as an image or as a file.
+        sha256: hash of a local file's content (hex); None for a URL, which the service fetches itself.
     """
 
     source: str
@@ -111,11 +111,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that the model asks for.
+    """A function call that the model asks for.
 
     Attributes:
-        call_id: as the service names the call.
-        arguments: JSON text, as the model wrote it; nobody has checked it.
+        call_id: the service's id of the call.
+        arguments: JSON text as the model wrote it, unchecked.
     """
 
     call_id: str
@@ -125,11 +125,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What came of a call.
+    """The output of a function call.
 
     Attributes:
-        text: what the model is told.
-        failed: the call did not work (wrong arguments, an exception, a timeout); the text says why.
+        text: the text that is sent to the model.
+        failed: the call failed (wrong arguments, an exception, a timeout); the text states why.
     """
 
     call_id: str
@@ -139,11 +139,11 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """Tells a call from every other of its row, also where a service names several alike.
+    """Identifies a call within its row, even if the service gives several calls the same id.
 
     Attributes:
-        run: that asks for it: its id where it waits for the output, else its number among the runs that ended.
-        position: among the calls that it makes together, from 0.
+        run: the run that asks for it: its id if it waits for the output, otherwise its number among the ended runs.
+        position: position among the calls that the run makes together, from 0.
     """
 
     run: str
@@ -152,37 +152,39 @@ class CallKey:
 
 
 class LaterTurns(Protocol):
-    """The turns behind the first, which may depend on the answers so far."""
+    """The turns after the first, which may depend on the answers so far."""
 
     @property
     def count(self) -> int:
-        """Turns in all, the first included."""
+        """Number of turns, including the first."""
         ...
 
     def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
-        """Turn `number` (from 2), given one answer for each turn before it ("" for one that was left out); None if its
-        condition does not hold.
+        """Return turn `number` (from 2), or None if its condition does not hold.
+
+        Args:
+            responses: one answer for each turn before it, "" for a turn that was left out.
 
         Raises:
-            PromptError: it cannot be asked.
+            PromptError: the turn cannot be rendered.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a row asks.
+    """The prompt of a row.
 
     Attributes:
-        row_key: stable id of the row in the journal; its position as text where the user named no key column.
+        row_key: stable id of the row in the journal; its position as text if the user named no key column.
         row_index: the row's position, from 0.
         first: the first user message.
-        fingerprint: hash (hex) of everything that decides the answer: the turns and the model settings.
-            The same fingerprint means that an answer in the journal still holds.
-        later: the turns behind the first, None where there are none.
-        thread_id: the thread that is to be continued, None for one of the row's own.
-        variant: which of the batch's combinations of settings, from 0.
-        model: that is asked for, None where an assistant decides.
+        fingerprint: hash (hex) of everything that determines the answer: the turns and the model settings. An answer
+            in the journal with the same fingerprint is still valid.
+        later: the turns after the first, None if there are none.
+        thread_id: the existing thread to continue, None for a new one.
+        variant: number of the batch's combination of settings, from 0.
+        model: the requested model, None if an assistant determines it.
     """
 
     row_key: str
@@ -197,12 +199,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a run as the service counted them. None is "not told", never 0.
+    """Tokens of a run as the service counted them. None means unknown, never 0.
 
     Attributes:
-        prompt_tokens: tokens read, cached ones included.
-        completion_tokens: tokens written, reasoning included.
-        raw: the service's own usage object, kept so that costs can be computed again.
+        prompt_tokens: tokens read, including cached ones.
+        completion_tokens: tokens written, including reasoning.
+        raw: the service's own usage object, kept so that costs can be recalculated.
     """
 
     prompt_tokens: int | None = None
@@ -214,7 +216,7 @@ class Usage:
 
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:
-    """The usage of several runs of one row. A count that no run told stays None; `raw` then lists the runs'."""
+    """Return the usage of several runs of one row. A count that is unknown for all runs stays None; `raw` lists all."""
     if len(usages) == 1:
         return usages[0]
     raws = [usage.raw for usage in usages if usage.raw is not None]
@@ -231,22 +233,22 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
 def _sum(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     total = sum(known)
-    return total if known and total < 2**63 else None  # beyond it there are no integers in the journal
+    return total if known and total < 2**63 else None  # the journal cannot store larger integers
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a run ended, where another try would not help, or what it waits for.
+    """The end of a run, if another attempt would not help, or the function calls that it waits for.
 
     Attributes:
-        status: `requires_action`: the model wants `calls` answered.
-        reason: why it is incomplete, or a short name of why it failed.
+        status: `requires_action` means that the model asks for `calls`.
+        response: the text obtained, "" if there is none; the text so far, for a run that waits.
+        reason: why the answer is incomplete, or a short name of the failure.
         error: one line for a person, for a run that failed.
-        response: the text obtained, "" where there is none; of a run that waits, all that it has said so far.
-        calls: functions that the model asks for.
-        waiting: the run itself waits for the outputs of the calls; else it has ended with them.
+        calls: function calls that the model asks for.
+        waiting: the run itself waits for the outputs of the calls; otherwise it has ended with them.
         history: the messages that this exchange added, in the protocol's form, where the service keeps no thread.
-        extras: `citations` and `files`, each a list, where the run has them.
+        extras: `citations` and `files`, each a list, if the run has them.
     """
 
     status: Literal["completed", "incomplete", "failed", "expired", "cancelled", "requires_action"]
@@ -263,19 +265,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A run that is to be made, or to be continued with the outputs of functions.
+    """A request for a run: to create it, or to continue it with the outputs of functions.
 
     Attributes:
         turn: the user message.
-        variant: which of the batch's combinations of settings, from 0.
-        thread_id: the thread that it goes on, None for a new one.
+        variant: number of the batch's combination of settings, from 0.
+        thread_id: the thread to continue, None for a new one.
         previous_id: id of the run that it continues from, None for the first run of a thread.
         history: the messages before this one, in the protocol's form, where the service keeps no thread.
-        outputs: of the functions that the run `previous_id` asked for; they take the place of the user message.
-        round: how often outputs were given since the user message, these included.
+        outputs: outputs of the functions that the run `previous_id` asked for; they replace the user message.
+        round: number of times that outputs were sent since the user message, including these.
         partial_text: the text so far of a run that waits for outputs.
         thread_attachments: attachments of the row's first message, already in the thread.
-        structured: the answer is to have the form that the batch asks for.
+        structured: the answer must have the form that the batch asks for.
     """
 
     row_key: str
@@ -296,9 +298,9 @@ class RunEnd:
     """A run that ended, of a row that may need more than one.
 
     Attributes:
-        number: counts the ended runs of the row, from 1.
-        turn: the number of the turn that it belongs to.
-        attempt: the number of the try that it ended.
+        number: number among the ended runs of the row, from 1.
+        turn: number of the turn that it belongs to.
+        attempt: number of the attempt that it ended.
         asked: the user message, or the outputs of functions as text.
         history: all messages so far, in the protocol's form, where the service keeps no thread.
     """
@@ -313,23 +315,23 @@ class RunEnd:
     history: tuple[Mapping[str, Any], ...] = ()
 
     def calls_by_key(self) -> dict[CallKey, ToolCall]:
-        """The functions that it asks for, in order."""
+        """Return the function calls that it asks for, in order."""
         run = str(self.run_id) if self.reply.waiting else str(self.number)
         return {CallKey(run, number, call.call_id): call for number, call in enumerate(self.reply.calls)}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a row that may have reached the service.
+    """One attempt at a row that may have reached the service.
 
     Attributes:
-        number: counted from 1 over the life of the row, resumes included.
-        generation: counts the runs that this row needed, from 1: a try that follows the same run, or repeats
-            a request whose reply was lost, keeps the generation and with it the idempotency key.
+        number: counts the attempts at the row, from 1, including those of earlier runs of the batch.
+        generation: counts the runs that the row needed, from 1. An attempt that follows the same run, or repeats a
+            request whose reply was lost, keeps the generation and with it the idempotency key.
         key: the Idempotency-Key of the request that creates the run.
-        thread_id, run_id: as soon as they were seen, else None.
-        run_ended: this run failed for good; what follows is another run under another key.
-        unseen: the service may have acted on the request, and its answer was not seen; True until the try has ended.
+        thread_id, run_id: None until the service has named them.
+        run_ended: this run has failed; the next attempt creates another under another key.
+        unseen: the service may have acted on the request, and its answer was not seen. True until the attempt ends.
     """
 
     number: int
@@ -343,15 +345,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The row has an answer, whole (`completed`) or cut short (`incomplete`, with its reason in `reason`).
+    """The row has an answer, complete (`completed`) or cut off (`incomplete`, for the reason in `reason`).
 
     Attributes:
         response: all assistant messages of the last run, joined by a blank line.
-        cost_usd: US dollars, None where the price is unknown.
-        attempts: tries that it took, from 1.
-        duration_s: seconds from the first request of the row to its end, waits for limits excluded.
+        attempts: number of attempts, from 1.
+        duration_s: seconds from the first request of the row to its end, without waits for limits.
         completed_at: wall clock, UTC.
-        extras: `citations` and `files` (lists), `tool_calls` and `tool_errors` (numbers), where there are any.
+        cost_usd: US dollars, None if the price is unknown.
+        extras: `citations` and `files` (lists), `tool_calls` and `tool_errors` (numbers), if there are any.
     """
 
     row_key: str
@@ -371,13 +373,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The row has no answer that can be used; says why.
+    """The row has no usable answer.
 
     Attributes:
         error_type: short stable name, such as `rate_limit_exceeded`, `timeout`, `empty_prompt`.
         error: one line for a person.
-        response: text obtained before the failure, if any; never thrown away.
-        usage: what was billed all the same, where the service told.
+        usage: tokens that were charged nevertheless, if the service reported them.
+        response: text obtained before the failure, None if there is none.
     """
 
     row_key: str

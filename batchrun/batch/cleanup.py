@@ -214,7 +214,7 @@ class Cleanup:
                     if decision.shared:
                         self.limits.cool_down(decision.wait_s)
                     await anyio.sleep(decision.wait_s)
-                    await self.limits.next_try(lease)
+                    await self.limits.next_attempt(lease)
                     continue
                 self.limits.answered(lease)
                 if known:

@@ -35,5 +35,5 @@ def obey_signals(
         if number is signal.SIGINT and leave is not None:
             loop.call_soon_threadsafe(loop.call_later, SAME_KEY_S, interrupts.second_kills)
 
-    with interrupts.heard(stop, None if leave is None else lambda number: leave(128 + number)):
+    with interrupts.listening(stop, None if leave is None else lambda number: leave(128 + number)):
         yield

@@ -1,4 +1,4 @@
-"""Stage 4 and the hot path: rows in, outcomes into the journal, under the limits."""
+"""Stage 4 and the hot path: runs rows under the limits, and writes their outcomes to the journal."""
 
 from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Forget, RowWork, SkippedRow, Stop

@@ -1,4 +1,4 @@
-"""What a batch may cost: money is set aside before a row is sent, and given back when its cost is known."""
+"""The budget of a batch: money is reserved before a row is sent, and released when its cost is known."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ __all__ = ["Budget"]
 PRIOR_TOKENS_PER_CHAR = 0.4
 PRIOR_COMPLETION_TOKENS = 1_000
 ROWS_BELIEVED = 10
-"""Rows after which what was seen replaces what was assumed."""
+"""Rows after which observed values replace the assumed ones."""
 
 
 class Budget:
-    """US dollars that a batch may cost, earlier runs of it included.
+    """US dollars that a batch may cost, including its earlier runs.
 
-    A row is set aside at what it may cost at most, as far as that can be known: its characters at the largest number of
-    tokens per character seen so far (at first 0.4, some 1.6 times English), and as a completion the user's own bound,
-    else the longest seen so far (at first 1,000 tokens). What was seen is believed after ten rows, and until then only
-    where it is more than what was assumed. With a bound on the completion the budget holds; without one it can be
-    passed by what the rows in flight take beyond the longest before them.
+    The money reserved for a row is the most that it may cost, as far as that can be known: its characters at the
+    largest number of tokens per character observed so far (at first 0.4, some 1.6 times English), and for the
+    completion the user's own bound, or the longest observed so far (at first 1,000 tokens). Observed values replace the
+    assumed ones after ten rows, and until then only if they are larger. With a bound on the completion, the budget is
+    never exceeded; without one, it can be exceeded by completions in flight that are longer than all before them.
 
-    A row whose cost the service does not tell counts as what was set aside for it.
+    A row whose cost is unknown counts with the money reserved for it.
 
-    All state: `spent_usd`, `reserved_usd` of rows in flight, and the largest numbers seen.
+    Mutable state: `spent_usd`; `reserved_usd`, for rows in flight; `_rows`, rows with known usage, and the largest
+    values among them, `_tokens_per_char` and `_completion_tokens`; `_freed`, set when a row has ended.
     """
 
     def __init__(
@@ -41,9 +42,9 @@ class Budget:
     ) -> None:
         """
         Args:
-            spent_usd: by earlier runs.
-            price: of a run with this usage; must be known.
-            fixed_chars: characters that every request carries beside its prompt (instructions).
+            spent_usd: cost of earlier runs of the batch.
+            price: returns the price of a run with this usage; must be known.
+            fixed_chars: characters of every request in addition to its prompt (instructions).
         """
         self.limit_usd = limit_usd
         self.spent_usd = spent_usd
@@ -57,7 +58,7 @@ class Budget:
         self._freed = anyio.Event()
 
     async def reserve(self, prompt_chars: int) -> float | None:
-        """Set money aside for a row; waits for rows in flight to give theirs back. None: there is none left for it."""
+        """Reserve money for a row, after waiting for rows in flight to release theirs; return None if none is left."""
         while True:
             wanted_usd = self.estimate(prompt_chars)
             if self.spent_usd + self.reserved_usd + wanted_usd <= self.limit_usd:
@@ -69,7 +70,7 @@ class Budget:
             await self._freed.wait()
 
     def estimate(self, prompt_chars: int) -> float:
-        """US dollars that a row with this many characters may cost."""
+        """Return the US dollars that a row with this many characters may cost."""
         tokens_per_char, completion_tokens = self._tokens_per_char, self._completion_tokens
         if self._rows < ROWS_BELIEVED:
             tokens_per_char = max(tokens_per_char, PRIOR_TOKENS_PER_CHAR)
@@ -79,7 +80,7 @@ class Budget:
         return self._price(Usage(tokens, completion_tokens, tokens + completion_tokens)) or 0.0
 
     def settle(self, reserved_usd: float, prompt_chars: int, usage: Usage, cost_usd: float | None) -> None:
-        """A row has ended: its money is spent, or free again."""
+        """Count the cost of a row that has ended, and release the money reserved for it."""
         self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
         self.spent_usd += reserved_usd if cost_usd is None else cost_usd
         chars = prompt_chars + self._fixed_chars
@@ -90,4 +91,4 @@ class Budget:
         self._freed.set()
 
     def __repr__(self) -> str:
-        return f"<Budget ${self.spent_usd:.4f} spent, ${self.reserved_usd:.4f} set aside, of ${self.limit_usd:.2f}>"
+        return f"<Budget ${self.spent_usd:.4f} spent, ${self.reserved_usd:.4f} reserved, of ${self.limit_usd:.2f}>"

@@ -1,4 +1,4 @@
-"""What a row has said so far, and what it says next. Pure: no I/O, no clock."""
+"""The dialogue of a row: its finished runs, and its next request. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchrun.records import EMPTY_ANSWER, REFUSAL, Exchange, Prompt, Reply, Run
 __all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
 
 Check: TypeAlias = Callable[[str], str | None]
-"""(answer) → what is wrong with its form, in words for the model; None where it is right."""
+"""(answer) → the problem with its form, in words for the model; None if the form is right."""
 
 CORRECTION = (
     "That answer does not have the form that was asked for:\n{problem}\n"
@@ -21,13 +21,13 @@ CORRECTION = (
 
 
 class Misshapen(Exception):
-    """The last answer does not have the form that was asked for, and no further correction is allowed."""
+    """The last answer does not have the requested form, and no further correction is allowed."""
 
 
 class Dialogue:
-    """The turns of one row: the runs that ended, and from them the next exchange.
+    """The turns of one row: its finished runs, and the next exchange that follows from them.
 
-    All state: `ends`, oldest first.
+    Mutable state: `ends`, the finished runs, oldest first.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Dialogue:
     ) -> None:
         """
         Args:
-            ends: of an earlier run of the batch.
-            check: of the form of the last turn's answer.
-            max_corrections: how often the model is told what is wrong with the form of an answer.
+            ends: finished runs of an earlier run of the batch.
+            check: checks the form of the last turn's answer.
+            max_corrections: maximum requests to correct the form of an answer.
         """
         self._prompt = prompt
         self._check = check
@@ -53,21 +53,21 @@ class Dialogue:
     # -- what comes next ------------------------------------------------------------------------------------
 
     def next(self) -> Exchange | None:
-        """What is to be asked now; None: the row has its answer.
+        """Return the next request, or None if the row has its answer.
 
         Raises:
-            Misshapen: it has one that does not do.
+            Misshapen: the answer does not have the requested form.
             PromptError: the next turn cannot be rendered.
         """
         if not self.ends:
             return self._exchange(self._prompt.first)
         last = self.ends[-1]
         if last.reply.calls:
-            # The functions were not called yet, or nobody knows what came of it: the caller calls them (again).
+            # The functions were not called yet, or their outputs were lost: the caller calls them (again).
             rounds = sum(1 for _ in itertools.takewhile(lambda end: end.reply.calls, reversed(self.ends)))
             return replace(self._exchange(Turn(last.asked, last.turn)), round=rounds)
         if last.reply.reason == EMPTY_ANSWER:
-            return None  # it was asked twice already; what follows would build on nothing
+            return None  # the turn was sent twice already, and later turns would build on an empty answer
         problem = self._problem(last)
         if problem is not None:
             if self._corrections(last.turn) >= self._max_corrections:
@@ -98,16 +98,16 @@ class Dialogue:
         if self._check is None or last.turn != self._last_turn or last.reply.status != "completed":
             return None
         if last.reply.reason == REFUSAL:
-            return None  # the tutor cannot do better
+            return None  # a correction cannot help: the tutor cannot answer
         return self._check(last.reply.response)
 
     def _corrections(self, turn: int) -> int:
         return sum(1 for end in self.ends if end.turn == turn and not end.reply.calls) - 1
 
-    # -- what was said --------------------------------------------------------------------------------------
+    # -- the finished runs ----------------------------------------------------------------------------------
 
     def add(self, exchange: Exchange, reply: Reply, attempt: int, thread_id: str | None, run_id: str | None) -> RunEnd:
-        """The run of this exchange ended so."""
+        """Add the end of this exchange's run."""
         outputs = "\n".join(output.text for output in exchange.outputs)
         end = RunEnd(
             number=self.ends[-1].number + 1 if self.ends else 1,
@@ -123,18 +123,18 @@ class Dialogue:
         return end
 
     def responses(self, turns: int) -> list[str]:
-        """The answers of the first turns, "" where a turn was left out."""
+        """Return the answers of the first `turns` turns, "" for a turn that was left out."""
         answers = {end.turn: end.reply.response for end in self.ends if not end.reply.calls}
         return [answers.get(number, "") for number in range(1, turns + 1)]
 
     @property
     def last(self) -> RunEnd | None:
-        """The run that ended last."""
+        """The last run that ended, None if none has."""
         return self.ends[-1] if self.ends else None
 
-    def whole(self) -> Reply:
-        """All that the row came to, once `next` says that nothing is left: its last answer, cut short if any of its
-        answers was, and a refusal if any of them was one."""
+    def answer(self) -> Reply:
+        """Return the row's answer, once `next` returns None: its last one, marked as incomplete or refused if any
+        was."""
         last = self.ends[-1].reply
         answers = [end for end in self.ends if not end.reply.calls]
         cut = next((end.reply for end in answers if end.reply.status == "incomplete"), None)
@@ -145,7 +145,7 @@ class Dialogue:
         return last
 
     def extras(self) -> Mapping[str, Any] | None:
-        """The extras of all runs, lists joined."""
+        """Return the extras of all runs, with their lists joined; None if there are none."""
         found: dict[str, Any] = {}
         for end in self.ends:
             for name, value in (end.reply.extras or {}).items():
@@ -153,17 +153,17 @@ class Dialogue:
         return found or None
 
     def usages(self) -> list[Usage]:
-        """Of the runs that ended."""
+        """Return the usage of each finished run."""
         return [end.reply.usage for end in self.ends]
 
     def chars(self, exchange: Exchange) -> int:
-        """Characters that the model will have to read."""
-        said = sum(len(end.asked) + len(end.reply.response) for end in self.ends)
-        return said + len(exchange.turn.text)
+        """Return the number of characters that the model will read."""
+        before = sum(len(end.asked) + len(end.reply.response) for end in self.ends)
+        return before + len(exchange.turn.text)
 
 
 def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...]) -> Exchange:
-    """The exchange that goes on with the outputs of the functions for which `end` asked."""
+    """Return the exchange that sends the outputs of the functions that `end` asked for."""
     return replace(
         exchange,
         thread_id=end.thread_id,

@@ -1,4 +1,4 @@
-"""Times to wait, as services write them in headers and in messages."""
+"""Parses waiting times that services write in headers and messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAIT = re.compile(
 
 
 def parse_reset(text: str | None) -> float | None:
-    """Seconds in `1s`, `6m0s`, `20ms`, `1d2h`, or a plain number of seconds; None for anything else."""
+    """Return the seconds in `1s`, `6m0s`, `20ms`, `1d2h` or a plain number of seconds; None for anything else."""
     if not text:
         return None
     try:
@@ -36,7 +36,8 @@ def parse_reset(text: str | None) -> float | None:
 
 
 def wait_in_words(message: str) -> float | None:
-    """Seconds in "try again in 6m0s", "retry after 45 seconds", "wait 2 minutes and 5 s"; None where there are none."""
+    """Return the seconds in "try again in 6m0s", "retry after 45 seconds", "wait 2 minutes and 5 s"; None if there are
+    none."""
     asked = _WAIT.search(message)
     if asked is None:
         return None

@@ -1,7 +1,7 @@
 """The engine: the only task group of the hot path.
 
-Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal.
-How many may go and when is `limits`; what happens to one row is `row`; how a protocol works is a service's.
+Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal. `limits`
+decides how many rows are in flight and when they send, `row` runs one row, and a service implements the protocol.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ SKIPPED_ROWS_A_TURN = 200
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
 REFUSALS_IN_A_ROW = 5
-"""Refused rows without an answer between them, after which a refusal is about all rows."""
+"""Refused rows without an answer between them, after which a refusal concerns all rows."""
 SAME_BUG = 3
-"""Rows that the same line of code may break before it stops the batch."""
+"""Rows broken by the same line of code, after which the batch stops."""
 
 log = logging.getLogger("batchrun.engine")
 
@@ -59,7 +59,7 @@ RowWork: TypeAlias = RowTask | Failed | SkippedRow
 """The engine's input, one item per row: a row to ask, a row that failed before it could be asked, or a row to skip."""
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
-"""(row_key) → objects left, after an attempt to delete at the service what the row made there."""
+"""(row_key) → number of objects left at the service, after an attempt to delete the row's objects there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Stop:
 
     Attributes:
         reason: one line for a person.
-        exit_code: of the process.
+        exit_code: exit code of the process.
     """
 
     reason: str
@@ -78,10 +78,10 @@ class Stop:
 class Engine:
     """Runs rows through a service, under the limits, into the journal.
 
-    All state: the tally; `stop`, set once; `_rows`, the scope of all row tasks; `_admission`, the scope of the loop
-    that admits them; `_answered`, set once a row has an answer, in this run or an earlier one; `_refused`, the rows
-    that were refused since, with their fingerprints, each held back until it is known whom the refusals concern, and
-    `_out_of_doubt`, set when it is; `_bugs`, how often each line of code has broken a row.
+    Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
+    scope of the loop that admits them; `_has_answers`, set once a row has an answer, in this run or an earlier one;
+    `_refused`, the rows refused since the last answer, each held back until it is known whether the refusals concern
+    all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has broken a row.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class Engine:
     ) -> None:
         """
         Args:
-            scrub: takes the secrets out of a text that is logged.
+            forget: called for each row that was sent, when its outcome is in the journal and its slot is free again.
             dialogue_settings: settings for rows that need more than one run.
-            forget: called for each row that was asked, when its outcome is in the journal and its slot is free again.
+            scrub: removes the secrets from a text that is logged.
         """
         self.stop: Stop | None = None
         self._tally = Tally()
@@ -130,30 +130,30 @@ class Engine:
         self._forget = forget
         self._scrub = scrub
         self._service_failures = 0
-        self._answered = journal.has_answers()
+        self._has_answers = journal.has_answers()
         self._refused: list[tuple[RowRun, Failed, str, float]] = []
-        self._out_of_doubt = anyio.Event()
+        self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
 
     async def run(self, work: Iterable[RowWork]) -> None:
-        """Prepare the service and ask every row of `work`; returns when all have ended, or after a stop.
+        """Prepare the service and run every row of `work`; return when all have ended, or after a stop.
 
         Raises:
-            OutputError: the journal cannot be written. Nothing that it holds is lost.
+            OutputError: the journal cannot be written. Nothing in it is lost.
         """
         with unwrapped(), self._rows:
             async with anyio.create_task_group() as tasks:
                 with self._admission:
                     if await self._prepare():
-                        await self._admit_all(work, tasks)
+                        await self._admit_rows(work, tasks)
         self._finish_refused()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
-        """Admit no more rows; those in flight have `grace_s` seconds to end. The first call's reason stands.
+        """Admit no more rows; rows in flight have `grace_s` seconds to end. The reason of the first call is kept.
 
-        What is in flight after that is dropped here and stays in the journal, to be followed by the next run.
+        Rows that are still in flight then stay in the journal, and the next run of the batch continues them.
         """
         self._rows.deadline = min(self._rows.deadline, anyio.current_time() + grace_s)
         if self.stop is None:
@@ -163,15 +163,15 @@ class Engine:
             self._admission.cancel()
 
     def statistics(self) -> EngineStatistics:
-        """A snapshot for progress displays and tests."""
+        """Return a snapshot for progress displays and tests."""
         return self._tally.snapshot(
             self._context.limits.statistics(), self.stop.reason if self.stop is not None else None
         )
 
     async def _prepare(self) -> bool:
-        """Make what the whole batch needs; a service that cannot be reached at all stops the batch here.
+        """Create what the whole batch needs; return False and stop the batch if the service cannot be used.
 
-        However long it takes: a thousand files are uploaded in minutes. Its requests have bounds of their own.
+        There is no deadline, since the upload of a thousand files takes minutes. Each request has its own time limit.
         """
         context, limits = self._context, self._context.limits
         spent = 0
@@ -194,12 +194,12 @@ class Engine:
         self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
         return False
 
-    async def _admit_all(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
+    async def _admit_rows(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
         for number, item in enumerate(work):
             if isinstance(item, RowTask):
-                while self._in_doubt():
-                    self._out_of_doubt = anyio.Event()
-                    await self._out_of_doubt.wait()
+                while self._is_in_doubt():
+                    self._doubt_resolved = anyio.Event()
+                    await self._doubt_resolved.wait()
                 prompt_chars = len(item.prompt.first.text)
                 reserved_usd = 0.0
                 if self._budget is not None:
@@ -218,20 +218,20 @@ class Engine:
             else:
                 self._tally.finished_before += 1
             if number % SKIPPED_ROWS_A_TURN == 0:
-                await anyio.lowlevel.checkpoint()  # rows that need no wait must not keep the others waiting
+                await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
 
     def _stop_for_budget(self, budget: Budget, prompt_chars: int) -> None:
         self.request_stop(
             Stop(
                 f"the budget of ${budget.limit_usd:,.4g} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
-                f"may cost ${budget.estimate(prompt_chars):,.4f}; the same command with a larger --budget goes on",
+                f"may cost ${budget.estimate(prompt_chars):,.4f}; rerun with a larger --budget to continue",
                 exit_code=4,
             ),
             GRACE_AFTER_REFUSAL_S,
         )
 
-    async def _row(self, ask: RowTask, lease: Lease, reserved_usd: float) -> None:
-        row = RowRun(ask, lease, self._context)
+    async def _row(self, task: RowTask, lease: Lease, reserved_usd: float) -> None:
+        row = RowRun(task, lease, self._context)
         with lease:
             try:
                 outcome = await row.outcome()
@@ -240,24 +240,24 @@ class Engine:
                 return
             except BatchrunError:
                 raise
-            except Exception as bug:  # noqa: BLE001 - whatever one row meets, the others go on
+            except Exception as bug:  # noqa: BLE001 - a bug in one row must not end the others
                 outcome = self._broken(row, bug)
             finally:
-                del self._tally.in_flight[ask.prompt.row_key]
+                del self._tally.in_flight[task.prompt.row_key]
             if outcome is not None:
                 lease.settle(row.usage.take_unsettled())
                 if self._budget is not None:
-                    self._settle_budget(self._budget, row, outcome, ask, reserved_usd)
-                self._take_in(row, outcome, ask.prompt.fingerprint, lease.sent_at_s)
+                    self._settle_budget(self._budget, row, outcome, task, reserved_usd)
+                self._take(row, outcome, task.prompt.fingerprint, lease.sent_at_s)
         if outcome is not None and self._forget is not None:
-            left = await self._forget(ask.prompt.row_key)
+            left = await self._forget(task.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
-    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, ask: RowTask, reserved_usd: float) -> None:
+    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, task: RowTask, reserved_usd: float) -> None:
         cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0
-        budget.settle(reserved_usd, len(ask.prompt.first.text), outcome.usage, cost_usd)
+        budget.settle(reserved_usd, len(task.prompt.first.text), outcome.usage, cost_usd)
 
     def _finish_asked(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)
@@ -265,7 +265,7 @@ class Engine:
         self._check_failures(outcome)
 
     def _broken(self, row: RowRun, bug: Exception) -> Failed:
-        """A bug costs the row that met it; one that meets row after row stops the batch."""
+        """Fail the row with a bug; stop the batch if the same line of code has broken several rows."""
         log.error("a row ended with a bug:\n%s", self._scrub("".join(traceback.format_exception(bug))))
         outcome = row.broken(bug)
         last = traceback.extract_tb(bug.__traceback__)[-1]
@@ -278,42 +278,43 @@ class Engine:
 
     # -- refusals ---------------------------------------------------------------------------------------------
 
-    def _take_in(self, row: RowRun, outcome: Outcome, fingerprint: str, sent_at_s: float) -> None:
-        """A row ended. One that was refused is held back until it is known whether all others are refused as well."""
+    def _take(self, row: RowRun, outcome: Outcome, fingerprint: str, sent_at_s: float) -> None:
+        """Record a row that ended. Hold a refused row back until it is known whether all other rows are refused too."""
         if row.refused is not None and isinstance(outcome, Failed):
-            if self.stop is None:  # else it may be among those that the stop was for: it is asked again
+            if self.stop is None:  # else the stop may be due to such refusals, and the row runs again
                 self._refused.append((row, outcome, fingerprint, sent_at_s))
         else:
             self._finish_asked(row, outcome, fingerprint)
             if isinstance(outcome, Completed):
-                self._answered = True
+                self._has_answers = True
                 if self._refused and sent_at_s >= self._refused[0][-1]:
                     self._finish_refused()
-        if self._in_doubt() and not self._tally.in_flight:
+        if self._is_in_doubt() and not self._tally.in_flight:
             number = len(self._refused)
             rows = "the first row was" if number == 1 else f"{number} rows in a row were"
             self._stop_refused(f"{rows} refused: {self._refused[-1][0].refused}")
 
-    def _in_doubt(self) -> bool:
-        """Whether so many rows were refused, with no answer to a row that was sent later, that it may concern all.
+    def _is_in_doubt(self) -> bool:
+        """Return whether so many rows were refused, with no answer to a row sent later, that it may concern all rows.
 
-        Before the first answer one is enough. No more rows are admitted then; those in flight tell.
+        Before the first answer one refusal is enough. While in doubt, no more rows are admitted: those in flight
+        decide.
         """
-        return len(self._refused) >= (REFUSALS_IN_A_ROW if self._answered else 1)
+        return len(self._refused) >= (REFUSALS_IN_A_ROW if self._has_answers else 1)
 
     def _stop_refused(self, reason: str) -> None:
         self._refused.clear()
         self.request_stop(Stop(reason, BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
 
     def _finish_refused(self) -> None:
-        """The refusals so far were about their rows."""
+        """Record the refused rows as failed: the refusals concerned only them."""
         refused, self._refused = self._refused, []
         for row, outcome, fingerprint, _ in refused:
             self._finish_asked(row, outcome, fingerprint)
-        self._out_of_doubt.set()
+        self._doubt_resolved.set()
 
     def _carried(self, usages: Sequence[Usage], outcome: Outcome) -> Carried | None:
-        """What the outcome has in common with the row's earlier one."""
+        """Return the usage that the outcome shares with the row's earlier one, None if there is none."""
         if not usages:
             return None
         usage = sum_usage(usages)
@@ -328,7 +329,7 @@ class Engine:
             self._on_outcome(outcome)
 
     def _check_failures(self, outcome: Outcome) -> None:
-        """Stop a batch in which most rows fail: something is wrong that goes on costing money."""
+        """Stop a batch in which most rows fail: something is wrong, and it continues to cost money."""
         if not isinstance(outcome, Failed):
             return
         self._service_failures += 1
@@ -339,7 +340,7 @@ class Engine:
         self.request_stop(
             Stop(
                 f"{self._service_failures} of the first {ended} rows failed, the last with {outcome.error_type}: "
-                f"{outcome.error} (--keep-going goes on all the same)",
+                f"{outcome.error} (--keep-going continues anyway)",
                 exit_code=3,
             ),
             GRACE_AFTER_REFUSAL_S,
@@ -347,4 +348,4 @@ class Engine:
 
 
 def _unknown(_model: str | None, _usage: Usage) -> None:
-    """The price where there is no list."""
+    """Return None: without a price list every price is unknown."""

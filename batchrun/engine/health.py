@@ -1,7 +1,7 @@
-"""The health of the service, seen across rows: whether the batch holds, probes, or goes on. Pure.
+"""The health of the service, observed across rows: whether the batch waits, probes or continues. Pure.
 
-What happens to one row may be bad luck. What happens to several in a row, with no answer between, is the state of the
-service: it costs no row a try, and the whole batch waits for it together.
+A fault of one row may be bad luck. Faults of several rows, with no answer between them, are the state of the service:
+they do not count as attempts of any row, and the whole batch waits together.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from batchrun.errors import ConnectionLost, RateLimited, ServiceFault, Shortage,
 __all__ = ["MAX_HOLD_S", "Health", "Trouble"]
 
 OUTAGE_AFTER = 3
-"""Requests in a row that found no service, after which it counts as away. One may be a gateway's bad moment."""
+"""Consecutive requests that found no service, after which it counts as away. One may be a moment of a gateway."""
 FIRST_PROBE_S = 1.0
 MAX_PROBE_S = 15.0
-"""Bounds of the time between two probes, which doubles: an outage that is over is noticed within a quarter of a
+"""Bounds of the seconds between two probes, which double: the end of an outage is noticed within a quarter of a
 minute."""
 MAX_UNREACHED_S = 30.0
-"""A service that has not been reached once since the start: a wrong port must not hold a batch for long."""
+"""Seconds after which the batch stops if the service was never reached: a wrong port must not hold it for long."""
 SPREAD_S = 1.0
 """Seconds over which the rows come back after a hold, so that they do not come together."""
 FIRST_HOLD_S = 1.0
 MAX_OWN_HOLD_S = 60.0
-"""Bounds of the wait after a rate limit for which the service names no time; it doubles while no answer comes."""
+"""Bounds of the wait after a rate limit without Retry-After; it doubles while no answer comes."""
 MAX_HOLD_S = 600.0
-"""A service that asks for longer is asked again after this; a header must not put a batch to sleep for a day."""
+"""Maximum wait, even if the service asks for more: a header must not put a batch to sleep for a day."""
 PROBERS = 3
-"""Rows that take turns in probing: one whose own request is at fault must not speak for the service alone."""
+"""Rows that take turns in probing, so that a row whose own request is at fault does not decide alone."""
 
 
 @dataclass(slots=True)
 class Trouble:
-    """What a row has met so far, to tell its own faults from the service's.
+    """The faults of a row so far, which distinguish its own faults from the service's.
 
     Attributes:
-        since_s: loop time of the first rate limit since its last answer, None while there is none.
-        words: how often the service had said anything when the row first found it away, None if it never did.
+        since_s: loop time of the first rate limit since its last answer, None if there is none.
+        words: number of replies of the service when the row first found it away, None if it never did.
     """
 
     since_s: float | None = None
@@ -47,21 +47,21 @@ class Trouble:
 
 
 class Health:
-    """What the replies to all rows say of the service.
+    """The state of the service, as the replies to all rows show it.
 
-    All state: `slots`; `_away`, requests in a row that found no service, and `_away_s`, since when; `_words`, replies
-    of any kind so far; the probe (`_probing`, `_probe_s`, when the next is due, `_probe_wait_s`); `_reached` once
-    anything was; `held_until_s`, until when nobody sends, and `_next_s`, when the next row may come back from that;
-    `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since then;
-    `_own_hold_s`, when the hold of the last burst began; and `_abreast`, rows that may be at the service while they
-    come back from several bursts.
+    Mutable state: `slots`; `_away`, consecutive requests that found no service, and `_away_s`, loop time of the first;
+    `_words`, replies of any kind so far; the probe (`_probing`, `_probe_s`, when the next is due, `_probe_wait_s`);
+    `_reached`, set with the first reply; `held_until_s`, until when no row sends, and `_next_s`, when the next row may
+    send after that; `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since
+    then; `_own_hold_s`, when the wait of the last burst began; `_abreast`, maximum rows at the service after several
+    bursts.
     """
 
     def __init__(self, slots: SlotPolicy, *, max_outage_s: float = 900.0) -> None:
         """
         Args:
             max_outage_s: seconds without a service, or without an answer under rate limits, after which the batch
-            stops.
+                stops.
         """
         self.slots = slots
         self._max_outage_s = max_outage_s
@@ -74,19 +74,19 @@ class Health:
         self._own_hold_s = -math.inf
         self._abreast = math.inf
 
-    # -- what the rows ask --------------------------------------------------------------------------------
+    # -- may a row send? ----------------------------------------------------------------------------------
 
     @property
     def away(self) -> bool:
-        """The service cannot be reached, or has said of itself that it is not there."""
+        """Whether the service cannot be reached, or replies that it is unavailable."""
         return self._away >= OUTAGE_AFTER
 
     def away_for_s(self, now_s: float) -> float | None:
-        """Seconds that an outage lasts by now, None where there is none."""
+        """Return the seconds since an outage began, None if there is none."""
         return now_s - self._away_s if self.away else None
 
     def hold_s(self, now_s: float) -> float:
-        """Seconds for which nothing may be sent; infinite while a probe is under way."""
+        """Return the seconds for which nothing may be sent; infinite while a probe is in flight."""
         held_s = max(self.held_until_s, self._next_s) - now_s
         if not self.away:
             return held_s
@@ -94,20 +94,20 @@ class Health:
 
     @property
     def abreast(self) -> float:
-        """Rows that may be at the service at the same time."""
+        """Maximum rows at the service at the same time."""
         return min(self.slots.capacity, self._abreast)
 
     def sending(self, now_s: float) -> None:
-        """A row goes to the service; in an outage it is the probe."""
+        """Count a row that begins to send; in an outage it is the probe."""
         self._probing = self.away
         if now_s < self.held_until_s + SPREAD_S:
             self._next_s = now_s + SPREAD_S / self.slots.capacity
         self.slots.sending(now_s)
 
     def is_ill(self, fault: ServiceFault, trouble: Trouble, now_s: float) -> bool:
-        """Whether a fault is the service's, so that it costs its row no try.
+        """Return whether the service is at fault, so that the attempt does not count.
 
-        A rate limit is, unless the row has met nothing else for as long as an outage may last.
+        A rate limit is the service's, unless the row has met nothing else for the maximum time of an outage.
         """
         if isinstance(fault, Unavailable):
             return self.away or not self._is_suspect(trouble)
@@ -118,13 +118,14 @@ class Health:
         return False
 
     def _is_suspect(self, trouble: Trouble) -> bool:
-        """Whether an absence may be the row's own: the service has spoken to others since the row first found none."""
+        """Return whether the row itself may be at fault: the service has replied to others since the row found it
+        away."""
         return trouble.words is not None and self._words > trouble.words
 
-    # -- what the rows report -----------------------------------------------------------------------------
+    # -- replies and faults -------------------------------------------------------------------------------
 
     def answered(self, in_use: int, sent_at_s: float, now_s: float) -> None:
-        """A run ended with an answer."""
+        """Count a run that ended with an answer."""
         self.spoke()
         if sent_at_s >= self._own_hold_s:
             self._refused_s, self._refusals = None, 0
@@ -132,7 +133,7 @@ class Health:
         self.slots.answered(in_use, now_s - sent_at_s, now_s)
 
     def hold(self, wait_s: float, now_s: float) -> bool:
-        """Nobody sends for `wait_s` seconds from now, ten minutes at most. False where a longer wait runs already."""
+        """Let no row send for `wait_s` seconds from now, ten minutes at most; return False if a longer wait runs."""
         until_s = now_s + min(wait_s, MAX_HOLD_S)
         if wait_s <= 0 or until_s <= self.held_until_s:
             return False
@@ -142,11 +143,11 @@ class Health:
     def failed(
         self, fault: ServiceFault, in_use: int, sent_at_s: float, now_s: float, trouble: Trouble | None = None
     ) -> str | None:
-        """A try ended badly; returns why the batch has to stop, if it has to.
+        """Count a failed attempt; return why the batch has to stop, None if it does not.
 
         Args:
-            trouble: of the row; None for what the batch itself asked.
-            sent_at_s: loop time at which the try's last request was sent.
+            sent_at_s: loop time of the attempt's last request.
+            trouble: the row's faults so far; None for a request of the batch itself.
         """
         if not isinstance(fault, Unavailable | ConnectionLost | Silence | Shortage):
             self.spoke()
@@ -164,11 +165,11 @@ class Health:
         return None
 
     def timed_out(self, sent_at_s: float, now_s: float) -> None:
-        """A row's time was over before its answer came."""
+        """Count a row whose time ran out before its answer came."""
         self.slots.timed_out(sent_at_s, now_s)
 
     def left(self, now_s: float) -> None:
-        """A row is no longer at the service. A probe that ended without a word about the service is followed by
+        """Count a row that has left the service. A probe that showed nothing about the service is followed by
         another."""
         if self._probing:
             self._probing = False
@@ -177,7 +178,7 @@ class Health:
     # -- outages ------------------------------------------------------------------------------------------
 
     def spoke(self) -> None:
-        """The service said something, so it is there."""
+        """Count a reply of any kind: the service is available."""
         self._reached = True
         self._words += 1
         self._away, self._probing, self._probe_wait_s = 0, False, FIRST_PROBE_S
@@ -200,7 +201,7 @@ class Health:
             return f"the service has been unavailable for {limit_s:g} s{option}: {fault}"
         if self._probing or self._away == OUTAGE_AFTER:
             wait_s = max(self._probe_wait_s, min(fault.retry_after_s or 0.0, MAX_HOLD_S))
-            # The last probe comes when the time is up, not after it.
+            # The last probe is sent when the time is up, not after it.
             self._probe_s = min(now_s + wait_s, max(self._away_s + limit_s, now_s + FIRST_PROBE_S))
             self._probe_wait_s = min(2 * self._probe_wait_s, MAX_PROBE_S)
         self._probing = False
@@ -216,8 +217,7 @@ class Health:
         return self._without_answer(fault, sent_at_s, now_s)
 
     def _without_answer(self, fault: ServiceFault, sent_at_s: float, now_s: float) -> str | None:
-        """Everybody waits; twice as long each time that the wait before did not help, and then coming back one by
-        one."""
+        """Let all rows wait, twice as long each time that the last wait did not help, and come back one by one."""
         if sent_at_s >= self._own_hold_s:
             self._refusals += 1
             self._own_hold_s = now_s

@@ -1,8 +1,8 @@
-"""Stage 4: who may go when. Slots, requests a minute, tokens a minute, and what the health of the service allows.
+"""Stage 4: when rows may send. Slots, requests per minute, tokens per minute, and the health of the service.
 
-Rows are admitted by `Limits.admit`, one after the other, in order; a row that tries again waits in the same line, in
-`Limits.next_try`. Every HTTP request passes `Limits.request` in the HTTP client, so that polls, retries and tool
-submissions are counted too and nothing can go round it.
+Rows are admitted by `Limits.admit`, one after the other, in order; a row that retries waits in the same line, in
+`Limits.next_attempt`. Every HTTP request passes `Limits.request` in the HTTP client, so that polls, retries and tool
+submissions count too and nothing can bypass the limits.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Wait
 
 OVERSLEPT_S = 0.5
 RATE_LIMITED = "rate_limit_exceeded"
-"""The error type of a refusal for the rate, which is what most cool-downs are for."""
-TOLD_S = 1.0
-"""A cool-down that lasts less than this longer than what was told of it is not told again: rows that are refused
-together ask for the same end, each a moment later."""
+"""Error type of a rate limit, the usual reason of a cool-down."""
+REPORTED_S = 1.0
+"""A cool-down is reported again only if it is extended by more than this: rows that are refused together ask for the
+same end, each a moment later."""
 
 Waiting: TypeAlias = Literal["slots", "requests", "tokens", "cool-down"]
 
 CoolDown: TypeAlias = Callable[[float, str], None]
-"""(seconds, reason): everybody waits from now on."""
+"""(seconds, reason): called when all rows begin to wait."""
 
 _current_lease: ContextVar[Lease | None] = ContextVar("batchrun_lease", default=None)
 
 
 class Stopwatch:
-    """Counts the seconds a row is in flight and ends them at a limit; waits for limits stop it.
+    """Measures the seconds that a row is in flight, without its waits for limits, and cancels the row at a time limit.
 
-    All state: `elapsed_s` over finished laps, the scope of the lap that runs, and `overslept`: the last lap was ended
-    long after its time, so that this process was suspended meanwhile and nobody knows what the row's own time was.
+    Mutable state: `elapsed_s` over finished laps; the cancel scope and the start of the current lap; `overslept`: the
+    last lap ended long after its deadline, so this process was suspended, and the row's own time is unknown.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -57,7 +57,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self) -> Iterator[anyio.CancelScope]:
-        """Time spent inside counts; at the limit it is cancelled (`scope.cancelled_caught`)."""
+        """Count the time spent inside; cancel the block at the time limit (`scope.cancelled_caught`)."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             self._resume()
@@ -72,7 +72,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside does not count. Outside of `running` nothing counts anyway."""
+        """Do not count the time spent inside. Outside of `running` nothing counts anyway."""
         if self._scope is None:
             yield
             return
@@ -94,15 +94,16 @@ class Stopwatch:
 
 
 class Lease:
-    """The right of one row to be in flight: a slot, its turn at the service, the reserved tokens, and its first
+    """The permit of one row to be in flight: its slot, its turn at the service, its reserved tokens and its first
     request.
 
-    Made by `Limits.admit`; the row's task owns it from then on and gives it back by leaving `with lease`.
+    `Limits.admit` creates it; then the row's task owns it, and gives it back when it leaves `with lease`.
 
     Attributes:
-        has_turn: the row may send now. It has given that back once its try ended.
+        has_turn: the row may send now. It gives its turn back when its attempt fails.
+        prepaid: the row's first request was counted when it was admitted.
         sent_at_s: loop time of its last request.
-        trouble: what the row has met so far.
+        trouble: the faults that the row has met so far.
     """
 
     __slots__ = (
@@ -129,7 +130,7 @@ class Lease:
         self._limits._release(self)
 
     def settle(self, usage: Usage) -> None:
-        """A run of the row ended with this usage: correct the reservation and teach the estimate."""
+        """Correct the row's reservation by the usage of a run that ended, and improve the estimate."""
         self._limits._settle(self, usage)
 
 
@@ -138,10 +139,10 @@ class LimitsStatistics:
     """A snapshot.
 
     Attributes:
-        waiting_for: what the next row waits for, None if it does not wait.
-        cool_down_s: seconds that the shared cool-down still lasts, 0 where there is none.
-        away_s: seconds that the service has been unavailable for, None while it is there.
-        one_at_a_time: the service breaks off its replies when it is asked for several at once.
+        waiting_for: the limit that the next row waits for, None if it does not wait.
+        cool_down_s: remaining seconds of the shared cool-down, 0 if there is none.
+        away_s: seconds for which the service has been unavailable, None while it is available.
+        one_at_a_time: the service breaks replies off when it gets several requests at once.
         max_requests_per_minute, max_tokens_per_minute: in force, None for no limit.
     """
 
@@ -159,9 +160,10 @@ class LimitsStatistics:
 class Limits:
     """All limits of one batch.
 
-    All state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have a
-    turn; `_changed`, set when either may have; `_told_until_s` (loop time); the pacers; `_waiting_for` (what the
-    admission waits for); `requests` sent so far; and `_closed`, set once no more may be sent.
+    Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have
+    a turn; `_changed`, set when one of these may have changed; `_reported_until_s`, loop time of the end of the last
+    reported cool-down; the pacers and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`,
+    sent so far; `_closed`, set once no attempt may start.
     """
 
     def __init__(
@@ -179,8 +181,9 @@ class Limits:
     ) -> None:
         """
         Args:
-            start: rows in flight at first, where their number is adaptive.
-            max_slots: rows in flight that are possible on this machine, whatever `concurrency` says; None for no bound.
+            concurrency: maximum rows in flight; None for an adaptive number.
+            start: rows in flight at first, if their number is adaptive.
+            max_slots: rows in flight that this machine can handle, whatever `concurrency` is; None for no bound.
             max_outage_s: as of `Health`.
         """
         self.requests = 0
@@ -197,7 +200,7 @@ class Limits:
         self._at_service = 0
         self._changed = anyio.Event()
         self._closed = False
-        self._told_until_s = float("-inf")
+        self._reported_until_s = float("-inf")
         self._on_cool_down = on_cool_down
         self._waiting_for: Waiting | None = None
 
@@ -214,7 +217,7 @@ class Limits:
                 await self._token_pacer.acquire(reserved)
             self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
             lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
-            await self.next_try(lease)
+            await self.next_attempt(lease)
             try:
                 await self._permit_request()
             except BaseException:
@@ -226,11 +229,11 @@ class Limits:
         return lease
 
     def _has_room(self) -> bool:
-        """Whether one more row may be in flight; in an outage a few may, so that rows take turns in probing."""
+        """Return whether one more row may be in flight; in an outage a few may, so that rows take turns in probing."""
         return self._in_use < (PROBERS if self.health.away else 0) or self._in_use < self.health.slots.capacity
 
-    async def next_try(self, lease: Lease) -> bool:
-        """Wait in line for another try of a row in flight. False: none may be made any more."""
+    async def next_attempt(self, lease: Lease) -> bool:
+        """Wait in line for an attempt of a row in flight; return False if no more attempts may start."""
         if lease.has_turn:
             return True
         async with self._line:
@@ -252,28 +255,28 @@ class Limits:
         await self._changed.wait()
 
     def answered(self, lease: Lease) -> None:
-        """A run of the row ended with an answer. The row keeps its turn, for what it may ask next."""
+        """Count a run that ended with an answer. The row keeps its turn for its next request."""
         lease.trouble = Trouble()
         self.health.answered(self._in_use, lease.sent_at_s, anyio.current_time())
         self._changed.set()
 
     def failed(self, lease: Lease | None, fault: ServiceFault) -> str | None:
-        """A try ended badly, and with it the row's turn; returns why the batch has to stop, if it has to.
+        """Count a failed attempt, and end the row's turn; return why the batch has to stop, None if it does not.
 
         Args:
-            lease: None for what the batch itself asked.
+            lease: None for a request of the batch itself.
         """
         now_s = anyio.current_time()
         held_s = self._cool_down_s()
         trouble, sent_at_s = (None, now_s) if lease is None else (lease.trouble, lease.sent_at_s)
         why = self.health.failed(fault, self._in_use, sent_at_s, now_s, trouble)
         if self._cool_down_s() > max(held_s, 0.0):
-            self._tell(fault.error_type)
+            self._report(fault.error_type)
         self._give_back(lease)
         return why
 
     def timed_out(self, lease: Lease) -> None:
-        """The row's time was over before its answer came."""
+        """Count a row whose time ran out before its answer came."""
         self.health.timed_out(lease.sent_at_s, anyio.current_time())
         self._give_back(lease)
 
@@ -285,12 +288,12 @@ class Limits:
         self._changed.set()
 
     def close(self) -> None:
-        """No further try is made: whoever waits for one is told so."""
+        """Let no more attempts start; those that wait for one end their wait."""
         self._closed = True
         self._changed.set()
 
     async def readmit(self, lease: Lease, usage: Usage, prompt_chars: int) -> None:
-        """Before another run of a row in flight: settle what its last one took, and set tokens aside for this one."""
+        """Prepare another run of a row in flight: settle the usage of its last one, and reserve tokens for this one."""
         self._settle(lease, usage)
         lease.prompt_chars = prompt_chars
         if self._token_pacer is not None:
@@ -299,7 +302,7 @@ class Limits:
             lease.reserved_tokens = reserved
 
     async def request(self) -> None:
-        """Called by the HTTP client before every request, in the task of the row that makes it."""
+        """Wait until the HTTP client may send a request. It calls this before each, in the task of the row."""
         lease = _current_lease.get()
         self.requests += 1
         if lease is None:
@@ -316,7 +319,7 @@ class Limits:
         if self._request_pacer is None:
             await self._cooled_down()
             return
-        # One at a time through both waits: permits granted during a cool-down would all be used at its end.
+        # One at a time through both waits: permits given during a cool-down would all be used at its end.
         async with self._request_gate:
             await self._cooled_down()
             await self._request_pacer.acquire()
@@ -327,25 +330,25 @@ class Limits:
             await anyio.sleep(wait_s)
 
     def cool_down(self, wait_s: float, reason: str = RATE_LIMITED) -> None:
-        """Nobody sends for `wait_s` seconds from now, ten minutes at most (a longer cool-down that runs stays).
+        """Let no row send for `wait_s` seconds from now, ten minutes at most. A longer cool-down that runs is kept.
 
         Args:
-            reason: for those who look at the batch.
+            reason: shown in displays.
         """
         if self.health.hold(wait_s, anyio.current_time()):
-            self._tell(reason)
+            self._report(reason)
 
-    def _tell(self, reason: str) -> None:
-        """Tell of a cool-down that has begun, or has become longer."""
+    def _report(self, reason: str) -> None:
+        """Report a cool-down that has begun or has become longer."""
         now_s = anyio.current_time()
         wait_s = self._cool_down_s()
-        cooling = self._told_until_s > now_s
-        if self._on_cool_down is not None and (not cooling or now_s + wait_s > self._told_until_s + TOLD_S):
-            self._told_until_s = now_s + wait_s
+        cooling = self._reported_until_s > now_s
+        if self._on_cool_down is not None and (not cooling or now_s + wait_s > self._reported_until_s + REPORTED_S):
+            self._reported_until_s = now_s + wait_s
             self._on_cool_down(wait_s, reason)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Learn from `x-ratelimit-*` of a reply. -1, 0 and absent limits are ignored (Azure sends them)."""
+        """Adopt the limits in a reply's `x-ratelimit-*` headers; -1 and 0 are ignored (Azure sends them)."""
         for unit in ("requests", "tokens"):
             limit = _positive(headers.get(f"x-ratelimit-limit-{unit}"))
             if limit is None:
@@ -360,7 +363,7 @@ class Limits:
                     self.cool_down(min(reset_s, 60.0), f"no {unit} left")
 
     def statistics(self) -> LimitsStatistics:
-        """A snapshot for progress displays and tests."""
+        """Return a snapshot for progress displays and tests."""
         return LimitsStatistics(
             in_use=self._in_use,
             capacity=self.health.slots.capacity,
@@ -394,7 +397,7 @@ TOKEN_CREDIT_SHARE = 0.02
 
 
 def _token_pacer(per_minute: float) -> Pacer:
-    """Estimates err both ways; what they set aside too much is spent again, within bounds."""
+    """Return a pacer of tokens. Estimates err both ways: what they reserve too much is used again, within bounds."""
     return Pacer(per_minute, credit_share=TOKEN_CREDIT_SHARE)
 
 

@@ -1,4 +1,4 @@
-"""An allowance a minute, spent evenly, first come first served: aiolimiter behind a FIFO gate."""
+"""A rate limit per minute, used evenly, first come first served: aiolimiter after a FIFO gate."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ __all__ = ["Pacer", "TokenEstimate"]
 
 BURST_SHARE = 0.005
 TRANSIT_SHARE = 0.003
-"""Kept back, since requests do not all take the same time to arrive: the service's minute is not ours. 0.3 % of a
-minute is 180 ms, by which the first of a minute may be late and the last early."""
+"""Share that is not used, because requests do not all take the same time to arrive: the service's minute is not ours.
+0.3 % of a minute is 180 ms, by which the first request of a minute may be late and the last early."""
 
 
 class Pacer:
     """Admits at most `per_minute` units in any minute.
 
-    A leaky bucket of B = 1 + ⌊0.5 % of the allowance⌋ units, drained at (99.7 % of the allowance - (B - 1)) a
-    minute: whatever the start of the minute, B - 1 units of burst and one minute of draining never exceed the
-    allowance, not even where the service counts them as they arrive; the burst absorbs the lateness of timers, so
-    that 99.2 % of the allowance can be used. The bucket starts full, so that the start is no burst.
+    A leaky bucket of B = 1 + ⌊0.5 % of the limit⌋ units, drained at (99.7 % of the limit - (B - 1)) per minute.
+    Whenever the minute starts, B - 1 units of burst and one minute of draining never exceed the limit, even if the
+    service counts requests as they arrive. The burst absorbs the lateness of timers, so that 99.2 % of the limit can be
+    used. The bucket starts full, so that there is no burst at the start.
 
     aiolimiter wakes the smallest waiter first, which starves large requests; the lock makes it first come,
-    first served. It also refuses amounts over its bucket; those are taken in pieces.
+    first served. It also refuses amounts larger than its bucket, so these are acquired in pieces.
 
-    All state: the limiter's level, `_debt` (units used beyond what was reserved, to be paid by who comes next;
-    negative for a credit of reservations that were not used up).
+    Mutable state: the limiter's level; `_debt`, units used beyond their reservation, which the next requests pay;
+    negative for a credit of unused reservations; `_started`, set with the first request.
     """
 
     def __init__(self, per_minute: float, *, credit_share: float = 0.0) -> None:
         """
         Args:
-            credit_share: of the allowance, by which unused reservations of one minute may be spent in another; drained
-                as much slower, so that they do not pass the allowance there.
+            credit_share: share of the limit by which reservations that were not used in one minute may be used in
+                another. The bucket drains as much slower, so that the limit of that minute is not exceeded.
         """
         self.per_minute = per_minute
         self._credit = per_minute * credit_share
@@ -44,7 +44,7 @@ class Pacer:
         self._started = False
 
     async def acquire(self, amount: float = 1.0) -> None:
-        """Wait until `amount` units may be spent, in the order of the calls."""
+        """Wait until `amount` units may be used, in the order of the calls."""
         async with self._lock:
             if not self._started:
                 self._started = True
@@ -57,7 +57,7 @@ class Pacer:
                 amount -= piece
 
     def settle(self, difference: float) -> None:
-        """Correct an earlier reservation: positive where more was used than reserved, negative where less."""
+        """Correct an earlier reservation: positive if more was used than reserved, negative if less."""
         self._debt = max(self._debt + difference, -self._credit)
 
     def __repr__(self) -> str:
@@ -65,11 +65,12 @@ class Pacer:
 
 
 class TokenEstimate:
-    """Guesses the tokens of a request from its text, learning from the usage of finished rows.
+    """Estimates the tokens of a request from its text, and learns from the usage of finished rows.
 
-    tokens ≈ characters · (prompt tokens per character) + completion tokens of a mean row. Before the first
-    finished row: a quarter token per character (English text), and the user's own bound on the completion or
-    500 tokens.
+    tokens ≈ characters · (prompt tokens per character) + completion tokens of a mean row. Before the first finished
+    row: a quarter token per character (English text), and the user's own bound on the completion, or 500 tokens.
+
+    Mutable state: sums over the finished rows, and the prior.
     """
 
     _PRIOR_WEIGHT_CHARS = 400.0
@@ -82,7 +83,7 @@ class TokenEstimate:
         self._completion_tokens = min(max_completion_tokens or 500, 4_000) * self._rows
 
     def guess(self, prompt_chars: int) -> float:
-        """Tokens that a request with this many characters will likely take, prompt and completion."""
+        """Return the tokens, prompt and completion, that a request with this many characters will likely take."""
         return prompt_chars * self._prompt_tokens / self._chars + self._completion_tokens / self._rows
 
     def learn(self, prompt_chars: int, prompt_tokens: int | None, completion_tokens: int | None) -> None:

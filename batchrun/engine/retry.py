@@ -1,4 +1,4 @@
-"""When to try a row again, and after how long. Pure: faults in, decisions out."""
+"""Whether a row is retried, and after how long. Pure: faults in, decisions out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["GiveUp", "RetryAfter", "RetryPolicy"]
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Try again.
+    """Retry the row.
 
     Attributes:
         wait_s: seconds from now.
-        shared: the whole batch waits (a rate limit), not this row alone.
+        shared: the whole batch waits (a rate limit), not only this row.
     """
 
     wait_s: float
@@ -24,20 +24,20 @@ class RetryAfter:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The row fails with the fault at hand."""
+    """Fail the row with the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential back-off with full jitter above half: the n-th wait lies in [½, 1] · min(cap, first · 2ⁿ⁻¹).
+    """Exponential backoff with equal jitter: the n-th wait is within [½, 1] · min(cap, first · 2ⁿ⁻¹).
 
     The jitter keeps rows that failed together from coming back together (AWS Architecture Blog, "Exponential
-    Backoff And Jitter", the "equal jitter" form); the floor of one half keeps a wait from being none.
+    Backoff And Jitter"); the floor of one half keeps a wait from being zero.
 
     Attributes:
-        max_attempts: tries of a row in all, the first one included.
+        max_attempts: maximum attempts per row, including the first one.
         first_wait_s, max_wait_s: bounds of the exponential part, seconds.
-        max_retry_after_s: a service that asks for a longer wait is waited for this long and asked again.
+        max_retry_after_s: maximum wait in seconds, if the service asks for a longer one.
     """
 
     max_attempts: int = 5
@@ -48,11 +48,11 @@ class RetryPolicy:
     def decide(
         self, fault: ServiceFault, attempt: int, random_unit: float, *, ill: bool = False
     ) -> RetryAfter | GiveUp:
-        """What follows `fault` on the `attempt`-th try (from 1).
+        """Return what follows `fault` on the `attempt`-th attempt (from 1).
 
         Args:
             random_unit: uniform in [0, 1).
-            ill: the fault is the service's, and costs no try.
+            ill: the service is at fault, not the row, so that the attempt does not count.
         """
         if isinstance(fault, PermanentFault) or (attempt >= self.max_attempts and not ill):
             return GiveUp()
@@ -62,7 +62,7 @@ class RetryPolicy:
         limited = isinstance(fault, RateLimited)
         asked_s = fault.retry_after_s
         if asked_s is not None:
-            # Never earlier than asked; a little later, so that not all come at the same moment.
+            # Never earlier than the service asks; a little later, so that rows do not come back together.
             asked_s = min(asked_s, self.max_retry_after_s)
             wait_s = asked_s + 0.1 * random_unit * min(asked_s, 10.0) if limited else max(wait_s, asked_s)
         return RetryAfter(

@@ -76,7 +76,7 @@ class RowRun:
             except Misshapen as exc:
                 return self._misshapen(exc)
             if exchange is None:
-                return self._completed(self._dialogue.whole())
+                return self._completed(self._dialogue.answer())
             self._exchange = exchange
             if not is_first:
                 self.attempts.next_run()
@@ -101,7 +101,7 @@ class RowRun:
         Returns the row's outcome if there is no reply, and None if the batch stopped before the row ended.
         """
         context, attempts = self._context, self.attempts
-        while await context.limits.next_try(self._lease):
+        while await context.limits.next_attempt(self._lease):
             turn = self._exchange.turn.number
             context.journal.begin_attempt(
                 self._prompt, attempts.current, context.clock(), turn, redo_from_turn=self._redo_from_turn
@@ -229,7 +229,7 @@ class RowRun:
     async def _stopped_before_retry(self, fault: ServiceFault, decision: RetryAfter) -> bool:
         """Wait before a retry; return whether the batch stopped meanwhile.
 
-        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_try`.
+        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`.
         """
         context = self._context
         if isinstance(fault, RateLimited | Shortage):
@@ -237,7 +237,7 @@ class RowRun:
             return context.stopped.is_set()
         if decision.shared:
             context.limits.cool_down(decision.wait_s, fault.error_type)
-        self._note(f"waits {decision.wait_s:.0f} s after a try that ended with {fault.error_type}")
+        self._note(f"waits {decision.wait_s:.0f} s after an attempt that ended with {fault.error_type}")
         context.tally.retrying += 1
         try:
             with anyio.move_on_after(decision.wait_s):
@@ -331,7 +331,7 @@ class RowRun:
         """Fail the row; its last answer stays in the row, the others in the journal."""
         end = self._dialogue.last
         assert end is not None
-        error = f"the answer does not have the form asked for: {' '.join(str(problem).split())}"
+        error = f"the answer does not have the requested form: {' '.join(str(problem).split())}"
         fault = PermanentFault(error, error_type="schema_mismatch", run_ended=True)
         self._context.journal.record_fault(self._prompt.row_key, self.attempts.started, fault)
         return self._failed(fault.error_type, self._at_turn(error, end.turn))

@@ -1,4 +1,4 @@
-"""Stage 5's interface: what the engine asks of a service, whatever its protocol."""
+"""Stage 5's interface: the methods of a service, whatever its protocol."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from batchrun.records import Attempt, Exchange, Reply, ToolCall, ToolOutput
 __all__ = ["CallTools", "OnIds", "Reply", "Service"]
 
 CallTools: TypeAlias = Callable[[Sequence[ToolCall]], Awaitable[tuple[ToolOutput, ...]]]
-"""Calls the user's functions; in the order of the calls. Does not raise for what a function or the model does."""
+"""Calls the user's functions; returns outputs in the order of the calls. Does not raise for a fault of a function or
+of the model."""
 
 
 class OnIds(Protocol):
-    """Called the moment the service names the thread and the run; writes them to the journal."""
+    """Called as soon as the service names the thread and the run; writes the ids to the journal."""
 
     def __call__(self, thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
         """
         Args:
-            with_reply: they came with the whole reply, which is returned next, without a wait: one transaction then
-                holds both.
+            with_reply: the ids came with the whole reply, which is returned next without a wait, so that one
+                transaction can write both.
         """
         ...
 
@@ -32,22 +33,22 @@ class Service(Protocol):
     """
 
     async def prepare(self) -> None:
-        """Make what the whole batch needs, before the first row.
+        """Create what the whole batch needs, before the first row.
 
-        No deadline ends it but its own. Called again after a fault that may pass, it goes on where it was.
+        It sets its own deadlines. Called again after a transient error, it continues where it was.
         """
         ...
 
     async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """Make the run (where there is none to go on, also the thread), or go on with it, and follow it to its end or
-        to the functions that it asks for.
+        """Create the run (and the thread, unless there is one) or continue it, and follow it to its end or to the
+        functions that it asks for.
 
         Calls `on_ids` before it waits for anything that comes after the ids.
         """
         ...
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """Follow the run that `attempt` names, without making another.
+        """Follow the run that `attempt` names, without creating another.
 
         Raises:
             RunLost: the service does not know the run.

@@ -1,4 +1,4 @@
-"""What a running batch counts, and the snapshot that displays and tests read."""
+"""The counts of a running batch, and the snapshot that displays and tests read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ __all__ = ["EngineStatistics", "Flight", "Tally"]
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """A snapshot of a batch that runs.
+    """A snapshot of a running batch.
 
     Attributes:
-        finished_before: rows that an earlier run had finished.
-        asked_alike: rows that get the answer of another row, which asks the same.
-        retrying: rows in flight that wait for their next try.
-        faults: tries that ended badly.
-        created_again: requests repeated although the service may have acted on the first, and runs made anew
-            since the service did not know the first any more.
-        prompt_tokens, completion_tokens, cost_usd: of this run of the batch; cost None while none is known.
+        finished_before: rows that an earlier run of the batch had finished.
+        asked_alike: rows that get the answer of another row with the same prompt.
+        retrying: rows in flight that wait for their next attempt.
+        faults: attempts that failed.
+        created_again: requests repeated although the service may have acted on the first, and runs created again
+            because the service no longer knew the first.
+        prompt_tokens, completion_tokens, cost_usd: totals of this run of the batch; the cost is None while it is
+            known.
         stopping: why no more rows are admitted, None while they are.
-        oldest: (row_key, loop time in seconds of its admission, what it does) of the rows that are longest in flight.
-        not_deleted: objects of rows that ended (threads and the like) which should have been deleted and were not.
-        tool_calls, tool_errors: functions of the user's that were called, and how many of the calls did not work.
+        oldest: (row_key, loop time in seconds of its admission, what it waits for) of the rows longest in flight.
+        not_deleted: objects of ended rows (such as threads) that should have been deleted and were not.
+        tool_calls, tool_errors: calls of the user's functions, and how many of them failed.
     """
 
     completed: int
@@ -56,7 +57,7 @@ class Flight:
 
     Attributes:
         since_s: loop time of its admission.
-        doing: what it waits for, in words.
+        doing: what the row waits for, in words.
     """
 
     since_s: float
@@ -84,10 +85,10 @@ class Tally:
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome, carried: Carried | None = None) -> None:
-        """A row ended.
+        """Count a row that ended.
 
         Args:
-            carried: what an earlier run of the batch has paid of it.
+            carried: the part of its usage that an earlier run of the batch has counted.
         """
         if not isinstance(outcome, Completed):
             self.failed += 1
@@ -108,7 +109,7 @@ class Tally:
             flight.doing = doing
 
     def snapshot(self, limits: LimitsStatistics, stopping: str | None = None) -> EngineStatistics:
-        """The counts as they stand."""
+        """Return the current counts."""
         oldest = nsmallest(3, self.in_flight.items(), key=lambda item: item[1].since_s)
         return EngineStatistics(
             completed=self.completed,

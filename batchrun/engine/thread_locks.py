@@ -1,4 +1,4 @@
-"""Locks by name: rows that go on with the same thread do so one after the other."""
+"""Locks by thread: rows that continue the same thread do so one after the other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["ThreadLocks"]
 
 
 class ThreadLocks:
-    """Locks by name, each there while somebody holds it or waits for it; first come, first served.
+    """Locks by name. Each exists while a row holds it or waits for it; first come, first served.
 
-    All state: `_waiting`, by name the lock and how many hold it or wait for it.
+    Mutable state: `_waiting`, by name the lock and the number of rows that hold it or wait for it.
     """
 
     def __init__(self) -> None:

@@ -95,7 +95,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Totals over the journal. Sums leave out unknown values; `cost_usd` is None if no cost is known."""
+    """Totals over the journal. Sums leave out unknown values; `cost_usd` is None if every cost is unknown."""
 
     completed: int = 0
     incomplete: int = 0

@@ -36,7 +36,7 @@ def test_what_counts_as_the_second(sent: Sequence[tuple[float, signal.Signals]],
     interrupts = Interrupts(clock=lambda: now_s)
     with (
         interrupts.installed(),
-        interrupts.heard(lambda n: found.append(f"stop {n.name}"), lambda n: found.append(f"leave {n.name}")),
+        interrupts.listening(lambda n: found.append(f"stop {n.name}"), lambda n: found.append(f"leave {n.name}")),
     ):
         for now_s, number in sent:  # noqa: B007 - the clock reads it
             signal.raise_signal(number)
@@ -68,7 +68,7 @@ def test_an_interrupt_that_comes_too_early_is_heard_later() -> None:
     interrupts = Interrupts()
     found: list[int] = []
     interrupts.interrupt()
-    with interrupts.heard(found.append):
+    with interrupts.listening(found.append):
         assert found == [INT]
 
 
@@ -85,7 +85,7 @@ def test_the_second_sigint_is_the_operating_systems_only_while_a_batch_stops() -
     interrupts = Interrupts()
     with interrupts.installed():
         ours = signal.getsignal(INT)
-        with interrupts.heard(lambda _: None):
+        with interrupts.listening(lambda _: None):
             interrupts.second_kills()
             assert signal.getsignal(INT) == ours
             signal.raise_signal(INT)

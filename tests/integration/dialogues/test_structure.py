@@ -78,7 +78,7 @@ def test_a_hopeless_answer_fails_its_row(bench: Bench, mode: str) -> None:
     bench.resumed(*with_schema(bench, mode), exit_code=3)
     bad, good = bench.rows()
     assert (bad["status"], bad["error_type"], bad["response"]) == ("failed", "schema_mismatch", NEVER)
-    assert bad["error"].startswith("the answer does not have the form asked for: ")
+    assert bad["error"].startswith("the answer does not have the requested form: ")
     assert bad["prompt_tokens"] == str(3 * READ)
     assert [bad[name] for name in GOOD] == [""] * len(GOOD)
     assert good["status"] == "completed"

@@ -45,7 +45,7 @@ def test_one_answer_is_all() -> None:
     for reply in (Reply("completed", "a"), Reply("incomplete", "a", reason="max_completion_tokens")):
         dialogue = Dialogue(prompt(), [ended(1, 1, reply)])
         assert dialogue.next() is None
-        assert dialogue.whole() == reply
+        assert dialogue.answer() == reply
 
 
 def test_turns_go_on_with_the_thread() -> None:
@@ -71,7 +71,7 @@ def test_the_last_turns_are_left_out() -> None:
     turns = row("one", {"prompt": "two", "when": "false"}, {"prompt": "three", "when": "responses[1]"})
     dialogue = Dialogue(turns, [ended(1, 1, "only")])
     assert dialogue.next() is None
-    assert dialogue.whole().response == "only"
+    assert dialogue.answer().response == "only"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_an_answer_behind_calls() -> None:
     ends = [ended(1, 1, asking(text="let me see")), ended(2, 1, "four")]
     dialogue = Dialogue(prompt(), ends)
     assert dialogue.next() is None
-    assert dialogue.whole().response == "four"
+    assert dialogue.answer().response == "four"
     assert dialogue.responses(1) == ["four"]
 
 
@@ -241,7 +241,7 @@ def test_cut_short_in_any_turn() -> None:
     cut = Reply("incomplete", "half", reason="max_completion_tokens")
     dialogue = Dialogue(row("one", "two"), [ended(1, 1, cut), ended(2, 2, "whole")])
     assert dialogue.next() is None
-    whole = dialogue.whole()
+    whole = dialogue.answer()
     assert (whole.response, whole.status, whole.reason) == ("whole", "incomplete", "max_completion_tokens")
 
 

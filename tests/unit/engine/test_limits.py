@@ -187,7 +187,7 @@ async def test_only_answers_grow_the_slots() -> None:
         limits.failed(lease, PermanentFault("x", error_type="x"))
     assert limits.statistics().capacity == 20
     for lease in leases:
-        assert await limits.next_try(lease)
+        assert await limits.next_attempt(lease)
     await anyio.sleep(1)
     for lease in leases:
         limits.answered(lease)
@@ -217,7 +217,7 @@ async def test_who_tries_again_waits_in_the_same_line() -> None:
         nonlocal at_service
         with lease:
             for _ in range(3):
-                assert await limits.next_try(lease)
+                assert await limits.next_attempt(lease)
                 at_service += 1
                 abreast.append(at_service)
                 await anyio.sleep(1)
@@ -240,7 +240,7 @@ async def test_nobody_waits_in_a_closed_line() -> None:
     told: list[bool] = []
 
     async def wait() -> None:
-        told.append(await limits.next_try(lease))
+        told.append(await limits.next_attempt(lease))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)

@@ -780,7 +780,7 @@ async def test_a_hopeless_answer(bench: Bench) -> None:
     outcome = bench.outcome()
     assert isinstance(outcome, Failed)
     assert (outcome.error_type, outcome.response, outcome.attempts) == ("schema_mismatch", "never", 2)
-    assert outcome.error == "the answer does not have the form asked for: not in capitals"
+    assert outcome.error == "the answer does not have the requested form: not in capitals"
     assert outcome.usage.total_tokens == 2 * TOKENS
 
 
