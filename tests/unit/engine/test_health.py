@@ -468,3 +468,18 @@ def test_an_absence_is_the_rows_own_where_others_are_answered() -> None:
     assert [absence(5.0 + n, Trouble()) for n in range(3)] == [True] * 3
     assert absence(9.0, trouble)
     assert not health.is_ill(ServerFault("x", error_type="x", status_code=500), Trouble(), 4.0)
+
+
+def test_after_several_bursts_rows_come_back_one_by_one() -> None:
+    """Each answer lets one more row send, until as many do as there are slots."""
+    health = Health(SlotPolicy(4))
+    limited = RateLimited("x", error_type="x", status_code=429)
+    assert health.abreast == 4
+    health.failed(limited, 4, 0.0, 0.1)
+    assert health.abreast == 4, "after one burst the wait is enough"
+    health.failed(limited, 4, 2.0, 2.1)
+    found = [health.abreast]
+    for second in range(5, 9):
+        health.answered(4, second, second + 0.5)
+        found.append(health.abreast)
+    assert found == [1, 2, 3, 4, 4]

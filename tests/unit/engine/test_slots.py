@@ -87,6 +87,14 @@ def test_the_number_that_serves_best_is_found_and_kept() -> None:
         assert sum(7 <= each <= 12 for each in seen) > 700
 
 
+def test_other_numbers_are_tried_from_time_to_time() -> None:
+    """After some rounds with the best number, a smaller and a larger one are measured for a round each."""
+    policy, service = SlotPolicy(start=8), Service(lambda rows: float(min(rows, 8)))
+    service.answer(policy, 100)
+    seen = [service.answer(policy).capacity for _ in range(600)]
+    assert {5, 8, 12} <= set(seen)
+
+
 def test_a_server_that_slows_down_under_load_is_relieved() -> None:
     """Where more rows make all of them slower, the number goes to where the throughput is best."""
     policy = SlotPolicy(start=20)
