@@ -23,8 +23,7 @@ class EngineStatistics:
         faults: attempts that failed.
         created_again: requests repeated although the service may have acted on the first, and runs created again
             because the service no longer knew the first.
-        prompt_tokens, completion_tokens, cost_usd: totals of this run of the batch; the cost is None while it is
-            unknown.
+        prompt_tokens, completion_tokens, cost_usd: totals of this run of the batch; None for an unknown cost.
         stopping: why no more rows are admitted, None while they are.
         oldest: (row_key, loop time in seconds of its admission, what it waits for) of the rows longest in flight.
         not_deleted: objects of ended rows (such as threads) that should have been deleted and were not.

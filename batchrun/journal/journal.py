@@ -95,7 +95,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Totals over the journal. Sums leave out unknown values; `cost_usd` is None if every cost is unknown."""
+    """Totals over the journal. Sums leave out unknown values; None for `cost_usd` if no cost is known."""
 
     completed: int = 0
     incomplete: int = 0
