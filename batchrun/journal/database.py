@@ -149,7 +149,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise OutputError(f"{path}: no journal here")
-    # A connection that may write, and is told not to, removes the files that SQLite creates next to a journal while it
+    # A connection that may write, under query_only, removes the files that SQLite creates next to a journal while it
     # reads; a connection without the right to write leaves them.
     mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
     log = path.with_name(path.name + "-wal")
