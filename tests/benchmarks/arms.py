@@ -1,10 +1,10 @@
-"""The ways of asking many questions that the benchmarks compare; each is run in a process of its own.
+"""The clients that the benchmarks compare; each runs in its own process.
 
     python tests/benchmarks/arms.py {bare,batchrun,overview} --url URL --rows N --concurrency N --folder PATH
 
-`bare`      What any use of the SDK costs at least: `AsyncOpenAI` on its aiohttp client and uvloop sends the streamed
-            `create_and_run` that batchrun sends, same body, same headers, and reads the bytes without looking.
-`batchrun`  The whole of it: `make_plan` and `run_batch` from a CSV file to a CSV file, limits and journal included.
+`bare`      The lower bound for any use of the SDK: `AsyncOpenAI` on its aiohttp client and uvloop sends the streamed
+            `create_and_run` that batchrun sends, with the same body and headers, and discards the bytes of the reply.
+`batchrun`  The whole batch: `make_plan` and `run_batch` from a CSV file to a CSV file, limits and journal included.
 `overview`  The pattern of OpenAI's overview of the Assistants API (create a thread, a message and a run, retrieve
             the run every 0.5 s until it has ended, list the messages), on `AsyncOpenAI` as it comes: httpx2,
             asyncio's loop. The overview itself is synchronous, which would
@@ -40,7 +40,7 @@ QUESTION = "A train leaves at 7 h and takes 95 minutes, with two stops. When is 
 
 
 async def ask_all(rows: int, concurrency: int, ask: Callable[[int], Awaitable[None]]) -> None:
-    """`rows` calls of `ask`, at most `concurrency` at once."""
+    """Call `ask` `rows` times, with at most `concurrency` calls at once."""
     numbers = iter(range(rows))
 
     async def ask_next() -> None:
@@ -53,7 +53,7 @@ async def ask_all(rows: int, concurrency: int, ask: Callable[[int], Awaitable[No
 
 
 def requests_of(way: str, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """The requests that batchrun sends for a row, path and body, asked in this way (one of `ASKS`)."""
+    """Return path and body of the requests that batchrun sends for a row in this way (one of `ASKS`)."""
     metadata = {"batch": "batch_0123456789abcdef", "row": str(number), "attempt": "1"}
     messages = [{"role": "user", "content": QUESTION}]
     response: dict[str, Any] = {"model": "standin", "input": QUESTION, "store": True, "metadata": metadata}
@@ -85,7 +85,7 @@ def requests_of(way: str, number: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def bare(options: argparse.Namespace) -> int:
-    """The floor: the SDK sends, nobody reads what comes back."""
+    """Send with the SDK and discard the replies: the lower bound."""
     import httpx2
     from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
@@ -120,7 +120,7 @@ async def bare(options: argparse.Namespace) -> int:
 
 
 async def batchrun(options: argparse.Namespace) -> int:
-    """A batch as the command line runs it."""
+    """Run a batch as the command line does."""
     from batchrun.batch.plan import make_plan
     from batchrun.batch.run import run_batch
     from batchrun.job.environment import Environment
@@ -138,7 +138,7 @@ async def batchrun(options: argparse.Namespace) -> int:
 
 
 async def overview(options: argparse.Namespace) -> int:
-    """The overview's own functions (`submit_message`, `wait_on_run`, `get_response`), made asynchronous."""
+    """Run the overview's functions (`submit_message`, `wait_on_run`, `get_response`), made asynchronous."""
     from openai import AsyncOpenAI
 
     answered = 0
@@ -160,7 +160,7 @@ async def overview(options: argparse.Namespace) -> int:
 
 
 def peak_memory_mib() -> float:
-    """Of this process since its start; unlike `ru_maxrss` it says nothing about the one that started it (Linux)."""
+    """Return the peak memory of this process; unlike `ru_maxrss`, it does not include the parent process (Linux only)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -168,7 +168,7 @@ def peak_memory_mib() -> float:
 
 
 def main() -> None:
-    """Run one arm."""
+    """Run one client."""
     arms: dict[str, Callable[[argparse.Namespace], Awaitable[int]]] = {
         "bare": bare,
         "batchrun": batchrun,

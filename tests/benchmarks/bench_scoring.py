@@ -1,4 +1,4 @@
-"""CPU of scoring a table with numeric: reading, scoring, writing and statistics, in a process of its own."""
+"""CPU time of scoring a table with the numeric scorer in its own process: reading, scoring, writing and statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT_S = 6.0
 
 
 def write_answers(path: Path, rows: int) -> None:
-    """Answers of some 400 characters with steps, as a model writes them; 4 of 5 right."""
+    """Write answers of about 400 characters with steps, as a model writes them; 4 of 5 are right."""
     rng = random.Random(1)
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -30,7 +30,7 @@ def write_answers(path: Path, rows: int) -> None:
 
 
 def main() -> None:
-    """Print the CPU seconds, and fail above the figure to reach."""
+    """Print the CPU seconds; fail above the target."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     rows = parser.parse_args().rows

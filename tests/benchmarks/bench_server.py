@@ -1,9 +1,8 @@
-"""Streamed runs a second of the embedded server on one core, and its memory over many runs.
+"""Streamed runs per second of the embedded server on one core, and its memory over many runs.
 
     python tests/benchmarks/bench_server.py [--runs 2000] [--concurrency 64] [--deltas 20]
 
-The server is a process of its own, pinned to the first core; the client, pinned to the others where there are
-any, posts `create_and_run` with `stream: true` and reads each stream to its end as raw bytes. Prints
+The server runs in its own process on the first core. The client runs on the other cores, if there are any; it posts `create_and_run` with `stream: true` and reads each stream to its end as raw bytes. Prints
 runs/s, the server's CPU per run, and its resident memory at the start, in the middle and at the end.
 """
 
@@ -28,7 +27,7 @@ from batchrun.server.responders.base import Conversation, Finish, Part, TextDelt
 
 @dataclass(slots=True)
 class Deltas:
-    """Answers at once with a fixed number of pieces."""
+    """A responder that answers without delay, in a fixed number of pieces."""
 
     count: int
     name: str = "deltas"

@@ -5,7 +5,7 @@
 //
 // Prints the URL to give as base_url, then serves until it is stopped. Node's http module and nothing else.
 //
-//   POST /v1/chat/completions     GET /stats     POST /stats (starts anew)
+//   POST /v1/chat/completions     GET /stats     POST /stats (then resets)
 //
 // A request is work: so many milliseconds of a service that has nothing else to do, evenly between (1 - spread) and
 // (1 + spread) times --work-ms, the same numbers in each run. Of the requests that are there, --slots are worked on

@@ -1,4 +1,4 @@
-"""Slots and throughput over time, drawn as SVG that reads on light and on dark ground."""
+"""Charts of concurrency and throughput over time, as SVG for light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One batch: two sets of axes over the same time.
+    """The chart of one batch: two sets of axes over the same time.
 
     Attributes:
-        slots, in_use: over time, drawn together.
-        rates: rows a second over time.
+        slots, in_use: (seconds, slots), drawn together.
+        rates: (seconds, rows per second).
     """
 
     title: str
@@ -51,7 +51,7 @@ class Panel:
 
 
 def chart(panels: Sequence[Panel]) -> str:
-    """The panels, one under the other."""
+    """Return an SVG picture of the panels, one below the other."""
     each = TITLE + 2 * HEIGHT + GAP + BOTTOM
     parts = [_panel(panel, number * each) for number, panel in enumerate(panels)]
     size = f'width="{WIDTH}" height="{each * len(panels)}" viewBox="0 0 {WIDTH} {each * len(panels)}"'
@@ -107,7 +107,7 @@ def _seconds(y: float, until_s: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 10, 20… that is not less."""
+    """Return the next of 1, 2, 4, 5, 10, 20 … that is not less."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))

@@ -1,11 +1,11 @@
-"""CPU of one row, and requests a row: batchrun beside a bare loop and beside the overview's pattern.
+"""CPU time and requests per row of batchrun, of a bare loop and of the overview's pattern.
 
     python tests/benchmarks/engine_cpu.py [--rows 1000 6000] [--repetitions 5] [--gap-ms 0]
 
-Each arm (see `arms.py`) runs in a process of its own with two numbers of rows; the difference of the two
-CPU times, over the difference of the rows, is the cost of a row without imports and start. The arms take turns,
-so that a busy machine is busy for all; what is compared are medians. With `--gap-ms 5` the stand-in sends
-its deltas one by one, as a model does.
+Each client (see `arms.py`) runs in its own process with two numbers of rows. The difference of the two CPU times,
+divided by the difference of the rows, is the cost of a row without imports and start. The clients take turns, so that a
+busy machine affects all of them, and medians are compared. With `--gap-ms 5` the stand-in sends its deltas one by one,
+as a model does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ARMS = ("bare", "batchrun", "overview")
 
 
 def ask(arm: str, rows: int, options: argparse.Namespace, service: Standin) -> float:
-    """Seconds of CPU that the arm took for this many rows."""
-    service.stats(start_anew=True)
+    """Return the CPU seconds of a client for this many rows."""
+    service.stats(reset=True)
     with tempfile.TemporaryDirectory() as folder:
         write_questions(Path(folder) / "in.csv", rows)
         cost = run_child(
@@ -44,7 +44,7 @@ def ask(arm: str, rows: int, options: argparse.Namespace, service: Standin) -> f
 
 
 def main() -> None:
-    """Measure all arms and print the table."""
+    """Measure all clients and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs=2, default=(1_000, 6_000), metavar=("FEW", "MANY"))
     parser.add_argument("--repetitions", type=int, default=5)

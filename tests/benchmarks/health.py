@@ -1,15 +1,15 @@
-"""How the number of slots fits the service, and what ill health of the service costs the rows.
+"""How well the adaptive concurrency fits a service, and what faults of the service cost the rows.
 
     python tests/benchmarks/health.py [SCENARIO ...] [--default-only] [--plot docs/images/slots.svg]
 
-Each scenario is a stand-in for a service of a certain capacity (`capacity.js`), a number of rows, and the ways to run
-them: batchrun's own choice of slots (`default`), and fixed numbers of them (`--concurrency`) to compare it with. The
-table says for each way how the rows ended, how many tries they took beyond the first, and how long it took from the
-first request to the last answer; `of best` is the rate beside that of the best fixed number. Where a scenario has more
-than 500 rows, `after 500` is the same of the rows that ended later, without the last tenth.
+Each scenario has a stand-in for a service of a certain capacity (`capacity.js`), a number of rows, and several ways to
+run them: the adaptive concurrency (`default`) and fixed values (`--concurrency`) for comparison. For each way the table
+gives how the rows ended, their attempts beyond the first, and the time from the first request to the last answer. `of
+best` is the rate divided by that of the best fixed value. In scenarios with more than 500 rows, `after 500` is the same
+ratio for the rows that ended later, without the last tenth.
 
-Services are faster than real ones, so that all scenarios together take some minutes; the time limits of rows are
-shortened with them, batchrun's own waits (between tries, in cool-downs) are not.
+The services are faster than real ones, so that all scenarios together take a few minutes. The timeouts of rows are
+shortened accordingly; batchrun's waits between attempts and in cool-downs are not.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Way:
     """One way to run the rows of a scenario.
 
     Attributes:
-        options: of the job, beside those of the scenario.
-        service: options of the stand-in, in place of the scenario's.
+        options: of the job, in addition to those of the scenario.
+        service: options of the stand-in; they replace those of the scenario.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Scenario:
     """A service of a certain capacity, and rows for it.
 
     Attributes:
-        about: one line for the table.
+        about: one line above the table.
         service: options of `capacity.js`.
-        ways: beside the default, which comes first.
+        ways: in addition to the default, which comes first.
     """
 
     about: str
@@ -73,7 +73,7 @@ class Scenario:
 
 
 def fixed(*numbers: int) -> list[Way]:
-    """Fixed numbers of slots."""
+    """Return one way for each fixed concurrency."""
     return [Way(str(number), {"concurrency": number}) for number in numbers]
 
 
@@ -137,7 +137,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Record:
-    """What is noted while a batch runs.
+    """Measurements during a batch.
 
     Attributes:
         outcomes: (seconds after the start, how the row ended).
@@ -148,18 +148,18 @@ class Record:
     outcomes: list[tuple[float, Outcome]] = field(default_factory=list)
 
     async def watch(self, view: BatchView) -> None:
-        """Note the slots, again and again."""
+        """Record the slots repeatedly."""
         while True:
             limits = view.statistics().limits
             self.samples.append(Sample(self._now_s(), limits.capacity, limits.in_use))
             await anyio.sleep(SAMPLE_EVERY_S)
 
     def ended(self, outcome: Outcome) -> None:
-        """Note how a row ended."""
+        """Record how a row ended."""
         self.outcomes.append((self._now_s(), outcome))
 
     def rate(self, first: int, last: int) -> float:
-        """Rows a second between the end of one row and of another, counted in the order in which they ended."""
+        """Return rows per second between the ends of two rows, given by their place in the order of ends."""
         return (last - first) / max(1e-9, self.outcomes[last - 1][0] - self.outcomes[first - 1][0])
 
     def _now_s(self) -> float:
@@ -168,10 +168,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One way, measured.
+    """The result of one way.
 
     Attributes:
-        stats: what the stand-in counted.
+        stats: the counts of the stand-in.
         stop: why the batch ended before its last row.
     """
 
@@ -182,28 +182,28 @@ class Measured:
     stop: str
 
     def ended(self, status: str) -> int:
-        """Rows that ended so."""
+        """Return the number of rows with this status."""
         return sum(outcome.status == status for _, outcome in self.record.outcomes)
 
     @property
     def tries(self) -> int:
-        """Beyond the first of each row that ended."""
+        """Attempts beyond the first of each ended row."""
         return sum(outcome.attempts - 1 for _, outcome in self.record.outcomes)
 
     @property
     def span_s(self) -> float:
-        """From the first request to the last answer, as the service saw it."""
+        """Seconds from the first request to the last answer, measured by the service."""
         first, last = self.stats["first_at_ms"], self.stats["last_at_ms"]
         return (last - first) / 1_000 if last is not None else float("nan")
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return self.ended("completed") / self.span_s if self.span_s else 0.0
 
     @property
     def later_rate(self) -> float | None:
-        """The same after the first 500 rows."""
+        """Answers per second after the first 500 rows; None for fewer than 750 rows."""
         ended = len(self.record.outcomes)
         return self.record.rate(FIRST_ROWS, round(ended * 0.9)) if ended >= FIRST_ROWS * 1.5 else None
 
@@ -217,14 +217,14 @@ async def run_rows(
     environment = Environment(api_key="none")
     job = make_job({**options, **scenario.options, **way.options})
     plan = make_plan(job, str(folder / "in.csv"), environment, folder / "out.csv")
-    service.stats(start_anew=True)
+    service.stats(reset=True)
     record = Record()
     summary = await run_batch(plan, environment, watch=record.watch, on_outcome=record.ended)
     return record, service.stats(), summary.stop.reason if summary.stop is not None else ""
 
 
 def measure(scenario: Scenario, way: Way) -> Measured:
-    """Run a scenario in one way, after a few rows that load what is loaded late."""
+    """Run a scenario in one way, after a few rows that trigger late imports."""
     with (
         running("capacity.js", {**scenario.service, **way.service}) as service,
         tempfile.TemporaryDirectory() as folder,
@@ -241,7 +241,7 @@ def measure(scenario: Scenario, way: Way) -> Measured:
 
 
 def report(found: Sequence[Measured]) -> str:
-    """The table of a scenario."""
+    """Return the table of a scenario."""
     compared = [measured for measured in found if measured.way != DEFAULT]
     best = max((measured.rate for measured in compared), default=0.0)
     later_best = max((measured.later_rate or 0.0 for measured in compared), default=0.0)
@@ -272,12 +272,12 @@ def report(found: Sequence[Measured]) -> str:
 
 
 def milestones(samples: Sequence[Sample]) -> list[int]:
-    """The number of slots at the start, a quarter, a half, three quarters and the end."""
+    """Return the slots at the start, at a quarter, at a half, at three quarters and at the end."""
     return [samples[round(part * (len(samples) - 1) / 4)].capacity for part in range(5)] if samples else []
 
 
 def panel(name: str, measured: Measured) -> Panel:
-    """Slots and rows a second over time, of one way."""
+    """Return the chart of one way."""
     samples = measured.record.samples
     moments = [moment_s for moment_s, _ in measured.record.outcomes]
     until_s = max(moments)

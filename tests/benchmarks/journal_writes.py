@@ -1,11 +1,10 @@
-"""What the journal's writes of one row cost the event loop.
+"""Time for which the journal's writes of one row block the event loop.
 
     python tests/benchmarks/journal_writes.py [--rows 20000] [--folder PATH]
 
-A row that goes well is written three times: the try, the ids when they are seen, the outcome. The event loop
-stands still for that long, so it is elapsed time that counts, not CPU. As in a batch, rows are in flight in
-waves, and checkpoints run beside in a thread. A disk of another kind than the output's tells nothing:
-`--folder` says where to write.
+A successful row is written three times: the attempt, the ids when they are known, and the outcome. The event loop is
+blocked meanwhile, so elapsed time counts, not CPU time. As in a batch, rows are in flight in waves, and checkpoints run
+in a thread. The result holds only for the measured disk: `--folder` chooses where to write.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def prompt_of(number: int) -> Prompt:
-    """A prompt with the fingerprint's usual length."""
+    """Return a prompt whose fingerprint has the usual length."""
     return Prompt(str(number), number, Turn("When is it due?"), f"{number:032x}")
 
 
 def outcome_of(number: int) -> Completed:
-    """An answer of some 400 characters."""
+    """Return an outcome with an answer of about 400 characters."""
     return Completed(
         row_key=str(number),
         response=ANSWER,
@@ -56,7 +55,7 @@ def outcome_of(number: int) -> Completed:
 
 
 def write_wave(journal: Journal, numbers: range) -> list[tuple[float, float, float]]:
-    """Seconds of the three writes of each row; the rows begin, are seen and end one after the other, as in a batch."""
+    """Return the seconds of the three writes of each row; as in a batch, all rows begin before the first one ends."""
     outcomes = [(prompt_of(number), outcome_of(number)) for number in numbers]
     laps: list[list[float]] = []
     for step in range(3):

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the stand-in service, inputs, child processes and their cost."""
+"""Parts that the benchmarks share: stand-in services, inputs, child processes and their cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATS_WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Standin:
-    """A stand-in service that runs.
+    """A running stand-in service.
 
     Attributes:
         url: its base URL, `/v1` included.
@@ -36,11 +36,9 @@ class Standin:
     url: str
     pid: int
 
-    def stats(self, *, start_anew: bool = False) -> dict[str, Any]:
-        """What it counted since the last time it was told to start anew (see the stand-in's script)."""
-        request = urllib.request.Request(
-            self.url.removesuffix("/v1") + "/stats", method="POST" if start_anew else "GET"
-        )
+    def stats(self, *, reset: bool = False) -> dict[str, Any]:
+        """Return the counts since the last reset (see the script of the stand-in)."""
+        request = urllib.request.Request(self.url.removesuffix("/v1") + "/stats", method="POST" if reset else "GET")
         for _ in range(STATS_TRIES - 1):
             try:
                 return _read_json(request)
@@ -57,7 +55,7 @@ def _read_json(request: urllib.request.Request) -> dict[str, Any]:
 
 @contextmanager
 def standin(*, latency_ms: int = 50, deltas: int = 20, gap_ms: int = 0, rpm: int = 0) -> Iterator[Standin]:
-    """Run `standin.js`; stopped on leaving."""
+    """Run `standin.js` inside a `with` block."""
     options = {"latency-ms": latency_ms, "deltas": deltas, "gap-ms": gap_ms, "rpm": rpm}
     with running("standin.js", options) as service:
         yield service
@@ -65,7 +63,7 @@ def standin(*, latency_ms: int = 50, deltas: int = 20, gap_ms: int = 0, rpm: int
 
 @contextmanager
 def running(script: str, options: Mapping[str, object]) -> Iterator[Standin]:
-    """Run a stand-in of this folder on a free port, on the first core (see `pin`); stopped on leaving."""
+    """Run a stand-in of this folder inside a `with` block, on a free port and on the first core (see `pin`)."""
     command = ["node", str(HERE / script), *(f"--{name}={value}" for name, value in options.items())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -77,7 +75,7 @@ def running(script: str, options: Mapping[str, object]) -> Iterator[Standin]:
 
 
 def pin(pid: int, *, first: bool) -> None:
-    """Keep a process on the first core, or off it, so that the stand-in and what is measured do not compete."""
+    """Pin a process to the first core or to the others, so that the stand-in and the measured process do not compete."""
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
@@ -86,11 +84,11 @@ def pin(pid: int, *, first: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a child process took, from its start to its end.
+    """The cost of a child process from its start to its end.
 
     Attributes:
-        cpu_s: seconds of CPU, user and system.
-        printed: the JSON object in the last line of its standard output.
+        cpu_s: CPU seconds, user and system.
+        printed: the JSON object on the last line of standard output.
     """
 
     cpu_s: float
@@ -98,10 +96,10 @@ class Cost:
 
 
 def run_child(arguments: Sequence[str]) -> Cost:
-    """Run a Python script of this folder in a process of its own, off the first core.
+    """Run a Python script of this folder in its own process, not on the first core.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the script failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(
@@ -121,7 +119,7 @@ def run_child(arguments: Sequence[str]) -> Cost:
 
 
 def write_questions(path: Path, rows: int) -> None:
-    """A CSV input of two columns with some 80 characters a question."""
+    """Write a CSV input of two columns with about 80 characters per question."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "question"])
@@ -131,7 +129,7 @@ def write_questions(path: Path, rows: int) -> None:
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    """Return a table with columns as wide as their widest cell; the first is aligned left, the others right."""
     lines = [heading, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     return "\n".join(

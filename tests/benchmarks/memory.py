@@ -1,9 +1,9 @@
-"""Peak memory of a batch, by the number of its rows.
+"""Peak memory of a batch by its number of rows.
 
     python tests/benchmarks/memory.py [--rows 10000 200000] [--deltas 1]
 
-Each batch runs in a process of its own with a fixed number of slots; what is compared is the peak of its resident
-memory. Deltas are not kept, whatever their number, so few of them save time.
+Each batch runs in its own process with a fixed concurrency, and the peaks of resident memory are compared. Batchrun keeps
+no deltas, so a small number of them saves time without changing the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from measuring import run_child, standin, table, write_questions
 
 
 def main() -> None:
-    """Run the batches, the small one first, and print the table."""
+    """Run the batches, smallest first, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs=2, default=(10_000, 200_000), metavar=("FEW", "MANY"))
     parser.add_argument("--concurrency", type=int, default=64)

@@ -1,11 +1,11 @@
-"""How well a limit on requests is used, against a service that enforces it.
+"""Use of a rate limit against a service that enforces it.
 
     python tests/benchmarks/rate.py [--rpm 600] [--seconds 60]
 
-The stand-in lets pass no more than the limit in any 60 s, by the exact times of arrival, and answers 429 to the
-rest. batchrun is given the same limit and more rows than it allows; what arrived in the first `--seconds` is
-compared with what was allowed in that time. `Pacer` states the burst: 1 + 0.5 % of the limit, so in one second no
-more than that and what a second drains.
+The stand-in accepts no more requests than the limit in any 60 s, measured by exact arrival times, and answers 429 to the
+others. Batchrun gets the same limit and more rows than it allows. The requests that arrived in the first `--seconds` are
+compared with the allowed number. `Pacer` states the burst: 1 + 0.5 % of the limit; in one second no more may arrive than
+the burst plus one second's share.
 """
 
 from __future__ import annotations

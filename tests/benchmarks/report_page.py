@@ -1,4 +1,4 @@
-"""The page of a report with many rows in Chromium: its size, and how long it takes to open, search, filter and sort."""
+"""The page of a report with many rows in Chromium: its size, and the time to open, search, filter and sort."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WORDS = "we begin with what is given and then add one number after another until
 
 
 def write_answers(path: Path, rows: int) -> None:
-    """Questions of 150 and answers of 300 characters, with all columns that batchrun adds."""
+    """Write questions of 150 and answers of 300 characters, with all columns that batchrun adds."""
     rng, moment, words = random.Random(1), datetime(2026, 11, 23, tzinfo=UTC), WORDS.split()
     names = "id,question,answer,topic,response,status,error_type,error,thread_id,run_id,model,prompt_tokens,completion_tokens,total_tokens"
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -64,7 +64,7 @@ def write_answers(path: Path, rows: int) -> None:
 
 
 def main() -> None:
-    """Print size and seconds, medians of some rounds; fail above the figure to reach."""
+    """Print the size and the median seconds of several rounds; fail above the target."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -6,7 +6,7 @@
 //
 //   POST /v1/assistants                            POST /v1/threads                   POST /v1/threads/{t}/messages
 //   POST /v1/threads/runs (streamed or not)        POST /v1/threads/{t}/runs          GET  /v1/threads/{t}/runs/{r}
-//   GET  /v1/threads/{t}/messages                  GET  /stats                        POST /stats (starts anew)
+//   GET  /v1/threads/{t}/messages                  GET  /stats                        POST /stats (then resets)
 //
 // A streamed run tells its ids at once and the answer after a while, in one piece, or delta by delta with `gap-ms`
 // between them. Other runs are in progress for that while, which lies evenly between a half and one and a half of

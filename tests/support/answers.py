@@ -1,4 +1,4 @@
-"""Small tables of answers with targets."""
+"""Small tables of answers with expected answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 __all__ = ["SCORE", "numbered", "write"]
 
 SCORE = ("--target", "truth", "--scorer", "numeric", "--key", "id")
-"""Options that score them."""
+"""Options that score these tables."""
 
 
 def write(folder: Path, name: str, rows: list[tuple[str, str, str, str]]) -> None:
-    """A table with the columns id, topic, truth, response and status."""
+    """Write a table with the columns id, topic, truth, response and status."""
     with open(folder / name, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "topic", "truth", "response", "status"])

@@ -1,4 +1,4 @@
-"""A headless Chromium that notes everything a quiet page would not do."""
+"""A headless Chromium that records requests, dialogs, errors and policy violations of a page."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @dataclass(slots=True)
 class Watched:
-    """What a page did.
+    """A page and the record of what it did.
 
     Attributes:
-        requests: addresses asked for, the page's own included.
-        complaints: dialogs, errors, and violations of the page's policy.
+        requests: requested URLs, including the URL of the page.
+        complaints: dialogs, errors and error messages on the console.
     """
 
     page: Page
@@ -32,13 +32,13 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
 
     def violations(self) -> list[str]:
-        """Everything that should not have been."""
+        """Return the complaints and the violations of the page's content security policy."""
         return [*self.complaints, *self.page.evaluate("window.violations ?? []")]
 
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """A browser; skips the test where there is none."""
+    """Start a browser, or skip the test if the machine has none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -52,8 +52,8 @@ def open_browser() -> Iterator[Browser]:
 
 @contextmanager
 def watched_page(browser: Browser, **options: object) -> Iterator[Watched]:
-    """A page of its own profile."""
-    context = browser.new_context(**options)  # type: ignore[arg-type] # handed on as they are
+    """Open a page in its own profile."""
+    context = browser.new_context(**options)  # type: ignore[arg-type] # passed on unchanged
     page = context.new_page()
     watched = Watched(page)
     page.add_init_script(

@@ -1,4 +1,4 @@
-"""A service of limited capacity in virtual time: how fast it is depends on how many requests it has at once."""
+"""A service of limited capacity in virtual time: its speed depends on the number of concurrent requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.scripted_service import answered
 __all__ = ["Capacity", "CapacityService", "Speed", "straight"]
 
 WAY_S = 0.001
-"""From the client to the service."""
+"""Seconds that a request travels from the client to the service."""
 
 Speed = Callable[[int], float]
-"""(requests worked on at once) → how many of them it would do at full speed in the same time."""
+"""Number of concurrent requests → the number that the service would complete at full speed in the same time."""
 
 
 def straight(*points: tuple[int, float]) -> Speed:
-    """Straight lines between (requests, speed), flat after the last; full speed before the first."""
+    """Return a piecewise linear speed through the points; full speed before the first point, constant after the last."""
 
     def speed(count: int) -> float:
         if count <= points[0][0]:
@@ -42,16 +42,16 @@ def straight(*points: tuple[int, float]) -> Speed:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a service can do.
+    """The capacity of a service.
 
     Attributes:
-        work_s: seconds that a request takes where there is no other, on average.
-        spread: requests differ by so much, evenly: 0.5 for between a half and one and a half of `work_s`.
-        slots: requests worked on at once, None for all; the others wait in order.
-        speed: by which those that are worked on share the service.
-        per_minute: requests that pass in any 60 s, None for all; the others are refused without a word of when.
-        away: (from, until) in seconds, in which it refuses connections and drops what it has.
-        cuts: a request that is worked on ends broken when another comes, as the streams of llama-cpp-python do.
+        work_s: mean duration of a request that is alone at the service, in seconds.
+        spread: uniform relative deviation of the durations: 0.5 gives 0.5 to 1.5 times `work_s`.
+        slots: maximum number of requests in progress, None for no maximum; the others wait in order.
+        speed: how the requests in progress share the service.
+        per_minute: maximum number of requests in any 60 s, None for no maximum; the others get a 429 without Retry-After.
+        away: (from, until) in seconds: the outage in which the service refuses connections and drops requests in progress.
+        cuts: a new request breaks off the one in progress, as in llama-cpp-python.
     """
 
     work_s: float
@@ -72,12 +72,12 @@ class _Job:
 
 
 class CapacityService:
-    """Answers every prompt, after the time that its capacity gives it.
+    """A service that answers every prompt, after a time that depends on its capacity.
 
-    All that are worked on go equally fast, so one clock, which goes at the pace of each of them, tells when they end.
+    All requests in progress advance at the same pace, so one work clock gives the end of each of them.
 
-    All state: `_working`, `_waiting`, the clock and when it was read, the timer of the next end; `_passed`, when the
-    requests of the last minute came; `requests` in all, those refused included, and `most_in_flight`.
+    Mutable state: `_working`; `_waiting`; `_clock_s`, the work clock, and `_read_at_s`, when it was last advanced; `_timer`
+    of the next end; `_passed`, the arrival times of the last minute; `requests`, including refused ones; `most_in_flight`.
     """
 
     def __init__(self, capacity: Capacity, limits: Limits) -> None:
@@ -97,10 +97,10 @@ class CapacityService:
             asyncio.get_running_loop().call_later(capacity.away[0], self._break_all)
 
     async def prepare(self) -> None:
-        """Nothing to make."""
+        """Do nothing: this service needs no objects."""
 
     async def answer(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """As an HTTP client does: ask the limits, send, wait."""
+        """Ask the limits, send and wait, as an HTTP client does."""
         await self._limits.request()
         self.requests += 1
         await anyio.sleep(WAY_S)
@@ -124,14 +124,14 @@ class CapacityService:
         return answered()
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:
-        """No run outlives its request."""
+        """Fail: no run outlives its request."""
         raise NotImplementedError
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
-        """No run outlives its request."""
+        """Do nothing: no run outlives its request."""
 
     def _refuse(self) -> None:
-        """What comes while it is away, or beyond its limit."""
+        """Raise the fault of a request during the outage or above the limit."""
         now_s, away, per_minute = anyio.current_time(), self._capacity.away, self._capacity.per_minute
         if away is not None and away[0] <= now_s - self._begun_at_s < away[1]:
             fault = Unavailable("the connection failed: refused", error_type="connection_error")

@@ -1,4 +1,4 @@
-"""The command line in this process: as a user calls it, without the seconds that a new interpreter takes."""
+"""The command line, called in this process to save the start of an interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Result", "batchrun"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command did."""
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str
@@ -30,7 +30,7 @@ class Result:
 
 
 def batchrun(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> Result:
-    """`batchrun ARGUMENTS` with `folder` as its working directory and `environment` added to the process's."""
+    """Run `batchrun ARGUMENTS` with `folder` as the working directory and with additional environment variables."""
     out, err = io.StringIO(), io.StringIO()
     argv, before, cwd, old_stdin = sys.argv, dict(os.environ), Path.cwd(), sys.stdin
     sys.argv = ["batchrun", *arguments]

@@ -1,4 +1,4 @@
-"""The embedded server, a wire to it and a journal: what uploads and downloads work with."""
+"""The embedded server with a wire and a journal, for tests of uploads and downloads."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PLACE = "http://127.0.0.1/v1"
 
 @dataclass(slots=True)
 class Filing:
-    """A server and what a batch has to do with it.
+    """A server, and the parts of a batch that uploads and downloads use.
 
     Attributes:
-        client: to look at the server with.
-        limits: count the requests of `wire`.
+        client: for looking at the server's objects.
+        limits: those of `wire`, which count its requests.
     """
 
     client: OpenAI
@@ -40,18 +40,18 @@ class Filing:
     folder: Path
 
     def uploads(self) -> Uploads:
-        """As a new process of the batch has them."""
+        """Return uploads as a new process of the batch creates them."""
         return Uploads(self.wire, self.journal, PLACE, self.folder)
 
     def downloads(self) -> Downloads:
         return Downloads(self.wire, self.journal, PLACE, self.folder / "answers.csv.files")
 
     def names(self) -> list[str]:
-        """Of the files at the server, oldest first."""
+        """Return the names of the files at the server, oldest first."""
         return [file.filename for file in self.client.files.list(order="asc")]
 
     def left(self) -> set[tuple[str, str, str | None]]:
-        """What the journal knows to be deleted: (kind, id, row)."""
+        """Return (kind, id, row) of each object that the journal lists for deletion."""
         created = self.journal.created
         return {
             (made.kind, made.object_id, made.row_key)
@@ -68,7 +68,7 @@ def journal_in(folder: Path, batch_id: str = "batch_1") -> Journal:
 
 @dataclass(slots=True)
 class Started:
-    """A server for many tests, each of which sees what belongs to its own key."""
+    """A server for many tests, each of which sees only the objects of its own API key."""
 
     url: str
     clock: ManualClock
@@ -78,7 +78,7 @@ class Started:
 
 @contextmanager
 def started() -> Iterator[Started]:
-    """A server whose responder's script the tests exchange."""
+    """Start a server; tests may replace the script of its responder."""
     clock, responder = ManualClock(), Scripted(echo)
     keys = tuple(f"key-of-test-{number}" for number in range(200))
     settings = ServerSettings(shutdown_grace_s=0.05, api_keys=keys)
@@ -88,7 +88,7 @@ def started() -> Iterator[Started]:
 
 @asynccontextmanager
 async def filing(server: Started, folder: Path) -> AsyncIterator[Filing]:
-    """One test's part of the server."""
+    """Create a client, a wire and a journal with an API key that no other test uses."""
     key, limits = next(server.keys), Limits()
     with OpenAI(base_url=server.url, api_key=key, max_retries=0, timeout=30) as client, journal_in(folder) as journal:
         async with aclosing(Wire(Endpoint(server.url, key), limits, silence_timeout_s=30)) as wire:

@@ -1,4 +1,4 @@
-"""A tutor that never refuses, for tests in which a service is to answer every question."""
+"""A tutor that never refuses, for tests whose service answers every question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Obliging"]
 
 
 class Obliging(TutorResponder):
-    """The tutor, whose refusals are text like any other, as a language model would have for any question."""
+    """The tutor, with its refusals turned into text, as a language model has text for any question."""
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield the tutor's answer as text."""

@@ -1,4 +1,4 @@
-"""What a page of a report holds, read back."""
+"""Read back the data in the page of a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PORTION = re.compile(r'<script type="text/plain" class="portion">(.*?)</script>
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """The JSON that a page has, with all rows as a list."""
+    """Return the JSON data of a page, with all rows in one list."""
     text = page.read_text(encoding="utf-8")
     first = json.loads(_DATA.findall(text)[0])
     others = (json.loads(gzip.decompress(base64.b64decode(each))) for each in _PORTION.findall(text))
@@ -27,7 +27,7 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 def unpacked(portion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a portion, as `batchrun.report.rows.row_json` made them."""
+    """Yield the rows of a portion as `batchrun.report.rows.row_json` made them."""
     count = len(portion["i"])
     names, cells = _column(portion["k"], count), [_column(column, count) for column in portion["c"]]
     lists = {name: _column(portion[name], count) for name in ("p", "t") if name in portion}

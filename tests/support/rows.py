@@ -1,4 +1,4 @@
-"""Rows, prompts and outcomes as tests need them."""
+"""Rows, prompts and outcomes for tests."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
 def none_strange(journal: Journal) -> int:
-    """All prompts have the fingerprints that they had."""
+    """Return 0: no row has another prompt than in the journal."""
     return 0
 
 
 def noon() -> datetime:
-    """A wall clock that stands still."""
+    """Return the same time always."""
     return NOON
 
 
@@ -103,7 +103,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 def outcome_cells(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as cells of the output table: exactly the keys of `OUTPUT_COLUMNS`, in order."""
+    """Return the outcome as cells of the output table: exactly the keys of `OUTPUT_COLUMNS`, in order."""
     usage = outcome.usage
     return {
         "response": outcome.response,

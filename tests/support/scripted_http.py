@@ -1,4 +1,4 @@
-"""A server on a loopback socket that answers with the bytes a test gives it, and misbehaves when told to."""
+"""A server on a loopback socket whose replies, good or bad, are bytes that a test chooses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Answer", "Request", "Routes", "ScriptedHttp", "Served", "event", "ht
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived. Header names are in lower case; the body is JSON, or text where it says so."""
+    """A received request. Header names are in lower case; the body is decoded JSON, or text for text and form types."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Bytes to send, and what follows them: the next request, the end of the connection, or silence."""
+    """Bytes to send, and what happens next: another request, the end of the connection, or silence."""
 
     data: bytes
     then: Literal["keep", "close", "silence"] = "keep"
@@ -40,12 +40,12 @@ Routes: TypeAlias = Mapping[str, Answer | Iterable[Answer]]
 
 
 def json_answer(body: Any, status: int = 200, **headers: str) -> Answer:
-    """A JSON reply; underscores in header names become dashes."""
+    """Return a JSON reply; underscores in header names become dashes."""
     return _whole(status, "application/json", json.dumps(body).encode(), headers)
 
 
 def html(text: str = "<html><title>Sign in</title></html>", status: int = 200, **headers: str) -> Answer:
-    """A page; underscores in header names become dashes."""
+    """Return an HTML page; underscores in header names become dashes."""
     return _whole(status, "text/html; charset=utf-8", text.encode(), headers)
 
 
@@ -56,7 +56,7 @@ def _whole(status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> A
 
 
 def event(name: str, data: Any) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     text = data if isinstance(data, str) else json.dumps(data)
     return f"event: {name}\ndata: {text}\n\n".encode()
 
@@ -64,10 +64,10 @@ def event(name: str, data: Any) -> bytes:
 def stream(
     *frames: bytes, end: Literal["whole", "cut", "silence"] = "whole", kind: str = "text/event-stream"
 ) -> Answer:
-    """A chunked reply, one chunk a frame.
+    """Return a chunked reply with one chunk per frame.
 
     Args:
-        end: whether the last chunk comes (`whole`), the connection closes without it (`cut`), or nothing comes.
+        end: whether the last chunk is sent (`whole`), the connection closes without it (`cut`), or nothing more is sent.
     """
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
     body = b"".join(b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames)
@@ -78,13 +78,15 @@ def stream(
 
 @dataclass(slots=True)
 class ScriptedHttp:
-    """Serves `script` in threads; use as a context manager.
+    """A server that runs `script` in threads; use it as a context manager.
+
+    Mutable state: `requests`, the listener, its connections and their threads.
 
     Attributes:
-        script: from a request to its answer; may be exchanged while the server runs.
-        requests: all that arrived, in order.
-        port: to listen at; 0 for any that is free, until it listens.
-        tls: speaks TLS with this context; None for plain HTTP.
+        script: from a request to its answer; may be replaced while the server runs.
+        requests: all received requests, in order.
+        port: to listen on; 0 chooses a free port.
+        tls: the TLS context; None for plain HTTP.
     """
 
     script: Callable[[Request], Answer]
@@ -116,11 +118,11 @@ class ScriptedHttp:
 
     @property
     def connections(self) -> int:
-        """How many were made, whether or not anything came through them."""
+        """The number of accepted connections, used or not."""
         return len(self._connections)
 
     def paths(self) -> list[str]:
-        """`METHOD /path` of every request."""
+        """Return `METHOD /path` of every request."""
         return [f"{request.method} {request.path.removeprefix('/v1')}" for request in self.requests]
 
     def __enter__(self) -> ScriptedHttp:

@@ -1,4 +1,4 @@
-"""A service whose every move a test decides: an implementation of the protocol that the engine uses."""
+"""A service for the engine whose every move a test decides."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Asked", "Move", "ScriptedService", "answered"]
 
 
 def answered(text: str = "yes", *, usage: Usage | None = None) -> Reply:
-    """A run that completed."""
+    """Return the reply of a completed run."""
     return Reply("completed", text, usage if usage is not None else Usage(10, 5, 15), "m")
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What one call does.
+    """The script of one call.
 
     Attributes:
-        end: what it returns or raises; None: it never ends.
-        ids: thread and run that it names, None for none (they are made from the row and the call's number
-            where left out).
-        after_s: loop seconds from the naming of the ids to the end.
-        with_reply: the ids come with the reply.
+        end: the returned reply or the raised fault; None for a call that never ends.
+        ids: thread and run that the call reports; "own" makes them from the row and the number of the call, and None
+            reports none.
+        after_s: seconds from the report of the ids to the end.
+        with_reply: whether the ids come with the reply.
     """
 
     end: Reply | ServiceFault | None = field(default_factory=answered)
@@ -41,7 +41,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call that was made."""
+    """A call that the engine made."""
 
     method: Literal["answer", "follow", "cancel"]
     row_key: str
@@ -51,9 +51,9 @@ class Asked:
 
 
 class ScriptedService:
-    """Each row's calls take its moves in order; a row without moves left takes `otherwise`.
+    """A service in which each call takes the next move of its row, or `otherwise` if none is left.
 
-    All state: the moves left, `asked` (calls in order), `in_flight` and `most_in_flight`, `prepared`.
+    Mutable state: the moves that are left; `asked`, all calls in order; `in_flight` and `most_in_flight`; `prepared`.
     """
 
     def __init__(

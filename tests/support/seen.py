@@ -1,4 +1,4 @@
-"""What a service tells of ids, and when."""
+"""A record of the ids that a service reports."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ __all__ = ["Seen"]
 
 
 class Seen:
-    """The ids, and how many requests had arrived when they were seen.
+    """Reported ids, and the number of requests that the server had received by then.
+
+    Mutable state: the three lists, one item per report.
 
     Attributes:
-        ids: (thread_id, run_id), in the order of the calls.
-        requests: requests that the server had by then.
-        with_reply: whether they came with the whole reply.
+        ids: (thread_id, run_id).
+        requests: number of requests received by then.
+        with_reply: whether the ids came with the whole reply.
     """
 
     def __init__(self, server: ScriptedHttp) -> None:

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
 __all__ = ["BACKEND", "Deadlock", "VirtualTimeLoop"]
 
 NUDGE_S = 1e-7
-"""Added to every jump: a timer that fires a rounding error before its due time may arm itself again for the
-same moment, and a clock that stands still would never get past it."""
+"""Seconds added to every jump. A timer that fires a rounding error too early may set itself again for the same time; the
+clock must pass that time, or the loop would never end."""
 
 
 LATEST_S = 1e8
+"""Seconds after which the loop reports a deadlock: tasks that only set timers again would run for ever."""
 
 
 class Deadlock(RuntimeError):
-    """Every task waits and no timer is armed: in real time the test would hang."""
+    """Every task waits and no timer is set: in real time the test would hang."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop on a clock of its own, which starts at 0 and moves only when all tasks wait."""
+    """An asyncio loop with its own clock, which starts at 0 and advances only when all tasks wait.
+
+    Mutable state: `now_s`, in seconds.
+    """
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -36,7 +40,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """Where the loop would sleep, moves its clock instead. Real sockets are not waited for."""
+    """Advances the loop's clock where the loop would sleep. It does not wait for real sockets."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
@@ -47,7 +51,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if ready or timeout == 0:
             return ready
         if timeout is None:
-            # The loop's own executor may still have to report that its threads have ended.
+            # The loop's executor may still have to report that its threads have ended.
             ready = self._real.select(1)
             if not ready:
                 raise Deadlock("every task waits, and nothing is due")
