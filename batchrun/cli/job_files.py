@@ -38,7 +38,7 @@ def init(table: str, output: Path | None) -> None:
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
 def check(job: str) -> None:
     """Check a job file, its table and its template without sending anything."""
-    from batchrun.estimate.dry_run import cost_text
+    from batchrun.estimate.dry_run import estimated_cost_text
     from batchrun.job.environment import Environment
     from batchrun.wording import shown_path
 
@@ -47,6 +47,6 @@ def check(job: str) -> None:
     with dry_run_of(arguments, Environment.read(os.environ), scoring) as (plan, estimate):
         deliver(
             f"{job}: {batch_text(plan, shown_path(Path(arguments.input_name)))}",
-            f"cost: {cost_text(estimate)}",
+            f"cost: {estimated_cost_text(estimate)}",
             *estimate.notices,
         )

@@ -1,4 +1,4 @@
-"""A plan for an estimate: it needs no key and leaves no files."""
+"""A plan for an estimate, which needs no key and leaves no files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["dry_plan"]
 
 @contextmanager
 def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
-    """A plan that needs no key and leaves nothing behind, though planning makes the output's folder and a copy of
-    standard input. A journal that is lost is refused here already.
+    """Make a plan that needs no key, and delete at the end what planning created: the folder of the output and the
+    copy of standard input.
 
     Raises:
-        InputError, OutputError: as `make_plan`.
+        InputError, OutputError: as for `make_plan`; also if the journal of an earlier run is lost.
     """
     journal = paths_for(output).journal
     if not job.fresh:
@@ -38,7 +38,7 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
             yield make_plan(job, table, environment, output, will_send=False)
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
-            # Never over the copy that an earlier run of this batch resumes from.
+            # An earlier run of this batch resumes from its own copy, which must stay.
             plan = make_plan(job, table, environment, Path(spool) / output.name, will_send=False)
             check_output(output, plan.source, plan.write_options)
             yield replace(plan, paths=paths_for(output))
@@ -47,4 +47,4 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
             try:
                 folder.rmdir()
             except OSError:
-                break  # someone put something there meanwhile
+                break  # another process has created files there

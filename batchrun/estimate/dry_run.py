@@ -1,7 +1,4 @@
-"""What a batch will take, before it is run: tokens, dollars, time.
-
-`dry_run` sends nothing and writes nothing; `batchrun.estimate.pilot` asks a sample of the rows first.
-"""
+"""Estimates the tokens, dollars and time of a batch without sending or writing anything."""
 
 from __future__ import annotations
 
@@ -11,58 +8,52 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 from batchrun.batch.assembly import price_list
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task
 from batchrun.clock import WallClock, utc_now
-from batchrun.estimate.time_needed import TimeNeeded, time_needed, time_text
+from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_text
 from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal
 from batchrun.journal.open import objection
-from batchrun.pricing import MatchedPrice
+from batchrun.pricing import MatchedPrice, PriceFacts
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Prompt, Row
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["DryRun", "cost_text", "dry_run", "dry_run_facts", "dry_run_lines"]
+__all__ = ["DryRun", "DryRunFacts", "dry_run", "dry_run_facts", "dry_run_lines", "estimated_cost_text"]
 
 FIRST_TOKEN_S = 1.0
 TOKENS_PER_S = 50.0
 EMBEDDED_ROW_S = 0.005
-"""The tutor answers at once: what takes time is this machine's work, which concurrency does not speed up."""
-EXAMPLES = 5
-
-
-# -- time ---------------------------------------------------------------------------------------------------
-
-
-# -- tokens from text ---------------------------------------------------------------------------------------
-
-
-# -- a dry run ----------------------------------------------------------------------------------------------
+"""The tutor answers at once. The time is this machine's own work, which concurrency does not speed up."""
+MAX_EXAMPLES = 5
 
 
 @dataclass(slots=True)
 class DryRun:
-    """What a batch would do; filled by `dry_run`.
+    """What a batch would do.
+
+    Mutable state: all counts and lists; `dry_run` fills them.
 
     Attributes:
-        rows: of the input.
-        to_ask: rows that would be sent; `runs`: the runs that would answer them.
-        prices: model → its price, None where it is not known; the model is None where the assistant decides it.
-        finished_before: rows whose answer in the journal still holds.
-        asked_alike: rows that get the answer of another row (--dedupe).
-        unaskable: error_type → rows that cannot be asked.
-        examples: the first few of those, one line each.
+        rows: rows of the input, times the combinations.
+        to_ask: rows that would be sent.
+        runs: runs that would answer those rows.
+        prices: model → price, None if it is unknown. The model is None if the assistant decides it.
+        finished_before: rows with a valid outcome in the journal.
+        asked_alike: rows that would get the answer of another row (--dedupe).
+        unaskable: error_type → rows whose prompt cannot be made.
+        examples: the first of those rows, one line each.
         problems: what would stop the batch before its first row, one line each.
-        prompt_tokens, completion_tokens: of the rows to ask.
-        cost: US dollars of those, None where a price is not known.
-        rule: how tokens were estimated.
-        answered_by: model, service and protocol, in words.
-        notices: what else to know, one line each.
+        prompt_tokens, completion_tokens: of the rows to send.
+        cost: US dollars of the rows to send, None if a price is unknown.
+        rule: how tokens were estimated, for people.
+        answered_by: model, service and protocol, for people.
+        notices: further lines for people.
     """
 
     rows: int
@@ -87,63 +78,63 @@ class DryRun:
 
     @property
     def unpriced(self) -> list[str]:
-        """The models without a price, as people call them."""
+        """The models without a price, for people."""
         return [model or "the assistant" for model, price in self.prices.items() if price is None]
 
     @property
     def exit_code(self) -> int:
-        """2 if something is wrong, else 0."""
+        """2 if there is a problem or a row whose prompt cannot be made, else 0."""
         return 2 if self.problems or self.unaskable else 0
+
+    def count_unaskable(self, row: Row, error: PromptError) -> None:
+        """Count a row whose prompt cannot be made."""
+        self.unaskable[error.error_type] += 1
+        if len(self.examples) < MAX_EXAMPLES:
+            where = f" (line {row.line})" if row.line is not None else ""
+            self.examples.append(f"row {row.row_index}{where}: {error.error_type}: {error}")
+
+    def count_task(self, prompt: Prompt, guess: TokenGuess) -> None:
+        """Count a row that would be sent, with its runs."""
+        self.to_ask += 1
+        for run in guess.runs(prompt):
+            self.runs += 1
+            self.prompt_tokens += run.prompt_tokens or 0
+            self.completion_tokens += run.completion_tokens or 0
+            price = self.prices[prompt.model]
+            if price is not None and self.cost is not None:
+                self.cost += price.cost(run) or 0
 
 
 def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], float] | None = None) -> DryRun:
-    """Render every prompt of a plan and reckon what asking it would take.
+    """Render every prompt of a plan and estimate what its rows would take.
 
     Args:
-        count: tokens of a text; None estimates them from its length.
+        count: returns the tokens of a text; None estimates them from its length.
 
     Raises:
-        InputError: the job's table of prices is wrong.
-        OutputError: there is a journal, and it cannot be read.
+        InputError: the job's price table is invalid.
+        OutputError: there is a journal that cannot be read.
     """
     guess = TokenGuess(plan.job, count)
     prices = price_list(plan, clock)
     models = dict.fromkeys(variant.model for variant in plan.variants)
-    found = DryRun(
+    estimate = DryRun(
         rows=plan.rows,
         embedded=plan.destination.is_embedded,
         answered_by=plan.answered_by(),
         key_missing=plan.destination.missing_key is not None,
         notices=_notices(plan),
-        rule=guess.line,
+        rule=guess.rule,
         prices={model: prices.matched(model) for model in models},
         budget_usd=plan.job.budget,
     )
-    if not found.unpriced:
-        found.cost = Decimal(0)
+    if not estimate.unpriced:
+        estimate.cost = Decimal(0)
     elif plan.job.budget is not None:
-        found.problems.append(f"--budget: the price of {found.unpriced[0]} is unknown")
-    with ExitStack() as stack:
-        journal = _journal_of(plan, stack, found)
-        stale_before = oldest_valid_answer(plan.job, clock)
-        asked: set[str] = set()
-        for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
-            if isinstance(prompt, PromptError):
-                _count_unaskable(found, row, prompt)
-                continue
-            history = journal.history(row_key) if journal is not None else None
-            if history is not None and not remaining_task(
-                prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
-            ):
-                found.finished_before += 1
-            elif prompt.fingerprint in asked:
-                found.asked_alike += 1
-            else:
-                _count_row(found, prompt, guess)
-            if plan.job.dedupe and prompt.thread_id is None:
-                asked.add(prompt.fingerprint)
-    found.time = _time_of(found, guess, plan)
-    return found
+        estimate.problems.append(f"--budget: the price of {estimate.unpriced[0]} is unknown")
+    _count_rows(plan, clock, guess, estimate)
+    estimate.time = _time(estimate, guess, plan)
+    return estimate
 
 
 def _notices(plan: Plan) -> tuple[str, ...]:
@@ -152,102 +143,141 @@ def _notices(plan: Plan) -> tuple[str, ...]:
     return tuple(filter(None, (plan.destination.why_embedded, *plan.notices, no_key)))
 
 
-def _time_of(found: DryRun, guess: TokenGuess, plan: Plan) -> TimeNeeded:
-    if plan.destination.is_embedded:
-        return TimeNeeded(found.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
-    runs_a_row = found.runs / max(1, found.to_ask)
-    latency_s = runs_a_row * (FIRST_TOKEN_S + guess.completion_tokens / TOKENS_PER_S)
-    requests = found.runs + (found.to_ask if plan.job.conversation else 0)
-    return time_needed(found.to_ask, requests, found.prompt_tokens + found.completion_tokens, latency_s, plan.job)
+def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRun) -> None:
+    """Count each row as what a run would do with it now, given the journal."""
+    with ExitStack() as stack:
+        journal = _journal(plan, stack, estimate)
+        stale_before = oldest_valid_answer(plan.job, clock)
+        sent: set[str] = set()
+        for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
+            if isinstance(prompt, PromptError):
+                estimate.count_unaskable(row, prompt)
+                continue
+            history = journal.history(row_key) if journal is not None else None
+            if history is not None and not remaining_task(
+                prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
+            ):
+                estimate.finished_before += 1
+            elif prompt.fingerprint in sent:
+                estimate.asked_alike += 1
+            else:
+                estimate.count_task(prompt, guess)
+            if plan.job.dedupe and prompt.thread_id is None:
+                sent.add(prompt.fingerprint)
 
 
-def _journal_of(plan: Plan, stack: ExitStack, found: DryRun) -> Journal | None:
-    """The journal that a run would continue, if there is one; notes why it would not."""
+def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
+    """Return the journal that a run would resume from, None without one; add the problem if a run would refuse it."""
     if plan.job.fresh or not plan.paths.journal.exists():
         return None
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
-    stored, wanted = journal.read_manifest(), plan.manifest()
     refusal = objection(
-        journal, stored, wanted, partial(count_changed_rows, plan), accept_changes=plan.job.accept_changes
+        journal,
+        journal.read_manifest(),
+        plan.manifest(),
+        partial(count_changed_rows, plan),
+        accept_changes=plan.job.accept_changes,
     )
     if refusal is not None:
-        found.problems.append(f"{plan.paths.journal} {refusal}")
+        estimate.problems.append(f"{plan.paths.journal} {refusal}")
     return journal
 
 
-def _count_unaskable(found: DryRun, row: Row, error: PromptError) -> None:
-    found.unaskable[error.error_type] += 1
-    if len(found.examples) < EXAMPLES:
-        where = f" (line {row.line})" if row.line is not None else ""
-        found.examples.append(f"row {row.row_index}{where}: {error.error_type}: {error}")
+def _time(estimate: DryRun, guess: TokenGuess, plan: Plan) -> TimeNeeded:
+    if plan.destination.is_embedded:
+        return TimeNeeded(estimate.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
+    runs_per_row = estimate.runs / max(1, estimate.to_ask)
+    latency_s = runs_per_row * (FIRST_TOKEN_S + guess.completion_tokens / TOKENS_PER_S)
+    # --conversation creates the conversation of each row with a request of its own.
+    requests = estimate.runs + (estimate.to_ask if plan.job.conversation else 0)
+    tokens = estimate.prompt_tokens + estimate.completion_tokens
+    return time_needed(estimate.to_ask, requests, tokens, latency_s, plan.job)
 
 
-def _count_row(found: DryRun, prompt: Prompt, guess: TokenGuess) -> None:
-    found.to_ask += 1
-    for run in guess.runs(prompt):
-        found.runs += 1
-        found.prompt_tokens += run.prompt_tokens or 0
-        found.completion_tokens += run.completion_tokens or 0
-        price = found.prices[prompt.model]
-        if price is not None and found.cost is not None:
-            found.cost += price.cost(run) or 0
+# -- the result ---------------------------------------------------------------------------------------------
 
 
-def dry_run_facts(found: DryRun) -> dict[str, Any]:
-    """A dry run for machines."""
+class DryRunFacts(TypedDict):
+    """A dry run, as `run --dry-run --json` prints it. Times are in seconds."""
+
+    event: str
+    rows: int
+    to_ask: int
+    finished_before: int
+    asked_alike: int
+    unaskable: dict[str, int]
+    examples: list[str]
+    problems: list[str]
+    answered_by: str
+    key_missing: bool
+    notices: list[str]
+    models: list[str]
+    prices: list[PriceFacts]
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_by: str
+    cost_usd: float | None
+    time_s: float
+    ruled_by: Bound
+    latency_s: float
+    exit_code: int
+
+
+def dry_run_facts(estimate: DryRun) -> DryRunFacts:
+    """Return a dry run for machines."""
     return {
         "event": "dry_run",
-        "rows": found.rows,
-        "to_ask": found.to_ask,
-        "finished_before": found.finished_before,
-        "asked_alike": found.asked_alike,
-        "unaskable": dict(found.unaskable.most_common()),
-        "examples": found.examples,
-        "problems": found.problems,
-        "answered_by": found.answered_by,
-        "key_missing": found.key_missing,
-        "notices": list(found.notices),
-        "models": [model for model in found.prices if model is not None],
-        "prices": [price.facts() for price in found.prices.values() if price is not None],
-        "prompt_tokens": found.prompt_tokens,
-        "completion_tokens": found.completion_tokens,
-        "tokens_by": found.rule,
-        "cost_usd": float(found.cost) if found.cost is not None else None,
-        "time_s": round(found.time.seconds, 1),
-        "ruled_by": found.time.bound,
-        "latency_s": round(found.time.latency_s, 3),
-        "exit_code": found.exit_code,
+        "rows": estimate.rows,
+        "to_ask": estimate.to_ask,
+        "finished_before": estimate.finished_before,
+        "asked_alike": estimate.asked_alike,
+        "unaskable": dict(estimate.unaskable.most_common()),
+        "examples": estimate.examples,
+        "problems": estimate.problems,
+        "answered_by": estimate.answered_by,
+        "key_missing": estimate.key_missing,
+        "notices": list(estimate.notices),
+        "models": [model for model in estimate.prices if model is not None],
+        "prices": [price.facts() for price in estimate.prices.values() if price is not None],
+        "prompt_tokens": estimate.prompt_tokens,
+        "completion_tokens": estimate.completion_tokens,
+        "tokens_by": estimate.rule,
+        "cost_usd": float(estimate.cost) if estimate.cost is not None else None,
+        "time_s": round(estimate.time.seconds, 1),
+        "ruled_by": estimate.time.bound,
+        "latency_s": round(estimate.time.latency_s, 3),
+        "exit_code": estimate.exit_code,
     }
 
 
-def dry_run_lines(found: DryRun) -> list[str]:
-    """A dry run for people."""
-    unaskable = found.unaskable.total()
-    parts = [rows_text(found.rows), f"{found.to_ask:,} to ask"]
-    parts += [f"{found.finished_before:,} answered before"] if found.finished_before else []
-    parts += [f"{found.asked_alike:,} asked once with another row"] if found.asked_alike else []
-    parts += [f"{unaskable:,} cannot be asked"] if unaskable else []
-    more = [f"  and {unaskable - len(found.examples):,} more"] if unaskable > len(found.examples) else []
+def dry_run_lines(estimate: DryRun) -> list[str]:
+    """Return a dry run for people."""
+    unaskable = estimate.unaskable.total()
+    parts = [rows_text(estimate.rows), f"{estimate.to_ask:,} to send"]
+    parts += [f"{estimate.finished_before:,} from an earlier run"] if estimate.finished_before else []
+    parts += [f"{estimate.asked_alike:,} duplicates of other rows"] if estimate.asked_alike else []
+    parts += [f"{unaskable:,} cannot be sent"] if unaskable else []
+    more = unaskable - len(estimate.examples)
     lines = [
         " · ".join(parts),
-        *(f"  {example}" for example in found.examples),
-        *more,
-        f"answered by: {found.answered_by}",
-        f"tokens: about {found.prompt_tokens:,} in, {found.completion_tokens:,} out ({found.rule})",
-        f"cost: {cost_text(found)}",
-        f"time: {time_text(found.time)}, assumed",
+        *(f"  {example}" for example in estimate.examples),
+        *([f"  and {more:,} more"] if more else []),
+        f"answered by: {estimate.answered_by}",
+        f"tokens: about {estimate.prompt_tokens:,} in, {estimate.completion_tokens:,} out ({estimate.rule})",
+        f"cost: {estimated_cost_text(estimate)}",
+        f"time: {time_text(estimate.time, 'assumed')}",
     ]
-    if found.cost is not None and found.budget_usd is not None and found.cost > found.budget_usd:
-        lines.append(f"that is more than --budget {found.budget_usd:g}: the batch would stop on the way")
-    lines += found.notices
-    return [*lines, *(f"wrong: {problem}" for problem in found.problems), "nothing was sent, nothing was written"]
+    if estimate.cost is not None and estimate.budget_usd is not None and estimate.cost > estimate.budget_usd:
+        lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
+    lines += estimate.notices
+    return [*lines, *(f"problem: {problem}" for problem in estimate.problems), "nothing was sent or written"]
 
 
-def cost_text(found: DryRun) -> str:
-    """What the rows to ask will cost, or why that is not known."""
-    if found.cost is not None:
-        lines = "; ".join(price.line() for price in found.prices.values() if price is not None)
-        return f"about {dollars(float(found.cost))} ({lines})"
-    if found.embedded:
+def estimated_cost_text(estimate: DryRun) -> str:
+    """Return the cost of the rows to send, or the reason for which it is unknown."""
+    if estimate.cost is not None:
+        lines = "; ".join(price.line() for price in estimate.prices.values() if price is not None)
+        return f"about {dollars(float(estimate.cost))} ({lines})"
+    if estimate.embedded:
         return f"{FREE}, the embedded server answers"
-    return f"unknown: no price is known for {', '.join(found.unpriced)} there; the job file's [prices] can say it"
+    return f"unknown: no price for {', '.join(estimate.unpriced)} at this service; set it in [prices] of the job file"

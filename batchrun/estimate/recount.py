@@ -1,4 +1,4 @@
-"""Costs computed again, from the usage that the journal recorded, with the prices of today or of one's own."""
+"""Recalculates costs from the usage that the journal recorded, with today's prices or the user's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from batchrun.batch.lock import held
 from batchrun.batch.paths import paths_for
@@ -17,22 +17,33 @@ from batchrun.job.file import load_job_file
 from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
-from batchrun.pricing import OWN, MatchedPrice, PriceList
+from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["Costs", "ModelCosts", "batch_costs", "cost_facts", "cost_lines", "prices_of_file"]
+__all__ = [
+    "CostFacts",
+    "Costs",
+    "ModelCostFacts",
+    "ModelCosts",
+    "batch_costs",
+    "cost_facts",
+    "cost_lines",
+    "prices_of_file",
+]
 
 
 @dataclass(slots=True)
 class ModelCosts:
     """The bills of one model in one ledger, added up.
 
+    Mutable state: all counts and sums; `add` fills them.
+
     Attributes:
-        recorded: US dollars in the journal, as they were known when the rows ended.
-        recorded_unknown: rows that have none there.
-        computed: US dollars by the prices given now.
-        computed_unknown: rows whose price, or whose usage, is not known now.
-        price: what the model's name was matched to, None where no price is known.
+        price: the price that the model's name was matched to, None if it is unknown.
+        recorded: US dollars in the journal, as known when the rows ended.
+        recorded_unknown: rows without a recorded cost.
+        computed: US dollars with the current prices.
+        computed_unknown: rows whose price or usage is unknown now.
     """
 
     model: str | None
@@ -48,7 +59,7 @@ class ModelCosts:
     computed_unknown: int = 0
 
     def add(self, bill: Bill, cost: Decimal | None) -> None:
-        """Count one row."""
+        """Add the bill of one row."""
         self.rows += 1
         self.prompt_tokens += bill.usage.prompt_tokens or 0
         self.cached_tokens += bill.usage.cached_tokens or 0
@@ -65,12 +76,14 @@ class ModelCosts:
 
 @dataclass(slots=True)
 class Costs:
-    """What a batch cost, recorded and computed.
+    """The cost of a batch, recorded and computed.
+
+    Mutable state: `models` and `written`; `batch_costs` fills them.
 
     Attributes:
         embedded: the embedded server answered, which is free.
-        models: one entry a model and ledger; the standing answers first.
-        written: rows whose recorded cost was replaced, None where none was to be.
+        models: one entry per model and ledger; the current answers first.
+        written: rows whose recorded cost was replaced, None if none was to be replaced.
     """
 
     output: Path
@@ -80,15 +93,15 @@ class Costs:
 
 
 def prices_of_file(path: Path, environ: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """The table of prices in a job file.
+    """Return the price table of a job file.
 
     Raises:
-        InputError: the file cannot be read, or has none.
+        InputError: the file cannot be read, or has no prices.
     """
     _, options = load_job_file(path, environ)
     prices = make_job({"prices": options.get("prices", {})}).prices
     if not prices:
-        raise InputError(f'{path}: has no prices: add a table such as [prices."NAME"] with input and output')
+        raise InputError(f'{path} has no prices: add a table such as [prices."NAME"] with input and output')
     return prices
 
 
@@ -103,20 +116,20 @@ def batch_costs(
 
     Args:
         output: the batch's output, or its journal.
-        own: prices of one's own; None takes those that the batch was run with.
-        write: replace the recorded costs. A row whose cost cannot be computed now keeps what it has.
+        own: the user's prices; None uses those of the batch's last run.
+        write: replace the recorded costs. A row whose cost cannot be computed now keeps its recorded one.
 
     Raises:
-        InputError: `own` is wrong.
+        InputError: `own` is invalid.
         OutputError: there is no journal, or it cannot be read or written.
-        OutputHeld: the costs are to be written and the batch is running.
+        OutputHeld: `write` is set and the batch is running.
     """
     paths = paths_for(output.with_name(output.name.removesuffix(".journal")))
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
             manifest = journal.read_manifest()
         if write:
-            stack.enter_context(held(paths.lock, "write its costs when it ended"))
+            stack.enter_context(held(paths.lock, "write the costs after its end"))
         settings = manifest["settings"]
         costs = Costs(paths.output, settings["embedded"])
         price = PriceList(
@@ -134,13 +147,13 @@ def batch_costs(
         costs.written = write_costs(paths.journal, ((bill, float(cost)) for bill, cost in priced if cost is not None))
         with Journal(paths.journal) as journal:
             used = [entry.price.facts() for entry in costs.models if entry.price is not None]
-            kept = manifest.get("prices", [])
-            journal.write_manifest({"prices": [*kept, *(facts for facts in used if facts not in kept)]})
+            recorded = manifest.get("prices", [])
+            journal.write_manifest({"prices": [*recorded, *(facts for facts in used if facts not in recorded)]})
     return costs
 
 
 def _recorded_own(manifest: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The own prices that the batch was last run with."""
+    """Return the user's prices in the batch's last run."""
     return {
         match["matched"]: {name: float(text) for name, text in match["usd_per_million_tokens"][0].items()}
         for match in manifest.get("prices", [])
@@ -149,13 +162,13 @@ def _recorded_own(manifest: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _priced(
-    journal: Path, price: PriceList, asked_model: str | None, costs: Costs
+    journal: Path, price: PriceList, requested_model: str | None, costs: Costs
 ) -> Iterator[tuple[Bill, Decimal | None]]:
-    """Every bill and its cost now; adds them up in `costs` as they pass."""
+    """Yield every bill and its cost now, and add it to `costs`."""
     entries: dict[tuple[Ledger, str | None], ModelCosts] = {}
     for bill in read_bills(journal):
-        # A row that failed does not say which model was at work: it was the one that was asked for.
-        model = bill.model or asked_model
+        # A failed row has no reported model: the requested one is assumed.
+        model = bill.model or requested_model
         entry = entries.get((bill.ledger, model))
         if entry is None:
             entry = entries[bill.ledger, model] = ModelCosts(model, bill.ledger, price.matched(model))
@@ -165,8 +178,38 @@ def _priced(
         yield bill, cost
 
 
-def cost_facts(costs: Costs) -> dict[str, Any]:
-    """Costs for machines."""
+class _SumFacts(TypedDict):
+    """US dollars, None if no row's cost is known, and the rows of unknown cost."""
+
+    recorded_usd: float | None
+    recorded_unknown: int
+    computed_usd: float | None
+    computed_unknown: int
+
+
+class ModelCostFacts(_SumFacts):
+    """One model. `replaced`: its answers were replaced by later ones."""
+
+    model: str | None
+    replaced: bool
+    price: PriceFacts | None
+    rows: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class CostFacts(_SumFacts):
+    """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced."""
+
+    output: str
+    embedded: bool
+    models: list[ModelCostFacts]
+    written: int | None
+
+
+def cost_facts(costs: Costs) -> CostFacts:
+    """Return the costs for machines."""
     return {
         "output": str(costs.output),
         "embedded": costs.embedded,
@@ -188,8 +231,8 @@ def cost_facts(costs: Costs) -> dict[str, Any]:
     }
 
 
-def _sums(entries: list[ModelCosts]) -> dict[str, Any]:
-    """Totals; None where the cost of no row is known."""
+def _sums(entries: list[ModelCosts]) -> _SumFacts:
+    """Return the totals over some models."""
     recorded_unknown = sum(entry.recorded_unknown for entry in entries)
     computed_unknown = sum(entry.computed_unknown for entry in entries)
     rows = sum(entry.rows for entry in entries)
@@ -202,33 +245,16 @@ def _sums(entries: list[ModelCosts]) -> dict[str, Any]:
 
 
 def cost_lines(costs: Costs) -> list[str]:
-    """Costs for people: a table, what the prices are, and what to do next."""
+    """Return the costs for people: a table, the prices, and what to do next."""
     if not costs.models:
-        return [f"{costs.output}: no row has taken a token yet"]
-    table: list[tuple[str, ...]] = [("model", "rows", "tokens in", "cached", "out", "recorded", "computed")]
-    for entry in costs.models:
-        counts = (entry.rows, entry.prompt_tokens, entry.cached_tokens, entry.completion_tokens)
-        name = (entry.model or "not told") + (" (replaced since)" if entry.ledger == "superseded" else "")
-        table.append((name, *(f"{count:,}" for count in counts), *_shown(costs, [entry])))
-    if len(costs.models) > 1:
-        table.append(
-            ("in all", f"{sum(entry.rows for entry in costs.models):,}", "", "", "", *_shown(costs, costs.models))
-        )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
+        return [f"{costs.output}: no row has used tokens yet"]
+    lines = _table(costs)
     lines += dict.fromkeys(entry.price.line() for entry in costs.models if entry.price is not None)
-    unpriced = dict.fromkeys(
-        entry.model or "a model that was not told" for entry in costs.models if entry.price is None
-    )
+    unpriced = dict.fromkeys(entry.model or "an unknown model" for entry in costs.models if entry.price is None)
     if costs.embedded:
         lines += [f"{FREE}: the embedded server answered"] if unpriced else []
     else:
-        lines += [f"no price is known for {name}: --prices FILE.toml can say it" for name in unpriced]
+        lines += [f"no price for {name}: set it with --prices FILE.toml" for name in unpriced]
     if costs.written is not None:
         lines.append(
             f"{rows_text(costs.written)} changed in the journal; batchrun export {costs.output} writes the table"
@@ -236,13 +262,33 @@ def cost_lines(costs: Costs) -> list[str]:
     return lines
 
 
-def _shown(costs: Costs, entries: list[ModelCosts]) -> tuple[str, str]:
+def _table(costs: Costs) -> list[str]:
+    """Return one line per model, the names to the left and the numbers to the right; a total of several models."""
+    table: list[tuple[str, ...]] = [("model", "rows", "tokens in", "cached", "out", "recorded", "computed")]
+    for entry in costs.models:
+        counts = (entry.rows, entry.prompt_tokens, entry.cached_tokens, entry.completion_tokens)
+        name = (entry.model or "unknown") + (" (replaced)" if entry.ledger == "superseded" else "")
+        table.append((name, *(f"{count:,}" for count in counts), *_amounts(costs, [entry])))
+    if len(costs.models) > 1:
+        rows = sum(entry.rows for entry in costs.models)
+        table.append(("total", f"{rows:,}", "", "", "", *_amounts(costs, costs.models)))
+    first, *widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+        for name, *cells in table
+    ]
+
+
+def _amounts(costs: Costs, entries: list[ModelCosts]) -> tuple[str, str]:
+    """Return recorded and computed US dollars for people."""
     sums = _sums(entries)
+    return (
+        _amount(costs, sums["recorded_usd"], sums["recorded_unknown"]),
+        _amount(costs, sums["computed_usd"], sums["computed_unknown"]),
+    )
 
-    def amount(name: str) -> str:
-        amount_usd, unknown = sums[f"{name}_usd"], sums[f"{name}_unknown"]
-        if amount_usd is None:
-            return FREE if costs.embedded else "unknown"
-        return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown and not costs.embedded else dollars(amount_usd)
 
-    return amount("recorded"), amount("computed")
+def _amount(costs: Costs, amount_usd: float | None, unknown: int) -> str:
+    if amount_usd is None:
+        return FREE if costs.embedded else "unknown"
+    return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown and not costs.embedded else dollars(amount_usd)

@@ -1,4 +1,4 @@
-"""A random sample of a table's rows, and what it says of the whole table. Pure."""
+"""A random sample of a table's rows, and totals over the table estimated from it. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
-__all__ = ["Total", "sample_positions", "total_of"]
+__all__ = ["Total", "TotalFacts", "sample_positions", "total_of"]
+
+
+class TotalFacts(TypedDict):
+    """`Total`, as `--json` shows it."""
+
+    estimate: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,24 +25,24 @@ class Total:
     """A total over a table, estimated from a sample of its rows.
 
     Attributes:
-        low, high: the 95 % interval, None where one row was sampled (it tells nothing of the spread).
+        low, high: the 95 % interval; None if a single row was sampled, which has no spread.
     """
 
     estimate: float
     low: float | None
     high: float | None
 
-    def facts(self) -> dict[str, Any]:
-        """For machines."""
+    def facts(self) -> TotalFacts:
+        """Return the total for machines."""
         return {"estimate": self.estimate, "low": self.low, "high": self.high}
 
 
 def total_of(sampled: Sequence[float], rows: int) -> Total | None:
-    """The total over `rows` rows of which `sampled` are a simple random sample without replacement.
+    """Return the total over `rows` rows, of which `sampled` are a simple random sample without replacement; None for an
+    empty sample.
 
-    Estimate N·x̄, interval N·x̄ ± t(0.975; n-1)·N·√((1 - n/N)·s²/n), and never less than what the sample itself
-    adds up to: Cochran, Sampling Techniques, 3rd ed. (1977), sections 2.5 to 2.8.
-    None for an empty sample.
+    The estimate is N·x̄, the interval N·x̄ ± t(0.975; n-1)·N·√((1 - n/N)·s²/n); its lower end is at least the sum of
+    the sample. Source: Cochran, Sampling Techniques, 3rd ed. (1977), sections 2.5 to 2.8.
     """
     n = len(sampled)
     if n == 0:
@@ -50,9 +58,9 @@ def total_of(sampled: Sequence[float], rows: int) -> Total | None:
 
 
 def _student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t.
+    """Return the 97.5 % quantile of Student's t distribution.
 
-    Exact for 1 and 2 degrees of freedom; else Abramowitz & Stegun 26.7.5, which is off by less than 0.3 %.
+    Exact for 1 and 2 degrees of freedom; else by Abramowitz & Stegun 26.7.5, with an error below 0.3 %.
     """
     if freedom == 1:
         return 12.7062
@@ -70,16 +78,17 @@ def _student_t(freedom: int) -> float:
 
 
 def sample_positions(rows: int, size: int, seed: str) -> frozenset[int]:
-    """Positions of a simple random sample without replacement; the same seed gives the same, and a larger sample
-    holds the smaller ones, so that what a first pilot paid for counts in a second.
+    """Return the positions of a simple random sample without replacement.
 
-    The first `size` steps of a Fisher-Yates shuffle, kept as the few places that it moved.
+    The same seed gives the same sample, and a larger sample contains the smaller ones: a second, larger pilot reuses
+    the answers that the first one paid for. These are the first `size` steps of a Fisher-Yates shuffle, which stores
+    only the positions that it has moved.
     """
     source = random.Random(seed)
     moved: dict[int, int] = {}
     chosen = []
-    for place in range(min(size, rows)):
-        other = source.randrange(place, rows)
+    for step in range(min(size, rows)):
+        other = source.randrange(step, rows)
         chosen.append(moved.get(other, other))
-        moved[other] = moved.get(place, place)
+        moved[other] = moved.get(step, step)
     return frozenset(chosen)

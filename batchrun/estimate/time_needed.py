@@ -11,17 +11,17 @@ from batchrun.wording import duration
 
 __all__ = ["Bound", "TimeNeeded", "time_needed", "time_text"]
 
-
 Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine"]
-"""What decides how long a batch takes."""
+"""What limits the speed of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeNeeded:
-    """How long rows take, and what rules that.
+    """How long rows take.
 
     Attributes:
-        latency_s: of one row, as assumed or measured.
+        bound: what limits the speed.
+        latency_s: seconds of one row, assumed or measured.
     """
 
     seconds: float
@@ -30,10 +30,10 @@ class TimeNeeded:
 
 
 def time_needed(rows: int, requests: float, tokens: float, latency_s: float, job: Job) -> TimeNeeded:
-    """The longest of three: requests at --rpm, tokens at --tpm, rows in waves of as many as there are slots.
+    """Return the longest of three times: requests at --rpm, tokens at --tpm, and rows in waves that fill the slots.
 
-    The last row of what a limit admits still takes its `latency_s`. Without --concurrency the slots double with every
-    wave, from 20 up to 1,000 (as `engine.slots` does while no 429 comes).
+    After a limit has admitted the last row, that row still takes its `latency_s`. Without --concurrency the slots
+    double with each wave, from 20 to 1,000, as `engine.slots` doubles them until the first 429.
     """
     if rows == 0:
         return TimeNeeded(0.0, "latency", latency_s)
@@ -42,8 +42,8 @@ def time_needed(rows: int, requests: float, tokens: float, latency_s: float, job
         bounds["--rpm"] = 60.0 * requests / job.rpm + latency_s
     if job.tpm is not None:
         bounds["--tpm"] = 60.0 * tokens / job.tpm + latency_s
-    ruling = max(bounds, key=lambda bound: bounds[bound])
-    return TimeNeeded(bounds[ruling], ruling, latency_s)
+    slowest = max(bounds, key=lambda bound: bounds[bound])
+    return TimeNeeded(bounds[slowest], slowest, latency_s)
 
 
 def _waves(rows: int, concurrency: int | None) -> int:
@@ -57,6 +57,6 @@ def _waves(rows: int, concurrency: int | None) -> int:
     return waves
 
 
-def time_text(time: TimeNeeded) -> str:
-    """How long, why, and for which latency."""
-    return f"about {duration(time.seconds)}, ruled by {time.bound}; {duration(time.latency_s)} a row"
+def time_text(time: TimeNeeded, basis: Literal["assumed", "measured"]) -> str:
+    """Return the time, what limits it, and the latency that it is based on."""
+    return f"about {duration(time.seconds)}, limited by {time.bound} ({duration(time.latency_s)} per row, {basis})"

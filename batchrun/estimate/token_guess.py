@@ -1,4 +1,4 @@
-"""The tokens of a row's runs, estimated from its prompt."""
+"""Estimates the tokens of a row's runs from its prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TokenGuess", "o200k_counter"]
 
 
 def o200k_counter() -> Callable[[str], float] | None:
-    """Counts the tokens of a text as OpenAI's models since GPT-4o do; None without the extra `tokens`."""
+    """Return a function that counts tokens as OpenAI's models since GPT-4o do; None without the extra `tokens`."""
     try:
         splintr = import_module("splintr")
     except ImportError:
@@ -24,23 +24,36 @@ def o200k_counter() -> Callable[[str], float] | None:
 
 
 class TokenGuess:
-    """Tokens of a row's runs, from its prompt. Every turn reads instructions, earlier turns and their answers again."""
+    """Estimates the tokens of runs by the rule that --tpm uses before it knows any usage.
+
+    Attributes:
+        completion_tokens: tokens assumed per answer.
+        rule: the rule, for people.
+    """
 
     def __init__(self, job: Job, count: Callable[[str], float] | None) -> None:
-        self._rule = TokenEstimate(job.max_completion_tokens)
+        """
+        Args:
+            count: returns the tokens of a text; None estimates them from its length.
+        """
+        self._estimate = TokenEstimate(job.max_completion_tokens)
         self._count = count
-        self.completion_tokens = self._rule.guess(0)
+        self.completion_tokens = self._estimate.guess(0)
         self._instructions = self._text(job.instructions or "")
-        counted = "counted as o200k" if count is not None else "a quarter token per character"
-        self.line = f"{counted}; {self.completion_tokens:,.0f} tokens assumed for an answer"
+        counted = "counted with o200k" if count is not None else "a quarter token per character"
+        self.rule = f"{counted}; {self.completion_tokens:,.0f} tokens assumed per answer"
 
     def _text(self, text: str) -> float:
         if self._count is not None:
             return self._count(text)
-        return self._rule.guess(len(text)) - self.completion_tokens
+        return self._estimate.guess(len(text)) - self.completion_tokens
 
     def runs(self, prompt: Prompt) -> Iterator[Usage]:
-        """The usage of each turn's run; later turns, not known yet, are taken to be as long as the first."""
+        """Yield the usage of each turn's run.
+
+        Each run reads the instructions and all earlier turns with their answers again. Later turns may depend on
+        answers, so they are assumed to be as long as the first.
+        """
         read = self._instructions
         text = self._text(prompt.first.text)
         for _ in range(prompt.later.count if prompt.later is not None else 1):

@@ -70,7 +70,7 @@ def test_a_journal_of_an_earlier_version_can_be_looked_at(tmp_path: Path, batch:
     assert (tmp_path / copy).read_bytes() == (DATA / batch).read_bytes()
     assert batchrun(tmp_path, "report", batch, "-o", "page.html").returncode == 0
     dry = run(tmp_path, batch, "--dry-run")
-    assert " 0 to ask" in dry.stdout or "another version of batchrun" in dry.stdout
+    assert " 0 to send" in dry.stdout or "another version of batchrun" in dry.stdout
     assert journal.read_bytes() == before
 
 

@@ -79,7 +79,7 @@ def test_tokens_by_the_stated_rule(tmp_path: Path) -> None:
     """A quarter token a character, instructions with every row, and 500 tokens an answer."""
     found = dry(tmp_path, "x" * 40, "x" * 80, instructions="y" * 400)
     assert (found.prompt_tokens, found.completion_tokens) == (10 + 20 + 2 * 100, 1_000)
-    assert found.rule == "a quarter token per character; 500 tokens assumed for an answer"
+    assert found.rule == "a quarter token per character; 500 tokens assumed per answer"
 
 
 def test_a_bound_on_the_answer_is_the_guess_for_it(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_tokens_can_be_counted(tmp_path: Path) -> None:
     """A counter of tokens takes the place of the quarter, and the report says so."""
     found = dry(tmp_path, "a b c", "d e", count=lambda text: len(text.split()))
     assert found.prompt_tokens == 5
-    assert found.rule.startswith("counted as o200k")
+    assert found.rule.startswith("counted with o200k")
 
 
 def test_later_turns_read_what_came_before() -> None:

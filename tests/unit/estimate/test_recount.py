@@ -139,7 +139,7 @@ def test_a_journal_that_is_none(output: Path) -> None:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A batch whose rows took nothing says so."""
-    assert cost_lines(Costs(tmp_path / "o.csv", embedded=False)) == [f"{tmp_path}/o.csv: no row has taken a token yet"]
+    assert cost_lines(Costs(tmp_path / "o.csv", embedded=False)) == [f"{tmp_path}/o.csv: no row has used tokens yet"]
 
 
 def test_the_table_for_people(output: Path) -> None:
@@ -148,12 +148,12 @@ def test_the_table_for_people(output: Path) -> None:
         output, completed(0, usage=usage(1_000_000, 0), cost_usd=0.5), completed(1, usage=usage(20, 3), model="gone")
     )
     assert cost_lines(batch_costs(output, OWN)) == [
-        "model   rows  tokens in  cached  out             recorded           computed",
-        "m          1  1,000,000       0    0              $0.5000              $1.00",
-        "gone       1         20       0    3              unknown            unknown",
-        "in all     2                          $0.5000 + 1 unknown  $1.00 + 1 unknown",
+        "model  rows  tokens in  cached  out             recorded           computed",
+        "m         1  1,000,000       0    0              $0.5000              $1.00",
+        "gone      1         20       0    3              unknown            unknown",
+        "total     2                          $0.5000 + 1 unknown  $1.00 + 1 unknown",
         "m priced as m (own): $1 in, $1 cached, $2 out per million tokens",
-        "no price is known for gone: --prices FILE.toml can say it",
+        "no price for gone: set it with --prices FILE.toml",
     ]
 
 
