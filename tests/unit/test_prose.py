@@ -60,6 +60,7 @@ FINISHED = (
     "__main__",
     "api",
     "bounded_regex",
+    "cli",
     "clock",
     "engine",
     "errors",
