@@ -1,4 +1,4 @@
-"""The command line: help, exit codes, one clear line for what is wrong."""
+"""The command line: help, exit codes, and one clear line for each error."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def questions(folder: Path, text: str = "question\n1+1\n") -> Path:
     return path
 
 
-def test_every_option_has_a_flag_or_says_that_it_has_none() -> None:
-    """No option of a job is missing from `run`, and none is there twice."""
+def test_every_option_is_a_flag_of_run() -> None:
+    """Every option of a job with a flag is an option of `run`."""
     flags = {param.name for param in cli.commands["run"].params}
     assert flags >= {name for name, (option, _) in job_options().items() if not option.flagless}
 
 
 def test_the_command_reference_is_what_help_prints() -> None:
-    """docs/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference writes it anew."""
+    """docs/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference rewrites it."""
     path, wanted = ROOT / "docs" / "cli.md", help_page()
     if os.environ.get("UPDATE_DOCS"):
         path.write_text(wanted, encoding="utf-8")
@@ -40,14 +40,14 @@ def test_the_command_reference_is_what_help_prints() -> None:
 
 
 def test_exit_codes_are_documented() -> None:
-    """docs/usage.md lists the codes that the help lists."""
+    """docs/usage.md lists the exit codes of the help."""
     page = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| ([\d, ]+) \|", page, re.M)
     assert listed == [codes for codes, _ in EXIT_CODES]
 
 
 def test_help_is_light() -> None:
-    """`batchrun --help` brings in none of the libraries that take long to import."""
+    """`batchrun --help` imports no library that takes long to import."""
     heavy = "openai pandas pyarrow starlette uvicorn pydantic numpy rich minijinja anyio aiohttp"
     code = f"import sys, batchrun.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -61,7 +61,7 @@ def test_the_package_can_be_run() -> None:
 
 
 def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
-    """One line says that there is no key and which responder answers; the summary names the output."""
+    """One line reports that there is no key and which responder answers; the summary names the output."""
     questions(tmp_path)
     done = batchrun(tmp_path, "run", "q.csv")
     lines = done.stderr.splitlines()
@@ -74,7 +74,7 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
 
 
 def test_a_log_is_dated(tmp_path: Path) -> None:
-    """Without a terminal the first line says when what began, the last one when and how it ended."""
+    """Without a terminal, the first line has the start time and the batch, the last one the end time and the exit code."""
     questions(tmp_path)
     lines = batchrun(tmp_path, "run", "q.csv").stderr.splitlines()
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
@@ -83,7 +83,7 @@ def test_a_log_is_dated(tmp_path: Path) -> None:
 
 
 def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
-    """Rows, tokens and cost of this run stand apart from those that earlier runs left in the table."""
+    """Rows, tokens and cost of this run are reported apart from those of earlier runs."""
     questions(tmp_path, "question\n1+1\n2+2\n")
     first = batchrun(tmp_path, "run", "q.csv", "--json").facts()
     questions(tmp_path, "question\n1+1\n2+2\n3+3\n")
@@ -97,7 +97,7 @@ def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
 
 
 def test_quiet_says_what_failed(tmp_path: Path) -> None:
-    """With --quiet a run that did not complete every row prints one line, the summary."""
+    """With --quiet, a run with failed rows prints one line, the summary."""
     questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
     done = batchrun(tmp_path, "run", "q.csv", "--quiet")
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
@@ -105,7 +105,7 @@ def test_quiet_says_what_failed(tmp_path: Path) -> None:
 
 
 def test_json_is_for_machines(tmp_path: Path) -> None:
-    """With --json every line on standard output is an object, the last one the summary."""
+    """With --json, every line on standard output is an object, and the last one is the summary."""
     questions(tmp_path, "question\n1+1\nWho wrote Hamlet?\n")
     done = batchrun(tmp_path, "run", "q.csv", "--json")
     summary = done.facts()
@@ -114,14 +114,14 @@ def test_json_is_for_machines(tmp_path: Path) -> None:
 
 
 def test_quiet_is_quiet(tmp_path: Path) -> None:
-    """With --quiet a good run prints nothing at all."""
+    """With --quiet, a successful run prints nothing."""
     questions(tmp_path)
     assert batchrun(tmp_path, "run", "q.csv", "--quiet") == batchrun(tmp_path, "run", "q.csv", "--quiet")
     assert batchrun(tmp_path, "run", "q.csv", "--quiet").stderr == ""
 
 
 def test_failed_rows_are_exit_code_3(tmp_path: Path) -> None:
-    """A row that cannot be asked fails alone; the summary counts it by its kind and says why."""
+    """A row without a prompt fails alone; the summary counts it by error type and gives the reason."""
     questions(tmp_path, 'id,question\n1,1+1\n2,""\n')
     done = batchrun(tmp_path, "run", "q.csv")
     assert done.returncode == 3
@@ -130,7 +130,7 @@ def test_failed_rows_are_exit_code_3(tmp_path: Path) -> None:
 
 
 def test_standard_input_and_export(tmp_path: Path) -> None:
-    """CSV comes in through `-`, is kept beside the output, and can be exported in any format later."""
+    """CSV can be read from `-`, is kept next to the output, and can be exported to any format later."""
     assert batchrun(tmp_path, "run", "-", stdin="question\n2+2\n").returncode == 0
     assert (tmp_path / "outputs" / "stdin.csv.input.csv").stat().st_mode & 0o077 == 0
     assert batchrun(tmp_path, "export", "outputs/stdin.csv", "-o", "a.jsonl").returncode == 0
@@ -138,7 +138,7 @@ def test_standard_input_and_export(tmp_path: Path) -> None:
 
 
 def test_status_and_show(tmp_path: Path) -> None:
-    """A finished batch says so; a row shows its thread as the server tells it."""
+    """The status of a finished batch is reported; `show` prints the thread of a row as the server returns it."""
     questions(tmp_path, "question\nSolve 3x + 11 = 14\n")
     batchrun(tmp_path, "run", "q.csv")
     facts = json.loads(batchrun(tmp_path, "status", "outputs/q.csv", "--json").stdout)
@@ -186,8 +186,8 @@ def test_status_and_show(tmp_path: Path) -> None:
         (["serve", "--host", "0.0.0.0"], "can be reached from other machines; give at least one API key"),
     ],
 )
-def test_what_is_wrong_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    """Never a traceback, never a file left behind."""
+def test_errors_give_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    """No traceback is printed, and no file is left."""
     questions(tmp_path)
     done = batchrun(tmp_path, *arguments)
     assert done.returncode == 2, done.stderr
@@ -198,7 +198,7 @@ def test_what_is_wrong_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: 
 
 
 def test_a_job_file_runs_from_anywhere(tmp_path: Path) -> None:
-    """Paths of a job file are its own; a flag wins over it."""
+    """Paths of a job file are relative to it; a flag overrides it."""
     (tmp_path / "night").mkdir()
     questions(tmp_path / "night")
     (tmp_path / "night" / "job.toml").write_text(
@@ -212,7 +212,7 @@ def test_a_job_file_runs_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_refused_standard_input_leaves_the_copy_alone(tmp_path: Path) -> None:
-    """Another table through `-` is refused, and what the finished batch stands on is still there."""
+    """If another table from `-` is refused, the copy that the finished batch needs is unchanged."""
     assert batchrun(tmp_path, "run", "-", "-o", "s.csv", stdin="question\n1+1\n").returncode == 0
     for other in ("question\n5+5\n6+6\n", "", 'question\n"open\n'):
         assert batchrun(tmp_path, "run", "-", "-o", "s.csv", stdin=other).returncode == 2
@@ -223,7 +223,7 @@ def test_a_refused_standard_input_leaves_the_copy_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "status", "export"])
 def test_an_output_without_a_name(tmp_path: Path, command: str) -> None:
-    """A folder or nothing in the output's place gets one line."""
+    """A folder or an empty name as output gives one line."""
     questions(tmp_path)
     arguments = ["run", "q.csv", "-o", "."] if command == "run" else [command, "."]
     done = batchrun(tmp_path, *arguments)
@@ -233,7 +233,7 @@ def test_an_output_without_a_name(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
 def test_a_service_that_cannot_be_reached(tmp_path: Path, api: str) -> None:
-    """Where nobody ever answers the batch stops with 5, no row has failed, and nothing is said to be paid for twice."""
+    """If the service never answers, the batch stops with code 5, no row fails, and no double cost is reported."""
     questions(tmp_path)
     arguments = [
         "--api",

@@ -1,4 +1,4 @@
-"""Assistants as jobs: what carries over does so exactly, what does not is listed."""
+"""Conversion of assistants to jobs: settings are carried over exactly or listed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FUNCTION = {"name": "look_up", "description": "Looks up.", "parameters": SCHEMA,
 
 
 def assistant(**fields: Any) -> dict[str, Any]:
-    """An assistant as the API echoes it."""
+    """Return an assistant as the API returns it."""
     return {
         "id": "asst_1",
         "object": "assistant",
@@ -36,19 +36,19 @@ def assistant(**fields: Any) -> dict[str, Any]:
 
 
 def through_a_file(tmp_path: Path, options: dict[str, Any]) -> Any:
-    """The options as a job, by way of a job file."""
+    """Return the options of a job that was written to a job file and read again."""
     path = tmp_path / "job.toml"
     path.write_text(job_toml(options), encoding="utf-8")
     return make_job(load_job_file(path, {})[1])
 
 
 def test_defaults_are_left_out() -> None:
-    """What the API echoes without having been told is not sent to a model that may refuse it."""
+    """Values that the API returns without having been set are not sent to models that may refuse them."""
     assert job_of_assistant(assistant()) == ({"model": "m-1"}, [])
 
 
 def test_settings_carry_over(tmp_path: Path) -> None:
-    """Model, instructions, sampling and formats arrive in the job as they were."""
+    """Model, instructions, sampling and formats are the same in the job."""
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
     options, lost = job_of_assistant(
         assistant(instructions="@home\n\"say\" 'it'", temperature=0.2, top_p=0.5, response_format=form)
@@ -61,7 +61,7 @@ def test_settings_carry_over(tmp_path: Path) -> None:
 
 
 def test_functions_carry_over_to_each_protocol(tmp_path: Path) -> None:
-    """Function tools keep their schema, nulls in it included, in the form of each service."""
+    """Function tools keep their schema, including nulls, in the form of each service."""
     options, lost = job_of_assistant(assistant(tools=[{"type": "function", "function": FUNCTION}]))
     job = through_a_file(tmp_path, options)
     kept = {"name": "look_up", "description": "Looks up.", "parameters": SCHEMA}
@@ -72,7 +72,7 @@ def test_functions_carry_over_to_each_protocol(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_flat_for_responses(tmp_path: Path) -> None:
-    """Responses takes the fields of json_schema beside its type, under `text.format`."""
+    """Responses accepts the fields of json_schema next to its type, under `text.format`."""
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "strict": True}}
     job = through_a_file(tmp_path, job_of_assistant(assistant(response_format=form))[0])
     assert model_parameters(job, "responses") == {
@@ -82,7 +82,7 @@ def test_a_schema_is_flat_for_responses(tmp_path: Path) -> None:
 
 
 def test_what_cannot_carry_over_is_listed() -> None:
-    """Hosted tools with their files, metadata and reasoning effort are named, not dropped in silence."""
+    """Hosted tools with their files, metadata and reasoning effort are listed, not dropped silently."""
     _, lost = job_of_assistant(
         assistant(
             tools=[{"type": "code_interpreter"}, {"type": "file_search", "file_search": {}}],
@@ -104,7 +104,7 @@ def test_what_cannot_carry_over_is_listed() -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"object": "thread"}'])
 def test_something_else_than_an_assistant_is_refused(tmp_path: Path, text: str) -> None:
-    """One clear line with the file's name."""
+    """JSON that is not an assistant gives one clear line with the name of the file."""
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.json: is (not valid JSON|not the JSON of an assistant)"):
@@ -112,7 +112,7 @@ def test_something_else_than_an_assistant_is_refused(tmp_path: Path, text: str) 
 
 
 def test_an_assistant_is_read(tmp_path: Path) -> None:
-    """The JSON that the API returned is taken as it is."""
+    """The JSON that the API returned is read unchanged."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(assistant()), encoding="utf-8")
     assert read_assistant(path) == assistant()

@@ -1,4 +1,4 @@
-"""Turns, models and matrices as options: what is taken, and what is refused in one line."""
+"""Turns, models and matrices as options: valid forms, and one-line messages for others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def problem(**options: Any) -> str:
 
 
 def test_several_prompts_are_turns() -> None:
-    """`--prompt` given again is the next turn; given once it is the prompt."""
+    """Several `--prompt` are turns; a single one is the prompt."""
     assert make_job({"prompt": ("a", "b")}).turns == [{"prompt": "a"}, {"prompt": "b"}]
     once = make_job({"prompt": ("a",)})
     assert (once.prompt, once.turns) == ("a", None)
@@ -36,7 +36,7 @@ def test_several_prompts_are_turns() -> None:
 
 
 def test_turns_with_conditions() -> None:
-    """As tables, in Python or as JSON."""
+    """Turns can be given as tables, in Python or as JSON."""
     turns = [{"prompt": "a"}, {"prompt": "b", "when": "responses[0]"}]
     assert make_job({"turns": turns}).turns == turns
     assert make_job({"turns": '[{"prompt": "a"}]'}).turns == [{"prompt": "a"}]
@@ -59,8 +59,8 @@ def test_turns_with_conditions() -> None:
         ({"turns": [{"prompt": "a"}], "prompt": ["b", "c"]}, "turns: cannot be combined with several --prompt"),
     ],
 )
-def test_turns_that_are_none(options: dict[str, Any], words: str) -> None:
-    """The message names the turn and what is wrong with it."""
+def test_invalid_turns(options: dict[str, Any], words: str) -> None:
+    """The message names the turn and the problem."""
     assert words in problem(**options)
 
 
@@ -68,7 +68,7 @@ def test_turns_that_are_none(options: dict[str, Any], words: str) -> None:
 
 
 def test_several_models_are_an_axis() -> None:
-    """`--model` given again asks every row of each, beside the other axes; given once it is the model."""
+    """Several `--model` are an axis of the matrix; a single one is the model."""
     assert make_job({"model": ("a", "b")}).matrix == {"model": ["a", "b"]}
     assert make_job({"model": ("a", "b"), "matrix": {"temperature": [0]}}).matrix == {
         "temperature": [0.0],
@@ -90,7 +90,7 @@ def test_several_models_are_an_axis() -> None:
     ],
 )
 def test_axes(axis: str, values: list[Any]) -> None:
-    """Any option that decides answers, row by row, is an axis."""
+    """Every option that affects the answers of rows can be an axis."""
     assert make_job({"matrix": {axis: values}}).matrix == {axis: values}
 
 
@@ -131,8 +131,8 @@ def test_axes(axis: str, values: list[Any]) -> None:
         ({"epochs": 0}, "--epochs: must be at least 1, got 0"),
     ],
 )
-def test_what_is_no_matrix(options: dict[str, Any], words: str) -> None:
-    """Rather than asked in a way that nobody meant, a matrix that says two things at once is refused."""
+def test_invalid_matrices(options: dict[str, Any], words: str) -> None:
+    """A matrix that contradicts another option is refused."""
     assert words in problem(**options)
 
 
@@ -161,7 +161,7 @@ def refused(table: Path, environment: Environment = KEYED, **options: Any) -> st
 
 
 def test_a_plan_with_axes(table: Path) -> None:
-    """Rows, columns and one job for each combination of settings."""
+    """A plan has rows, columns and one job for each combination of settings."""
     made = plan(table, model=["m", "n"], epochs=2, matrix={"instructions": ["a", "b"]})
     assert made.rows == 16
     assert made.source.columns[-3:] == ("axis_instructions", "axis_model", "epoch")
@@ -174,8 +174,8 @@ def test_a_plan_with_axes(table: Path) -> None:
     assert all(variant.matrix == {} for variant in made.variants)
 
 
-def test_a_model_of_the_environment_is_no_axis(table: Path) -> None:
-    """Where the matrix names models, the environment's has no part in the batch."""
+def test_a_matrix_of_models_overrides_the_environment(table: Path) -> None:
+    """If the matrix names models, the model of the environment is not used."""
     environment = Environment(api_key="sk", model="other")
     made = plan(table, environment, matrix={"model": ["m", "n"]})
     assert made.settings["model"] is None
@@ -183,7 +183,7 @@ def test_a_model_of_the_environment_is_no_axis(table: Path) -> None:
 
 
 def test_assistants_as_an_axis(table: Path) -> None:
-    """Assistants are compared over the Assistants protocol, and need no model."""
+    """Assistants are compared through the Assistants API and need no model."""
     made = plan(table, matrix={"assistant": ["asst_1", "asst_2"]})
     assert made.destination.api == "assistants"
     assert [variant.assistant for variant in made.variants] == ["asst_1", "asst_2"]
@@ -191,12 +191,12 @@ def test_assistants_as_an_axis(table: Path) -> None:
 
 
 def test_every_combination_needs_a_model(table: Path) -> None:
-    """One combination without a model or an assistant is one too many."""
+    """A combination without a model or an assistant is refused."""
     assert "no model given" in refused(table, matrix={"assistant": ["asst_1", None]})
 
 
 def test_prompts_as_an_axis(table: Path, tmp_path: Path) -> None:
-    """Each is a template; files are read; the column `question` is not asked beside them."""
+    """Each prompt is a template, files are read, and the column `question` is not sent too."""
     (tmp_path / "p.txt").write_text("from a file: {{ question }}")
     made = plan(table, model="m", matrix={"prompt": ["A {{ question }}", f"@{tmp_path / 'p.txt'}"]})
     texts = [made.prompter.render(row).first.text for row in made.source.rows()]
@@ -207,14 +207,14 @@ def test_prompts_as_an_axis(table: Path, tmp_path: Path) -> None:
 
 
 def test_columns_that_the_axes_name(table: Path) -> None:
-    """A column that only one combination attaches is looked for before anything is sent."""
+    """A column that only one combination attaches is checked before anything is sent."""
     assert "--attach: no column named 'scan' in the input" in refused(
         table, model="m", matrix={"attach": [["image"], ["scan"]]}
     )
 
 
 def test_columns_that_are_taken(table: Path) -> None:
-    """A column of the input that the batch would add is refused."""
+    """A column of the input with the name of an added column is refused."""
     write_csv(table, [{"question": "q", "epoch": "1"}])
     assert "the column 'epoch' has the name of a column for combinations" in refused(table, model="m", epochs=2)
     write_csv(table, [{"question": "q", "response_2": "1"}])
@@ -222,7 +222,7 @@ def test_columns_that_are_taken(table: Path) -> None:
 
 
 def test_keys_with_bars(table: Path) -> None:
-    """A key that looks like another with its combination is told from it, or refused."""
+    """A key that looks like the key of another row with its combination is distinguished from it or refused."""
     write_csv(table, [{"id": "a", "question": "q"}, {"id": "a|model=m", "question": "r"}])
     made = plan(table, key="id", model=["m", "n"])
     keys = [made.prompter.row_key(row) for row in made.source.rows()]
@@ -232,7 +232,7 @@ def test_keys_with_bars(table: Path) -> None:
 
 
 def test_frames_grow_without_becoming_others(tmp_path: Path) -> None:
-    """Epochs and axes that are added to a batch over a DataFrame leave the input what it is."""
+    """Epochs and axes that are added to a batch over a DataFrame do not change its fingerprint."""
     frame = pd.DataFrame({"question": ["a", "b"]})
     once, twice = (
         make_plan(make_job({"model": "m", "epochs": epochs}), frame, KEYED, tmp_path / "out.csv") for epochs in (1, 2)
@@ -242,7 +242,7 @@ def test_frames_grow_without_becoming_others(tmp_path: Path) -> None:
 
 
 def test_threads_need_a_protocol_that_has_them(table: Path) -> None:
-    """Chat completions have no threads to go on with."""
+    """Chat completions have no threads that rows could continue."""
     assert "--thread-column requires --api assistants or responses" in refused(
         table, model="m", api="chat", thread_column="thread"
     )

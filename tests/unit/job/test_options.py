@@ -1,4 +1,4 @@
-"""Options: their defaults, their rules, and what their errors say."""
+"""Options: defaults, validation and messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def problem(**options: Any) -> str:
 
 
 def test_documented_defaults() -> None:
-    """The defaults that users rely on."""
+    """The defaults that users rely on are unchanged."""
     job = make_job({})
     assert (job.max_attempts, job.row_timeout_s, job.grace) == (5, 600.0, 30.0)
     assert (job.concurrency, job.rpm, job.tpm) == (None, None, None)
@@ -45,12 +45,12 @@ def test_documented_defaults() -> None:
     ],
 )
 def test_time_of_a_row(options: dict[str, Any], expected_s: float) -> None:
-    """A row has as long as its service may take, unless the user says how long."""
+    """The timeout of a row depends on the service, unless the user sets it."""
     assert make_job(options).row_timeout_s == expected_s
 
 
 def test_text_from_flags_becomes_values() -> None:
-    """What a shell gives as text is read as what the option is."""
+    """Text from a shell is converted to the type of the option."""
     job = make_job({"concurrency": "8", "rpm": "60", "temperature": "0.5", "output": "x.csv", "keep_going": "true"})
     assert (job.concurrency, job.rpm, job.temperature, job.output, job.keep_going) == (
         8,
@@ -70,7 +70,7 @@ def test_text_from_flags_becomes_values() -> None:
     ],
 )  # fmt: skip
 def test_values_out_of_bounds(name: str, value: Any) -> None:
-    """A value that cannot be is refused in one line, by its flag, with what came."""
+    """An invalid value is refused in one line with its flag and the value."""
     message = problem(**{name: value})
     assert message.startswith(f"--{name.replace('_', '-')}: ")
     assert f", got {value!r}" in message
@@ -78,13 +78,13 @@ def test_values_out_of_bounds(name: str, value: Any) -> None:
 
 
 def test_misspelt_options() -> None:
-    """A misspelt option is named, with the one that was likely meant."""
+    """The message for a misspelt option suggests the nearest one."""
     assert problem(concurency=3) == "unknown option 'concurency'; did you mean 'concurrency'?"
     assert problem(zzz=3) == "unknown option 'zzz'"
 
 
 def test_every_option_has_help() -> None:
-    """The help text of each option is one sentence, shown under a heading."""
+    """The help text of each option is on one line, in a section."""
     for name, (option, _) in job_options().items():
         assert option.help, name
         assert option.section, name
@@ -92,7 +92,7 @@ def test_every_option_has_help() -> None:
 
 
 def test_text_from_files(tmp_path: Path) -> None:
-    """`@file` reads a file, with or without byte order mark; `@@` stands for an @ of one's own."""
+    """`@file` reads a file, with or without byte order mark; `@@` is a literal @."""
     (tmp_path / "p.txt").write_bytes(b"\xef\xbb\xbfAsk {{ q }}\n")
     assert read_text_option("@p.txt", "prompt", tmp_path) == "Ask {{ q }}\n"
     assert read_text_option("@@home", "prompt") == "@home"
@@ -101,7 +101,7 @@ def test_text_from_files(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A missing file, a folder and a file in another encoding are one line that names option and file."""
+    """A missing file, a folder and a file in another encoding give one line with option and file."""
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for name, words in (
         ("no.txt", "No such file"),
@@ -115,13 +115,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_empty_variables_are_absent() -> None:
-    """OPENAI_API_KEY= is no key."""
+    """An empty variable such as OPENAI_API_KEY= counts as not set."""
     assert Environment.read({"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}) == Environment()
     assert Environment.read({"OPENAI_API_KEY": "k", "BATCHRUN_MODEL": "m"}).model == "m"
 
 
 def test_a_key_shows_in_no_repr() -> None:
-    """The environment can be logged."""
+    """The repr of the environment does not contain its keys."""
     assert "sk-secret" not in repr(Environment.read({"OPENAI_API_KEY": "sk-secret-1"}))
 
 
@@ -134,7 +134,7 @@ json_values = st.recursive(
 
 @given(st.lists(json_values, max_size=3))
 def test_digests(parts: list[Any]) -> None:
-    """A digest is 32 hex digits, the same for equal parts, and tells where one part ends."""
+    """A digest is 32 hex digits, the same for equal parts, and depends on where each part ends."""
     made = digest(*parts)
     assert made == digest(*parts)
     assert len(made) == 32
@@ -143,13 +143,13 @@ def test_digests(parts: list[Any]) -> None:
 
 
 def test_digests_ignore_the_order_of_names() -> None:
-    """A mapping is the same in any order; a list is not."""
+    """The order of keys in a mapping does not change the digest; the order of a list does."""
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest([1, 2]) != digest([2, 1])
 
 
 def test_no_secret_shows_in_a_repr() -> None:
-    """What may hold a key is left out of the job's repr."""
+    """The repr of a job does not contain values that may be keys."""
     job = make_job({"header": ["X-Key=planted-1"], "query": ["sig=planted-2"], "ping": "https://hc.example/planted-3"})
     assert job.header == {"X-Key": "planted-1"}
     assert "planted" not in repr(job)

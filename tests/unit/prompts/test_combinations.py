@@ -1,4 +1,4 @@
-"""Combinations of settings: what they are, how they are told apart, and what stays the same when more come."""
+"""Combinations of settings: their order, columns and suffixes, and their stability when others are added."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def suffixes(**settings: Any) -> list[str]:
 
 
 def test_one_combination() -> None:
-    """Without axes there is one, with the settings as they are, no columns and no suffix."""
+    """Without axes there is one combination with unchanged settings, no columns and no suffix."""
     (only,) = combinations_of({"prompt": "p", "model": "m"})
     assert (only.variant, only.epoch, only.settings) == (0, 1, {"prompt": "p", "model": "m"})
     assert (only.cells, only.suffix) == ({}, "")
 
 
 def test_order_of_combinations() -> None:
-    """As the matrix names them: the last axis fastest, epochs fastest of all; epochs of one share its variant."""
+    """The order is that of the matrix; the last axis varies faster than the others, epochs fastest; epochs share a variant."""
     found = combinations_of({"matrix": {"model": ["a", "b"], "temperature": [0.0, 1.0]}, "epochs": 2})
     assert [(each.variant, each.settings["model"], each.settings["temperature"], each.epoch) for each in found] == [
         (variant, model, temperature, epoch)
@@ -36,7 +36,7 @@ def test_order_of_combinations() -> None:
 
 
 def test_cells_and_suffix() -> None:
-    """Columns tell the values; the suffix tells them too, and the epoch from the second on."""
+    """Columns contain the values; the suffix contains them too, and the epoch from the second on."""
     first, second = combinations_of({"matrix": {"model": ["m"]}, "epochs": 2})
     assert first.cells == {"axis_model": "m", "epoch": 1}
     assert second.cells == {"axis_model": "m", "epoch": 2}
@@ -44,18 +44,18 @@ def test_cells_and_suffix() -> None:
 
 
 def test_epochs_alone() -> None:
-    """The first keeps the key that the row has without epochs."""
+    """The first epoch keeps the key that the row has without epochs."""
     assert suffixes(epochs=3) == ["", "|epoch=2", "|epoch=3"]
 
 
 def test_the_settings_of_a_combination() -> None:
-    """Those of the batch with the axes' values in them, and without the axes themselves."""
+    """The settings are those of the batch with the values of the axes, without the axes themselves."""
     found = combinations_of({"instructions": "i", "param": {"seed": 1}, "matrix": {"model": ["a"]}, "epochs": 2})
     assert [each.settings for each in found] == [{"instructions": "i", "param": {"seed": 1}, "model": "a"}] * 2
 
 
 def test_adding_keeps_what_there_is() -> None:
-    """More epochs and further values leave the earlier combinations what they were: settings, suffix, epoch."""
+    """More epochs and values do not change settings, suffix and epoch of earlier combinations."""
 
     def told(**settings: Any) -> set[tuple[str, str, int]]:
         return {(each.suffix, str(sorted(each.settings.items())), each.epoch) for each in combinations_of(settings)}
@@ -80,14 +80,14 @@ def test_adding_keeps_what_there_is() -> None:
     ],
 )
 def test_values_as_cells(value: Any, cell: Any, short: str) -> None:
-    """Numbers and text as they are, tables and lists as JSON, whatever the order in which a table was written."""
+    """Numbers and text are unchanged; tables and lists become JSON, with sorted keys."""
     (only,) = combinations_of({"matrix": {"x": [value]}})
     assert only.cells == {"axis_x": cell}
     assert only.suffix == f"|x={short}"
 
 
 def test_long_values() -> None:
-    """A prompt is no part of a key; a hash of it is, the same in every process."""
+    """A long prompt is in the key as a hash, which is the same in every process."""
     one, other = suffixes(matrix={"prompt": ["Describe it. " * 10, "Describe it! " * 10]})
     assert one != other
     assert len(one) == len("|prompt=") + 12
@@ -100,13 +100,13 @@ def test_long_values() -> None:
     st.integers(1, 3),
 )
 def test_suffixes_are_distinct(instructions: list[str], temperatures: list[float], epochs: int) -> None:
-    """Whatever the values, no two combinations are taken for one another."""
+    """No two combinations have the same suffix, whatever their values."""
     found = suffixes(matrix={"instructions": instructions, "temperature": temperatures}, epochs=epochs)
     assert len(set(found)) == len(instructions) * len(temperatures) * epochs
 
 
-def test_the_job_says_the_axes() -> None:
-    """What a job gives reaches the combinations as the options would have it."""
+def test_a_job_becomes_combinations() -> None:
+    """The values in a job are validated as those of the options before they become combinations."""
     job = make_job({"model": ["a", "b"], "matrix": {"temperature": [0, "1"]}, "epochs": 2, "prompt": "p"})
     found = combinations_of(settings_of(job))
     assert len(found) == 8

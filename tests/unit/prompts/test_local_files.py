@@ -1,4 +1,4 @@
-"""Files on this machine: what patterns and cells name, and what is refused before anything is sent."""
+"""Local files: patterns, cells, and files that are refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batchrun.records import Attachment
 
 
 def written(folder: Path, **contents: str) -> Path:
-    """Files by name (double underscores are slashes, single ones dots)."""
+    """Write files by name (double underscores are slashes, single ones dots)."""
     for name, text in contents.items():
         path = folder / name.replace("__", "/").replace("_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def sha(text: str) -> str:
 
 
 def test_patterns_find_files_sorted_and_once(tmp_path: Path) -> None:
-    """Files come by path, whatever the order of the patterns, and one for each content."""
+    """Files are sorted by path, whatever the order of the patterns, and each content is returned once."""
     written(tmp_path, docs__b_md="two", docs__a_md="one", docs__c_md="one", docs__deep__d_txt="three")
     found = files_of(["docs/**/*.txt", "docs/*.md", "docs/a.md"], tmp_path)
     assert [str(file.path.relative_to(tmp_path)) for file in found] == ["docs/a.md", "docs/b.md", "docs/deep/d.txt"]
@@ -49,7 +49,7 @@ def test_patterns_find_files_sorted_and_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_stands_for_all_below_it(tmp_path: Path) -> None:
-    """A folder's name finds every file below it, hidden ones left out."""
+    """The name of a folder matches every file in it except hidden ones."""
     written(tmp_path, docs__a_md="one", docs__deep__er__b_md="two", docs___hidden="three")
     (tmp_path / "docs" / ".git").mkdir()
     (tmp_path / "docs" / ".git" / "config").write_text("four")
@@ -63,14 +63,14 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
 
 
 def test_an_absolute_pattern_is_one(tmp_path: Path) -> None:
-    """A pattern that begins at the root does not begin at the folder."""
+    """An absolute pattern does not start from the folder."""
     written(tmp_path, a_md="x")
     assert len(files_of([f"{tmp_path}/*.md"], Path("/"))) == 1
 
 
 @pytest.mark.parametrize("pattern", ["*.pdf", "missing.md", "docs/*", "empty"])
 def test_a_pattern_without_files_is_named(tmp_path: Path, pattern: str) -> None:
-    """A pattern that finds nothing stops the batch with its name and the folder."""
+    """A pattern without matches stops the batch; the message has the pattern and the folder."""
     written(tmp_path, a_md="x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError) as caught:
@@ -79,7 +79,7 @@ def test_a_pattern_without_files_is_named(tmp_path: Path, pattern: str) -> None:
 
 
 def test_files_that_no_service_takes_are_refused(tmp_path: Path) -> None:
-    """Empty files and too large ones are refused by their size, with the pattern that found them."""
+    """Empty files and files that are too large are refused by size, with the pattern that matched them."""
     (tmp_path / "void.md").touch()
     with pytest.raises(InputError, match=r"^--file-search \*\.md: .*void\.md: is empty; services do not accept empty"):
         files_of(["*.md"], tmp_path)
@@ -93,12 +93,12 @@ def test_files_that_no_service_takes_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell", [None, "", "  \n ", math.nan, [], "[]", [""]])
 def test_an_empty_cell_attaches_nothing(tmp_path: Path, cell: Any) -> None:
-    """Rows without a file are asked without one."""
+    """Rows with an empty cell have no attachment."""
     assert Attachments().of_cell(cell, tmp_path) == ()
 
 
 def test_a_path_is_an_image_or_a_file(tmp_path: Path) -> None:
-    """The ending decides how the model takes it; the content is known by its hash."""
+    """The file extension decides the kind; the content is identified by its hash."""
     written(tmp_path, photo_PNG="png", report_pdf="pdf")
     of_cell = Attachments().of_cell
     assert of_cell("photo.PNG", tmp_path) == (Attachment("photo.PNG", "image", sha("png")),)
@@ -113,20 +113,20 @@ def test_a_path_is_an_image_or_a_file(tmp_path: Path) -> None:
     ["a.png\nb c.md\n", "a.png\r\n  b c.md", '["a.png", "b c.md"]', ["a.png", "b c.md", "a.png"], ("a.png", "b c.md")],
 )
 def test_a_cell_with_several(tmp_path: Path, cell: Any) -> None:
-    """Several are written one a line or as a list, in order, each once."""
+    """Several sources, one per line or as a list, are kept in order, each once."""
     (tmp_path / "a.png").write_text("a")
     (tmp_path / "b c.md").write_text("b")
     assert [each.source for each in Attachments().of_cell(cell, tmp_path)] == ["a.png", "b c.md"]
 
 
 def test_a_path_may_begin_with_a_bracket(tmp_path: Path) -> None:
-    """What is no JSON list is a path."""
+    """Text that is not a JSON list is a path."""
     (tmp_path / "[draft] a.md").write_text("a")
     assert Attachments().of_cell("[draft] a.md", tmp_path)[0].source == "[draft] a.md"
 
 
 def test_a_url_is_passed_on(tmp_path: Path) -> None:
-    """Services fetch URLs themselves: an image by default, by its ending where it has one."""
+    """Services fetch URLs themselves: as an image by default, or by the file extension if there is one."""
     of_cell = Attachments().of_cell
     assert of_cell("https://example.org/photos/7?w=200", tmp_path) == (
         Attachment("https://example.org/photos/7?w=200", "image", None),
@@ -156,7 +156,7 @@ def test_a_url_is_passed_on(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_attached_fails_its_row(tmp_path: Path, cell: Any, words: str) -> None:
-    """Whatever a cell holds, the trouble is one line that names it."""
+    """Any unusable cell gives one line that names it."""
     written(tmp_path, a_md="x", void_md="")
     sparse(tmp_path / "big.bin", MAX_FILE_BYTES + 1)
     os.mkfifo(tmp_path / "pipe")
@@ -169,7 +169,7 @@ def test_what_cannot_be_attached_fails_its_row(tmp_path: Path, cell: Any, words:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file without the right to read it fails its row, and stops a batch that searches it."""
+    """A file without read permission fails its row, and stops a batch that searches it."""
     (written(tmp_path, a_md="x") / "a.md").chmod(0)
     with pytest.raises(AttachmentError, match=r"^attachment 'a\.md': cannot be read \(permission denied\)$"):
         Attachments().of_cell("a.md", tmp_path)
@@ -178,7 +178,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_another_content(tmp_path: Path) -> None:
-    """A file that changed while the batch reads its table is hashed again."""
+    """A file that changes while the batch reads its table is hashed again."""
     attachments = Attachments()
     path = written(tmp_path, a_md="before") / "a.md"
     before = attachments.of_cell("a.md", tmp_path)[0]
@@ -196,7 +196,7 @@ JSON = st.recursive(
 
 @given(JSON | JSON.map(json.dumps))
 def test_any_cell_attaches_or_fails_its_row(cell: Any) -> None:
-    """Nothing that a table can hold raises anything else."""
+    """No cell of a table raises any other error."""
     trouble = "one line"
     found: tuple[Attachment, ...] = ()
     try:
@@ -223,11 +223,11 @@ def test_any_cell_attaches_or_fails_its_row(cell: Any) -> None:
     ],
 )
 def test_kinds(source: str, kind: str) -> None:
-    """Images are what models look at; all else goes along as a file."""
+    """Image types of models are images; everything else is a file."""
     assert kind_of(source) == kind
 
 
 def test_urls() -> None:
-    """Only what a service can fetch is one."""
+    """Only URLs that a service can fetch count as URLs."""
     assert is_url("https://example.org")
     assert not is_url("https://[")

@@ -1,4 +1,4 @@
-"""What templates print, and what was meant by a placeholder of another tool."""
+"""The text that templates render, and hints for placeholders of other tools."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ def shown(value: Any) -> str:
     ],
 )
 def test_lists_and_objects_are_json(template: str, value: Any) -> None:
-    """However a list or an object comes to be text, it is JSON."""
+    """A list or an object becomes JSON, however it is converted to text."""
     assert rendered(template) == shown(value)
 
 
 def test_the_row_as_a_whole_is_json() -> None:
-    """`{{ row }}` prints all cells as one object, missing ones as empty text."""
+    """`{{ row }}` renders all cells as one object, with missing cells as empty text."""
     assert json.loads(rendered("{{ row }}")) == {**CELLS, "none": ""}
 
 
 def test_numbers_that_json_lacks_are_null() -> None:
-    """NaN and infinities inside of a list do not spoil the JSON."""
+    """NaN and infinities inside a list become null, so that the JSON is valid."""
     assert rendered("{{ x }}", {"x": [float("nan"), float("inf"), 1.0]}) == "[null, null, 1.0]"
 
 
@@ -87,12 +87,12 @@ def test_numbers_that_json_lacks_are_null() -> None:
     ],
 )
 def test_everything_else_is_as_it_was(template: str, text: str) -> None:
-    """What a template does with lists and objects, and how other values are printed, has not changed."""
+    """Operations on lists and objects, and the text of other values, have not changed."""
     assert rendered(template) == text
 
 
 def test_rubrics_print_the_same() -> None:
-    """A grader reads JSON too."""
+    """A rubric renders lists and objects as JSON too."""
     rubric = Rubric(
         "{{ options }} {{ row.nested }} {{ response }}",
         list(CELLS),
@@ -111,7 +111,7 @@ def test_rubrics_print_the_same() -> None:
 )
 @pytest.mark.parametrize("around", ["{}", "Answer: {} please", '{{"json": 1}} {}'])
 def test_a_placeholder_of_another_tool(text: str, around: str) -> None:
-    """It is recognised by the column that it names, and the hint says what to write."""
+    """It is recognized by the column that it names, and the hint shows the right placeholder."""
     template = around.replace("{}", text).replace("{{", "{").replace("}}", "}")
     assert placeholder_hint([template], ["id", "question"]) == f"write {{{{ question }}}} instead of {text}"
 
@@ -132,5 +132,5 @@ IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that nam
     ],
 )
 def test_the_hint_names_a_column(templates: list[str], columns: list[str], hint: str) -> None:
-    """The nearest column, wherever it stands; else how columns are named at all."""
+    """The hint names the nearest column, wherever it is, or shows an example of a placeholder."""
     assert placeholder_hint(templates, columns) == hint

@@ -1,4 +1,4 @@
-"""From a row and a template to a prompt."""
+"""Rendering prompts from rows and templates."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def refused(template: str, **values: Any) -> PromptError:
     ],
 )
 def test_the_usual_columns(columns: list[str], template: str) -> None:
-    """Without a template the column `prompt` is asked, else `question`."""
+    """Without a template the prompt is the column `prompt`, otherwise `question`."""
     assert default_template(columns) == template
 
 
 @pytest.mark.parametrize("name", ["q", "Full name", "it's", 'say "x"', "row", "true", "日本", "a\\b", "x }} y"])
 def test_the_only_column(name: str) -> None:
-    """The only column is asked, whatever its name is."""
+    """The only column is the prompt, whatever its name."""
     assert rendered(default_template([name]), **{name: "What?"}) == "What?"
 
 
 def test_no_usual_column() -> None:
-    """Several columns and none with a usual name: the error lists them and shows what to write."""
+    """If several columns have other names, the message lists them and shows an example."""
     with pytest.raises(InputError) as caught:
         default_template(["a", "Full name"])
     assert "columns: 'a', 'Full name'" in str(caught.value)
@@ -72,20 +72,20 @@ def test_no_usual_column() -> None:
     ],
 )
 def test_rendering(template: str, values: dict[str, Any], text: str) -> None:
-    """Cells come into the prompt as they are: nothing escaped, rounded or executed; a missing one is empty text."""
+    """Cells are rendered unchanged: not escaped, rounded or executed; a missing cell is empty text."""
     assert rendered(template, **values) == text
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1))
 def test_any_text_arrives_whole(text: str) -> None:
-    """Whatever a cell holds is what is asked."""
+    """Any text in a cell is sent unchanged."""
     if text.strip():
         assert rendered("{{ a }}", a=text) == text
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t "])
 def test_an_empty_prompt(text: str) -> None:
-    """Nothing to ask fails the row."""
+    """An empty prompt fails the row."""
     assert refused("{{ a }}", a=text).error_type == "empty_prompt"
 
 
@@ -98,7 +98,7 @@ def test_an_empty_prompt(text: str) -> None:
     ],
 )
 def test_a_template_that_fails_on_a_row(template: str) -> None:
-    """A template that fails on a row, or would never end, fails that row in one line."""
+    """A template that fails on a row, or loops endlessly, fails that row in one line."""
     error = refused(template, a="x")
     assert error.error_type == "template_error"
     assert "\n" not in str(error)
@@ -106,15 +106,15 @@ def test_a_template_that_fails_on_a_row(template: str) -> None:
 
 @pytest.mark.parametrize("value", ["x\ud83d", ["\ud83d"], {"k": "\ud83d"}])
 def test_half_a_character(value: Any) -> None:
-    """A lone surrogate, which cannot be sent, fails its row rather than changing what is asked."""
+    """A lone surrogate, which cannot be sent, fails its row; the prompt is not changed silently."""
     template = (
         "{{ a }}" if isinstance(value, str) else "{% for x in a %}{{ x if a[0] is defined else a[x] }}{% endfor %}"
     )
     assert refused(template, a=value).error_type == "bad_text"
 
 
-def test_half_a_character_in_a_column_that_is_not_asked() -> None:
-    """What is not part of the prompt does not matter, and a U+FFFD of the user's own is text like any other."""
+def test_half_a_character_in_an_unused_column() -> None:
+    """A column that the prompt does not use does not matter, and a U+FFFD in the input is text like any other."""
     assert rendered("{{ a }}", a="x", b="\ud83d") == "x"
     assert rendered("{{ a }}", a="\ufffd") == "\ufffd"
 
@@ -128,8 +128,8 @@ def test_half_a_character_in_a_column_that_is_not_asked() -> None:
         ("{% include 'x' %}", "fails"),
     ],
 )
-def test_templates_that_cannot_be(template: str, words: str) -> None:
-    """An unknown column or wrong syntax is found before anything is asked; what only shows on a row, on a row."""
+def test_invalid_templates(template: str, words: str) -> None:
+    """An unknown column or wrong syntax is found before anything is sent; other errors are found on a row."""
     if words == "fails":
         assert words in str(refused(template, a="x"))
         return
@@ -140,7 +140,7 @@ def test_templates_that_cannot_be(template: str, words: str) -> None:
 
 
 def test_a_turn_for_each_template() -> None:
-    """Several templates make several turns, in order; later ones see the answers before them."""
+    """Several templates make several turns in order; later turns can use earlier answers."""
     prompt = prompter(["{{ a }}", "Explain {{ a }}: {{ responses[0] }}"], ["a"]).render(Row(4, {"a": "x"}))
     assert (prompt.row_key, prompt.row_index, prompt.first) == ("4", 4, Turn("x"))
     assert prompt.later is not None
@@ -149,7 +149,7 @@ def test_a_turn_for_each_template() -> None:
 
 
 def test_rows_by_a_key_column() -> None:
-    """With a key column its cell is the row's id; a key column that is not there is refused by name."""
+    """The cell of the key column is the key of the row; a missing key column is refused by name."""
     assert prompter(["x"], ["id"], "id").render(Row(4, {"id": "q7"})).row_key == "q7"
     with pytest.raises(InputError, match="--key: no column named 'nope'"):
         prompter(["x"], ["id"], "nope")
@@ -161,19 +161,19 @@ def fingerprint(text: str = "x", **settings: Any) -> str:
 
 
 def test_what_decides_an_answer_is_in_the_fingerprint() -> None:
-    """Another text, model or setting is another question; the wording of the template alone is not."""
+    """Another text, model or setting changes the fingerprint; another template with the same text does not."""
     others = [fingerprint("y"), fingerprint(model="m2"), fingerprint(temperature=0.5), fingerprint(instructions="i")]
     assert len({fingerprint(), *others}) == 5
     assert fingerprint(prompt="{{a}}") == fingerprint()
 
 
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    """The fingerprint is written to files: a change of its making would ask every row of old batches again."""
+    """The fingerprint is stored in journals: if it changed, every row of old batches would be run again."""
     assert fingerprint() == "a61e829b552df46723f21fe8ff0d20c5"
 
 
 def test_turns_are_told_apart() -> None:
-    """Where one turn ends and the next begins is part of the question."""
+    """The boundaries of turns are part of the fingerprint."""
     one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
     assert one.fingerprint != two.fingerprint
 
@@ -182,18 +182,18 @@ def test_turns_are_told_apart() -> None:
 
 
 def asked(settings: dict[str, Any], row: int = 0, **values: Any) -> Prompt:
-    """The prompt of a row of a batch with these settings."""
+    """Return the prompt of a row of a batch with these settings."""
     return prompter_for({"model": "m", **settings}, list(values), None).render(Row(row, values))
 
 
 def turns(*templates: str, when: str | None = None, **settings: Any) -> dict[str, Any]:
-    """Settings with a turn for each template, the condition on the last."""
+    """Return settings with a turn for each template, and the condition on the last."""
     each = [{"prompt": template} for template in templates]
     return {"turns": [*each[:-1], {**each[-1], "when": when}] if when is not None else each, **settings}
 
 
 def test_later_turns_are_in_the_fingerprint() -> None:
-    """Their templates and conditions are, and the columns that they use; a column that no turn uses is not."""
+    """Templates and conditions of later turns and the columns that they use are in the fingerprint; unused columns are not."""
     one = asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="z").fingerprint
     assert asked(turns("{{ a }}", "more {{ b }}"), a="x", b="y", c="other").fingerprint == one
     others = [
@@ -208,26 +208,26 @@ def test_later_turns_are_in_the_fingerprint() -> None:
 
 
 def test_the_columns_of_conditions_are_in_the_fingerprint() -> None:
-    """A cell that decides only whether a turn is asked decides the answer."""
+    """A cell that only decides whether a turn is sent is in the fingerprint."""
     settings = turns("{{ a }}", "more", when="c == 'yes'")
     assert asked(settings, a="x", c="yes").fingerprint != asked(settings, a="x", c="no").fingerprint
 
 
 def test_rows_that_later_turns_use_as_a_whole() -> None:
-    """Where a later turn sees the whole row, every cell of it counts."""
+    """If a later turn uses the whole row, every cell is in the fingerprint."""
     settings = turns("{{ a }}", "{{ row['Full name'] }}")
     one, other = (asked(settings, 0, **{"a": "x", "Full name": "Ada", "c": c}) for c in "yz")
     assert one.fingerprint != other.fingerprint
 
 
-def test_the_wording_of_the_first_turn_alone_is_no_part() -> None:
-    """What the first turn says counts, not how its template says it."""
+def test_the_template_of_the_first_turn_is_not_in_the_fingerprint() -> None:
+    """The rendered text of the first turn is in the fingerprint, its template is not."""
     one, other = (asked(turns(first, "more"), a="x").fingerprint for first in ("{{ a }}", "{{a}}"))
     assert one == other
 
 
 def test_threads_and_files_are_in_the_fingerprint(tmp_path: Path) -> None:
-    """The same question on another thread, or beside another file, is another."""
+    """The same prompt in another thread, or with another file, has another fingerprint."""
     threads = {"prompt": "q", "thread_column": "t"}
     files = {"prompt": "q", "attach": ["t"]}
     found = [asked(threads, t="thread_1"), asked(threads, t="thread_2"), asked(threads, t=""), asked(files, t="a.png")]
@@ -239,12 +239,12 @@ def test_threads_and_files_are_in_the_fingerprint(tmp_path: Path) -> None:
     ("cell", "thread_id"), [("thread_1", "thread_1"), (" conv_2\n", "conv_2"), ("  ", None), (None, None)]
 )
 def test_the_thread_of_a_row(cell: str | None, thread_id: str | None) -> None:
-    """The cell names it; an empty one is a thread of the row's own."""
+    """The cell names the thread; an empty cell starts a new one."""
     assert asked({"prompt": "q", "thread_column": "t"}, t=cell).thread_id == thread_id
 
 
-def test_epochs_are_told_apart_and_the_first_is_none() -> None:
-    """Each repetition is a question of its own; the first one is the row as it is without epochs."""
+def test_each_epoch_has_its_fingerprint() -> None:
+    """Each repetition has its own fingerprint; that of the first one is the same without epochs."""
     made = prompter_for({"prompt": "{{ a }}", "epochs": 3}, ["a", "epoch"], None)
     prompts = [made.render(Row(row, {"a": "x", "epoch": row + 1})) for row in range(3)]
     assert len({prompt.fingerprint for prompt in prompts}) == 3
@@ -254,7 +254,7 @@ def test_epochs_are_told_apart_and_the_first_is_none() -> None:
 
 
 def test_more_epochs_change_no_row_of_several_turns() -> None:
-    """Also where a later turn sees the whole row, the columns that are added leave the fingerprint what it is."""
+    """Even if a later turn uses the whole row, added columns do not change the fingerprint."""
     settings = turns("{{ a }}", "{{ row['a'] }}")
     once = prompter_for(settings, ["a"], None).render(Row(0, {"a": "x"}))
     twice = prompter_for({**settings, "epochs": 2}, ["a", "epoch"], None).render(Row(0, {"a": "x", "epoch": 1}))
@@ -276,14 +276,14 @@ def test_a_row_in_every_combination() -> None:
 
 
 def test_files_of_a_combination(tmp_path: Path) -> None:
-    """A combination attaches what it says, and nothing else."""
+    """A combination attaches its own files only."""
     made = prompter_for({"prompt": "q", "matrix": {"attach": [["a"], ["a", "b"]]}}, ["a", "b"], None)
     prompts = [made.render(Row(row, {"a": "a.png", "b": "b.pdf"})) for row in range(2)]
     assert [[each.source for each in prompt.first.attachments] for prompt in prompts] == [["a.png"], ["a.png", "b.pdf"]]
 
 
 def test_responses_are_for_later_turns() -> None:
-    """In the first turn there are none: the name is looked for among the columns."""
+    """In the first turn `responses` is the name of a column."""
     with pytest.raises(InputError, match="--prompt: no column named 'responses' in the input"):
         prompter(["{{ responses[0] }}"], ["a"])
     with pytest.raises(InputError, match="turn 2: when: no column named 'nope'"):
@@ -291,7 +291,7 @@ def test_responses_are_for_later_turns() -> None:
 
 
 def test_a_column_named_responses() -> None:
-    """It is asked as any other in the first turn; later turns reach it through the row."""
+    """The first turn can use it like any other column; later turns can use it through the row."""
     later = asked(turns("{{ responses }}", "{{ responses[0] }}, {{ row['responses'] }}"), responses="cell")
     assert later.first.text == "cell"
     assert later.later is not None
@@ -301,8 +301,8 @@ def test_a_column_named_responses() -> None:
 
 
 @pytest.mark.parametrize("when", ["responses[0] ==", "", "x %}{% if true"])
-def test_conditions_that_are_none(when: str) -> None:
-    """A condition that is no expression is found before anything is asked; an empty one always holds."""
+def test_invalid_conditions(when: str) -> None:
+    """A condition that is not an expression is found before anything is sent; an empty one is always true."""
     settings = turns("{{ a }}", "more", when=when)
     if not when:
         assert asked(settings, a="x").later.turn(2, ["y"]) == Turn("more", 2)  # type: ignore[union-attr]

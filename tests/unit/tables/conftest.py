@@ -1,4 +1,4 @@
-"""Tables on a real disk, and outcomes to put beside them."""
+"""Fixtures for tables on a real disk and their outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.tables import ReadOptions, Source, open_source
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., Source]:
-    """Writes text or bytes to a file and opens it."""
+    """Return a function that writes text or bytes to a file and opens it as a table."""
 
     def write_and_open(content: str | bytes, name: str = "in.csv", **options: Any) -> Source:
         path = tmp_path / name
@@ -26,7 +26,7 @@ def table(tmp_path: Path) -> Callable[..., Source]:
 
 @pytest.fixture
 def outcomes() -> Callable[..., Iterator[dict[str, Any]]]:
-    """One mapping for each response; further cells by name."""
+    """Return a function that yields one mapping per response, with further cells by name."""
 
     def cells(*responses: str | None, **others: Any) -> Iterator[dict[str, Any]]:
         for response in responses:

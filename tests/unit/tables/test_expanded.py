@@ -1,4 +1,4 @@
-"""Tables in which every row stands several times: whatever they came from, whatever they go to."""
+"""Tables that repeat every row for each combination, from and to every format."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def outcomes(rows: int) -> Iterator[dict[str, Any]]:
 
 
 def told(path: Path) -> list[tuple[Any, ...]]:
-    """What a reader of the output finds in the columns that tell rows apart."""
+    """Return the columns of an output that identify its rows."""
     names = ("q", "axis_model", "axis_temperature", "epoch", "response")
     if path.suffix == ".parquet":
         rows = pq.read_table(path).to_pylist()
@@ -91,7 +91,7 @@ EXPECTED = [
 
 
 def test_rows_side_by_side(source: Source) -> None:
-    """Each row stands in all combinations before the next one; positions count all of them, lines those of the input."""
+    """Each row is repeated for all combinations before the next; positions count the repeated rows, lines those of the input."""
     expanded = expand(source, CELLS)
     assert expanded.columns == (*source.columns, "axis_model", "axis_temperature", "epoch")
     rows = list(expanded.rows())
@@ -106,7 +106,7 @@ def test_rows_side_by_side(source: Source) -> None:
 
 
 def test_the_input_stays_the_input(source: Source) -> None:
-    """What is made of a table is no change of it: name and fingerprint are its own."""
+    """Repeating rows changes neither the name nor the fingerprint of the table."""
     expanded = expand(source, CELLS)
     assert (expanded.name, expanded.fingerprint()) == (source.name, source.fingerprint())
 
@@ -120,7 +120,7 @@ def test_all_formats(source: Source, tmp_path: Path, name: str) -> None:
 
 
 def test_as_a_frame(source: Source) -> None:
-    """A DataFrame comes back with its dtypes and, several times each, its index; other inputs as usual."""
+    """A DataFrame keeps its dtypes and repeats its index; other inputs become frames as usual."""
     frame = to_frame(expand(source, CELLS), outcomes(6), WriteOptions())
     assert frame["response"].tolist() == [f"answer {number}" for number in range(6)]
     assert frame["q"].tolist() == list("aaabbb")
@@ -132,7 +132,7 @@ def test_as_a_frame(source: Source) -> None:
 
 
 def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
-    """Decimals and nested values stay what they are; what tells combinations apart has a type of its own."""
+    """Decimals and nested values are unchanged; columns of combinations have their own type."""
     source = open_source(parquet(tmp_path / "in.parquet"), ReadOptions())
     write_table(tmp_path / "out.parquet", expand(source, CELLS), outcomes(6), WriteOptions())
     table = pq.read_table(tmp_path / "out.parquet")
@@ -145,7 +145,7 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
 
 
 def test_many_rows_and_combinations(tmp_path: Path) -> None:
-    """Order holds across batches, also where one row in all combinations is more than a batch."""
+    """The order is kept across batches, even if one row in all combinations is longer than a batch."""
     rows = 300
     pq.write_table(pa.table({"q": list(range(rows))}), tmp_path / "in.parquet")
     source = expand(open_source(tmp_path / "in.parquet", ReadOptions()), [{"epoch": epoch} for epoch in range(1, 301)])
@@ -156,26 +156,26 @@ def test_many_rows_and_combinations(tmp_path: Path) -> None:
 
 
 def test_values_of_several_types(tmp_path: Path) -> None:
-    """An axis of values that have no type in common is text (JSON)."""
+    """An axis with values of different types becomes JSON text."""
     source = expand(open_source(text(tmp_path / "in.csv"), ReadOptions()), [{"axis_x": 1}, {"axis_x": "a"}])
     write_table(tmp_path / "out.parquet", source, outcomes(4), WriteOptions())
     assert pq.read_table(tmp_path / "out.parquet").column("axis_x").to_pylist() == ["1", '"a"'] * 2
 
 
 def test_one_combination_without_columns(source: Source) -> None:
-    """Nothing to tell apart: the table itself."""
+    """With a single combination without columns, the table itself is returned."""
     assert expand(source, [{}]) is source
 
 
 def test_a_column_of_the_same_name(source: Source) -> None:
-    """A column of the input that would be there twice is refused, by its name."""
+    """A column of the input with the name of a combination column is refused by name."""
     with pytest.raises(InputError, match="the column 'q' has the name of a column for combinations; rename it"):
         expand(source, [{"q": 1}])
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_the_output_is_never_the_input(tmp_path: Path, ending: str) -> None:
-    """The input would be replaced by the output: refused, however often its rows stand in it."""
+    """An output that would replace the input is refused, even if rows are repeated."""
     made: Mapping[str, Callable[[Path], Path]] = {"csv": text, "jsonl": jsonl, "parquet": parquet}
     path = made[ending](tmp_path / f"in.{ending}")
     source = expand(open_source(path, ReadOptions()), CELLS)

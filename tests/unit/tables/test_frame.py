@@ -1,4 +1,4 @@
-"""Frames in and out."""
+"""Reading and writing frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outcomes = Callable[..., Iterator[dict[str, Any]]]
 
 
 def test_frame_in() -> None:
-    """Cells of a frame are plain Python, and every kind of missing value is None."""
+    """Cells of a frame are plain Python values, and every kind of missing value is None."""
     frame = pd.DataFrame(
         {
             "q": ["007", None],
@@ -42,7 +42,7 @@ def test_frame_in() -> None:
 
 
 def test_long_frame() -> None:
-    """Rows are in order over the slices that are converted at a time."""
+    """Rows keep their order across the slices that are converted one at a time."""
     source = open_source(pd.DataFrame({"n": range(3000)}), ReadOptions())
     assert [(row.row_index, row.values["n"]) for row in source.rows()] == [(i, i) for i in range(3000)]
     assert validate(source) == 3000
@@ -58,20 +58,20 @@ def test_long_frame() -> None:
     ],
 )
 def test_unusable_frames(frame: pd.DataFrame, expected: str) -> None:
-    """Columns without a name or with the same one, and frames without rows, are refused."""
+    """Columns without a name or with the same name, and frames without rows, are refused."""
     with pytest.raises(InputError, match=expected):
         open_source(frame, ReadOptions())
 
 
 @pytest.mark.parametrize("options", [ReadOptions(delimiter=","), ReadOptions(encoding="utf-8")])
 def test_options_of_text(options: ReadOptions) -> None:
-    """Encoding and delimiter mean nothing for a frame and are refused."""
+    """Encoding and delimiter, which do not apply to a frame, are refused."""
     with pytest.raises(InputError, match="DataFrame"):
         open_source(pd.DataFrame({"a": [1]}), options)
 
 
 def test_fingerprint_of_a_frame() -> None:
-    """The fingerprint of a frame depends on names, values and their types, and on nothing of the process."""
+    """The fingerprint of a frame depends only on names, values and their types."""
     code = (
         "import pandas as pd; from batchrun.tables import *\n"
         "print(open_source(pd.DataFrame({'a': ['é', None], 'b': [{'k': 1}, 2]}), ReadOptions()).fingerprint())"
@@ -86,7 +86,7 @@ def test_fingerprint_of_a_frame() -> None:
 
 
 def test_frame_to_frame(outcomes: Outcomes) -> None:
-    """A frame keeps its dtypes and even a repeated index; the added columns have theirs, and it is not changed."""
+    """A frame keeps its dtypes and even a repeated index; added columns have their own dtypes; the input is not changed."""
     frame = pd.DataFrame({"q": ["a", "b"], "n": [1, 2]}, index=[7, 7])
     cells = outcomes("x", None, prompt_tokens=3, passed=True)
     options = WriteOptions(extra_columns={"passed": bool})
@@ -104,7 +104,7 @@ def test_frame_to_frame(outcomes: Outcomes) -> None:
 
 
 def test_files_to_frame(table: Open, outcomes: Outcomes) -> None:
-    """Text stays text in a frame; JSON numbers are numbers where all are, and long integers keep their digits."""
+    """Text stays text in a frame; JSON numbers become numbers if all values are, and long integers keep their digits."""
     found = to_frame(table("a,b\n007,\n"), outcomes("x"), WriteOptions(prefix="o_"))
     assert found[["a", "b", "o_response"]].iloc[0].tolist() == ["007", "", "x"]
     source = table('{"i": 1, "f": 1, "l": [1], "t": null}\n{"f": 0.5, "l": 36893488147419103232}\n', "in.jsonl")
@@ -115,7 +115,7 @@ def test_files_to_frame(table: Open, outcomes: Outcomes) -> None:
 
 
 def test_clash_and_count(outcomes: Outcomes) -> None:
-    """A name that would be there twice and a wrong number of outcomes are refused."""
+    """A name that would occur twice and a wrong number of outcomes are refused."""
     source = open_source(pd.DataFrame({"status": ["a"]}), ReadOptions())
     with pytest.raises(InputError, match="'status'"):
         to_frame(source, outcomes("x"), WriteOptions())
@@ -124,7 +124,7 @@ def test_clash_and_count(outcomes: Outcomes) -> None:
 
 
 def test_frame_to_parquet(tmp_path: Path, outcomes: Outcomes) -> None:
-    """Columns that Arrow knows keep their type; mixed ones become JSON text; one without a value is text."""
+    """Columns that Arrow can convert keep their type; mixed columns become JSON text; columns without values become text."""
     frame = pd.DataFrame(
         {
             "when": pd.Series([pd.Timestamp("2026-01-02 03:04:05.000000001"), pd.NaT]),

@@ -1,4 +1,4 @@
-"""JSON Lines in."""
+"""Reading JSON Lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Open = Callable[..., Source]
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson", "IN.JSONL"])
 def test_values_keep_their_types(table: Open, name: str) -> None:
-    """Numbers, booleans, null, lists and objects arrive as Python's, integers with all their digits."""
+    """Numbers, booleans, null, lists and objects become Python values, and integers keep all their digits."""
     source = table(
         '{"q": "x", "n": 12345678901234567890123, "f": 0.5, "b": true, "z": null, "l": [1, {"k": []}]}\n', name
     )
@@ -25,7 +25,7 @@ def test_values_keep_their_types(table: Open, name: str) -> None:
 
 
 def test_columns_are_the_union(table: Open) -> None:
-    """Columns are the keys of all rows in order of first sight; a row without one has None."""
+    """Columns are the keys of all rows in the order of first use; a row without a key has None."""
     source = table('{"b": 1}\n\n{"a": 2, "b": 3}\r\n{"c": "\\u2028\u2028"}\n', "in.jsonl")
     assert source.columns == ("b", "a", "c")
     assert [(row.line, tuple(row.values.items())) for row in source.rows()] == [
@@ -59,7 +59,7 @@ def test_columns_are_the_union(table: Open) -> None:
     ],
 )
 def test_bad_lines(table: Open, content: str | bytes, expected: list[str]) -> None:
-    """Each fault is one line that names file, physical line and remedy."""
+    """Each error is one line with file, physical line and remedy."""
     with pytest.raises(InputError) as caught:
         table(content, "in.jsonl")
     text = str(caught.value)
@@ -70,7 +70,7 @@ def test_bad_lines(table: Open, content: str | bytes, expected: list[str]) -> No
 
 
 def test_a_file_that_changes_is_noticed(table: Open) -> None:
-    """A key that was not there when the table was opened is an error, not a lost cell."""
+    """A key that appears after the table was opened is an error, not a lost cell."""
     source = table('{"a": 1}\n', "in.jsonl")
     table('{"a": 1}\n{"b": 2}\n', "in.jsonl")
     with pytest.raises(InputError, match="line 2: the row has a new key"):

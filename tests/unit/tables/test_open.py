@@ -1,4 +1,4 @@
-"""Opening a table: which format, which file, from where."""
+"""Opening a table: its format, its file, standard input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Open = Callable[..., Source]
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.json", "x.xlsx", "x.parquet.gz", "x.gz"])
 def test_unknown_endings(table: Open, name: str) -> None:
-    """An ending that is not known is refused with the list of those that are."""
+    """An unknown file extension is refused with the list of known ones."""
     with pytest.raises(InputError, match=r"unknown file extension; expected \.csv, \.tsv, \.jsonl"):
         table("a\n1\n", name)
 
@@ -32,21 +32,21 @@ def test_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["folder.csv", "folder.parquet"])
 def test_folder(tmp_path: Path, name: str) -> None:
-    """A folder in the place of a table is called one."""
+    """The message for a folder states that it is a folder."""
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="is a folder; expected a table"):
         open_source(tmp_path / name, ReadOptions())
 
 
 def test_pipe(tmp_path: Path) -> None:
-    """A named pipe, which can be read only once, is refused instead of waited for."""
+    """A named pipe, which can be read only once, is refused at once."""
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(InputError, match="not a regular file"):
         open_source(tmp_path / "pipe.csv", ReadOptions())
 
 
 def test_name_too_long(tmp_path: Path) -> None:
-    """A path that the system refuses is one line as well."""
+    """A path that the system refuses gives one line too."""
     with pytest.raises(InputError, match="too long"):
         open_source(tmp_path / ("x" * 300 + ".csv"), ReadOptions())
 
@@ -62,14 +62,14 @@ def test_name_too_long(tmp_path: Path) -> None:
 def test_options_without_meaning(
     tmp_path: Path, name: str, content: bytes, options: ReadOptions, expected: str
 ) -> None:
-    """An option that the format has no use for is refused, not ignored."""
+    """An option that does not apply to the format is refused, not ignored."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=expected):
         open_source(tmp_path / name, options)
 
 
 def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard input is copied byte for byte, can be read again, and nobody else can read the copy."""
+    """Standard input is copied byte for byte, can be read again, and other users cannot read the copy."""
     content = "q;n\r\nfråga;1\r\n".encode("cp1252")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     spool = tmp_path / "new" / "spool"
@@ -83,7 +83,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_standard_input_of_a_process(tmp_path: Path) -> None:
-    """What another process pipes in arrives whole."""
+    """Input that another process pipes in arrives completely."""
     code = (
         "import sys; from pathlib import Path; from batchrun.tables import *;"
         "print(validate(open_source('-', ReadOptions(), spool=Path(sys.argv[1]))))"
@@ -97,20 +97,20 @@ def test_standard_input_of_a_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", [io.TextIOWrapper(io.BytesIO(b"")), None])
 def test_no_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper | None) -> None:
-    """Empty or closed standard input is said so by that name."""
+    """The message for empty or closed standard input names it."""
     monkeypatch.setattr(sys, "stdin", stream)
     with pytest.raises(InputError, match=r"standard input: is (empty|closed)"):
         open_source("-", ReadOptions(), spool=tmp_path / "spool")
 
 
 def test_spool_is_needed() -> None:
-    """Standard input without a place to keep it is a bug of the caller."""
+    """Standard input without a spool is a bug of the caller."""
     with pytest.raises(ValueError, match="spool"):
         open_source("-", ReadOptions())
 
 
 def test_spool_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spool in an impossible place is an error of the output, in one line."""
+    """A spool that cannot be written is an error of the output, in one line."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n1\n")))
     with pytest.raises(OutputError, match="cannot be written"):
@@ -118,7 +118,7 @@ def test_spool_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_fingerprint_of_a_file(table: Open, tmp_path: Path) -> None:
-    """The same file has the same fingerprint wherever it lies; another content or name has another."""
+    """The same file has the same fingerprint in every folder; other content or another name changes it."""
     source = table("a\n1\n")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "in.csv").write_text("a\n1\n")
@@ -130,7 +130,7 @@ def test_fingerprint_of_a_file(table: Open, tmp_path: Path) -> None:
 
 
 def test_cheap_import() -> None:
-    """Importing the package brings neither pandas nor Arrow."""
+    """Importing the package imports neither pandas nor Arrow."""
     code = "import sys, batchrun.tables; print({'pandas', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""Parquet in and out."""
+"""Reading and writing Parquet."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def exotic() -> pa.Table:
 
 
 def test_cells_are_plain_python(tmp_path: Path, exotic: pa.Table) -> None:
-    """Cells are Python's own types; dates, decimals and bytes are text that says the same."""
+    """Cells are plain Python values; dates, decimals and bytes become equivalent text."""
     pq.write_table(exotic, tmp_path / "in.parquet")
     source = open_source(tmp_path / "in.parquet", ReadOptions())
     first, second = source.rows()
@@ -68,7 +68,7 @@ def test_cells_are_plain_python(tmp_path: Path, exotic: pa.Table) -> None:
 
 
 def test_parquet_to_parquet_is_exact(tmp_path: Path, exotic: pa.Table, outcomes: Outcomes) -> None:
-    """Input columns keep type, value and field metadata on the way from Parquet to Parquet."""
+    """Input columns keep type, value and field metadata from Parquet to Parquet."""
     fields = [field.with_metadata({"unit": "none"}) if field.name == "big" else field for field in exotic.schema]
     pq.write_table(exotic.cast(pa.schema(fields)), tmp_path / "in.parquet")
     source = open_source(tmp_path / "in.parquet", ReadOptions())
@@ -79,7 +79,7 @@ def test_parquet_to_parquet_is_exact(tmp_path: Path, exotic: pa.Table, outcomes:
 
 
 def test_output_types_are_fixed(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Added columns have their type also where every value is missing, and extra ones theirs."""
+    """Added columns, even extra ones, have their types even if every value is missing."""
     options = WriteOptions(prefix="out_", extra_columns={"score": float, "passed": bool, "parts": list})
     extra = {"score": None, "passed": True, "parts": [1, "é"]}
     write_table(tmp_path / "out.parquet", table("q\n007\n"), outcomes(None, **extra), options)
@@ -93,7 +93,7 @@ def test_output_types_are_fixed(tmp_path: Path, table: Open, outcomes: Outcomes)
 
 
 def test_types_from_json(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """JSON columns become int64, float64, bool or text where that is exact for all rows, else JSON text."""
+    """JSON columns become int64, float64, bool or text if that is exact for all rows, otherwise JSON text."""
     rows: list[dict[str, Any]] = [
         {"i": 1, "f": 1, "b": True, "t": "x", "mixed": "1", "nested": {"k": [1]}, "large": 2**70, "none": None},
         {"f": 0.5, "mixed": 1},
@@ -111,7 +111,7 @@ def test_types_from_json(tmp_path: Path, table: Open, outcomes: Outcomes) -> Non
 
 
 def test_lone_surrogates(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Text that UTF-8 does not have is escaped, in names, input and answers alike."""
+    """Text that UTF-8 cannot encode is escaped in names, input and answers."""
     source = table('{"\\udc00": "\\ud800"}\n', "in.jsonl")
     write_table(tmp_path / "out.parquet", source, outcomes("a\udfffb"), WriteOptions())
     (row,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
@@ -119,7 +119,7 @@ def test_lone_surrogates(tmp_path: Path, table: Open, outcomes: Outcomes) -> Non
 
 
 def test_row_groups(tmp_path: Path, outcomes: Outcomes) -> None:
-    """Batches are gathered into row groups of a useful size, and every row arrives once and in order."""
+    """Batches are combined into row groups of a useful size, and every row is written once and in order."""
     count = 70_000
     pq.write_table(pa.table({"n": range(count)}), tmp_path / "in.parquet", row_group_size=999)
     source = open_source(tmp_path / "in.parquet", ReadOptions())
@@ -148,7 +148,7 @@ def test_number_of_outcomes(tmp_path: Path, table: Open, outcomes: Outcomes, giv
     ],
 )
 def test_not_parquet(tmp_path: Path, content: bytes, expected: str) -> None:
-    """A file that is no Parquet is said so in one line."""
+    """A file that is not Parquet is refused in one line."""
     (tmp_path / "in.parquet").write_bytes(content)
     with pytest.raises(InputError, match=expected) as caught:
         open_source(tmp_path / "in.parquet", ReadOptions())
@@ -156,7 +156,7 @@ def test_not_parquet(tmp_path: Path, content: bytes, expected: str) -> None:
 
 
 def test_damaged_pages(tmp_path: Path) -> None:
-    """Damage behind a good footer is found by validate, in one line."""
+    """Damaged pages with a valid footer are found by validate, in one line."""
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"q": [f"question {i * 7919}" for i in range(5000)]}), path)
     content = bytearray(path.read_bytes())
@@ -177,7 +177,7 @@ def test_damaged_pages(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_tables(tmp_path: Path, names: list[str], rows: int, expected: str) -> None:
-    """Columns without a name or with the same one, and tables without rows, are refused."""
+    """Columns without a name or with the same name, and tables without rows, are refused."""
     pq.write_table(pa.table([pa.array(["x"] * rows)] * len(names), names=names), tmp_path / "in.parquet")
     with pytest.raises(InputError, match=expected):
         open_source(tmp_path / "in.parquet", ReadOptions())

@@ -1,4 +1,4 @@
-"""Any table goes in, comes out and goes in again without a change."""
+"""Every table can be read, written and read again without a change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cells(source: Source, columns: int) -> list[list[Any]]:
 
 
 def through(folder: str, source: Source, name: str, count: int, delimiter: str | None = None) -> Source:
-    """Writes the output and opens it as an input; every row must have its own answer."""
+    """Write the output, check that every row has its own answer, and open it as an input."""
     path = Path(folder) / name
     assert write_table(path, source, outcomes(count), WriteOptions(prefix=PREFIX)) == count
     again = open_source(path, ReadOptions(delimiter=delimiter))
@@ -60,7 +60,7 @@ def through(folder: str, source: Source, name: str, count: int, delimiter: str |
 @example((["a"], [[""], ["\r"], ["x\ry"]]), ",", "\n")
 @example((["a", "b"], [["", ""], ['"', '""'], ["\n", "\r\n"]]), ";", "\r\n")
 def test_delimited(table: tuple[list[str], list[list[str]]], delimiter: str, line_end: str) -> None:
-    """Any text in CSV arrives as it is, once and in order, in CSV, TSV, JSON Lines and Parquet."""
+    """Any text in CSV is unchanged, once and in order, in CSV, TSV, JSON Lines and Parquet."""
     header, rows = table
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.csv"
@@ -92,7 +92,7 @@ KEY = JSON_TEXT.filter(lambda key: key and not key.startswith(PREFIX))
 @settings(max_examples=60, deadline=None)  # no example is timed: the first one imports pandas
 @given(st.lists(st.dictionaries(KEY, JSON, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_json(rows: list[dict[str, Any]], ensure_ascii: bool) -> None:
-    """Any JSON objects keep keys, values and types on the way through JSON Lines, once and in order."""
+    """Any JSON objects keep keys, values and types in JSON Lines, once and in order."""
     rows = [{"id": 0}, *rows]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.jsonl"
@@ -123,7 +123,7 @@ COLUMN = st.one_of(
 @settings(max_examples=60, deadline=None)  # no example is timed: the first one imports pandas
 @given(st.lists(COLUMN, min_size=1, max_size=4))
 def test_parquet(columns: list[Any]) -> None:
-    """Any columns of Parquet keep type and value through Parquet, and their rows order and number in every format."""
+    """Any columns of Parquet keep type and value in Parquet, and all formats keep the number and order of rows."""
     table = pa.table(columns, names=[f"c{i}" for i in range(len(columns))])
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder) / "in.parquet")

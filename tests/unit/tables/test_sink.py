@@ -1,4 +1,4 @@
-"""The output table: what is in it, and what is there when writing it fails."""
+"""The output table: its content, and the state of the file after a failure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_csv_bytes(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """CSV is UTF-8 without mark, lines end in LF, only what needs quotes has them, None is empty."""
+    """CSV is UTF-8 without byte order mark, lines end in LF, only cells that need quotes have them, None is empty."""
     source = table('\ufeffa,b\r\n007,"x,y"\r\nNA,\r\n')
     cells = outcomes("é\r", 'say "hi"\n', prompt_tokens=3, cost_usd=0.5, parts={"k": ["é", None]}, ok=True)
     count = write_table(tmp_path / "out.csv", source, cells, WriteOptions(extra_columns={"parts": dict, "ok": bool}))
@@ -45,7 +45,7 @@ def test_csv_bytes(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
 
 
 def test_tsv_and_gzip(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """TSV is separated by tabs, and a gzipped table has the same bytes each time it is written."""
+    """The delimiter of TSV is the tab, and a gzipped table has the same bytes every time it is written."""
     source = table("a,b\n1,x y\n")
     write_table(tmp_path / "out.tsv", source, outcomes("t\tt"), WriteOptions())
     assert (tmp_path / "out.tsv").read_text().splitlines()[1].startswith('1\tx y\t"t\tt"\t')
@@ -58,7 +58,7 @@ def test_tsv_and_gzip(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
 
 
 def test_jsonl_keeps_the_text(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """A JSON row keeps its own text: numbers keep every digit, no key is added that it did not have, order is kept."""
+    """A JSON row keeps its text: numbers keep every digit, no missing key is added, and the order is kept."""
     content = '{"n": 0.10, "big": 1e400}\n{ "long": 0.12345678901234567890 , "u": "\\ud800é" }\n{}\n'
     source = table(content, "in.jsonl")
     options = WriteOptions(prefix="o_", extra_columns={"s": float})
@@ -73,8 +73,8 @@ def test_jsonl_keeps_the_text(tmp_path: Path, table: Open, outcomes: Outcomes) -
         assert json.loads(line)["o_s"] is None
 
 
-def test_jsonl_keeps_the_text_of_rows_that_stand_several_times(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Where each row is asked in several ways, each of its lines has its own text, and what tells them apart behind."""
+def test_jsonl_keeps_the_text_of_repeated_rows(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
+    """Each repetition of a row has the text of the row, followed by the columns of its combination."""
     source = expand(table('{"n": 0.10, "u": 1}\n{}\n', "in.jsonl"), [{"epoch": 1}, {"epoch": 2}])
     write_table(tmp_path / "out.jsonl", source, outcomes("a", "b", "c", "d"), WriteOptions())
     starts = ['{"n": 0.10, "u": 1,"epoch":1', '{"n": 0.10, "u": 1,"epoch":2', '{"epoch":1', '{"epoch":2']
@@ -84,7 +84,7 @@ def test_jsonl_keeps_the_text_of_rows_that_stand_several_times(tmp_path: Path, t
 
 
 def test_jsonl_from_csv(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Text cells are JSON strings, numbers of the outcome are numbers, and nothing is escaped without need."""
+    """Text cells become JSON strings, numbers of the outcome stay numbers, and nothing is escaped unnecessarily."""
     write_table(tmp_path / "out.jsonl", table("a\n007\n"), outcomes("é\u2028", attempts=1), WriteOptions())
     (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert line.startswith('{"a":"007","response":"é\u2028","status":null,')
@@ -93,7 +93,7 @@ def test_jsonl_from_csv(tmp_path: Path, table: Open, outcomes: Outcomes) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_answers(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
-    """Lone surrogates and NUL in an answer crash no format, and the table can be read again."""
+    """Lone surrogates and NUL in an answer break no format, and the table can be read again."""
     write_table(tmp_path / name, table("a\n1\n"), outcomes("x\ud800\0y\r\n\u2028"), WriteOptions())
     (row,) = open_source(tmp_path / name, ReadOptions()).rows()
     expected = {
@@ -132,13 +132,13 @@ def test_hostile_answers(tmp_path: Path, table: Open, outcomes: Outcomes, name: 
     ],
 )
 def test_disarmed(text: str, expected: str) -> None:
-    """What a spreadsheet might run gets an apostrophe; plain numbers and all other text stay."""
+    """Text that a spreadsheet might run gets an apostrophe; plain numbers and all other text are unchanged."""
     assert disarmed(text) == expected
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl"])
 def test_safe_csv(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
-    """The option disarms text of input and answer in CSV and TSV, leaves header and numbers, and JSON as it is."""
+    """The option disarms text of input and answers in CSV and TSV; header, numbers and JSON are unchanged."""
     source = table("=head,b\n=1,-5\n")
     write_table(tmp_path / name, source, outcomes("@x", cost_usd=-0.5), WriteOptions(safe_csv=True))
     (row,) = open_source(tmp_path / name, ReadOptions()).rows()
@@ -147,7 +147,7 @@ def test_safe_csv(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) ->
 
 
 def test_unsafe_without_the_option(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """Without the option every cell is written as it is."""
+    """Without the option every cell is written unchanged."""
     write_table(tmp_path / "out.csv", table("a\n=1\n"), outcomes("@x"), WriteOptions())
     (row,) = open_source(tmp_path / "out.csv", ReadOptions()).rows()
     assert (row.values["a"], row.values["response"]) == ("=1", "@x")
@@ -163,7 +163,7 @@ def test_unsafe_without_the_option(tmp_path: Path, table: Open, outcomes: Outcom
     ],
 )
 def test_clashing_names(table: Open, tmp_path: Path, header: str, options: WriteOptions, clash: str) -> None:
-    """Columns that would be there twice are named, with the option that sets them apart."""
+    """Columns that would occur twice are named, with the option that adds a prefix."""
     source = table(f"{header}\n{','.join('x' for _ in header.split(','))}\n")
     with pytest.raises(InputError, match=rf"in\.csv: the columns? {clash} .*--output-prefix"):
         check_output(tmp_path / "out.csv", source, options)
@@ -171,13 +171,13 @@ def test_clashing_names(table: Open, tmp_path: Path, header: str, options: Write
 
 @pytest.mark.parametrize("name", NAMES)
 def test_check_leaves_nothing(tmp_path: Path, table: Open, name: str) -> None:
-    """A check of a good output makes the folder and leaves nothing in it."""
+    """The check of a good output creates the folder and leaves no file in it."""
     check_output(tmp_path / "new" / "folder" / name, table("status\nx\n"), WriteOptions(prefix="o_"))
     assert names(tmp_path / "new" / "folder") == []
 
 
 def test_check_of_the_input_itself(tmp_path: Path, table: Open) -> None:
-    """An output that is the input, also by way of a link, is refused."""
+    """An output that is the input, even through a link, is refused."""
     source = table("a\n1\n")
     (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
     for name in ("in.csv", "link.csv"):
@@ -200,7 +200,7 @@ def test_check_of_the_input_itself(tmp_path: Path, table: Open) -> None:
 def test_impossible_outputs(
     tmp_path: Path, table: Open, outcomes: Outcomes, name: str, error: type[BatchrunError], expected: str
 ) -> None:
-    """Places that take no output are found out by the check, and by writing as well; devices stay devices."""
+    """The check and the writer both refuse paths that cannot be written; devices are not replaced."""
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "device.csv").symlink_to("/dev/null")
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
@@ -216,7 +216,7 @@ def test_impossible_outputs(
 
 
 def test_mode_is_kept(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """A private output stays private, and a new one has the mode of any new file."""
+    """A private output stays private, and a new one gets the mode of any new file."""
     private, new, reference = tmp_path / "private.csv", tmp_path / "new.csv", tmp_path / "reference"
     private.write_text("old")
     private.chmod(0o640)
@@ -247,7 +247,7 @@ def full_disk() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_full_disk(tmp_path: Path, table: Open, name: str) -> None:
-    """A full disk is said so in one line that tells where the answers are; the old output stands alone."""
+    """A full disk gives one line with the place of the answers, and the old output is kept."""
     (tmp_path / name).write_text("old")
     with pytest.raises(OutputError, match=r"disk is full.*safe in the journal") as caught:
         write_table(tmp_path / name, table("a\n1\n2\n"), full_disk(), WriteOptions())
@@ -258,7 +258,7 @@ def test_full_disk(tmp_path: Path, table: Open, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_may_not_grow(tmp_path: Path, table: Open, name: str) -> None:
-    """When the system stops a file from growing, the process ends in one clear line and leaves the old output."""
+    """If the system limits the size of files, the process ends with one clear line and keeps the old output."""
     code = (
         "import resource, sys; from pathlib import Path; from batchrun.tables import *\n"
         "from batchrun.errors import OutputError; from batchrun.records import OUTPUT_COLUMNS\n"
@@ -287,7 +287,7 @@ def interrupted() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_interrupted(tmp_path: Path, table: Open, name: str) -> None:
-    """An interrupt while the output is written leaves the old one and nothing else, and goes on as it is."""
+    """An interrupt during writing keeps the old output, leaves no other file and is raised again."""
     (tmp_path / name).write_text("old")
     with pytest.raises(KeyboardInterrupt):
         write_table(tmp_path / name, table("a\n1\n2\n"), interrupted(), WriteOptions())
@@ -298,7 +298,7 @@ def test_interrupted(tmp_path: Path, table: Open, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("given", [1, 3])
 def test_numbers_must_match(tmp_path: Path, table: Open, outcomes: Outcomes, name: str, given: int) -> None:
-    """One outcome too few or too many is a bug, and no output is made."""
+    """One outcome too few or too many is a bug, and no output is written."""
     with pytest.raises(ValueError, match=r"zip|outcomes"):
         write_table(tmp_path / name, table("a\n1\n2\n"), outcomes(*"x" * given), WriteOptions())
     assert names(tmp_path) == ["in.csv"]
@@ -306,7 +306,7 @@ def test_numbers_must_match(tmp_path: Path, table: Open, outcomes: Outcomes, nam
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_must_match(tmp_path: Path, table: Open, name: str) -> None:
-    """An outcome without one of the columns is a bug, and no output is made."""
+    """An outcome without one of the columns is a bug, and no output is written."""
     with pytest.raises(KeyError):
         write_table(tmp_path / name, table("a\n1\n"), iter([{"response": "x"}]), WriteOptions())
     assert names(tmp_path) == ["in.csv"]
@@ -314,7 +314,7 @@ def test_keys_must_match(tmp_path: Path, table: Open, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_killed(tmp_path: Path, table: Open, name: str) -> None:
-    """A process that is killed while it writes leaves the old output as it was."""
+    """A process that is killed while it writes leaves the old output unchanged."""
     code = (
         "import sys; from pathlib import Path; from batchrun.tables import *\n"
         "from batchrun.records import OUTPUT_COLUMNS\n"
@@ -336,7 +336,7 @@ def test_killed(tmp_path: Path, table: Open, name: str) -> None:
 
 
 def test_a_bad_row_leaves_the_output(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """An input that turned bad is an error of the input, and the old output stands."""
+    """An input that has become unreadable is an error of the input, and the old output is kept."""
     source = table("a,b\n1,2\n")
     table("a,b\n1,2\n3\n")
     (tmp_path / "out.csv").write_text("old")
@@ -346,7 +346,7 @@ def test_a_bad_row_leaves_the_output(tmp_path: Path, table: Open, outcomes: Outc
 
 
 def test_folder_without_permission(table: Open, tmp_path: Path) -> None:
-    """A folder that may not be written is found out before anything is spent."""
+    """A folder without write permission is found before the batch costs anything."""
     code = (
         "import os, sys; from pathlib import Path; from batchrun.tables import *\n"
         "from batchrun.errors import OutputError\n"
@@ -364,7 +364,7 @@ def test_folder_without_permission(table: Open, tmp_path: Path) -> None:
 
 
 def test_carriage_returns_are_quoted(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
-    """The stdlib's lenient reader finds the same cells as were written, carriage returns included."""
+    """The lenient csv reader reads the cells that were written, including carriage returns."""
     write_table(tmp_path / "out.csv", table('a\n"x\ry"\n'), outcomes("p\r\rq"), WriteOptions())
     with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
         _, row = csv.reader(file)

@@ -29,21 +29,21 @@ def message(table: Open, content: str | bytes, name: str = "in.csv", **options: 
 
 
 def test_cells_stay_text(table: Open) -> None:
-    """Leading zeros, NA, empty cells, spaces and long integers arrive as the user wrote them."""
+    """Leading zeros, NA, empty cells, spaces and long integers stay as the user wrote them."""
     source = table("a,b,c,d,e\n007,NA,, x ,123456789012345678901234567890\n")
     assert cells(source) == [["007", "NA", "", " x ", "123456789012345678901234567890"]]
 
 
 def test_quoted_line_breaks_and_lines(table: Open) -> None:
-    """Line breaks inside quotes belong to the cell, and each row knows the physical line it starts on."""
+    """Line breaks inside quotes belong to the cell, and each row has the physical line on which it starts."""
     source = table('q,n\r\n"one\r\ntwo\nthree",1\r\n\r\n"say ""hi""",2\r\n')
     rows = list(source.rows())
     assert [dict(row.values) for row in rows] == [{"q": "one\r\ntwo\nthree", "n": "1"}, {"q": 'say "hi"', "n": "2"}]
     assert [(row.row_index, row.line) for row in rows] == [(0, 2), (1, 6)]
 
 
-def test_rows_start_anew(table: Open) -> None:
-    """Every call of rows() gives the whole table, also while another is half read."""
+def test_rows_start_again(table: Open) -> None:
+    """Every call of rows() gives the whole table, even while another call is partly read."""
     source = table("a\n1\n2\n3\n")
     first = source.rows()
     next(first)
@@ -52,7 +52,7 @@ def test_rows_start_anew(table: Open) -> None:
 
 
 def test_many_blocks(table: Open) -> None:
-    """Rows, line numbers and count are right over the borders of the blocks that are read at a time."""
+    """Rows, line numbers and count are correct across the blocks of the file."""
     count = 60_000
     text = "id,q\n" + "".join(f'{i},"line {i}\nand more"\n' if i % 7 == 0 else f"{i},line {i}\n" for i in range(count))
     source = table(text)
@@ -67,7 +67,7 @@ def test_many_blocks(table: Open) -> None:
 
 
 def test_a_cell_of_ten_megabytes(table: Open) -> None:
-    """A very long cell is read whole, and the process keeps its own limit of csv's."""
+    """A very long cell is read completely, and the limit of csv in the process is unchanged."""
     default = 131_072
     csv.field_size_limit(default)
     long = "x" * 10_000_000
@@ -101,14 +101,14 @@ def test_threads_share_the_limit(table: Open) -> None:
     ],
 )
 def test_delimiter_is_found(table: Open, text: str, columns: tuple[str, ...]) -> None:
-    """The delimiter is the one with which header and rows agree, quoted ones left out."""
+    """The delimiter is the one with which header and rows agree; quoted delimiters do not count."""
     source = table(text)
     assert source.columns == columns
     assert validate(source) == text.count("\n") - 1 - text.count("line, one")
 
 
 def test_delimiter_of_a_long_table(table: Open) -> None:
-    """A record that the sample cuts in two does not count against the delimiter."""
+    """A record that is cut at the end of the sample does not count against the delimiter."""
     cut = '1;0,"' + "x" * 70_000 + '\ny",z\n'
     assert table('a;n,b,c\n1;0,"x",z\n' + cut).columns == ("a;n", "b", "c")
 
@@ -122,7 +122,7 @@ def test_one_column_has_no_delimiter(table: Open) -> None:
 
 
 def test_blank_lines_of_one_column(table: Open) -> None:
-    """A blank line is no row; an empty cell of a single column is written as two quotes."""
+    """A blank line is skipped; two quotes are an empty cell of a single column."""
     assert cells(table('q\n\na\n""\n\n')) == [["a"], [""]]
 
 
@@ -133,17 +133,17 @@ def test_delimiter_by_name(table: Open, delimiter: str) -> None:
 
 
 def test_a_given_delimiter_holds(table: Open) -> None:
-    """A delimiter that the user gave is not second-guessed."""
+    """A delimiter that the user gave is used without detection."""
     assert table("a,b;c\n1,2;3\n", delimiter=";").columns == ("a,b", "c")
 
 
 def test_tsv(table: Open) -> None:
-    """TSV is separated by tabs whatever else its cells hold."""
+    """The delimiter of TSV is the tab, whatever the cells contain."""
     assert cells(table('a\tb\n1,2,3\t"x\ty"\n', "in.tsv")) == [["1,2,3", "x\ty"]]
 
 
 def test_gzip(table: Open) -> None:
-    """A gzipped CSV is read as if it were plain."""
+    """A gzipped CSV is read like a plain one."""
     assert cells(table(gzip.compress(b"a,b\n1,2\n", mtime=0), "in.csv.gz")) == [["1", "2"]]
 
 
@@ -159,7 +159,7 @@ def test_gzip(table: Open) -> None:
 )
 @pytest.mark.parametrize("given", [None, "bom"])
 def test_byte_order_marks(table: Open, codec: str, bom: bytes, given: str | None) -> None:
-    """The byte order mark decides the encoding and is no part of the first name, also where the encoding is given."""
+    """The byte order mark decides the encoding and is not part of the first name, even if the encoding is given."""
     encoding = None if given is None else codec.removesuffix("-le").removesuffix("-be")
     source = table(bom + "fråga,b\n日本 🙂,2\n".encode(codec), encoding=encoding)
     assert source.columns == ("fråga", "b")
@@ -167,7 +167,7 @@ def test_byte_order_marks(table: Open, codec: str, bom: bytes, given: str | None
 
 
 def test_other_encodings(table: Open) -> None:
-    """Text in another encoding is read when the encoding is named."""
+    """Text in another encoding is read if the encoding is given."""
     assert cells(table("a,b\n“é”,2\n".encode("cp1252"), encoding="cp1252")) == [["“é”", "2"]]
 
 
@@ -194,7 +194,7 @@ def test_other_encodings(table: Open) -> None:
     ],
 )
 def test_bad_tables(table: Open, content: str | bytes, expected: list[str]) -> None:
-    """Each fault is one line that names file, place and remedy."""
+    """Each error is one line with file, place and remedy."""
     text = message(table, content)
     assert "in.csv" in text
     for part in expected:
@@ -212,14 +212,14 @@ def test_bad_tables(table: Open, content: str | bytes, expected: list[str]) -> N
     ],
 )
 def test_bad_encodings(table: Open, encoding: str, content: bytes, expected: list[str]) -> None:
-    """A wrong encoding is located in the file, and one that does not exist is named."""
+    """The place of a byte in the wrong encoding is given, and an unknown encoding is named."""
     text = message(table, content, encoding=encoding)
     for part in expected:
         assert part in text
 
 
 def test_a_bad_byte_far_behind(table: Open) -> None:
-    """Line and byte of a bad character are counted from the start of the file, not of a buffer."""
+    """Line and byte of an invalid character are counted from the start of the file, not of a buffer."""
     good = "".join(f"{i},é\n" for i in range(100_000)).encode()
     text = message(table, b"a,b\n" + good + b"x,\xff\n")
     assert f"line 100002, byte {4 + len(good) + 2} (0xff)" in text
@@ -229,16 +229,16 @@ def test_a_bad_byte_far_behind(table: Open) -> None:
     "content", [gzip.compress(b"a,b\n" + b"1,2\n" * 999, mtime=0)[:-12], b"a,b\n1,2\n", b"\x1f\x8b\x08"]
 )
 def test_broken_gzip(table: Open, content: bytes) -> None:
-    """A cut or false gzip file is refused in one line."""
+    """A truncated or invalid gzip file is refused in one line."""
     assert "in.csv.gz: is a damaged gzip file" in message(table, content, "in.csv.gz")
 
 
 @pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n", "\0"])
 def test_bad_delimiters(table: Open, delimiter: str) -> None:
-    """A delimiter that cannot be one is refused by name."""
+    """An invalid delimiter is refused by name."""
     assert f"--delimiter {delimiter!r}" in message(table, "a,b\n1,2\n", delimiter=delimiter)
 
 
 def test_the_first_fault_is_named(table: Open) -> None:
-    """Of two faults in one block the earlier one is reported."""
+    """If a block has two errors, the first one is reported."""
     assert "line 2:" in message(table, 'a,b\n1,2,3\n"x" y,2\n', delimiter=",")

@@ -1,4 +1,4 @@
-"""Values from everywhere as plain Python."""
+"""Conversion of values to plain Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Colour(enum.IntEnum):
     ],
 )
 def test_plain(value: Any, expected: Any) -> None:
-    """Whatever a frame or Parquet holds becomes the builtin type that says the same."""
+    """Every value of a frame or Parquet file becomes an equivalent builtin value."""
     found = plain(value)
     assert found == expected
     assert type(found) is type(expected)
@@ -63,10 +63,10 @@ def test_plain(value: Any, expected: Any) -> None:
     ],
 )
 def test_kinds(values: list[Any], kind: str) -> None:
-    """A column gets the narrowest type that loses nothing, else JSON text."""
+    """A column gets the narrowest type without loss, otherwise JSON text."""
     assert kind_of(values) == kind
 
 
 def test_json_without_nan() -> None:
-    """NaN and the infinities, which JSON lacks, become null at any depth."""
+    """NaN and infinities, which JSON does not have, become null at any depth."""
     assert json_text({"a": [float("nan"), 1.5], "b": float("-inf"), "ü": "é"}) == '{"a":[null,1.5],"b":null,"ü":"é"}'
