@@ -1,7 +1,7 @@
-"""Stage 9: a batch as a page that people read, in one file or while the batch runs.
+"""Report: a batch as a page that people read, in one file or live while the batch runs.
 
-`rows` is what a page needs of a row; `facts` makes figures of rows, purely; `making` reads an output table with
-what lies beside it; `page` makes HTML of facts and rows; `following` keeps the rows of a running batch, and `serving`
-serves them. What is shown was written by models and strangers: it enters the page as JSON, and the page's own script
-puts it into the document as text and as nothing else.
+`rows` has the data of one row, `facts` computes figures from rows, `report` reads an output table and the journal next
+to it, and `html` makes the page. `live_batch` follows the rows of a running batch, and `serve` serves them. The shown
+texts were written by models and other outsiders: they enter the page as JSON, and the page's own script inserts them
+into the document as text only.
 """

@@ -1,7 +1,7 @@
-"""Rows column by column, as a page reads them in the least time.
+"""Rows packed column by column, so that a page reads them quickly.
 
-What takes a browser long about 50,000 rows is not their text but the number of strings: so a column of text travels
-as one string, which the page takes apart when it first needs a cell of it.
+With 50,000 rows, a browser spends its time on the number of strings, not on their length. A text column is therefore
+sent as one string, which the page splits when it first needs a cell of the column.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ __all__ = ["Packed", "packed", "portions"]
 Packed: TypeAlias = dict[str, Any]
 """Rows as JSON, column by column.
 
-`i`: their positions; `k`: their names; `c`: their cells, a list for each column; `p`, `t`: their prompts and tries,
-where any row has some; `d`, `b`: place in this portion → dialogue, and what the row was before, of those that have
-one. See `batchrun.report.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between them and
-`MISSING` for None; a list of which all entries are the same number may be that number.
+`i`: positions; `k`: keys; `c`: cells, one list per column; `p`, `t`: prompts and attempts, if any row has them; `d`,
+`b`: index in this portion → dialogue, or the row in the other table of a comparison, for rows that have one. See
+`batchrun.report.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
+`MISSING` for None; a list in which all entries are the same number may be that number.
 """
 
 SEPARATOR: Final = "\x7f"
 MISSING: Final = "\x80"
-"""Characters that no answer is likely to have, and that are one byte in a browser's memory and not escaped in JSON."""
+"""Characters that answers rarely contain, that take one byte in a browser's memory, and that JSON does not escape."""
 
 _FIRST_ROWS: Final = 500
 _ROWS: Final = 5_000
 
 
 def portions(rows: Sequence[Mapping[str, Any]]) -> Iterator[Packed]:
-    """The rows in portions: a small one first, which can be shown while the others are read. At least one."""
+    """Yield the rows in portions, at least one; the first is small, so that it is shown while the others are read."""
     yield packed(rows[:_FIRST_ROWS])
     for begin in range(_FIRST_ROWS, len(rows), _ROWS):
         yield packed(rows[begin : begin + _ROWS])
 
 
 def packed(rows: Sequence[Mapping[str, Any]]) -> Packed:
-    """Rows as `row_json` makes them, with their positions as `i`."""
-    found: Packed = {
+    """Pack rows in the form of `row_json`, with their positions as `i`."""
+    data: Packed = {
         "i": [row["i"] for row in rows],
         "k": _column([row["k"] for row in rows]),
         "c": [_column(cells) for cells in zip(*(row["c"] for row in rows), strict=True)],
     }
     for name in ("p", "t"):
         if any(name in row for row in rows):
-            found[name] = _column([row.get(name) for row in rows])
+            data[name] = _column([row.get(name) for row in rows])
     for name in ("d", "b"):
         some = {str(place): row[name] for place, row in enumerate(rows) if name in row}
         if some:
-            found[name] = some
-    return found
+            data[name] = some
+    return data
 
 
 def _column(cells: Sequence[Any]) -> Any:

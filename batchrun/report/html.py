@@ -1,9 +1,9 @@
-"""The page as HTML: one document that brings everything along and asks nobody for anything.
+"""The page as HTML: one self-contained document that loads nothing from elsewhere.
 
-What is shown was written by models and strangers. It stands in the document as JSON inside a script element that is
-not executed, with the characters escaped that could end it; the page's own script puts it into the document as text.
-The Content-Security-Policy allows that script and that style sheet by their hashes and nothing else: no other script,
-no network, no `eval`, no markup made of strings (Trusted Types).
+The shown texts were written by models and other outsiders. The document holds them as JSON inside a script element that
+is not executed, with the characters escaped that could end it; the page's own script inserts them as text. The
+Content-Security-Policy allows only that script and that style sheet, by their hashes: no other script, no network, no
+`eval`, no markup made from strings (Trusted Types).
 """
 
 from __future__ import annotations
@@ -14,43 +14,45 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from batchrun.report.page_facts import PageData
+
 __all__ = ["Policy", "embedded_json", "live_page", "report_page"]
 
 _SCRIPTS: Final = ("format", "rows", "table", "charts", "sections", "detail", "live", "main")
-"""Files of the page's script, in the order in which they are joined."""
+"""Files of the page's script, in the order in which they are concatenated."""
 
 _PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="
-"""Hash of the style element that Observable Plot puts into each chart with the class name `chart`."""
+"""Hash of the style element that Observable Plot adds to each chart with the class name `chart`."""
 
 _COMPRESSION: Final = 4
-"""Of 1 to 9: beyond it, twice the time saves a tenth of the size."""
+"""Gzip level, from 1 to 9. A higher level takes twice the time and saves a tenth of the size."""
 
 _ESCAPED: Final = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def embedded_json(value: Any) -> str:
-    """JSON that can stand in a script element: no `<`, `>`, `&`, U+2028 or U+2029, and no half characters."""
+    """Return JSON for a script element: without `<`, `>`, `&`, U+2028, U+2029 and lone surrogates."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _deflated(value: Any) -> str:
-    """JSON, compressed and written in base64: a third of the size, and read in no more time."""
+    """Return JSON, compressed, in base64: a third of the size, and as fast to read."""
     return base64.b64encode(gzip.compress(embedded_json(value).encode(), _COMPRESSION, mtime=0)).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a page may do.
+    """The Content-Security-Policy of a page.
 
     Attributes:
-        live: it may ask the server that it came from.
+        live: whether the page may send requests to its own server.
     """
 
     live: bool = False
@@ -71,12 +73,8 @@ class Policy:
         return "; ".join(rules)
 
 
-def report_page(data: Mapping[str, Any]) -> bytes:
-    """A page with everything in it.
-
-    Args:
-        data: `facts`, `columns`, `shown` and `portions`, see `batchrun.report.report.page_data`.
-    """
+def report_page(data: PageData) -> bytes:
+    """Return a self-contained page."""
     first, *others = data["portions"]
     head = {name: value for name, value in data.items() if name != "portions"}
     portions = [f'<script type="text/plain" class="portion">{_deflated(each)}</script>' for each in others]
@@ -84,7 +82,7 @@ def report_page(data: Mapping[str, Any]) -> bytes:
 
 
 def live_page(name: str) -> bytes:
-    """A page that asks for its rows, at `facts` beside its own address."""
+    """Return a page that requests its rows from `facts`, next to its own address."""
     return _document(name, embedded_json({"live": True}), Policy(live=True))
 
 
@@ -98,7 +96,7 @@ def _document(name: str, data: str, policy: Policy, portions: Sequence[str] = ()
         "script": _script(),
         "portions": "".join(f"\n{each}" for each in portions),
     }
-    # One pass, so that no part is searched for the marks of the others.
+    # A single pass, so that placeholders inside a part are not replaced.
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
     return text.encode("utf-8", "replace")
 
@@ -125,5 +123,5 @@ def _script() -> str:
 
 
 def _asset(name: str) -> str:
-    # Line ends as they are hashed: a document's own are taken as \n by every browser.
+    # Browsers read every line end of a document as \n, so the hash is computed with \n.
     return files("batchrun.report").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")

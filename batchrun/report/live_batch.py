@@ -1,4 +1,4 @@
-"""The rows of a batch while it runs, as its journal tells them."""
+"""FollowedBatch: the rows of a batch while it runs, read from its journal."""
 
 from __future__ import annotations
 
@@ -16,31 +16,38 @@ from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.templates import PromptError, prompter_of
 from batchrun.records import Row
+from batchrun.report.batch_record import batch_facts
 from batchrun.report.columns_json import packed
-from batchrun.report.facts import batch_facts
+from batchrun.report.facts import figures
 from batchrun.report.live_scores import LiveScores
-from batchrun.report.report import Named, batch_of, check_question, columns_of, head
+from batchrun.report.page_facts import News, PageFacts, page_facts
+from batchrun.report.report import check_scoring, head
 from batchrun.report.rows import ReportRow, RowColumns, pending_cells, row_json
+from batchrun.report.table_columns import ColumnNames, columns_of
 from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["FollowedBatch"]
 
-_ROWS_AT_ONCE: Final = 5_000
+_MAX_ROWS: Final = 5_000
+"""Most rows in one portion of news."""
 
 
 @dataclass(slots=True)
-class _Known:
-    """The rows as of the last look.
+class _LiveRows:
+    """The rows of a batch as of the last look.
+
+    Mutable state: `rows`, `log` and the scores.
 
     Attributes:
-        generation: counts how often the batch turned out to be another.
+        generation: number of the batch, counted up whenever the journal holds another.
+        columns: columns of the page.
         rows: in input order.
-        fingerprints: of their prompts; `UNASKED` where there is none.
+        fingerprints: fingerprints of their prompts; `UNASKED` for a row without a prompt.
         places: row key → position.
-        log: positions of rows that changed, in the order in which they did; its length is the version.
-        prefix: what stands before the names of the columns that the batch adds.
-        added: those behind the usual ones.
-        scores: None where nobody asked for any.
+        log: positions of changed rows, in the order of their changes; its length is the version.
+        prefix: prefix of the output columns.
+        added: output columns after the usual ones.
+        scores: None without scorers.
     """
 
     generation: int = 0
@@ -53,39 +60,39 @@ class _Known:
     added: AddedColumns = field(default_factory=lambda: AddedColumns({}))
     scores: LiveScores | None = None
 
-    def as_table(self, position: int) -> Row:
-        """A row as the output would have it."""
+    def table_row(self, position: int) -> Row:
+        """Return a row as the output would have it."""
         row = self.rows[position]
         return Row(position, {**row.values, **{self.prefix + name: cell for name, cell in row.cells.items()}})
 
 
 class FollowedBatch:
-    """A batch that may be running, looked at again and again; only what has changed is read.
+    """A batch that may be running; each look reads only the changes since the last one.
 
-    Mutable state: the open journal, the rows as of the last look, and the facts made of them.
+    Mutable state: the open journal, the rows as of the last look, and the facts computed from them.
     """
 
-    def __init__(self, output: Path, clock: WallClock, question: ScoringSpec | None = None) -> None:
+    def __init__(self, output: Path, clock: WallClock, spec: ScoringSpec | None = None) -> None:
         """
         Args:
-            output: of the batch, or its journal.
+            output: the batch's output, or its journal.
             clock: the wall clock.
-            question: how to score the rows; None, or without scorers, for not at all.
+            spec: how to score the rows; None, or a spec without scorers, for no scores.
 
         Raises:
             OutputError: there is no journal, or it cannot be read.
-            InputError: the input is gone, or cannot be scored like that.
+            InputError: the input is missing or cannot be scored.
         """
-        if question is not None:
-            check_question(question)
-        self._question = question if question is not None and question.scorers else None
+        if spec is not None:
+            check_scoring(spec)
+        self._spec = spec if spec is not None and spec.scorers else None
         self._output = output
         self._clock = clock
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
         self._journal = FollowedJournal(self._paths.journal)
-        self._file = self._identity()
-        self._known = _Known()
-        self._facts: tuple[tuple[int, int, bool], dict[str, Any]] | None = None
+        self._file = self._file_identity()
+        self._live = _LiveRows()
+        self._facts: tuple[tuple[int, int, bool], PageFacts] | None = None
         try:
             self.look()
         except BaseException:
@@ -93,157 +100,157 @@ class FollowedBatch:
             raise
 
     def close(self) -> None:
-        """Close the journal, and give back what scorers own."""
+        """Close the journal and the scorers."""
         self._journal.close()
-        if self._known.scores is not None:
-            self._known.scores.close()
+        if self._live.scores is not None:
+            self._live.scores.close()
 
     def look(self) -> None:
-        """Take what has changed since the last look.
+        """Read the changes since the last look.
 
         Raises:
             OutputError: the journal cannot be read.
-            InputError: the input is gone.
+            InputError: the input is missing.
         """
-        self._follow_file()
+        self._reopen_if_replaced()
         changes = self._journal.changes()
         if changes is None:
             return
         if changes.is_new_batch:
-            self._begin()
-        self._take(changes)
+            self._start()
+        self._apply(changes)
         if changes.is_new_batch:
-            self._known.log = list(range(len(self._known.rows)))
+            self._live.log = list(range(len(self._live.rows)))
 
-    def news(self, generation: int, after: int) -> dict[str, Any]:
-        """What is to be told to one who knows `generation` up to the version `after`.
+    def news(self, generation: int, after: int) -> News:
+        """Return the changes after version `after` of a generation.
 
-        Rows come in portions; `more` says that there is another, and the facts come with the last.
+        A page that names another generation, or a version that does not exist, gets all rows. Rows come in portions,
+        and the facts come with the last one.
         """
-        known = self._known
-        if generation != known.generation or not 0 <= after <= len(known.log):
+        live = self._live
+        if generation != live.generation or not 0 <= after <= len(live.log):
             after = 0
-        until = min(len(known.log), after + _ROWS_AT_ONCE)
-        changed = dict.fromkeys(known.log[after:until])
+        until = min(len(live.log), after + _MAX_ROWS)
+        changed = dict.fromkeys(live.log[after:until])
         return {
-            "generation": known.generation,
+            "generation": live.generation,
             "version": until,
-            "more": until < len(known.log),
-            "columns": known.columns.facts(),
-            "facts": self._current_facts() if until == len(known.log) else None,
-            "rows": packed([{"i": position, **row_json(known.rows[position], known.columns)} for position in changed]),
+            "more": until < len(live.log),
+            "columns": live.columns.facts(),
+            "facts": self._current_facts() if until == len(live.log) else None,
+            "rows": packed([{"i": position, **row_json(live.rows[position], live.columns)} for position in changed]),
         }
 
     # -- the journal
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _file_identity(self) -> tuple[int, int] | None:
+        """Return device and inode of the journal; None if there is no file."""
         try:
-            found = self._paths.journal.stat()
+            status = self._paths.journal.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
-    def _follow_file(self) -> None:
-        """`--fresh` puts another journal in the place of the one that is open."""
-        found = self._identity()
-        if found is None or found == self._file:
+    def _reopen_if_replaced(self) -> None:
+        """Open the journal that `--fresh` has put in the place of the open one."""
+        identity = self._file_identity()
+        if identity is None or identity == self._file:
             return
         journal = FollowedJournal(self._paths.journal)
         self._journal.close()
-        self._journal, self._file = journal, found
+        self._journal, self._file = journal, identity
 
-    def _begin(self) -> None:
-        """All rows of the input, none of them asked."""
+    def _start(self) -> None:
+        """Start with all rows of the input as pending."""
         manifest = self._journal.read_manifest()
         source, options = recorded_source(manifest, self._paths.spool)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
         added = AddedColumns(manifest["settings"])
-        known = _Known(self._known.generation + 1, prefix=prefix, added=added)
-        nothing = {prefix + name: None for name in added.types}
+        live = _LiveRows(self._live.generation + 1, prefix=prefix, added=added)
+        empty = {prefix + name: None for name in added.types}
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
-            asked = None if isinstance(prompt, PromptError) else prompt.first.text
-            known.rows.append(ReportRow(row_key, {**row.values, **nothing}, pending_cells(), asked))
-            known.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
-            known.places[row_key] = position
+            text = None if isinstance(prompt, PromptError) else prompt.first.text
+            live.rows.append(ReportRow(row_key, {**row.values, **empty}, pending_cells(), text))
+            live.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
+            live.places[row_key] = position
         listed = (*source.columns, *options.added_columns)
         target = None
-        if self._question is not None:
-            rows = [known.as_table(position) for position in range(len(known.rows))]
-            known.scores = LiveScores(self._question, source.name, listed, rows)
-            target = self._question.columns.target
-        names = Named(f"{prefix}response", known.scores.scorers if known.scores is not None else ())
-        known.columns = columns_of(listed, prefix, names, manifest.get("key"), target)
-        if self._known.scores is not None:
-            self._known.scores.close()
-        self._known = known
+        if self._spec is not None:
+            rows = [live.table_row(position) for position in range(len(live.rows))]
+            live.scores = LiveScores(self._spec, source.name, listed, rows)
+            target = self._spec.columns.target
+        names = ColumnNames(f"{prefix}response", live.scores.scorers if live.scores is not None else ())
+        live.columns = columns_of(listed, prefix, names, manifest.get("key"), target)
+        if self._live.scores is not None:
+            self._live.scores.close()
+        self._live = live
 
-    def _take(self, changes: Changes) -> None:
-        known = self._known
+    def _apply(self, changes: Changes) -> None:
+        """Update the rows, note the changed ones in the log, and score those whose cells changed."""
+        live = self._live
         ended = {outcome.row_key: outcome for outcome in changes.outcomes}
-        answered = []
+        to_score = []
         for row_key in dict.fromkeys([*ended, *changes.attempts]):
-            position = known.places.get(row_key)
+            position = live.places.get(row_key)
             if position is None:
                 continue  # a row that the input no longer has
-            fingerprint, row = known.fingerprints[position], known.rows[position]
-            tries = changes.attempts.get(row_key, ())
+            fingerprint, row = live.fingerprints[position], live.rows[position]
+            attempts = changes.attempts.get(row_key, ())
             outcome = ended.get(row_key)
-            # An answer to another prompt than the row asks now is not its answer.
+            # An answer to another prompt than the row's current one is not its answer.
             if outcome is not None and outcome.fingerprint == fingerprint:
                 cells: Mapping[str, Any] = outcome.cells
             else:
-                cells = _unfinished([each for each in tries if each.fingerprint == fingerprint])
+                cells = _unfinished_cells([each for each in attempts if each.fingerprint == fingerprint])
             values = row.values
-            if known.added.types:
-                added = known.added.cells(self._journal, row_key, fingerprint, cells)
-                values = {**values, **{known.prefix + name: cell for name, cell in added.items()}}
-            spoken = changes.runs.get(row_key, ())
-            found = replace(row, values=values, cells=cells, tries=tuple(tries), spoken=spoken)
-            if found == row:
+            if live.added.types:
+                added = live.added.cells(self._journal, row_key, fingerprint, cells)
+                values = {**values, **{live.prefix + name: cell for name, cell in added.items()}}
+            runs = changes.runs.get(row_key, ())
+            updated = replace(row, values=values, cells=cells, attempts=tuple(attempts), runs=runs)
+            if updated == row:
                 continue
-            known.rows[position] = found
-            known.log.append(position)
-            if (found.values, found.cells) != (row.values, row.cells):
-                answered.append(position)
-        self._score(answered)
+            live.rows[position] = updated
+            live.log.append(position)
+            if (updated.values, updated.cells) != (row.values, row.cells):
+                to_score.append(position)
+        self._score(to_score)
 
     def _score(self, positions: Sequence[int]) -> None:
-        """Score rows whose cells have changed."""
-        known = self._known
-        if known.scores is None or not positions:
+        live = self._live
+        if live.scores is None or not positions:
             return
-        found = known.scores.take([known.as_table(position) for position in positions])
-        for position, scores in zip(positions, found, strict=True):
-            named = list(zip(known.scores.scorers, scores, strict=True))
-            known.rows[position] = replace(
-                known.rows[position],
+        rows_scores = live.scores.update([live.table_row(position) for position in positions])
+        for position, scores in zip(positions, rows_scores, strict=True):
+            named = list(zip(live.scores.scorers, scores, strict=True))
+            live.rows[position] = replace(
+                live.rows[position],
                 scores={name: None if score is None else score.value for name, score in named},
                 reads={name: None if score is None else score.read for name, score in named},
             )
 
-    def _current_facts(self) -> dict[str, Any]:
-        running = is_held(self._paths.lock)
-        state = (self._known.generation, len(self._known.log), running)
+    def _current_facts(self) -> PageFacts:
+        """Return the facts of all rows; they are computed again only if a row or the lock has changed."""
+        is_running = is_held(self._paths.lock)
+        state = (self._live.generation, len(self._live.log), is_running)
         if self._facts is None or self._facts[0] != state:
-            manifest = self._journal.read_manifest()
-            facts = {
-                **head(str(self._output), self._clock),
-                **batch_facts(self._known.rows, self._journal.cool_downs()),
-                "batch": {**batch_of(manifest, self._paths, self._journal.spent_usd()), "running": running},
-                "notes": [],
-            }
-            if self._known.scores is not None:
-                facts["scores"] = self._known.scores.facts()
+            batch = batch_facts(self._journal.read_manifest(), self._paths, self._journal.spent_usd())
+            batch["running"] = is_running
+            of_rows = figures(self._live.rows, self._journal.cool_downs())
+            facts = page_facts(head(str(self._output), self._clock), of_rows, batch, ())
+            if self._live.scores is not None:
+                facts["scores"] = self._live.scores.facts()
             self._facts = (state, facts)
         return self._facts[1]
 
 
-def _unfinished(tries: Sequence[RecordedAttempt]) -> dict[str, Any]:
-    """The cells of a row that has not ended, as an export has them."""
+def _unfinished_cells(attempts: Sequence[RecordedAttempt]) -> dict[str, Any]:
+    """Return the cells of a row that has not ended, as `batchrun export` writes them."""
     cells = pending_cells()
-    if tries:
-        last = tries[-1]
+    if attempts:
+        last = attempts[-1]
         cells["status"] = "in_flight" if last.may_be_running else "pending"
         cells["thread_id"], cells["run_id"], cells["attempts"] = last.thread_id, last.run_id, last.number
     return cells

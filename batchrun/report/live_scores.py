@@ -1,4 +1,4 @@
-"""Scores of a batch that runs: each answer is scored once, when it comes."""
+"""LiveScores: scores of a running batch, in which each answer is scored once, when it arrives."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ __all__ = ["LiveScores"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """Rows in memory, as a table."""
+class _RowsInMemory:
+    """Rows in memory as a table."""
 
     name: str
     columns: tuple[str, ...]
-    held: Sequence[Row]
+    loaded: Sequence[Row]
 
     def rows(self) -> Iterator[Row]:
-        return iter(self.held)
+        return iter(self.loaded)
 
     def fingerprint(self) -> str:
         return ""
 
 
 class LiveScores:
-    """The scores of a table whose rows end one after the other.
+    """The scores of a table whose rows end one by one.
 
-    Mutable state: the tally over all rows as of the last `take`, and what the scorers own.
+    Mutable state: the tally over all rows as of the last `update`, and the resources of the scorers.
     """
 
-    def __init__(self, question: ScoringSpec, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def __init__(self, spec: ScoringSpec, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """
         Args:
-            question: how to score; with a scorer.
-            name: the table's.
-            columns: of the table, those of batchrun included.
-            rows: all of them, at their positions, as they are before any has ended.
+            spec: how to score, with at least one scorer.
+            name: name of the table.
+            columns: columns of the table, with those of batchrun.
+            rows: all rows, in order, as they are before any has ended.
 
         Raises:
-            InputError: see `batchrun.scoring.evaluate.Question.open`, or a scorer that asks models.
+            InputError: see `batchrun.scoring.evaluate.ScoringSpec.open`; or a scorer asks models.
         """
-        self._failed_as = question.failed_as
-        self._table = scored_table(_Held(name, tuple(columns), rows), make_scorers(question.scorers), question.columns)
+        self._failed_as = spec.failed_as
+        self._table = scored_table(_RowsInMemory(name, tuple(columns), rows), make_scorers(spec.scorers), spec.columns)
         self.scorers = [named.name for named in self._table.scorers]
         for named in self._table.scorers:
             if isinstance(named.scorer, ModelGradedScorer):
                 raise InputError(
-                    f"--scorer {named.name}: asks models, which a page that is looked at does not; "
-                    "batchrun score does when the batch has ended"
+                    f"--scorer {named.name}: asks models, which a live page cannot do; use "
+                    "batchrun score after the batch has ended"
                 )
         self._tally = ScoreTally()
         with ExitStack() as stack:
             for named in self._table.scorers:
                 stack.enter_context(named.scorer)
-            self._noted(rows, self._tally)
-            self._owned = stack.pop_all()
+            self._tallied(rows, self._tally)
+            self._open_scorers = stack.pop_all()
 
     def close(self) -> None:
-        """Give back what the scorers own."""
-        self._owned.close()
+        """Close the scorers."""
+        self._open_scorers.close()
 
-    def take(self, rows: Sequence[Row]) -> list[Sequence[Score | None]]:
-        """Score rows that have changed, known by their positions; and what each scorer says of each."""
+    def update(self, rows: Sequence[Row]) -> list[Sequence[Score | None]]:
+        """Score rows that have changed, identified by their positions; return one score per scorer for each."""
         part = ScoreTally()
-        found = self._noted(rows, part)
+        scores = self._tallied(rows, part)
         tally = self._tally
         for place, row in enumerate(rows):
             position = row.row_index
@@ -85,15 +85,15 @@ class LiveScores:
                 tally.reasons[name].pop(position, None)
                 if place in part.reasons[name]:
                     tally.reasons[name][position] = part.reasons[name][place]
-            # A batch's own columns, such as the model that answered, are known when the row has ended.
+            # A batch's own columns, such as the model that answered, are known only when the row has ended.
             for column, labels in part.labels.items():
                 tally.labels[column][position] = labels[place]
-        return found
+        return scores
 
     def facts(self) -> list[ScoreFacts]:
-        """The figures of every scorer over all rows."""
+        """Return the figures of every scorer over all rows."""
         return [each.facts() for each in summarize(self._tally, self._failed_as)]
 
-    def _noted(self, rows: Sequence[Row], tally: ScoreTally) -> list[Sequence[Score | None]]:
-        table = replace(self._table, source=_Held(self._table.source.name, self._table.source.columns, rows))
+    def _tallied(self, rows: Sequence[Row], tally: ScoreTally) -> list[Sequence[Score | None]]:
+        table = replace(self._table, source=_RowsInMemory(self._table.source.name, self._table.source.columns, rows))
         return [scores for _, scores in table.scored_by_open(tally)]

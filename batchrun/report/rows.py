@@ -1,19 +1,22 @@
-"""What a page shows of a row, and as which columns."""
+"""ReportRow: a row of a page, its columns, and its JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.records import OUTPUT_COLUMNS, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
-__all__ = ["Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
+__all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
 
 Role: TypeAlias = Literal["own", "output", "score", "read"]
-"""Whose a column is: the table's, batchrun's, a scorer's value, or the text that the scorer read."""
+"""Origin of a column: the table, batchrun, a scorer's value, or the text that the scorer read."""
+
+WITHOUT_ANSWER: Final = ("failed", "expired", "cancelled")
+"""Statuses of rows that ended without an answer."""
 
 _EXACT_IN_JAVASCRIPT = 2**53
 
@@ -23,10 +26,9 @@ class Column:
     """A column of the page.
 
     Attributes:
-        name: as in the table.
-        role: whose it is.
-        key: what its cells are found by: the column's name, that of the output column without its prefix, or
-            that of the scorer.
+        name: name in the table.
+        role: origin of the column.
+        key: key of its cells: the column's name, the output column's name without its prefix, or the scorer's name.
     """
 
     name: str
@@ -36,12 +38,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class RowColumns:
-    """The columns of a page, and which of them mean something.
+    """The columns of a page.
 
     Attributes:
-        listed: all, in order.
-        key: name of the column that rows are called by; None where they are counted.
-        target: name of the column of what was wanted.
+        listed: all columns, in order.
+        key: column with row ids; None if rows are numbered.
+        target: column with the expected answer; None if no such column is named.
     """
 
     listed: Sequence[Column]
@@ -49,7 +51,7 @@ class RowColumns:
     target: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """The columns for the page."""
+        """Return the columns as JSON."""
         return {
             "listed": [{"name": each.name, "role": each.role, "key": each.key} for each in self.listed],
             "key": self.key,
@@ -62,44 +64,43 @@ class ReportRow:
     """One row.
 
     Attributes:
-        key: what it is called: the key column's cell, or its position.
+        key: the key column's cell, or the row's position as text.
         values: the table's own cells.
-        cells: with the keys of `OUTPUT_COLUMNS`; numbers are numbers, None is not known.
-        asked: the prompt's first user message; None where it is not known.
-        spoken: its runs, where it took more than one.
-        tries: from the journal; empty where there is none.
-        scores: scorer → value; None where there is none.
+        cells: cells by the keys of `OUTPUT_COLUMNS`; numbers are numbers, None means unknown.
+        prompt: first user message of the prompt; None if unknown.
+        runs: its runs if there was more than one.
+        attempts: its attempts; empty without a journal.
+        scores: scorer → value; None if the row has no score.
         reads: scorer → the text that it read.
-        before: of a comparison, what the other table has for the row: `response`, and the scores by their
-            names; None where it is not shown.
+        before: in a comparison, `response` and `scores` of the same row in the other table; None if not shown.
     """
 
     key: str
     values: Mapping[str, Value]
     cells: Mapping[str, Any]
-    asked: str | None = None
-    spoken: Sequence[RecordedRun] = ()
-    tries: Sequence[RecordedAttempt] = ()
+    prompt: str | None = None
+    runs: Sequence[RecordedRun] = ()
+    attempts: Sequence[RecordedAttempt] = ()
     scores: Mapping[str, float | None] = field(default_factory=dict)
     reads: Mapping[str, str | None] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
 
 
 def pending_cells() -> dict[str, Any]:
-    """The cells of a row that has not been asked."""
+    """Return the cells of a row that has not been run."""
     return {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending"}
 
 
 def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> dict[str, Any]:
-    """The cells of `OUTPUT_COLUMNS` in a row of any table, whoever made it.
+    """Return the cells of `OUTPUT_COLUMNS` in a row of any table, from any tool.
 
-    Numbers that are none are taken as not known. Where the table has no status, a row with an answer is completed,
-    and one without has failed.
+    A cell that should be a number and is not counts as unknown. Without a status column, a row with an answer is
+    completed and a row without one has failed.
 
     Args:
-        values: the row.
-        prefix: what stands before the names of the output columns.
-        answer: the column of answers.
+        values: cells of the row.
+        prefix: prefix of the output columns.
+        answer: column with the answer.
     """
     cells: dict[str, Any] = {}
     for name, kind in OUTPUT_COLUMNS.items():
@@ -128,38 +129,38 @@ def _number(value: Value, kind: type) -> float | int | None:
 
 
 def row_json(row: ReportRow, columns: RowColumns) -> dict[str, Any]:
-    """A row for the page: `k` its name, `c` its cells in the columns' order, and where there are any:
+    """Return a row as JSON: `k` its key, `c` its cells in the columns' order, and, each only if it exists:
 
-    `p` its prompt, or the position of the column that holds the same; `d` its dialogue; `t` its tries; `b` what it
-    was before.
+    `p` its prompt, or the position of the column with the same text; `d` its dialogue; `t` its attempts; `b` its
+    answer and scores in the other table of a comparison.
     """
     cells = [_cell(row, column) for column in columns.listed]
-    found: dict[str, Any] = {"k": row.key, "c": cells}
-    if row.asked is not None:
-        found["p"] = cells.index(row.asked) if row.asked in cells else row.asked
-    if row.spoken:
-        found["d"] = [_said(each) for each in row.spoken]
-    if row.tries:
-        found["t"] = [
+    data: dict[str, Any] = {"k": row.key, "c": cells}
+    if row.prompt is not None:
+        data["p"] = cells.index(row.prompt) if row.prompt in cells else row.prompt
+    if row.runs:
+        data["d"] = [_run_json(each) for each in row.runs]
+    if row.attempts:
+        data["t"] = [
             [each.number, each.started_at, each.thread_id, each.run_id, each.fault_type, each.fault]
-            for each in row.tries
+            for each in row.attempts
         ]
     if row.before is not None:
-        found["b"] = dict(row.before)
-    return found
+        data["b"] = dict(row.before)
+    return data
 
 
-def _said(run: RecordedRun) -> list[Any]:
-    """A run: its turn, what was asked, what was said; then, if there is any of them, the functions that it asked for,
-    what functions returned to it, citations, files."""
+def _run_json(run: RecordedRun) -> list[Any]:
+    """Return a run: its turn, its user message, its response; then, if any of them exists, function calls, outputs of
+    functions, citations, files."""
     citations, files = (list(run.extras.get(name) or ()) for name in ("citations", "files"))
     calls = [f"{name}({arguments})" for name, arguments in run.calls]
-    more = [calls, list(run.tool_outputs), [_cited(each) for each in citations], [str(each) for each in files]]
+    more = [calls, list(run.tool_outputs), [_citation_text(each) for each in citations], [str(each) for each in files]]
     return [run.turn, run.asked, run.response, *(more if any(more) else ())]
 
 
-def _cited(citation: Any) -> str:
-    """What a citation points at, and what it quotes, in a line."""
+def _citation_text(citation: Any) -> str:
+    """Return the source and the quote of a citation in one line."""
     if not isinstance(citation, Mapping):
         return as_text(citation)
     source = next((str(citation[name]) for name in ("filename", "title", "file_id", "url") if citation.get(name)), "?")
@@ -171,17 +172,17 @@ def _cited(citation: Any) -> str:
 def _cell(row: ReportRow, column: Column) -> str | int | float | bool | None:
     match column.role:
         case "own":
-            return _shown(row.values.get(column.key))
+            return _json_cell(row.values.get(column.key))
         case "output":
-            return _shown(row.cells[column.key])
+            return _json_cell(row.cells[column.key])
         case "score":
             return row.scores.get(column.key)
         case "read":
             return row.reads.get(column.key)
 
 
-def _shown(value: Value) -> str | int | float | bool | None:
-    """A cell as JSON that JavaScript reads without loss: large integers, lists and objects become text."""
+def _json_cell(value: Value) -> str | int | float | bool | None:
+    """Return a cell as JSON that JavaScript reads without loss: large integers, lists and objects become text."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):

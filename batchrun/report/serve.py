@@ -1,4 +1,4 @@
-"""The page of a batch that runs, served to the browsers of this machine."""
+"""The live page of a batch, served to the browsers of this machine."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ __all__ = ["view_app", "view_forever"]
 
 _HOST: Final = "127.0.0.1"
 _LOOK_EVERY_S: Final = 0.5
-"""Browsers that ask more often are told what the last look found."""
+"""Shortest time between two looks at the journal; requests in between get the result of the last look."""
 
 
 def view_app(batch: FollowedBatch, name: str, token: str) -> Starlette:
-    """The page at `/TOKEN/`, what is new at `/TOKEN/facts`, and nothing else.
+    """Return the application: the page at `/TOKEN/`, its news at `/TOKEN/facts`, and nothing else.
 
-    A page of another site that had its name point to this machine does not get in: the Host header has to be this
-    machine's, and the token is known to nobody who was not told the address.
+    Another site cannot reach it by pointing its host name to this machine (DNS rebinding): the Host header must be this
+    machine's, and only those who know the address know the token.
     """
     page = live_page(name)
     looked_s = -_LOOK_EVERY_S
 
-    async def show(_request: Request) -> Response:
-        return _answer(page, "text/html; charset=utf-8")
+    async def page_response(_request: Request) -> Response:
+        return _response(page, "text/html; charset=utf-8")
 
-    async def tell(request: Request) -> Response:
+    async def news_response(request: Request) -> Response:
         nonlocal looked_s
         began_s = time.monotonic()
         try:
             generation, after = (int(request.query_params.get(each, "0")) for each in ("generation", "after"))
         except ValueError:
-            return _answer(b"generation and after: numbers are expected\n", "text/plain", 400)
+            return _response(b"generation and after: expected numbers\n", "text/plain", 400)
         try:
             if began_s - looked_s >= _LOOK_EVERY_S:
                 batch.look()
                 looked_s = time.monotonic()
             news = batch.news(generation, after)
-        except BatchrunError as error:
-            return _answer(f"{error}\n".encode(), "text/plain; charset=utf-8", 503)
+        except BatchrunError as exc:
+            return _response(f"{exc}\n".encode(), "text/plain; charset=utf-8", 503)
         took_ms = round(1000 * (time.monotonic() - began_s))
-        return _answer(embedded_json({**news, "took_ms": took_ms}).encode(), "application/json")
+        return _response(embedded_json({**news, "took_ms": took_ms}).encode(), "application/json")
 
     return Starlette(
-        routes=[Route(f"/{token}/", show), Route(f"/{token}/facts", tell)],
+        routes=[Route(f"/{token}/", page_response), Route(f"/{token}/facts", news_response)],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"], www_redirect=False)],
     )
 
 
-def _answer(body: bytes, kind: str, status: int = 200) -> Response:
+def _response(body: bytes, kind: str, status: int = 200) -> Response:
     return Response(
         body,
         status,
@@ -85,22 +85,22 @@ def _answer(body: bytes, kind: str, status: int = 200) -> Response:
 
 
 def view_forever(
-    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], question: ScoringSpec | None = None
+    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], spec: ScoringSpec | None = None
 ) -> None:
     """Serve the page of a batch until SIGINT or SIGTERM, then return.
 
     Args:
         output: the batch's output, or its journal.
-        port: 0 takes a free one.
+        port: port to listen on; 0 selects a free one.
         clock: the wall clock.
-        on_started: called with the address once it is answered.
-        question: how to score the rows; None, or without scorers, for not at all.
+        on_started: called with the address when the server accepts requests.
+        spec: how to score the rows; None, or a spec without scorers, for no scores.
 
     Raises:
-        InputError: the port is taken, the batch's input is gone, or cannot be scored like that.
+        InputError: the port is in use, or the batch's input is missing or cannot be scored.
         OutputError: there is no journal, or it cannot be read.
     """
-    with closing(FollowedBatch(output, clock, question)) as batch, closing(_bound(port)) as listener:
+    with closing(FollowedBatch(output, clock, spec)) as batch, closing(_bound(port)) as listener:
         token = secrets.token_urlsafe(16)
         url = f"http://{_HOST}:{listener.getsockname()[1]}/{token}/"
         server = _Server(view_app(batch, output.name, token), lambda: on_started(url))
@@ -113,16 +113,16 @@ def _bound(port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((_HOST, port))
-    except OSError as error:
+    except OSError as exc:
         listener.close()
         raise InputError(
-            f"--port {port}: cannot be listened on ({error.strerror or error}); another, or 0 for a free one"
-        ) from error
+            f"--port {port}: cannot listen on this port: {exc.strerror or exc}; use another, or 0 for a free one"
+        ) from exc
     return listener
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells when it has started, and ends on a signal without raising it again."""
+    """uvicorn that reports when it has started, and ends on a signal without raising it again."""
 
     def __init__(self, app: Starlette, on_started: Callable[[], None]) -> None:
         super().__init__(
@@ -134,7 +134,7 @@ class _Server(uvicorn.Server):
                 log_level="critical",
                 access_log=False,
                 server_header=False,
-                # A browser that keeps its connection open must not hold up the end.
+                # A browser that keeps its connection open must not delay the end.
                 timeout_graceful_shutdown=1,
             )
         )

@@ -24,7 +24,7 @@ def test_a_report_of_any_table(tmp_path: Path) -> None:
     data = data_of(tmp_path / "old.report.html")
     assert data["facts"]["headline"]["by_status"] == {"completed": 1, "failed": 1}
     assert [row["c"] for row in data["rows"]] == [["1+1", "2", "completed"], ["2+2", None, "failed"]]
-    assert "No journal" in data["facts"]["notes"][0]
+    assert "There is no journal" in data["facts"]["notes"][0]
 
 
 def test_scores_are_those_of_score(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ def test_a_page_may_hold_fewer_rows_than_the_table(tmp_path: Path) -> None:
     ("arguments", "line"),
     [
         (("none.csv",), "none.csv"),
-        (("a.csv", "--target", "truth"), "--target: says how to score: add --scorer"),
-        (("a.csv", "--compare", "b.csv", "--scorer", "exact", "--target", "truth"), "--compare: pairs the rows of two tables: say --key"),
+        (("a.csv", "--target", "truth"), "--target: is an option of scoring: add --scorer"),
+        (("a.csv", "--compare", "b.csv", "--scorer", "exact", "--target", "truth"), "--compare: pairs the rows of two tables; name their id column with --key"),
         (("a.csv", "--scorer", "exact", "--target", "nope"), "--target nope: a.csv has no such column"),
         (("a.csv", "--answer", "nope"), "--answer nope"),
-        (("a.csv", "-o", "a.csv"), "-o a.csv: a page is written, so a name that ends in .html is expected"),
+        (("a.csv", "-o", "a.csv"), "-o a.csv: expected a name that ends in .html, since the output is a page"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:

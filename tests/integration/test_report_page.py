@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchrun.journal.live import RecordedRun
-from batchrun.report.facts import batch_facts
+from batchrun.report.facts import figures
 from batchrun.report.html import report_page
-from batchrun.report.report import Named, Report, columns_of, head, page_data
+from batchrun.report.page_facts import page_facts
+from batchrun.report.report import Report, head, page_data
 from batchrun.report.rows import ReportRow, pending_cells
+from batchrun.report.table_columns import ColumnNames, columns_of
 from tests.support.answers import SCORE, numbered, write
 from tests.support.browser import Watched, open_browser, watched_page
 from tests.support.command import batchrun
@@ -139,8 +141,8 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
         RecordedRun(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
     ]
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
-    facts = {**head("a.csv", noon), **batch_facts([row]), "batch": None, "notes": []}
-    found = Report(facts, columns_of(["response", "status"], "", Named("response")), [row])
+    facts = page_facts(head("a.csv", noon), figures([row]), None, ())
+    found = Report(facts, columns_of(["response", "status"], "", ColumnNames("response")), [row])
     (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
     page = shown.page
     page.goto((tmp_path / "page.html").as_uri())

@@ -109,7 +109,7 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
         assert [get(address, path)[0] for path in ("/", "/facts", "/x/", "facts?after=many")] == [404, 404, 404, 400]
         taken = batchrun(finished, "view", "a.csv", "--no-browser", "--port", str(urlsplit(address).port))
         assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
-        assert "cannot be listened on" in taken.stderr
+        assert "cannot listen on this port" in taken.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0
 
@@ -160,7 +160,7 @@ def test_scores_are_those_of_the_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--target", "truth"), "--target: says how to score: add --scorer"),
+        (("--target", "truth"), "--target: is an option of scoring: add --scorer"),
         (("--scorer", "exact", "--target", "nope"), "--target nope: "),
         (("--scorer", "model-graded"), "--scorer model-graded: asks models"),
     ],

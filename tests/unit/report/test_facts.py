@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.journal.live import CoolDown, RecordedAttempt
-from batchrun.report.facts import batch_facts, distribution, errors, headline, nice_step, sittings
+from batchrun.report.distributions import distribution, nice_step
+from batchrun.report.facts import error_types, figures, headline
 from batchrun.report.rows import ReportRow, pending_cells
+from batchrun.report.sessions import sessions
 
 
-def row(status: str = "completed", tries: tuple[RecordedAttempt, ...] = (), **cells: Any) -> ReportRow:
-    return ReportRow("0", {}, {**pending_cells(), "status": status, **cells}, tries=tries)
+def row(status: str = "completed", attempts: tuple[RecordedAttempt, ...] = (), **cells: Any) -> ReportRow:
+    return ReportRow("0", {}, {**pending_cells(), "status": status, **cells}, attempts=attempts)
 
 
 def attempt(number: int, started_at: str, fault_type: str | None = None, fault: str | None = None) -> RecordedAttempt:
@@ -33,7 +35,7 @@ def test_the_headline_counts_every_row_once() -> None:
         row("failed", error_type="timeout"),
         row("pending"),
     ]
-    found = headline(rows, sittings(rows))
+    found = headline(rows, sessions(rows))
     assert found == {
         "rows": 4,
         "by_status": {"completed": 1, "incomplete": 1, "failed": 1, "pending": 1},
@@ -54,7 +56,7 @@ def test_the_headline_counts_every_row_once() -> None:
 
 def test_facts_of_nothing() -> None:
     """A table whose rows know nothing has facts all the same."""
-    found = batch_facts([row("pending")])
+    found = figures([row("pending")])
     assert (found["distributions"], found["sittings"], found["errors"]) == ([], [], [])
     assert found["headline"]["cost_usd"] is None
 
@@ -112,11 +114,11 @@ def test_steps_are_round(least: float, step: float) -> None:
 def test_rows_tokens_and_tries_are_counted_in_bins() -> None:
     """Each row is in the bin in which it ended, each try in the one in which it began."""
     rows = [
-        row(completed_at=at(0.5), duration_s=0.5, total_tokens=10, tries=(attempt(1, at(0.1)),)),
+        row(completed_at=at(0.5), duration_s=0.5, total_tokens=10, attempts=(attempt(1, at(0.1)),)),
         row("failed", completed_at=at(2.5), duration_s=1.0, prompt_tokens=1, completion_tokens=1,
-            tries=(attempt(1, at(1.0), "rate_limit_exceeded"), attempt(2, at(2.0)))),
+            attempts=(attempt(1, at(1.0), "rate_limit_exceeded"), attempt(2, at(2.0)))),
     ]  # fmt: skip
-    (found,) = sittings(rows)
+    (found,) = sessions(rows)
     assert found["bin_s"] == 1
     assert found["ended"] == [1, 0, 1]
     assert found["failed"] == [0, 0, 1]
@@ -129,7 +131,7 @@ def test_rows_tokens_and_tries_are_counted_in_bins() -> None:
 def test_a_pause_of_a_quarter_of_an_hour_parts_two_sittings() -> None:
     """A batch that was stopped and resumed is as long as its sittings together, not as the pause between."""
     rows = [row(completed_at=at(seconds), duration_s=1.0) for seconds in (1, 3, 1800, 1801)]
-    found = batch_facts(rows)
+    found = figures(rows)
     assert [sum(each["ended"]) for each in found["sittings"]] == [2, 2]
     assert found["headline"]["busy_s"] == pytest.approx(3 + 2)
     assert [each["tries"] for each in found["sittings"]] == [None, None]
@@ -146,25 +148,25 @@ def test_cool_downs_are_spans_of_the_sitting_that_they_are_in() -> None:
         CoolDown(at(1820), 600.0, "rate_limit_exceeded"),
         CoolDown("nonsense", 600.0, "x"),
     ]
-    found = [each["cool_downs"] for each in batch_facts(rows, cool_downs)["sittings"]]
-    begin_s = sittings(rows)[0]["started_s"]
-    assert [[(pytest.approx(one - begin_s), pytest.approx(other - begin_s), why) for one, other, why in each] for each in found] == [
+    found = [each["cool_downs"] for each in figures(rows, cool_downs)["sittings"]]
+    begin_s = sessions(rows)[0]["started_s"]
+    assert [[(pytest.approx(one - begin_s), pytest.approx(other - begin_s), why) for one, other, why in each or ()] for each in found] == [
         [(10, 20, "rate_limit_exceeded"), (40, 41.5, "no requests left")],
         [(1820, 1830, "rate_limit_exceeded")],
     ]  # fmt: skip
-    assert [each["cool_downs"] for each in sittings(rows)] == [None, None]
+    assert [each["cool_downs"] for each in sessions(rows)] == [None, None]
 
 
 def test_a_long_row_is_no_pause() -> None:
     """A row that took an hour was being asked all the time."""
     rows = [row(completed_at=at(1), duration_s=1.0), row(completed_at=at(3000), duration_s=2999.0)]
-    assert len(sittings(rows)) == 1
+    assert len(sessions(rows)) == 1
 
 
 @pytest.mark.parametrize("moment", ["", "yesterday", "2026-13-45", "<script>"])
 def test_what_is_no_moment_is_not_known(moment: str) -> None:
     """A table that somebody edited has no figures over time, and no error."""
-    assert sittings([row(completed_at=moment or None)]) == []
+    assert sessions([row(completed_at=moment or None)]) == []
 
 
 def test_there_are_never_too_many_bins() -> None:
@@ -174,7 +176,7 @@ def test_there_are_never_too_many_bins() -> None:
         for day in range(1, 8)
         for hour in range(24)
     ]
-    (found,) = sittings(rows)
+    (found,) = sessions(rows)
     assert len(found["ended"]) <= 121
     assert sum(found["ended"]) == len(rows)
 
@@ -185,12 +187,12 @@ def test_there_are_never_too_many_bins() -> None:
 def test_errors_tell_rows_and_tries_apart() -> None:
     """A fault that another try cured is no failed row, and both are counted."""
     rows = [
-        row(tries=(attempt(1, at(0), "server_error", "502 Bad Gateway"), attempt(2, at(1)))),
-        row("failed", error_type="timeout", error="600 s", tries=(attempt(1, at(0), "timeout", "600 s"),)),
+        row(attempts=(attempt(1, at(0), "server_error", "502 Bad Gateway"), attempt(2, at(1)))),
+        row("failed", error_type="timeout", error="600 s", attempts=(attempt(1, at(0), "timeout", "600 s"),)),
         row("incomplete", error_type="max_completion_tokens"),
         row("expired"),
     ]
-    assert errors(rows) == [
+    assert error_types(rows) == [
         {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": 1, "example": "600 s"},
         {"error_type": "expired", "rows": 1, "cut_short": 0, "tries": 0, "example": ""},
         {"error_type": "max_completion_tokens", "rows": 0, "cut_short": 1, "tries": 0, "example": ""},
@@ -200,6 +202,6 @@ def test_errors_tell_rows_and_tries_apart() -> None:
 
 def test_without_a_journal_tries_are_not_known() -> None:
     """Not known is not none."""
-    assert errors([row("failed", error_type="timeout", error="x" * 900)]) == [
+    assert error_types([row("failed", error_type="timeout", error="x" * 900)]) == [
         {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": None, "example": "x" * 500}
     ]

@@ -44,7 +44,7 @@ def parsed(page: bytes) -> Elements:
     return found
 
 
-def data(**facts: Any) -> dict[str, Any]:
+def data(**facts: Any) -> Any:
     return {"facts": {"table": "t.csv", **facts}, "columns": {"listed": []}, "shown": 0, "portions": [packed([])]}
 
 

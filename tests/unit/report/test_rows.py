@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.report.report import Named, columns_of
 from batchrun.report.rows import ReportRow, cells_of, pending_cells, row_json
+from batchrun.report.table_columns import ColumnNames, columns_of
 
 
 def test_numbers_of_text_tables_are_numbers() -> None:
@@ -45,7 +45,9 @@ def test_a_prefix_is_taken_off() -> None:
 
 def test_columns_of_the_table_stay_its_own() -> None:
     """A column of the input that is called like one of batchrun's is the input's, where a prefix tells them apart."""
-    columns = columns_of(["status", "q", "a_response", "a_status"], "a_", Named("a_response", ["exact"]), "q", "status")
+    columns = columns_of(
+        ["status", "q", "a_response", "a_status"], "a_", ColumnNames("a_response", ["exact"]), "q", "status"
+    )
     assert [(each.name, each.role) for each in columns.listed] == [
         ("status", "own"),
         ("q", "own"),
@@ -58,7 +60,7 @@ def test_columns_of_the_table_stay_its_own() -> None:
 
 def test_a_row_as_json() -> None:
     """Cells in the columns' order; a prompt that is also a cell is told by its place."""
-    columns = columns_of(["q", "response", "status"], "", Named("response"))
+    columns = columns_of(["q", "response", "status"], "", ColumnNames("response"))
     cells = {**pending_cells(), "response": "4", "status": "completed"}
     row = ReportRow(
         "7", {"q": "2+2?"}, cells, "2+2?", (), (RecordedAttempt("7", 1, "t", "fp", "th", "run", False, None, None),)
@@ -83,7 +85,7 @@ def test_what_a_run_brought_along_is_text() -> None:
         "files": ["files/0/plot.png"],
     }
     run = RecordedRun(1, "2+2?", "", (("add", '{"a": 2}'),), ("4",), extras)
-    found = row_json(ReportRow("7", {}, pending_cells(), "2+2?", (run,)), columns_of([], "", Named("response")))
+    found = row_json(ReportRow("7", {}, pending_cells(), "2+2?", (run,)), columns_of([], "", ColumnNames("response")))
     assert found["d"] == [
         [
             1, "2+2?", "", ['add({"a": 2})'], ["4"],
@@ -101,7 +103,7 @@ def test_what_a_run_brought_along_is_text() -> None:
 )  # fmt: skip
 def test_cells_survive_javascript(value: Any, shown: Any) -> None:
     """Numbers that JavaScript would round, and what JSON lacks, go as text."""
-    columns = columns_of(["x", "status"], "", Named("response"))
+    columns = columns_of(["x", "status"], "", ColumnNames("response"))
     found = row_json(ReportRow("0", {"x": value}, pending_cells()), columns)["c"][0]
     assert found == shown
     json.dumps(found, allow_nan=False)

@@ -1,0 +1,223 @@
+"""The JSON of a report page: its figures, its batch, and the news of a live page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
+
+from batchrun.scoring.score_facts import ComparisonFacts, ScoreFacts
+
+__all__ = [
+    "BatchFacts",
+    "DistributionFacts",
+    "ErrorFacts",
+    "HeadFacts",
+    "HeadlineFacts",
+    "News",
+    "PageData",
+    "PageFacts",
+    "SessionFacts",
+    "TableFigures",
+    "page_facts",
+]
+
+
+class HeadlineFacts(TypedDict):
+    """Rows by status, tokens, cost and time. None means unknown.
+
+    Attributes:
+        unpriced: rows with usage whose cost is unknown.
+        models: model that answered → rows.
+        busy_s: sum of the sessions' lengths, in seconds.
+        started_at, ended_at: begin of the first session and end of the last one, UTC, ISO 8601.
+    """
+
+    rows: int
+    by_status: dict[str, int]
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_known: bool
+    cached_tokens: int
+    reasoning_tokens: int
+    cost_usd: float | None
+    unpriced: int
+    models: dict[str, int]
+    busy_s: float | None
+    started_at: str | None
+    ended_at: str | None
+
+
+class HistogramFacts(TypedDict):
+    """The distribution of one measure.
+
+    Attributes:
+        p50, p90, p99: quantiles, by linear interpolation.
+        bars: [from, to, count]; the value `to` belongs to the next bar, except in the last bar.
+        beyond: number of values above the last bar; a few very large values would make the bars too narrow.
+    """
+
+    n: int
+    mean: float
+    min: float
+    max: float
+    p50: float
+    p90: float
+    p99: float
+    bars: list[list[float | int]]
+    beyond: int
+
+
+class DistributionFacts(HistogramFacts):
+    """The distribution of an output column, in its unit."""
+
+    column: str
+    unit: str
+
+
+class SessionFacts(TypedDict):
+    """A session: a time in which the batch ran without a long pause. The lists have one entry per bin.
+
+    Attributes:
+        started_s, ended_s: begin and end, in seconds since 1970.
+        origin_s: begin of the first bin.
+        bin_s: width of a bin.
+        ended: rows that ended.
+        failed: rows that ended without an answer.
+        tokens: tokens of the rows that ended.
+        tries: attempts that began; None without a journal.
+        refusals: attempts that began and met a rate limit; None without a journal.
+        cool_downs: (from, until, reason), without overlaps; None if they were not recorded.
+    """
+
+    started_s: float
+    ended_s: float
+    origin_s: float
+    bin_s: int
+    ended: list[int]
+    failed: list[int]
+    tokens: list[int]
+    tries: list[int] | None
+    refusals: list[int] | None
+    cool_downs: list[tuple[float, float, str]] | None
+
+
+class ErrorFacts(TypedDict):
+    """A type of error.
+
+    Attributes:
+        rows: rows that ended with it.
+        cut_short: rows whose answer it cut short.
+        tries: attempts that met it; None without a journal.
+        example: text of the first error, up to 500 characters.
+    """
+
+    error_type: str
+    rows: int
+    cut_short: int
+    tries: int | None
+    example: str
+
+
+class TableFigures(TypedDict):
+    """All figures that are computed from the rows."""
+
+    headline: HeadlineFacts
+    distributions: list[DistributionFacts]
+    sittings: list[SessionFacts]
+    errors: list[ErrorFacts]
+
+
+class BatchFacts(TypedDict):
+    """The batch, from its journal.
+
+    Attributes:
+        limits: options for concurrency and rates; None in old journals.
+        spent_usd: cost of all attempts so far, in US dollars; None if unknown.
+    """
+
+    batch_id: str
+    created_at: str
+    running: bool
+    input: str | None
+    model: Any
+    api: Any
+    embedded: bool
+    base_url: str | None
+    prompt: Any
+    instructions: Any
+    limits: Any
+    spent_usd: float | None
+
+
+class HeadFacts(TypedDict):
+    """The table's name and path, and when the page was made."""
+
+    table: str
+    path: str
+    made_at: str
+
+
+class PageFacts(HeadFacts, TableFigures):
+    """Everything on a page except its rows.
+
+    Attributes:
+        scores: one per scorer; missing without scorers.
+        comparison: missing if nothing is compared.
+        batch: None without a journal.
+        notes: reasons why something is not shown, one sentence each.
+    """
+
+    scores: NotRequired[list[ScoreFacts]]
+    comparison: NotRequired[ComparisonFacts]
+    batch: BatchFacts | None
+    notes: list[str]
+
+
+def page_facts(head: HeadFacts, figures: TableFigures, batch: BatchFacts | None, notes: Sequence[str]) -> PageFacts:
+    """Return the facts of a page without scores and comparison."""
+    return {
+        "table": head["table"],
+        "path": head["path"],
+        "made_at": head["made_at"],
+        "headline": figures["headline"],
+        "distributions": figures["distributions"],
+        "sittings": figures["sittings"],
+        "errors": figures["errors"],
+        "batch": batch,
+        "notes": list(notes),
+    }
+
+
+class PageData(TypedDict):
+    """The whole page as JSON.
+
+    Attributes:
+        columns: see `batchrun.report.rows.RowColumns.facts`.
+        shown: number of rows on the page.
+        portions: the rows, see `batchrun.report.columns_json`.
+    """
+
+    facts: PageFacts
+    columns: dict[str, Any]
+    shown: int
+    portions: list[dict[str, Any]]
+
+
+class News(TypedDict):
+    """Everything that changed since a live page last asked.
+
+    Attributes:
+        generation: number of the batch that the journal holds, counted up if it becomes another.
+        version: number of changes so far; the page asks for those after it.
+        more: whether more rows wait; the page must ask again.
+        facts: None while more rows wait.
+        rows: changed rows, packed.
+    """
+
+    generation: int
+    version: int
+    more: bool
+    columns: dict[str, Any]
+    facts: PageFacts | None
+    rows: dict[str, Any]

@@ -1,0 +1,46 @@
+"""The columns of a page, from the columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchrun.records import OUTPUT_COLUMNS
+from batchrun.report.rows import Column, RowColumns
+
+__all__ = ["ColumnNames", "columns_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnNames:
+    """The names of the answer column and of the scorers."""
+
+    answer: str
+    scorers: Sequence[str] = ()
+
+
+def columns_of(
+    listed: Sequence[str], prefix: str, names: ColumnNames, key: str | None = None, target: str | None = None
+) -> RowColumns:
+    """Return the columns of a table: its own, those of batchrun, and those of scores after the status.
+
+    Args:
+        listed: names of the table's columns.
+        prefix: prefix of the output columns.
+        names: names of the answer column and of the scorers.
+        key: column with row ids; None if rows are numbered.
+        target: column with the expected answer; None if no such column is named.
+    """
+    outputs = {(names.answer if name == "response" else prefix + name): name for name in OUTPUT_COLUMNS}
+    columns = [
+        Column(name, "output", outputs[name]) if name in outputs else Column(name, "own", name) for name in listed
+    ]
+    if all(column.key != "status" or column.role != "output" for column in columns):
+        columns.append(Column(prefix + "status", "output", "status"))  # derived from the answer
+    status = next(place for place, column in enumerate(columns) if (column.role, column.key) == ("output", "status"))
+    scores = [
+        column
+        for scorer in names.scorers
+        for column in (Column(f"score_{scorer}", "score", scorer), Column(f"score_{scorer}_read", "read", scorer))
+    ]
+    return RowColumns([*columns[: status + 1], *scores, *columns[status + 1 :]], key, target)
