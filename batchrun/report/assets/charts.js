@@ -7,7 +7,7 @@ const CHART_TITLES = {
   duration_s: "Latency",
 };
 
-// A figure whose chart is drawn again when its width changes.
+// A figure that redraws its chart when its width changes.
 function chartFigure(title, note, summary, draw) {
   const place = el("div", { class: "chart-place" });
   const figure = el("figure", {}, el("figcaption", {}, el("h3", { text: title }), note), place);
@@ -21,7 +21,7 @@ function chartFigure(title, note, summary, draw) {
   new ResizeObserver(() => {
     if (Math.abs(place.clientWidth - width) < 8 || place.clientWidth === 0) return;
     width = place.clientWidth;
-    setTimeout(show); // after the rest of the page is seen
+    setTimeout(show); // after the rest of the page is visible
   }).observe(place);
   return figure;
 }
@@ -58,7 +58,7 @@ function histogram(facts) {
   return figure;
 }
 
-// Names of marks that would cover each other are left out, the middle ones first.
+// Labels that would overlap are left out, the middle ones first.
 function spread(marks, low, high, width) {
   const taken = [];
   const px = (value) => ((value - low) / (high - low || 1)) * (width - 56);
@@ -69,41 +69,41 @@ function spread(marks, low, high, width) {
 }
 
 const OVER_TIME = {
-  ended: { title: "Rows a minute", limit: null },
-  tries: { title: "Tries a minute", limit: "rpm" },
-  tokens: { title: "Tokens a minute", limit: "tpm" },
+  ended: { title: "Rows per minute", limit: null },
+  tries: { title: "Attempts per minute", limit: "rpm" },
+  tokens: { title: "Tokens per minute", limit: "tpm" },
 };
 
-function overTime(sitting, measure, limits) {
+function overTime(session, measure, limits) {
   const { title, limit } = OVER_TIME[measure];
-  const perMinute = 60 / sitting.bin_s;
+  const perMinute = 60 / session.bin_s;
   const points = [];
-  sitting[measure].forEach((count, index) => {
-    const at = new Date((sitting.origin_s + index * sitting.bin_s) * 1000);
-    const until = new Date((sitting.origin_s + (index + 1) * sitting.bin_s) * 1000);
-    points.push({ at, until, rate: count * perMinute, failed: sitting.failed[index], refused: sitting.refusals?.[index] ?? 0 });
+  session[measure].forEach((count, index) => {
+    const at = new Date((session.origin_s + index * session.bin_s) * 1000);
+    const until = new Date((session.origin_s + (index + 1) * session.bin_s) * 1000);
+    points.push({ at, until, rate: count * perMinute, failed: session.failed[index], refused: session.refusals?.[index] ?? 0 });
   });
   const bound = limit === null ? null : (limits?.[limit] ?? null);
   const most = points.reduce((largest, { rate }) => Math.max(largest, rate), 0);
-  const notes = [`at most ${format.short(most)}`];
+  const notes = [`maximum ${format.short(most)}`];
   if (bound !== null) notes.push(`limit ${format.short(bound)}`);
   const refusals = points.filter(({ refused }) => refused > 0);
   if (measure !== "tokens" && refusals.length > 0) notes.push(`${format.many(refusals.reduce((sum, { refused }) => sum + refused, 0), "refusal")} (429)`);
-  const coolDowns = (sitting.cool_downs ?? []).map(([from, until, reason]) => ({ from: new Date(from * 1000), until: new Date(until * 1000), seconds: until - from, reason }));
+  const coolDowns = (session.cool_downs ?? []).map(([from, until, reason]) => ({ from: new Date(from * 1000), until: new Date(until * 1000), seconds: until - from, reason }));
   if (coolDowns.length > 0) notes.push(`${format.many(coolDowns.length, "cool-down")}, ${format.seconds(coolDowns.reduce((sum, { seconds }) => sum + seconds, 0))}`);
   const cooling = ({ at, until }) => coolDowns.filter((each) => each.from < until && each.until > at);
-  const clock = (moment) => moment.toISOString().slice(11, sitting.bin_s < 60 ? 19 : 16);
-  const days = sitting.ended_s - sitting.started_s > 86_400;
+  const clock = (moment) => moment.toISOString().slice(11, session.bin_s < 60 ? 19 : 16);
+  const days = session.ended_s - session.started_s > 86_400;
   const tick = (moment) => (days ? moment.toISOString().slice(5, 16).replace("T", " ") : clock(moment));
   return chartFigure(title, el("p", { class: "quantiles" }, notes.map((text) => el("span", { text }))), `${title}, ${notes.join(", ")}`, (width) => {
     const marks = [
-      // At least two pixels wide, however long the sitting.
-      vendor.rectX(coolDowns, { x1: "from", x2: (each) => new Date(Math.max(each.until, each.from.getTime() + (2 * (sitting.ended_s - sitting.started_s) * 1000) / width)), fill: "var(--cool)", pointerEvents: "none" }),
+      // At least two pixels wide, however long the session.
+      vendor.rectX(coolDowns, { x1: "from", x2: (each) => new Date(Math.max(each.until, each.from.getTime() + (2 * (session.ended_s - session.started_s) * 1000) / width)), fill: "var(--cool)", pointerEvents: "none" }),
       vendor.rectY(points, {
         x1: "at", x2: "until", y: "rate", fill: "var(--bar)", insetLeft: 0.25, insetRight: 0.25,
         tip: { format: { x: false, y: false }, fontSize: 12 },
         title: (point) => [
-          `${clock(point.at)} to ${clock(point.until)} UTC`, `${format.short(point.rate)} a minute`,
+          `${clock(point.at)} to ${clock(point.until)} UTC`, `${format.short(point.rate)} per minute`,
           point.failed > 0 && measure === "ended" ? `${format.many(point.failed, "row")} failed` : "",
           point.refused > 0 ? format.many(point.refused, "refusal") : "",
           ...cooling(point).slice(0, 2).map((each) => `cool-down of ${format.seconds(each.seconds)}: ${each.reason.slice(0, 80)}`),

@@ -1,4 +1,4 @@
-// -- one row, beside the table ---------------------------------------------------------------------------------
+// -- one row, next to the table ---------------------------------------------------------------------------------
 
 const LONG_TEXT = 50_000;
 
@@ -16,7 +16,7 @@ class Detail {
       el("header", {},
         this.title,
         el("div", { class: "buttons" },
-          el("button", { type: "button", class: "plain", "aria-label": "Row before", title: "Row before", text: "\u2191", onclick: () => onStep(-1) }),
+          el("button", { type: "button", class: "plain", "aria-label": "Previous row", title: "Previous row", text: "\u2191", onclick: () => onStep(-1) }),
           el("button", { type: "button", class: "plain", "aria-label": "Next row", title: "Next row", text: "\u2193", onclick: () => onStep(1) }),
           el("button", { type: "button", class: "plain close", "aria-label": "Close", title: "Close (Esc)", text: "\u00d7", onclick: () => this.close() }))),
       this.content,
@@ -62,12 +62,12 @@ class Detail {
       ...[
         failed ? el("p", { class: "problem", dir: "auto", text: `${rows.output(row, "error_type") ?? "error"}: ${failed}` }) : null,
         this.scores(),
-        // Where the prompt is not known, the row's own cells say best what was asked.
+        // Without a known prompt, the row's own cells describe the question best.
         row.p === undefined ? this.others() : null,
         ...this.talk(),
         this.target(),
         this.before(),
-        this.tries(),
+        this.attempts(),
         this.usage(),
         row.p === undefined ? null : this.others(),
       ].filter((part) => part !== null),
@@ -94,7 +94,7 @@ class Detail {
       if (column.role !== "score") return [];
       const value = this.row.cell(index);
       const read = this.row.cell(this.rows.column("read", column.key));
-      const judged = value === null ? "not judged" : value >= 1 ? "right" : value <= 0 ? "wrong" : "partly right";
+      const judged = value === null ? "not judged" : value >= 1 ? "correct" : value <= 0 ? "wrong" : "partly correct";
       return [
         el("li", {},
           el("span", { class: `verdict ${value === null ? "none" : value >= 1 ? "right" : value <= 0 ? "wrong" : "partly"}`, text: judged }),
@@ -116,27 +116,27 @@ class Detail {
     return part;
   }
 
-  tries() {
-    const { t: tries } = this.row;
-    if (tries === undefined) return null;
+  attempts() {
+    const { t: attempts } = this.row;
+    if (attempts === undefined) return null;
     return el("section", {},
-      el("h3", { text: format.many(tries.length, "try", "tries") }),
-      el("ol", { class: "tries" },
-        tries.map(([number, startedAt, threadId, runId, faultType, fault]) =>
+      el("h3", { text: format.many(attempts.length, "attempt") }),
+      el("ol", { class: "attempts" },
+        attempts.map(([number, startedAt, threadId, runId, faultType, fault]) =>
           el("li", { value: number },
             el("span", { class: "when", text: format.moment(startedAt) }),
-            el("span", { class: "run", text: [threadId, runId].filter(Boolean).join(" \u00b7 ") || "no run seen" }),
+            el("span", { class: "run", text: [threadId, runId].filter(Boolean).join(" \u00b7 ") || "no run" }),
             faultType === null ? null : el("span", { class: "fault", dir: "auto" }, el("b", { text: faultType }), fault ? ` ${fault.slice(0, 2_000)}` : "")))));
   }
 
   usage() {
     const { rows, row } = this;
-    const told = (key, form) => { const value = rows.output(row, key); return MISSING(value) ? null : form(value); };
+    const shown = (key, form) => { const value = rows.output(row, key); return MISSING(value) ? null : form(value); };
     const parts = [
-      ["Tokens in", told("prompt_tokens", format.number)], ["of them cached", told("cached_tokens", format.number)],
-      ["Tokens out", told("completion_tokens", format.number)], ["of them reasoning", told("reasoning_tokens", format.number)],
-      ["Cost", told("cost_usd", format.dollars)], ["Latency", told("duration_s", format.seconds)], ["Ended", told("completed_at", format.moment)],
-      ["Model", told("model", String)], ["Thread", told("thread_id", String)], ["Run", told("run_id", String)],
+      ["Tokens in", shown("prompt_tokens", format.number)], ["of them cached", shown("cached_tokens", format.number)],
+      ["Tokens out", shown("completion_tokens", format.number)], ["of them reasoning", shown("reasoning_tokens", format.number)],
+      ["Cost", shown("cost_usd", format.dollars)], ["Latency", shown("duration_s", format.seconds)], ["Ended", shown("completed_at", format.moment)],
+      ["Model", shown("model", String)], ["Thread", shown("thread_id", String)], ["Run", shown("run_id", String)],
     ].filter(([, value]) => value !== null);
     return parts.length === 0 ? null : definitions("Run", parts);
   }
@@ -149,17 +149,17 @@ class Detail {
   }
 }
 
-// Every run in order: who spoke, and what. All of it is text: what a model cites or names is no link.
+// Every run in order, with the speakers. Everything is text: citations and names by a model are not links.
 function conversation(runs) {
   const parts = [];
   let before = null;
   for (const run of runs) {
-    const [turn, asked, response, calls = [], heard = [], citations = [], files = []] = run;
+    const [turn, asked, response, calls = [], toolOutputs = [], citations = [], files = []] = run;
     const again = before !== null && before[0] === turn;
     const called = again && (before[3] ?? []).length > 0;
     const who = called ? "Functions return" : again ? `User, turn ${turn}: correction` : `User, turn ${turn}`;
     parts.push(block(who, asked, called ? "tool" : "prompt"));
-    for (const output of heard) parts.push(block("Functions return, while the run waits", output, "tool"));
+    for (const output of toolOutputs) parts.push(block("Functions return, while the run waits", output, "tool"));
     if (!MISSING(response) || calls.length === 0) parts.push(block("Assistant", response, "answer"));
     if (calls.length > 0) parts.push(block("Assistant calls", calls.join("\n"), "tool"));
     if (citations.length > 0) parts.push(listed("Citations", citations));
@@ -176,7 +176,7 @@ function listed(title, lines) {
 function block(title, text, kind) {
   const part = el("section", { class: `said ${kind}` }, el("h3", { text: title }));
   if (MISSING(text)) {
-    part.append(el("p", { class: "nothing", text: "nothing" }));
+    part.append(el("p", { class: "nothing", text: "empty" }));
     return part;
   }
   const whole = String(text);

@@ -1,8 +1,8 @@
-// -- a batch that runs: new facts and changed rows, from the server that this page came from -------------------------
+// -- a running batch: new facts and changed rows, from the page's own server -------------------------
 
 const WATCH_MS = 1_000;
 const IDLE_MS = 5_000;
-const PATIENCE = 10; // times as long as the server took to answer
+const PATIENCE = 10; // multiple of the time that the server took to answer
 
 async function follow(onNews, onGone) {
   let generation = 0;
@@ -22,7 +22,7 @@ async function follow(onNews, onGone) {
         onGone(null);
         wait = news.more ? 0 : running ? Math.min(Math.max(WATCH_MS, PATIENCE * news.took_ms), IDLE_MS) : IDLE_MS;
       } catch {
-        onGone("The viewer has ended; this is how the batch stood.");
+        onGone("The viewer has stopped; this was the last state of the batch.");
       }
     }
     if (wait > 0) {

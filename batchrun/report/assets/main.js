@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const rows = new Rows();
 const parts = { head: null, progress: el("div", { class: "progress-place", "aria-live": "polite" }), top: el("div", { class: "top" }) };
 let facts = null;
-let sitting = null;
+let session = null;
 let adopted = false; // the table has the columns of this generation
 
 const table = new RowTable(rows, (row, how) => detail.open(row, how));
@@ -14,7 +14,7 @@ const detail = new Detail(
   () => table.grid.focus({ preventScroll: true }),
 );
 
-// JSON, compressed and written in base64.
+// Parse compressed JSON in base64.
 function inflated(text) {
   const bytes = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
@@ -35,7 +35,7 @@ function drawTop() {
     comparisonSection(facts, rows, openRow, (positions) => table.showOnly(positions)),
     scoreSection(facts),
     errorSection(facts, (kind) => table.showErrors(kind)),
-    timeSection(facts, sitting, (chosen) => { sitting = chosen; drawTop(); }),
+    timeSection(facts, session, (chosen) => { session = chosen; drawTop(); }),
     distributionSection(facts),
   ];
   parts.top.replaceChildren(...sections.filter((section) => section !== null));
@@ -47,7 +47,7 @@ function drawProgress(gone) {
   const ended = headline.rows - waiting;
   const bar = el("span", {});
   bar.style.width = `${headline.rows === 0 ? 100 : (100 * ended) / headline.rows}%`;
-  const state = gone ?? (batch.running ? "running" : waiting === 0 ? "finished" : "stopped; the same command goes on");
+  const state = gone ?? (batch.running ? "running" : waiting === 0 ? "finished" : "stopped; run the same command to resume");
   parts.progress.replaceChildren(
     el("div", { class: `progress ${batch.running && gone === null ? "running" : ""}` }, bar),
     el("p", {}, el("b", { class: "state", text: state }), ` \u00b7 ${format.count(ended)} of ${format.many(headline.rows, "row")} ended`),
@@ -69,8 +69,8 @@ document.body.append(detail.element);
 
 if (data.live) {
   follow(
-    (news, anew) => {
-      if (anew) {
+    (news, isNewBatch) => {
+      if (isNewBatch) {
         rows.clear(news.columns);
         adopted = false;
       }
@@ -96,17 +96,17 @@ if (data.live) {
   table.reading = data.shown;
   drawTop();
   table.adopt();
-  // The other rows stand behind this script, so that the first ones are seen while the document is still being read.
-  if (data.shown > rows.all.length) addEventListener("DOMContentLoaded", readOn, { once: true });
+  // The other rows come after this script, so that the first ones are visible while the document is still loading.
+  if (data.shown > rows.all.length) addEventListener("DOMContentLoaded", readPortions, { once: true });
 }
 
-async function readOn() {
+async function readPortions() {
   const read = [...document.querySelectorAll("script.portion")].map((portion) => {
     const text = portion.textContent;
     portion.remove();
     return inflated(text);
   });
   for (const portion of await Promise.all(read)) rows.put(portion);
-  if (facts.comparison) drawTop(); // which lists flipped rows
+  if (facts.comparison) drawTop(); // it lists flipped rows
   table.adopt(false);
 }

@@ -1,4 +1,4 @@
-// -- rows: what there is, what is shown of it, and in which order ------------------------------------------------
+// -- rows: all of them, the shown ones, and their order ------------------------------------------------
 
 const NUMBERS = new Set([
   "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "attempts",
@@ -9,7 +9,7 @@ const MISSING = (cell) => cell === null || cell === undefined || cell === "";
 const SEPARATOR = "\x7f";
 const NONE = "\x80";
 
-// Rows as `packing.py` packs them; a column of text is taken apart when a cell of it is first needed.
+// Rows as `columns_json.py` packs them; a text column is split when one of its cells is first needed.
 class Portion {
   constructor(packed) {
     this.packed = packed;
@@ -43,7 +43,7 @@ class Portion {
   }
 }
 
-// A row: i position, k name, cells, p prompt (or the column that holds it), d dialogue, t tries, b before.
+// A row: i position, k key, cells, p prompt (or the column with it), d dialogue, t attempts, b other table's row.
 class Row {
   constructor(portion, place) {
     this.portion = portion;
@@ -133,7 +133,7 @@ class Rows {
     return typeof row.p === "number" ? String(row.cell(row.p)) : (row.p ?? null);
   }
 
-  // A column of numbers: sorted and filtered as such, also where a text table has them as text.
+  // A column of numbers is sorted and filtered by value, even if a text table holds them as text.
   isNumber(index) {
     const column = this.columns[index];
     if (column.role === "score" || (column.role === "output" && NUMBERS.has(column.key))) return true;
@@ -184,7 +184,7 @@ class Rows {
     });
     keyed.sort((one, other) => {
       if (one.key === null || other.key === null) {
-        if (one.key !== other.key) return one.key === null ? 1 : -1; // what is missing comes last either way
+        if (one.key !== other.key) return one.key === null ? 1 : -1; // missing values come last in both orders
       } else if (one.key !== other.key) {
         return one.key < other.key ? -sign : sign;
       }
@@ -193,7 +193,7 @@ class Rows {
     return keyed.map(({ row }) => row);
   }
 
-  // What a filter's text means: `>5`, `<=5`, `5..10` and `5` for numbers; else a part of the text, `=whole`, `!not`.
+  // Test of a filter: `>5`, `<=5`, `5..10` and `5` for numbers; else part of the text, `=whole`, `!not`.
   cellTest(index, text) {
     if (this.isNumber(index)) {
       const number = (row) => (MISSING(row.cell(index)) ? NaN : Number(row.cell(index)));
@@ -221,13 +221,13 @@ class Rows {
   }
 }
 
-// Everything in a row that can be searched, in lower case; kept for the next key that is pressed.
+// All searchable text of a row, in lower case; kept for the next key press.
 function haystack(row) {
   if (row.h === undefined) {
     const parts = [row.k];
     for (let index = 0; index < row.portion.columns.length; index += 1) parts.push(String(row.cell(index) ?? ""));
     if (typeof row.p === "string") parts.push(row.p);
-    for (const [, ...said] of row.d ?? []) parts.push(...said.flat());
+    for (const [, ...texts] of row.d ?? []) parts.push(...texts.flat());
     for (const each of row.t ?? []) parts.push(each[2] ?? "", each[3] ?? "", each[4] ?? "", each[5] ?? "");
     row.h = parts.join("\n").toLowerCase();
   }

@@ -53,9 +53,9 @@ function cards(facts) {
   const free = facts.batch?.embedded && !priced;
   const spent = facts.batch?.spent_usd ?? null;
   found.push(card("Cost", priced ? format.dollars(headline.cost_usd) : free ? "free" : "unknown", [
-    priced && headline.unpriced > 0 ? `${format.many(headline.unpriced, "row")} of unknown cost` : null,
-    priced && headline.rows > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / headline.rows)} a thousand rows` : null,
-    priced && spent !== null && spent > headline.cost_usd * 1.0001 ? `${format.dollars(spent)} with answers that were replaced` : null,
+    priced && headline.unpriced > 0 ? `${format.many(headline.unpriced, "row")} with unknown cost` : null,
+    priced && headline.rows > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / headline.rows)} per 1,000 rows` : null,
+    priced && spent !== null && spent > headline.cost_usd * 1.0001 ? `${format.dollars(spent)} including replaced answers` : null,
     free ? "answered by the embedded server" : null,
   ]));
   if (headline.tokens_known) {
@@ -68,10 +68,10 @@ function cards(facts) {
     const cooled = facts.sittings.flatMap((each) => each.cool_downs ?? []);
     const latency = facts.distributions.find((each) => each.column === "duration_s");
     found.push(card("Duration", format.seconds(headline.busy_s), [
-      facts.sittings.length > 1 ? `in ${facts.sittings.length} sittings` : null,
+      facts.sittings.length > 1 ? `in ${facts.sittings.length} sessions` : null,
       cooled.length > 0 ? `${format.seconds(cooled.reduce((sum, [from, until]) => sum + until - from, 0))} of it in ${format.many(cooled.length, "cool-down")}` : null,
       latency === undefined ? null : `median row ${format.seconds(latency.p50)}`,
-      headline.busy_s > 1 ? `${format.number(Math.round((600 * facts.sittings.reduce((sum, each) => sum + each.ended.reduce((one, other) => one + other, 0), 0)) / headline.busy_s) / 10)} rows a minute` : null,
+      headline.busy_s > 1 ? `${format.number(Math.round((600 * facts.sittings.reduce((sum, each) => sum + each.ended.reduce((one, other) => one + other, 0), 0)) / headline.busy_s) / 10)} rows per minute` : null,
     ]));
   }
   return el("section", { class: "cards", "aria-label": "Headline figures" }, found);
@@ -79,7 +79,7 @@ function cards(facts) {
 
 function notes(facts, left) {
   const lines = [...facts.notes];
-  if (left > 0) lines.push(`${format.many(left, "further row")} not in this page; figures are over all. --rows N puts more in.`);
+  if (left > 0) lines.push(`${format.many(left, "further row")} not on this page; figures cover all rows. --rows N adds rows.`);
   return lines.length === 0 ? null : el("ul", { class: "notes" }, lines.map((text) => el("li", { dir: "auto", text })));
 }
 
@@ -123,13 +123,13 @@ function scoreSection(facts) {
     return el("div", { class: "scorer-block" },
       el("table", { class: "scores" },
         el("caption", {}, el("bdi", { text: score.scorer }), el("span", { class: "axis", "aria-hidden": "true" }, el("i", { text: "0 %" }), el("i", { text: "100 %" }))),
-        el("thead", { class: "hidden" }, el("tr", {}, ["Group", "Interval drawn", "Mean", "95 % interval", "Rows"].map((text) => el("th", { scope: "col", text })))),
+        el("thead", { class: "hidden" }, el("tr", {}, ["Group", "Interval as a chart", "Mean", "95 % interval", "Rows"].map((text) => el("th", { scope: "col", text })))),
         el("tbody", {}, overall),
         groups),
       reasons.length === 0 ? null : el("p", { class: "aside", dir: "auto", text: `Not judged: ${reasons.slice(0, 5).map(([reason, rows]) => `${format.count(rows)} \u00d7 ${reason}`).join(", ")}` }),
       score.epochs === undefined ? null : epochs(score.epochs));
   });
-  return el("section", { class: "score-section" }, title("Scores", "with 95 % intervals"), parts);
+  return el("section", { class: "score-section" }, title("Scores", "with 95 % confidence intervals"), parts);
 }
 
 function groupLine(label, figures, kind = "") {
@@ -170,12 +170,12 @@ function comparisonSection(facts, rows, open, showOnly) {
         format.p(pairing.p_value), `over ${format.many(pairing.pairs, "pair")}`,
       ].filter(Boolean).join(" \u00b7 ") }),
       el("div", { class: "flips" },
-        flips("Got better", "better", pairing.better_rows, rows, open, showOnly),
-        flips("Got worse", "worse", pairing.worse_rows, rows, open, showOnly)));
+        flips("Better", "better", pairing.better_rows, rows, open, showOnly),
+        flips("Worse", "worse", pairing.worse_rows, rows, open, showOnly)));
   });
   const [before, after] = comparison.tables;
   return el("section", { class: "comparison" },
-    title("Compared", null),
+    title("Comparison", null),
     el("p", { class: "about", dir: "auto" }, "from ", el("bdi", { text: before.table }), " to ", el("bdi", { text: after.table })),
     comparison.warnings.length === 0 ? null : el("ul", { class: "notes" }, comparison.warnings.map((text) => el("li", { dir: "auto", text }))),
     parts);
@@ -202,16 +202,16 @@ function timeSection(facts, chosen, choose) {
   if (facts.sittings.length === 0) return null;
   const largest = facts.sittings.reduce((best, each, index) => (count(each) > count(facts.sittings[best]) ? index : best), 0);
   const index = Math.min(chosen ?? largest, facts.sittings.length - 1);
-  const sitting = facts.sittings[index];
-  const measures = ["ended", ...(sitting.tries !== null ? ["tries"] : []), ...(sitting.tokens.some((each) => each > 0) ? ["tokens"] : [])];
-  const picker = facts.sittings.length === 1 ? null : el("label", { class: "picker" }, "sitting ",
+  const session = facts.sittings[index];
+  const measures = ["ended", ...(session.tries !== null ? ["tries"] : []), ...(session.tokens.some((each) => each > 0) ? ["tokens"] : [])];
+  const picker = facts.sittings.length === 1 ? null : el("label", { class: "picker" }, "session ",
     el("select", { onchange: (event) => choose(Number(event.target.value)) },
       facts.sittings.map((each, place) => el("option", { value: place, selected: place === index, text: `${format.moment(new Date(each.started_s * 1000).toISOString())} \u00b7 ${format.many(count(each), "row")}` }))));
-  return el("section", {}, title("Over time", "UTC"), picker, el("div", { class: "charts" }, measures.map((measure) => overTime(sitting, measure, facts.batch?.limits))));
+  return el("section", {}, title("Over time", "UTC"), picker, el("div", { class: "charts" }, measures.map((measure) => overTime(session, measure, facts.batch?.limits))));
 }
 
-function count(sitting) {
-  return sitting.ended.reduce((one, other) => one + other, 0);
+function count(session) {
+  return session.ended.reduce((one, other) => one + other, 0);
 }
 
 function errorSection(facts, showErrors) {
@@ -219,7 +219,7 @@ function errorSection(facts, showErrors) {
   const most = Math.max(...facts.errors.map((each) => Math.max(each.rows + each.cut_short, each.tries ?? 0)));
   return el("section", {}, title("Errors", "by type"),
     el("div", { class: "scroll" }, el("table", { class: "errors" },
-      el("thead", {}, el("tr", {}, ["Type", "Rows failed", "Cut short", "Tries", "For example"].map((text) => el("th", { scope: "col", text })))),
+      el("thead", {}, el("tr", {}, ["Type", "Failed rows", "Cut short", "Attempts", "Example"].map((text) => el("th", { scope: "col", text })))),
       el("tbody", {}, facts.errors.slice(0, 50).map((each) => {
         const bar = el("span", { class: "bar", "aria-hidden": "true" });
         bar.style.width = `${(100 * Math.max(each.rows + each.cut_short, each.tries ?? 0)) / most}%`;
@@ -227,7 +227,7 @@ function errorSection(facts, showErrors) {
           el("th", { scope: "row" }, el("button", { type: "button", class: "link", title: "Show these rows in the table", onclick: () => showErrors(each.error_type) }, el("bdi", { text: each.error_type.slice(0, 120) })), el("span", { class: "bar-place" }, bar)),
           el("td", { class: "n", text: each.rows > 0 ? format.count(each.rows) : EN_DASH }),
           el("td", { class: "n", text: each.cut_short > 0 ? format.count(each.cut_short) : EN_DASH }),
-          el("td", { class: "n", text: each.tries === null ? "not known" : each.tries > 0 ? format.count(each.tries) : EN_DASH }),
+          el("td", { class: "n", text: each.tries === null ? "unknown" : each.tries > 0 ? format.count(each.tries) : EN_DASH }),
           el("td", { class: "example", dir: "auto", text: each.example }));
       })))));
 }

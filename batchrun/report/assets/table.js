@@ -1,4 +1,4 @@
-// -- the table of all rows: only the rows in sight are in the document ---------------------------------------------
+// -- the table of all rows: only visible rows are in the document ---------------------------------------------
 
 const ROW_PX = 38;
 const CELL_CHARACTERS = 240;
@@ -14,7 +14,7 @@ class RowTable {
     this.onOpen = onOpen;
     this.current = 0; // place among the shown rows
     this.visible = [];
-    this.reading = 0; // rows that there will be
+    this.reading = 0; // number of rows when all are read
     this.drawn = new Map();
     this.build();
   }
@@ -62,13 +62,13 @@ class RowTable {
         this.chips, this.resetButton, this.filterButton, this.menu),
       this.counter,
       this.grid,
-      el("p", { class: "hint", id: "grid-help", text: "\u2191 \u2193 to move, Enter to open a row, / to search. A column\u2019s filter takes a part of the text, =whole, !not, >5 or 5..10." }),
+      el("p", { class: "hint", id: "grid-help", text: "\u2191 \u2193 to move, Enter to open a row, / to search. A column\u2019s filter accepts part of the text, =whole, !not, >5 or 5..10." }),
       this.printed,
     );
     addEventListener("beforeprint", () => this.print());
   }
 
-  // Called when the columns are known, or others than before.
+  // Called when the columns are known, or have changed.
   adopt(fromTop = true) {
     this.visible = this.rows.columns.map((_, index) => index).filter((index) => this.isUsual(index));
     this.drawMenu();
@@ -76,7 +76,7 @@ class RowTable {
     this.refresh(fromTop);
   }
 
-  // Columns shown at first: the first of the table's own, and of the others those that differ from row to row.
+  // Initial columns: the table's first own ones, and others that differ from row to row.
   isUsual(index) {
     const { role, key, name } = this.rows.columns[index];
     if (role === "score") return true;
@@ -103,7 +103,7 @@ class RowTable {
     task();
   }
 
-  // -- what is shown
+  // -- the shown rows
 
   refresh(fromTop = false) {
     const before = this.rows.shown[this.current]?.i;
@@ -286,7 +286,7 @@ class RowTable {
     this.head.querySelectorAll("button")[place]?.focus();
   }
 
-  // -- the rows in sight
+  // -- the visible rows
 
   layOut() {
     const headPx = this.head.offsetHeight || ROW_PX;
@@ -398,7 +398,7 @@ class RowTable {
     this.onOpen(this.rows.shown[this.current], { keepFocus: true });
   }
 
-  // Paper takes the first rows of what is shown, and the columns that say most.
+  // The printed page has the first shown rows and the most informative columns.
   print() {
     const columns = this.visible.filter((index) => {
       const { role, key } = this.rows.columns[index];
