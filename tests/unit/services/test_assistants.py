@@ -1,111 +1,40 @@
-"""The Assistants service over a real socket, against a server that sends the bytes of each test."""
+"""The Assistants service: requests, ends of runs, functions, and threads that rows continue."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from batchrun.engine.limits import Limits
 from batchrun.engine.service import Reply
 from batchrun.errors import (
     BatchRefused,
-    ConnectionLost,
     PermanentFault,
     RateLimited,
-    RunLost,
     ServerFault,
     ServiceFault,
-    Silence,
-    Unavailable,
 )
 from batchrun.records import ToolCall, ToolOutput
-from batchrun.services.assistants import AssistantSettings, AssistantsService
-from batchrun.services.client import Endpoint
-from batchrun.services.wire import Wire
+from tests.support.assistants_service import (
+    CREATED,
+    DONE,
+    KEY,
+    LOOKED_UP,
+    MESSAGE,
+    RUN,
+    USAGE,
+    WHOLE,
+    answer,
+    fault_of,
+    message,
+    opened,
+    run,
+)
 from tests.support.rows import attempt, exchange
-from tests.support.scripted_http import Answer, Request, ScriptedHttp, Served, event, html, json_answer, stream
+from tests.support.scripted_http import ScriptedHttp, Served, event, json_answer, stream
 from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
-
-KEY = "sk-secret-0123456789"
-RUN = "/threads/thread_1/runs/run_1"
-USAGE = {
-    "prompt_tokens": 9,
-    "completion_tokens": 4,
-    "total_tokens": 13,
-    "prompt_token_details": {"cached_tokens": 2},
-    "completion_tokens_details": {"reasoning_tokens": 1},
-}
-
-
-def run(status: str = "completed", **fields: Any) -> dict[str, Any]:
-    usage = USAGE if status in ("completed", "incomplete", "failed") else None
-    return {"id": "run_1", "thread_id": "thread_1", "status": status, "model": "m-1", "usage": usage, **fields}
-
-
-def message(text: str = "It is 4.", role: str = "assistant", **fields: Any) -> dict[str, Any]:
-    content = [{"type": "text", "text": {"value": text, "annotations": []}}]
-    return {"id": "msg_1", "role": role, "content": content, **fields}
-
-
-CREATED = [
-    event("thread.created", {"id": "thread_1"}),
-    event("thread.run.created", run("queued")),
-    event("thread.run.queued", run("queued")),
-    event("thread.run.in_progress", run("in_progress")),
-    event("thread.run.step.created", {"id": "step_1", "status": "in_progress"}),
-    event("thread.message.created", message("")),
-    event("thread.message.delta", {"id": "msg_1", "delta": {}}),
-]
-MESSAGE = event("thread.message.completed", message())
-STEP_DONE = event("thread.run.step.completed", {"id": "step_1", "status": "completed"})
-DONE = event("done", "[DONE]")
-WHOLE = [*CREATED, MESSAGE, STEP_DONE, event("thread.run.completed", run()), DONE]
-
-# What a client that has lost the stream is told.
-LOOKED_UP: dict[str, Answer] = {
-    f"GET {RUN}": json_answer(run()),
-    "GET /threads/thread_1/messages": json_answer({"data": [message()], "has_more": False}),
-}
-
-
-@asynccontextmanager
-async def _opened(url: str, *, silence_timeout_s: float = 5.0, **options: Any) -> AsyncIterator[AssistantsService]:
-    settings = {
-        "assistant_id": None,
-        "known_assistant_id": "asst_1",
-        "name": "batchrun b",
-        "model": "m-1",
-        "instructions": "Be brief.",
-        "metadata": {"batch": "b"},
-        "parameters": {"temperature": 0.5},
-    }
-    poll, made = options.pop("poll", False), options.pop("made", lambda _: None)
-    wire = Wire(Endpoint(url, KEY), Limits(), silence_timeout_s=silence_timeout_s)
-    try:
-        yield AssistantsService(wire, AssistantSettings(**{**settings, **options}), poll=poll, assistant_made=made)
-    finally:
-        await wire.aclose()
-
-
-def opened(server: ScriptedHttp, **options: Any) -> AbstractAsyncContextManager[AssistantsService]:
-    return _opened(server.url, **options)
-
-
-async def answer(server: ScriptedHttp, **options: Any) -> tuple[Reply, Seen]:
-    seen = Seen(server)
-    async with opened(server, **options) as service:
-        return await service.answer(exchange(3), attempt(2, 1, "key-7"), seen), seen
-
-
-async def fault_of(server: ScriptedHttp, **options: Any) -> ServiceFault:
-    with pytest.raises(ServiceFault) as caught:
-        await answer(server, **options)
-    return caught.value
 
 
 # -- one request ------------------------------------------------------------------------------------------------
@@ -392,311 +321,3 @@ async def test_a_thread_that_is_not_there(serve: Served) -> None:
     with pytest.raises(PermanentFault, match="No thread found") as caught:
         await on_thread(serve({ON_THREAD: gone}))
     assert not isinstance(caught.value, BatchRefused)
-
-
-# -- streams that break ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("end", ["whole", "cut"])
-@pytest.mark.parametrize("frames", range(2, len(WHOLE) - 1))
-async def test_a_stream_that_ends_early_is_looked_up(serve: Served, frames: int, end: Any) -> None:
-    """Wherever it breaks behind the ids, closed or torn, the run is looked up and never made again."""
-    server = serve({"POST /threads/runs": stream(*WHOLE[:frames], end=end), **LOOKED_UP})
-    reply, seen = await answer(server)
-    assert (reply.status, reply.response) == ("completed", "It is 4.")
-    assert server.paths().count("POST /threads/runs") == 1
-    assert f"GET {RUN}" in server.paths()
-    assert seen.requests == [1]
-
-
-@pytest.mark.parametrize("end", ["whole", "cut"])
-@pytest.mark.parametrize("frames", [0, 1])
-async def test_a_stream_that_breaks_before_the_ids(serve: Served, frames: int, end: Any) -> None:
-    """With no run named there is nothing to look up: the request may be repeated under its key."""
-    fault = await fault_of(serve({"POST /threads/runs": stream(*WHOLE[:frames], end=end)}))
-    assert type(fault) is ConnectionLost
-    assert not fault.run_ended
-    assert fault.status_code is None
-
-
-async def test_a_stream_cut_inside_an_event(serve: Served) -> None:
-    """Half an event is no event: the run is looked up."""
-    half = WHOLE[-2][: len(WHOLE[-2]) // 2]
-    server = serve({"POST /threads/runs": stream(*CREATED, half, end="whole"), **LOOKED_UP})
-    reply, _ = await answer(server)
-    assert reply.response == "It is 4."
-
-
-async def test_a_stream_that_falls_silent(serve: Served) -> None:
-    """Silence past the deadline behind the ids leads to a look-up; before them it is a fault of its own."""
-    server = serve({"POST /threads/runs": stream(*CREATED, end="silence"), **LOOKED_UP})
-    reply, _ = await answer(server, silence_timeout_s=0.2)
-    assert reply.response == "It is 4."
-    fault = await fault_of(serve({"POST /threads/runs": stream(end="silence")}), silence_timeout_s=0.2)
-    assert type(fault) is Silence
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        ({"error": {"message": "Sorry.", "code": "server_error"}}, None),
-        ({"error": {"message": "no quota", "code": "insufficient_quota"}}, BatchRefused),
-        ({"error": {"message": "bad", "type": "invalid_request_error"}}, PermanentFault),
-    ],
-)
-async def test_an_error_event(serve: Served, error: dict[str, Any], kind: type[ServiceFault] | None) -> None:
-    """A passing error behind the ids leads to a look-up; one that stays fails the row or stops the batch."""
-    server = serve({"POST /threads/runs": stream(*CREATED, event("error", error), DONE), **LOOKED_UP})
-    if kind is None:
-        assert (await answer(server))[0].response == "It is 4."
-    else:
-        assert type(await fault_of(server)) is kind
-
-
-async def test_garbage_between_events(serve: Served) -> None:
-    """Events of other names, without JSON or without a name are stepped over where they do not matter."""
-    odd = [b"data: {}\n\n", event("thread.weather", "not JSON"), b"\n\n\n", b"garbage\n\n"]
-    reply, _ = await answer(serve({"POST /threads/runs": stream(*CREATED, *odd, *WHOLE[-4:])}))
-    assert reply.response == "It is 4."
-
-
-async def test_an_event_that_matters_and_is_no_json(serve: Served) -> None:
-    """A broken event behind the ids leads to a look-up."""
-    server = serve({"POST /threads/runs": stream(*CREATED, event("thread.run.completed", "{oops")), **LOOKED_UP})
-    assert (await answer(server))[0].response == "It is 4."
-
-
-# -- servers that answer something else --------------------------------------------------------------------------
-
-
-async def test_a_server_that_does_not_stream(serve: Served) -> None:
-    """JSON instead of a stream names the run, which is then polled."""
-    server = serve({"POST /threads/runs": json_answer(run("queued")), **LOOKED_UP})
-    reply, seen = await answer(server)
-    assert reply.response == "It is 4."
-    assert seen.requests == [1]
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind", "words"),
-    [
-        (html(), Unavailable, "answered 200 with text/html; charset=utf-8, expected JSON or an event stream"),
-        (json_answer([1, 2]), ServerFault, "answered 200 with application/json, expected JSON"),
-        (json_answer("yes"), ServerFault, "answered 200 with application/json, expected JSON"),
-        (json_answer({"ok": True}), PermanentFault, "has no 'thread_id': {\"ok\": true}"),
-        (json_answer({"error": {"message": "Sorry.", "code": "server_error"}}), ServerFault, "Sorry."),
-        (json_answer({"id": 7, "thread_id": "t"}), PermanentFault, "has no 'id'"),
-        (stream(event("thread.run.created", {"id": "run_1"})), PermanentFault, "has no 'thread_id'"),
-        (stream(event("thread.run.created", "[]")), PermanentFault, "has no 'thread_id'"),
-        (html(status=502), Unavailable, "the server answered 502 with HTML: Sign in"),
-        (json_answer({"error": {"message": "Slow down"}}, 429), RateLimited, "Slow down"),
-        (json_answer({"error": {"message": "bad key", "code": "x"}}, 401), BatchRefused, "refused the key: bad key"),
-        (Answer(b"", "close"), Unavailable, "the server closed the connection without an answer"),
-        (Answer(b"SSH-2.0-OpenSSH_9.2\r\n", "close"), ConnectionLost, "the connection failed: "),
-        (Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\ncontent-type: application/json\r\n\r\n{", "close"),
-         ConnectionLost, "the connection failed: "),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("polled", [False, True])
-async def test_replies_of_another_kind(
-    serve: Served, reply: Answer, kind: type[ServiceFault], words: str, polled: bool
-) -> None:
-    """Whatever comes instead of a run is one line about what came, and never an error of ours."""
-    if polled and reply.data.find(b"event-stream") > 0:
-        return
-    fault = await fault_of(serve({"POST /threads/runs": reply}), poll=polled)
-    assert type(fault) is kind
-    assert words in str(fault)
-    assert "\n" not in str(fault)
-
-
-async def test_a_server_that_is_not_there(serve: Served) -> None:
-    """A refused connection says that nothing is there, and certainly nothing was done."""
-    with ScriptedHttp.answering({}) as server:
-        url = server.url
-    async with _opened(url) as service:
-        with pytest.raises(Unavailable) as caught:
-            await service.answer(exchange(), attempt(), lambda *_, **__: None)
-    assert not caught.value.connected
-    assert not caught.value.unseen
-
-
-async def test_a_server_that_never_answers(serve: Served) -> None:
-    """No byte within the deadline is `timeout`, in one line."""
-    fault = await fault_of(serve({"POST /threads/runs": Answer(b"", "silence")}), silence_timeout_s=0.2)
-    assert (type(fault), fault.error_type) == (Silence, "timeout")
-
-
-async def test_retry_after_is_passed_on(serve: Served) -> None:
-    """The seconds that a 429 names arrive with the fault, and hold all requests at once."""
-    slow = json_answer({"error": {"message": "Slow down"}}, 429, retry_after="7")
-    limits = Limits()
-    server = serve({"POST /threads/runs": slow})
-    wire = Wire(Endpoint(server.url, KEY), limits, silence_timeout_s=5)
-    with pytest.raises(RateLimited) as caught:
-        await wire.post("/threads/runs", {}, {})
-    await wire.aclose()
-    assert caught.value.retry_after_s == 7.0
-    assert 6 < limits.statistics().cool_down_s <= 7
-
-
-async def test_a_limit_is_learnt_from_any_reply(serve: Served) -> None:
-    """x-ratelimit-* headers reach the limits, and every request is counted there."""
-    limits = Limits()
-    server = serve({"GET /x": json_answer({}, x_ratelimit_limit_requests="500")})
-    wire = Wire(Endpoint(server.url, KEY), limits, silence_timeout_s=5)
-    await wire.get("/x", {})
-    await wire.aclose()
-    assert limits.statistics().max_requests_per_minute == 500
-    assert limits.requests == 1
-
-
-async def test_the_sdk_does_not_retry(serve: Served) -> None:
-    """One try is one request, whatever it meets: retries are the engine's, under the limits."""
-    for reply in (json_answer({}, 500), json_answer({}, 429), json_answer({}, 409), Answer(b"", "close")):
-        server = serve({"POST /threads/runs": reply})
-        await fault_of(server)
-        assert len(server.requests) == 1
-
-
-# -- polling --------------------------------------------------------------------------------------------------
-
-
-async def test_polling(serve: Served) -> None:
-    """--poll makes the run, sees its ids, asks until it has ended, and lists its messages."""
-    runs = [json_answer(run("queued"), openai_poll_after_ms="10"), json_answer(run("in_progress")), json_answer(run())]
-    server = serve({**LOOKED_UP, "POST /threads/runs": json_answer(run("queued")), f"GET {RUN}": runs[::2]})
-    reply, seen = await answer(server, poll=True)
-    assert server.paths() == [
-        "POST /threads/runs",
-        f"GET {RUN}",
-        f"GET {RUN}",
-        "GET /threads/thread_1/messages",
-    ]
-    assert server.requests[0].body["stream"] is False
-    assert reply.response == "It is 4."
-    assert seen.requests == [1]
-
-
-async def test_messages_over_several_pages(serve: Served) -> None:
-    """Messages are asked for oldest first, of this run only, page after page; the user's are left out."""
-
-    def pages(request: Request) -> Answer:
-        if request.method == "POST":
-            return json_answer(run("queued"))
-        if request.path.endswith("/run_1"):
-            return json_answer(run())
-        after = request.query.get("after")
-        first = {"data": [message("q", role="user"), message("one")], "has_more": True, "last_id": "msg_9"}
-        return json_answer({"data": [message("two")], "has_more": False} if after == "msg_9" else first)
-
-    with ScriptedHttp(pages) as server:
-        reply, _ = await answer(server, poll=True)
-        assert reply.response == "one\n\ntwo"
-        assert server.requests[-2].query == {"run_id": "run_1", "order": "asc", "limit": "100"}
-
-
-async def test_following_makes_nothing(serve: Served) -> None:
-    """A run of an earlier process is asked after by its id: no POST."""
-    server = serve(LOOKED_UP)
-    async with opened(server) as service:
-        reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
-    assert reply.response == "It is 4."
-    assert {request.method for request in server.requests} == {"GET"}
-
-
-async def follow_fault(server: ScriptedHttp) -> ServiceFault:
-    async with opened(server) as service:
-        with pytest.raises(ServiceFault) as caught:
-            await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
-    return caught.value
-
-
-async def test_a_run_that_is_gone(serve: Served) -> None:
-    """The API's own 404 means that the run is lost and has to be made again."""
-    gone = json_answer({"error": {"message": "No run found with id 'run_1'.", "code": None}}, 404)
-    fault = await follow_fault(serve({f"GET {RUN}": gone}))
-    assert type(fault) is RunLost
-    assert fault.run_ended
-
-
-@pytest.mark.parametrize("page", [html(status=404), json_answer({"detail": "Not Found"}, 404)])
-async def test_a_404_of_something_else(serve: Served, page: Answer) -> None:
-    """A 404 that a proxy sends says nothing about the run: it is not paid for again."""
-    fault = await follow_fault(serve({f"GET {RUN}": page}))
-    assert type(fault) is BatchRefused
-
-
-async def test_a_poll_that_fails_is_repeated(serve: Served) -> None:
-    """One lost poll is nothing: asking again costs nothing."""
-    server = serve({**LOOKED_UP, f"GET {RUN}": [json_answer({"error": {"message": "x"}}, 500), json_answer(run())]})
-    async with opened(server) as service:
-        reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
-    assert reply.response == "It is 4."
-
-
-async def test_a_poll_of_another_shape(serve: Served) -> None:
-    """A reply to a poll that is no run is one line, not a crash and not an empty answer."""
-    assert "has no 'status'" in str(await follow_fault(serve({f"GET {RUN}": json_answer({"hello": 1})})))
-    routes = {**LOOKED_UP, "GET /threads/thread_1/messages": json_answer({"hello": 1})}
-    assert "has no 'data'" in str(await follow_fault(serve(routes)))
-
-
-async def test_cancelling(serve: Served) -> None:
-    """A run is cancelled by its ids."""
-    server = serve({f"POST {RUN}/cancel": json_answer(run("cancelling"))})
-    async with opened(server) as service:
-        await service.cancel(exchange(), attempt(thread_id="thread_1", run_id="run_1"))
-    assert server.paths() == [f"POST {RUN}/cancel"]
-
-
-# -- the assistant ----------------------------------------------------------------------------------------------
-
-GONE = json_answer({"error": {"message": "No assistant found with id 'asst_1'.", "code": None}}, 404)
-
-
-async def prepared(server: ScriptedHttp, **options: Any) -> list[str]:
-    made: list[str] = []
-    async with opened(server, made=made.append, **options) as service:
-        await service.prepare()
-        assert service.assistant_id
-    return made
-
-
-async def test_an_assistant_is_made_for_the_batch(serve: Served) -> None:
-    """Without one, an assistant with the job's model and instructions is made, under a key, and told of."""
-    server = serve({"POST /assistants": json_answer({"id": "asst_2"})})
-    assert await prepared(server, known_assistant_id=None) == ["asst_2"]
-    body: Mapping[str, Any] = server.requests[0].body
-    assert (body["model"], body["instructions"], body["metadata"]) == ("m-1", "Be brief.", {"batch": "b"})
-    assert server.requests[0].headers["idempotency-key"].startswith("batchrun b-")
-
-
-async def test_a_known_assistant_is_used_again(serve: Served) -> None:
-    """A resumed batch makes no second assistant while the first exists."""
-    server = serve({"GET /assistants/asst_1": json_answer({"id": "asst_1"})})
-    assert await prepared(server) == []
-
-
-async def test_an_assistant_that_is_gone_is_made_again(serve: Served) -> None:
-    """One that was deleted is replaced, under another key than it was made with: else the reply would come again."""
-    server = serve({"GET /assistants/asst_1": GONE, "POST /assistants": json_answer({"id": "asst_2"})})
-    assert await prepared(server) == ["asst_2"]
-    await prepared(server, known_assistant_id=None)
-    posts = [request for request in server.requests if request.method == "POST"]
-    assert posts[0].headers["idempotency-key"] != posts[1].headers["idempotency-key"]
-
-
-async def test_the_users_assistant_that_is_gone(serve: Served) -> None:
-    """--assistant with an unknown id is refused and names it: nothing is made in its place."""
-    server = serve({"GET /assistants/asst_1": GONE})
-    with pytest.raises(BatchRefused, match="No assistant found with id 'asst_1'"):
-        await prepared(server, assistant_id="asst_1")
-    assert server.paths() == ["GET /assistants/asst_1"]
-
-
-async def test_an_assistant_of_another_shape(serve: Served) -> None:
-    """A server that speaks something else is found out before the first row."""
-    server = serve({"POST /assistants": json_answer({"models": []})})
-    with pytest.raises(PermanentFault, match="has no 'id'"):
-        await prepared(server, known_assistant_id=None)
