@@ -1,4 +1,4 @@
-"""Docstrings in their two parts: what the function does, and what each parameter means."""
+"""Docstrings, split into the description and the texts of parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEATHER = """Tell the weather.
 
 
 def test_the_section_of_arguments_goes_to_the_parameters() -> None:
-    """The model reads each parameter's text at the parameter, and everything else as the description."""
+    """Each parameter gets its own text, and the rest is the description."""
     description, texts = split_docstring(WEATHER, ["city", "days"])
     assert texts == {"city": 'the city\'s name, such as "Paris"', "days": "how many: 1 to 7"}
     assert description == (
@@ -34,7 +34,7 @@ def test_the_section_of_arguments_goes_to_the_parameters() -> None:
 
 
 def test_a_section_about_anything_else_stays_where_it_is() -> None:
-    """An entry for a parameter that the function has not is not lost."""
+    """An entry for a parameter that the function does not have is kept in the description."""
     description, texts = split_docstring(WEATHER, ["city"])
     assert texts == {}
     assert 'such as "Paris"' in description
@@ -42,20 +42,20 @@ def test_a_section_about_anything_else_stays_where_it_is() -> None:
 
 
 def test_prose_under_the_heading_stays_where_it_is() -> None:
-    """A section that is no list of parameters is part of the description."""
+    """A section that is not a list of parameters is part of the description."""
     docstring = "Sum.\n\nArgs:\n    the first two numbers.\n"
     assert split_docstring(docstring, ["a", "b"]) == (docstring.strip(), {})
 
 
 def test_other_styles_stay_whole() -> None:
-    """reST and numpydoc reach the model as they are written."""
+    """reST and numpydoc docstrings are passed to the model unchanged."""
     rest = "Sum.\n\n:param a: the first"
     assert split_docstring(rest, ["a"]) == (rest, {})
 
 
 @given(st.text(alphabet="ab: \nArgs()", max_size=80))
 def test_no_docstring_is_too_odd(docstring: str) -> None:
-    """Whatever somebody wrote, no word of it is lost."""
+    """No word of any docstring is lost."""
     description, texts = split_docstring(docstring, ["a", "b"])
     assert len(description.split()) + sum(len(text.split()) for text in texts.values()) <= len(docstring.split())
     if not texts:

@@ -1,4 +1,4 @@
-"""The user's file: run, and asked for its functions."""
+"""Loading the user's file of functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def written(folder: Path, code: str, name: str = "tools.py") -> Path:
 
 
 def refusal(path: Path) -> str:
-    """The line that refuses the file, without its folder."""
+    """Return the message that refuses the file, without its folder."""
     before = sys.path[:]
     with pytest.raises(InputError) as refused:
         load_functions(path)
@@ -29,7 +29,7 @@ def refusal(path: Path) -> str:
 
 
 def test_public_functions_of_the_file(tmp_path: Path) -> None:
-    """What the file defines counts: not what it imports, not what starts with an underscore, no class."""
+    """Only functions that the file defines count: no imports, no underscore names, no classes."""
     path = written(
         tmp_path,
         "import functools\n"
@@ -54,13 +54,13 @@ def test_public_functions_of_the_file(tmp_path: Path) -> None:
 
 
 def test_all_decides(tmp_path: Path) -> None:
-    """`__all__` names the tools, imported ones among them, in its order."""
+    """`__all__` names the tools, including imported ones, in its order."""
     path = written(tmp_path, "from json import dumps\ndef a(): pass\ndef b(): pass\n__all__ = ['b', 'dumps']\n")
     assert list(load_functions(path)) == ["b", "dumps"]
 
 
 def test_neighbours_can_be_imported(tmp_path: Path) -> None:
-    """The file's folder is where Python looks first while the file is run, and only then; no .pyc is left there."""
+    """The file's folder is first on the import path only while the file runs; no .pyc is left there."""
     written(tmp_path, "FACTOR = 3\n", "neighbour_of_tools.py")
     path = written(tmp_path, "import neighbour_of_tools\ndef f(): return neighbour_of_tools.FACTOR\n")
     before = sys.path[:]
@@ -70,7 +70,7 @@ def test_neighbours_can_be_imported(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
-    """Each load is a module of its own, and reads the file as it is now."""
+    """Each load is a separate module, and reads the current file."""
     path = written(tmp_path, "def f(): return 1\n")
     first = load_functions(path)["f"]
     written(tmp_path, "def f(): return 2\n")
@@ -100,14 +100,14 @@ def test_what_cannot_be_loaded(tmp_path: Path, code: str, said: str) -> None:
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """A file that is no UTF-8 is no Python."""
+    """A file that is not UTF-8 is not valid Python."""
     path = tmp_path / "tools.py"
     path.write_bytes(b"x = '\xff'\n")
     assert refusal(path).startswith("tools.py, line 1: is not valid Python (SyntaxError: ")
 
 
 def test_an_error_in_a_neighbour(tmp_path: Path) -> None:
-    """The line is the one of the file itself, and the reason names the other."""
+    """The line is that of the file itself, and the reason names the imported file."""
     written(tmp_path, "def f(:\n", "broken_neighbour.py")
     said = refusal(written(tmp_path, "\nimport broken_neighbour\n"))
     assert said.startswith("tools.py, line 2: is not valid Python (SyntaxError: ")
@@ -115,13 +115,13 @@ def test_an_error_in_a_neighbour(tmp_path: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """A name that leads to no file, and one that leads to a folder."""
+    """A missing file and a folder are refused."""
     assert refusal(tmp_path / "gone.py") == "gone.py: no such file; expected a Python file with functions"
     (tmp_path / "folder.py").mkdir()
     assert refusal(tmp_path / "folder.py").startswith("folder.py: no such file")
 
 
 def test_an_interrupt_goes_through(tmp_path: Path) -> None:
-    """Ctrl-C while the file is loaded is no fault of the file."""
+    """Ctrl-C while the file is loaded is not an error of the file."""
     with pytest.raises(KeyboardInterrupt):
         load_functions(written(tmp_path, "raise KeyboardInterrupt\n"))

@@ -1,4 +1,4 @@
-"""What the model is told of a function, and what is refused before anything is asked."""
+"""Declarations of functions, and functions that cannot be declared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.functions import Toolbox
 
 
 def declared(folder: Path, code: str) -> dict[str, dict[str, Any]]:
-    """The declarations by name."""
+    """Return the declarations by name."""
     path = folder / "tools.py"
     path.write_text(dedent(code))
     found = {each["name"]: each for each in Toolbox.load(path).declarations}
@@ -24,7 +24,7 @@ def declared(folder: Path, code: str) -> dict[str, dict[str, Any]]:
 
 
 def refusal(folder: Path, code: str) -> str:
-    """The line that refuses the file, without its folder."""
+    """Return the message that refuses the file, without its folder."""
     with pytest.raises(InputError) as refused:
         declared(folder, code)
     line = str(refused.value)
@@ -66,14 +66,14 @@ def test_a_plain_function(tmp_path: Path) -> None:
 
 
 def test_without_parameters(tmp_path: Path) -> None:
-    """A function without parameters is an object without properties, strictly."""
+    """A function without parameters is a strict object without properties."""
     found = declared(tmp_path, 'def now() -> str:\n    "The time."')["now"]
     assert found["parameters"] == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     assert found["strict"] is True
 
 
 def test_types_of_many_kinds(tmp_path: Path) -> None:
-    """Literal, enums, dates, models that refer to themselves, and null in place of leaving out: all strict."""
+    """Literals, enums, dates, recursive models, and null for an omitted value are all strict."""
     found = declared(
         tmp_path,
         '''
@@ -142,7 +142,7 @@ def test_types_of_many_kinds(tmp_path: Path) -> None:
     ],
 )
 def test_what_strict_mode_cannot_say(tmp_path: Path, parameter: str) -> None:
-    """A default that is not null, free keys and the like: the schema says so, and strict is off."""
+    """A default other than null, free keys and the like turn strict mode off, and stay in the schema."""
     found = declared(
         tmp_path,
         f"""
@@ -159,7 +159,7 @@ def test_what_strict_mode_cannot_say(tmp_path: Path, parameter: str) -> None:
 
 
 def test_a_default_is_told(tmp_path: Path) -> None:
-    """The model sees the default of what it may leave out."""
+    """The schema has the defaults of parameters that the model may omit."""
     found = declared(tmp_path, 'def f(x: int = 3) -> None:\n    "Do it."')["f"]
     assert found["parameters"]["properties"] == {"x": {"type": "integer", "default": 3}}
 
@@ -193,5 +193,5 @@ def test_a_default_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_tool(tmp_path: Path, code: str, said: str) -> None:
-    """One line names the file, the line, the function and what to do."""
+    """One line has the file, the line, the function and what to do."""
     assert refusal(tmp_path, code).startswith(said)

@@ -1,4 +1,4 @@
-"""Async functions and their time, on a virtual clock."""
+"""Timeouts of async functions, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def toolbox(tmp_path: Path) -> Toolbox:
 
 
 async def test_each_call_has_its_time(toolbox: Toolbox) -> None:
-    """Calls run at once, and the timeout of one is no matter of the others."""
+    """Calls run concurrently, and the timeout of one does not affect the others."""
     began_s = anyio.current_time()
     outputs = await toolbox.call([ToolCall(str(s), "wait", f'{{"s": {s}}}') for s in (59, 61, 1, 1e6)])
     late = '{"error": "timeout: the function took longer than 60 s"}'
@@ -56,19 +56,19 @@ async def test_each_call_has_its_time(toolbox: Toolbox) -> None:
 
 
 async def test_an_answer_at_the_last_moment(toolbox: Toolbox) -> None:
-    """A function that answers when it is told to stop has answered."""
+    """A function that returns a value on cancellation has answered."""
     assert await toolbox.call([ToolCall("1", "stubborn", "{}")]) == (ToolOutput("1", "half an answer"),)
 
 
 async def test_a_timeout_of_its_own(toolbox: Toolbox) -> None:
-    """A timeout inside the function is an exception of the function's."""
+    """A timeout inside the function is an exception of the function."""
     (output,) = await toolbox.call([ToolCall("1", "impatient", "{}")])
     assert output == ToolOutput("1", '{"error": "TimeoutError"}', failed=True)
     assert anyio.current_time() < 2
 
 
 async def test_cancellation_goes_through(toolbox: Toolbox) -> None:
-    """A row that is stopped gets no output."""
+    """A cancelled row gets no output."""
     with anyio.move_on_after(5) as scope:
         await toolbox.call([ToolCall("1", "wait", '{"s": 10}')])
     assert scope.cancelled_caught

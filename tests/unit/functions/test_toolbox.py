@@ -31,7 +31,7 @@ def loaded(folder: Path, code: str, **options: Any) -> Toolbox:
 
 
 async def called(toolbox: Toolbox, name: str, /, **arguments: Any) -> ToolOutput:
-    """What came of one call."""
+    """Return the output of one call."""
     (output,) = await toolbox.call([ToolCall("call_1", name, json.dumps(arguments))])
     assert output.call_id == "call_1"
     return output
@@ -45,7 +45,7 @@ def error_of(output: ToolOutput) -> str:
 
 
 async def test_outputs_in_the_order_of_the_calls(tmp_path: Path) -> None:
-    """Sync and async functions of one exchange run at once, and each output stands where its call stood."""
+    """Sync and async functions of one exchange run concurrently, and the outputs have the order of the calls."""
     toolbox = loaded(
         tmp_path,
         """
@@ -87,7 +87,7 @@ async def test_outputs_in_the_order_of_the_calls(tmp_path: Path) -> None:
     ],
 )
 async def test_what_is_returned_as_text(tmp_path: Path, value: str, text: str) -> None:
-    """A str is told as it is, everything else as JSON, and what JSON has no word for as its text."""
+    """A str is unchanged, everything else becomes JSON, or text if JSON does not have it."""
     toolbox = loaded(
         tmp_path,
         f"""
@@ -112,7 +112,7 @@ async def test_what_is_returned_as_text(tmp_path: Path, value: str, text: str) -
 
 
 async def test_arguments_have_the_types_of_the_hints(tmp_path: Path) -> None:
-    """The function gets dates, enums and models, its own defaults for what is left out, and any names it likes."""
+    """The function gets dates, enums and models, its own defaults for omitted values, and any names."""
     toolbox = loaded(
         tmp_path,
         """
@@ -153,7 +153,7 @@ def weather(city: str, days: int = 1) -> str:
     ],
 )  # fmt: skip
 async def test_wrong_arguments(tmp_path: Path, arguments: str, problems: list[str]) -> None:
-    """The function is not called, and the model is told each problem on a line of its own."""
+    """The function is not called, and the output has one line per problem."""
     toolbox = loaded(tmp_path, WEATHER)
     (output,) = await toolbox.call([ToolCall("1", "weather", arguments)])
     assert output.failed
@@ -161,13 +161,13 @@ async def test_wrong_arguments(tmp_path: Path, arguments: str, problems: list[st
 
 
 async def test_broken_json(tmp_path: Path) -> None:
-    """JSON that was cut off is named as such, with its place."""
+    """Truncated JSON is reported as such, with its position."""
     (output,) = await loaded(tmp_path, WEATHER).call([ToolCall("1", "weather", '{"city": "Ro')])
     assert json.loads(output.text)["problems"][0].startswith("Invalid JSON: EOF while parsing a string at line 1")
 
 
 async def test_many_problems(tmp_path: Path) -> None:
-    """A model that gets everything wrong does not get a book back."""
+    """The number of reported problems is limited."""
     toolbox = loaded(tmp_path, 'def f(x: list[int]) -> int:\n    "Sum."\n    return sum(x)\n')
     problems = json.loads((await called(toolbox, "f", x=["a" * 1000] * 1000)).text)["problems"]
     assert len(problems) == 21
@@ -176,7 +176,7 @@ async def test_many_problems(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_function(tmp_path: Path) -> None:
-    """The model is told which functions there are."""
+    """The output lists the available functions."""
     assert error_of(await called(loaded(tmp_path, WEATHER), "wether")) == (
         "there is no function 'wether'; available: weather"
     )
@@ -202,7 +202,7 @@ async def test_an_unknown_function(tmp_path: Path) -> None:
     ],
 )
 async def test_an_exception_is_an_output(tmp_path: Path, how: str, raised: str, error: str) -> None:
-    """Type and text, without a traceback or a path of this machine; the batch goes on."""
+    """The output has type and text, without a traceback or a path of this machine; the batch continues."""
     toolbox = loaded(
         tmp_path,
         f"""
@@ -222,7 +222,7 @@ async def test_an_exception_is_an_output(tmp_path: Path, how: str, raised: str, 
 
 
 async def test_a_validator_of_the_user_s_that_raises(tmp_path: Path) -> None:
-    """Code of the user's that checks arguments may fail like any other."""
+    """The user's code that checks arguments may fail like any function."""
     toolbox = loaded(
         tmp_path,
         """
@@ -238,7 +238,7 @@ async def test_a_validator_of_the_user_s_that_raises(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["def", "async def"])
 async def test_what_is_no_exception_goes_through(tmp_path: Path, how: str) -> None:
-    """An exception that is none of `Exception`, such as Ctrl-C, is no answer of a tool."""
+    """An exception that is not an `Exception`, such as Ctrl-C, is not an output."""
     toolbox = loaded(
         tmp_path,
         f"""
@@ -253,7 +253,7 @@ async def test_what_is_no_exception_goes_through(tmp_path: Path, how: str) -> No
 
 
 async def test_decorated_functions(tmp_path: Path) -> None:
-    """functools.wraps and functools.cache make no difference, nor a decorator that hides that a function is async."""
+    """functools.wraps, functools.cache and a decorator that hides an async function make no difference."""
     toolbox = loaded(
         tmp_path,
         """
@@ -277,7 +277,7 @@ async def test_decorated_functions(tmp_path: Path) -> None:
 
 
 async def test_long_outputs_are_cut(tmp_path: Path) -> None:
-    """At whole characters, saying so; and all outputs of one exchange fit into what a service takes."""
+    """Outputs are cut at whole characters with a note, and all outputs of one exchange fit into one request."""
     toolbox = loaded(tmp_path, 'def f(n: int) -> str:\n    "Long."\n    return "ä" * n\n')
     assert (await called(toolbox, "f", n=OUTPUT_BYTES // 2)).text == "ä" * (OUTPUT_BYTES // 2)
     text = (await called(toolbox, "f", n=OUTPUT_BYTES)).text
@@ -288,7 +288,7 @@ async def test_long_outputs_are_cut(tmp_path: Path) -> None:
 
 
 async def test_functions_see_the_caller_s_context(tmp_path: Path) -> None:
-    """Context variables of the row are those of its calls; what a function sets does not come back."""
+    """Calls see the context variables of the row; a change inside a function does not leave it."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("row", default="none")
     toolbox = loaded(
         tmp_path,
@@ -311,7 +311,7 @@ async def test_functions_see_the_caller_s_context(tmp_path: Path) -> None:
 
 
 def module_of(toolbox: Toolbox, name: str) -> dict[str, Any]:
-    """The names of the user's module, through which a test talks with its functions."""
+    """The names of the user's module, through which a test communicates with its functions."""
     function: Callable[..., Any] = toolbox._tools[name].function
     return vars(sys.modules[function.__module__])
 
@@ -329,7 +329,7 @@ def block() -> str:
 
 
 async def test_a_sync_function_that_takes_too_long(tmp_path: Path) -> None:
-    """The row goes on at the timeout; the thread ends when it ends, and disturbs nobody."""
+    """The row continues at the timeout; the thread ends later and disturbs nothing."""
     toolbox = loaded(tmp_path, BLOCKING, timeout_s=0.01, max_parallel=1)
     names = module_of(toolbox, "block")
     for _ in range(2):  # the second needs the slot that the first has left
@@ -340,7 +340,7 @@ async def test_a_sync_function_that_takes_too_long(tmp_path: Path) -> None:
 
 
 async def test_threads_are_limited(tmp_path: Path) -> None:
-    """At most `max_parallel` sync functions run at once, over all rows; who waits loses nothing of its time."""
+    """At most `max_parallel` sync functions run at once over all rows; the wait does not count for the timeout."""
     toolbox = loaded(tmp_path, BLOCKING, max_parallel=2)
     names = module_of(toolbox, "block")
     texts: list[str] = []
@@ -371,7 +371,7 @@ async def test_cancellation_leaves_the_thread(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_never_ends(tmp_path: Path) -> None:
-    """The process ends all the same, and a function may run an event loop of its own."""
+    """The process ends anyway, and a function may run its own event loop."""
     (tmp_path / "tools.py").write_text(
         dedent(
             """
@@ -420,7 +420,7 @@ ARGUMENTS = (
 
 
 def test_no_arguments_are_too_odd(tmp_path: Path) -> None:
-    """Whatever the model writes ends as one output, and a failed one is JSON that says why."""
+    """Any text of the model leads to one output, and a failed one is JSON with the reason."""
     toolbox = loaded(
         tmp_path,
         """

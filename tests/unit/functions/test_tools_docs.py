@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "tools.md").read_text(encoding="utf
 
 
 def block(mark: str) -> tuple[str, str]:
-    """What stands in the mark after its name, and the code below."""
+    """Return the info string of the block after its name, and its code."""
     found = re.search(rf"<!-- {re.escape(mark)} ?([^\n]*?) -->\n```\w+\n(.*?)```", PAGE, re.S)
     assert found is not None, mark
     return found[1], found[2]
@@ -31,7 +31,7 @@ def toolbox(tmp_path: Path) -> Toolbox:
 
 @pytest.mark.anyio
 async def test_the_functions_work(toolbox: Toolbox) -> None:
-    """The file on the page loads, its functions are strict, and answer."""
+    """The file on the page loads, its functions are strict, and they answer."""
     assert [(each["name"], each["strict"]) for each in toolbox.declarations] == [("price", True), ("delivery", True)]
     outputs = await toolbox.call(
         [
@@ -46,20 +46,20 @@ async def test_the_functions_work(toolbox: Toolbox) -> None:
 
 @pytest.mark.anyio
 async def test_what_the_model_sees(toolbox: Toolbox) -> None:
-    """The declaration on the page is the one that goes out."""
+    """The declaration on the page is the one that is sent."""
     assert json.loads(block("declaration: price")[1]) == toolbox.declarations[0]
 
 
 @pytest.mark.anyio
 async def test_what_the_model_is_told(toolbox: Toolbox) -> None:
-    """Wrong arguments come back as the page has it."""
+    """Wrong arguments give the output on the page."""
     arguments, told = block("call: price")
     (output,) = await toolbox.call([ToolCall("1", "price", arguments)])
     assert json.loads(output.text) == json.loads(told)
 
 
 def test_the_sizes() -> None:
-    """Outputs are cut where the page says so."""
+    """Outputs are cut at the sizes on the page."""
     words = " ".join(PAGE.split())
     assert f"more than {OUTPUT_BYTES:,} bytes" in words
     assert f"together at most {EXCHANGE_BYTES:,} bytes" in words

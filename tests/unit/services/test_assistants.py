@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_one_request_a_row(serve: Served) -> None:
-    """A row is one POST, which makes the thread and the run, streamed to its end."""
+    """A row takes one POST request under its key."""
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     reply, seen = await answer(server)
     assert server.paths() == ["POST /threads/runs"]
@@ -50,7 +50,7 @@ async def test_one_request_a_row(serve: Served) -> None:
 
 
 async def test_what_is_sent(serve: Served) -> None:
-    """The request carries the prompt, its key, the settings, and metadata with batch, row and attempt."""
+    """The request has the prompt, its key, the settings, and metadata with batch, row and attempt."""
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     await answer(server)
     request = server.requests[0]
@@ -68,7 +68,7 @@ async def test_what_is_sent(serve: Served) -> None:
 
 
 async def test_the_users_assistant(serve: Served) -> None:
-    """On --assistant the run says model and instructions only where the user did."""
+    """With --assistant, a run has a model and instructions only if the user gives them."""
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     await answer(server, assistant_id="asst_u", model=None, instructions=None)
     await answer(server, assistant_id="asst_u")
@@ -80,7 +80,7 @@ async def test_the_users_assistant(serve: Served) -> None:
 
 
 async def test_the_same_try_sends_the_same_bytes(serve: Served) -> None:
-    """A repeated request equals the first: a service compares the body of a key that it knows."""
+    """A repeated request equals the first: a service compares the body with that of the known key."""
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     async with opened(server) as service:
         for number in (1, 2):
@@ -89,7 +89,7 @@ async def test_the_same_try_sends_the_same_bytes(serve: Served) -> None:
 
 
 async def test_usage_is_taken_whole(serve: Served) -> None:
-    """All counts are read, under the protocol's own spelling, and the raw object is kept."""
+    """All counts are read under the protocol's own names, and the raw object is kept."""
     reply, _ = await answer(serve({"POST /threads/runs": stream(*WHOLE)}))
     usage = reply.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (9, 4, 13)
@@ -98,7 +98,7 @@ async def test_usage_is_taken_whole(serve: Served) -> None:
 
 
 async def test_all_messages_of_the_run_are_joined(serve: Served) -> None:
-    """Several assistant messages, refusals and images make one response; a user's message is none of it."""
+    """All assistant messages, refusals and images form one response; the user's messages are left out."""
     parts: dict[str, Any] = {
         "content": [
             {"type": "refusal", "refusal": "I won't."},
@@ -144,7 +144,7 @@ async def test_crlf_and_comments(serve: Served) -> None:
     ],
 )  # fmt: skip
 async def test_ends_that_are_final(serve: Served, end: dict[str, Any], expected: tuple[Any, ...], polled: bool) -> None:
-    """Each end state is told with its reason, and what text there is is kept, streamed or polled."""
+    """Each final state is reported with its reason, and its text is kept, streamed or polled."""
     routes: dict[str, Any] = {
         **LOOKED_UP,
         f"GET {RUN}": json_answer(end),
@@ -166,7 +166,7 @@ async def test_ends_that_are_final(serve: Served, end: dict[str, Any], expected:
     ],
 )
 async def test_runs_that_another_may_cure(serve: Served, last_error: dict[str, str], kind: type[ServiceFault]) -> None:
-    """A run that failed for the rate or the server is a fault like a 429 or a 500, with the tokens it took."""
+    """A run that failed by a rate limit or the server is a fault like a 429 or a 500, and has its usage."""
     frames = [*CREATED, event("thread.run.failed", run("failed", last_error=last_error)), DONE]
     fault = await fault_of(serve({"POST /threads/runs": stream(*frames)}))
     assert type(fault) is kind
@@ -176,7 +176,7 @@ async def test_runs_that_another_may_cure(serve: Served, last_error: dict[str, s
 
 
 async def test_a_run_that_wants_functions(serve: Served) -> None:
-    """A run that waits for outputs tells which, its ids seen; it goes on with them in one streamed request."""
+    """A run that waits for outputs reports its calls and ids, and continues in one streamed request."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
     frames = [*CREATED, event("thread.run.requires_action", run("requires_action", required_action=action)), DONE]
@@ -194,7 +194,7 @@ async def test_a_run_that_wants_functions(serve: Served) -> None:
 
 
 def waiting(*calls: str) -> dict[str, Any]:
-    """A run that wants functions to be called."""
+    """Return a run that waits for the outputs of functions."""
     wanted = [{"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}} for call in calls]
     return run("requires_action", required_action={"submit_tool_outputs": {"tool_calls": wanted}})
 
@@ -211,7 +211,7 @@ async def submitted(server: ScriptedHttp, *call_ids: str, number: int = 1, parti
 
 
 async def test_the_key_of_outputs(serve: Served) -> None:
-    """Outputs for the same calls go under the same key, for others under another: also when the round is not known."""
+    """Outputs of the same calls have the same key, even if the round is unknown; other outputs have another."""
     server = serve({SUBMIT: stream(MESSAGE, event("thread.run.completed", run()))})
     for call_ids, number in ((("a", "b"), 1), (("a", "b"), 4), (("c",), 1)):
         await submitted(server, *call_ids, number=number)
@@ -221,7 +221,7 @@ async def test_the_key_of_outputs(serve: Served) -> None:
 
 
 async def test_what_a_run_said_before_it_asked(serve: Served) -> None:
-    """The answer is all that the run says, before its calls and behind them, streamed or looked up."""
+    """The answer has the text from before and after the calls, streamed or polled."""
     frames = [
         *CREATED,
         event("thread.message.completed", message("Wait.")),
@@ -239,7 +239,7 @@ async def test_what_a_run_said_before_it_asked(serve: Served) -> None:
 
 
 async def test_a_run_that_waits_is_followed(serve: Served) -> None:
-    """Looked up by its id, it tells what it said and which functions it waits for."""
+    """A run polled by its id reports its text so far and the functions that it waits for."""
     said = json_answer({"data": [message("Wait.")], "has_more": False})
     server = serve({f"GET {RUN}": json_answer(waiting("a")), "GET /threads/thread_1/messages": said})
     async with opened(server) as service:
@@ -248,7 +248,7 @@ async def test_a_run_that_waits_is_followed(serve: Served) -> None:
 
 
 async def test_outputs_that_are_refused_for_now(serve: Served) -> None:
-    """The fault is the row's to wait for: the run is not looked up and told again at once."""
+    """If outputs are refused for now, the row waits; the run is not polled and reported at once."""
     server = serve({SUBMIT: json_answer({"error": {"message": "slow down"}}, 429)})
     with pytest.raises(RateLimited):
         await submitted(server, "a")
@@ -268,7 +268,7 @@ async def on_thread(server: ScriptedHttp, **options: Any) -> tuple[Reply, Seen]:
 
 
 async def test_a_run_on_a_thread(serve: Served) -> None:
-    """A later turn, or a thread that the table names: the message is added and run in one request."""
+    """On an existing thread, the message is added and run in one request."""
     server = serve({ON_THREAD: stream(*WHOLE)})
     reply, seen = await on_thread(server)
     assert (reply.response, seen.ids) == ("It is 4.", [("thread_1", "run_1")])
@@ -285,7 +285,7 @@ async def test_a_run_on_a_thread(serve: Served) -> None:
 
 @pytest.mark.parametrize("poll", [False, True])
 async def test_a_locked_thread_is_waited_for(serve: Served, poll: bool) -> None:
-    """While somebody else's run is at work on the thread, also one that waits for outputs, ours is not made."""
+    """While another run is active on the thread, or waits for outputs, no run is created."""
     foreign = {"id": "run_9", "metadata": {"batch": "another"}}
     blocking = [json_answer({**run(status), **foreign}) for status in ("in_progress", "requires_action", "expired")]
     made = json_answer(run()) if poll else stream(*WHOLE)
@@ -298,7 +298,7 @@ async def test_a_locked_thread_is_waited_for(serve: Served, poll: bool) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "requires_action"])
 async def test_a_thread_locked_by_our_own_run(serve: Served, status: str) -> None:
-    """The run was made, and the reply that named it lost: it is followed, and none is made beside it."""
+    """If the run was created and the reply with its id was lost, the run is polled and no other is created."""
     ours = {**(waiting("a") if status == "requires_action" else run()), "id": "run_9"}
     ours["metadata"] = {"batch": "b", "row": "3", "attempt": "2"}
     server = serve({**LOOKED_UP, ON_THREAD: LOCKED, "GET /threads/thread_1/runs/run_9": json_answer(ours)})
@@ -308,7 +308,7 @@ async def test_a_thread_locked_by_our_own_run(serve: Served, status: str) -> Non
 
 
 async def test_a_run_of_an_earlier_try_is_not_taken_for_this_one(serve: Served) -> None:
-    """What keeps the thread locked may be this row's own earlier run: it is waited for, and another is made."""
+    """A run of an earlier attempt that locks the thread is waited for; then a new run is created."""
     earlier = {**run("cancelled"), "id": "run_9", "metadata": {"batch": "b", "row": "3", "attempt": "1"}}
     server = serve({ON_THREAD: [LOCKED, stream(*WHOLE)], "GET /threads/thread_1/runs/run_9": json_answer(earlier)})
     _, seen = await on_thread(server)
@@ -316,7 +316,7 @@ async def test_a_run_of_an_earlier_try_is_not_taken_for_this_one(serve: Served) 
 
 
 async def test_a_thread_that_is_not_there(serve: Served) -> None:
-    """It fails the row, and is no reason to stop the batch."""
+    """A thread that does not exist fails its row, and does not stop the batch."""
     gone = json_answer({"error": {"message": "No thread found with id 'thread_1'.", "code": None}}, 404)
     with pytest.raises(PermanentFault, match="No thread found") as caught:
         await on_thread(serve({ON_THREAD: gone}))

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_polling(serve: Served) -> None:
-    """--poll makes the run, sees its ids, asks until it has ended, and lists its messages."""
+    """--poll creates the run, reports its ids, polls until it has ended, and lists its messages."""
     runs = [json_answer(run("queued"), openai_poll_after_ms="10"), json_answer(run("in_progress")), json_answer(run())]
     server = serve({**LOOKED_UP, "POST /threads/runs": json_answer(run("queued")), f"GET {RUN}": runs[::2]})
     reply, seen = await answer(server, poll=True)
@@ -48,7 +48,7 @@ async def test_polling(serve: Served) -> None:
 
 
 async def test_messages_over_several_pages(serve: Served) -> None:
-    """Messages are asked for oldest first, of this run only, page after page; the user's are left out."""
+    """The messages of the run are listed page by page, oldest first; the user's messages are left out."""
 
     def pages(request: Request) -> Answer:
         if request.method == "POST":
@@ -66,7 +66,7 @@ async def test_messages_over_several_pages(serve: Served) -> None:
 
 
 async def test_following_makes_nothing(serve: Served) -> None:
-    """A run of an earlier process is asked after by its id: no POST."""
+    """A run of an earlier process is polled by its id, without a POST."""
     server = serve(LOOKED_UP)
     async with opened(server) as service:
         reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
@@ -82,7 +82,7 @@ async def follow_fault(server: ScriptedHttp) -> ServiceFault:
 
 
 async def test_a_run_that_is_gone(serve: Served) -> None:
-    """The API's own 404 means that the run is lost and has to be made again."""
+    """The API's own 404 means that the run is lost and must be created again."""
     gone = json_answer({"error": {"message": "No run found with id 'run_1'.", "code": None}}, 404)
     fault = await follow_fault(serve({f"GET {RUN}": gone}))
     assert type(fault) is RunLost
@@ -91,13 +91,13 @@ async def test_a_run_that_is_gone(serve: Served) -> None:
 
 @pytest.mark.parametrize("page", [html(status=404), json_answer({"detail": "Not Found"}, 404)])
 async def test_a_404_of_something_else(serve: Served, page: Answer) -> None:
-    """A 404 that a proxy sends says nothing about the run: it is not paid for again."""
+    """A 404 from a proxy does not mean that the run is lost: the run is not paid for twice."""
     fault = await follow_fault(serve({f"GET {RUN}": page}))
     assert type(fault) is BatchRefused
 
 
 async def test_a_poll_that_fails_is_repeated(serve: Served) -> None:
-    """One lost poll is nothing: asking again costs nothing."""
+    """One lost poll is repeated, because polling is free."""
     server = serve({**LOOKED_UP, f"GET {RUN}": [json_answer({"error": {"message": "x"}}, 500), json_answer(run())]})
     async with opened(server) as service:
         reply = await service.follow(exchange(), attempt(thread_id="thread_1", run_id="run_1"), Seen(server))
@@ -105,7 +105,7 @@ async def test_a_poll_that_fails_is_repeated(serve: Served) -> None:
 
 
 async def test_a_poll_of_another_shape(serve: Served) -> None:
-    """A reply to a poll that is no run is one line, not a crash and not an empty answer."""
+    """A polled reply that is not a run is one line, not a crash and not an empty answer."""
     assert "has no 'status'" in str(await follow_fault(serve({f"GET {RUN}": json_answer({"hello": 1})})))
     routes = {**LOOKED_UP, "GET /threads/thread_1/messages": json_answer({"hello": 1})}
     assert "has no 'data'" in str(await follow_fault(serve(routes)))
@@ -133,7 +133,7 @@ async def prepared(server: ScriptedHttp, **options: Any) -> list[str]:
 
 
 async def test_an_assistant_is_made_for_the_batch(serve: Served) -> None:
-    """Without one, an assistant with the job's model and instructions is made, under a key, and told of."""
+    """Without --assistant, one is created with the job's model and instructions, under a key, and reported."""
     server = serve({"POST /assistants": json_answer({"id": "asst_2"})})
     assert await prepared(server, known_assistant_id=None) == ["asst_2"]
     body: Mapping[str, Any] = server.requests[0].body
@@ -142,13 +142,13 @@ async def test_an_assistant_is_made_for_the_batch(serve: Served) -> None:
 
 
 async def test_a_known_assistant_is_used_again(serve: Served) -> None:
-    """A resumed batch makes no second assistant while the first exists."""
+    """A resumed batch creates no second assistant while the first exists."""
     server = serve({"GET /assistants/asst_1": json_answer({"id": "asst_1"})})
     assert await prepared(server) == []
 
 
 async def test_an_assistant_that_is_gone_is_made_again(serve: Served) -> None:
-    """One that was deleted is replaced, under another key than it was made with: else the reply would come again."""
+    """A deleted assistant is replaced under another key; else the service would repeat its first reply."""
     server = serve({"GET /assistants/asst_1": GONE, "POST /assistants": json_answer({"id": "asst_2"})})
     assert await prepared(server) == ["asst_2"]
     await prepared(server, known_assistant_id=None)
@@ -157,7 +157,7 @@ async def test_an_assistant_that_is_gone_is_made_again(serve: Served) -> None:
 
 
 async def test_the_users_assistant_that_is_gone(serve: Served) -> None:
-    """--assistant with an unknown id is refused and names it: nothing is made in its place."""
+    """An unknown id for --assistant is refused with its name, and no other assistant is created."""
     server = serve({"GET /assistants/asst_1": GONE})
     with pytest.raises(BatchRefused, match="No assistant found with id 'asst_1'"):
         await prepared(server, assistant_id="asst_1")
@@ -165,7 +165,7 @@ async def test_the_users_assistant_that_is_gone(serve: Served) -> None:
 
 
 async def test_an_assistant_of_another_shape(serve: Served) -> None:
-    """A server that speaks something else is found out before the first row."""
+    """A server that speaks another protocol is detected before the first row."""
     server = serve({"POST /assistants": json_answer({"models": []})})
     with pytest.raises(PermanentFault, match="has no 'id'"):
         await prepared(server, known_assistant_id=None)

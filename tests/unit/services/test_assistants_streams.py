@@ -43,7 +43,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("end", ["whole", "cut"])
 @pytest.mark.parametrize("frames", range(2, len(WHOLE) - 1))
 async def test_a_stream_that_ends_early_is_looked_up(serve: Served, frames: int, end: Any) -> None:
-    """Wherever it breaks behind the ids, closed or torn, the run is looked up and never made again."""
+    """If a stream breaks after the ids, closed or cut, the run is polled and never created again."""
     server = serve({"POST /threads/runs": stream(*WHOLE[:frames], end=end), **LOOKED_UP})
     reply, seen = await answer(server)
     assert (reply.status, reply.response) == ("completed", "It is 4.")
@@ -55,7 +55,7 @@ async def test_a_stream_that_ends_early_is_looked_up(serve: Served, frames: int,
 @pytest.mark.parametrize("end", ["whole", "cut"])
 @pytest.mark.parametrize("frames", [0, 1])
 async def test_a_stream_that_breaks_before_the_ids(serve: Served, frames: int, end: Any) -> None:
-    """With no run named there is nothing to look up: the request may be repeated under its key."""
+    """If a stream breaks before the ids, the request may be repeated under its key."""
     fault = await fault_of(serve({"POST /threads/runs": stream(*WHOLE[:frames], end=end)}))
     assert type(fault) is ConnectionLost
     assert not fault.run_ended
@@ -63,7 +63,7 @@ async def test_a_stream_that_breaks_before_the_ids(serve: Served, frames: int, e
 
 
 async def test_a_stream_cut_inside_an_event(serve: Served) -> None:
-    """Half an event is no event: the run is looked up."""
+    """An incomplete event is ignored, and the run is polled."""
     half = WHOLE[-2][: len(WHOLE[-2]) // 2]
     server = serve({"POST /threads/runs": stream(*CREATED, half, end="whole"), **LOOKED_UP})
     reply, _ = await answer(server)
@@ -71,7 +71,7 @@ async def test_a_stream_cut_inside_an_event(serve: Served) -> None:
 
 
 async def test_a_stream_that_falls_silent(serve: Served) -> None:
-    """Silence past the deadline behind the ids leads to a look-up; before them it is a fault of its own."""
+    """Silence past the deadline leads to polling after the ids; before them it is a fault."""
     server = serve({"POST /threads/runs": stream(*CREATED, end="silence"), **LOOKED_UP})
     reply, _ = await answer(server, silence_timeout_s=0.2)
     assert reply.response == "It is 4."
@@ -88,7 +88,7 @@ async def test_a_stream_that_falls_silent(serve: Served) -> None:
     ],
 )
 async def test_an_error_event(serve: Served, error: dict[str, Any], kind: type[ServiceFault] | None) -> None:
-    """A passing error behind the ids leads to a look-up; one that stays fails the row or stops the batch."""
+    """A transient error after the ids leads to polling; a permanent one fails the row or stops the batch."""
     server = serve({"POST /threads/runs": stream(*CREATED, event("error", error), DONE), **LOOKED_UP})
     if kind is None:
         assert (await answer(server))[0].response == "It is 4."
@@ -97,14 +97,14 @@ async def test_an_error_event(serve: Served, error: dict[str, Any], kind: type[S
 
 
 async def test_garbage_between_events(serve: Served) -> None:
-    """Events of other names, without JSON or without a name are stepped over where they do not matter."""
+    """Events with other names, without JSON or without a name are skipped if they are not needed."""
     odd = [b"data: {}\n\n", event("thread.weather", "not JSON"), b"\n\n\n", b"garbage\n\n"]
     reply, _ = await answer(serve({"POST /threads/runs": stream(*CREATED, *odd, *WHOLE[-4:])}))
     assert reply.response == "It is 4."
 
 
 async def test_an_event_that_matters_and_is_no_json(serve: Served) -> None:
-    """A broken event behind the ids leads to a look-up."""
+    """A needed event that is not valid JSON, after the ids, leads to polling."""
     server = serve({"POST /threads/runs": stream(*CREATED, event("thread.run.completed", "{oops")), **LOOKED_UP})
     assert (await answer(server))[0].response == "It is 4."
 
@@ -113,7 +113,7 @@ async def test_an_event_that_matters_and_is_no_json(serve: Served) -> None:
 
 
 async def test_a_server_that_does_not_stream(serve: Served) -> None:
-    """JSON instead of a stream names the run, which is then polled."""
+    """A JSON reply in place of a stream names the run, which is then polled."""
     server = serve({"POST /threads/runs": json_answer(run("queued")), **LOOKED_UP})
     reply, seen = await answer(server)
     assert reply.response == "It is 4."
@@ -144,7 +144,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
 async def test_replies_of_another_kind(
     serve: Served, reply: Answer, kind: type[ServiceFault], words: str, polled: bool
 ) -> None:
-    """Whatever comes instead of a run is one line about what came, and never an error of ours."""
+    """Any other reply in place of a run is one line that describes it, and never an exception of batchrun."""
     if polled and reply.data.find(b"event-stream") > 0:
         return
     fault = await fault_of(serve({"POST /threads/runs": reply}), poll=polled)
@@ -154,7 +154,7 @@ async def test_replies_of_another_kind(
 
 
 async def test_a_server_that_is_not_there(serve: Served) -> None:
-    """A refused connection says that nothing is there, and certainly nothing was done."""
+    """A refused connection reports that nothing was reached, and that the service did not act."""
     with ScriptedHttp.answering({}) as server:
         url = server.url
     async with service_at(url) as service:
@@ -165,13 +165,13 @@ async def test_a_server_that_is_not_there(serve: Served) -> None:
 
 
 async def test_a_server_that_never_answers(serve: Served) -> None:
-    """No byte within the deadline is `timeout`, in one line."""
+    """No byte within the deadline is a `timeout`, in one line."""
     fault = await fault_of(serve({"POST /threads/runs": Answer(b"", "silence")}), silence_timeout_s=0.2)
     assert (type(fault), fault.error_type) == (Silence, "timeout")
 
 
 async def test_retry_after_is_passed_on(serve: Served) -> None:
-    """The seconds that a 429 names arrive with the fault, and hold all requests at once."""
+    """The seconds that a 429 names are part of the fault, and pause all requests at once."""
     slow = json_answer({"error": {"message": "Slow down"}}, 429, retry_after="7")
     limits = Limits()
     server = serve({"POST /threads/runs": slow})
@@ -184,7 +184,7 @@ async def test_retry_after_is_passed_on(serve: Served) -> None:
 
 
 async def test_a_limit_is_learnt_from_any_reply(serve: Served) -> None:
-    """x-ratelimit-* headers reach the limits, and every request is counted there."""
+    """x-ratelimit-* headers reach the limits, which count every request."""
     limits = Limits()
     server = serve({"GET /x": json_answer({}, x_ratelimit_limit_requests="500")})
     wire = Wire(Endpoint(server.url, KEY), limits, silence_timeout_s=5)
@@ -195,7 +195,7 @@ async def test_a_limit_is_learnt_from_any_reply(serve: Served) -> None:
 
 
 async def test_the_sdk_does_not_retry(serve: Served) -> None:
-    """One try is one request, whatever it meets: retries are the engine's, under the limits."""
+    """One attempt is one request: only the engine retries, under the limits."""
     for reply in (json_answer({}, 500), json_answer({}, 429), json_answer({}, 409), Answer(b"", "close")):
         server = serve({"POST /threads/runs": reply})
         await fault_of(server)

@@ -83,7 +83,7 @@ def serve(serve: scripted_http.Served) -> Served:
 async def ask(
     server: ScriptedHttp, *, asked: Exchange | None = None, silence_timeout_s: float = 5.0, **options: Any
 ) -> tuple[Reply, list[tuple[str | None, str | None]]]:
-    """One answer, with `ChatSettings` as keywords; and the ids seen."""
+    """Answer a row with these `ChatSettings`; return the reply and the reported ids."""
     settings = {"model": "m-1", "instructions": "Be brief.", **options}
     wire = Wire(
         Endpoint(server.url, KEY),
@@ -113,7 +113,7 @@ async def fault_of(server: ScriptedHttp, **options: Any) -> ServiceFault:
 
 
 async def test_one_request_a_row(serve: Served) -> None:
-    """A row is one POST of its messages under its key; its id is told once the whole reply is there."""
+    """A row takes one POST request under its key."""
     server = serve(json_answer(completion()))
     reply, seen = await ask(server, parameters={"temperature": 0.5})
     assert server.paths() == [ROUTE]
@@ -129,7 +129,7 @@ async def test_one_request_a_row(serve: Served) -> None:
 
 
 async def test_no_instructions_no_system_message(serve: Served) -> None:
-    """Without instructions the user's message stands alone."""
+    """Without instructions, the user's message is the only message."""
     server = serve(json_answer(completion()))
     await ask(server, instructions=None)
     assert server.requests[0].body["messages"] == [{"role": "user", "content": "What is 2 + 2?"}]
@@ -167,7 +167,7 @@ async def test_no_instructions_no_system_message(serve: Served) -> None:
     ],
 )
 async def test_ends(serve: Served, body: dict[str, Any], status: str, text: str, reason: str | None) -> None:
-    """Each end keeps its text and its reason; a refusal is told apart from an answer."""
+    """Each end keeps its text and its reason, and a refusal is distinguished from an answer."""
     reply, _ = await ask(serve(json_answer(body)))
     assert (reply.status, reply.response, reply.reason) == (status, text, reason)
     assert reply.usage.total_tokens == 13
@@ -175,7 +175,7 @@ async def test_ends(serve: Served, body: dict[str, Any], status: str, text: str,
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_no_usage_is_none(serve: Served, streamed: bool) -> None:
-    """Where the server tells no usage every count is None, never 0."""
+    """If the server reports no usage, every count is None, never 0."""
     answer = stream(*BEGUN, chunk("stop"), DONE) if streamed else json_answer(completion(usage=None))
     reply, _ = await ask(serve(answer), stream=streamed)
     assert (reply.response, reply.usage) == ("It is 4.", Usage())
@@ -189,7 +189,7 @@ async def test_no_usage_is_none(serve: Served, streamed: bool) -> None:
     ],
 )
 async def test_calls_of_functions(serve: Served, answer: Answer) -> None:
-    """What the model asks for is told, with what it cost and the message that has to come before the outputs."""
+    """The called functions are reported with the usage and the message that must precede the outputs."""
     reply, _ = await ask(serve(answer), stream=answer.data.find(b"event-stream") >= 0)
     assert (reply.status, reply.waiting, reply.usage.total_tokens) == ("requires_action", False, 13)
     assert reply.calls == (ToolCall("call_1", "weather", "{}"),)
@@ -200,7 +200,7 @@ async def test_calls_of_functions(serve: Served, answer: Answer) -> None:
 
 @pytest.mark.parametrize("instructions", ["Be brief.", None])
 async def test_a_later_turn(serve: Served, instructions: str | None) -> None:
-    """It carries all that was said before it, with the instructions once, and tells what it added."""
+    """A later turn sends all earlier messages, with the instructions once, and reports the messages that it added."""
     answers = [json_answer(completion()), json_answer(completion("Since it is."))]
     server = serve(*answers)
     first, _ = await ask(server, instructions=instructions)
@@ -214,14 +214,14 @@ async def test_a_later_turn(serve: Served, instructions: str | None) -> None:
 
 @pytest.mark.parametrize("structured", [False, True])
 async def test_only_the_last_turn_has_a_form(serve: Served, structured: bool) -> None:
-    """The form is asked for where the exchange is to have it."""
+    """The structure is requested only for exchanges that are structured."""
     server = serve(json_answer(completion()))
     await ask(server, asked=exchange(3, structured=structured), structure={"type": "json_schema"})
     assert ("response_format" in server.requests[0].body) == structured
 
 
 async def test_outputs_follow_what_was_said(serve: Served) -> None:
-    """The outputs of functions go behind all messages before, under a key of their round."""
+    """The outputs of functions follow all earlier messages, under a key of their round."""
     server = serve(json_answer(completion()))
     said = ({"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": TOOL_CALLS})
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5.0)
@@ -238,7 +238,7 @@ async def test_outputs_follow_what_was_said(serve: Served) -> None:
 
 
 async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
-    """A call in the form of before 2023 has no id: it fails the row, tells what it cost, and leaves nothing to cancel."""
+    """A call in the form of before 2023 has no id: it fails the row, with its usage, and leaves nothing to cancel."""
     answer = json_answer(completion(None, "function_call", message={"function_call": {"name": "weather"}}))
     fault = await fault_of(serve(answer))
     assert isinstance(fault, PermanentFault)
@@ -271,7 +271,7 @@ async def test_a_call_that_cannot_be_answered(serve: Served) -> None:
 async def test_errors_with_http_200(
     serve: Served, body: Any, kind: type[ServiceFault], error_type: str, streamed: bool
 ) -> None:
-    """An error or another object in place of a completion is one fault, not a crash."""
+    """An error or another object in place of the expected one is a fault, not a crash."""
     fault = await fault_of(serve(json_answer(body)), stream=streamed)
     assert type(fault) is kind
     assert fault.error_type == error_type
@@ -287,7 +287,7 @@ async def test_errors_with_http_200(
     ],
 )
 async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str, Any]) -> None:
-    """The first refusal of the model or of a parameter that the user set stops the batch with its message."""
+    """The first refusal of the model, or of a parameter that the user set, stops the batch with its message."""
     server = serve(json_answer({"error": error}, 400))
     fault = await fault_of(server, parameters={"temperature": 0.5, "logitbias": {}})
     assert isinstance(fault, BatchRefused)
@@ -298,7 +298,7 @@ async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str,
     "words", ["The user asked for something unsafe.", "Please stop.", "Your text holds no question."]
 )
 async def test_a_word_is_no_setting(serve: Served, words: str) -> None:
-    """A refusal that uses the name of a parameter as a word fails its row, and the batch goes on."""
+    """A refusal whose text uses a parameter's name as a word fails its row, and the batch continues."""
     fault = await fault_of(
         serve(json_answer({"error": {"message": words}}, 400)), parameters={"user": "u", "stop": "x", "text": {}}
     )
@@ -306,7 +306,7 @@ async def test_a_word_is_no_setting(serve: Served, words: str) -> None:
 
 
 async def test_a_refused_parameter_of_fastapi(serve: Served) -> None:
-    """A refusal in FastAPI's form, as servers of one's own send it, is understood alike."""
+    """A refusal in FastAPI's form, as self-hosted servers send it, is understood too."""
     body = {"detail": [{"loc": ["body", "temperature"], "msg": "must be a number"}]}
     fault = await fault_of(serve(json_answer(body, 422)), parameters={"temperature": "hot"})
     assert isinstance(fault, BatchRefused)
@@ -314,7 +314,7 @@ async def test_a_refused_parameter_of_fastapi(serve: Served) -> None:
 
 @pytest.mark.parametrize("method", ["follow"])
 async def test_nothing_can_be_followed(serve: Served, method: str) -> None:
-    """A completion cannot be looked up: it is asked for again, under the same key, without a request to find that."""
+    """A completion cannot be looked up: it is requested again under the same key, without another request."""
     server = serve(json_answer(completion()))
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
     service = ChatService(wire, ChatSettings("m-1", None))
@@ -332,7 +332,7 @@ async def test_nothing_can_be_followed(serve: Served, method: str) -> None:
 
 
 async def test_stream(serve: Served) -> None:
-    """A streamed row is one request, which asks for usage, and comes out as a plain one does."""
+    """A streamed row is one request, and gives the same reply as a row without streaming."""
     server = serve(stream(*WHOLE))
     reply, seen = await ask(server, stream=True)
     body = server.requests[0].body
@@ -343,14 +343,14 @@ async def test_stream(serve: Served) -> None:
 
 
 async def test_stream_options_can_be_dropped(serve: Served) -> None:
-    """A parameter of the user stands above the stream options, for servers that do not know them."""
+    """A parameter of the user overrides the stream options, for servers that do not support them."""
     server = serve(stream(*WHOLE))
     await ask(server, stream=True, parameters={"stream_options": None})
     assert server.requests[0].body["stream_options"] is None
 
 
 async def test_a_server_that_does_not_stream(serve: Served) -> None:
-    """JSON in place of a stream is read as the whole reply."""
+    """A JSON reply in place of a stream is read as the whole reply."""
     reply, seen = await ask(serve(json_answer(completion())), stream=True)
     assert (reply.response, seen) == ("It is 4.", [(None, "chatcmpl-1")])
 
@@ -367,7 +367,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
     ],
 )
 async def test_ends_of_streams(serve: Served, frames: list[bytes], status: str, text: str, reason: str | None) -> None:
-    """A streamed answer ends as a plain one does; of several choices the first counts."""
+    """A streamed answer ends like any other; only the first of several choices counts."""
     reply, _ = await ask(serve(stream(*frames, COUNTED, DONE)), stream=True)
     assert (reply.status, reply.response, reply.reason) == (status, text, reason)
 
@@ -376,7 +376,7 @@ async def test_ends_of_streams(serve: Served, frames: list[bytes], status: str, 
     ("pieces", "text"), [(["\ud83d", "\ude00!"], "\U0001f600!"), (["4\ud83d"], "4\ufffd"), (["naïve ✓"], "naïve ✓")]
 )
 async def test_halves_of_a_character(serve: Served, pieces: list[str], text: str) -> None:
-    """A character that two chunks share is whole again, and half a one does not get into the journal."""
+    """A character that two chunks share is joined, and half a character never gets into the journal."""
     reply, _ = await ask(serve(stream(*[chunk(content=piece) for piece in pieces], chunk("stop"), DONE)), stream=True)
     assert reply.response == text
 
@@ -384,7 +384,7 @@ async def test_halves_of_a_character(serve: Served, pieces: list[str], text: str
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(len(BEGUN) + 1))
 async def test_a_stream_that_breaks_before_the_end(serve: Served, frames: int, end: Any) -> None:
-    """Without a finish reason nothing says that the answer is whole: the fault leaves the key for another try."""
+    """Without a finish reason the answer may be incomplete: the fault leaves the key for another attempt."""
     server = serve(stream(*WHOLE[:frames], end=end))
     fault = await fault_of(server, stream=True, silence_timeout_s=0.2)
     assert isinstance(fault, Silence if end == "silence" else ConnectionLost)
@@ -395,7 +395,7 @@ async def test_a_stream_that_breaks_before_the_end(serve: Served, frames: int, e
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(len(BEGUN) + 1, len(WHOLE)))
 async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, end: Any) -> None:
-    """An answer that is whole is kept where only its usage is lost: it would be paid for again."""
+    """A complete answer is kept if only its usage is lost: it would have to be paid for again."""
     reply, seen = await ask(serve(stream(*WHOLE[:frames], end=end)), stream=True, silence_timeout_s=0.2)
     assert (reply.status, reply.response) == ("completed", "It is 4.")
     assert reply.usage.total_tokens == (13 if COUNTED in WHOLE[:frames] else None)
@@ -417,7 +417,7 @@ async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, e
     ],
 )
 async def test_errors_inside_a_stream(serve: Served, body: Any, kind: type[ServiceFault]) -> None:
-    """An error between the chunks is that error, and what came before it is no answer."""
+    """An error between the events of a stream is that error, and the text before it is not an answer."""
     fault = await fault_of(serve(stream(*BEGUN, data(body), DONE)), stream=True)
     assert type(fault) is kind
     assert not fault.run_ended

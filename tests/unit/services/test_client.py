@@ -1,4 +1,4 @@
-"""How requests are addressed and signed: what arrives at a server that writes every request down."""
+"""The address and the credentials of requests, as a server that records them receives them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BODY = {"model": "m-1", "messages": []}
 
 @pytest.fixture
 def server() -> Iterator[ScriptedHttp]:
-    """Answers everything."""
+    """Start a server that answers every request."""
     with ScriptedHttp(lambda _: json_answer({"id": "x"})) as started:
         yield started
 
 
 @pytest.fixture
 def refusing() -> Iterator[ScriptedHttp]:
-    """Refuses every key, and repeats it."""
+    """Start a server that refuses every key, and repeats it."""
 
     def script(request: Request) -> Any:
         sent = request.headers.get("authorization", request.headers.get("api-key", ""))
@@ -47,7 +47,7 @@ async def post(endpoint: Endpoint, path: str = "/chat/completions", limits: Limi
 
 
 def limited(**headers: str) -> ScriptedHttp:
-    """Tells limits with every answer."""
+    """Start a server that sends limits with every reply."""
     return ScriptedHttp(lambda _: json_answer({"id": "x"}, 200, **headers))
 
 
@@ -59,7 +59,7 @@ def origin(server: ScriptedHttp) -> str:
 
 
 async def test_key_organization_and_project(server: ScriptedHttp) -> None:
-    """The key, the organization and the project go where OpenAI expects them."""
+    """The key, the organization and the project are sent in OpenAI's headers."""
     await post(Endpoint(server.url, KEY, organization="org-1", project="proj-1"))
     headers = server.requests[0].headers
     assert headers["authorization"] == f"Bearer {KEY}"
@@ -67,7 +67,7 @@ async def test_key_organization_and_project(server: ScriptedHttp) -> None:
 
 
 async def test_headers_and_queries(server: ScriptedHttp) -> None:
-    """The user's headers and queries go with every request, and a header of theirs stands above the SDK's."""
+    """The user's headers and query parameters are sent with every request; they override those of the SDK."""
     await post(Endpoint(server.url, KEY, headers={"Authorization": "Basic Zm9v", "X-Team": "a b"}, query={"tier": "1"}))
     request = server.requests[0]
     assert (request.headers["authorization"], request.headers["x-team"]) == ("Basic Zm9v", "a b")
@@ -75,13 +75,13 @@ async def test_headers_and_queries(server: ScriptedHttp) -> None:
 
 
 async def test_no_key(server: ScriptedHttp) -> None:
-    """Where there is no key a word stands for it: the environment's, meant for another service, is not sent."""
+    """Without a key, a placeholder is sent: the environment's key is meant for another service."""
     await post(Endpoint(server.url, None))
     assert server.requests[0].headers["authorization"] == "Bearer none"
 
 
 async def test_no_key_of_the_environment(server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK does not put a key of the environment in the place of none."""
+    """The SDK does not replace a missing key by one of the environment."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     await post(Endpoint(server.url, None))
     assert server.requests[0].headers["authorization"] == "Bearer none"
@@ -96,7 +96,7 @@ async def test_no_key_of_the_environment(server: ScriptedHttp, monkeypatch: pyte
     ],
 )
 async def test_azure(server: ScriptedHttp, path: str, expected: str) -> None:
-    """Azure is addressed by deployment and API version, with the key in a header of its own."""
+    """Azure is addressed by deployment and API version, with the key in its own header."""
     await post(Endpoint(origin(server), KEY, azure=True, api_version="2025-04-01-preview"), path)
     request = server.requests[0]
     assert request.path == expected
@@ -107,7 +107,7 @@ async def test_azure(server: ScriptedHttp, path: str, expected: str) -> None:
 
 @pytest.mark.parametrize("key", [None, KEY])
 async def test_azure_entra_token(server: ScriptedHttp, key: str | None) -> None:
-    """A token provider signs in instead of the key, and is asked before every request."""
+    """A token provider replaces the key, and is called before every request."""
     made: list[str] = []
 
     async def token() -> str:
@@ -131,7 +131,7 @@ async def test_azure_entra_token(server: ScriptedHttp, key: str | None) -> None:
 
 @pytest.mark.parametrize("azure", [False, True])
 async def test_a_key_for_each_request(server: ScriptedHttp, azure: bool) -> None:
-    """An async function makes the key of every request anew."""
+    """An async function returns a new key for every request."""
     made: list[str] = []
 
     async def make() -> str:
@@ -150,7 +150,7 @@ async def test_a_key_for_each_request(server: ScriptedHttp, azure: bool) -> None
 
 @pytest.mark.parametrize("azure", [False, True])
 async def test_made_keys_show_nowhere(refusing: ScriptedHttp, azure: bool) -> None:
-    """A key that a function made does not show in the refusal that repeats it."""
+    """A key that a function returned does not show in a refusal that repeats it."""
 
     async def make() -> str:
         return KEY
@@ -168,7 +168,7 @@ async def test_made_keys_show_nowhere(refusing: ScriptedHttp, azure: bool) -> No
 
 
 async def test_made_tokens_show_nowhere(refusing: ScriptedHttp) -> None:
-    """A token of a provider does not show in the refusal that repeats it."""
+    """A provider's token does not show in a refusal that repeats it."""
     endpoint = Endpoint(
         origin(refusing),
         None,
@@ -183,14 +183,14 @@ async def test_made_tokens_show_nowhere(refusing: ScriptedHttp) -> None:
 
 
 async def test_a_token_in_a_header_shows_nowhere(refusing: ScriptedHttp) -> None:
-    """A key given as a header does not show in a refusal, with or without its scheme."""
+    """A key in a header does not show in a refusal, with or without its scheme."""
     with pytest.raises(BatchRefused) as caught:
         await post(Endpoint(refusing.url, None, headers={"Authorization": f"Bearer {KEY}"}))
     assert KEY not in str(caught.value)
 
 
 async def test_a_function_that_fails(server: ScriptedHttp) -> None:
-    """A function that cannot make a key stops the batch with its words, and nothing is sent."""
+    """A key function that fails stops the batch with its message, and nothing is sent."""
 
     async def make() -> str:
         raise OSError("the vault is\nsealed")
@@ -202,7 +202,7 @@ async def test_a_function_that_fails(server: ScriptedHttp) -> None:
 
 @pytest.mark.parametrize("made", [None, "", 7])
 async def test_a_function_that_makes_nothing(server: ScriptedHttp, made: Any) -> None:
-    """A function that makes no text stops the batch, and nothing is sent."""
+    """A key function that returns anything but text stops the batch, and nothing is sent."""
 
     async def make() -> Any:
         return made
@@ -213,7 +213,7 @@ async def test_a_function_that_makes_nothing(server: ScriptedHttp, made: Any) ->
 
 
 async def test_workload_identity(server: ScriptedHttp) -> None:
-    """A workload identity signs in instead of the key, and what its provider says is the fault, in one line."""
+    """A workload identity replaces the key, and the error of its provider is the fault, in one line."""
 
     def get_token() -> str:
         raise RuntimeError("no metadata service here")
@@ -245,7 +245,7 @@ async def test_workload_identity(server: ScriptedHttp) -> None:
     ],
 )
 async def test_arguments_that_cannot_be(server: ScriptedHttp, options: dict[str, Any], words: str) -> None:
-    """Arguments that go round the limits, or that the SDK does not take, are one line before anything is sent."""
+    """Arguments that bypass the limits, or that the SDK refuses, are one line before anything is sent."""
     with pytest.raises(InputError, match=words) as caught:
         await post(Endpoint(server.url, KEY, client_options=options))
     assert "\n" not in str(caught.value)
@@ -262,7 +262,7 @@ async def test_arguments_that_cannot_be(server: ScriptedHttp, options: dict[str,
     ],
 )
 async def test_headers_that_cannot_be_sent(server: ScriptedHttp, endpoint: dict[str, Any]) -> None:
-    """A header or a key that HTTP cannot carry is one line that names it and shows no key."""
+    """A header or key that HTTP cannot send is one line that names it and shows no key."""
     with pytest.raises(InputError) as caught:
         await post(Endpoint(**{"base_url": server.url, "api_key": KEY, **endpoint}))
     message = str(caught.value)
@@ -277,7 +277,7 @@ async def test_headers_that_cannot_be_sent(server: ScriptedHttp, endpoint: dict[
 
 @pytest.mark.parametrize("told", ["-1", "0", "", "many"])
 async def test_limits_that_are_none(told: str) -> None:
-    """A limit of -1, 0, nothing or words in a reply's headers is no limit."""
+    """A limit of -1, 0, nothing or words in a reply's headers is ignored."""
     headers = {
         "x_ratelimit_limit_requests": told,
         "x_ratelimit_limit_tokens": told,
@@ -295,7 +295,7 @@ async def test_limits_that_are_none(told: str) -> None:
     [({}, (5_000, 90_000)), ({"max_requests_per_minute": 60, "max_tokens_per_minute": 1_000}, (60, 1_000))],
 )
 async def test_limits_of_replies(own: dict[str, Any], in_force: tuple[float, float]) -> None:
-    """Limits in a reply's headers hold where the user set none; the user's own win."""
+    """Limits in a reply's headers apply unless the user set limits."""
     headers = {"x_ratelimit_limit_requests": "5000", "x_ratelimit_limit_tokens": "90000"}
     limits = Limits(**own)
     with limited(**headers) as server:

@@ -26,7 +26,7 @@ frames = st.lists(st.tuples(names, st.lists(texts, min_size=1, max_size=3)), max
 def test_any_split_gives_the_same_events(
     events: list[tuple[str, list[str]]], newline: str, cuts: list[int], data: st.DataObject
 ) -> None:
-    """Wherever the network cuts the bytes, and whatever ends their lines, the events are the same."""
+    """The events are the same wherever the bytes are cut, and whatever ends their lines."""
     lines: list[str] = []
     for name, texts in events:
         lines += [data.draw(st.sampled_from([": ping", "retry: 3", "id: 7"])), f"event: {name}"]
@@ -41,12 +41,12 @@ def test_any_split_gives_the_same_events(
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_garbage_is_no_crash(chunks: list[bytes]) -> None:
-    """Any bytes at all give events or nothing, and the same as when they come in one piece."""
+    """Any bytes give events or nothing, and the same as in one piece."""
     assert read(*chunks) == read(b"".join(chunks))
 
 
 def test_byte_by_byte_equals_whole() -> None:
-    """The slowest possible stream gives what the fastest gives, with CRLF split in the middle."""
+    """Single bytes give the same events as one piece, even with CRLF split in the middle."""
     raw = b"event: a\r\ndata: 1\r\n\r\n: ping\r\n\r\nevent: b\r\ndata: 2\r\ndata: 3\r\n\r\n"
     assert read(*(raw[n : n + 1] for n in range(len(raw)))) == read(raw) == [("a", b"1"), ("b", b"2\n3")]
 
@@ -68,12 +68,12 @@ def test_byte_by_byte_equals_whole() -> None:
     ],
 )
 def test_the_standards_corners(raw: bytes, events: list[tuple[str, bytes]]) -> None:
-    """Optional spaces, comments, events without data and events without end are read as the standard says."""
+    """Optional spaces, comments, events without data and incomplete events are read as the standard requires."""
     assert read(raw) == events
 
 
 def test_only_kept_events_are_decoded_however_they_are_written() -> None:
-    """Events are dropped by name; one whose name stands elsewhere than in the first line is still found."""
+    """Events are dropped by name, even if the name is not on the first line."""
     raw = b"event: no\ndata: 1\n\nevent: yes\ndata: 2\n\nid: 1\nevent: yes\ndata: 3\n\nevent:yes\ndata: 4\n\n"
     assert [data for name, data in read(raw, kept=("yes",)) if name == "yes"] == [b"2", b"3", b"4"]
     assert ("no", b"1") not in read(raw, kept=("yes",))
@@ -85,7 +85,7 @@ def test_a_name_is_not_a_prefix() -> None:
 
 
 def test_an_event_in_small_pieces_is_read_in_one_go() -> None:
-    """What a piece costs does not grow with the event that it belongs to: it is appended to what was there."""
+    """The time per piece does not grow with the event: a piece is appended to the earlier ones."""
 
     reader = EventReader()
     kept = reader._rest
@@ -98,6 +98,6 @@ def test_an_event_in_small_pieces_is_read_in_one_go() -> None:
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_an_event_is_told_with_its_last_byte(newline: bytes) -> None:
-    """A blank line that is cut anywhere ends its event, without waiting for what follows."""
+    """A blank line, cut anywhere, ends its event without waiting for more bytes."""
     raw = b"data: 1" + newline * 2
     assert read(*(raw[n : n + 1] for n in range(len(raw)))) == read(raw) == [("message", b"1")]

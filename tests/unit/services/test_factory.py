@@ -1,4 +1,4 @@
-"""Which service a job means, and under which names its options reach it."""
+"""The service of a job, and the names of its options there."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def planned(folder: Path, environment: Environment | None = None, **options: Any
     ],
 )
 def test_the_protocol_spoken(tmp_path: Path, environment: dict[str, Any], options: dict[str, Any], api: str) -> None:
-    """What is spoken follows from key, base URL and assistant, and from --api above all."""
+    """The protocol follows from key, base URL and assistant, and --api takes precedence."""
     assert planned(tmp_path, Environment(**environment), **options).destination.api == api
 
 
@@ -67,7 +67,7 @@ def test_the_protocol_spoken(tmp_path: Path, environment: dict[str, Any], option
     ],
 )
 def test_what_is_missing(tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    """A service that lacks its key, address or version is refused before the first request, with what to say."""
+    """A service without key, address or version is refused before the first request; the message names the option."""
     with pytest.raises(InputError, match=words):
         planned(tmp_path, **options)
 
@@ -83,7 +83,7 @@ def test_what_is_missing(tmp_path: Path, options: dict[str, Any], words: str) ->
     ],
 )
 def test_modes_of_other_protocols(tmp_path: Path, api: str, option: str, apis: set[str]) -> None:
-    """A mode that the protocol does not know is refused, not ignored."""
+    """A mode that the protocol does not support is refused, not ignored."""
     environment = Environment(api_key=KEY)
     if api in apis:
         assert planned(tmp_path, environment, api=api, **{option: True}).destination.api == api
@@ -94,7 +94,7 @@ def test_modes_of_other_protocols(tmp_path: Path, api: str, option: str, apis: s
 
 @pytest.mark.parametrize("api", get_args(Api))
 def test_names_of_parameters(api: Api) -> None:
-    """The bound of an answer has its protocol's name; what was not set is not sent; --param stands above all."""
+    """The token limit has its protocol's name; unset parameters are not sent; --param takes precedence."""
     bound = "max_output_tokens" if api == "responses" else "max_completion_tokens"
     assert model_parameters(make_job({}), api) == {}
     job = make_job({"temperature": 0, "max_completion_tokens": 9, "param": {"seed": 7, "temperature": 1.5}})
@@ -123,13 +123,13 @@ def _documented() -> list[str]:
 
 
 def test_commands_are_documented() -> None:
-    """The page of services shows commands, which the next test tries."""
+    """The page on services shows commands, which the next test tries."""
     assert len(_documented()) >= 8
 
 
 @pytest.mark.parametrize("command", _documented())
 def test_documented_commands(tmp_path: Path, command: str) -> None:
-    """Every command on the page of services has only options that there are, with values that pass all checks."""
+    """Every command on the page on services has only existing options, with values that pass all checks."""
     # Below its group, as in use: click keeps the help flag that a command's first context asks for.
     group = click.Context(cli, **cli.context_settings)
     context = cli.commands["run"].make_context("run", shlex.split(command)[2:], parent=group)

@@ -1,4 +1,4 @@
-"""Several combinations of settings, each with its own service."""
+"""Several combinations of settings, with one service each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.anyio
 
 
 def nothing_seen(thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
-    """Nobody keeps the ids."""
+    """Ignore the ids."""
 
 
 async def test_each_exchange_goes_to_its_own() -> None:
-    """Asked, followed and cancelled with the settings of its combination, and with no others."""
+    """An exchange is answered, followed and cancelled by the service of its variant alone."""
     services = [ScriptedService(otherwise=Move(after_s=0.0)) for _ in range(3)]
     variants = Variants(services)
     one = exchange(0, variant=1)
@@ -32,7 +32,7 @@ async def test_each_exchange_goes_to_its_own() -> None:
 
 
 async def test_all_are_prepared() -> None:
-    """In order; a fault of one is the batch's, and the rest waits for the next time."""
+    """The services are prepared in order; after a fault, the rest is prepared at the next attempt."""
     services = [ScriptedService(), ScriptedService(prepare=[ServerFault("not now", error_type="x")]), ScriptedService()]
     variants = Variants(services)
     with pytest.raises(ServerFault):
@@ -43,7 +43,7 @@ async def test_all_are_prepared() -> None:
 
 
 async def test_faults_pass_through() -> None:
-    """What a combination's service says is said."""
+    """The fault of a variant's service is passed on unchanged."""
     service = ScriptedService(otherwise=Move(PermanentFault("no", error_type="x"), after_s=0.0))
     with pytest.raises(PermanentFault, match="no"):
         await Variants([service]).answer(exchange(), attempt(), nothing_seen)

@@ -1,4 +1,4 @@
-"""Before the first row: uploads may take their time, a service that does not answer may not."""
+"""Before the first row: uploads may take long, but a service must answer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Service:
 
 
 class Mute:
-    """A service that takes requests and never answers."""
+    """A service that accepts requests and never answers."""
 
     async def post(self, *_: Any) -> Any:
         await anyio.sleep_forever()
@@ -71,21 +71,21 @@ async def searched(service: Service, folder: Path, files: int) -> str:
 
 
 async def test_uploads_may_take_their_time(tmp_path: Path) -> None:
-    """Forty files of a minute each, and half an hour of indexing, are no fault."""
+    """Forty uploads of a minute each, and half an hour of indexing, are not a fault."""
     service = Service(takes_s=60.0, taking_in=1)
     assert await searched(service, tmp_path, 40) == "vs_1"
     assert len(service.uploaded) == 40
 
 
 async def test_some_uploads_meet_a_fault_that_passes(tmp_path: Path) -> None:
-    """Each is sent again, and the others are not held up."""
+    """Uploads that meet a transient error are repeated, and the others continue."""
     service = Service(refused=UPLOAD_ATTEMPTS - 1)
     await searched(service, tmp_path, 12)
     assert sorted(service.uploaded) == sorted(f"{number}.md" for number in range(12))
 
 
 async def test_uploads_that_never_go_through(tmp_path: Path) -> None:
-    """They end with the service's own words, after so many tries in a row."""
+    """Uploads that always fail end with the service's own message after so many attempts in a row."""
     service = Service(refused=1_000)
     with pytest.raises(ServerFault, match="busy"):
         await searched(service, tmp_path, 1)
@@ -93,7 +93,7 @@ async def test_uploads_that_never_go_through(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_stands_still(tmp_path: Path) -> None:
-    """One that takes nothing in for a quarter of an hour is given up, with the number of files left."""
+    """A store that indexes nothing for a quarter of an hour is given up, with the number of files left."""
     service = Service(taking_in=None)
     with pytest.raises(Silence) as raised:
         await searched(service, tmp_path, 3)
@@ -101,7 +101,7 @@ async def test_a_store_that_stands_still(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_never_answers() -> None:
-    """Where an assistant is to be made, half a minute of silence says that nobody is there."""
+    """If an assistant must be created, half a minute of silence is a timeout."""
     settings = AssistantSettings(None, None, "batchrun b", "m", None, {})
     began = anyio.current_time()
     with pytest.raises(Silence, match="no answer within 30 s"):

@@ -22,7 +22,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Pieces(httpx2.AsyncByteStream):
-    """Bytes in pieces; counts those that were taken, and whether it was closed."""
+    """Bytes in pieces; counts the pieces that were read, and whether the stream was closed."""
 
     def __init__(self, data: bytes, size: int = 1_000) -> None:
         self.pieces = [data[start : start + size] for start in range(0, len(data), size)]
@@ -47,7 +47,7 @@ def reply(stream: Pieces, status: int = 200, accept: str = "application/json", *
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_an_endless_reply_is_left(status: int) -> None:
-    """Beyond the bound nothing more is read, of an answer and of an error alike, and the connection is closed."""
+    """Beyond the limit nothing more is read, of answers and of errors, and the connection is closed."""
     stream = Pieces(b" " * 10 * LIMIT)
     with pytest.raises(PermanentFault) as caught:
         await reply(stream, status).aread()
@@ -57,13 +57,13 @@ async def test_an_endless_reply_is_left(status: int) -> None:
 
 
 async def test_a_bomb_is_counted_decompressed() -> None:
-    """A reply of a few bytes that becomes megabytes is too large."""
+    """A reply of a few bytes that decompresses to megabytes is too large."""
     with pytest.raises(PermanentFault, match="is larger than"):
         await reply(Pieces(gzip.compress(b" " * 100 * LIMIT)), content_encoding="gzip").aread()
 
 
 async def test_compressed_replies_are_read() -> None:
-    """Within the bound a compressed reply is what it was before, also where it is streamed."""
+    """Within the limit, a compressed reply is read as usual, streamed or not."""
     packed = gzip.compress(b"data: 1" * 100)
     assert await reply(Pieces(packed, 7), content_encoding="gzip").aread() == b"data: 1" * 100
     streamed = reply(Pieces(packed, 7), content_encoding="gzip").aiter_raw()
@@ -71,5 +71,5 @@ async def test_compressed_replies_are_read() -> None:
 
 
 async def test_files_have_no_bound() -> None:
-    """What is fetched to the disk may be of any size."""
+    """A download to the disk may have any size."""
     assert len(await reply(Pieces(b" " * 10 * LIMIT), accept=UNBOUNDED).aread()) == 10 * LIMIT

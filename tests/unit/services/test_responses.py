@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_one_request_a_row(serve: Served) -> None:
-    """A plain row is one POST that stores the response, under the row's key, with its place in the metadata."""
+    """A row takes one POST request under its key."""
     server = serve({"POST /responses": json_answer(response())})
     reply, seen = await call_service(server, parameters={"temperature": 0.5, "reasoning": {"effort": "low"}})
     assert server.paths() == ["POST /responses"]
@@ -56,7 +56,7 @@ async def test_one_request_a_row(serve: Served) -> None:
 
 
 async def test_parameters_win(serve: Served) -> None:
-    """A parameter of the user stands above what the service would send itself."""
+    """A parameter of the user overrides the one that the service would send itself."""
     server = serve({"POST /responses": json_answer(response())})
     await call_service(server, parameters={"store": False, "model": "m-2"})
     assert (server.requests[0].body["store"], server.requests[0].body["model"]) == (False, "m-2")
@@ -64,21 +64,21 @@ async def test_parameters_win(serve: Served) -> None:
 
 @pytest.mark.parametrize("usage", [None, {}])
 async def test_no_usage_is_none(serve: Served, usage: object) -> None:
-    """Where the server tells no usage every count is None, never 0."""
+    """If the server reports no usage, every count is None, never 0."""
     server = serve({"POST /responses": json_answer(response(usage=usage))})
     reply, _ = await call_service(server)
     assert reply.usage == Usage()
 
 
 async def test_a_status_may_be_left_out(serve: Served) -> None:
-    """A response without a status has ended, as the protocol lets servers leave it out."""
+    """A response without a status has ended: the protocol allows servers to omit it."""
     body = {"id": "resp_1", "output": [message(text())], "model": "m-1"}
     reply, _ = await call_service(serve({"POST /responses": json_answer(body)}))
     assert (reply.status, reply.response) == ("completed", "It is 4.")
 
 
 async def test_messages_and_parts(serve: Served) -> None:
-    """All messages count, apart by a blank line, their parts by a line; reasoning and unknown items do not."""
+    """Messages are joined by a blank line and their parts by a line break; reasoning and unknown items are left out."""
     output = [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
         message(text("One."), text("Two.")),
@@ -126,7 +126,7 @@ async def test_messages_and_parts(serve: Served) -> None:
 )
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_ends(serve: Served, body: dict[str, Any], status: str, words: str, reason: str, streamed: bool) -> None:
-    """Each end that another try would not change keeps its text, reason and usage, plain and streamed."""
+    """Each end that another attempt would not change keeps its text, reason and usage, plain and streamed."""
     last = stream_event(body["status"], 3, response=body)
     answer = stream(*BEGUN, last) if streamed else json_answer(body)
     reply, _ = await call_service(serve({"POST /responses": answer}), stream=streamed)
@@ -149,7 +149,7 @@ async def test_ends(serve: Served, body: dict[str, Any], status: str, words: str
 async def test_failures_with_http_200(
     serve: Served, code: str, words: str, kind: type[ServiceFault], retry_after_s: float | None, streamed: bool
 ) -> None:
-    """A response that failed for a limit, the server or the quota is that fault, billed, and needs another key."""
+    """A response that failed by a limit, the server or the quota is that fault, billed, and needs another key."""
     body = response("failed", error={"code": code, "message": words})
     answer = stream(*BEGUN, stream_event("failed", 3, response=body)) if streamed else json_answer(body)
     fault = await fault_of(serve({"POST /responses": answer}), stream=streamed)
@@ -162,7 +162,7 @@ async def test_failures_with_http_200(
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_calls_of_functions(serve: Served, streamed: bool) -> None:
-    """What the model asks for is told, with what it cost; nothing waits for the outputs."""
+    """The called functions are reported with the usage; the response itself does not wait for the outputs."""
     body = response(output=[CALL])
     answer = stream(*BEGUN, stream_event("completed", 3, response=body)) if streamed else json_answer(body)
     reply, _ = await call_service(serve({"POST /responses": answer}), stream=streamed)
@@ -186,7 +186,7 @@ async def test_calls_of_functions(serve: Served, streamed: bool) -> None:
 async def test_errors_with_http_200(
     serve: Served, body: Any, kind: type[ServiceFault], error_type: str, streamed: bool
 ) -> None:
-    """An error or another object in place of a response is one fault of the row, not a crash."""
+    """An error or another object in place of the expected one is a fault, not a crash."""
     fault = await fault_of(serve({"POST /responses": json_answer(body)}), stream=streamed)
     assert type(fault) is kind
     assert fault.error_type == error_type
@@ -194,14 +194,14 @@ async def test_errors_with_http_200(
 
 
 async def test_a_bad_reply_shows_no_key(serve: Served) -> None:
-    """What is shown of a reply that is none does not hold the key."""
+    """The excerpt of a bad reply does not show the key."""
     fault = await fault_of(serve({"POST /responses": json_answer({"you": KEY})}))
     assert KEY not in str(fault)
     assert "***" in str(fault)
 
 
 async def test_a_locked_conversation_may_come_free(serve: Served) -> None:
-    """`conversation_locked` is custom_attempt again, although its status is 400 and its param is a setting."""
+    """`conversation_locked` is retried, although its status is 400 and its param is a setting."""
     locked = {"error": {"message": "Another process", "param": "conversation", "code": "conversation_locked"}}
     server = serve({"POST /conversations": json_answer({"id": "conv_1"}), "POST /responses": json_answer(locked, 400)})
     fault = await fault_of(server, conversation=True)
@@ -225,7 +225,7 @@ async def test_a_locked_conversation_may_come_free(serve: Served) -> None:
     ],
 )
 async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str, Any]) -> None:
-    """A refusal of the model, or of a parameter that the user set, concerns every row and carries its message."""
+    """The first refusal of the model, or of a parameter that the user set, stops the batch with its message."""
     server = serve({"POST /responses": json_answer({"error": error}, 400)})
     fault = await fault_of(server, parameters={"temprature": 1})
     assert isinstance(fault, BatchRefused)
@@ -241,7 +241,7 @@ async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str,
     ],
 )
 async def test_a_refused_row_does_not(serve: Served, error: dict[str, Any]) -> None:
-    """A refusal of one row's text fails that row alone, even where it names a parameter that bounds the answer."""
+    """A refusal of one row's text fails that row alone, even if it names a parameter that limits the answer."""
     server = serve({"POST /responses": json_answer({"error": error}, 400)})
     fault = await fault_of(server, parameters={"max_tokens": 100})
     assert type(fault) is PermanentFault

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_background_is_polled(serve: Served) -> None:
-    """A background response is journalled before the first poll, and polled until it has ended."""
+    """A response in the background is polled until it ends."""
     server = serve(
         {
             "POST /responses": json_answer(response("queued")),
@@ -44,7 +44,7 @@ async def test_background_is_polled(serve: Served) -> None:
 
 
 async def test_follow(serve: Served) -> None:
-    """A run that the journal names is looked up by its id and never made again."""
+    """A response that the journal names is polled by its id and never created again."""
     server = serve({"GET /responses/resp_1": json_answer(response())})
     reply, _ = await call_service(server, attempt(3, 1, "key-7", thread_id="resp_1", run_id="resp_1"), method="follow")
     assert server.paths() == ["GET /responses/resp_1"]
@@ -52,7 +52,7 @@ async def test_follow(serve: Served) -> None:
 
 
 async def test_follow_what_is_gone(serve: Served) -> None:
-    """A response that the service does not know is lost, and another key is needed to make it again."""
+    """A response that the service does not know is lost, and is created again under another key."""
     gone = json_answer({"error": {"message": "Response with id 'resp_1' not found.", "code": None}}, 404)
     fault = await fault_of(
         serve({"GET /responses/resp_1": gone}),
@@ -79,7 +79,7 @@ UNKNOWN = {"error": {"message": "Response with id 'resp_1' not found.", "code": 
     ],
 )
 async def test_a_service_that_cannot_look_responses_up(serve: Served, answer: Answer) -> None:
-    """A response in the background that cannot be looked up from the start stops the batch, and says what to do."""
+    """If the first response in the background cannot be looked up, the batch stops, and the message says what to do."""
     server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": answer})
     fault = await fault_of(server, background=True)
     assert isinstance(fault, BatchRefused)
@@ -90,7 +90,7 @@ async def test_a_service_that_cannot_look_responses_up(serve: Served, answer: An
 
 @pytest.mark.parametrize("status", [401, 403, 500])
 async def test_another_fault_at_the_first_look(serve: Served, status: int) -> None:
-    """What does not say that there is no such object or endpoint is taken for what it is."""
+    """A fault that does not mean a missing object or endpoint is reported as itself."""
     refused = json_answer({"error": {"message": "no", "code": None}}, status)
     server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": [refused, json_answer(response())]})
     if status == 500:
@@ -101,7 +101,7 @@ async def test_another_fault_at_the_first_look(serve: Served, status: int) -> No
 
 
 async def test_a_response_that_is_known_a_moment_later(serve: Served) -> None:
-    """A service that knows a new response only a moment later can look responses up."""
+    """A service may know a new response only a moment later."""
     looks = [json_answer(UNKNOWN, 404), json_answer(response("in_progress")), json_answer(response())]
     server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": looks})
     reply, _ = await call_service(server, background=True)
@@ -109,7 +109,7 @@ async def test_a_response_that_is_known_a_moment_later(serve: Served) -> None:
 
 
 async def test_a_response_that_is_gone_after_it_was_seen(serve: Served) -> None:
-    """A response that was looked up and is gone later is lost: it is made again, and the batch goes on."""
+    """A response that disappears later is lost: it is created again, and the batch continues."""
     looks = [json_answer(response("in_progress")), json_answer(UNKNOWN, 404)]
     server = serve({"POST /responses": BEGUN_BEHIND, "GET /responses/resp_1": looks})
     fault = await fault_of(server, background=True)
@@ -118,7 +118,7 @@ async def test_a_response_that_is_gone_after_it_was_seen(serve: Served) -> None:
 
 
 async def test_cancelled_too_late(serve: Served) -> None:
-    """A response that ended before it was cancelled is not taken for a cancelled one: its answer is paid for."""
+    """A response that ended before it was cancelled does not count as cancelled: its answer is paid for."""
     server = serve({"POST /responses/resp_1/cancel": json_answer(response("completed"))})
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
     try:
@@ -130,7 +130,7 @@ async def test_cancelled_too_late(serve: Served) -> None:
 
 
 async def test_cancel(serve: Served) -> None:
-    """Cancelling a background response is one request to it."""
+    """Cancelling a background response takes one request."""
     server = serve({"POST /responses/resp_1/cancel": json_answer(response("cancelled"))})
     wire = Wire(Endpoint(server.url, KEY), Limits(), silence_timeout_s=5)
     try:

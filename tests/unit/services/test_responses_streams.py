@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_stream(serve: Served) -> None:
-    """A streamed row is one request, and its id is seen before the rest of the stream."""
+    """A streamed row is one request, and gives the same reply as a row without streaming."""
     server = serve({"POST /responses": stream(*WHOLE)})
     reply, seen = await call_service(server, stream=True)
     assert server.paths() == ["POST /responses"]
@@ -46,7 +46,7 @@ async def test_stream(serve: Served) -> None:
 
 
 async def test_a_stream_without_event_lines(serve: Served) -> None:
-    """Events that carry their name only in `type`, as LiteLLM sends them, are read alike."""
+    """Events with their name only in `type`, as LiteLLM sends them, are read too."""
     bare = [frame.partition(b"\n")[2] for frame in WHOLE]
     server = serve({"POST /responses": stream(*bare, b"data: [DONE]\n\n")})
     reply, seen = await call_service(server, stream=True)
@@ -55,7 +55,7 @@ async def test_a_stream_without_event_lines(serve: Served) -> None:
 
 
 async def test_a_server_that_does_not_stream(serve: Served) -> None:
-    """JSON in place of a stream is read as the whole reply."""
+    """A JSON reply in place of a stream is read as the whole reply."""
     server = serve({"POST /responses": json_answer(response())})
     reply, _ = await call_service(server, stream=True)
     assert (reply.response, server.paths()) == ("It is 4.", ["POST /responses"])
@@ -64,7 +64,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(1, len(WHOLE)))
 async def test_a_broken_stream_is_looked_up(serve: Served, frames: int, end: Any) -> None:
-    """However a plain stream ends early, once it named the response that one is looked up and not made again."""
+    """If a plain stream ends early after the id, the response is polled and not created again."""
     server = serve(
         {"POST /responses": stream(*WHOLE[:frames], end=end), "GET /responses/resp_1": json_answer(response())}
     )
@@ -77,7 +77,7 @@ async def test_a_broken_stream_is_looked_up(serve: Served, frames: int, end: Any
 @pytest.mark.parametrize("end", ["whole", "cut"])
 @pytest.mark.parametrize("frames", [[], [b": ping\n\n"], [WHOLE[0][:40]]])
 async def test_a_stream_that_names_nothing(serve: Served, frames: list[bytes], end: Any, background: bool) -> None:
-    """A stream that breaks before it names a response leaves the key as it is, for the same request again."""
+    """A stream that breaks before it names a response leaves the key, so that the same request can be repeated."""
     server = serve({"POST /responses": stream(*frames, end=end)})
     fault = await fault_of(server, stream=True, background=background)
     assert isinstance(fault, ConnectionLost)
@@ -88,7 +88,7 @@ async def test_a_stream_that_names_nothing(serve: Served, frames: list[bytes], e
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(1, len(WHOLE)))
 async def test_a_background_stream_is_resumed(serve: Served, frames: int, end: Any) -> None:
-    """A background stream that ends early goes on behind the last event that came, without another response."""
+    """A background stream that ends early is resumed after its last event, without another response."""
     server = serve(
         {
             "POST /responses": stream(*WHOLE[:frames], end=end),
@@ -102,7 +102,7 @@ async def test_a_background_stream_is_resumed(serve: Served, frames: int, end: A
 
 
 async def test_a_background_stream_is_resumed_again(serve: Served) -> None:
-    """Each resumption begins behind the last event of the one before."""
+    """Each resumption begins after the last event of the one before."""
     server = serve(
         {
             "POST /responses": stream(WHOLE[0], end="cut"),
@@ -115,7 +115,7 @@ async def test_a_background_stream_is_resumed_again(serve: Served) -> None:
 
 
 async def test_a_stream_that_never_lasts(serve: Served) -> None:
-    """After five streams that broke the response is polled."""
+    """After five broken streams, the response is polled."""
     broken = stream(stream_event("in_progress", 1, response=response("in_progress")), end="cut")
     server = serve({"POST /responses": stream(*BEGUN, end="cut"), "GET /responses/resp_1": [broken] * 5})
     server_script = server.script
@@ -132,7 +132,7 @@ async def test_a_stream_that_never_lasts(serve: Served) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_stream_that_cannot_be_resumed(serve: Served, status: int) -> None:
-    """Where the service refuses to resume, the response is polled."""
+    """If the service refuses to resume the stream, the response is polled."""
     refused = json_answer({"error": {"message": "This response cannot be streamed.", "code": None}}, status)
     server = serve(
         {"POST /responses": stream(*BEGUN, end="cut"), "GET /responses/resp_1": [refused, json_answer(response())]}
@@ -143,7 +143,7 @@ async def test_a_stream_that_cannot_be_resumed(serve: Served, status: int) -> No
 
 
 async def test_a_stream_whose_response_is_gone(serve: Served) -> None:
-    """A response that is unknown when its stream is resumed is lost, not a failure of the row."""
+    """A response that is unknown when its stream is resumed is lost; the row does not fail."""
     gone = json_answer({"error": {"message": "Response with id 'resp_1' not found.", "code": None}}, 404)
     server = serve({"POST /responses": stream(*BEGUN, end="cut"), "GET /responses/resp_1": gone})
     assert isinstance(await fault_of(server, stream=True, background=True), RunLost)
@@ -163,7 +163,7 @@ async def test_a_stream_whose_response_is_gone(serve: Served) -> None:
 async def test_an_error_event_before_any_response(
     serve: Served, data: dict[str, Any], kind: type[ServiceFault], named: bool
 ) -> None:
-    """An error event that comes first is its own fault, under the same key, whichever way its name is sent."""
+    """An error event that comes first is its own fault, under the same key, however its name is sent."""
     frame = event("error", data) if named else event("error", data).partition(b"\n")[2]
     fault = await fault_of(serve({"POST /responses": stream(frame)}), stream=True)
     assert type(fault) is kind
@@ -171,7 +171,7 @@ async def test_an_error_event_before_any_response(
 
 
 async def test_an_error_event_behind_the_id(serve: Served) -> None:
-    """An error event that may pass, in a stream that named its response, has that one looked up."""
+    """After a transient error event in a stream that named its response, the response is polled."""
     server = serve(
         {
             "POST /responses": stream(*BEGUN, event("error", {"type": "error", "message": "it broke"})),
@@ -184,13 +184,13 @@ async def test_an_error_event_behind_the_id(serve: Served) -> None:
 
 @pytest.mark.parametrize("data", ["[1]", "{", '"words"', "null"])
 async def test_garbage_in_a_stream(serve: Served, data: str) -> None:
-    """An event that is no object breaks the stream, and nothing else."""
+    """An event that is not an object breaks the stream, and nothing else."""
     server = serve({"POST /responses": stream(event("response.created", data))})
     assert isinstance(await fault_of(server, stream=True), ConnectionLost)
 
 
 async def test_html_in_place_of_a_reply(serve: Served) -> None:
-    """A proxy's page is a fault that may pass, and says what came."""
+    """A proxy's page is a transient fault whose message describes the page."""
     fault = await fault_of(serve({"POST /responses": html()}))
     assert isinstance(fault, Unavailable)
     assert "text/html" in str(fault)
@@ -201,7 +201,7 @@ async def test_html_in_place_of_a_reply(serve: Served) -> None:
 
 
 async def test_a_long_answer_is_waited_for(serve: Served) -> None:
-    """A plain reply that comes later than the silence deadline is taken: giving it up would have it paid again."""
+    """A plain reply that is later than the silence timeout is accepted: it would have to be paid for again."""
     import threading
 
     server = serve({"POST /responses": json_answer(response())})

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_two_requests_with_a_conversation(serve: Served) -> None:
-    """A conversation's id is journalled before the response is asked for in it."""
+    """A conversation's id is written to the journal before the response is requested in it."""
     server = serve(
         {
             "POST /conversations": json_answer({"id": "conv_1"}),
@@ -44,14 +44,14 @@ async def test_two_requests_with_a_conversation(serve: Served) -> None:
 
 
 async def test_a_conversation_that_is_not_echoed(serve: Served) -> None:
-    """The thread stays the conversation where the server does not repeat it in the response."""
+    """The thread is the conversation, even if the server does not repeat it in the response."""
     server = serve({"POST /conversations": json_answer({"id": "conv_1"}), "POST /responses": json_answer(response())})
     _, seen = await call_service(server, conversation=True)
     assert seen.ids[-1] == ("conv_1", "resp_1")
 
 
 async def test_an_answer_found_in_the_conversation(serve: Served) -> None:
-    """An answer that an earlier try left in the conversation is taken, and not asked for again."""
+    """An answer that an earlier attempt left in the conversation is used, and not requested again."""
     server = serve({ITEMS: json_answer({"data": [ITEM_OF_QUESTION, message(text())], "has_more": False})})
     reply, _ = await call_service(server, attempt(2, 1, "key-7", thread_id="conv_1"), conversation=True)
     assert server.paths() == [ITEMS]
@@ -59,7 +59,7 @@ async def test_an_answer_found_in_the_conversation(serve: Served) -> None:
 
 
 async def test_a_refusal_found_in_the_conversation(serve: Served) -> None:
-    """A refusal found in the conversation is told apart from an answer."""
+    """A refusal in the conversation is distinguished from an answer."""
     refusal = message({"type": "refusal", "refusal": "No."})
     server = serve({ITEMS: json_answer({"data": [refusal]})})
     reply, _ = await call_service(server, attempt(2, 1, "key-7", thread_id="conv_1"), conversation=True)
@@ -67,7 +67,7 @@ async def test_a_refusal_found_in_the_conversation(serve: Served) -> None:
 
 
 async def test_an_empty_conversation_is_used_again(serve: Served) -> None:
-    """Where nothing reached the conversation, the same request goes to it under the same key as before."""
+    """If the conversation is empty, the same request is sent to it under the same key."""
     routes = {"POST /conversations": json_answer({"id": "conv_1"}), "POST /responses": json_answer(response())}
     first = serve(routes)
     await call_service(first, conversation=True)
@@ -87,7 +87,7 @@ async def test_an_empty_conversation_is_used_again(serve: Served) -> None:
     ],
 )
 async def test_a_conversation_of_no_more_use(serve: Served, items: Answer) -> None:
-    """Where the conversation is gone or holds the question alone, another is made, and another key used in it."""
+    """If the conversation was deleted or holds only the prompt, another is created and used under another key."""
     server = serve(
         {
             ITEMS: items,
@@ -103,7 +103,7 @@ async def test_a_conversation_of_no_more_use(serve: Served, items: Answer) -> No
 
 
 async def test_a_conversation_left_by_another_setting(serve: Served) -> None:
-    """A conversation that an earlier run left is looked into also where conversations are off now."""
+    """A conversation of an earlier process is read even if conversations are off now."""
     server = serve({ITEMS: json_answer({"data": [message(text())]})})
     reply, _ = await call_service(server, attempt(2, 1, "key-7", thread_id="conv_1"))
     assert (reply.response, server.paths()) == ("It is 4.", [ITEMS])
@@ -128,7 +128,7 @@ async def test_a_conversation_that_is_an_error(serve: Served) -> None:
     ids=["a chain", "a conversation", "a conversation of the table"],
 )
 async def test_a_later_turn(serve: Served, thread_id: str, after: str, named: dict[str, str]) -> None:
-    """It goes on with the conversation, or behind the response before it; one request, with the instructions again."""
+    """A later turn continues from the turns before it."""
     server = serve({"POST /responses": json_answer(response())})
     _, seen = await call_service(
         server, attempt(2, 2, "key-8"), custom_exchange=exchange(3, "Why?", thread_id=thread_id, previous_id=after)
@@ -147,7 +147,7 @@ async def test_a_later_turn(serve: Served, thread_id: str, after: str, named: di
 
 
 async def test_a_later_turn_needs_no_conversation_of_its_own(serve: Served) -> None:
-    """Only a row that begins a thread makes a conversation."""
+    """Only a row that begins a thread creates a conversation."""
     server = serve({"POST /responses": json_answer(response())})
     await call_service(server, custom_exchange=exchange(3, thread_id="resp_0", previous_id="resp_0"), conversation=True)
     assert server.paths() == ["POST /responses"]
@@ -155,7 +155,7 @@ async def test_a_later_turn_needs_no_conversation_of_its_own(serve: Served) -> N
 
 @pytest.mark.parametrize("thread_id", ["resp_1", "conv_1"])
 async def test_outputs_of_functions(serve: Served, thread_id: str) -> None:
-    """They go behind the response that asked for them, in the place of the message, under a key of their round."""
+    """Outputs replace the message, continue from the response that asked for them, and have a key of their round."""
     server = serve({"POST /responses": json_answer(response())})
     outputs = (ToolOutput("call_1", "sun"), ToolOutput("call_2", "no luck", failed=True))
     asked = exchange(3, thread_id=thread_id, previous_id="resp_1", outputs=outputs, round=2)
@@ -171,7 +171,7 @@ async def test_outputs_of_functions(serve: Served, thread_id: str) -> None:
 
 @pytest.mark.parametrize("structured", [False, True])
 async def test_only_the_last_turn_has_a_form(serve: Served, structured: bool) -> None:
-    """The form is asked for where the exchange is to have it."""
+    """The structure is requested only for exchanges that are structured."""
     server = serve({"POST /responses": json_answer(response())})
     await call_service(
         server, custom_exchange=exchange(3, structured=structured), structure={"format": {"type": "json_schema"}}

@@ -1,4 +1,4 @@
-"""Every way a service can say no, and what batchrun makes of it."""
+"""Every form of refusal, and its place in batchrun's error tree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = "sk-secret-0123456789"
 
 
 def status_error(status: int, body: Any, headers: dict[str, str] | None = None) -> openai.APIStatusError:
-    """What the SDK raises for such a reply, made by the SDK itself."""
+    """Return the exception that the SDK itself raises for such a reply."""
     content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     request = httpx2.Request("POST", "http://127.0.0.1:1/v1/threads/runs")
     response = httpx2.Response(status, content=content, headers=headers, request=request)
@@ -136,7 +136,7 @@ def test_statuses(status: int, body: Any, kind: type[ServiceFault], error_type: 
     ],
 )  # fmt: skip
 def test_messages(status: int, body: Any, words: str) -> None:
-    """The line says what the server said, in whatever form it said it."""
+    """The message has the server's text, whatever its form."""
     assert str(fault_of(status, body)).startswith(words)
 
 
@@ -174,7 +174,7 @@ TOO_LONG = {
 
 @pytest.mark.parametrize("service", TOO_LONG)
 def test_a_prompt_that_is_too_long_has_one_name(service: str) -> None:
-    """Whoever says it in whatever words: the row fails with `context_length_exceeded`, whatever the user set."""
+    """A prompt that is too long fails its row with `context_length_exceeded`, whatever words the service uses."""
     status, body = TOO_LONG[service]
     fault = fault_of(status, body, settings=frozenset({"max_tokens", "max_completion_tokens"}))
     assert (type(fault), fault.error_type) == (PermanentFault, "context_length_exceeded")
@@ -183,7 +183,7 @@ def test_a_prompt_that_is_too_long_has_one_name(service: str) -> None:
 
 
 def test_a_run_that_failed_for_its_length_has_that_name_too() -> None:
-    """Assistants and background responses tell it in a run that failed, under codes of their own."""
+    """Runs of assistants and of background responses report it under their own codes."""
     for code in ("invalid_prompt", "server_error", "exceed_context_size_error", None):
         fault = fault_of_failed_run(code, "This model's maximum context length is 512 tokens.")
         assert (type(fault), fault.error_type, fault.run_ended) == (PermanentFault, "context_length_exceeded", True)
@@ -200,7 +200,7 @@ LARGE = {
 
 @pytest.mark.parametrize("service", LARGE)
 def test_a_request_above_the_limit_of_a_minute_is_not_waited_for(service: str) -> None:
-    """No wait makes it fit, so it fails its row, refused at once or in a run; one that fits a later minute waits."""
+    """A request above the limit of a minute fails its row; one that fits into a later minute waits."""
     status, words = LARGE[service]
     for fault in (
         fault_of(status, error(words, "rate_limit_exceeded")),
@@ -230,12 +230,12 @@ def test_a_request_above_the_limit_of_a_minute_is_not_waited_for(service: str) -
     ],
 )
 def test_what_passes_is_told_by_its_words(status: int, body: Any, kind: type[ServiceFault]) -> None:
-    """A model that loads is waited for, whatever the status; one that cannot be loaded is not. A rate limit is one."""
+    """A loading model is waited for, whatever the status; a model that cannot be loaded is not."""
     assert type(fault_of(status, body)) is kind
 
 
 def test_a_spent_quota_is_told_from_a_rate() -> None:
-    """Some gateways give it as a type only; Gemini calls a rate a quota, and names the seconds."""
+    """Some gateways give the quota only as a type; Gemini calls a rate limit a quota, and names the seconds."""
     spent = {"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": None}}
     assert type(fault_of(429, spent)) is BatchRefused
     assert type(fault_of_failed_run("rate_limit_exceeded", "You exceeded your current quota.")) is BatchRefused
@@ -253,7 +253,7 @@ def test_an_error_in_a_list_is_read() -> None:
 
 
 def test_a_broken_server_is_asked_again_unless_a_setting_breaks_it() -> None:
-    """A 500 that names a parameter which the user set will come again; any other may pass, whatever it says."""
+    """A 500 that names a parameter of the user is permanent; any other 500 is transient."""
     settings = frozenset({"temperature"})
     assert type(fault_of(500, error("'temperature' must be a number"), settings=settings)) is BatchRefused
     for words in ("The model m does not exist", "`top_p` is odd", "invalid request", "model not found"):
@@ -270,7 +270,7 @@ def test_a_broken_server_is_asked_again_unless_a_setting_breaks_it() -> None:
     ],
 )  # fmt: skip
 def test_a_404_is_about_what_the_path_names(path: str, kind: type[ServiceFault]) -> None:
-    """Where the path names no object, there is no such endpoint, whatever the body says; the message names it."""
+    """If the path names no object, the endpoint does not exist, whatever the body; the message names the path."""
     request = httpx2.Request("POST", f"http://127.0.0.1:1{path}")
     response = httpx2.Response(404, content=json.dumps(error("There is nothing.")).encode(), request=request)
     client = openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1")
@@ -281,13 +281,13 @@ def test_a_404_is_about_what_the_path_names(path: str, kind: type[ServiceFault])
 
 @pytest.mark.parametrize("code", [400, 404, 500, "500", ""])
 def test_codes_that_are_no_names(code: Any) -> None:
-    """A code that only repeats the status, as vLLM's does, is not taken for the name of an error."""
+    """A code that only repeats the status, as vLLM's does, is not the name of an error."""
     fault = fault_of(500, error(code=code))
     assert fault.error_type == "http_500"
 
 
 def test_a_setting_that_is_refused_stops_the_batch() -> None:
-    """A 400 that names a parameter which the user set concerns every row; one that names another does not."""
+    """A 400 that names a parameter of the user concerns every row; one that names another does not."""
     settings = frozenset({"temperature"})
     for body in (error(param="temperature"), error("temperature must be below 1")):
         assert type(fault_of(400, body, settings=settings)) is BatchRefused
@@ -296,7 +296,7 @@ def test_a_setting_that_is_refused_stops_the_batch() -> None:
 
 
 def caused_by(cause: Exception) -> openai.APIConnectionError:
-    """As the SDK raises it: the transport's error is its cause."""
+    """Return the SDK's exception with the transport's error as its cause."""
     exc = openai.APIConnectionError(request=httpx2.Request("GET", "http://x"))
     exc.__cause__ = httpx2.ConnectTimeout("x")
     exc.__cause__.__cause__ = cause
@@ -305,7 +305,7 @@ def caused_by(cause: Exception) -> openai.APIConnectionError:
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
 def test_a_shortage_on_this_machine(number: int) -> None:
-    """No descriptor or port left is this machine's trouble: nothing was sent, and nothing is said of the service."""
+    """Without a free descriptor or port nothing was sent, and the message does not blame the service."""
     fault = fault_of_exception(caused_by(OSError(number, os.strerror(number))))
     assert type(fault) is Shortage
     assert not fault.unseen
@@ -313,7 +313,7 @@ def test_a_shortage_on_this_machine(number: int) -> None:
 
 
 def test_a_kept_connection_that_is_gone() -> None:
-    """A request that could not be written to a connection which the server had closed was certainly not acted on."""
+    """A request that could not be written to a closed connection had certainly no effect."""
     fault = fault_of_exception(caused_by(aiohttp.ClientConnectionResetError("Cannot write to closing transport")))
     assert type(fault) is Unavailable
     assert not fault.unseen
@@ -334,7 +334,7 @@ def test_a_kept_connection_that_is_gone() -> None:
     ],
 )
 def test_connections(exc: Exception, kind: type[ServiceFault], error_type: str) -> None:
-    """What goes wrong below HTTP may pass; silence and broken connections are told apart."""
+    """Failures below HTTP are transient; silence and broken connections are distinguished."""
     fault = fault_of_exception(exc)
     assert type(fault) is kind
     assert fault.error_type == error_type
@@ -356,7 +356,7 @@ def test_connections(exc: Exception, kind: type[ServiceFault], error_type: str) 
 def test_failed_runs(
     code: str | None, message: str, kind: type[ServiceFault], error_type: str, retry_after_s: float | None
 ) -> None:
-    """A run that failed with HTTP 200 is sorted like a refused request; another try needs another run."""
+    """A run that failed with HTTP 200 is classified like a refused request, and another attempt needs another run."""
     fault = fault_of_failed_run(code, message, Usage(1, 2, 3))
     assert type(fault) is kind
     assert (fault.error_type, fault.retry_after_s, fault.run_ended) == (error_type, retry_after_s, True)
@@ -379,7 +379,7 @@ def test_failed_runs(
     ],
 )
 def test_errors_inside_a_stream(body: Any, kind: type[ServiceFault], words: str) -> None:
-    """Wrapped or bare, by name or by number, an error event has its branch, and says nothing about the run's end."""
+    """An error event, wrapped or bare, has its branch by name or number, and does not mean that the run has ended."""
     fault = fault_of_error_body(body)
     assert type(fault) is kind
     assert str(fault) == words
@@ -387,7 +387,7 @@ def test_errors_inside_a_stream(body: Any, kind: type[ServiceFault], words: str)
 
 
 def test_secrets_show_nowhere() -> None:
-    """A key that a server repeats appears in no message, wherever the message comes from and is cut."""
+    """A key that a server repeats is in no message, wherever the message comes from and is cut."""
     messages = [
         fault_of(401, error(f"Incorrect API key provided: {KEY}")),
         fault_of(500, f"<html><title>key {KEY}</title></html>"),
@@ -403,12 +403,12 @@ def test_secrets_show_nowhere() -> None:
 
 
 def test_secrets_show_in_no_repr() -> None:
-    """An endpoint can be logged."""
+    """An endpoint can be logged without its secrets."""
     assert KEY not in repr(Endpoint("http://x", KEY, headers={"X-Token": KEY}))
 
 
 def test_no_key_is_no_secret() -> None:
-    """Where there is no key, the word that stands for it is not struck out of messages."""
+    """The placeholder for a missing key is not removed from messages."""
     assert scrubbed("tool_choice: none", Endpoint("http://x", "none").secrets) == "tool_choice: none"
 
 
@@ -432,12 +432,12 @@ def test_no_key_is_no_secret() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, milliseconds and dates are understood, measured on the server's own clock; the rest is None."""
+    """Seconds, milliseconds and dates are read, by the server's own clock; anything else is None."""
     assert parse_retry_after(headers) == seconds
 
 
 @given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "date"]), st.text(max_size=40)))
 def test_any_retry_after_is_a_finite_wait_or_none(headers: dict[str, str]) -> None:
-    """No header makes the parser raise, or answer with a wait without end."""
+    """No header makes the parser raise, or return an infinite wait."""
     seconds = parse_retry_after(headers)
     assert seconds is None or 0 <= seconds < float("inf")

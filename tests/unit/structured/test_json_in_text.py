@@ -25,7 +25,7 @@ from tests.support.shapes import ANSWER, CELLS, REVIEW
     ],
 )
 def test_the_object_is_found_in_the_text(text: str) -> None:
-    """Alone, in a fenced block, or as the one object among prose."""
+    """The object may be the whole text, in a fenced block, or the only object in prose."""
     assert REVIEW.read(text) == CELLS
 
 
@@ -59,7 +59,7 @@ def test_the_object_is_found_in_the_text(text: str) -> None:
     ],
 )
 def test_no_object_or_several_are_a_mismatch(text: str, message: str) -> None:
-    """Nothing is guessed: an answer that was cut off is not read by its inner parts."""
+    """Nothing is guessed: a truncated answer is not read by its inner objects."""
     with pytest.raises(SchemaMismatch) as caught:
         REVIEW.read(text)
     assert message in str(caught.value)

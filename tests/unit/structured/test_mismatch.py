@@ -41,7 +41,7 @@ from tests.support.shapes import shape, structure
     ],
 )
 def test_a_mismatch_is_told_in_words(schema: Any, value: Any, message: str | None) -> None:
-    """The place, what was expected, what came: a model can mend it."""
+    """The message has the place, the expected and the actual value, so that a model can correct it."""
     made, text = structure(a=schema), json.dumps({"a": value})
     if message is None:
         assert made.read(text) == {"a": value}

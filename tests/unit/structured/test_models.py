@@ -14,7 +14,7 @@ from tests.support.shapes import ORDER, Chain, Order, Tree
 
 
 def test_a_model_asks_for_all_its_fields_where_that_makes_it_strict() -> None:
-    """As the SDK does it: a default stands in for nothing, a remark beside a reference stays."""
+    """As in the SDK, fields with defaults are required, and a description next to a reference is kept."""
     made = Structure.of_model(Order)
     assert made.strict
     assert made.schema["required"] == list(ORDER)
@@ -26,7 +26,7 @@ def test_a_model_asks_for_all_its_fields_where_that_makes_it_strict() -> None:
 
 
 def test_a_model_that_cannot_be_strict_keeps_its_defaults() -> None:
-    """A dict with any keys is not for strict mode: then nothing else is made stricter either."""
+    """A dict with any keys prevents strict mode: then no field is made required."""
 
     class Loose(BaseModel):
         counts: dict[str, int]
@@ -38,7 +38,7 @@ def test_a_model_that_cannot_be_strict_keeps_its_defaults() -> None:
 
 
 def test_cells_are_what_the_model_makes_of_the_answer() -> None:
-    """In their JSON form, under the schema's names."""
+    """Cells are the model's values in JSON form, under the schema's names."""
     cells = Structure.of_model(Order).read(json.dumps({**ORDER, "count": 2.0}))
     assert cells == {
         "note": None, "count": 2, "day": "2026-02-03", "price": '"1.5"', "size": 2, "link": "https://a.example/",
@@ -47,7 +47,7 @@ def test_cells_are_what_the_model_makes_of_the_answer() -> None:
 
 
 def test_the_models_own_checks_count() -> None:
-    """In its words, with the place."""
+    """The message of a validator has its text and the place."""
     made = Structure.of_model(Order)
     with pytest.raises(SchemaMismatch, match=r"^at `count`: Value error, must be even$"):
         made.read(json.dumps({**ORDER, "count": 3}))
@@ -56,7 +56,7 @@ def test_the_models_own_checks_count() -> None:
 
 
 def test_a_validator_that_breaks_fails_the_row_alone() -> None:
-    """A fault of the user's code for one answer does not end the batch."""
+    """An exception of the user's code for one answer does not stop the batch."""
 
     class Fragile(BaseModel):
         n: int
@@ -73,8 +73,9 @@ def test_a_validator_that_breaks_fails_the_row_alone() -> None:
 
 
 def test_columns_hold_their_type_whatever_a_model_writes() -> None:
-    """A serializer that changes a type, an alias for writing and an excluded field leave the answer's value; what
-    is computed has no column."""
+    """Serializers of other types, aliases and excluded fields keep the answer's value; computed fields have no
+    column.
+    """
 
     class Odd(BaseModel):
         n: int
@@ -97,7 +98,7 @@ def test_columns_hold_their_type_whatever_a_model_writes() -> None:
 
 
 def test_recursive_models_work() -> None:
-    """Also those on which the SDK's own preparation does not end."""
+    """Recursive models work, even those for which the SDK's own preparation does not end."""
     assert Structure.of_model(Tree).read('{"name": "a", "child": {"name": "b", "child": null}}') == {
         "name": "a",
         "child": '{"name": "b", "child": null}',

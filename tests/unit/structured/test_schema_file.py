@@ -18,7 +18,7 @@ from tests.support.shapes import shape, structure
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
-    """Relative to the folder that is given; the file's name is the shape's unless it has a title."""
+    """The path is relative to the given folder; without a title, the file's name is the shape's name."""
     (tmp_path / "my review.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(shape(a={"type": "string"})).encode())
     made = Structure.load("my review.json", tmp_path)
     assert made.name == "my_review"
@@ -28,7 +28,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("within", [lambda w: w, lambda w: {"type": "json_schema", "json_schema": w}])
 def test_a_schema_may_be_wrapped_as_requests_have_it(tmp_path: Path, within: Any) -> None:
-    """The `response_format` of a program that is there already will do."""
+    """The `response_format` of an existing program is accepted."""
     wrapped = {"name": "review", "strict": False, "schema": {**shape(a={"type": "string"}), "title": "T"}}
     (tmp_path / "s.json").write_text(json.dumps(within(wrapped)))
     made = Structure.load("s.json", tmp_path)
@@ -36,7 +36,7 @@ def test_a_schema_may_be_wrapped_as_requests_have_it(tmp_path: Path, within: Any
 
 
 def test_a_reference_at_the_root_is_followed() -> None:
-    """As generators of schemas write them for recursive types."""
+    """A reference at the root, as generators write it for recursive types, is resolved."""
     node = shape(name={"type": "string"}, below={"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]})
     made = Structure.of_schema({"$ref": "#/$defs/node", "$defs": {"node": node}})
     assert made.strict
@@ -77,7 +77,7 @@ def test_a_reference_at_the_root_is_followed() -> None:
     ],
 )
 def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
-    """The file, the place, what is wrong."""
+    """The message has the file, the place and the error."""
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(InputError) as caught:
         Structure.load("s.json", tmp_path)
@@ -87,7 +87,7 @@ def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, message: st
 
 
 def test_names_that_are_keywords_are_names() -> None:
-    """A property may be called like anything in a schema."""
+    """A property may have the name of any schema keyword."""
     names = ("$ref", "properties", "enum", "anyOf", "type", "pattern", "$defs")
     made = structure(**{name: {"type": "integer"} for name in names})
     assert made.strict
@@ -95,14 +95,14 @@ def test_names_that_are_keywords_are_names() -> None:
 
 
 def test_a_long_chain_of_references_gets_one_clear_line() -> None:
-    """Whatever gives up first."""
+    """A chain that is too long is one clear line, whichever part fails first."""
     chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5000)} | {"d5000": {"type": "string"}}
     with pytest.raises(InputError, match="the schema: is nested too deeply"):
         Structure.of_schema({**shape(a={"$ref": "#/$defs/d0"}), "$defs": chain})
 
 
 def test_other_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """No file, a folder, bytes that are no text."""
+    """A missing file, a folder and bytes that are not text are refused."""
     (tmp_path / "b.json").write_bytes(b"\xff")
     for name, message in (
         ("gone.json", r"^--schema gone.json: no such file or directory; expected FILE.json, module:Model or file"),
@@ -127,7 +127,7 @@ class Inner(BaseModel):
 
 
 def test_a_model_is_imported_from_the_folder_or_from_a_file(tmp_path: Path) -> None:
-    """With its siblings; Python's own list of places is afterwards what it was."""
+    """The module can import its siblings, and Python's import path is restored."""
     (tmp_path / "batchrun_test_kinds.py").write_text("KINDS = ['a']\n")
     (tmp_path / "batchrun_test_reviews.py").write_text(MODEL.format(sibling="batchrun_test_kinds"))
     before = list(sys.path)
@@ -144,7 +144,7 @@ def test_a_model_is_imported_from_the_folder_or_from_a_file(tmp_path: Path) -> N
 
 
 def test_a_model_is_imported_from_the_working_directory(tmp_path: Path) -> None:
-    """Also where the job file lies elsewhere, as from any Python program."""
+    """The working directory is searched even if the job file is elsewhere."""
     (tmp_path / "shapes.py").write_text("from pydantic import BaseModel\nclass A(BaseModel):\n    b: bool\n")
     code = "from pathlib import Path; from batchrun.structured import Structure\n"
     code += "print(Structure.load('shapes:A', Path('/nowhere')).columns)"
@@ -170,7 +170,7 @@ def test_a_model_is_imported_from_the_working_directory(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_model_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
-    """What the user's module raises is told, never shown as a traceback."""
+    """An exception of the user's module is one line, never a traceback."""
     (tmp_path / "m.py").write_text("from pydantic import BaseModel\nNUMBER = 1\nclass Real(BaseModel):\n    a: int\n")
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "needy.py").write_text("import batchrun_no_such\n")

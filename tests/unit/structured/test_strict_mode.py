@@ -16,7 +16,7 @@ from tests.support.shapes import Chain, Order, Tree, shape, structure
 
 
 def test_a_schema_that_obeys_the_rules_is_strict() -> None:
-    """All it may lack is `additionalProperties: false`, which is added at every level."""
+    """Only `additionalProperties: false` may be missing, which is added at every level."""
     made = structure(items={"type": "array", "items": shape(price={"type": "number"})})
     assert made.strict
     assert made.schema["additionalProperties"] is False
@@ -45,7 +45,7 @@ def test_a_schema_that_obeys_the_rules_is_strict() -> None:
     ],
 )  # fmt: skip
 def test_what_breaks_a_rule_is_asked_for_loosely(schema: dict[str, Any], reason: str) -> None:
-    """Nothing is made required, dropped or loosened to please a service; the reason is told."""
+    """Nothing is required, dropped or loosened to make a schema strict; the reason is reported."""
     made = Structure.of_schema(schema)
     assert not made.strict
     assert reason in str(made.not_strict)
@@ -55,14 +55,14 @@ def test_what_breaks_a_rule_is_asked_for_loosely(schema: dict[str, Any], reason:
 
 
 def test_a_schema_may_have_five_thousand_properties() -> None:
-    """One more is too many for strict mode."""
+    """One property more is too many for strict mode."""
     properties = {f"p{n}": {"type": "null"} for n in range(5000)}
     assert strict_fault(closed(shape(True, **properties))) is None
     assert strict_fault(closed(shape(True, **properties, more={"type": "null"}))) == "5,001 properties, more than 5,000"
 
 
 def test_limits_of_length_are_spoken_of_and_held_here() -> None:
-    """They do not cost strict mode, and an answer that exceeds them is still a mismatch."""
+    """Limits of length do not prevent strict mode, and an answer that exceeds them is a mismatch."""
     made = structure(
         a={"type": "string", "minLength": 1, "maxLength": 3, "description": "A word"},
         b={"type": "array", "items": {"type": "string", "maxLength": 2}, "uniqueItems": True},
@@ -95,7 +95,7 @@ def test_levels_are_counted_through_references() -> None:
 
 
 def test_remarks_are_not_sent_in_strict_mode() -> None:
-    """Keywords that only tell something cost no strictness: those that services refuse stay here."""
+    """Informative keywords do not prevent strict mode; those that services refuse are not sent."""
     made = Structure.of_schema({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **shape(
@@ -127,7 +127,7 @@ def test_remarks_are_not_sent_in_strict_mode() -> None:
 
 
 def test_the_schema_given_is_left_alone() -> None:
-    """What is added is added to a copy."""
+    """Additions are made to a copy."""
     given_schema = shape(a=shape(b={"type": "string"}))
     before = json.dumps(given_schema)
     Structure.of_schema(given_schema)
@@ -136,7 +136,7 @@ def test_the_schema_given_is_left_alone() -> None:
 
 @pytest.mark.parametrize("model", [Order, Tree, Chain])
 def test_a_structure_comes_back_from_its_schema(model: type[BaseModel]) -> None:
-    """What a journal keeps, as JSON, gives the same columns, name and request."""
+    """The JSON in a journal gives the same columns, name and request."""
     made = Structure.of_model(model)
     again = Structure.of_schema(json.loads(json.dumps(made.schema)))
     assert again == made

@@ -61,33 +61,33 @@ def test_the_schema_says_the_type_of_a_column(schema: dict[str, Any], kind: type
     ],
 )
 def test_what_is_of_several_types_is_json_text(schema: Any) -> None:
-    """Objects, lists and mixed values are kept as JSON, so that 1 and "1" stay apart."""
+    """Objects, lists and mixed values are kept as JSON, so that 1 and "1" differ."""
     assert structure(a=schema).columns == {"a": str}
 
 
 def test_json_cells_read_back_as_they_were() -> None:
-    """A cell of a mixed column is JSON even where it is a string."""
+    """A cell of a mixed column is JSON even for a string."""
     mixed = structure(a={"type": ["string", "integer", "array"]})
     for value in ("1", 1, ["é", {"b": None}]):
         assert json.loads(mixed.read(json.dumps({"a": value}))["a"]) == value
 
 
 def test_columns_keep_the_order_of_the_schema() -> None:
-    """Not that of the answer."""
+    """Columns have the schema's order, not the answer's."""
     made = structure(z={"type": "string"}, a={"type": "string"})
     assert list(made.read('{"a": "1", "z": "2"}')) == list(made.columns) == ["z", "a"]
 
 
 @pytest.mark.parametrize("name", [*OUTPUT_COLUMNS, "epoch", "citations", "files", "response_12"])
 def test_columns_never_take_the_place_of_batchruns_own(name: str) -> None:
-    """A property with the name of one of them becomes `response_NAME`."""
+    """A property with the name of one of batchrun's columns becomes `response_NAME`."""
     made = structure(**{name: {"type": "string"}})
     assert made.columns == {f"response_{name}": str}
     assert made.read(json.dumps({name: "x"})) == {f"response_{name}": "x"}
 
 
 def test_two_properties_never_become_one_column() -> None:
-    """Neither would be lost in silence."""
+    """Two properties for one column are refused, so that neither is lost silently."""
     with pytest.raises(InputError, match=r"status becomes the column response_status, which is also a property"):
         structure(status={}, response_status={})
 
@@ -107,19 +107,19 @@ def test_two_properties_never_become_one_column() -> None:
     ],
 )
 def test_cells_have_the_type_of_their_column(schema: Any, text: str, expected: Any) -> None:
-    """3.0 is the integer 3, 3 is the number 3.0; digits within JSON cells are kept."""
+    """3.0 becomes the integer 3, and 3 the number 3.0; digits in JSON cells are kept."""
     cell = structure(a=schema).read(f'{{"a": {text}}}')["a"]
     assert (cell, type(cell)) == (expected, type(expected))
 
 
 def test_a_property_that_may_be_left_out_is_an_empty_cell() -> None:
-    """And what has no column is left where it is, in the response."""
+    """An omitted property is an empty cell; an additional one stays in the response only."""
     made = Structure.of_schema(shape(required=False, a={"type": "string"}, b={"type": "integer"}))
     assert made.read('{"b": 1, "more": 2}') == {"a": None, "b": 1}
 
 
 def test_a_recursive_schema_ends_at_the_depth_of_the_answer() -> None:
-    """An answer nested to the edge of what Python can hold is a mismatch, whatever part gives up first."""
+    """An answer at the limit of Python's depth is a mismatch, whichever part fails first."""
     tree = Structure.of_schema({
         **shape(required=False, a={"anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}]}),
         "$defs": {"t": shape(required=False, a={"anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}]})},
@@ -144,7 +144,7 @@ values = st.recursive(
 
 @st.composite
 def objects(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A schema with some properties, and an object that fits it."""
+    """A schema with some properties, and an object that matches it."""
     properties: dict[str, Any] = {}
     fitting: dict[str, Any] = {}
     names = draw(st.lists(texts.filter(lambda name: name and not name.startswith("response")), min_size=1, unique=True))
@@ -160,7 +160,7 @@ def objects(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 @settings(max_examples=50)
 @given(objects(), st.booleans(), st.sampled_from(["{}", "```json\n{}\n```", "Well: {}.", "\n{}\n"]))
 def test_what_fits_is_read_as_it_was(pair: tuple[dict[str, Any], dict[str, Any]], escaped: bool, around: str) -> None:
-    """Any object that fits comes back cell by cell, nested ones as JSON, through every way of writing it."""
+    """Any matching object is read cell by cell, nested values as JSON, however it is written."""
     schema, fitting = pair
     made = Structure.of_schema(schema)
     cells = made.read(around.replace("{}", json.dumps(fitting, ensure_ascii=escaped)))
@@ -178,14 +178,14 @@ pieces = st.sampled_from([
 
 @given(st.lists(pieces | st.text(), max_size=12).map("".join))
 def test_whatever_a_model_writes_is_cells_or_a_mismatch(text: str) -> None:
-    """No text raises anything else."""
+    """No text raises anything but `SchemaMismatch`."""
     for made in (REVIEW, Structure.of_model(Tree)):
         with suppress(SchemaMismatch):
             assert made.read(text).keys() == made.columns.keys()
 
 
 def test_the_module_is_light() -> None:
-    """What only names the structure brings neither the SDK nor pydantic nor jsonschema."""
+    """Importing the structure loads neither the SDK nor pydantic nor jsonschema."""
     code = "import sys, batchrun.structured; print({'openai', 'pydantic', 'jsonschema'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

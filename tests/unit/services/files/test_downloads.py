@@ -1,4 +1,4 @@
-"""Files that runs made: fetched whole, under safe names, none over another."""
+"""Downloads of the files of runs: complete, under safe names, without overwriting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def beside(folder: Path) -> list[str]:
-    """What downloads left in the folder of the output."""
+    """Return the files that downloads left in the folder of the output."""
     return [path.name for path in folder.iterdir() if "journal" not in path.name]
 
 
@@ -43,7 +43,7 @@ def times(folder: Path) -> dict[Path, int]:
 
 
 async def test_files_come_whole_into_the_rows_folder(service: Filing, tmp_path: Path) -> None:
-    """A named file costs one request, an unnamed one is asked for its name; both belong to the row at a cleanup."""
+    """A file with a name takes one request, one without a name two; the row owns both at a cleanup."""
     large = bytes(range(256)) * 20_000
     first, second = made(service, "x", large), made(service, "plot.png", PNG)
     before = service.limits.requests
@@ -66,7 +66,7 @@ async def test_the_same_files_again_change_nothing(service: Filing, tmp_path: Pa
 
 
 async def test_no_file_takes_the_place_of_another(service: Filing, tmp_path: Path) -> None:
-    """A row that is asked again keeps the files of its earlier answer, and a file of the user's stays."""
+    """A row that is run again keeps the files of its earlier answer, and the user's files are kept."""
     folder = tmp_path / "answers.csv.files" / "7"
     await service.downloads().fetch([Produced(made(service, "a", b"earlier"), "a.txt")], "7")
     (folder / "a~2.txt").write_text("the user's")
@@ -79,7 +79,7 @@ async def test_no_file_takes_the_place_of_another(service: Filing, tmp_path: Pat
 
 
 async def test_rows_have_folders_of_their_own(service: Filing, tmp_path: Path) -> None:
-    """Whatever two rows' keys are, their files do not meet, also where a file system does not tell A from a."""
+    """Whatever the keys of two rows are, their folders differ, even in a file system that ignores case."""
     file_id = made(service, "a.txt", b"one")
     for row_key in ("a", "A", "../a", "a/b", "", "con"):
         await service.downloads().fetch([Produced(file_id, "a.txt")], row_key)
@@ -107,7 +107,7 @@ async def test_rows_have_folders_of_their_own(service: Filing, tmp_path: Path) -
     ],
 )
 async def test_hostile_names_stay_in_the_folder(service: Filing, tmp_path: Path, name: str, kept: str) -> None:
-    """A model chooses the names of its files: none of them leaves the row's folder, hides, or shows as another."""
+    """The model chooses file names: none of them leaves the row's folder, hides, or looks like another."""
     fetched = await service.downloads().fetch([Produced(made(service, "x", b"one"), name)], "7")
     assert fetched.paths == (f"answers.csv.files/7/{kept}",)
     assert contents(tmp_path / "answers.csv.files") == {f"7/{kept}": b"one"}
@@ -115,7 +115,7 @@ async def test_hostile_names_stay_in_the_folder(service: Filing, tmp_path: Path,
 
 @given(st.text())
 def test_any_name_is_one_component(name: str) -> None:
-    """No text makes a path of more than one part, a hidden file, or a name too long for a file system."""
+    """No text becomes a path of several parts, a hidden file, or a name too long for a file system."""
     for safe in (file_name(name), folder_name(name)):
         assert safe not in ("", ".", "..")
         assert not set(safe) & set('/\\\0:*?"<>|')
@@ -125,7 +125,7 @@ def test_any_name_is_one_component(name: str) -> None:
 
 @given(st.text(), st.text())
 def test_row_keys_are_told_apart(one: str, other: str) -> None:
-    """Two keys have one folder only if they are the same."""
+    """Two keys share a folder only if they are equal."""
     assert (folder_name(one).lower() == folder_name(other).lower()) == (one == other)
 
 
@@ -141,13 +141,13 @@ def test_row_keys_are_told_apart(one: str, other: str) -> None:
     ],
 )
 async def test_an_image_without_an_ending_gets_one(service: Filing, content: bytes, ending: str) -> None:
-    """Services name drawings by their ids: what is in them tells how they end."""
+    """Services name drawings by their ids; the first bytes decide the suffix."""
     fetched = await service.downloads().fetch([Produced(made(service, "drawing", content))], "7")
     assert fetched.paths == (f"answers.csv.files/7/drawing{ending}",)
 
 
 async def test_an_image_inside_the_answer_costs_no_request(service: Filing, tmp_path: Path) -> None:
-    """What came with the answer is kept as it came, and nothing of it is left at the service."""
+    """An image inside the answer is kept as it came, and nothing is left at the service."""
     fetched = await service.downloads().fetch([Produced("ig_1", content=PNG)], "7")
     assert contents(tmp_path / "answers.csv.files") == {"7/ig_1.png": PNG}
     assert fetched.missing == ()
@@ -155,7 +155,7 @@ async def test_an_image_inside_the_answer_costs_no_request(service: Filing, tmp_
 
 
 async def test_a_file_that_is_gone_is_named(service: Filing) -> None:
-    """A file that the service does not have takes the answer and the other files nothing away."""
+    """If the service does not have a file, the answer and the other files are kept."""
     produced = [Produced("file-gone", "a.txt"), Produced(made(service, "b.txt", b"two"), "b.txt")]
     fetched = await service.downloads().fetch(produced, "7")
     assert fetched.paths == ("answers.csv.files/7/b.txt",)
@@ -183,7 +183,7 @@ async def fetched(
 
 
 async def test_a_download_that_breaks_off_is_made_again(tmp_path: Path) -> None:
-    """Half a file is none: it is asked for again, and only the whole of it is kept."""
+    """An incomplete download is repeated, and only the complete file is kept."""
     paths: list[str] = []
     busy = json_answer({"error": {"message": "Busy.", "code": None}}, 503, retry_after="0.01")
     answers = {"GET /files/file-1/content": [busy, binary(b"on", 3), binary(b"one")]}
@@ -194,7 +194,7 @@ async def test_a_download_that_breaks_off_is_made_again(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_stays_broken_is_given_up(tmp_path: Path) -> None:
-    """When patience ends the file counts as missing, with its id; no part of it and no empty folder is left."""
+    """When the time is over, the file counts as missing, with its id; no part of it and no empty folder is left."""
     paths: list[str] = []
     answers = {"GET /files/file-1/content": binary(b"on", 3)}
     result = await fetched(tmp_path, answers, Produced("file-1", "a.txt"), paths, patience_s=0.6)
@@ -205,7 +205,7 @@ async def test_a_service_that_stays_broken_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_a_container_is_asked_for_its_files(tmp_path: Path) -> None:
-    """Files of the Responses API's code interpreter lie in its container, under a path."""
+    """Files of the Responses API's code interpreter are read from its container."""
     answers = {
         "GET /containers/cntr_1/files/cfile_1": json_answer({"id": "cfile_1", "path": "/mnt/data/a.csv"}),
         "GET /containers/cntr_1/files/cfile_1/content": binary(b"a,b"),
@@ -215,7 +215,7 @@ async def test_a_container_is_asked_for_its_files(tmp_path: Path) -> None:
 
 
 async def test_a_hostile_id_is_no_path(tmp_path: Path) -> None:
-    """An id goes into the URL as one component."""
+    """An id is one component of the URL."""
     seen: list[str] = []
 
     def script(request: Request) -> Answer:
@@ -229,7 +229,7 @@ async def test_a_hostile_id_is_no_path(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_refuses_stops_the_batch(service: Filing, tmp_path: Path) -> None:
-    """Where the folder cannot be made, no answer can be finished: one line, and the row stays for the next run."""
+    """If the folder cannot be created, the batch stops with one line, and the row is left for the next run."""
     (tmp_path / "answers.csv.files").write_text("in the way")
     with pytest.raises(OutputError, match=r"answers\.csv\.files"):
         await service.downloads().fetch([Produced(made(service, "a", b"one"), "a.txt")], "7")

@@ -1,4 +1,4 @@
-"""Messages with files, as each protocol's server takes them."""
+"""Messages with files in the form of each protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ URL = "https://example.org/"
 
 
 def turn(folder: Path, text: str = "What is this?", /, **contents: bytes) -> Turn:
-    """A turn with local files, by name (underscores are dots)."""
+    """Return a turn with local files, by name (underscores become dots)."""
     for name, content in contents.items():
         (folder / name.replace("_", ".")).write_bytes(content)
     cell = [name.replace("_", ".") for name in contents]
@@ -35,7 +35,7 @@ def urls(*names: str) -> Turn:
 
 
 async def test_nothing_attached_is_plain_text(service: Filing, tmp_path: Path) -> None:
-    """Rows without files are asked as if there were no such thing."""
+    """Rows without files are plain text."""
     plain, uploads = Turn("Hello"), service.uploads()
     assert await assistants_message(plain, uploads) == {"role": "user", "content": "Hello"}
     assert await responses_input(plain, uploads) == "Hello"
@@ -47,7 +47,7 @@ async def test_nothing_attached_is_plain_text(service: Filing, tmp_path: Path) -
 
 
 async def test_a_message_with_an_image_and_a_file(service: Filing, tmp_path: Path) -> None:
-    """Images are parts before the text, files are attached to be searched; the server takes the message as it is."""
+    """Images are parts before the text and files are attached for search; the server accepts the message."""
     uploads = service.uploads()
     message = await assistants_message(turn(tmp_path, photo_png=PNG, notes_md=b"# Notes"), uploads)
     ids = {name: file_id for file_id, name in uploads.names.items()}
@@ -69,7 +69,7 @@ async def test_a_message_with_an_image_and_a_file(service: Filing, tmp_path: Pat
 
 
 async def test_the_code_interpreter_gets_every_file(service: Filing, tmp_path: Path) -> None:
-    """Where the assistant can compute, tables go there alone, and texts to the search as well."""
+    """With the code interpreter, tables are attached for it alone, and texts for file search as well."""
     message = await assistants_message(
         turn(tmp_path, data_csv=b"a,b", notes_MD=b"x"), service.uploads(), code_interpreter=True
     )
@@ -78,7 +78,7 @@ async def test_the_code_interpreter_gets_every_file(service: Filing, tmp_path: P
 
 
 async def test_assistants_take_images_by_url_and_no_files(service: Filing) -> None:
-    """An image's URL is passed on; a file's fails the row, and says what takes it."""
+    """An image's URL is passed on; a file's URL fails the row, and the message names the protocol for it."""
     message = await assistants_message(urls("a.png"), service.uploads())
     assert message["content"][0] == {"type": "image_url", "image_url": {"url": URL + "a.png"}}
     with pytest.raises(PermanentFault, match=r"a\.pdf': --api assistants accepts only images by URL") as caught:
@@ -90,7 +90,7 @@ async def test_assistants_take_images_by_url_and_no_files(service: Filing) -> No
 
 
 async def test_an_input_with_images_and_files(service: Filing, tmp_path: Path) -> None:
-    """Local contents are uploaded for their use, URLs are passed on, and the text comes last."""
+    """Local files are uploaded for their purpose, URLs are passed on, and the text comes last."""
     uploads = service.uploads()
     local = turn(tmp_path, photo_png=PNG, report_pdf=PDF)
     both = Turn(local.text, attachments=(*local.attachments, *urls("b.jpg", "b.docx").attachments))
@@ -118,7 +118,7 @@ async def test_an_input_with_images_and_files(service: Filing, tmp_path: Path) -
 
 
 async def test_a_chat_message_holds_its_files(tmp_path: Path) -> None:
-    """Images and PDFs go inside the request; nothing is uploaded."""
+    """Images and PDFs are inside the request, and nothing is uploaded."""
     content = await chat_content(turn(tmp_path, a_png=PNG, b_jpeg=b"\xff\xd8", c_pdf=PDF), tmp_path)
     pdf = "data:application/pdf;base64," + base64.b64encode(PDF).decode()
     assert content == [
@@ -131,13 +131,13 @@ async def test_a_chat_message_holds_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 async def test_text_is_read_into_the_text(tmp_path: Path, encoding: str) -> None:
-    """Every model reads a text file: it stands before the question, under its name."""
+    """A text file comes before the prompt, under its name, so that every model reads it."""
     content = await chat_content(turn(tmp_path, notes_md="Über uns".encode(encoding), b_x=b"two"), tmp_path)
     assert content == "notes.md:\n\nÜber uns\n\nb.x:\n\ntwo\n\nWhat is this?"
 
 
 async def test_text_and_image_together(tmp_path: Path) -> None:
-    """With an image beside it the text stays one part, the last."""
+    """With an image, the text is one part, the last."""
     content = await chat_content(turn(tmp_path, notes_md=b"one", a_png=PNG), tmp_path)
     assert isinstance(content, list)
     assert [part["type"] for part in content] == ["image_url", "text"]
@@ -146,14 +146,14 @@ async def test_text_and_image_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\xff", b"\xff\xfe\x00", b"a\0b"])
 async def test_chat_refuses_what_no_model_reads(tmp_path: Path, content: bytes) -> None:
-    """A spreadsheet is neither image, PDF nor text: the row fails, and says what takes it."""
+    """A file that is not an image, a PDF or text fails the row, and the message names the protocol for it."""
     with pytest.raises(PermanentFault, match="--api chat accepts images, PDFs and text; use --api responses") as caught:
         await chat_content(turn(tmp_path, a_xlsx=content), tmp_path)
     assert caught.value.error_type == "bad_attachment"
 
 
 async def test_chat_takes_no_file_by_url(tmp_path: Path) -> None:
-    """An image's URL is passed on, a file's is not."""
+    """An image's URL is passed on; a file's URL fails the row."""
     content = await chat_content(urls("a.png"), tmp_path)
     assert content == [
         {"type": "image_url", "image_url": {"url": URL + "a.png"}},
@@ -172,7 +172,7 @@ async def test_chat_bounds_what_goes_inside_a_request(tmp_path: Path) -> None:
 
 
 async def test_chat_sends_no_other_content_than_the_prompt_stands_for(tmp_path: Path) -> None:
-    """A file that changed since the batch read it fails its row."""
+    """A file that has changed since the batch read it fails its row."""
     (tmp_path / "a.md").write_bytes(b"new")
     old = Attachment("a.md", "file", hashlib.sha256(b"old").hexdigest())
     with pytest.raises(PermanentFault, match="the file has changed since"):

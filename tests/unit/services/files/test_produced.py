@@ -1,4 +1,4 @@
-"""What answers cite and link, read from replies of all protocols."""
+"""Citations and produced files in the replies of all protocols."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def image(file_id: str) -> dict[str, Any]:
 
 
 def test_citations_point_into_the_response() -> None:
-    """Over parts and messages, a citation's start and end are those of its mark in the response."""
+    """Across parts and messages, the start and end of a citation are those of its mark in the response."""
     one, two = "Dahlias 🌺 on Tuesday【0:0†a】.", "Vega【1:2†b】"
     messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": [image("file-i"), text("No mark."), text(one, cited(one, "【0:0†a】", "file-a"))]},
@@ -85,7 +85,7 @@ def test_files_of_messages_come_once_under_their_names() -> None:
 
 
 def test_images_of_steps() -> None:
-    """Drawings that no message shows are in the steps."""
+    """Drawings that no message shows are found in the steps."""
     outputs = [{"type": "logs", "logs": "42"}, {"type": "image", "image": {"file_id": "file-1"}}]
     call = {"type": "code_interpreter", "code_interpreter": {"input": "plot()", "outputs": outputs}}
     steps: list[dict[str, Any]] = [
@@ -107,7 +107,7 @@ def output(value: str, *annotations: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_citations_of_a_response() -> None:
-    """Files and pages that messages cite, with their place in the response; empty messages take none."""
+    """Cited files and pages have their place in the response; empty messages take no place."""
     items = [
         {"type": "file_search_call", "id": "fs_1", "queries": ["dahlias"], "results": None},
         said(output("")),
@@ -129,7 +129,7 @@ def test_citations_of_a_response() -> None:
 
 
 def test_files_of_a_response() -> None:
-    """Files in containers, files of their own, and images inside the response."""
+    """Files in containers, files without one, and images inside the response are found."""
     encoded = base64.b64encode(PNG).decode()
     items: list[dict[str, Any]] = [
         {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": encoded},
@@ -163,7 +163,7 @@ def test_files_of_a_response() -> None:
 
 
 def test_pages_that_a_chat_cites() -> None:
-    """Models that search the web annotate their messages."""
+    """The annotations of models that search the web are read."""
     page = {"url": "https://example.org", "title": "", "start_index": 0, "end_index": 5}
     message = {"content": "Stars", "annotations": [{"type": "url_citation", "url_citation": page}, {"type": "other"}]}
     assert citations_of_chat(message) == [{"url": "https://example.org", "start": 0, "end": 5}]
@@ -187,7 +187,7 @@ OBJECTS = st.lists(st.dictionaries(NAMES, ANYTHING, max_size=5), max_size=3)
 
 @given(OBJECTS)
 def test_odd_replies_are_read_as_far_as_they_go(objects: list[dict[str, Any]]) -> None:
-    """A server that sends something else under these names costs no answer."""
+    """Fields of other types are skipped, and the answer is kept."""
     for read in (citations_of_messages, citations_of_items):
         assert all(isinstance(each, dict) for each in read(objects))
     for find in (produced_in_messages, produced_in_items, produced_by_steps):

@@ -1,4 +1,4 @@
-"""Uploads: each content once, whoever asks, however often; and the vector store of a batch."""
+"""Uploads, once per content for all rows and resumes; and the vector store of a batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def attached(folder: Path, name: str = "a.md", content: bytes = b"one") -> Attac
 
 
 async def together(*calls: Callable[[], Any]) -> list[Any]:
-    """What the calls return or raise, made at once."""
+    """Make the calls concurrently; return their results or exceptions."""
     results: list[Any] = [None] * len(calls)
 
     async def call(number: int) -> None:
@@ -60,7 +60,7 @@ async def together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 async def test_a_file_arrives_whole_and_is_remembered(service: Filing, tmp_path: Path) -> None:
-    """The service gets name, purpose and bytes; the journal knows the file as one of the batch's, to be deleted."""
+    """The service gets name, purpose and bytes, and the journal knows the file for deletion."""
     data = bytes(range(256)) * 5_000
     uploads = service.uploads()
     file_id = await uploads.file_id(attached(tmp_path, 'Über "uns"\n.bin', data), "user_data")
@@ -72,7 +72,7 @@ async def test_a_file_arrives_whole_and_is_remembered(service: Filing, tmp_path:
 
 
 async def test_a_hundred_rows_share_one_upload(service: Filing, tmp_path: Path) -> None:
-    """Rows that name the same content, under one name or two, get the same file, which one of them uploads."""
+    """Rows with the same content, under one name or two, share one upload."""
     first, second = attached(tmp_path, "a.md"), attached(tmp_path, "b.md")
     uploads = service.uploads()
     ids = await together(*(lambda each=each: uploads.file_id(each, "assistants") for each in [first, second] * 50))
@@ -82,7 +82,7 @@ async def test_a_hundred_rows_share_one_upload(service: Filing, tmp_path: Path) 
 
 
 async def test_another_content_purpose_or_ending_is_another_file(service: Filing, tmp_path: Path) -> None:
-    """Services tell formats by endings and uses by purposes, so that each of them is asked for by itself."""
+    """Another content, suffix or purpose is another upload, because services derive formats from suffixes."""
     uploads = service.uploads()
     for name, content, purpose in (
         ("a.md", b"one", "assistants"),
@@ -96,7 +96,7 @@ async def test_another_content_purpose_or_ending_is_another_file(service: Filing
 
 
 async def test_a_resumed_batch_uploads_nothing_again(service: Filing, tmp_path: Path) -> None:
-    """What the journal names is used again, after one look whether the service still has it."""
+    """A file that the journal names is used again, after one check that the service still has it."""
     file = attached(tmp_path)
     first = await service.uploads().file_id(file, "assistants")
     resumed = service.uploads()
@@ -107,7 +107,7 @@ async def test_a_resumed_batch_uploads_nothing_again(service: Filing, tmp_path: 
 
 
 async def test_a_file_that_is_gone_is_uploaded_again(service: Filing, tmp_path: Path) -> None:
-    """A file deleted at the service, by a cleanup or by hand, is replaced, also in a batch that is cleaned up twice."""
+    """A file deleted at the service is replaced, even in a batch that was cleaned up twice."""
     file = attached(tmp_path)
     ids = []
     for _ in range(3):
@@ -121,7 +121,7 @@ async def test_a_file_that_is_gone_is_uploaded_again(service: Filing, tmp_path: 
 
 
 async def test_a_file_that_the_service_forgets_meanwhile(service: Filing, tmp_path: Path) -> None:
-    """Told that the service does not know a file, the next row uploads it again."""
+    """If the service reports that it does not know a file, the next row uploads it again."""
     file, uploads = attached(tmp_path), service.uploads()
     first = await uploads.file_id(file, "assistants")
     service.client.files.delete(first)
@@ -133,7 +133,7 @@ async def test_a_file_that_the_service_forgets_meanwhile(service: Filing, tmp_pa
 
 
 async def test_batches_do_not_share_files(service: Filing, tmp_path: Path) -> None:
-    """Two batches with the same file have one each: the cleanup of one takes nothing from the other."""
+    """Two batches with the same file upload it once each, so that the cleanup of one does not affect the other."""
     file = attached(tmp_path)
     with journal_in(tmp_path, "batch_2") as other:
         ids = [
@@ -144,7 +144,7 @@ async def test_batches_do_not_share_files(service: Filing, tmp_path: Path) -> No
 
 
 async def test_another_service_gets_its_own(service: Filing, tmp_path: Path) -> None:
-    """A batch moved to another service uploads its files there."""
+    """A batch that moves to another service uploads its files there."""
     file = attached(tmp_path)
     await service.uploads().file_id(file, "assistants")
     await Uploads(service.wire, service.journal, "http://elsewhere/v1", tmp_path).file_id(
@@ -154,7 +154,7 @@ async def test_another_service_gets_its_own(service: Filing, tmp_path: Path) -> 
 
 
 async def test_the_row_whose_upload_is_cancelled_takes_no_other_along(service: Filing, tmp_path: Path) -> None:
-    """A row that runs out of time while it uploads leaves the upload to the next that waits."""
+    """If a row times out during an upload, the next waiting row makes the upload."""
     file, uploads = attached(tmp_path), service.uploads()
     ids: list[str] = []
 
@@ -176,7 +176,7 @@ async def test_the_row_whose_upload_is_cancelled_takes_no_other_along(service: F
 
 
 async def test_a_file_that_changed_is_not_sent(service: Filing, tmp_path: Path) -> None:
-    """A row's prompt stands for a content: where the file holds another by now, the row fails and says so."""
+    """A file whose content differs from the planned one fails its row."""
     file = attached(tmp_path)
     (tmp_path / "a.md").write_bytes(b"another")
     with pytest.raises(PermanentFault, match=r"a\.md: the file has changed since the batch read it") as caught:
@@ -187,7 +187,7 @@ async def test_a_file_that_changed_is_not_sent(service: Filing, tmp_path: Path) 
 
 @pytest.mark.parametrize("what", ["gone", "folder"])
 async def test_a_file_that_cannot_be_read_any_more(service: Filing, tmp_path: Path, what: str) -> None:
-    """A file that went away fails its row with one line, and a copy of it under another name is as good as ever."""
+    """A file that disappeared fails its row with one line; a copy under another name still works."""
     file, uploads = attached(tmp_path), service.uploads()
     (tmp_path / "a.md").unlink()
     if what == "folder":
@@ -201,7 +201,7 @@ async def test_a_file_that_cannot_be_read_any_more(service: Filing, tmp_path: Pa
 
 
 async def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
-    """What was sent half before and half after a change is not used, and is deleted with the rest."""
+    """If a file changes during its upload, the upload is not used, and is deleted with the rest."""
     file = attached(tmp_path)
 
     def script(request: Request) -> Answer:
@@ -226,7 +226,7 @@ MADE = json_answer({"id": "file-1", "object": "file"})
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[Callable[..., tuple[Wire, Journal, ScriptedHttp]]]:
-    """Starts a server with these answers, each given once, the last for ever."""
+    """Start a server with these answers, each given once, the last one repeatedly."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -240,7 +240,7 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., tuple[Wire, Journal, Scri
 
 
 async def test_a_refused_content_is_sent_once(tmp_path: Path, scripted: Any) -> None:
-    """A file that the service does not take fails every row that names it, and is not sent for each."""
+    """A file that the service refuses fails every row with it, and is sent only once."""
     wire, journal, server = scripted(WRONG)
     file, uploads = attached(tmp_path), Uploads(wire, journal, PLACE, tmp_path)
     async with aclosing(wire):
@@ -257,7 +257,7 @@ async def test_a_refused_content_is_sent_once(tmp_path: Path, scripted: Any) -> 
 async def test_a_fault_that_may_pass_is_shared_and_tried_again(
     tmp_path: Path, scripted: Any, answer: Answer, kind: type[ServiceFault]
 ) -> None:
-    """Rows that wait for an upload fail with it, each to be tried again by itself; the next try uploads."""
+    """Rows that wait for an upload fail with it and are retried separately; the next attempt uploads."""
     wire, journal, server = scripted(answer, MADE)
     file, uploads = attached(tmp_path), Uploads(wire, journal, PLACE, tmp_path)
     async with aclosing(wire):
@@ -268,7 +268,7 @@ async def test_a_fault_that_may_pass_is_shared_and_tried_again(
 
 
 async def test_a_lost_reply_is_asked_for_under_the_same_key(tmp_path: Path, scripted: Any) -> None:
-    """A service that honours idempotency keys makes one file of two tries."""
+    """A service that supports idempotency keys makes one file of two attempts."""
     wire, journal, server = scripted(Answer(b"", "close"), MADE)
     file, uploads = attached(tmp_path), Uploads(wire, journal, PLACE, tmp_path)
     async with aclosing(wire):
@@ -282,7 +282,7 @@ async def test_a_lost_reply_is_asked_for_under_the_same_key(tmp_path: Path, scri
 
 @pytest.mark.parametrize("reply", [{"object": "file"}, {"id": 7}])
 async def test_a_reply_without_an_id(tmp_path: Path, scripted: Any, reply: Any) -> None:
-    """A server that takes the form and names no file speaks something else."""
+    """A server that accepts the form and returns no id does not support files."""
     wire, journal, _ = scripted(json_answer(reply))
     async with aclosing(wire):
         with pytest.raises(PermanentFault, match="has no 'id'"):
@@ -290,7 +290,7 @@ async def test_a_reply_without_an_id(tmp_path: Path, scripted: Any, reply: Any) 
 
 
 async def test_a_server_without_files(tmp_path: Path, scripted: Any) -> None:
-    """Where there is no such endpoint the batch stops: every row would fail the same way."""
+    """If the server has no such endpoint, the batch stops, because every row would fail in the same way."""
     wire, journal, _ = scripted(json_answer({"detail": "Not Found"}, 404))
     async with aclosing(wire):
         with pytest.raises(BatchRefused, match=r"no such endpoint on this server: /v1/files"):
@@ -308,7 +308,7 @@ def documents(folder: Path, **texts: str) -> tuple[LocalFile, ...]:
 
 
 async def test_the_files_of_a_batch_can_be_searched(service: Filing, tmp_path: Path) -> None:
-    """One vector store takes all files in, and is ready when its id is told; both are remembered for the cleanup."""
+    """One vector store indexes all files before its id is returned; the journal knows all for the cleanup."""
     files = documents(tmp_path, garden="The dahlias are watered on Tuesday.", stars="Vega is bright.")
     uploads = service.uploads()
     store_id = await uploads.vector_store(files, name="answers")
@@ -324,7 +324,7 @@ async def test_the_files_of_a_batch_can_be_searched(service: Filing, tmp_path: P
 
 
 async def test_a_resumed_batch_searches_the_same_store(service: Filing, tmp_path: Path) -> None:
-    """The same contents are neither uploaded nor taken in again; one look finds the store, and the files' names stay."""
+    """The same contents are neither uploaded nor indexed again; the files keep their names."""
     files = documents(tmp_path, a="one", b="two")
     store_id = await service.uploads().vector_store(files, name="x")
     sent, resumed = service.limits.requests, service.uploads()
@@ -334,7 +334,7 @@ async def test_a_resumed_batch_searches_the_same_store(service: Filing, tmp_path
 
 
 async def test_other_contents_make_another_store(service: Filing, tmp_path: Path) -> None:
-    """An edited file makes another store; the files that stayed are not uploaded again."""
+    """An edited file needs another store; the unchanged files are not uploaded again."""
     first = await service.uploads().vector_store(documents(tmp_path, a="one", b="two"), name="x")
     second = await service.uploads().vector_store(documents(tmp_path, b="three"), name="x")
     assert first != second
@@ -343,7 +343,7 @@ async def test_other_contents_make_another_store(service: Filing, tmp_path: Path
 
 @pytest.mark.parametrize("how", ["deleted", "expired", "files too"])
 async def test_a_store_that_is_gone_is_made_again(service: Filing, tmp_path: Path, how: str) -> None:
-    """A store that was deleted, or that expired over the days, is replaced; so are the files, where they are gone."""
+    """A deleted or expired store is replaced, and so are deleted files."""
     files = documents(tmp_path, a="one")
     store_id = await service.uploads().vector_store(files, name="x")
     if how == "expired":
@@ -359,7 +359,7 @@ async def test_a_store_that_is_gone_is_made_again(service: Filing, tmp_path: Pat
 
 
 async def test_a_store_that_lost_a_file_gets_it_back(service: Filing, tmp_path: Path) -> None:
-    """A file taken out of the store, or a crash before it was put in, is made good in the same store."""
+    """A file that is missing in the store, by deletion or a crash, is added to the same store."""
     files = documents(tmp_path, a="one", b="two", c="three")
     store_id = await service.uploads().vector_store(files, name="x")
     lost = next(file.id for file in service.client.files.list() if file.filename == "b.md")
@@ -369,7 +369,7 @@ async def test_a_store_that_lost_a_file_gets_it_back(service: Filing, tmp_path: 
 
 
 async def test_a_file_that_cannot_be_taken_in_stops_the_batch(service: Filing, tmp_path: Path) -> None:
-    """The message names the file and the service's reason; a mended file is taken in by the next run."""
+    """The message has the file and the service's reason; a corrected file is indexed by the next run."""
     files = documents(tmp_path, good="one", blank="   ")
     with pytest.raises(BatchRefused, match=r"^--file-search: the service could not index blank\.md: blank\.md: holds"):
         await service.uploads().vector_store(files, name="x")
@@ -379,7 +379,7 @@ async def test_a_file_that_cannot_be_taken_in_stops_the_batch(service: Filing, t
 
 
 async def test_a_store_that_failed_is_not_used_again(service: Filing, tmp_path: Path) -> None:
-    """The same command again makes another store, in which the file may be taken in by now."""
+    """The same command creates another store, in which the file may succeed."""
     files = documents(tmp_path, blank="   ")
     for number in (1, 2):
         with pytest.raises(BatchRefused):
@@ -388,7 +388,7 @@ async def test_a_store_that_failed_is_not_used_again(service: Filing, tmp_path: 
 
 
 async def test_many_files_go_in_several_requests(tmp_path: Path) -> None:
-    """Services bound the files of one request; all are in at the end, and a crash in between goes on from there."""
+    """Services limit the files per request; all are added, and after a crash the rest is."""
     files = tuple(documents(tmp_path, **{f"n{number}": str(number) for number in range(501)}))
     inside: list[str] = []
     broken = [True]
