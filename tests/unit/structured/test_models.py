@@ -73,9 +73,7 @@ def test_a_validator_that_breaks_fails_the_row_alone() -> None:
 
 
 def test_columns_hold_their_type_whatever_a_model_writes() -> None:
-    """Serializers of other types, aliases and excluded fields keep the answer's value; computed fields have no
-    column.
-    """
+    """If a model changes the type or the name of a value, the cell has the answer's own value."""
 
     class Odd(BaseModel):
         n: int
