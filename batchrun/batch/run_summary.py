@@ -240,7 +240,7 @@ def _service_lines(summary: Summary) -> Iterator[str]:
 
 
 def _next_lines(summary: Summary) -> Iterator[str]:
-    """Yield what is left to do, and where the output is."""
+    """Yield the remaining steps, and the path of the output."""
     if summary.statistics.not_deleted:
         yield (
             f"{summary.statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
