@@ -34,7 +34,7 @@ from batchrun.errors import BatchRefused, BatchrunError, InputError, unwrapped
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job.environment import ApiKey, Environment
 from batchrun.job.file import table_and_options
-from batchrun.job.options import Job, given_in
+from batchrun.job.options import Job, changed_options
 from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.records import Outcome
@@ -171,7 +171,7 @@ def _order(
         environment = environment.with_key(api_key)
     if client_options is not None:
         environment = replace(environment, client_options=client_options)
-    given = {**(given_in(job) if job is not None else {}), **options}
+    given = {**(changed_options(job) if job is not None else {}), **options}
     folder = Path()
     if isinstance(table, (str, Path)):
         table, folder, given = table_and_options(str(table), given, os.environ)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
-from batchrun.job.option_values import nearest
+from batchrun.job.option_values import suggestion
 from batchrun.records import Usage
 from batchrun.services.reply_fields import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens
@@ -261,7 +261,8 @@ def _own_rates(model: str, prices: Mapping[str, float]) -> Rates:
     for name, price in prices.items():
         if name not in _RATE_NAMES:
             raise InputError(
-                f"{where}: unknown key {name!r}{nearest(name, _RATE_NAMES)}; the keys are input, cached_input, output"
+                f"{where}: unknown key {name!r}{suggestion(name, _RATE_NAMES)}; "
+                "the keys are input, cached_input, output"
             )
         if not 0 <= price < float("inf"):
             raise InputError(f"{where}: {name}: expected US dollars per million tokens, 0 or more, got {price!r}")

@@ -20,7 +20,7 @@ from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Job
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.local_files import LocalFile, files_of
+from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.templates import Prompter, default_template, prompter_for, rendering_digest
 from batchrun.structured import Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source
@@ -142,7 +142,8 @@ def make_plan(
         raise InputError(destination.missing_key)
     if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
         raise InputError("no model given: give --model NAME or set BATCHRUN_MODEL")
-    files = _JobFiles(_toolbox(job), _structure(job), files_of(job.file_search, Path()) if job.file_search else ())
+    searched = matching_files(job.file_search, Path()) if job.file_search else ()
+    files = _JobFiles(_toolbox(job), _structure(job), searched)
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
     if not isinstance(table, (str, Path)) and not hasattr(table, "columns"):

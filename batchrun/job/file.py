@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
-from batchrun.job.option_values import nearest
+from batchrun.job.option_values import suggestion
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
 from batchrun.wording import plain_path, shortened
@@ -103,7 +103,7 @@ def _load(
     known = {"input", *job_options(), *tables}
     for key in raw:
         if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+            raise InputError(f"{path}: unknown key {key!r}{suggestion(key, known)}")
     own = {key: _resolved(key, value, path, environ) for key, value in raw.items()}
     if base is None:
         return own

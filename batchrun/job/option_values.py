@@ -9,10 +9,10 @@ from batchrun.errors import InputError
 from batchrun.local_paths import check_local
 from batchrun.wording import shortened
 
-__all__ = ["LONGEST_S", "nearest", "read_text_option"]
+__all__ = ["LONGEST_S", "read_text_option", "seconds_of", "suggestion"]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` if a known name is similar, otherwise an empty text."""
     import difflib
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from batchrun.job.job_option import JobOption, job_option
 from batchrun.job.option_values import LONGEST_S
 
-__all__ = ["EMBEDDED_MODEL", "Api", "Job", "given_in", "job_options"]
+__all__ = ["EMBEDDED_MODEL", "Api", "Job", "changed_options", "job_options"]
 
 Api = Literal["assistants", "responses", "chat"]
 EMBEDDED_MODEL = "tutor"
@@ -418,7 +418,7 @@ def job_options() -> dict[str, tuple[JobOption, Any]]:
     return {f.name: (f.metadata["option"], None if f.default is MISSING else f.default) for f in fields(Job)}
 
 
-def given_in(job: Job) -> dict[str, Any]:
+def changed_options(job: Job) -> dict[str, Any]:
     """Return the options that differ from their defaults, in the form that `make_job` takes."""
     defaults = Job()
     named = ((f.name, getattr(job, f.name)) for f in fields(Job))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from batchrun.errors import InputError
 from batchrun.job.job_option import JobOption
-from batchrun.job.option_values import nearest, seconds_of
+from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
 from batchrun.local_paths import check_local
 from batchrun.wording import shortened
@@ -132,7 +132,7 @@ def _checked_matrix(job: Job) -> dict[str, list[Any]]:
     for name, values in job.matrix.items():
         known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
         if name not in known:
-            raise InputError(f"matrix: {name!r} is not an option that affects answers{nearest(name, known)}")
+            raise InputError(f"matrix: {name!r} is not an option that affects answers{suggestion(name, known)}")
         if name in _SAME_FOR_ALL:
             raise InputError(f"matrix: {name} must be the same for all rows; compare two batches instead")
         default = options[name][1]
@@ -246,7 +246,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
     """Return the message about one error that pydantic found."""
     name = str(location[0]) if location else "job"
     if kind == "unexpected_keyword_argument":
-        return f"unknown option {name!r}{nearest(name, job_options())}"
+        return f"unknown option {name!r}{suggestion(name, job_options())}"
     known = job_options().get(name)
     shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
     if known is not None and known[0].secret:

@@ -15,7 +15,7 @@ from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created_objects import place_of
 from batchrun.journal.journal import Journal
 from batchrun.prompts.templates import FIRST_RENDERING
-from batchrun.tables import holds_answers
+from batchrun.tables import has_answers
 from batchrun.wording import rows_text
 
 __all__ = ["check_not_lost", "objection", "open_journal"]
@@ -193,7 +193,7 @@ def _check_no_answers(path: Path, output: Path | None, state: str) -> None:
 
     Any other file is replaced, as the user asked.
     """
-    if output is not None and output.exists() and holds_answers(output):
+    if output is not None and output.exists() and has_answers(output):
         raise _lost(path, state, f"{output.name} next to it holds answers of a batch")
 
 

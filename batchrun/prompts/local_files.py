@@ -26,9 +26,9 @@ __all__ = [
     "Attachments",
     "LocalFile",
     "attachments_in",
-    "files_of",
     "is_url",
     "kind_of",
+    "matching_files",
     "sha256_of",
 ]
 
@@ -69,7 +69,7 @@ class LocalFile:
     size: int
 
 
-def files_of(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
+def matching_files(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
     """Return the files that match the patterns, sorted by path. Of files with the same content, the first is returned.
 
     A pattern is a path, a folder (for all files in it) or a text with `*`, `?`, `[…]` or `**`. Hidden files and folders

@@ -13,7 +13,7 @@ import minijinja
 
 from batchrun.records import Value
 
-__all__ = ["placeholder_hint", "reference", "template_environment", "template_value"]
+__all__ = ["placeholder_hint", "placeholder_of", "template_environment", "template_value"]
 
 FUEL = 1_000_000
 """Maximum instructions of the template engine for one rendering. A page of text takes some hundreds. The limit stops
@@ -23,29 +23,29 @@ templates with an endless loop, which would otherwise stop the batch."""
 # -- values ---------------------------------------------------------------------------------------------------
 
 
-def template_environment(*, lists_as_before: bool = False) -> minijinja.Environment:
+def template_environment(*, lists_as_python: bool = False) -> minijinja.Environment:
     """Return an engine in which undefined names are errors, and lists and objects are rendered as JSON.
 
     Args:
-        lists_as_before: render lists and objects as Python does, as the first versions did.
+        lists_as_python: render lists and objects as Python does, as the first versions did.
     """
     return minijinja.Environment(
-        undefined_behavior="strict", fuel=FUEL, finalizer=None if lists_as_before else _printed
+        undefined_behavior="strict", fuel=FUEL, finalizer=None if lists_as_python else _printed
     )
 
 
-def template_value(value: Value, *, lists_as_before: bool = False) -> Value:
+def template_value(value: Value, *, lists_as_python: bool = False) -> Value:
     """Return the value of a cell for templates. None and NaN become empty text, because "none" is not a question.
 
     Args:
-        lists_as_before: see `template_environment`.
+        lists_as_python: see `template_environment`.
     """
     if value.__class__ is str:
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list | dict):
-        return value if lists_as_before else _as_json(value)
+        return value if lists_as_python else _as_json(value)
     return value if isinstance(value, int | float | bool) else str(value)
 
 
@@ -126,7 +126,7 @@ _PLACEHOLDERS = (
 """Placeholders of this and other tools. The first group is the name."""
 
 
-def reference(column: str) -> str:
+def placeholder_of(column: str) -> str:
     """Return the placeholder for a column."""
     return f"{{{{ {column} }}}}" if column.isidentifier() else f"{{{{ row[{column!r}] }}}}"
 
@@ -141,5 +141,5 @@ def placeholder_hint(templates: Iterable[str], columns: Sequence[str]) -> str:
                 if near and pattern is _OWN and found[1] == known[near[0]]:
                     return f"{found[0]} is in a comment or in raw text, or a variable of that name is set before it"
                 if near:
-                    return f"write {reference(known[near[0]])} instead of {found[0]}"
-    return f"write a column as {reference(columns[0])}" if columns else "the table has no columns"
+                    return f"write {placeholder_of(known[near[0]])} instead of {found[0]}"
+    return f"write a column as {placeholder_of(columns[0])}" if columns else "the table has no columns"

@@ -88,7 +88,7 @@ class Prompter:
         *,
         key: str | None = None,
         thread_column: str | None = None,
-        lists_as_before: bool = False,
+        lists_as_python: bool = False,
     ) -> None:
         """
         Args:
@@ -96,7 +96,7 @@ class Prompter:
             columns: columns of the input, with those of combinations.
             key: column that identifies rows; None for their position.
             thread_column: column with the thread that a row continues; None if rows start new threads.
-            lists_as_before: render lists and objects as the first versions did, to match the answers in their journals.
+            lists_as_python: render lists and objects as the first versions did, to match the answers in their journals.
 
         Raises:
             InputError: the syntax of a template is wrong, or a column does not exist.
@@ -111,8 +111,8 @@ class Prompter:
         ):
             if name is not None and name not in columns:
                 raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
-        self._lists_as_before = lists_as_before
-        self._environment = template_environment(lists_as_before=lists_as_before)
+        self._lists_as_python = lists_as_python
+        self._environment = template_environment(lists_as_python=lists_as_python)
         self._forms = [self._form(combination, columns) for combination in combinations]
         self._columns = columns
 
@@ -220,8 +220,8 @@ class Prompter:
             PromptError: the rendered text is empty, or the template fails on this row.
         """
         form = self._forms[row.row_index % len(self._forms)]
-        before = self._lists_as_before
-        values = {name: template_value(value, lists_as_before=before) for name, value in row.values.items()}
+        as_python = self._lists_as_python
+        values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
         attached = _attachments(row, form.combination.settings.get("attach") or ())
         first = Turn(self.text(form.names[0][0], values, ()), 1, attached)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
@@ -349,12 +349,12 @@ FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
 
 def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
     """Return a prompter that gives the same fingerprints as the version that wrote the journal."""
-    before = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
-    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_before=before)
+    as_python = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
+    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_python=as_python)
 
 
 def prompter_for(
-    settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_before: bool = False
+    settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_python: bool = False
 ) -> Prompter:
     """Return the prompter of a batch.
 
@@ -362,14 +362,14 @@ def prompter_for(
         settings: the options that decide answers (`batchrun.job.fingerprint.settings_of`), as they are in the journal.
         columns: columns of the input, with those of combinations.
         key: column that identifies rows; None for their position.
-        lists_as_before: see `Prompter`.
+        lists_as_python: see `Prompter`.
     """
     return Prompter(
         combinations_of(settings),
         columns,
         key=key,
         thread_column=settings.get("thread_column"),
-        lists_as_before=lists_as_before,
+        lists_as_python=lists_as_python,
     )
 
 

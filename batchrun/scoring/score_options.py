@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
-from batchrun.job.option_values import nearest
+from batchrun.job.option_values import suggestion
 from batchrun.local_paths import check_local
 from batchrun.wording import shortened
 
@@ -246,7 +246,7 @@ def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:
     if not given.get("scorer"):
         raise InputError(f"{where}: names no scorer, such as numeric; {next(iter(given), 'it')} requires one")
     if unknown := next((name for name in given if name not in known), None):
-        raise InputError(f"{where}: unknown key {unknown!r}{nearest(unknown, known)}")
+        raise InputError(f"{where}: unknown key {unknown!r}{suggestion(unknown, known)}")
     options = {
         name: (value,) if known[name][0].repeated and isinstance(value, str) else value for name, value in given.items()
     }

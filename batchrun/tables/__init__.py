@@ -11,7 +11,7 @@ use them, so that this package is cheap to import. `pyarrow.dataset`, which impo
 from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.input_watch import InputWatch
-from batchrun.tables.open import holds_answers, open_source, validate
+from batchrun.tables.open import has_answers, open_source, validate
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
@@ -24,7 +24,7 @@ __all__ = [
     "check_output",
     "expand",
     "format_of",
-    "holds_answers",
+    "has_answers",
     "open_source",
     "to_frame",
     "validate",

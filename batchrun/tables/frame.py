@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
-from batchrun.tables.table_options import check_added
+from batchrun.tables.table_options import check_added_columns
 from batchrun.tables.text import check_columns
 from batchrun.tables.values import ColumnKind, json_text, kind_of, plain
 
@@ -105,7 +105,7 @@ def to_frame(source: Source, cells: Iterator[Mapping[str, Any]], options: WriteO
     """
     import pandas as pd
 
-    check_added(options, source.columns, source.name)
+    check_added_columns(options, source.columns, source.name)
     keys = options.keys
     added: dict[str, list[Any]] = {key: [] for key in keys}
     given: dict[str, list[Value]] = {column: [] for column in source.columns}

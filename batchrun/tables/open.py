@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 from batchrun.tables.source import Source
 
-__all__ = ["holds_answers", "open_source", "validate"]
+__all__ = ["has_answers", "open_source", "validate"]
 
 
 _ANSWER_COLUMNS: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
@@ -83,7 +83,7 @@ def open_source(
     return JsonlSource.open(file)
 
 
-def holds_answers(path: Path) -> bool:
+def has_answers(path: Path) -> bool:
     """Return whether `path` is a table with the columns that batchrun adds, with any prefix."""
     try:
         columns = set(open_source(path, ReadOptions()).columns)

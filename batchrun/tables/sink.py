@@ -17,7 +17,7 @@ from batchrun.tables.atomic import check_writable, replacing
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
 from batchrun.tables.source import Source
-from batchrun.tables.table_options import Format, WriteOptions, check_added, format_of
+from batchrun.tables.table_options import Format, WriteOptions, check_added_columns, format_of
 from batchrun.tables.values import json_text, plain
 
 __all__ = ["CsvLines", "check_output", "disarmed", "write_table"]
@@ -39,7 +39,7 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         OutputError: the folder is not writable, or `path` is not a regular file.
     """
     format_of(path, str(path))
-    check_added(options, source.columns, source.name)
+    check_added_columns(options, source.columns, source.name)
     check_writable(path)
     input_path: Path | None = getattr(source, "path", None)
     if input_path is not None and _is_same(path, input_path):

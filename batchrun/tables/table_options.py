@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS
 
-__all__ = ["Format", "Kind", "ReadOptions", "WriteOptions", "check_added", "format_of"]
+__all__ = ["Format", "Kind", "ReadOptions", "WriteOptions", "check_added_columns", "format_of"]
 
 Kind: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -99,7 +99,7 @@ def format_of(path: Path, name: str) -> Format:
     return Format(kind, gzipped)
 
 
-def check_added(options: WriteOptions, columns: Sequence[str], name: str) -> None:
+def check_added_columns(options: WriteOptions, columns: Sequence[str], name: str) -> None:
     """Raise InputError if a column that batchrun adds has the name of another column.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batchrun.batch.cleanup_summary import CleanupSummary, cleanup_line
-from batchrun.prompts.local_files import Attachments, files_of
+from batchrun.prompts.local_files import Attachments, matching_files
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
 from batchrun.server.sandbox.code_interpreter import find_sandbox
@@ -93,7 +93,7 @@ async def test_the_files_of_the_batch_are_searched_and_cited(service: Filing, se
     """An answer out of the batch's files cites them by name, at its place in the response; a cleanup leaves none."""
     server.responder.script = search_or_compute
     uploads = service.uploads()
-    store_id = await uploads.vector_store(files_of(["*.md"], tmp_path), name="answers")
+    store_id = await uploads.vector_store(matching_files(["*.md"], tmp_path), name="answers")
     message = await assistants_message(Turn("When are the dahlias watered?"), uploads)
     resources = {"file_search": {"vector_store_ids": [store_id]}}
     messages, _ = await run_of(service, message, tools=[{"type": "file_search"}], tool_resources=resources)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from batchrun.errors import InputError
 from batchrun.job.file import read_job_file
-from batchrun.job.option_values import nearest, read_text_option
+from batchrun.job.option_values import read_text_option, suggestion
 from batchrun.job.options import Job
 from batchrun.job.validation import make_job
 from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
@@ -133,7 +133,7 @@ class _GraderTable:
             raise InputError(f"{self.where}: grader: expected a table [grader], got {self.table!r}")
         for key in self.table:
             if key not in self.KEYS:
-                raise InputError(f"{self.where}: grader: unknown key {key!r}{nearest(key, self.KEYS)}")
+                raise InputError(f"{self.where}: grader: unknown key {key!r}{suggestion(key, self.KEYS)}")
         if sum(key in self.table for key in ("choices", "partial", "scale")) > 1:
             raise InputError(f"{self.where}: grader: choices, partial and scale exclude each other; use one of them")
 

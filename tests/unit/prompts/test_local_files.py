@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import InputError
-from batchrun.prompts.local_files import MAX_FILE_BYTES, AttachmentError, Attachments, files_of, is_url, kind_of
+from batchrun.prompts.local_files import MAX_FILE_BYTES, AttachmentError, Attachments, is_url, kind_of, matching_files
 from batchrun.records import Attachment
 
 
@@ -43,7 +43,7 @@ def sha(text: str) -> str:
 def test_patterns_find_files_sorted_and_once(tmp_path: Path) -> None:
     """Files are sorted by path, whatever the order of the patterns, and each content is returned once."""
     written(tmp_path, docs__b_md="two", docs__a_md="one", docs__c_md="one", docs__deep__d_txt="three")
-    found = files_of(["docs/**/*.txt", "docs/*.md", "docs/a.md"], tmp_path)
+    found = matching_files(["docs/**/*.txt", "docs/*.md", "docs/a.md"], tmp_path)
     assert [str(file.path.relative_to(tmp_path)) for file in found] == ["docs/a.md", "docs/b.md", "docs/deep/d.txt"]
     assert (found[0].sha256, found[0].size) == (sha("one"), 3)
 
@@ -53,19 +53,19 @@ def test_a_folder_stands_for_all_below_it(tmp_path: Path) -> None:
     written(tmp_path, docs__a_md="one", docs__deep__er__b_md="two", docs___hidden="three")
     (tmp_path / "docs" / ".git").mkdir()
     (tmp_path / "docs" / ".git" / "config").write_text("four")
-    assert [file.path.name for file in files_of(["docs"], tmp_path)] == ["a.md", "b.md"]
+    assert [file.path.name for file in matching_files(["docs"], tmp_path)] == ["a.md", "b.md"]
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     """A file called `notes [1].md` is found by its name."""
     (tmp_path / "notes [1].md").write_text("x")
-    assert [file.path.name for file in files_of(["notes [1].md"], tmp_path)] == ["notes [1].md"]
+    assert [file.path.name for file in matching_files(["notes [1].md"], tmp_path)] == ["notes [1].md"]
 
 
 def test_an_absolute_pattern_is_one(tmp_path: Path) -> None:
     """An absolute pattern does not start from the folder."""
     written(tmp_path, a_md="x")
-    assert len(files_of([f"{tmp_path}/*.md"], Path("/"))) == 1
+    assert len(matching_files([f"{tmp_path}/*.md"], Path("/"))) == 1
 
 
 @pytest.mark.parametrize("pattern", ["*.pdf", "missing.md", "docs/*", "empty"])
@@ -74,7 +74,7 @@ def test_a_pattern_without_files_is_named(tmp_path: Path, pattern: str) -> None:
     written(tmp_path, a_md="x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError) as caught:
-        files_of(["*.md", pattern], tmp_path)
+        matching_files(["*.md", pattern], tmp_path)
     assert str(caught.value) == f"--file-search {pattern}: matches no file in {tmp_path}"
 
 
@@ -82,10 +82,10 @@ def test_files_that_no_service_takes_are_refused(tmp_path: Path) -> None:
     """Empty files and files that are too large are refused by size, with the pattern that matched them."""
     (tmp_path / "void.md").touch()
     with pytest.raises(InputError, match=r"^--file-search \*\.md: .*void\.md: is empty; services do not accept empty"):
-        files_of(["*.md"], tmp_path)
+        matching_files(["*.md"], tmp_path)
     sparse(tmp_path / "big.bin", MAX_FILE_BYTES + 1)
     with pytest.raises(InputError, match=r"has 536,870,913 bytes; services accept at most 536,870,912$"):
-        files_of(["big.bin"], tmp_path)
+        matching_files(["big.bin"], tmp_path)
 
 
 # -- cells ------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(AttachmentError, match=r"^attachment 'a\.md': cannot be read \(permission denied\)$"):
         Attachments().of_cell("a.md", tmp_path)
     with pytest.raises(InputError, match=r"a\.md: cannot be read \(permission denied\)$"):
-        files_of(["*"], tmp_path)
+        matching_files(["*"], tmp_path)
 
 
 def test_a_changed_file_is_another_content(tmp_path: Path) -> None:

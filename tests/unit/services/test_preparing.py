@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from batchrun.errors import ServerFault, Silence
-from batchrun.prompts.local_files import files_of
+from batchrun.prompts.local_files import matching_files
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.files.uploads import UPLOAD_ATTEMPTS, Uploads
 from batchrun.services.wire import Wire
@@ -67,7 +67,7 @@ async def searched(service: Service, folder: Path, files: int) -> str:
         (folder / f"{number}.md").write_text(f"text {number}")
     with journal_in(folder) as journal:
         uploads = Uploads(cast(Wire, service), journal, PLACE, folder)
-        return await uploads.vector_store(files_of(["*.md"], folder), name="x")
+        return await uploads.vector_store(matching_files(["*.md"], folder), name="x")
 
 
 async def test_uploads_may_take_their_time(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from batchrun.errors import (
     Unavailable,
 )
 from batchrun.journal import Journal
-from batchrun.prompts.local_files import LocalFile, files_of
+from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.records import Attachment
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
@@ -304,7 +304,7 @@ def documents(folder: Path, **texts: str) -> tuple[LocalFile, ...]:
     (folder / "docs").mkdir(exist_ok=True)
     for name, text in texts.items():
         (folder / "docs" / f"{name}.md").write_text(text)
-    return files_of(["docs"], folder)
+    return matching_files(["docs"], folder)
 
 
 async def test_the_files_of_a_batch_can_be_searched(service: Filing, tmp_path: Path) -> None:
