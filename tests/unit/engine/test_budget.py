@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.engine import Budget, Engine, Limits, RetryPolicy, RowTask
+from batchrun.engine import Budget, Engine, Limits, RowTask
 from batchrun.journal import Journal
 from batchrun.records import Usage
-from tests.support.rows import noon, prompt
+from tests.support.engine_bench import engine_for
+from tests.support.rows import prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -24,16 +25,9 @@ def cent_a_token(usage: Usage) -> float | None:
 async def run(journal: Journal, budget: Budget, rows: int, completion_tokens: int, concurrency: int = 4) -> Engine:
     """Rows of 20 characters that take 10 tokens each, and `completion_tokens`."""
     usage = Usage(10, completion_tokens, 10 + completion_tokens)
-    engine = Engine(
-        service=ScriptedService(otherwise=Move(answered(usage=usage))),
-        journal=journal,
-        limits=Limits(concurrency=concurrency),
-        policy=RetryPolicy(),
-        batch_id="b",
-        price=lambda _model, used: cent_a_token(used),
-        budget=budget,
-        clock=noon,
-    )
+    service = ScriptedService(otherwise=Move(answered(usage=usage)))
+    limits = Limits(concurrency=concurrency)
+    engine = engine_for(service, journal, limits, price=lambda _model, used: cent_a_token(used), budget=budget)
     await engine.run([RowTask(prompt(row, "x" * 20)) for row in range(rows)])
     return engine
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
+from batchrun.engine import Engine, Limits, RowTask
 from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
 from batchrun.engine.service import OnIds
 from batchrun.engine.slots import SlotPolicy
@@ -31,7 +31,8 @@ from batchrun.errors import (
 )
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Reply
-from tests.support.rows import noon, prompt
+from tests.support.engine_bench import engine_for
+from tests.support.rows import prompt
 from tests.support.scripted_service import answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -111,16 +112,7 @@ async def run(
     made = Limits(**limits)
     service = Service(made, behaviour, prepare=prepare, takes_s=takes_s)
     outcomes: list[Outcome] = []
-    engine = Engine(
-        service=service,
-        journal=journal,
-        limits=made,
-        policy=RetryPolicy(),
-        batch_id="b",
-        clock=noon,
-        random_unit=lambda: 0.5,
-        on_outcome=outcomes.append,
-    )
+    engine = engine_for(service, journal, made, random_unit=lambda: 0.5, on_outcome=outcomes.append)
     await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(rows))
     return Ran(engine, service, service.now_s(), outcomes)
 
@@ -222,10 +214,7 @@ async def test_the_outage_shows(journal: Journal) -> None:
     """The statistics say for how long the service has been away, and no longer say it once it is back."""
     limits = Limits(concurrency=5)
     service = Service(limits, lambda _, now_s: away() if 5 <= now_s < 65 else None)
-    engine = Engine(
-        service=service, journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b", clock=noon,
-        random_unit=lambda: 0.5,
-    )  # fmt: skip
+    engine = engine_for(service, journal, limits, random_unit=lambda: 0.5)
     seen: dict[int, float | None] = {}
 
     async def look() -> None:
@@ -323,10 +312,9 @@ async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None
             return answered()
 
     outcomes: list[Outcome] = []
-    engine = Engine(
-        service=Machine(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
-        clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
-    )  # fmt: skip
+    engine = engine_for(
+        Machine(limits, lambda *_: None), journal, limits, random_unit=lambda: 0.5, on_outcome=outcomes.append
+    )
     await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(300))
     assert [type(outcome) for outcome in outcomes] == [Completed] * 300
 
@@ -353,10 +341,9 @@ async def test_a_server_that_drops_a_reply_for_the_next_request_is_asked_one_by_
             raise ConnectionLost("broken off", error_type="connection_error")
 
     outcomes: list[Outcome] = []
-    engine = Engine(
-        service=OneStream(limits, lambda *_: None), journal=journal, limits=limits, policy=RetryPolicy(), batch_id="b",
-        clock=noon, random_unit=lambda: 0.5, on_outcome=outcomes.append,
-    )  # fmt: skip
+    engine = engine_for(
+        OneStream(limits, lambda *_: None), journal, limits, random_unit=lambda: 0.5, on_outcome=outcomes.append
+    )
     await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(60))
     assert [type(outcome) for outcome in outcomes] == [Completed] * 60
     assert limits.statistics().one_at_a_time
@@ -407,10 +394,8 @@ async def test_an_answer_of_an_earlier_run_counts(journal: Journal) -> None:
     await run(journal, lambda *_: None, 3)
     limits = Limits(concurrency=1)
     outcomes: list[Outcome] = []
-    engine = Engine(
-        service=Service(limits, lambda row, _: refusal() if row == "3" else None), journal=journal, limits=limits,
-        policy=RetryPolicy(), batch_id="b", clock=noon, on_outcome=outcomes.append,
-    )  # fmt: skip
+    service = Service(limits, lambda row, _: refusal() if row == "3" else None)
+    engine = engine_for(service, journal, limits, on_outcome=outcomes.append)
     await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(3, 10))
     assert [type(outcome) for outcome in sorted(outcomes, key=lambda each: each.row_key)] == [Failed, *[Completed] * 6]
 

@@ -9,11 +9,12 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from batchrun.engine import Engine, Limits, RetryPolicy, RowTask
+from batchrun.engine import Limits, RowTask
 from batchrun.journal import Journal
 from batchrun.records import Completed, Outcome
 from tests.support.capacity_service import Capacity, CapacityService, straight
-from tests.support.rows import noon, prompt
+from tests.support.engine_bench import engine_for
+from tests.support.rows import prompt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -82,16 +83,7 @@ async def run(
     limits = Limits(concurrency=concurrency, row_timeout_s=row_timeout_s)
     service = CapacityService(capacity, limits)
     with Journal(folder / f"{uuid4().hex}.journal") as journal:
-        engine = Engine(
-            service=service,
-            journal=journal,
-            limits=limits,
-            policy=RetryPolicy(),
-            batch_id="b",
-            clock=noon,
-            random_unit=lambda: 0.5,
-            on_outcome=ended,
-        )
+        engine = engine_for(service, journal, limits, random_unit=lambda: 0.5, on_outcome=ended)
         await engine.run(RowTask(prompt(row, f"q{row}")) for row in range(rows))
     found.requests, found.most_in_flight = service.requests, service.most_in_flight
     return found
