@@ -1,4 +1,4 @@
-"""A real server on a real socket, with a responder whose every move a test decides."""
+"""A real server on a real socket, with a responder that a test controls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Running:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
-    """Starts servers, with `ServerSettings` as keywords, and stops them after the test."""
+    """Return a function that starts a server, with `ServerSettings` as keywords. It is stopped after the test."""
     with ExitStack() as stack:
 
         def start_server(script: Script = echo, key: str = "any", **settings: Any) -> Running:
@@ -49,7 +49,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Running]:
-    """One server for all tests that leave nothing behind which another could mind."""
+    """Return one server for all tests that leave no state that could affect another test."""
     responder, clock = Scripted(echo), ManualClock()
     with (
         EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), responder, clock=clock) as server,
@@ -59,7 +59,7 @@ def shared() -> Iterator[Running]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the SDK say that the Assistants API is deprecated, on every call; and nothing else."""
+    """Ignore the SDK's warning, on every call, that the Assistants API is deprecated, but no other warning."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"))

@@ -18,7 +18,7 @@ from tests.integration.server.scripted import Scripted, call_functions, echo, fo
 
 
 async def by_word(conversation: Conversation) -> AsyncIterator[Part]:
-    """Does what the last message says: `call`, `stall` or anything else, which is echoed."""
+    """Call a function, stall, or echo, as the last message asks: `call`, `stall` or any other text."""
     word = conversation.messages[-1].text
     script = forever if word == "stall" else call_functions if conversation.tools else echo
     async for part in script(conversation):
@@ -26,7 +26,7 @@ async def by_word(conversation: Conversation) -> AsyncIterator[Part]:
 
 
 async def slowly(conversation: Conversation) -> AsyncIterator[Part]:
-    """Echoes, with a pause in which a process can be killed."""
+    """Echo the last message, with a pause in which the process can be killed."""
     yield TextDelta("You ")
     await anyio.sleep(0.002)
     yield TextDelta(conversation.messages[-1].text)
@@ -38,7 +38,7 @@ SCRIPTS = {"by_word": by_word, "echo": echo, "slowly": slowly}
 
 @contextmanager
 def killed(data: Path, script: str) -> Iterator[str]:
-    """The URL of a server process, which gets a SIGKILL at the end."""
+    """Yield the URL of a server process, which gets a SIGKILL at the end."""
     command = [sys.executable, "-m", __name__, str(data), script]
     root = Path(__file__).parents[3]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:

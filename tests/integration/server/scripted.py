@@ -1,4 +1,4 @@
-"""A responder whose every move a test decides, and the moves that many tests share."""
+"""A responder that a test controls, and the behaviour that many tests share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Script: TypeAlias = Callable[[Conversation], AsyncIterator[Part]]
 
 @dataclass(slots=True)
 class Scripted:
-    """A responder that does what the test's function says, and remembers what it was asked."""
+    """A responder that calls the test's function and records the conversations."""
 
     script: Script
     name: str = "scripted"
@@ -31,21 +31,21 @@ class Scripted:
 
 
 async def echo(conversation: Conversation) -> AsyncIterator[Part]:
-    """Answers with the last message's words."""
+    """Answer with the words of the last message."""
     for word in ("You ", "said: ", conversation.messages[-1].text if conversation.messages else ""):
         yield TextDelta(word)
     yield Finish("stop")
 
 
 async def forever(conversation: Conversation) -> AsyncIterator[Part]:
-    """Begins to answer and never ends."""
+    """Begin an answer that never ends."""
     yield TextDelta("Let me think")
     await anyio.sleep_forever()
     yield Finish("stop")
 
 
 async def call_functions(conversation: Conversation) -> AsyncIterator[Part]:
-    """Calls every function offered, then answers with their outputs."""
+    """Call every offered function, then answer with their outputs."""
     outputs = [output.output for message in conversation.messages for output in message.tool_outputs]
     if outputs:
         yield TextDelta(" and ".join(outputs))

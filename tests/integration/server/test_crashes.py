@@ -19,8 +19,8 @@ def thread_of(text: str) -> Any:
     return {"messages": [{"role": "user", "content": text}]}
 
 
-def test_a_killed_server_takes_up_every_run(tmp_path: Path) -> None:
-    """After a SIGKILL and a start, runs that answered or waited are finished, their threads whole and free."""
+def test_a_killed_server_resumes_every_run(tmp_path: Path) -> None:
+    """After a SIGKILL and a new start all runs finish, and their threads are complete and unlocked."""
     data = tmp_path / "data.sqlite3"
     with killed(data, "by_word") as url, OpenAI(base_url=url, api_key="k", max_retries=0) as client:
         threads = client.beta.threads
@@ -64,7 +64,7 @@ def test_a_killed_server_takes_up_every_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replies_before_kill", [pytest.param(1, marks=pytest.mark.nightly), 20])
 def test_a_kill_under_load_loses_no_run_and_makes_none_twice(tmp_path: Path, replies_before_kill: int) -> None:
-    """Killed in the middle of many streamed runs, each key stands for exactly one run, and all are completed."""
+    """After a kill in the middle of many streamed runs each key has exactly one run, and all are completed."""
     data = tmp_path / "data.sqlite3"
     seen: dict[str, str] = {}
     enough = threading.Event()

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example of docs/server.md runs as it stands and prints a right answer."""
+    """The example of docs/server.md runs unchanged and prints a correct answer."""
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})  # our own page
     printed = capsys.readouterr().out
@@ -20,7 +20,7 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_resource_is_named() -> None:
-    """Each resource that is served has its row in the table."""
+    """Each resource of the server has a row in the table."""
     text = PAGE.read_text().lower()
     for op in OPERATIONS:
         assert op.path.split("/")[1].replace("_", " ") in text

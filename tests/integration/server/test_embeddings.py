@@ -1,4 +1,4 @@
-"""Searches by meaning: a real server whose embeddings come from a real endpoint on loopback."""
+"""Searches by meaning: a real server with embeddings from a real endpoint on loopback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONCEPTS = {
 
 
 def embedded(request: Request) -> Answer:
-    """How often each concept is spoken of: words of one meaning count as one."""
+    """Return the frequency of each concept: words of equal meaning count as one concept."""
     vectors = []
     for text in request.body["input"]:
         vector = [0.0] * 4
@@ -67,7 +67,7 @@ Serve = Callable[..., OpenAI]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts servers and gives their clients; all are stopped after the test."""
+    """Return a function that starts a server and returns its client. All are stopped after the test."""
     with ExitStack() as stack:
 
         def start(embedder: Embedder | None, script: Script = echo, **settings: Any) -> OpenAI:
@@ -83,7 +83,7 @@ def by(endpoint: ScriptedHttp) -> UpstreamEmbedder:
 
 
 def stored(client: OpenAI, *texts: str) -> str:
-    """A vector store with these texts as `0.txt`, `1.txt` …; its id."""
+    """Return the id of a new vector store with these texts as `0.txt`, `1.txt` …."""
     store = client.vector_stores.create()
     for number, text in enumerate(texts):
         file = client.files.create(file=(f"{number}.txt", text.encode()), purpose="assistants")
@@ -96,7 +96,7 @@ def found(client: OpenAI, store_id: str, query: str = PARAPHRASE, **options: Any
 
 
 def test_a_paraphrase_is_found_by_its_embedding_only(endpoint: ScriptedHttp, serve: Serve) -> None:
-    """A question that shares no word with the text finds it where there are embeddings, and not by BM25."""
+    """A question without a word of the text finds it by embeddings, and not by BM25."""
     plain, meaning = serve(None), serve(by(endpoint))
     assert found(plain, stored(plain, BILLS, NOTES)) == []
     store_id = stored(meaning, BILLS, NOTES)
@@ -107,7 +107,7 @@ def test_a_paraphrase_is_found_by_its_embedding_only(endpoint: ScriptedHttp, ser
 
 
 async def search(conversation: Conversation) -> AsyncIterator[Part]:
-    """Searches once with the paraphrase, then answers with what it got."""
+    """Search once with the paraphrase, then answer with the results."""
     outputs = [output.output for message in conversation.messages for output in message.tool_outputs]
     if outputs:
         yield TextDelta(outputs[0])
@@ -128,14 +128,14 @@ def answered(client: OpenAI, store_id: str) -> str:
 
 
 def test_the_tool_searches_by_meaning(endpoint: ScriptedHttp, serve: Serve) -> None:
-    """The file_search of a run ranks by embeddings too."""
+    """The file_search tool of a run ranks by embeddings too."""
     client, plain = serve(by(endpoint), search), serve(None, search)
     assert answered(client, stored(client, BILLS, NOTES)).startswith(f"【0:0†1.txt】\n{NOTES}")
     assert answered(plain, stored(plain, BILLS, NOTES)) == "No results."
 
 
 def test_a_file_without_embeddings_has_failed(endpoint: ScriptedHttp, serve: Serve) -> None:
-    """A file that cannot be embedded has failed with the endpoint's reason and is not searched; it can be put in again."""
+    """A file that cannot be embedded fails with the endpoint's reason and is not searched; it can be added again."""
     client = serve(by(endpoint))
     endpoint.script = refused
     store_id = stored(client, NOTES)
@@ -151,10 +151,10 @@ def test_a_file_without_embeddings_has_failed(endpoint: ScriptedHttp, serve: Ser
     assert found(client, store_id) == ["0.txt"]
 
 
-def test_a_search_without_embeddings_goes_by_words(
+def test_a_search_without_embeddings_ranks_by_words(
     endpoint: ScriptedHttp, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the endpoint fails, a search and the tool rank by BM25, and the log warns, without the key."""
+    """If the endpoint fails, a search and the tool rank by BM25, with a warning in the log that omits the key."""
     client = serve(by(endpoint), search)
     store_id = stored(client, BILLS, NOTES)
     endpoint.script = refused
@@ -166,7 +166,7 @@ def test_a_search_without_embeddings_goes_by_words(
 
 
 def test_embeddings_outlive_the_server(endpoint: ScriptedHttp, serve: Serve, tmp_path: Path) -> None:
-    """Vectors are in the data file; what was taken in without an embedder is still found by its words."""
+    """Vectors are stored in the data file; files added without an embedder are still found by words."""
     settings = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
 
     def session(embedder: Embedder | None, use: Callable[[OpenAI], Any]) -> Any:
@@ -185,7 +185,7 @@ def test_embeddings_outlive_the_server(endpoint: ScriptedHttp, serve: Serve, tmp
 
 
 def test_a_file_removed_while_it_is_embedded_is_gone(endpoint: ScriptedHttp, serve: Serve) -> None:
-    """A file that is taken out of its store while it is embedded does not come back with its vectors."""
+    """A file that is removed from its store while it is being embedded does not return with its vectors."""
     client = serve(by(endpoint), search)
     store = client.vector_stores.create()
     file = client.files.create(file=("notes.txt", NOTES.encode()), purpose="assistants")
@@ -200,7 +200,7 @@ def test_a_file_removed_while_it_is_embedded_is_gone(endpoint: ScriptedHttp, ser
     endpoint.script = meanwhile
     client.vector_stores.files.create(store.id, file_id=file.id)
     assert removed.wait(30)
-    # A run's search waits for what is being taken in.
+    # A run's search waits for files that are being ingested.
     assert answered(client, store.id) == "No results."
     assert found(client, store.id, "dahlias") == []
     assert client.vector_stores.retrieve(store.id).file_counts.total == 0
@@ -221,7 +221,7 @@ def test_a_store_deleted_while_a_query_is_embedded_is_gone(endpoint: ScriptedHtt
 
 
 def test_a_search_with_a_key_is_repeated(endpoint: ScriptedHttp, serve: Serve, tmp_path: Path) -> None:
-    """The same search with the same key gives the same page without another embedding, also after a restart."""
+    """The same search with the same key returns the same page without another embedding, even after a restart."""
     options = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
     keyed: Any = {"extra_headers": {"Idempotency-Key": "once"}}
     pages: list[tuple[str | None, str]] = []
@@ -235,7 +235,7 @@ def test_a_search_with_a_key_is_repeated(endpoint: ScriptedHttp, serve: Serve, t
             for _ in range(2):
                 raw = client.vector_stores.with_raw_response.search(store_id, query=PARAPHRASE, **keyed)
                 pages.append((raw.headers.get("idempotent-replayed"), raw.text))
-            # What is found would be nothing from here on.
+            # From here on a new search would find nothing.
             for file in client.files.list():
                 client.files.delete(file.id)
     assert [replayed for replayed, _ in pages] == [None, "true", "true", "true"]
@@ -244,8 +244,8 @@ def test_a_search_with_a_key_is_repeated(endpoint: ScriptedHttp, serve: Serve, t
     assert len(endpoint.requests) == 2
 
 
-def test_a_search_under_way_is_joined_by_its_key(endpoint: ScriptedHttp, serve: Serve) -> None:
-    """A search repeated with its key before the first is answered waits for that one and asks for no embedding."""
+def test_a_live_search_is_joined_by_its_key(endpoint: ScriptedHttp, serve: Serve) -> None:
+    """A repetition with the same key waits for the live search, without another embedding."""
     client = serve(by(endpoint))
     store_id = stored(client, NOTES)
     keyed: Any = {"extra_headers": {"Idempotency-Key": "once"}}
@@ -297,7 +297,7 @@ def test_a_search_that_was_cut_off_frees_its_key(endpoint: ScriptedHttp, tmp_pat
 
 
 class Broken(AsyncResource):
-    """An embedder of somebody else's, with a mistake in it."""
+    """A caller's embedder that has a bug."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -310,7 +310,7 @@ class Broken(AsyncResource):
 
 
 def test_a_broken_embedder_breaks_nothing_else(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """An embedder that raises anything fails the file and not the server; its detail is for the log only."""
+    """Any exception of an embedder fails the file, not the server; its detail appears only in the log."""
     client = serve(Broken())
     store_id = stored(client, NOTES)
     (file,) = client.vector_stores.files.list(store_id)
@@ -321,7 +321,7 @@ def test_a_broken_embedder_breaks_nothing_else(serve: Serve, caplog: pytest.LogC
 
 
 def test_an_embedder_is_closed_with_the_server() -> None:
-    """What an embedder holds open is closed with the server; a plain function is an embedder too."""
+    """An embedder with open resources is closed with the server; a plain function is an embedder too."""
 
     async def ones(texts: Sequence[str]) -> list[list[float]]:
         return [[1.0]] * len(texts)
@@ -334,7 +334,7 @@ def test_an_embedder_is_closed_with_the_server() -> None:
 
 
 def test_the_command_line_names_the_model(endpoint: ScriptedHttp, tmp_path: Path, monkeypatch: Any) -> None:
-    """`serve --embeddings` asks the upstream's URL with the upstream's key."""
+    """`serve --embeddings` sends requests to the upstream's URL with the upstream's key."""
     monkeypatch.setenv("UPSTREAM_KEY", KEY)
     command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", "--upstream", endpoint.url]
     command += ["--upstream-key-env", "UPSTREAM_KEY", "--embeddings", "small"]
@@ -353,7 +353,7 @@ def test_the_command_line_names_the_model(endpoint: ScriptedHttp, tmp_path: Path
 
 
 def test_embeddings_need_an_upstream(tmp_path: Path) -> None:
-    """`--embeddings` without `--upstream` is one line and exit status 2."""
+    """`--embeddings` without `--upstream` gives one line and exit code 2."""
     done = batchrun(tmp_path, "serve", "--embeddings", "small")
     assert done.returncode == 2
     assert done.stderr.endswith("--embeddings needs --upstream\n")

@@ -18,7 +18,7 @@ NOTES = b"# Garden\n\nThe dahlias are watered on Tuesday evening by Ursula.\n"
 
 
 def test_a_file_is_uploaded_listed_read_and_deleted(start: Start) -> None:
-    """A file's bytes come back as they were, whatever they are, until it is deleted."""
+    """The bytes of any file are returned unchanged until it is deleted."""
     files = start().client.files
     data = bytes(range(256)) * 5000
     file = files.create(file=("data.bin", data), purpose="assistants")
@@ -35,12 +35,12 @@ def test_a_file_is_uploaded_listed_read_and_deleted(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\docs\\passwd", "passwd"])
 def test_a_file_name_has_no_folders(start: Start, name: str) -> None:
-    """Whatever folders a client puts into a file's name, they are dropped."""
+    """Folders in a file's name are removed."""
     assert start().client.files.create(file=(name, b"x"), purpose="assistants").filename == "passwd"
 
 
 def test_uploads_are_bounded(start: Start) -> None:
-    """A file beyond the limit is refused with 413 and nothing of it is kept."""
+    """A file over the limit is refused with 413, and no part of it is stored."""
     files = start(max_upload_bytes=1000).client.files
     for size in (1001, 5_000_000):
         with pytest.raises(openai.APIStatusError) as caught:
@@ -51,7 +51,7 @@ def test_uploads_are_bounded(start: Start) -> None:
 
 
 def test_an_upload_with_a_key_is_made_once(start: Start) -> None:
-    """The same upload with the same key gives the same file, although multipart boundaries differ."""
+    """The same upload with the same key returns the same file, although the multipart boundaries differ."""
     files = start().client.files
     headers = {"Idempotency-Key": "upload"}
     first = files.create(file=("a.txt", b"a"), purpose="assistants", extra_headers=headers)
@@ -60,15 +60,15 @@ def test_an_upload_with_a_key_is_made_once(start: Start) -> None:
         files.create(file=("a.txt", b"b"), purpose="assistants", extra_headers=headers)
 
 
-def test_a_purpose_is_asked_for(start: Start) -> None:
-    """An unknown purpose is refused and the parameter named."""
+def test_a_purpose_is_required(start: Start) -> None:
+    """An unknown purpose is refused; the error names the parameter."""
     with pytest.raises(openai.BadRequestError) as caught:
         start().client.files.create(file=("a.txt", b"a"), purpose="nonsense")  # type: ignore[arg-type]  # on purpose
     assert caught.value.param == "purpose"
 
 
-def test_a_vector_store_takes_files_in(start: Start) -> None:
-    """Files become searchable; counts, sizes and content follow; a file that cannot be read says why."""
+def test_a_vector_store_ingests_files(start: Start) -> None:
+    """Files become searchable, with counts, sizes and contents; the error of an unreadable file states the reason."""
     client = start().client
     good = client.files.create(file=("notes.md", NOTES), purpose="assistants")
     bad = client.files.create(file=("blank.txt", b"  \n"), purpose="assistants")
@@ -113,7 +113,7 @@ def test_a_search_finds_and_filters(start: Start) -> None:
 
 
 def test_a_deleted_file_leaves_its_stores(start: Start) -> None:
-    """Deleting a file takes it out of every vector store; deleting a store takes it off the assistants."""
+    """A deleted file is removed from every vector store, and a deleted store from the assistants."""
     running = start()
     client = running.client
     file = client.files.create(file=("notes.md", NOTES), purpose="assistants")
@@ -133,7 +133,7 @@ def test_a_deleted_file_leaves_its_stores(start: Start) -> None:
 
 
 def test_a_vector_store_expires(start: Start) -> None:
-    """A store expires its days after its last use, and finds nothing then."""
+    """A store expires the given days after its last use, and then finds nothing."""
     running = start()
     store = running.client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1})
     running.clock.advance(24 * 3600 - 1)
@@ -143,7 +143,7 @@ def test_a_vector_store_expires(start: Start) -> None:
 
 
 async def search_and_cite(conversation: Conversation) -> AsyncIterator[Part]:
-    """Searches once, then answers with the first result's mark and one that names nothing."""
+    """Search once, then answer with the first result's mark and an unknown one."""
     outputs = [output.output for message in conversation.messages for output in message.tool_outputs]
     if not outputs:
         yield ToolCall("call_search", "file_search", json.dumps({"query": "When are the dahlias watered?"}))
@@ -156,7 +156,7 @@ async def search_and_cite(conversation: Conversation) -> AsyncIterator[Part]:
 
 
 def test_file_search_is_done_and_cited(start: Start) -> None:
-    """The server searches the attached file itself, shows the step with scores, and annotates the citation."""
+    """The server searches the attached file, shows the scores in the step, and annotates the citation."""
     running = start(search_and_cite)
     client = running.client
     file = client.files.create(file=("notes.md", NOTES), purpose="assistants")
@@ -199,7 +199,7 @@ def test_file_search_is_done_and_cited(start: Start) -> None:
 
 
 async def compute(conversation: Conversation) -> AsyncIterator[Part]:
-    """Runs code that reads the attached file and writes another, then answers with what it printed."""
+    """Run code that reads the attached file and writes another one, then answer with the code's output."""
     outputs = [output.output for message in conversation.messages for output in message.tool_outputs]
     if not outputs:
         code = "text = open('numbers.txt').read()\nopen('sum.txt', 'w').write(str(sum(map(int, text.split()))))\n6 * 7"
@@ -214,7 +214,7 @@ async def compute(conversation: Conversation) -> AsyncIterator[Part]:
     getattr(find_sandbox(), "name", None) != "bubblewrap", reason="needs bubblewrap, which this machine lacks"
 )
 def test_code_runs_in_the_sandbox(start: Start) -> None:
-    """The server runs the code on the attached file; logs are in the step, the produced file can be downloaded."""
+    """The server runs the code on the attached file; the step has the logs, and the produced file can be downloaded."""
     running = start(compute)
     client = running.client
     file = client.files.create(file=("numbers.txt", b"1 2 3"), purpose="assistants")
@@ -236,7 +236,7 @@ def test_code_runs_in_the_sandbox(start: Start) -> None:
 
 
 def test_resources_must_exist(start: Start) -> None:
-    """Files and vector stores that do not exist are refused where they are named."""
+    """References to missing files and vector stores are refused."""
     running = start(echo)
     create = running.client.beta.assistants.create
     with pytest.raises(openai.NotFoundError, match="No file found with id 'file-x'"):
@@ -246,7 +246,7 @@ def test_resources_must_exist(start: Start) -> None:
 
 
 def test_image_files_reach_the_responder(start: Start) -> None:
-    """An image file in a message is handed to the responder as a data URL, which any model's service can read."""
+    """The responder gets an image file of a message as a data URL, which any model's service can read."""
     running = start(echo)
     file = running.client.files.create(file=("dot.png", b"\x89PNG"), purpose="vision")
     content: Any = [{"type": "text", "text": "look"}, {"type": "image_file", "image_file": {"file_id": file.id}}]
@@ -264,7 +264,7 @@ def test_image_files_reach_the_responder(start: Start) -> None:
 
 
 def test_an_expired_store_is_not_searched(start: Start) -> None:
-    """A run finds nothing in a vector store that has expired, and says so to the model instead of failing."""
+    """A run finds nothing in an expired vector store; the model gets an empty result instead of an error."""
     running = start(search_and_cite)
     client = running.client
     store = client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1})

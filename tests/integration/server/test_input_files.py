@@ -26,7 +26,7 @@ def upload(running: Running, name: str, data: bytes) -> str:
 
 
 def test_a_file_is_read_as_text(shared: Running) -> None:
-    """What is behind the server reads an uploaded file's text, under its name, before the question."""
+    """The responder reads an uploaded file's text, with its name, before the question."""
     file_id = upload(shared, "notes.md", b"# Notes\n\nDahlias")
     response = ask(shared, {"type": "input_file", "file_id": file_id})
     assert response.output_text == "You said: notes.md:\n\n# Notes\n\nDahlias\nWhat is this?"
@@ -34,8 +34,8 @@ def test_a_file_is_read_as_text(shared: Running) -> None:
     assert item.to_dict()["content"][0]["file_id"] == file_id  # type: ignore[index]  # an object's fields
 
 
-def test_an_image_by_its_id_is_seen(shared: Running) -> None:
-    """An uploaded image reaches the responder as a data URL, also in a later turn of the chain."""
+def test_an_image_by_its_id_reaches_the_responder(shared: Running) -> None:
+    """An uploaded image reaches the responder as a data URL, even in a later turn of the chain."""
     file_id = upload(shared, "dot.png", PNG)
     first = ask(shared, {"type": "input_image", "file_id": file_id, "detail": "low"})
     shared.client.responses.create(model="scripted-1", input="And?", previous_response_id=first.id)
@@ -48,8 +48,8 @@ def test_an_image_by_its_id_is_seen(shared: Running) -> None:
     assert asked.messages[0].text == "What is this?"
 
 
-def test_a_file_that_is_not_there(shared: Running) -> None:
-    """A file that does not exist is refused; one that goes away later is named in its place."""
+def test_a_missing_file(shared: Running) -> None:
+    """A file that does not exist is refused; a file that is deleted later is replaced by a note with its id."""
     with pytest.raises(openai.NotFoundError, match="No file found with id 'file-x'"):
         ask(shared, {"type": "input_file", "file_id": "file-x"})
     file_id = upload(shared, "notes.md", b"Dahlias")
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_there(shared: Running) -> None:
 
 
 def test_a_file_without_text_fails_the_response(shared: Running) -> None:
-    """A file that nobody can read fails the response with its name, not the server."""
+    """An unreadable file fails the response, with the file's name in the error."""
     response = ask(shared, {"type": "input_file", "file_id": upload(shared, "a.bin", b"\0\1\2")})
     assert response.status == "failed"
     assert response.error.code == "invalid_prompt"
@@ -68,13 +68,13 @@ def test_a_file_without_text_fails_the_response(shared: Running) -> None:
 
 
 def test_other_ways_to_give_a_file_are_refused(shared: Running) -> None:
-    """The server fetches nothing from elsewhere."""
+    """Files by URL or as data are refused: the server fetches nothing."""
     with pytest.raises(openai.BadRequestError):
         ask(shared, {"type": "input_file", "file_url": "https://example.org/a.pdf"})
 
 
 def test_a_chat_with_a_file(shared: Running) -> None:
-    """A file inside a chat completion is passed on as it came."""
+    """A file inside a chat completion reaches the responder unchanged."""
     file: Any = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}}
     shared.client.chat.completions.create(
         model="scripted-1", messages=[{"role": "user", "content": [file, {"type": "text", "text": "What?"}]}]

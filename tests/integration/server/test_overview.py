@@ -15,13 +15,13 @@ OVERVIEW = Path(__file__).with_name("overview.md")
 
 
 def blocks() -> list[str]:
-    """The code blocks, in their order."""
+    """Return the code blocks, in order."""
     return re.findall(r"```python\n(.*?)```", OVERVIEW.read_text(encoding="utf-8"), re.S)
 
 
 def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With OPENAI_BASE_URL and OPENAI_API_KEY set, every block does what the overview says it does, where the model
-    answers in text, as the overview's code expects."""
+    """With OPENAI_BASE_URL and OPENAI_API_KEY set, every block works as the overview describes. The model answers
+    with text, as the overview's code expects."""
     shown: list[Any] = []
     names: dict[str, Any] = {"display": shown.append}  # IPython's, in a notebook
     with EmbeddedServer(ServerSettings(api_keys=("sk-test",)), Obliging()) as server:
@@ -49,5 +49,5 @@ def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_block_is_missing() -> None:
-    """The copy holds the eleven blocks that are Python."""
+    """The copy contains the eleven Python blocks."""
     assert len(blocks()) == 11

@@ -20,8 +20,8 @@ from batchrun.server.responders.base import Conversation, Finish, Part, TextDelt
 from tests.integration.server.scripted import Scripted, echo, forever
 
 
-def test_a_taken_port_is_told_to_the_caller() -> None:
-    """An address that is in use is a SettingsError of the caller, in one line with a way out."""
+def test_a_taken_port_is_an_error_of_the_caller() -> None:
+    """An address in use raises a SettingsError in the caller's thread; its one line states what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1 port {port}") as caught:
@@ -29,8 +29,8 @@ def test_a_taken_port_is_told_to_the_caller() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_unusable_file_is_told_to_the_caller(tmp_path: Path) -> None:
-    """A data file that another server holds is a StoreError of the caller, and the first server goes on."""
+def test_an_unusable_file_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    """A data file in use by another server raises a StoreError in the caller's thread; the first server continues."""
     settings = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
     with EmbeddedServer(settings, Scripted(echo)) as server:
         with pytest.raises(StoreError, match="in use by another server"):
@@ -40,7 +40,7 @@ def test_an_unusable_file_is_told_to_the_caller(tmp_path: Path) -> None:
 
 
 def test_a_file_outlives_its_server(tmp_path: Path) -> None:
-    """What one server stored, the next on its file serves; the log is folded into the file at the end."""
+    """The next server on a file serves the stored objects; the write-ahead log is merged into the file at the end."""
     data = tmp_path / "data.sqlite3"
     settings = ServerSettings(data=data, shutdown_grace_s=0)
     with EmbeddedServer(settings, Scripted(echo)) as server, OpenAI(base_url=server.url, api_key="k") as client:
@@ -51,7 +51,7 @@ def test_a_file_outlives_its_server(tmp_path: Path) -> None:
 
 
 def test_without_a_file_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `data` the temporary file is gone after the server."""
+    """Without `data` the temporary file is deleted with the server."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with EmbeddedServer(ServerSettings(shutdown_grace_s=0), Scripted(echo)):
         assert list(tmp_path.iterdir())
@@ -59,7 +59,7 @@ def test_without_a_file_nothing_is_left(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_leaving_waits_for_runs_that_finish() -> None:
-    """A run that finishes within the grace is finished, and its client gets the end of its stream."""
+    """A run that needs less than the grace period finishes, and its client gets the end of the stream."""
     leaving = threading.Event()
 
     async def patient(conversation: Conversation) -> AsyncIterator[Part]:
@@ -81,8 +81,8 @@ def test_leaving_waits_for_runs_that_finish() -> None:
         stopping.join()
 
 
-def test_an_interrupted_run_is_taken_up_by_the_next_server(tmp_path: Path) -> None:
-    """A run that outlasts the grace is finished by the next server on the file."""
+def test_an_interrupted_run_is_resumed_by_the_next_server(tmp_path: Path) -> None:
+    """A run that needs more than the grace period is finished by the next server on the file."""
     settings = ServerSettings(data=tmp_path / "data.sqlite3", shutdown_grace_s=0)
     with EmbeddedServer(settings, Scripted(forever)) as server, OpenAI(base_url=server.url, api_key="k") as client:
         run = client.beta.threads.create_and_run(assistant_id=client.beta.assistants.create(model="m").id)
@@ -94,7 +94,7 @@ def test_an_interrupted_run_is_taken_up_by_the_next_server(tmp_path: Path) -> No
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT let serve_forever return: exit status 0, the file closed."""
+    """After SIGTERM or SIGINT serve_forever returns: the exit code is 0, and the file is closed."""
     data = tmp_path / "data.sqlite3"
     command = [sys.executable, "-m", "tests.integration.server.crashing", str(data), "echo"]
     root = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""Random sequences of calls against a model of the protocol."""
+"""Random sequences of calls, compared with a model of the protocol."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from batchrun.server.responders.base import Conversation, Part, ResponderError
 from tests.integration.server.scripted import WEATHER, Scripted, call_functions, echo, forever
 
 
-async def as_told(conversation: Conversation) -> AsyncIterator[Part]:
-    """Answers, calls, stalls or fails, as the run's metadata says."""
+async def by_metadata(conversation: Conversation) -> AsyncIterator[Part]:
+    """Answer, call, stall or fail, as the run's metadata states."""
     manner = conversation.metadata.get("manner", "answer")
     if manner == "fail":
         raise ResponderError("as told", code="rate_limit_exceeded")
@@ -32,12 +32,12 @@ async def as_told(conversation: Conversation) -> AsyncIterator[Part]:
 
 @dataclass
 class ModelThread:
-    """What the model knows of a thread.
+    """A thread of the model.
 
     Attributes:
         messages: ids, oldest first.
         runs: run id → status, oldest first.
-        expires_at: of the active run.
+        expires_at: expiry of the active run.
     """
 
     id: str
@@ -73,7 +73,7 @@ PATHS = [
 
 
 class Protocol(RuleBasedStateMachine):
-    """Drives one server; a fresh set of threads for each sequence."""
+    """Calls one server, with new threads for each sequence."""
 
     threads = HypothesisBundle("threads")
 
@@ -81,7 +81,7 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         self.clock = ManualClock()
-        server = EmbeddedServer(ServerSettings(shutdown_grace_s=0), Scripted(as_told), clock=self.clock)
+        server = EmbeddedServer(ServerSettings(shutdown_grace_s=0), Scripted(by_metadata), clock=self.clock)
         self.stack.enter_context(server)
         self.http = self.stack.enter_context(
             httpx2.Client(base_url=server.url, headers={"OpenAI-Beta": "assistants=v2"}, timeout=30)
@@ -103,7 +103,7 @@ class Protocol(RuleBasedStateMachine):
         return reply.json()
 
     def stream(self, path: str, body: Any, until: str) -> list[tuple[str, Any]]:
-        """Events of a streamed request, read no further than the event `until`."""
+        """Return the events of a streamed request, up to the event `until`."""
         events: list[tuple[str, Any]] = []
         with self.http.stream("POST", path, json={**body, "stream": True}) as reply:
             assert reply.status_code == 200, reply.read()
@@ -220,7 +220,7 @@ class Protocol(RuleBasedStateMachine):
     )
     def send_junk(self, method: str, path: str, body: Any) -> None:
         url = path.replace("{t}", "thread_nobody").replace("{r}", "run_nobody")
-        # Python's encoder writes Infinity and lone surrogates, which no JSON parser should let through.
+        # Python's encoder writes Infinity and lone surrogates, which a JSON parser must not accept.
         content = json.dumps(body) if method == "POST" else None
         reply = self.http.request(method, url, content=content, headers={"Content-Type": "application/json"})
         assert reply.status_code < 500, reply.text

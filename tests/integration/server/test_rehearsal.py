@@ -51,7 +51,7 @@ def run(running: Running, row: str, **options: Any) -> Any:
 
 
 def test_planned_errors_do_no_work(rehearsing: Running) -> None:
-    """429 with Retry-After, 500 and an HTML page come as planned, and no run is made."""
+    """The replies are the planned 429 with Retry-After, 500 and HTML page, and no run is created."""
     with pytest.raises(openai.RateLimitError) as limited:
         run(rehearsing, "1")
     assert limited.value.response.headers["retry-after"] == "2"
@@ -63,8 +63,8 @@ def test_planned_errors_do_no_work(rehearsing: Running) -> None:
     assert rehearsing.responder.asked == []
 
 
-def test_a_dropped_stream_breaks_off_and_its_run_goes_on(rehearsing: Running) -> None:
-    """A drop cuts the connection after its deltas; the run is finished and can be had with the same key."""
+def test_a_dropped_stream_breaks_off_and_its_run_continues(rehearsing: Running) -> None:
+    """A drop closes the connection after its deltas; the run finishes, and the same key returns it."""
     seen: list[str] = []
     with run(rehearsing, "4") as stream, pytest.raises(openai.APIConnectionError):
         seen.extend(event.event for event in stream)
@@ -77,13 +77,13 @@ def test_a_dropped_stream_breaks_off_and_its_run_goes_on(rehearsing: Running) ->
     assert finished.status == "completed"
 
 
-def test_other_rows_meet_no_fault(rehearsing: Running) -> None:
-    """A row that the plan does not name is answered."""
+def test_other_rows_get_no_fault(rehearsing: Running) -> None:
+    """A row that the plan does not name gets its answer."""
     assert [event.event for event in run(rehearsing, "5")][-1] == "thread.run.completed"
 
 
-def test_limits_are_told_and_kept(rehearsing: Running, tmp_path: Path) -> None:
-    """With a request limit replies carry x-ratelimit headers, and the one too many is a 429 with Retry-After."""
+def test_limits_are_reported_and_enforced(rehearsing: Running, tmp_path: Path) -> None:
+    """With a request limit replies have x-ratelimit headers, and a request over the limit gets a 429 with Retry-After."""
     settings = ServerSettings(requests_per_minute=2, shutdown_grace_s=0.05, data=tmp_path / "data.sqlite3")
     clock = ManualClock()
     with (

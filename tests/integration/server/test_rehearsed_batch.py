@@ -1,4 +1,4 @@
-"""A batch over a server that plays planned faults: what people rehearse a night with."""
+"""The rehearsal of a batch: a real batch with a server that injects planned faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ code = "rate_limit_exceeded"
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 def test_a_planned_night_ends_well(tmp_path: Path, api: str) -> None:
-    """A request that is refused and sent again is drawn anew, so that no row meets the same fault for ever."""
+    """A repeated request has a new draw, so that no row gets the same fault forever."""
     (tmp_path / "faults.toml").write_text(PLAN, encoding="utf-8")
     (tmp_path / "q.csv").write_text("question\n" + "".join(f"{n}+1\n" for n in range(25)), encoding="utf-8")
     plan = FaultPlan.load(tmp_path / "faults.toml")

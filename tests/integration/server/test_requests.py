@@ -17,14 +17,14 @@ BETA = {"OpenAI-Beta": "assistants=v2"}
 
 
 def test_every_path_is_served_with_and_without_v1(start: Start) -> None:
-    """The same operations answer below /v1 and at the root."""
+    """The same operations are served below /v1 and at the root."""
     url = start().url
     for base in (url, url.removesuffix("/v1")):
         assert httpx2.get(f"{base}/assistants", headers=BETA).json()["object"] == "list"
 
 
-def test_the_beta_header_is_demanded(start: Start) -> None:
-    """Without OpenAI-Beta the assistants endpoints refuse with the hosted API's text and code."""
+def test_the_beta_header_is_required(start: Start) -> None:
+    """Without OpenAI-Beta the assistants endpoints return the hosted API's error text and code."""
     reply = httpx2.get(f"{start().url}/assistants")
     assert reply.status_code == 400
     assert reply.json() == {
@@ -41,7 +41,7 @@ def test_the_beta_header_is_demanded(start: Start) -> None:
     [("GET", "/nothing", 404), ("DELETE", "/assistants", 405), ("GET", "/threads/t/runs/r/steps/s/more", 404)],
 )
 def test_unknown_urls_have_the_error_body(start: Start, method: str, path: str, status: int) -> None:
-    """An unknown path or method is answered with all four keys of the error body."""
+    """The reply to an unknown path or method has all four keys of the error body."""
     reply = httpx2.request(method, start().url + path, headers=BETA)
     assert reply.status_code == status
     assert reply.json()["error"].keys() == {"message", "type", "param", "code"}
@@ -96,7 +96,7 @@ def test_unknown_urls_have_the_error_body(start: Start, method: str, path: str, 
 def test_limits_of_the_reference_name_the_parameter(
     shared: Running, path: str, body: dict[str, Any], param: str, code: str
 ) -> None:
-    """A body beyond the reference's limits is a 400 that names parameter and fault."""
+    """A body beyond the limits of the API reference is a 400 that names parameter and error."""
     reply = httpx2.post(shared.url + path, json=body, headers=BETA)
     assert reply.status_code == 400, reply.text
     error = reply.json()["error"]
@@ -109,8 +109,8 @@ def test_limits_of_the_reference_name_the_parameter(
     [b"{", b"[]", b'"text"', b"\xff\xfe", b'{"model": NaN}', b'{"model": "\\ud800"}', b'{"model":' + b"[" * 100_000,
      b'{"model": "m", "temperature": 1e999}', b"null"],
 )  # fmt: skip
-def test_bodies_that_are_no_json_object_are_refused(shared: Running, raw: bytes) -> None:
-    """Whatever bytes come as a body, the answer is a 400 with a message, never a 500."""
+def test_bodies_that_are_not_a_json_object_are_refused(shared: Running, raw: bytes) -> None:
+    """The reply to a body of any bytes is a 400 with a message, never a 500."""
     headers = {**BETA, "Content-Type": "application/json"}
     reply = httpx2.post(f"{shared.url}/assistants", content=raw, headers=headers)
     assert reply.status_code == 400, reply.text
@@ -118,7 +118,7 @@ def test_bodies_that_are_no_json_object_are_refused(shared: Running, raw: bytes)
 
 
 def test_bodies_are_bounded(start: Start) -> None:
-    """A body beyond the limit is refused with 413, announced or not."""
+    """A body over the limit is refused with 413, with or without Content-Length."""
     url = start(max_body_bytes=1000).url
     headers = {**BETA, "Content-Type": "application/json"}
     body = json.dumps({"model": "m", "instructions": "x" * 2000}).encode()
@@ -138,7 +138,7 @@ def test_bodies_are_bounded(start: Start) -> None:
     ],
 )
 def test_list_parameters_are_checked(shared: Running, query: str, param: str) -> None:
-    """limit is 1 to 100 and order asc or desc; anything else is a 400 that names it."""
+    """limit is 1 to 100 and order is asc or desc; any other value is a 400 that names the parameter."""
     reply = httpx2.get(f"{shared.url}/assistants?{query}", headers=BETA)
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == param
@@ -146,7 +146,7 @@ def test_list_parameters_are_checked(shared: Running, query: str, param: str) ->
 
 @pytest.mark.parametrize("path", ["thread", "assistant", "run"])
 def test_missing_objects_have_the_exact_text(shared: Running, path: str) -> None:
-    """404s of threads, assistants and runs carry the text that clients match."""
+    """404s of threads, assistants and runs have the text that clients match."""
     thread = shared.client.beta.threads.create()
     url = {
         "thread": "/threads/thread_x",
@@ -161,7 +161,7 @@ def test_missing_objects_have_the_exact_text(shared: Running, path: str) -> None
 
 
 def test_keys_are_checked(start: Start) -> None:
-    """A wrong key is a 401 that shows its ends only; a missing one says what to do."""
+    """A wrong key is a 401 that shows only its ends; the error for a missing key states what to do."""
     running = start(key="sk-right", api_keys=("sk-right", "sk-second"))
     assert running.client.models.list().data[0].id == "scripted-1"
     wrong = "sk-wrong-secret-middle-part-1234"
@@ -178,7 +178,7 @@ def test_keys_are_checked(start: Start) -> None:
 
 
 def test_each_key_sees_only_its_own(start: Start) -> None:
-    """Objects of one key are not found, listed, changed or used by another."""
+    """Another key cannot find, list, change or use the objects of a key."""
     running = start(key="one", api_keys=("one", "two"))
     mine = running.client
     theirs = OpenAI(base_url=running.url, api_key="two", max_retries=0)
@@ -206,7 +206,7 @@ def test_each_key_sees_only_its_own(start: Start) -> None:
 
 
 def test_keys_of_one_owner_repeat_nothing_for_another(start: Start) -> None:
-    """The same idempotency key of two API keys stands for two requests."""
+    """The same idempotency key of two API keys belongs to two requests."""
     running = start(key="one", api_keys=("one", "two"))
     headers = {"Idempotency-Key": "same"}
     first = running.client.beta.threads.create(extra_headers=headers)
@@ -215,7 +215,7 @@ def test_keys_of_one_owner_repeat_nothing_for_another(start: Start) -> None:
 
 
 def test_what_is_served_is_documented(shared: Running) -> None:
-    """The OpenAPI page names every path with its body."""
+    """The OpenAPI document names every path with its body, and /docs shows it."""
     paths = httpx2.get(f"{shared.url}/openapi.json").json()["paths"]
     assert paths["/v1/threads/runs"]["post"]["requestBody"]
     assert len(paths) > 35
@@ -225,7 +225,7 @@ def test_what_is_served_is_documented(shared: Running) -> None:
 
 
 def test_an_assistant_is_changed_as_the_hosted_one(start: Start) -> None:
-    """Tools are replaced, defaults echoed, functions gain strict, code_interpreter its file list."""
+    """Tools are replaced, defaults are returned, functions get `strict`, and code_interpreter gets its file list."""
     client = start(echo).client
     assistants = client.beta.assistants
     assistant = assistants.create(model="m", tools=[{"type": "code_interpreter"}], metadata={"a": "b"})
@@ -243,7 +243,7 @@ def test_an_assistant_is_changed_as_the_hosted_one(start: Start) -> None:
 
 
 def test_messages_are_kept_as_they_were_sent(start: Start) -> None:
-    """Text, image and attachment parts, metadata and order are echoed; changes and deletions hold."""
+    """Text, image and attachment parts, metadata and order are returned; changes and deletions take effect."""
     client = start(echo).client
     messages = client.beta.threads.messages
     thread = client.beta.threads.create()

@@ -16,7 +16,7 @@ WEATHER: Any = {"type": "function", "name": "weather", "parameters": {"type": "o
 
 
 def test_a_response_is_made_in_one_request(start: Start) -> None:
-    """create answers with the whole response, stored, and retrieve gives the same again."""
+    """create returns the whole response, which is stored, and retrieve returns it again."""
     client = start().client
     response = client.responses.create(model="m", input="Hello", metadata={"row": "1"})
     assert response.status == "completed"
@@ -43,7 +43,7 @@ def test_a_streamed_response_has_its_events_in_order(start: Start) -> None:
 
 
 def test_a_chain_of_responses_is_a_conversation(start: Start) -> None:
-    """previous_response_id brings the earlier inputs and answers, but not the instructions."""
+    """previous_response_id adds the earlier inputs and answers, but not the instructions."""
     running = start()
     first = running.client.responses.create(model="m", input="one", instructions="Be brief.")
     second = running.client.responses.create(model="m", input="two", previous_response_id=first.id)
@@ -54,7 +54,7 @@ def test_a_chain_of_responses_is_a_conversation(start: Start) -> None:
 
 
 def test_functions_are_called_and_answered(start: Start) -> None:
-    """A response ends with its calls; their outputs go into the next; a call without output is refused."""
+    """A response ends with its calls; the next one gets their outputs; a call without an output is refused."""
     running = start(call_functions)
     client = running.client
     first = client.responses.create(model="m", input="weather?", tools=[WEATHER])
@@ -71,7 +71,7 @@ def test_functions_are_called_and_answered(start: Start) -> None:
 
 
 def test_a_conversation_collects_its_items(start: Start) -> None:
-    """A conversation gets each response's input and output, in order, and is listed, changed and deleted."""
+    """A conversation gets each response's input and output, in order, and can be listed, changed and deleted."""
     client = start().client
     conversation = client.conversations.create(
         items=[{"type": "message", "role": "user", "content": "zero"}], metadata={"a": "b"}
@@ -89,7 +89,7 @@ def test_a_conversation_collects_its_items(start: Start) -> None:
 
 
 def test_a_conversation_is_locked_while_a_response_is_made(start: Start) -> None:
-    """Two responses at once on one conversation: the second is refused as conversation_locked."""
+    """A second concurrent response on a conversation is refused with conversation_locked."""
     client = start(forever).client
     conversation = client.conversations.create()
     client.responses.create(model="m", input="one", conversation=conversation.id, background=True)
@@ -99,7 +99,7 @@ def test_a_conversation_is_locked_while_a_response_is_made(start: Start) -> None
 
 
 def test_a_background_response_can_be_polled_followed_and_cancelled(start: Start) -> None:
-    """background answers at once; the response can be cancelled, and its events followed from a number."""
+    """A background response returns at once; it can be cancelled, and its events can be followed from a number."""
     client = start(forever).client
     response = client.responses.create(model="m", input="one", background=True)
     assert response.status == "queued"
@@ -115,7 +115,7 @@ def test_a_background_response_can_be_polled_followed_and_cancelled(start: Start
 
 
 def test_only_background_responses_can_be_cancelled(start: Start) -> None:
-    """Cancelling a synchronous response is refused with the hosted API's text."""
+    """The cancellation of a synchronous response is refused with the hosted API's text."""
     client = start().client
     response = client.responses.create(model="m", input="one")
     with pytest.raises(openai.BadRequestError, match="Cannot cancel a synchronous response"):
@@ -123,7 +123,7 @@ def test_only_background_responses_can_be_cancelled(start: Start) -> None:
 
 
 def test_a_failed_response_is_answered_with_its_error(start: Start) -> None:
-    """A responder's error is the status of the response, with HTTP 200, and keeps its code."""
+    """A responder's error makes the response fail, with HTTP 200 and the error's code."""
 
     async def refuse(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("so f")
@@ -137,7 +137,7 @@ def test_a_failed_response_is_answered_with_its_error(start: Start) -> None:
 
 
 def test_a_cut_response_is_incomplete(start: Start) -> None:
-    """An answer cut at max_output_tokens is incomplete with its reason."""
+    """An answer that max_output_tokens cuts off is incomplete, with its reason."""
 
     async def cut(conversation: Conversation) -> AsyncIterator[Part]:
         assert conversation.max_completion_tokens == 16
@@ -151,7 +151,7 @@ def test_a_cut_response_is_incomplete(start: Start) -> None:
 
 
 def test_an_unstored_response_is_not_found(start: Start) -> None:
-    """store=False leaves nothing behind."""
+    """store=False stores nothing."""
     client = start().client
     response = client.responses.create(model="m", input="one", store=False)
     assert response.output_text == "You said: one"
@@ -160,7 +160,7 @@ def test_an_unstored_response_is_not_found(start: Start) -> None:
 
 
 def test_a_chat_completion(start: Start) -> None:
-    """A chat completion has one choice, its usage, and passes parameters on."""
+    """A chat completion has one choice and its usage; the responder gets the parameters."""
     running = start()
     completion = running.client.chat.completions.create(
         model="m", seed=7, temperature=0.5,
@@ -177,7 +177,7 @@ def test_a_chat_completion(start: Start) -> None:
 
 
 def test_a_streamed_chat_completion(start: Start) -> None:
-    """Chunks join to the answer; usage comes last where it was asked for."""
+    """The chunks joined are the answer; requested usage comes last."""
     chunks = list(
         start().client.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Hello"}], stream=True,
@@ -191,7 +191,7 @@ def test_a_streamed_chat_completion(start: Start) -> None:
 
 
 def test_chat_tools(start: Start) -> None:
-    """Tool calls come whole, plain and streamed, and their outputs reach the responder."""
+    """Tool calls arrive complete, plain and streamed, and their outputs reach the responder."""
     running = start(call_functions)
     create = running.client.chat.completions.create
     question: Any = {"role": "user", "content": "weather?"}
@@ -211,7 +211,7 @@ def test_chat_tools(start: Start) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_error_is_an_http_error(start: Start, stream: bool) -> None:
-    """A responder's rate limit before the first word is HTTP 429 with Retry-After, streamed or not."""
+    """A responder's rate limit before the first word is an HTTP 429 with Retry-After, streamed or not."""
 
     async def refuse(conversation: Conversation) -> AsyncIterator[Part]:
         if conversation.messages:
@@ -242,7 +242,7 @@ def test_a_chat_error_in_the_stream_is_an_event(start: Start) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_keys_make_every_creation_repeatable(start: Start, stream: bool) -> None:
-    """The same key and body give the same completion, response and run again, without asking twice."""
+    """The same key and body return the same completion, response and run, without a second answer."""
     running = start(echo)
     key = {"Idempotency-Key": "row-1"}
     client = running.client

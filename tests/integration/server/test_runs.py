@@ -18,7 +18,7 @@ Start = Callable[..., Running]
 
 
 def ask(running: Running, text: str = "Hello", **options: Any) -> list[Any]:
-    """The events of one streamed create_and_run."""
+    """Return the events of one streamed create_and_run."""
     assistant_id = options.pop("assistant_id", None) or running.assistant(**options.pop("assistant", {}))
     thread = {"messages": [{"role": "user", "content": text}]}
     return list(
@@ -33,7 +33,7 @@ def names(events: list[Any]) -> list[str]:
 
 
 def test_a_streamed_run_has_the_events_of_the_protocol(start: Start) -> None:
-    """create_and_run streams exactly the events of the reference, in its order."""
+    """create_and_run streams exactly the events of the API reference, in its order."""
     events = ask(start())
     assert names(events) == [
         "thread.created", "thread.run.created", "thread.run.queued", "thread.run.in_progress",
@@ -65,7 +65,7 @@ def test_the_raw_stream_ends_with_done(start: Start) -> None:
 
 
 def test_deltas_join_to_the_message(start: Start) -> None:
-    """The pieces of a stream, joined, are the stored message."""
+    """The joined pieces of a stream are the stored message."""
     running = start()
     events = ask(running, 'Grüezi\n\u2028\u0085 😀 \x00 "quoted" \\ back')
     text = "".join(event.data.delta.content[0].text.value for event in events if event.event == "thread.message.delta")
@@ -74,8 +74,8 @@ def test_deltas_join_to_the_message(start: Start) -> None:
     assert message.content[0].text.value == text == 'You said: Grüezi\n\u2028\u0085 😀 \x00 "quoted" \\ back'
 
 
-def test_a_finished_run_echoes_the_defaults(start: Start) -> None:
-    """The defaults of the reference are echoed, times set, expires_at null, usage as the hosted API spells it."""
+def test_a_finished_run_returns_the_defaults(start: Start) -> None:
+    """The reference's defaults are returned, times are set, expires_at is null, and usage has the hosted API's form."""
     running = start()
     run = ask(running)[-1].data
     now = int(running.clock.now())
@@ -100,8 +100,8 @@ def test_a_queued_run_expires_after_ten_minutes_exactly(start: Start) -> None:
     assert run.expires_at == run.created_at + 600
 
 
-def test_usage_of_the_responder_is_passed_on(start: Start) -> None:
-    """Token counts that the responder gives are reported as they are, on the run and its step."""
+def test_usage_of_the_responder_is_reported(start: Start) -> None:
+    """The run and its step report the responder's token counts unchanged."""
 
     async def counted(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("x")
@@ -139,7 +139,7 @@ def test_the_thread_is_locked_while_a_run_is_active(start: Start) -> None:
 
 
 def test_cancelling_ends_stream_message_and_step(start: Start) -> None:
-    """A cancelled run streams cancelling, the cut message, its step and cancelled, and then done."""
+    """A cancelled run streams cancelling, the incomplete message, its step, cancelled, and then done."""
     running = start(forever)
     threads = running.client.beta.threads
     seen: list[Any] = []
@@ -159,7 +159,7 @@ def test_cancelling_ends_stream_message_and_step(start: Start) -> None:
 
 
 def test_a_run_expires_by_the_clock(start: Start) -> None:
-    """At expires_at an active run is expired for whoever asks next, and its thread is free."""
+    """The next request after expires_at sees an active run as expired, and its thread is unlocked."""
     running = start(forever)
     threads = running.client.beta.threads
     thread = threads.create()
@@ -173,7 +173,7 @@ def test_a_run_expires_by_the_clock(start: Start) -> None:
 
 @pytest.mark.parametrize("code", ["rate_limit_exceeded", "server_error", "invalid_prompt"])
 def test_a_responders_error_fails_the_run(start: Start, code: Any) -> None:
-    """A run whose responder fails ends failed, with HTTP 200, its code and its message; the text so far stays."""
+    """A run whose responder fails has the status failed, with HTTP 200, code and message; its text so far is kept."""
 
     async def broken(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("so far")
@@ -189,7 +189,7 @@ def test_a_responders_error_fails_the_run(start: Start, code: Any) -> None:
 
 
 def test_a_bug_in_a_responder_fails_one_run_only(start: Start) -> None:
-    """Whatever a responder raises, its run fails and the server goes on."""
+    """Any exception of a responder fails its run, and the server continues."""
 
     async def buggy(conversation: Conversation) -> AsyncIterator[Part]:
         if conversation.messages[-1].text == "bug":
@@ -205,7 +205,7 @@ def test_a_bug_in_a_responder_fails_one_run_only(start: Start) -> None:
 
 
 def test_an_answer_without_an_end_fails(start: Start) -> None:
-    """Parts that stop without a Finish are a failure, not a short answer."""
+    """An answer without a Finish is a failure, not a short answer."""
 
     async def endless(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("half an ans")
@@ -219,7 +219,7 @@ def test_an_answer_without_an_end_fails(start: Start) -> None:
     [("length", "max_completion_tokens", "max_tokens"), ("content_filter", None, "content_filter")],
 )
 def test_a_cut_answer_is_incomplete(start: Start, finish: Any, run_reason: str | None, message_reason: str) -> None:
-    """An answer cut short ends incomplete with its reason, and keeps its text."""
+    """An answer that is cut off is incomplete, with its reason, and keeps its text."""
 
     async def cut(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("one two")
@@ -233,7 +233,7 @@ def test_a_cut_answer_is_incomplete(start: Start, finish: Any, run_reason: str |
 
 
 def test_a_prompt_beyond_its_limit_is_incomplete(start: Start) -> None:
-    """A prompt that cannot be cut down to max_prompt_tokens ends the run before the responder is asked."""
+    """A prompt that cannot be truncated to max_prompt_tokens ends the run before the responder is called."""
     running = start()
     run = ask(running, "word " * 400, max_prompt_tokens=256)[-1].data
     assert run.status == "incomplete"
@@ -242,7 +242,7 @@ def test_a_prompt_beyond_its_limit_is_incomplete(start: Start) -> None:
 
 
 def test_truncation_keeps_the_last_messages(start: Start) -> None:
-    """last_messages=n lets the responder see the n newest messages only; auto drops from the middle."""
+    """With last_messages=n the responder gets only the n newest messages; auto drops messages from the middle."""
     running = start()
     messages = [{"role": "user", "content": f"{number} " + "x" * 400} for number in range(8)]
     ask(running, thread={"messages": messages}, truncation_strategy={"type": "last_messages", "last_messages": 2})
@@ -252,7 +252,7 @@ def test_truncation_keeps_the_last_messages(start: Start) -> None:
 
 
 def test_instructions_and_messages_can_be_added_to_a_run(start: Start) -> None:
-    """additional_messages join the thread before the run, additional_instructions its instructions."""
+    """additional_messages are added to the thread before the run, additional_instructions to its instructions."""
     running = start()
     thread = running.client.beta.threads.create(messages=[{"role": "user", "content": "first"}])
     run = running.client.beta.threads.runs.create_and_poll(
@@ -267,12 +267,12 @@ def test_instructions_and_messages_can_be_added_to_a_run(start: Start) -> None:
 
 
 def test_a_run_on_an_empty_thread_is_accepted(start: Start) -> None:
-    """A thread without messages can be run."""
+    """A run on a thread without messages is possible."""
     assert ask(start(), thread={})[-1].data.status == "completed"
 
 
 def test_function_calls_wait_for_their_outputs(start: Start) -> None:
-    """Calls end the stream with requires_action; outputs continue the run, with steps and sums of usage."""
+    """Calls end the stream with requires_action; outputs continue the run, with its steps and total usage."""
     running = start(call_functions)
     events = ask(running, assistant={"tools": [WEATHER, TIME]})
     assert names(events)[4:] == [
@@ -304,7 +304,7 @@ def test_function_calls_wait_for_their_outputs(start: Start) -> None:
 
 
 def test_partial_outputs_are_refused(start: Start) -> None:
-    """Outputs must answer every call, once; the refusal is the hosted API's text, and nothing changes."""
+    """Outputs must answer every call once; otherwise the hosted API's error is returned, and nothing changes."""
     running = start(call_functions)
     run = ask(running, assistant={"tools": [WEATHER, TIME]})[-1].data
     submit = running.client.beta.threads.runs.submit_tool_outputs
@@ -317,8 +317,8 @@ def test_partial_outputs_are_refused(start: Start) -> None:
     assert running.client.beta.threads.runs.retrieve(run.id, thread_id=run.thread_id).status == "requires_action"
 
 
-def test_an_expired_run_takes_no_outputs(start: Start) -> None:
-    """A run that waited too long expires with its step and refuses outputs with the exact text."""
+def test_an_expired_run_accepts_no_outputs(start: Start) -> None:
+    """A run that waits too long expires with its step, and refuses outputs with the exact text."""
     running = start(call_functions)
     run = ask(running, assistant={"tools": [WEATHER]})[-1].data
     running.clock.advance(600)
@@ -342,7 +342,7 @@ def test_a_run_that_waits_for_outputs_can_be_cancelled(start: Start) -> None:
 
 
 def test_a_forced_tool_holds_for_the_first_answer(start: Start) -> None:
-    """tool_choice reaches the responder in its form; after the outputs the run may end in a message."""
+    """tool_choice reaches the responder in its own form; after the outputs the run may end with a message."""
     running = start(call_functions)
     choice = {"type": "function", "function": {"name": "weather"}}
     run = ask(running, assistant={"tools": [WEATHER]}, tool_choice=choice)[-1].data
@@ -354,7 +354,7 @@ def test_a_forced_tool_holds_for_the_first_answer(start: Start) -> None:
 
 
 def test_a_call_of_an_unknown_function_fails(start: Start) -> None:
-    """A function that was not offered cannot be waited for: the run fails and names it."""
+    """A call of a function that was not offered fails the run; the error names it."""
 
     async def invent(conversation: Conversation) -> AsyncIterator[Part]:
         from batchrun.server.responders.base import ToolCall
@@ -367,15 +367,15 @@ def test_a_call_of_an_unknown_function_fails(start: Start) -> None:
     assert "invented" in run.last_error.message
 
 
-def test_json_that_was_asked_for_is_checked(start: Start) -> None:
-    """With a JSON response_format an answer that is no JSON fails the run."""
+def test_requested_json_is_checked(start: Start) -> None:
+    """With a JSON response_format an answer that is not valid JSON fails the run."""
     run = ask(start(), response_format={"type": "json_object"})[-1].data
     assert (run.status, run.last_error.code) == ("failed", "server_error")
 
 
 @pytest.mark.parametrize(("answer", "status"), [('{"x": 1}', "completed"), ('{"x": "1"}', "failed"), ("1", "failed")])
-def test_a_schema_is_held_against_the_answer(start: Start, answer: str, status: str) -> None:
-    """With json_schema the responder gets the schema, and an answer that breaks it fails the run."""
+def test_the_answer_is_compared_with_the_schema(start: Start, answer: str, status: str) -> None:
+    """With json_schema the responder gets the schema, and an answer that violates it fails the run."""
 
     async def say(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta(answer)
@@ -394,7 +394,7 @@ def test_a_schema_is_held_against_the_answer(start: Start, answer: str, status: 
 
 @pytest.mark.anyio
 async def test_two_hundred_threads_stream_at_once(start: Start) -> None:
-    """200 runs streaming at the same time all complete, each with its own answer."""
+    """200 concurrent streamed runs all complete, each with its own answer."""
     gate = anyio.Semaphore(0)
 
     async def together(conversation: Conversation) -> AsyncIterator[Part]:
@@ -430,7 +430,7 @@ async def test_two_hundred_threads_stream_at_once(start: Start) -> None:
 
 
 def test_more_runs_than_slots_wait_their_turn(start: Start) -> None:
-    """Beyond max_concurrent_runs a run stays queued; it can be cancelled there."""
+    """A run beyond max_concurrent_runs stays queued; it can be cancelled in that state."""
     running = start(forever, max_concurrent_runs=1)
     threads, assistant_id = running.client.beta.threads, running.assistant()
     first = threads.create_and_run(assistant_id=assistant_id)
@@ -441,8 +441,8 @@ def test_more_runs_than_slots_wait_their_turn(start: Start) -> None:
     assert threads.runs.retrieve(first.id, thread_id=first.thread_id).status == "in_progress"
 
 
-def test_a_deleted_thread_takes_its_runs_with_it(start: Start) -> None:
-    """Deleting a thread removes messages, runs and steps, and stops what is running."""
+def test_a_deleted_thread_removes_its_runs(start: Start) -> None:
+    """The deletion of a thread removes its messages, runs and steps, and stops live runs."""
     running = start(forever)
     threads = running.client.beta.threads
     run = threads.create_and_run(assistant_id=running.assistant())
@@ -452,7 +452,7 @@ def test_a_deleted_thread_takes_its_runs_with_it(start: Start) -> None:
 
 
 def test_every_run_reaches_the_same_responder_once(start: Start) -> None:
-    """One run asks the responder once."""
+    """One run calls the responder once."""
     running = start(echo)
     ask(running)
     assert len(running.responder.asked) == 1

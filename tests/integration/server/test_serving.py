@@ -1,4 +1,4 @@
-"""`serve`: what the start says, and what is refused before it."""
+"""The command `serve`: its first line, and the errors before it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FAULTS = '[[fault]]\nkind = "http_429"\nrows = ["0"]\n'
     ],
     ids=["tutor", "script", "upstream"],
 )
-def test_the_start_names_what_answers(tmp_path: Path, options: list[str], expected: str) -> None:
-    """The line at the start tells the address, the responder with its file or URL, the data and the keys."""
+def test_the_start_names_the_responder(tmp_path: Path, options: list[str], expected: str) -> None:
+    """The first line states the address, the responder with its file or URL, the data and the keys."""
     (tmp_path / "script.toml").write_text(SCRIPT, encoding="utf-8")
     (tmp_path / "faults.toml").write_text(FAULTS, encoding="utf-8")
     command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", *options]
@@ -51,8 +51,8 @@ def test_the_start_names_what_answers(tmp_path: Path, options: list[str], expect
     ["foo", "", "ftp://host/v1", "http://", "http:///v1", "http://[::1", "http://host:99999/v1", "http://a b/v1"],
 )
 @pytest.mark.parametrize("options", [[], ["--embeddings", "small"]], ids=["", "embeddings"])
-def test_an_upstream_that_is_no_url(tmp_path: Path, url: str, options: list[str]) -> None:
-    """What no request can be sent to is refused at the start, in one line."""
+def test_an_upstream_without_a_valid_url(tmp_path: Path, url: str, options: list[str]) -> None:
+    """A URL that requests cannot be sent to is refused at the start, in one line."""
     done = batchrun(tmp_path, "serve", "--port", "0", "--upstream", url, *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -62,7 +62,7 @@ def test_an_upstream_that_is_no_url(tmp_path: Path, url: str, options: list[str]
 
 @pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?key=secret", "https://host/v1#secret"])
 def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
-    """A URL that holds more than an address is refused without being repeated."""
+    """A URL with more than an address is refused, and the error does not repeat it."""
     done = batchrun(tmp_path, "serve", "--port", "0", "--upstream", url)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("batchrun: upstream: ")
@@ -90,6 +90,6 @@ def test_an_upstream_with_secrets(tmp_path: Path, url: str) -> None:
     ],
 )
 def test_what_is_wrong_gets_the_common_line(tmp_path: Path, options: list[str], expected: str) -> None:
-    """A wrong start says one line that begins with the program's name, like every other command."""
+    """An error at the start is one line that begins with the program's name, as for every command."""
     done = batchrun(tmp_path, "serve", "--port", "0", *options)
     assert (done.returncode, done.stderr) == (2, f"batchrun: {expected}\n")

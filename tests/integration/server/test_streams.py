@@ -1,4 +1,4 @@
-"""What goes over the wire, byte by byte: shapes, following, keep-alive, clients that go away."""
+"""The bytes on the wire: forms of objects, followed streams, keep-alive comments, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ BETA = {"OpenAI-Beta": "assistants=v2"}
 
 
 def strictly(shape: Any, data: Any) -> Any:
-    """`data` validated as the SDK's type, nothing converted; returns it."""
+    """Validate `data` strictly as the SDK's type, and return it."""
     TypeAdapter(shape).validate_json(json.dumps(data), strict=True)
     return data
 
 
 class Wire:
-    """Raw requests to a server; every JSON answer is validated strictly."""
+    """Sends raw requests to a server and validates every JSON reply strictly."""
 
     def __init__(self, running: Running) -> None:
         self.url = running.url
@@ -49,7 +49,7 @@ class Wire:
         return strictly(shape, reply.json())
 
     def stream(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> list[tuple[str, str, Any]]:
-        """(id, event, data) of a stream, up to its end."""
+        """Return (id, event, data) of a stream up to its end."""
         method = "GET" if body is None else "POST"
         reply = httpx2.request(method, self.url + path, json=body, headers={**BETA, **(headers or {})})
         assert reply.status_code == 200, reply.text
@@ -69,7 +69,7 @@ def frames(text: str) -> list[tuple[str, str, Any]]:
 
 
 def ended(text: str) -> Any:
-    """A responder that ends its answers in a certain way."""
+    """Return a responder that ends its answers in a certain way."""
 
     async def script(conversation: Conversation) -> AsyncIterator[Part]:
         yield TextDelta("some text")
@@ -81,7 +81,7 @@ def ended(text: str) -> Any:
 
 
 async def refuse(conversation: Conversation) -> AsyncIterator[Part]:
-    """A responder that refuses, in two pieces."""
+    """Refuse, in two pieces."""
     yield TextDelta("I can't ", refusal=True)
     yield TextDelta("answer that.", refusal=True)
     yield Finish("stop")
@@ -91,7 +91,7 @@ async def refuse(conversation: Conversation) -> AsyncIterator[Part]:
     "script", [echo, call_functions, refuse, ended("error"), ended("length"), ended("content_filter")]
 )
 def test_every_run_object_and_event_is_of_the_sdks_types(start: Start, script: Any) -> None:
-    """Assistants, threads, messages, runs, steps and all stream events validate strictly, however a run ends."""
+    """Assistants, threads, messages, runs, steps and all stream events validate strictly for every end of a run."""
     wire = Wire(start(script))
     assistant = wire.send("POST", "/assistants", Assistant, {"model": "m", "tools": [WEATHER]})
     body = {
@@ -137,8 +137,8 @@ def test_every_response_and_chat_object_is_of_the_sdks_types(start: Start, scrip
             strictly(ChatCompletionChunk, data)
 
 
-def test_a_refusal_is_a_part_of_its_own(start: Start) -> None:
-    """In every protocol, plain and streamed, a refusal is no text; the next run reads what it said."""
+def test_a_refusal_is_a_separate_part(start: Start) -> None:
+    """In every protocol, plain and streamed, a refusal is not a text part; the next run reads its words."""
     said, wire = "I can't answer that.", Wire(start(refuse))
     assistant = wire.send("POST", "/assistants", Assistant, {"model": "m"})
     thread = {"messages": [{"role": "user", "content": "hi"}]}
@@ -183,7 +183,7 @@ def test_every_file_object_is_of_the_sdks_types(start: Start) -> None:
 
 @pytest.mark.parametrize("position", range(0, 16, 3))
 def test_a_run_can_be_followed_from_any_position(start: Start, position: int) -> None:
-    """After its end a run's events can be had again from any position, each with its id, over all its segments."""
+    """After its end a run's events can be requested from any position, each with its id, over all its segments."""
     running = start(call_functions)
     wire = Wire(running)
     body = {"assistant_id": running.assistant(tools=[WEATHER]), "stream": True}
@@ -200,8 +200,8 @@ def test_a_run_can_be_followed_from_any_position(start: Start, position: int) ->
         assert wire.stream(f"{url}/events", headers={"Last-Event-ID": followed[0][0]}) == followed[1:]
 
 
-def test_a_client_that_goes_away_does_not_stop_the_run(start: Start) -> None:
-    """A run whose streaming client left goes on, and another client can follow it live."""
+def test_a_client_that_disconnects_does_not_stop_the_run(start: Start) -> None:
+    """A run continues when its streaming client disconnects, and another client can follow it live."""
     left = threading.Event()
 
     async def patient(conversation: Conversation) -> AsyncIterator[Part]:
@@ -229,7 +229,7 @@ def test_a_client_that_goes_away_does_not_stop_the_run(start: Start) -> None:
 
 
 def test_silent_streams_are_kept_alive(start: Start) -> None:
-    """While a responder is silent the stream carries comments, which are no events."""
+    """While a responder is silent the stream sends comments, which are not events."""
     running = start(forever, keep_alive_s=0.02)
     body = {"assistant_id": running.assistant(), "stream": True}
     with httpx2.stream("POST", f"{running.url}/threads/runs", json=body, headers=BETA) as reply:
@@ -241,8 +241,8 @@ def test_silent_streams_are_kept_alive(start: Start) -> None:
     assert frames(text)[-1][1] == "thread.message.delta"
 
 
-def test_a_running_creation_is_joined_by_its_key(start: Start) -> None:
-    """While a run still answers, the same key and body get the same events from the start."""
+def test_a_live_run_is_joined_by_its_key(start: Start) -> None:
+    """During a run the same key and body return the same events from the start."""
     running = start(forever)
     options: Any = {
         "assistant_id": running.assistant(), "stream": True, "extra_headers": {"Idempotency-Key": "row"},
@@ -262,7 +262,7 @@ def test_a_running_creation_is_joined_by_its_key(start: Start) -> None:
 
 
 def test_a_stopping_server_ends_streams_without_done(start: Start) -> None:
-    """A run cut off by the server's end sends no terminal event, so that no client takes it for finished."""
+    """A run that the server's stop interrupts sends no terminal event, so that no client mistakes it for finished."""
     running = start(forever)
     stream: Any = running.client.beta.threads.create_and_run(assistant_id=running.assistant(), stream=True)
     next(event for event in stream if event.event == "thread.message.delta")

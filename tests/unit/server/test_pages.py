@@ -39,7 +39,7 @@ def read(objects: Objects, page: Page) -> tuple[list[str], bool]:
 @settings(deadline=None)
 @given(count=st.integers(0, 12), limit=st.integers(1, 5), ascending=st.booleans())
 def test_pages_forward_are_the_whole(count: int, limit: int, ascending: bool) -> None:
-    """Following `after` from page to page gives every object once, in order, although all are of one second."""
+    """Following `after` from page to page gives every object once, in order, even with equal `created_at`."""
     with stored(count) as objects:
         whole = [f"msg_{number}" for number in range(count)]
         collected: list[str] = []
@@ -71,7 +71,7 @@ def test_pages_backward_are_the_whole(count: int, limit: int, ascending: bool) -
 @settings(deadline=None)
 @given(count=st.integers(2, 12), data=st.data(), ascending=st.booleans())
 def test_between_two_cursors(count: int, data: st.DataObject, ascending: bool) -> None:
-    """`after` and `before` together give what lies between them."""
+    """`after` and `before` together give the objects between them."""
     with stored(count) as objects:
         whole = [f"msg_{number}" for number in range(count)]
         if not ascending:
@@ -88,7 +88,7 @@ def test_a_cursor_of_another_list_is_refused() -> None:
 
 
 def test_a_failed_transaction_leaves_nothing() -> None:
-    """What a transaction wrote before it failed is gone."""
+    """The writes of a failed transaction are undone."""
     database = Database(None)
     objects = Objects(database.connection)
 
@@ -104,7 +104,7 @@ def test_a_failed_transaction_leaves_nothing() -> None:
 
 
 def test_a_full_disk_is_one_failed_transaction() -> None:
-    """When the file cannot grow, the transaction fails whole, and the database goes on."""
+    """If the file cannot grow, the whole transaction fails, and the database remains usable."""
     database = Database(None)
     objects = Objects(database.connection)
     with database.transaction():

@@ -170,7 +170,7 @@ class _Parser:
             raise NotUnderstood("the unknown is in an exponent")
         number = exponent.constant
         if number.denominator != 1:
-            raise NotUnderstood("an exponent is no whole number")
+            raise NotUnderstood("an exponent is not a whole number")
         if not base and number <= 0:
             raise NotUnderstood("zero to that power has no result")
         if abs(number) > MAX_BITS:

@@ -104,7 +104,7 @@ class _Run:
 
     tokens: list[str]
     before: str
-    behind: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _runs(text: str) -> tuple[list[_Run], set[str]] | None:
         if kind == "word":
             words.add(last_word)
             if open_run is not None:
-                open_run.behind = last_word
+                open_run.after = last_word
         open_run = None
     return runs, words
 
@@ -231,7 +231,7 @@ def _asks_for_value(question: _Question, expression: Expression) -> bool:
     return (
         expression.operators > 0
         and run.before != "in"
-        and (run.behind == "" or run.behind in MAY_FOLLOW)
+        and (run.after == "" or run.after in MAY_FOLLOW)
         and not question.words & (ROOT_WORDS - {"zero"})
     )
 

@@ -142,7 +142,7 @@ def _linear(
         answer = f"{path[0].upper()}{path[1:]} to find {result}."
     else:
         answer = f"{problem} comes down to {result}."
-    shown = tuple(done) or (f"{unknown} stands alone already",)
+    shown = tuple(done) or (f"{unknown} is alone on its side already",)
     return Solution(problem, answer, result, shown, _check(whole, unknown, root, decimals))
 
 

@@ -10,7 +10,7 @@ from batchrun.server.execution.rate_limits import RateLimits
 
 
 def test_requests_of_a_minute_are_admitted_then_refused() -> None:
-    """A minute's requests pass at once; the next is told when to come back, and then passes."""
+    """The requests of a minute pass at once. The next one gets the time to wait, and passes after it."""
     clock = ManualClock()
     limits = RateLimits(60, None, clock)
     remaining = [limits.admit("a")["x-ratelimit-remaining-requests"] for _ in range(60)]
@@ -26,7 +26,7 @@ def test_requests_of_a_minute_are_admitted_then_refused() -> None:
 
 
 def test_owners_have_accounts_of_their_own() -> None:
-    """What one key uses up does not touch another's."""
+    """Requests of one key do not count for another key."""
     limits = RateLimits(1, None, ManualClock())
     limits.admit("a")
     limits.admit("b")
@@ -35,7 +35,7 @@ def test_owners_have_accounts_of_their_own() -> None:
 
 
 def test_tokens_are_charged_after_the_answer() -> None:
-    """An answer larger than the account is given, and paid back before the next request."""
+    """An answer may exceed the limit; the next request waits until its tokens are available again."""
     clock = ManualClock()
     limits = RateLimits(None, 600, clock)
     limits.admit("a")
@@ -58,7 +58,7 @@ def test_without_limits_there_are_no_headers() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(-5, 30), max_size=60), st.integers(1, 120))
 def test_never_more_than_the_limit_and_a_bucket(steps: list[float], limit: int) -> None:
-    """Over any time, at most one bucket and the limit's flow are admitted, even by a clock that is set back."""
+    """Over any time at most one bucket plus the limit's rate is admitted, even if the clock is set back."""
     clock = ManualClock()
     limits, admitted, forward = RateLimits(limit, None, clock), 0, 0.0
     for step in steps:

@@ -22,7 +22,7 @@ EVENTS: tuple[RunEvent, ...] = get_args(RunEvent)
 
 
 def test_every_status_is_active_or_terminal() -> None:
-    """Active and terminal states are the nine of the protocol, and none is both."""
+    """Active and terminal states are disjoint, and together they are the protocol's nine states."""
     assert set(STATUSES) == ACTIVE | TERMINAL
     assert not ACTIVE & TERMINAL
     assert len(STATUSES) == 9
@@ -30,7 +30,7 @@ def test_every_status_is_active_or_terminal() -> None:
 
 @pytest.mark.parametrize(("status", "event"), list(product(STATUSES, EVENTS)))
 def test_only_the_table_changes_a_status(status: RunStatus, event: RunEvent) -> None:
-    """Every pair of status and event either follows the table or is refused."""
+    """Every pair of status and event follows the table or raises an error."""
     if (status, event) in TRANSITIONS:
         assert advance(status, event) == TRANSITIONS[status, event]
     else:
@@ -41,7 +41,7 @@ def test_only_the_table_changes_a_status(status: RunStatus, event: RunEvent) -> 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=40))
 def test_terminal_states_are_final(events: list[RunEvent]) -> None:
-    """From queued, whatever happens, a terminal state is never left."""
+    """No sequence of events leaves a terminal state."""
     status: RunStatus = "queued"
     for event in events:
         before = status
@@ -54,7 +54,7 @@ def test_terminal_states_are_final(events: list[RunEvent]) -> None:
 
 @pytest.mark.parametrize("status", sorted(ACTIVE))
 def test_every_active_state_can_end(status: RunStatus) -> None:
-    """From every active state a terminal one can be reached without the client's help."""
+    """Every active state can reach a terminal state without the client."""
     reached, frontier = {status}, [status]
     while frontier:
         current = frontier.pop()
@@ -66,5 +66,5 @@ def test_every_active_state_can_end(status: RunStatus) -> None:
 
 
 def test_cancelling_is_possible_from_every_other_active_state() -> None:
-    """Cancel is accepted in queued, in_progress and requires_action, and nowhere else."""
+    """Cancel is accepted in queued, in_progress and requires_action only."""
     assert {status for status, event in TRANSITIONS if event == "cancel"} == ACTIVE - {"cancelling"}

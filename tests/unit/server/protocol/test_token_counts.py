@@ -12,14 +12,14 @@ from batchrun.server.responders.base import Conversation, Message, ToolCall, Too
     ("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("ü" * 4, 2), ("😀", 1), ("\ud800", 1)]
 )
 def test_four_bytes_are_a_token(text: str, tokens: int) -> None:
-    """A text counts its UTF-8 bytes divided by four, rounded up."""
+    """The tokens of a text are its UTF-8 bytes divided by four, rounded up."""
     assert count_text(text) == tokens
 
 
 @settings(deadline=None)
 @given(st.text(), st.text())
 def test_counting_is_nearly_additive(left: str, right: str) -> None:
-    """Joining two texts never costs more than the two apart, and saves at most one token."""
+    """A joined text never has more tokens than its two parts, and at most one token fewer."""
     assert count_text(left) + count_text(right) - 1 <= count_text(left + right) <= count_text(left) + count_text(right)
 
 
@@ -32,6 +32,6 @@ def test_a_message_costs_its_overhead_and_its_parts() -> None:
 
 
 def test_instructions_count_as_a_message() -> None:
-    """Instructions are read with every answer, so they are counted like a message."""
+    """Instructions are part of every prompt, so they count like a message."""
     conversation = Conversation("m", "do it", (Message("user", "text"),))
     assert count_prompt(conversation) == (4 + 2) + (4 + 1)

@@ -1,4 +1,4 @@
-"""The tutor's mathematics: what it solves is right, and what it is not sure of it refuses."""
+"""The tutor's mathematics: its solutions are correct, and it refuses uncertain questions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_arithmetic(text: str, expected: str) -> None:
     ],
 )
 def test_percentages(text: str, expected: str | None) -> None:
-    """Percentages with one reading are answered, those with several are refused."""
+    """Unambiguous percentages are answered, ambiguous ones are refused."""
     if expected is None:
         assert refused(text)
     else:
@@ -135,7 +135,7 @@ def test_percentages(text: str, expected: str | None) -> None:
     ],
 )
 def test_equations(text: str, expected: str) -> None:
-    """Equations in one unknown are solved completely, exactly where the roots are rational."""
+    """Equations in one unknown get all solutions; rational roots are exact."""
     assert result(text) == expected
 
 
@@ -158,7 +158,7 @@ def test_equations(text: str, expected: str) -> None:
     ],
 )
 def test_steps_and_check(text: str, answer: str, check: str) -> None:
-    """The answer tells the steps, and the check holds in the equation as it was asked."""
+    """The answer lists the steps, and the check is correct for the original equation."""
     solution = solve_question(text)
     assert solution is not None
     assert (solution.answer, solution.check) == (answer, check)
@@ -221,13 +221,13 @@ def test_steps_and_check(text: str, answer: str, check: str) -> None:
     ],
 )
 def test_refusals(text: str) -> None:
-    """Word problems, ambiguous spellings and mathematics out of reach are refused, never guessed at."""
+    """Word problems, ambiguous notation and advanced mathematics are refused, never guessed."""
     assert refused(text)
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K table is not beside this checkout")
 def test_no_word_problem_is_answered() -> None:
-    """Not one of the 1,319 word problems of GSM8K's test set gets a number: every one is refused."""
+    """All 1,319 word problems of GSM8K's test set are refused."""
     questions = [row["question"] for row in read_csv(GSM8K)]
     assert len(questions) == 1319
     assert [question for question in questions if not refused(question)] == []
@@ -261,7 +261,7 @@ def test_no_word_problem_is_answered() -> None:
 )
 @pytest.mark.timeout(10)
 def test_hostile_text_is_bounded(text: str) -> None:
-    """Text built to exhaust time or stack is refused or answered at once (each takes milliseconds)."""
+    """Text that is made to exhaust time or stack is refused or answered within milliseconds."""
     try:
         solve_question(text)
     except (NotUnderstood, TooLarge):
@@ -272,7 +272,7 @@ def test_hostile_text_is_bounded(text: str) -> None:
 @given(st.text(max_size=200))
 @settings(deadline=None)
 def test_any_text_is_taken(text: str) -> None:
-    """No text makes the tutor fail in another way than by refusing."""
+    """The tutor answers or refuses any text, without another error."""
     try:
         solve_question(text)
     except (NotUnderstood, TooLarge):
@@ -283,7 +283,7 @@ def test_any_text_is_taken(text: str) -> None:
 @given(st.text(alphabet="0123456789x+-*/^()=. %²√", max_size=40))
 @settings(deadline=None, max_examples=300)
 def test_any_formula_is_taken(text: str) -> None:
-    """No string of mathematical signs makes the tutor fail in another way than by refusing."""
+    """The tutor answers or refuses any string of mathematical signs, without another error."""
     try:
         solution = solve_question(text)
     except (NotUnderstood, TooLarge):
@@ -297,7 +297,7 @@ rationals = st.fractions(min_value=-50, max_value=50, max_denominator=12)
 @given(root=rationals, factor=rationals, shift=rationals)
 @settings(deadline=None)
 def test_linear_equations(root: Fraction, factor: Fraction, shift: Fraction) -> None:
-    """An equation made from a known root gives that root back."""
+    """The solution of an equation made from a known root is that root."""
     assume(factor != 0)
     text = f"({factor})*x + ({shift}) = ({factor * root + shift})"
     value = result(text)
@@ -307,7 +307,7 @@ def test_linear_equations(root: Fraction, factor: Fraction, shift: Fraction) -> 
 @given(a=st.integers(-30, 30), b=st.integers(-30, 30), factor=st.integers(1, 9))
 @settings(deadline=None)
 def test_quadratic_equations(a: int, b: int, factor: int) -> None:
-    """A quadratic equation made from two known roots gives both back, a double one once."""
+    """The solutions of a quadratic equation made from two known roots are these roots, a double root once."""
     text = f"{factor}x^2 - ({factor * (a + b)})x + ({factor * a * b}) = 0"
     assert result(text) == " or ".join(f"x = {root}" for root in sorted({a, b}))
 
@@ -315,7 +315,7 @@ def test_quadratic_equations(a: int, b: int, factor: int) -> None:
 @given(st.lists(st.fractions(min_value=-9, max_value=9, max_denominator=4), min_size=3, max_size=6))
 @settings(deadline=None)
 def test_rational_roots_are_found_exactly(roots: list[Fraction]) -> None:
-    """A polynomial with rational roots only gives all of them, exactly, and nothing else."""
+    """A polynomial with only rational roots gives exactly these roots."""
     polynomial = Polynomial.of(1)
     for root in roots:
         polynomial = polynomial * Polynomial.of(-root, 1)
@@ -328,7 +328,7 @@ def test_rational_roots_are_found_exactly(roots: list[Fraction]) -> None:
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=7).filter(lambda c: c[-1] != 0))
 @settings(deadline=None)
 def test_every_root_fits(coefficients: list[int]) -> None:
-    """Whatever the coefficients, each root found makes the polynomial change sign or vanish."""
+    """For any coefficients, the polynomial is zero or changes its sign at each root found."""
     polynomial = Polynomial.of(*coefficients)
     found = find_roots(polynomial)
     assert all(polynomial.at(root) == 0 for root in found.rational)
@@ -355,7 +355,7 @@ arithmetic = st.recursive(
 @given(arithmetic)
 @settings(deadline=None)
 def test_arithmetic_agrees_with_python(case: tuple[str, Fraction]) -> None:
-    """Random arithmetic comes to the same fraction as Python's."""
+    """Random arithmetic has the same result as Python's fractions."""
     text, value = case
     assert parse(text).value.constant == value
 
@@ -375,5 +375,5 @@ def test_arithmetic_agrees_with_python(case: tuple[str, Fraction]) -> None:
     ],
 )
 def test_follow_ups(text: str, expected: bool) -> None:
-    """Only a question about the earlier answer, with no subject of its own, counts as a follow-up."""
+    """Only a question about the earlier answer, without another subject, is a follow-up."""
     assert asks_to_explain(text) is expected

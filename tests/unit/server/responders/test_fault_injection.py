@@ -1,4 +1,4 @@
-"""Fault plans: drawn the same way each time, and committed by the responder that can."""
+"""Fault plans: reproducible draws, and their faults in a responder's answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def answering(tmp_path: Path) -> ScriptResponder:
 
 
 def test_rate(tmp_path: Path) -> None:
-    """A rate hits about that share of the requests, the same ones for the same seed."""
+    """A rate selects about that share of the requests, and the same ones for the same seed."""
     text = 'seed = {}\n[[fault]]\nkind = "http_500"\nrate = 0.25\n'
     first, again, other = (plan(tmp_path, text.format(seed)) for seed in (1, 1, 2))
     hits = [first.draw_http({}, n) is not None for n in range(4000)]
@@ -44,7 +44,7 @@ def test_rate(tmp_path: Path) -> None:
 
 
 def test_rate_goes_by_row_where_it_is_known(tmp_path: Path) -> None:
-    """With row and attempt in the metadata the order of the runs does not matter, and a retry draws anew."""
+    """With row and attempt in the metadata the order of the runs does not matter, and a retry has a new draw."""
     drawn = plan(tmp_path, '[[fault]]\nkind = "run_failed"\nrate = 0.5\n')
     rows = [{"row": str(n), "attempt": "1"} for n in range(200)]
     first = [drawn.draw_run(row, n) is not None for n, row in enumerate(rows)]
@@ -53,13 +53,13 @@ def test_rate_goes_by_row_where_it_is_known(tmp_path: Path) -> None:
 
 
 def test_row_without_attempt_draws_by_sequence(tmp_path: Path) -> None:
-    """Where the attempt is unknown a row is not doomed to the same draw for ever."""
+    """Without an attempt in the metadata each request of a row has a new draw."""
     drawn = plan(tmp_path, '[[fault]]\nkind = "run_failed"\nrate = 0.5\n')
     assert len({drawn.draw_run({"row": "1"}, n) is None for n in range(50)}) == 2
 
 
 def test_rows_and_attempts(tmp_path: Path) -> None:
-    """Rows are hit by name, and no longer after the given number of attempts."""
+    """Named rows get the fault, for the given number of attempts."""
     drawn = plan(
         tmp_path,
         'row_key = "line"\n[[fault]]\nkind = "run_failed"\ncode = "rate_limit_exceeded"\n'
@@ -74,7 +74,7 @@ def test_rows_and_attempts(tmp_path: Path) -> None:
 
 
 def test_first_entry_of_the_right_kind_wins(tmp_path: Path) -> None:
-    """Requests draw from the kinds of requests, runs from those of runs, in file order."""
+    """Requests and runs each draw from their own kinds, in the order of the file."""
     drawn = plan(
         tmp_path,
         '[[fault]]\nkind = "slow_start"\ndelay_s = 2\nrate = 1\n'
@@ -88,13 +88,13 @@ def test_first_entry_of_the_right_kind_wins(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5)), st.integers(0, 10**9))
 @settings(deadline=None)
 def test_any_metadata(metadata: dict[str, str], sequence: int) -> None:
-    """A certain fault is drawn whatever the metadata."""
+    """A fault with rate 1 is drawn for any metadata."""
     path = Path(__file__).with_name("every_request.toml")
     assert FaultPlan.load(path).draw_http(metadata, sequence) == Fault("drop", after_deltas=3)
 
 
 async def test_run_failed_in_the_middle(tmp_path: Path, answering: ScriptResponder) -> None:
-    """run_failed lets `after_deltas` pieces through, then fails with the planned code."""
+    """run_failed sends `after_deltas` pieces, then fails with the planned code."""
     drawn = plan(tmp_path, '[[fault]]\nkind = "run_failed"\ncode = "rate_limit_exceeded"\nafter_deltas = 2\nrate = 1\n')
     seen: list[Part] = []
 
@@ -108,7 +108,7 @@ async def test_run_failed_in_the_middle(tmp_path: Path, answering: ScriptRespond
     assert seen == [TextDelta("one"), TextDelta(" two")]
 
 
-async def test_run_failed_behind_a_short_answer(tmp_path: Path, answering: ScriptResponder) -> None:
+async def test_run_failed_after_a_short_answer(tmp_path: Path, answering: ScriptResponder) -> None:
     """An answer with fewer pieces than `after_deltas` still fails, before it is finished."""
     drawn = plan(tmp_path, '[[fault]]\nkind = "run_failed"\nafter_deltas = 99\nrate = 1\n')
     seen: list[Part] = []
@@ -124,7 +124,7 @@ async def test_run_failed_behind_a_short_answer(tmp_path: Path, answering: Scrip
 
 @pytest.mark.parametrize(("kind", "before"), [('kind = "slow_start"', 0), ('kind = "stall"\nafter_deltas = 2', 2)])
 async def test_silence(tmp_path: Path, answering: ScriptResponder, kind: str, before: int) -> None:
-    """slow_start is silent before the first piece, stall after `after_deltas`; a waiting client may leave."""
+    """slow_start is silent before the first piece, stall after `after_deltas`; a waiting client can cancel."""
     drawn = plan(tmp_path, f"[[fault]]\n{kind}\ndelay_s = 3600\nrate = 1\n")
     send, receive = anyio.create_memory_object_stream[Part](10)
 
@@ -142,7 +142,7 @@ async def test_silence(tmp_path: Path, answering: ScriptResponder, kind: str, be
 
 
 async def test_answer_after_the_silence(tmp_path: Path, answering: ScriptResponder) -> None:
-    """After a stall or a slow start the answer is whole, and rows that are not meant are left alone."""
+    """After a stall or a slow start the answer is complete, and other rows get no fault."""
     drawn = plan(
         tmp_path,
         '[[fault]]\nkind = "stall"\nafter_deltas = 1\ndelay_s = 0.001\nrows = ["1"]\n'
@@ -175,7 +175,7 @@ async def test_answer_after_the_silence(tmp_path: Path, answering: ScriptRespond
     ],
 )
 def test_bad_plan(tmp_path: Path, text: str, message: str) -> None:
-    """Whatever is wrong in a plan is named in one line with file and key."""
+    """Every error in a plan is one line with file and key."""
     with pytest.raises(SettingsFileError, match=f"faults.toml: .*{message}") as caught:
         plan(tmp_path, text)
     assert "\n" not in str(caught.value)

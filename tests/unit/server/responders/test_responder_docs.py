@@ -19,7 +19,7 @@ BLOCK = re.compile(r"<!-- (file|ask): (\S+) -->\n```\w+\n(.*?)```", re.S)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with all files that the page shows."""
+    """Return a folder with all files that the page shows."""
     for kind, name, content in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if kind == "file":
             (tmp_path / name).write_text(content, encoding="utf-8")
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def asked() -> list[tuple[str, list[tuple[str, str]]]]:
-    """Responder and exchanges of every conversation on the page."""
+    """Return the responder and the exchanges of every conversation on the page."""
     found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     return [(name, re.findall(r"> (.+)\n(.+)\n", text)) for kind, name, text in found if kind == "ask"]
 
@@ -35,7 +35,7 @@ def asked() -> list[tuple[str, list[tuple[str, str]]]]:
 @pytest.mark.anyio
 @pytest.mark.parametrize(("name", "exchanges"), asked())
 async def test_conversations(folder: Path, name: str, exchanges: list[tuple[str, str]]) -> None:
-    """Each question on the page gets, in its conversation, the answer that stands below it."""
+    """Each question on the page gets the answer below it, in its conversation."""
     responder: Responder = TutorResponder() if name == "tutor" else ScriptResponder(folder / name)
     assert exchanges
     messages: list[Message] = []
@@ -62,7 +62,7 @@ def test_fault_plan(folder: Path) -> None:
 
 
 def test_every_key_is_described(tmp_path: Path) -> None:
-    """No key that rules and faults may have is missing on the page."""
+    """The page describes every key of rules and faults."""
     path = tmp_path / "wrong.toml"
     page = PAGE.read_text(encoding="utf-8")
     for text, load in (

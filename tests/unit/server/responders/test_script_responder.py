@@ -1,4 +1,4 @@
-"""The script responder: rules from a real file, answered the same way each time."""
+"""The script responder: reproducible answers by the rules of a real file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def said(responder: ScriptResponder, text: str, **options: Any) -> str:
 
 
 async def test_first_match_wins(tmp_path: Path) -> None:
-    """Rules are tried in file order on the last user message, and the default takes the rest."""
+    """The first rule in the file that matches the last user message answers; otherwise the default does."""
     responder = script(
         tmp_path,
         """
@@ -72,7 +72,7 @@ async def test_first_match_wins(tmp_path: Path) -> None:
 
 
 async def test_metadata(tmp_path: Path) -> None:
-    """A rule with metadata takes only runs that carry all of it."""
+    """A rule with metadata matches only runs that have all of it."""
     responder = script(
         tmp_path,
         """
@@ -90,7 +90,7 @@ async def test_metadata(tmp_path: Path) -> None:
 
 
 async def test_model(tmp_path: Path) -> None:
-    """A rule with a model takes only what that model is asked, by its whole name."""
+    """A rule with a model matches only requests for that model, by its full name."""
     responder = script(
         tmp_path,
         """
@@ -106,7 +106,7 @@ async def test_model(tmp_path: Path) -> None:
 
 
 async def test_times(tmp_path: Path) -> None:
-    """A rule with `times` takes its first matches only, then the next one does."""
+    """A rule with `times` answers its first matches only; then the next rule does."""
     responder = script(
         tmp_path,
         """
@@ -121,7 +121,7 @@ async def test_times(tmp_path: Path) -> None:
 
 
 async def test_times_is_exact_under_concurrency(tmp_path: Path) -> None:
-    """Many runs at once share the count of `times` exactly."""
+    """Concurrent runs share the count of `times` exactly."""
     responder = script(
         tmp_path,
         """
@@ -145,7 +145,7 @@ async def test_times_is_exact_under_concurrency(tmp_path: Path) -> None:
 
 
 async def test_pieces_and_usage(tmp_path: Path) -> None:
-    """`deltas` is the number of pieces, `usage` and `finish` are passed on as written."""
+    """`deltas` is the number of pieces; `usage` and `finish` are returned as written."""
     responder = script(
         tmp_path,
         """
@@ -181,7 +181,7 @@ async def test_completion_tokens_bound(tmp_path: Path) -> None:
     ],
 )
 async def test_fault(tmp_path: Path, fault: str, status: int) -> None:
-    """A fault fails the answer with its code and status before anything is said."""
+    """A fault fails the answer with its code and status before the first piece."""
     responder = script(tmp_path, f'[[rule]]\npattern = "x"\nreply = "y"\nfault = {fault}')
     with pytest.raises(ResponderError) as caught:
         await parts(responder, asked("x"))
@@ -190,7 +190,7 @@ async def test_fault(tmp_path: Path, fault: str, status: int) -> None:
 
 
 async def test_fault_in_the_middle(tmp_path: Path) -> None:
-    """A fault with `after_deltas` lets that many pieces through first."""
+    """A fault with `after_deltas` sends that many pieces first."""
     responder = script(
         tmp_path,
         '[default]\nreply = "one two three"\nfault = { code = "server_error", after_deltas = 2 }',
@@ -207,7 +207,7 @@ async def test_fault_in_the_middle(tmp_path: Path) -> None:
 
 
 async def test_tool_calls(tmp_path: Path) -> None:
-    """A rule with tool calls makes them, and answers their outputs with `after`, also past its `times`."""
+    """A rule with tool calls makes them, and answers their outputs with `after`, even after its `times`."""
     responder = script(
         tmp_path,
         """
@@ -237,14 +237,14 @@ async def test_tool_calls(tmp_path: Path) -> None:
 
 
 async def test_tool_that_is_not_offered(tmp_path: Path) -> None:
-    """Calling a function that the request does not offer fails the run and names rule and function."""
+    """A call of a function that the request does not offer fails the run; the error names rule and function."""
     responder = script(tmp_path, '[[rule]]\npattern = "x"\nafter = "y"\ntool_calls = [{ name = "weather" }]')
     with pytest.raises(ResponderError, match="rule 1 of the script calls the function 'weather'"):
         await parts(responder, asked("x"))
 
 
 async def test_no_match(tmp_path: Path) -> None:
-    """Without a match and a default the run fails and says which text found nothing."""
+    """Without a match and a default the run fails; the error quotes the text."""
     responder = script(tmp_path, '[[rule]]\npattern = "x"\nreply = "y"')
     with pytest.raises(ResponderError, match="no rule matches 'hello'") as caught:
         await parts(responder, asked("hello"))
@@ -253,7 +253,7 @@ async def test_no_match(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
 async def test_answers_table(tmp_path: Path, name: str) -> None:
-    """Recorded answers are found by the whole question, between the rules and the default, taken as they are."""
+    """Recorded answers match the whole question, after the rules and before the default, and are returned unchanged."""
     if name.endswith(".csv"):
         text = 'q,a\r\n"two\nlines","say ""\\1"""\r\nx,never\r\n'
     else:
@@ -276,7 +276,7 @@ async def test_answers_table(tmp_path: Path, name: str) -> None:
 
 
 async def test_json_lines(tmp_path: Path) -> None:
-    """A JSONL script holds a rule a line, and the default and the answers under those names."""
+    """A JSONL script has one rule per line, and the default and the answers under these names."""
     (tmp_path / "a.csv").write_text("question,answer\nq,r\n")
     lines = (
         '{"default": {"reply": "d"}}',
@@ -320,7 +320,7 @@ async def test_json_lines(tmp_path: Path) -> None:
     ],
 )
 async def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
-    """Whatever is wrong in the files is named in one line with file, place and key."""
+    """Every error in the files is one line with file, place and key."""
     (tmp_path / "bad.csv").write_text("q,a\n1,2\n")
     (tmp_path / "twice.csv").write_text('question,answer\nx,"1\n2"\nx,2\n')
     (tmp_path / "latin.csv").write_bytes(b"\xff\xfeq")
@@ -332,7 +332,7 @@ async def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
 
 
 async def test_bad_json_lines(tmp_path: Path) -> None:
-    """In a JSONL script the place is the physical line."""
+    """In a JSONL script the place is the line in the file."""
     with pytest.raises(SettingsFileError, match=r"script.jsonl: line 3: key 'repl' is unknown"):
         script(tmp_path, '{"pattern": "a", "reply": "b"}\n\n{"pattern": "a", "repl": "b"}\n', "script.jsonl")
     with pytest.raises(SettingsFileError, match="line 2: 'default' is given a second time"):

@@ -44,7 +44,7 @@ async def said(conversation: Conversation) -> str:
 
 
 async def test_equation() -> None:
-    """The overview's equation is solved with its two steps, word by word, and finished by one `stop`."""
+    """The overview's equation is solved in its two steps, word by word, and ends with one `stop`."""
     answer = await parts(asked(EQUATION))
     texts = [part.text for part in answer if isinstance(part, TextDelta)]
     assert "".join(texts) == "Subtract 11 from both sides to get 3x = 3, then divide by 3 to find x = 1."
@@ -53,7 +53,7 @@ async def test_equation() -> None:
 
 
 async def test_explanation_from_the_thread() -> None:
-    """A follow-up is answered with the steps of the last problem that was solved, refusals skipped."""
+    """A follow-up gets the steps of the last solved problem; refused ones are skipped."""
     answer = await said(
         asked(EQUATION, "…", "Who won the cup in 1998?", "…", "Could you explain this to me?"),
     )
@@ -75,19 +75,19 @@ async def test_explanation_from_the_thread() -> None:
     ],
 )
 async def test_honest_refusal(text: str) -> None:
-    """What it can't do it says in one sentence that also says that it is no language model."""
+    """A refusal is one sentence, which also states that the tutor is not a language model."""
     answer = await said(asked(text))
     assert "not a language model" in answer
     assert answer.count(". ") == 0
 
 
 async def test_no_user_message() -> None:
-    """A conversation without a question gets the refusal, not a failure."""
+    """A conversation without a question gets a refusal, not an error."""
     assert "not a language model" in await said(asked())
 
 
 async def test_completion_tokens_bound() -> None:
-    """An answer over max_completion_tokens is cut at 4 bytes a token and finished by `length`."""
+    """An answer over max_completion_tokens is cut off, at 4 bytes per token, and ends with `length`."""
     answer = await parts(asked(EQUATION, max_completion_tokens=5))
     assert "".join(p.text for p in answer if isinstance(p, TextDelta)) == "Subtract 11 from bot"
     assert answer[-1] == Finish("length")
@@ -100,7 +100,7 @@ async def test_cut_keeps_whole_characters() -> None:
 
 
 async def test_tools_on_demand() -> None:
-    """A demanded function without required parameters is called with no arguments."""
+    """A required function without required parameters is called with no arguments."""
     for choice in ("required", CALL_NOW):
         answer = await parts(asked("hi", tools=[CALL_WEATHER, CALL_NOW], tool_choice=choice))
         assert isinstance(answer[0], ToolCall)
@@ -110,7 +110,7 @@ async def test_tools_on_demand() -> None:
 
 @pytest.mark.parametrize("choice", ["auto", "none", {"type": "function", "function": {"name": "weather"}}])
 async def test_tools_otherwise_left_alone(choice: Any) -> None:
-    """It answers in text where no call is demanded or where it could not fill the arguments in."""
+    """The tutor answers with text if no call is required, or if it could not fill in the arguments."""
     assert await said(asked("2 + 2", tools=[CALL_NOW, CALL_WEATHER], tool_choice=choice)) == "2 + 2 = 4."
 
 
@@ -145,7 +145,7 @@ async def test_tool_output_ends_the_calls() -> None:
     ],
 )
 async def test_json(response_format: dict[str, Any]) -> None:
-    """JSON is answered as an object with the one key `answer`."""
+    """A JSON answer is an object with the single key `answer`."""
     answer = await said(asked("2 + 2", response_format=response_format))
     assert json.loads(answer) == {"answer": "2 + 2 = 4."}
 
@@ -161,7 +161,7 @@ async def test_json(response_format: dict[str, Any]) -> None:
     ],
 )
 async def test_schema_out_of_reach(schema: dict[str, Any]) -> None:
-    """A schema that the tutor can't surely fill is refused as an invalid prompt."""
+    """A schema that the tutor may not be able to satisfy is refused as an invalid prompt."""
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     with pytest.raises(ResponderError, match="JSON schema") as caught:
         await parts(asked("2 + 2", response_format=wanted))

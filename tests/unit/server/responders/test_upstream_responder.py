@@ -1,4 +1,4 @@
-"""The upstream responder against a real HTTP server on loopback that plays recorded replies."""
+"""The upstream responder with a real HTTP server on loopback that sends recorded replies."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ KEY = "sk-upstream-secret"
 
 @dataclass
 class Endpoint:
-    """A server that gives one reply to every request and keeps what it was sent.
+    """A server that sends the same reply to every request and records the requests.
 
     Attributes:
-        reply: bytes after the status line; None never answers.
-        closed: set when a client has gone in the middle of an endless reply.
+        reply: bytes after the status line; with None it never answers.
+        closed: set when a client disconnects in the middle of an endless reply.
     """
 
     url: str = ""
@@ -121,7 +121,7 @@ async def failure(endpoint: Endpoint, **options: Any) -> ResponderError:
 
 
 async def test_text_usage_and_model(endpoint: Endpoint) -> None:
-    """Text comes through piece by piece, with the endpoint's own token count and model name."""
+    """Text arrives piece by piece, with the endpoint's token count and model name."""
     endpoint.reply = stream_of(
         chunk({"role": "assistant", "content": ""}),
         chunk({"content": "Grüß "}),
@@ -145,7 +145,7 @@ async def test_text_usage_and_model(endpoint: Endpoint) -> None:
 
 
 async def test_what_is_sent(endpoint: Endpoint) -> None:
-    """The whole conversation is passed on in the Chat Completions form, images, calls and parameters included."""
+    """The whole conversation is sent in the form of Chat Completions, including images, calls and parameters."""
     endpoint.reply = stream_of(chunk({"content": "ok"}, "stop"))
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     picture: list[dict[str, Any]] = [
@@ -202,7 +202,7 @@ async def test_what_is_sent(endpoint: Endpoint) -> None:
 
 
 async def test_environment_is_not_sent(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Organization and project of the surrounding shell are not handed to somebody else's endpoint."""
+    """Organization and project from the environment are not sent to another service's endpoint."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-private")
     endpoint.reply = stream_of(chunk({"content": "ok"}, "stop"))
@@ -211,7 +211,7 @@ async def test_environment_is_not_sent(endpoint: Endpoint, monkeypatch: pytest.M
 
 
 async def test_tool_calls_from_fragments(endpoint: Endpoint) -> None:
-    """Calls are put together from their fragments, parallel ones apart, and come before the Finish."""
+    """Calls, also parallel ones, are assembled from their fragments and precede the Finish."""
 
     def fragment(index: int, arguments: str, **first: Any) -> dict[str, Any]:
         name = first.pop("name", None)
@@ -250,7 +250,7 @@ async def test_tool_calls_of_sloppy_servers(endpoint: Endpoint) -> None:
     [("length", "length"), ("content_filter", "content_filter"), ("eos", "stop"), ("tool_calls", "stop")],
 )
 async def test_finish_reasons(endpoint: Endpoint, sent: str, expected: str) -> None:
-    """Reasons are mapped to the four that there are; `tool_calls` without a call is a stop."""
+    """Finish reasons are mapped to the four known ones; `tool_calls` without a call becomes `stop`."""
     endpoint.reply = stream_of(chunk({"content": "x"}, sent))
     finish = (await parts(endpoint, asked()))[-1]
     assert isinstance(finish, Finish)
@@ -265,7 +265,7 @@ async def test_calls_cut_by_length(endpoint: Endpoint) -> None:
 
 
 async def test_server_that_does_not_stream(endpoint: Endpoint) -> None:
-    """A plain JSON completion is taken too."""
+    """A plain JSON completion is accepted too."""
     completion = {
         "model": "m",
         "choices": [{"index": 0, "message": {"content": "whole"}, "finish_reason": "stop"}],
@@ -332,7 +332,7 @@ async def test_refusals(
 
 
 async def test_nothing_is_sent_twice(endpoint: Endpoint) -> None:
-    """A failed request is not repeated behind the caller's back."""
+    """A failed request is not repeated."""
     endpoint.reply = reply_of("500 Oops", "{}")
     await failure(endpoint)
     assert len(endpoint.requests) == 1
@@ -348,7 +348,7 @@ async def test_nothing_is_sent_twice(endpoint: Endpoint) -> None:
     ],
 )
 async def test_error_inside_the_stream(endpoint: Endpoint, error: Any, code: str) -> None:
-    """An error sent in the middle of a stream fails the answer with the code it names."""
+    """An error in the middle of a stream fails the answer with the error's code."""
     endpoint.reply = stream_of(chunk({"content": "x"}), {"error": error})
     assert (await failure(endpoint)).code == code
 
@@ -365,7 +365,7 @@ async def test_error_inside_the_stream(endpoint: Endpoint, error: Any, code: str
     ],
 )
 async def test_replies_that_make_no_sense(endpoint: Endpoint, reply: bytes) -> None:
-    """HTML, broken JSON and broken HTTP are server errors in one clear line."""
+    """HTML, invalid JSON and malformed HTTP become server errors in one line."""
     endpoint.reply = reply
     error = await failure(endpoint)
     assert (error.code, error.status_code) == ("server_error", 502)
@@ -373,7 +373,7 @@ async def test_replies_that_make_no_sense(endpoint: Endpoint, reply: bytes) -> N
 
 
 async def test_silence(endpoint: Endpoint) -> None:
-    """An endpoint that never answers is given up after the timeout."""
+    """A request to an endpoint that never answers fails after the timeout."""
     endpoint.reply = None
     error = await failure(endpoint, silence_timeout_s=0.05)
     assert (error.code, error.status_code) == ("server_error", 504)
@@ -381,7 +381,7 @@ async def test_silence(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 async def test_a_redirect_is_not_followed(endpoint: Endpoint, status: str) -> None:
-    """Key and prompts are for this endpoint alone: a redirect is a wrong URL, and nothing is sent again."""
+    """Key and prompts are for this endpoint only: a redirect is an error, and nothing is sent to its target."""
     endpoint.reply = reply_of(status, "", f"location: {endpoint.url}/elsewhere?key={KEY}")
     error = await failure(endpoint)
     assert (error.code, error.status_code) == ("upstream_refused", 500)
@@ -390,13 +390,13 @@ async def test_a_redirect_is_not_followed(endpoint: Endpoint, status: str) -> No
 
 
 async def test_nobody_listens(free_tcp_port: int) -> None:
-    """An endpoint that isn't there is a server error."""
+    """A refused connection is a server error."""
     error = await failure(Endpoint(url=f"http://127.0.0.1:{free_tcp_port}/v1"))
     assert (error.code, error.status_code) == ("server_error", 502)
 
 
 async def test_leaving_closes_the_connection(endpoint: Endpoint) -> None:
-    """A run cancelled in the middle of the answer closes the connection to the endpoint."""
+    """The cancellation of a run in the middle of its answer closes the connection to the endpoint."""
     endpoint.reply = stream_of(chunk({"content": "first"}), done=False)
     endpoint.endless = True
     responder = UpstreamResponder(endpoint.url, None)
@@ -409,7 +409,7 @@ async def test_leaving_closes_the_connection(endpoint: Endpoint) -> None:
 
 
 async def test_uploaded_image(endpoint: Endpoint) -> None:
-    """An image that is only a file id is refused with a way out, before anything is sent."""
+    """An image that is given by a file id is refused before anything is sent; the error states what to do."""
     message = Message("user", "", content=[{"type": "image_file", "image_file": {"file_id": "file-1"}}])
     with pytest.raises(ResponderError, match="by URL") as caught:
         await parts(endpoint, Conversation("m", "", (message,)))

@@ -1,4 +1,4 @@
-"""The sandboxes: what code is for works, and real attempts to get out or to take too much are held."""
+"""The sandboxes: ordinary code works, and real attempts to escape or to exceed limits fail."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def monty() -> MontySandbox:
 
 @pytest.fixture(params=["bubblewrap", "monty"])
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    """Each of the two sandboxes, where this machine has it."""
+    """Return each of the two sandboxes that this machine has."""
     chosen: Sandbox = request.getfixturevalue(request.param)
     return chosen
 
 
 @pytest.fixture
 async def secret_server() -> AsyncIterator[int]:
-    """A port of the host on which something listens; the test fails where anybody connects."""
+    """Yield a port of the host with a listener. The test fails if anything connects."""
     connected: list[str] = []
 
     async def greet(stream: anyio.abc.SocketStream) -> None:
@@ -74,7 +74,7 @@ async def ran(sandbox: Sandbox, code: str, workdir: Path, **files: Path) -> Exec
 
 
 async def test_the_best_sandbox_is_found() -> None:
-    """What is found is bubblewrap where that works, else Monty, else nothing."""
+    """The sandbox is bubblewrap if it works, otherwise Monty, otherwise None."""
     found = find_sandbox()
     if BubblewrapSandbox.find() is not None:
         assert found is not None
@@ -99,12 +99,12 @@ async def test_the_best_sandbox_is_found() -> None:
     ],
 )
 async def test_logs(sandbox: Sandbox, tmp_path: Path, code: str, logs: str) -> None:
-    """What is printed comes back, and the value of the last expression behind it."""
+    """The logs are the printed output and the value of the last expression."""
     assert await ran(sandbox, code, tmp_path) == Execution(logs, (), (), None)
 
 
 async def test_files_in_and_out(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Attached files are seen by their names, and files that the code makes come back."""
+    """The code finds attached files by their names, and files that it writes are returned."""
     (tmp_path / "upload").write_text("1,2,3")
     done = await ran(
         sandbox,
@@ -123,7 +123,7 @@ async def test_files_in_and_out(sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc/passwd", "a\0b", "x" * 300])
 async def test_names_of_attached_files(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
-    """A name that would put an attached file elsewhere is refused."""
+    """A name that would place an attached file outside the data folder is refused."""
     with pytest.raises(ValueError, match="not a plain file name"):
         await sandbox.run("1", files={name: tmp_path}, workdir=tmp_path, limits=SMALL)
 
@@ -137,7 +137,7 @@ async def test_names_of_attached_files(sandbox: Sandbox, tmp_path: Path, name: s
     ],
 )
 async def test_errors(sandbox: Sandbox, tmp_path: Path, code: str, error: str) -> None:
-    """Code that fails says how in one line, and what it printed before is kept."""
+    """The error of failed code is one line, and its earlier output is kept."""
     done = await ran(sandbox, code, tmp_path)
     assert done.error is not None
     assert error in done.error
@@ -146,7 +146,7 @@ async def test_errors(sandbox: Sandbox, tmp_path: Path, code: str, error: str) -
 
 
 async def test_traceback_shows_the_code(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """The log of a failure shows the failing line, and nothing of the sandbox's own frames."""
+    """The log of a failure shows the failing line, and no frames of the sandbox."""
     done = await ran(bubblewrap, "def f():\n    return missing\n\nf()", tmp_path)
     assert "    return missing" in done.logs
     assert "inside.py" not in done.logs
@@ -163,7 +163,7 @@ async def test_libraries(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 async def test_open_figures(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A figure that was drawn and not saved comes back as a picture."""
+    """A figure that was drawn but not saved is returned as an image."""
     done = await bubblewrap.run(
         "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()",
         files={},
@@ -176,7 +176,7 @@ async def test_open_figures(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> No
 
 
 async def test_no_network(bubblewrap: BubblewrapSandbox, tmp_path: Path, secret_server: int) -> None:
-    """Neither the host's own ports nor anything outside can be reached."""
+    """Neither the ports of the host nor other machines can be reached."""
     done = await ran(
         bubblewrap,
         f"""
@@ -195,7 +195,7 @@ for address in (("127.0.0.1", {secret_server}), ("8.8.8.8", 53)):
 
 
 async def test_no_unix_sockets(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Abstract sockets of the host can't be reached either."""
+    """Abstract Unix sockets of the host cannot be reached either."""
     name = f"\0batchrun-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(name)
@@ -210,7 +210,7 @@ async def test_no_unix_sockets(bubblewrap: BubblewrapSandbox, tmp_path: Path) ->
 
 
 async def test_no_files_of_the_host(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Password file, home folders, this project, other temporary files: none of them can be seen."""
+    """The password file, home folders, this project and other temporary files are invisible."""
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     places = ["/etc/shadow", "/etc/passwd", str(Path.home() / ".bashrc"), str(secret), __file__, "/sys/kernel"]
@@ -223,7 +223,7 @@ async def test_no_files_of_the_host(bubblewrap: BubblewrapSandbox, tmp_path: Pat
 
 
 async def test_no_environment(bubblewrap: BubblewrapSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys in the server's environment are not handed on, nor can they be read from any process."""
+    """Keys in the server's environment are not passed to the code, which cannot read them from any process either."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     done = await ran(
         bubblewrap,
@@ -237,7 +237,7 @@ async def test_no_environment(bubblewrap: BubblewrapSandbox, tmp_path: Path, mon
 
 
 async def test_no_writing_outside(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Only the data folder and temporary folders can be written; not the system, the kernel's settings, or inputs."""
+    """Only the data folder and temporary folders are writable; the system, kernel settings and inputs are not."""
     (tmp_path / "in").write_text("untouched")
     done = await ran(
         bubblewrap,
@@ -261,7 +261,7 @@ for path in ("/tmp/x", "/mnt/data/x", "/dev/shm/x"):
 
 
 async def test_no_new_privileges(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """The code can't get capabilities back by user namespaces, mounts or set-user-id programs."""
+    """The code cannot regain capabilities by user namespaces, mounts or set-user-id programs."""
     done = await ran(
         bubblewrap,
         """
@@ -278,7 +278,7 @@ print(re.findall(r"Cap(?:Eff|Prm|Bnd):\\s*(\\w+)", status), re.findall(r"NoNewPr
 
 
 async def test_the_supervisor_is_out_of_reach(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """The code can neither end, stop, trace nor write into the process that watches over it."""
+    """The code can neither end, stop, trace nor modify the process that supervises it."""
     done = await ran(
         bubblewrap,
         """
@@ -300,7 +300,7 @@ print(ctypes.CDLL(None).ptrace(PTRACE_ATTACH, 1, None, None))
 
 
 async def test_fork_bomb(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A fork bomb is ended, and none of its processes is left."""
+    """A fork bomb is stopped, and all its processes end."""
     done = await ran(
         bubblewrap, "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass", tmp_path
     )
@@ -309,13 +309,13 @@ async def test_fork_bomb(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
 
 
 async def test_memory_bomb(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """One process can't take more memory than allowed."""
+    """One process cannot use more memory than allowed."""
     done = await ran(bubblewrap, "x = bytearray(300 << 20)", tmp_path)
     assert done.error == "MemoryError"
 
 
 async def test_memory_of_all_together(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Several processes can't take more memory together either."""
+    """Several processes together cannot use more memory than allowed either."""
     code = """
 import os, time
 for _ in range(6):
@@ -329,13 +329,13 @@ time.sleep(60)
 
 
 async def test_endless_loop(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A busy loop ends at its limit of CPU; what it printed before is kept."""
+    """A busy loop ends at the CPU limit; its earlier output is kept."""
     done = await ran(bubblewrap, "print('start', flush=True)\nwhile True: pass", tmp_path)
     assert (done.logs, done.error) == ("start\n", "used more than 2 s of CPU")
 
 
 async def test_waiting_for_ever(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A program that sleeps ends at its limit of time, also with its output closed and signals blocked."""
+    """A sleeping program ends at the time limit, even with its output closed and signals blocked."""
     code = """
 import os, signal, time
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
@@ -348,8 +348,8 @@ time.sleep(1000)
     assert done.error == "ran for more than 1 s"
 
 
-async def test_processes_left_behind(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Processes that outlive the code are ended with it, and don't delay the result."""
+async def test_leftover_processes(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
+    """Processes that outlive the code are killed with it and do not delay the result."""
     code = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\nprint('parent')"
     with anyio.fail_after(SMALL.wall_s):
         done = await ran(bubblewrap, code, tmp_path)
@@ -357,14 +357,14 @@ async def test_processes_left_behind(bubblewrap: BubblewrapSandbox, tmp_path: Pa
 
 
 async def test_huge_output(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Output past the limit ends the program, and no more than the limit comes back."""
+    """Output beyond the limit ends the program, and only output up to the limit is returned."""
     done = await ran(sandbox, "while True:\n    print('x' * 1000)", tmp_path)
     assert done.error is not None
     assert len(done.logs.encode()) <= SMALL.output_bytes
 
 
 async def test_full_disk(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Neither one large file nor many can fill more than the allowed room."""
+    """Neither one large file nor many small ones can exceed the disk limit."""
     done = await ran(
         bubblewrap,
         """
@@ -386,7 +386,7 @@ print(written)
 
 
 async def test_tricks_with_produced_files(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """Links, devices, pipes and odd names in the data folder bring nothing of the host, and hang nothing."""
+    """Links, devices, pipes and odd names in the data folder reveal nothing of the host and do not block."""
     done = await ran(
         bubblewrap,
         r"""
@@ -414,7 +414,7 @@ os.truncate(os.open("sparse2.bin", os.O_CREAT | os.O_WRONLY), 8 << 20)
 
 
 async def test_cancelled_run(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A run that is cancelled leaves no process behind."""
+    """A cancelled run leaves no process."""
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     limits = SandboxLimits()
     async with anyio.create_task_group() as tasks:
@@ -430,7 +430,7 @@ async def test_cancelled_run(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> N
 
 
 async def test_sandbox_that_cannot_start(tmp_path: Path) -> None:
-    """A sandbox that doesn't start is an error in one line; the code is not run in another way."""
+    """If the sandbox does not start, the result is an error in one line, and the code does not run."""
     marker = tmp_path / "ran"
     done = await ran(BubblewrapSandbox("/bin/false"), f"open({str(marker)!r}, 'w')", tmp_path)
     assert done.error is not None
@@ -457,7 +457,7 @@ async def test_sandbox_that_cannot_start(tmp_path: Path) -> None:
     ],
 )
 async def test_forged_results(tmp_path: Path, result: bytes) -> None:
-    """Whatever a taken-over sandbox sends, nothing is written outside of the run's folder."""
+    """A compromised sandbox cannot make the server write outside the run's folder."""
     (tmp_path / "result").write_bytes(result)
     forger = tmp_path / "forger"
     forger.write_text(f"#!/bin/sh\ncat {tmp_path}/result\n")
@@ -473,7 +473,7 @@ async def test_forged_results(tmp_path: Path, result: bytes) -> None:
 
 
 async def test_monty_holds(monty: MontySandbox, tmp_path: Path) -> None:
-    """Monty gives code no file outside of the data folder, no network, no process, and no endless loop."""
+    """In Monty, code has no access to files outside the data folder, to the network or to processes, and loops end."""
     secret = tmp_path / "secret.txt"
     secret.write_text("treasure")
     for code in (

@@ -21,7 +21,7 @@ def block(mark: str) -> str:
 
 @pytest.mark.anyio
 async def test_example(tmp_path: Path) -> None:
-    """The program on the page prints what stands below it and leaves its file."""
+    """The program on the page prints the output below it and writes its file."""
     sandbox = find_sandbox()
     if sandbox is None:
         pytest.skip("neither bubblewrap nor Monty works on this machine")
@@ -33,5 +33,5 @@ async def test_example(tmp_path: Path) -> None:
 
 
 def test_every_limit_is_described() -> None:
-    """No limit is missing on the page."""
+    """The page describes every limit."""
     assert [limit.name for limit in fields(SandboxLimits) if f"`{limit.name}`" not in PAGE] == []

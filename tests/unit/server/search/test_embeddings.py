@@ -1,4 +1,4 @@
-"""The embedder of an endpoint against a real HTTP server on loopback."""
+"""The upstream embedder with a real HTTP server on loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serving(answer: Answer) -> ScriptedHttp:
 
 
 async def test_vectors_come_in_the_order_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request with model, texts and key; vectors are float32 and sorted by index, whatever their order."""
+    """One request has model, texts and key; the vectors are float32 and sorted by their index."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
     with serving(json_answer({"data": entries([1.0, 0.5], [0.1, 2])[::-1]})) as endpoint:
         async with UpstreamEmbedder(endpoint.url, KEY, "small") as embedder:
@@ -59,7 +59,7 @@ async def test_vectors_come_in_the_order_of_the_texts(monkeypatch: pytest.Monkey
     ],
 )
 async def test_anything_but_vectors_is_refused(answer: Answer) -> None:
-    """A reply that is not one finite vector of the same length for each text is one clear error."""
+    """A reply without one finite vector of equal length for each text is an error."""
     with serving(answer) as endpoint:
         async with UpstreamEmbedder(endpoint.url, None, "small") as embedder:
             with pytest.raises(EmbeddingError, match="did not answer with 2 vectors of one length"):
@@ -67,8 +67,8 @@ async def test_anything_but_vectors_is_refused(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
-async def test_a_refusal_is_told_once(status: int) -> None:
-    """A refusal is told in one line with its reason and without the key, after one request."""
+async def test_a_refusal_is_reported_once(status: int) -> None:
+    """A refusal is one line with its reason and without the key, after a single request."""
     with serving(json_answer({"error": {"message": f"not with\n{KEY}"}}, status)) as endpoint:
         async with UpstreamEmbedder(endpoint.url, KEY, "small") as embedder:
             with pytest.raises(EmbeddingError) as caught:
@@ -78,15 +78,15 @@ async def test_a_refusal_is_told_once(status: int) -> None:
 
 
 async def test_silence_ends() -> None:
-    """An endpoint that never answers is an error once its time is over."""
+    """A request to an endpoint that never answers fails after the timeout."""
     with serving(Answer(b"", "silence")) as endpoint:
         async with UpstreamEmbedder(endpoint.url, None, "small", timeout_s=0.05) as embedder:
             with pytest.raises(EmbeddingError, match=r"did not answer within 0\.05 s"):
                 await embedder(["a"])
 
 
-async def test_no_connection_is_told() -> None:
-    """An endpoint that is not there is an error that says so."""
+async def test_no_connection_is_reported() -> None:
+    """A refused connection is an error that names the connection."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}/v1"
     async with UpstreamEmbedder(url, None, "small") as embedder:

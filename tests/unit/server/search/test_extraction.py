@@ -1,4 +1,4 @@
-"""Text out of files: real bytes of each format, and files that mean harm."""
+"""Text extraction: real bytes of each format, and hostile files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def docx(document: str, **parts: str) -> bytes:
 
 
 def pdf(*lines: str) -> bytes:
-    """A PDF of one page, written by hand after ISO 32000-1, with its cross-reference table."""
+    """Return a PDF of one page, written by hand according to ISO 32000-1, with its cross-reference table."""
     shown = "".join(f"({line}) Tj 0 -20 Td " for line in lines)
     stream = f"BT /F1 12 Tf 72 720 Td {shown}ET".encode()
     objects = [
@@ -88,7 +88,7 @@ def pdf(*lines: str) -> bytes:
     ],
 )
 def test_text_of_each_format(filename: str, data: bytes, expected: str) -> None:
-    """Each format gives its text, without markup and with its structure as lines."""
+    """The text of each format has no markup, and its structure becomes lines."""
     assert extract_text(filename, data) == expected
 
 
@@ -116,14 +116,14 @@ BILLION_LAUGHS = (
     ],
 )
 def test_unusable_files(filename: str, data: bytes, message: str) -> None:
-    """A file without usable text is refused in one line that names it and the reason."""
+    """A file without usable text is refused in one line with its name and the reason."""
     with pytest.raises(ExtractionError, match=f"^{filename}: .*{message}") as caught:
         extract_text(filename, data)
     assert "\n" not in str(caught.value)
 
 
 def test_archive_that_is_no_document() -> None:
-    """Another kind of archive under the name of a Word document is refused as such."""
+    """Another kind of archive with the name of a Word document is refused."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("hello.txt", "hi")
@@ -136,7 +136,7 @@ def test_archive_that_is_no_document() -> None:
     "piece", ["<", "<!--", "<!", "<a ", "</", "&", "<script>", '<a b="', "<svg></head>", "<b> ", "<td> "]
 )
 def test_hostile_markup_is_bounded(piece: str) -> None:
-    """Markup that never ends costs time in proportion to its length (here milliseconds)."""
+    """The time for markup that never ends is proportional to its length (here milliseconds)."""
     try:
         extract_text("a.html", piece.encode() * 100_000 + b"x")
     except ExtractionError:
@@ -144,12 +144,12 @@ def test_hostile_markup_is_bounded(piece: str) -> None:
 
 
 def test_zip_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small archive that unpacks to much is given up early, whether its bulk is text or markup."""
+    """A small archive that unpacks to a large size is refused early, whether the size is text or markup."""
     text = docx(f"<w:document {W}><w:p><w:t>{'A' * 21_000_000}</w:t></w:p></w:document>")
     assert len(text) < 100_000
     with pytest.raises(ExtractionError, match="more than 20,000,000 bytes"):
         extract_text("a.docx", text)
-    # The real bound is 200 MB, which takes seconds to pack.
+    # The real limit is 200 MB, which takes seconds to pack.
     monkeypatch.setattr(extraction, "MAX_XML_BYTES", 1_000_000)
     markup = docx(f"<w:document {W}>{' ' * 2_000_000}</w:document>")
     with pytest.raises(ExtractionError, match="unpacks to more than"):
@@ -157,13 +157,13 @@ def test_zip_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_much_text() -> None:
-    """More text than the protocol takes is refused."""
+    """More text than the protocol allows is refused."""
     with pytest.raises(ExtractionError, match="more than 20,000,000 bytes"):
         extract_text("a.txt", b"a" * (extraction.MAX_TEXT_BYTES + 1))
 
 
 def test_missing_library_is_named() -> None:
-    """Without pypdf a PDF is refused with the extra to install."""
+    """Without pypdf a PDF is refused; the error names the extra to install."""
     program = (
         "import sys; sys.modules['pypdf'] = None\n"
         "from batchrun.server.search.extraction import extract_text\n"
@@ -180,7 +180,7 @@ def test_missing_library_is_named() -> None:
 )
 @settings(deadline=None)
 def test_any_bytes(filename: str, data: bytes) -> None:
-    """No bytes make the extraction fail in another way than by an ExtractionError."""
+    """Any bytes give a text or an ExtractionError."""
     try:
         assert extract_text(filename, data)
     except ExtractionError:

@@ -1,4 +1,4 @@
-"""Chunks and the index: nothing of a text is lost, and the best chunk comes first."""
+"""Chunks and the index: chunks contain the whole text, and the best chunk comes first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ texts = st.text(alphabet=st.sampled_from("abc \n\té漢🙂"), max_size=4000) | 
 @given(texts, st.integers(100, 400), st.floats(0, 0.5))
 @settings(deadline=None)
 def test_chunks_hold_the_text(text: str, size: int, share: float) -> None:
-    """No chunk is too large, each is a part of the text, in order, and no character is lost between them."""
+    """No chunk is too large, each is a part of the text, in order, and together they contain every character."""
     chunks = chunk_text(text, size, int(size * share))
     whole = text.encode("utf-8", "replace").decode()
     covered = 0
@@ -78,7 +78,7 @@ def test_chunk_bounds(size: int, overlap: int) -> None:
 
 
 def test_best_first(index: SearchIndex) -> None:
-    """The chunk that fits best comes first with score 1, words are matched by their stem."""
+    """The best chunk comes first with score 1, and words match by their stem."""
     assert index.search(["vs_1"], "loyal dog", 10) == [Hit("file_a", "animals.txt", 1, 1.0, DOGS)]
     assert index.search(["vs_1"], "sailing", 10)[0].file_id == "file_b"
     hits = index.search(["vs_1"], "the captain", 10)
@@ -87,7 +87,7 @@ def test_best_first(index: SearchIndex) -> None:
 
 
 def test_threshold_and_limit(index: SearchIndex) -> None:
-    """Hits under the threshold and past the limit are left out."""
+    """Hits below the threshold and beyond the limit are left out."""
     assert len(index.search(["vs_1"], "the captain", 1)) == 1
     assert [hit.score for hit in index.search(["vs_1"], "the captain", 10, score_threshold=0.99)] == [1.0]
 
@@ -101,7 +101,7 @@ def test_stores_are_apart(index: SearchIndex) -> None:
 
 
 def test_removal(index: SearchIndex) -> None:
-    """A removed file is found no more; removing without a file empties the store and leaves the others."""
+    """A removed file is no longer found; removal without a file empties one store only."""
     index.remove("vs_1", "file_b")
     assert index.search(["vs_1"], "ship", 10) == []
     assert len(index.search(["vs_1"], "cat", 10)) == 1
@@ -111,14 +111,14 @@ def test_removal(index: SearchIndex) -> None:
 
 
 def test_adding_again_replaces(index: SearchIndex) -> None:
-    """A file added a second time is there once, with its new text."""
+    """A file that is added again replaces its earlier text."""
     index.add("vs_1", "file_b", "ships.txt", ["Trains roll."])
     assert index.search(["vs_1"], "ship", 10) == []
     assert [hit.text for hit in index.search(["vs_1"], "train", 10)] == ["Trains roll."]
 
 
 def test_part_of_the_callers_transaction(connection: sqlite3.Connection, index: SearchIndex) -> None:
-    """What is added inside a transaction goes with its rollback, and the index stays sound."""
+    """A rollback undoes additions of its transaction, and the index remains consistent."""
     connection.execute("BEGIN")
     index.add("vs_1", "file_z", "z.txt", ["zebra"])
     connection.execute("ROLLBACK")
@@ -127,7 +127,7 @@ def test_part_of_the_callers_transaction(connection: sqlite3.Connection, index: 
 
 
 def test_failed_adding_changes_nothing(index: SearchIndex) -> None:
-    """Vectors that don't fit the chunks are refused before the old chunks are gone."""
+    """Vectors that do not match the chunks are refused before the old chunks are removed."""
     with pytest.raises(ValueError, match="expected 2 vectors, one for each chunk, got 1"):
         index.add("vs_1", "file_b", "ships.txt", ["a", "b"], [[1.0]])
     assert len(index.search(["vs_1"], "ship", 10)) == 1
@@ -136,7 +136,7 @@ def test_failed_adding_changes_nothing(index: SearchIndex) -> None:
 @given(st.text(max_size=100))
 @settings(deadline=None)
 def test_any_query(query: str) -> None:
-    """No query is read as FTS5 syntax or breaks the search."""
+    """Any query is searched as words, without FTS5 syntax and without an error."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         index = SearchIndex(connection)
@@ -148,12 +148,12 @@ def test_any_query(query: str) -> None:
 
 @pytest.mark.parametrize("query", ['"', "a AND", "NEAR(", "text:cat", "-cat", "*", "''", "cat" * 5000])
 def test_query_syntax_is_inert(index: SearchIndex, query: str) -> None:
-    """Operators of FTS5 in a query are words like any other."""
+    """FTS5's operators in a query are ordinary words."""
     assert isinstance(index.search(["vs_1"], query, 10), list)
 
 
 class ByLetters:
-    """Embeds a text by how often some letters occur; keeps what it was asked."""
+    """Embeds a text by the frequency of some letters, and records its calls."""
 
     def __init__(self) -> None:
         self.requests: list[int] = []
@@ -165,7 +165,7 @@ class ByLetters:
 
 @pytest.mark.anyio
 async def test_embeddings(connection: sqlite3.Connection) -> None:
-    """With embeddings a chunk without any word of the query is found, and one that is best in both scores 1."""
+    """With embeddings a chunk without any word of the query is found, and the best chunk of both rankings has score 1."""
     embedder = ByLetters()
     index = EmbeddedIndex(SearchIndex(connection), embedder, texts_per_request=2)
     await index.add("vs", "f", "f.txt", ["aaab", "bbb", "ccc"])
@@ -177,7 +177,7 @@ async def test_embeddings(connection: sqlite3.Connection) -> None:
 
 
 def test_embeddings_of_another_model(connection: sqlite3.Connection) -> None:
-    """Vectors of another length don't take part, their chunks are still found by words."""
+    """Vectors of another length are not compared; their chunks are still found by words."""
     index = SearchIndex(connection)
     index.add("vs", "old", "old.txt", ["apples"], [[1.0, 0.0]])
     index.add("vs", "new", "new.txt", ["pears"], [[1.0, 0.0, 0.0]])
