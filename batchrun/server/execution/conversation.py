@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.hidden import StepHidden
 
 __all__ = ["chat_message", "run_conversation", "truncated"]
 
@@ -20,7 +21,7 @@ __all__ = ["chat_message", "run_conversation", "truncated"]
 def run_conversation(
     run: Body,
     messages: Sequence[Body],
-    steps: Sequence[tuple[Body, Body]],
+    steps: Sequence[tuple[Body, StepHidden]],
     tools: Sequence[Body],
     *,
     completion_left: int | None,
@@ -94,7 +95,7 @@ def _part_text(part: Body) -> str:
 
 
 def _written(
-    own: dict[str, Body], steps: Sequence[tuple[Body, Body]], image_url: Callable[[str], str | None]
+    own: dict[str, Body], steps: Sequence[tuple[Body, StepHidden]], image_url: Callable[[str], str | None]
 ) -> list[Message]:
     """Return what this run has written so far: its messages, its calls and their outputs."""
     written: list[Message] = []
@@ -116,7 +117,7 @@ def _written(
     return written
 
 
-def _calls(bodies: Sequence[Body], hidden: Body) -> tuple[tuple[ToolCall, ...], tuple[ToolOutput, ...]]:
+def _calls(bodies: Sequence[Body], hidden: StepHidden) -> tuple[tuple[ToolCall, ...], tuple[ToolOutput, ...]]:
     """Return the calls and outputs of a tool step. Those of hosted tools are in the step's hidden part."""
     kept = hidden.get("calls", {})
     calls, outputs = [], []

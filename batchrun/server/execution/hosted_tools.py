@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.responders.base import ToolCall
+    from batchrun.server.store.hidden import CallFacts, StepHidden, UsableResources
 
 __all__ = [
     "FUNCTION_NAMES",
@@ -35,7 +36,7 @@ __all__ = [
     "ToolResult",
     "begun_call",
     "citations",
-    "hidden_json",
+    "hidden_calls",
     "offered_tools",
 ]
 
@@ -98,12 +99,11 @@ class ToolResult:
     Attributes:
         call: the completed call, in the form that the step shows.
         output: the text that the responder gets.
-        hidden: facts for later answers and citations: `sources` and `contents` of a search, `paths` of produced files.
     """
 
     call: Body
     output: str
-    hidden: Body = field(default_factory=dict)
+    facts: CallFacts
 
 
 class HostedTools:
@@ -117,11 +117,10 @@ class HostedTools:
         self._ingestion = ingestion
         self._sandbox: Sandbox | None = None
 
-    async def run(self, owner: str, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
+    async def run(self, owner: str, run: Body, resources: UsableResources, call: ToolCall, position: int) -> ToolResult:
         """Execute one call.
 
         Args:
-            resources: `vector_store_ids` and `file_ids` that the run may use.
             position: number of earlier searches of the run; it becomes the first number of the marks.
 
         Raises:
@@ -133,7 +132,9 @@ class HostedTools:
 
     # file_search
 
-    async def _search(self, owner: str, run: Body, resources: Body, call: ToolCall, position: int) -> ToolResult:
+    async def _search(
+        self, owner: str, run: Body, resources: UsableResources, call: ToolCall, position: int
+    ) -> ToolResult:
         options = next(tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search")
         with self._parts.database.transaction():
             store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
@@ -155,12 +156,12 @@ class HostedTools:
                 "file_search": {"ranking_options": options["ranking_options"], "results": results},
             },
             output=output or "No results.",
-            hidden={"sources": sources, "contents": [hit.text for hit in hits]},
+            facts={"sources": sources, "contents": [hit.text for hit in hits]},
         )  # fmt: skip
 
     # code_interpreter
 
-    async def _python(self, owner: str, resources: Body, call: ToolCall) -> ToolResult:
+    async def _python(self, owner: str, resources: UsableResources, call: ToolCall) -> ToolResult:
         sandbox = self._sandbox = self._sandbox or await anyio.to_thread.run_sync(find_sandbox)
         if sandbox is None:
             raise ResponderError(
@@ -184,10 +185,10 @@ class HostedTools:
         return ToolResult(
             call={"id": call.id, "type": "code_interpreter", "code_interpreter": {"input": code, "outputs": outputs}},
             output=logs + ("\nFiles written: " + ", ".join(links) if links else ""),
-            hidden={"paths": {f"sandbox:/mnt/data/{name}": file_id for name, file_id in (*images, *produced)}},
+            facts={"paths": {f"sandbox:/mnt/data/{name}": file_id for name, file_id in (*images, *produced)}},
         )
 
-    def _contents(self, owner: str, resources: Body) -> dict[str, bytes]:
+    def _contents(self, owner: str, resources: UsableResources) -> dict[str, bytes]:
         """Return file name → content of the attached files. A name that a folder cannot hold is replaced by the id."""
         contents: dict[str, bytes] = {}
         for file_id in resources["file_ids"]:
@@ -270,10 +271,10 @@ def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list
     return sorted(found, key=lambda each: each["start_index"])
 
 
-def hidden_json(results: Sequence[tuple[ToolCall, ToolResult]]) -> Body:
+def hidden_calls(results: Sequence[tuple[ToolCall, ToolResult]]) -> StepHidden:
     """Return the hidden part of a step: arguments, outputs and hidden facts of its calls."""
     return {
         "calls": {
-            call.id: {"arguments": call.arguments, "output": result.output, **result.hidden} for call, result in results
+            call.id: {"arguments": call.arguments, "output": result.output, **result.facts} for call, result in results
         }
     }

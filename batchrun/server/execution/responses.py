@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.hidden import ResponseHidden
     from batchrun.server.store.objects import Kind
 
 __all__ = ["LiveResponse", "Responses", "response_usage"]
@@ -43,12 +44,11 @@ class LiveResponse(Live):
 
     Attributes:
         body: the response as clients see it.
-        hidden: `input`, its own input items; `parameters`, for the model; `keyed`, whether it has an idempotency key.
     """
 
     owner: str
     body: Body
-    hidden: Body
+    hidden: ResponseHidden
     _open: str | None = None
     _text: list[str] = field(default_factory=list)
     _refusal: bool = False
@@ -228,17 +228,18 @@ class Responses(Supervisor[LiveResponse]):
                     400, f"Previous response with id '{previous_id}' not found.",
                     param="previous_response_id", code="previous_response_not_found",
                 )  # fmt: skip
-            chain.append([*objects.hidden(previous_id)["input"], *previous["output"]])
+            chain.append([*objects.response_hidden(previous_id)["input"], *previous["output"]])
             previous_id = previous["previous_response_id"]
         return [item for items in reversed(chain) for item in items]
 
     def recover(self) -> None:
         """Execute the responses that the last process left unfinished, again from their start."""
         kinds: tuple[Kind, ...] = ("response", "unstored_response")
+        objects = self._parts.objects
         for kind in kinds:
-            for owner, body in self._parts.objects.active(kind):
+            for owner, body in objects.active(kind):
                 body |= {"status": "queued" if body["background"] else "in_progress", "output": []}
-                live = LiveResponse(EventLog(body["id"], 0), owner, body, self._parts.objects.hidden(body["id"]))
+                live = LiveResponse(EventLog(body["id"], 0), owner, body, objects.response_hidden(body["id"]))
                 begin(live)
                 self.start(live)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batchrun.server.replies.event_log import EventLog
     from batchrun.server.responders.base import ToolCall
     from batchrun.server.store import Database, Objects, Replies
+    from batchrun.server.store.hidden import RunHidden, StepHidden, TokenCountJson
 
 __all__ = ["RunWriter", "opening_frames", "resuming_frames"]
 
@@ -77,7 +78,7 @@ class RunWriter:
     clock: Clock
     owner: str
     run: Body
-    hidden: Body
+    hidden: RunHidden
     log: EventLog
     usage: TokenCount = field(default_factory=lambda: TokenCount(0, 0))
     _message: Body | None = None
@@ -178,12 +179,14 @@ class RunWriter:
 
     # Steps
 
-    def _add_step(self, step: Body, hidden: Body | None = None, text: str | None = None) -> None:
+    def _add_step(self, step: Body, hidden: StepHidden | None = None, text: str | None = None) -> None:
         self.objects.add(
             "step", self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden, text=text
         )
 
-    def _end_step(self, step: Body, end: StepEnd, usage: TokenCount | None, hidden: Body | None = None) -> list[bytes]:
+    def _end_step(
+        self, step: Body, end: StepEnd, usage: TokenCount | None, hidden: StepHidden | None = None
+    ) -> list[bytes]:
         step["status"] = end
         step[_STEP_TIMES[end]] = self._now()
         if end == "failed" and self.run["last_error"] is not None:
@@ -222,7 +225,7 @@ class RunWriter:
             _step_delta(step, {"index": index, **call}) for index, call in enumerate(step["step_details"]["tool_calls"])
         ]
         frames = [*opened, *deltas, frame("thread.run.requires_action", self.run)]
-        self.hidden |= {"usage": _count_json(self.usage), "tool_steps": True}
+        self.hidden["usage"], self.hidden["tool_steps"] = _count_json(self.usage), True
         with self.database.transaction():
             self._add_step(step, {"usage": _count_json(usage)})
             self.objects.save(self.run, status="requires_action", active=True, hidden=self.hidden)
@@ -242,7 +245,7 @@ class RunWriter:
         step["step_details"]["tool_calls"] = list(calls)
         return step
 
-    def end_tools(self, step: Body, calls: Sequence[Body], hidden: Body, usage: TokenCount) -> None:
+    def end_tools(self, step: Body, calls: Sequence[Body], hidden: StepHidden, usage: TokenCount) -> None:
         """Complete a step of hosted tools with its results; the run continues."""
         step["step_details"]["tool_calls"] = list(calls)
         self.hidden["usage"] = _count_json(self.usage)
@@ -267,7 +270,7 @@ class RunWriter:
                 continue
             for call in step["step_details"]["tool_calls"]:
                 call["function"]["output"] = outputs[call["id"]]
-            usage = TokenCount(**self.objects.hidden(step["id"])["usage"])
+            usage = TokenCount(**self.objects.step_hidden(step["id"])["usage"])
             frames += self._end_step(step, "completed", usage)
         self.run["status"] = advance(self.run["status"], "submit")
         self.run["required_action"] = None
@@ -380,7 +383,7 @@ def _step_delta(step: Body, call: Body) -> bytes:
     )
 
 
-def _count_json(count: TokenCount) -> Body:
+def _count_json(count: TokenCount) -> TokenCountJson:
     return {
         "prompt_tokens": count.prompt_tokens,
         "completion_tokens": count.completion_tokens,

@@ -15,7 +15,7 @@ from batchrun.server.execution.hosted_tools import (
     ToolResult,
     begun_call,
     citations,
-    hidden_json,
+    hidden_calls,
     offered_tools,
 )  # fmt: skip
 from batchrun.server.execution.input_files import image_url
@@ -23,6 +23,7 @@ from batchrun.server.execution.run_writer import RunWriter, opening_frames, resu
 from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
+from batchrun.server.store.hidden import UsableResources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.objects import Body
     from batchrun.server.responders.base import ToolCall
+    from batchrun.server.store.hidden import RunHidden, StepHidden
 
 __all__ = ["Runs"]
 
@@ -69,12 +71,12 @@ class Runs(Supervisor[LiveRun]):
 
     # Starting
 
-    def launch(self, owner: str, run: Body, hidden: Body, log: EventLog) -> None:
+    def launch(self, owner: str, run: Body, hidden: RunHidden, log: EventLog) -> None:
         """Execute a queued run; `log` holds the earlier events of its segment."""
         self._deadlines.setdefault(run["id"], run["expires_at"])
         self.start(LiveRun(log, self._writer(owner, run, hidden, log)))
 
-    def _writer(self, owner: str, run: Body, hidden: Body, log: EventLog) -> RunWriter:
+    def _writer(self, owner: str, run: Body, hidden: RunHidden, log: EventLog) -> RunWriter:
         used = hidden.get("usage")
         return RunWriter(
             self._database, self._objects, self._replies, self._clock, owner, run, hidden, log,
@@ -111,8 +113,8 @@ class Runs(Supervisor[LiveRun]):
 
     def _idle(self, owner: str, run: Body) -> RunWriter:
         """Return a writer for a run without a task. Its next events form a new segment."""
-        hidden = self._objects.hidden(run["id"])
-        segment = int(hidden.get("segment", 0)) + 1
+        hidden = self._objects.run_hidden(run["id"])
+        segment = hidden.get("segment", 0) + 1
         return self._writer(owner, run, hidden, EventLog(run["id"], segment))
 
     def _close(self, writer: RunWriter) -> None:
@@ -204,24 +206,24 @@ class Runs(Supervisor[LiveRun]):
         resources = self._resources(writer)
         results: list[tuple[ToolCall, ToolResult]] = []
         for call in calls:
-            searches = int(writer.hidden.get("searches", 0))
+            searches = writer.hidden.get("searches", 0)
             result = await self._tools.run(writer.owner, writer.run, resources, call, searches)
             writer.hidden["searches"] = searches + (call.name == "file_search")
-            writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.hidden.get("paths", {}).values()]
-            resources["file_ids"] += result.hidden.get("paths", {}).values()
+            writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.facts.get("paths", {}).values()]
+            resources["file_ids"] += result.facts.get("paths", {}).values()
             results.append((call, result))
-        writer.end_tools(step, [result.call for _, result in results], hidden_json(results), answer.usage)
+        writer.end_tools(step, [result.call for _, result in results], hidden_calls(results), answer.usage)
         return len(calls) == len(answer.calls)
 
-    def _resources(self, writer: RunWriter) -> Body:
+    def _resources(self, writer: RunWriter) -> UsableResources:
         """Return the vector stores and files that a run may use: the assistant's, or its own, and the thread's."""
-        own = writer.hidden.get("resources", {})
+        own: UsableResources = writer.hidden.get("resources", UsableResources(vector_store_ids=[], file_ids=[]))
         thread = self._objects.find("thread", writer.owner, writer.run["thread_id"]) or {}
         shared = thread.get("tool_resources", {})
         search, interpreter = shared.get("file_search") or {}, shared.get("code_interpreter") or {}
-        stores = [*own.get("vector_store_ids", ()), *(search.get("vector_store_ids") or ())]
+        stores = [*own["vector_store_ids"], *(search.get("vector_store_ids") or ())]
         files = [
-            *own.get("file_ids", ()), *(interpreter.get("file_ids") or ()), *writer.hidden.get("produced", ()),
+            *own["file_ids"], *(interpreter.get("file_ids") or ()), *writer.hidden.get("produced", ()),
         ]  # fmt: skip
         return {"vector_store_ids": list(dict.fromkeys(stores)), "file_ids": list(dict.fromkeys(files))}
 
@@ -275,12 +277,12 @@ class Runs(Supervisor[LiveRun]):
                 paths |= call.get("paths", {})
         return citations(text, sources, paths) if sources or paths else []
 
-    def _steps(self, writer: RunWriter) -> list[tuple[Body, Body]]:
+    def _steps(self, writer: RunWriter) -> list[tuple[Body, StepHidden]]:
         """Return the run's steps with their hidden parts. Without tool steps the file is not read."""
         if not writer.hidden.get("tool_steps"):
             return []
         steps = self._objects.children(writer.owner, "step", writer.run["id"])
-        return [(step, self._objects.hidden(step["id"])) for step in steps]
+        return [(step, self._objects.step_hidden(step["id"])) for step in steps]
 
     # Restart and end
 
@@ -294,19 +296,19 @@ class Runs(Supervisor[LiveRun]):
             self._deadlines[run["id"]] = run["expires_at"]
             if run["status"] == "requires_action":
                 continue
-            hidden = self._objects.hidden(run["id"])
-            segment = int(hidden.get("segment", 0))
+            hidden = self._objects.run_hidden(run["id"])
+            segment = hidden.get("segment", 0)
             if run["status"] == "cancelling":
                 self._close(self._writer(owner, run, hidden, EventLog(run["id"], segment)))
                 continue
             self._restart(owner, run, hidden, segment)
         self._deadlines = dict(sorted(self._deadlines.items(), key=lambda item: item[1]))
 
-    def _restart(self, owner: str, run: Body, hidden: Body, segment: int) -> None:
+    def _restart(self, owner: str, run: Body, hidden: RunHidden, segment: int) -> None:
         run["status"] = "queued"
         if segment == 0:
             run["started_at"] = None
-        hidden["attempt"] = int(hidden.get("attempt", 1)) + 1
+        hidden["attempt"] = hidden.get("attempt", 1) + 1
         with self._database.transaction():
             written = self._objects.children(owner, "step", run["id"])
             written += self._objects.children(owner, "message", run["thread_id"])

@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 _CODE = "/run/code.py"
 _SHOWN_AS = "<code>"
@@ -32,7 +32,19 @@ _MAX_NAME = 200
 _PR_SET_DUMPABLE = 4
 
 
-def supervise(limits: dict[str, Any]) -> None:
+class Limits(TypedDict):
+    """The limits of the execution, as `SandboxLimits`, and the data folder."""
+
+    cpu_s: int
+    wall_s: int
+    memory_bytes: int
+    processes: int
+    disk_bytes: int
+    output_bytes: int
+    data: str
+
+
+def supervise(limits: Limits) -> None:
     """Run the code within its limits and write the result."""
     # Process 1 ignores signals from inside its own namespace. Since it is not dumpable, it cannot be traced either.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -50,7 +62,7 @@ def supervise(limits: dict[str, Any]) -> None:
     out.flush()
 
 
-def _supervised(limits: dict[str, Any]) -> tuple[bytes, str | None]:
+def _supervised(limits: Limits) -> tuple[bytes, str | None]:
     child = subprocess.Popen(
         [sys.executable, "-I", "-B", "-u", __file__, "run"],
         stdin=subprocess.DEVNULL,
@@ -88,7 +100,7 @@ def _supervised(limits: dict[str, Any]) -> tuple[bytes, str | None]:
     return bytes(logs[: limits["output_bytes"]]), error
 
 
-def _limit(limits: dict[str, Any]) -> None:
+def _limit(limits: Limits) -> None:
     memory = limits["memory_bytes"]
     for limit, value in (
         (resource.RLIMIT_DATA, memory),
@@ -104,7 +116,7 @@ def _limit(limits: dict[str, Any]) -> None:
     os.nice(5)
 
 
-def _overuse(limits: dict[str, Any]) -> str | None:
+def _overuse(limits: Limits) -> str | None:
     """Return which limit all processes together exceed, or None. Their memory adds up, and root may be exempt."""
     processes = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and p.name != "1"]
     if len(processes) > limits["processes"]:
@@ -153,7 +165,7 @@ def _kill_all() -> None:
         pass
 
 
-def _failure(status: int, logs: bytes, limits: dict[str, Any]) -> str | None:
+def _failure(status: int, logs: bytes, limits: Limits) -> str | None:
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
@@ -165,7 +177,7 @@ def _failure(status: int, logs: bytes, limits: dict[str, Any]) -> str | None:
     return lines[-1][:500] if code == 1 and lines else f"ended with exit code {code}"
 
 
-def _produced(limits: dict[str, Any]) -> list[tuple[str, int, str]]:
+def _produced(limits: Limits) -> list[tuple[str, int, str]]:
     """Return name, size and path of the regular files in the data folder. Links are left out."""
     top = limits["data"]
     device = Path(top).stat().st_dev  # attached files are separate mounts, and so have another device

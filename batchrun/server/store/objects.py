@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
+    from batchrun.server.store.hidden import ResponseHidden, RunHidden, StepHidden
+
 __all__ = ["Kind", "Objects", "Page"]
 
 Kind: TypeAlias = Literal[
@@ -58,7 +60,7 @@ class Objects:
         run: str | None = None,
         status: str | None = None,
         active: bool = False,
-        hidden: Mapping[str, Any] | None = None,
+        hidden: Mapping[str, object] | None = None,
         text: str | None = None,
     ) -> None:
         """Append an object as the newest of its list.
@@ -112,8 +114,22 @@ class Objects:
         result: str = loads(row[1])["result"] if row[0] == "completion" else row[1]
         return result
 
-    def hidden(self, object_id: str) -> Body:
-        """Return the facts about an object that only the server needs; {} if there are none."""
+    def run_hidden(self, run_id: str) -> RunHidden:
+        """Return the hidden part of a run; {} if there is none."""
+        hidden: RunHidden = self._hidden(run_id)
+        return hidden
+
+    def step_hidden(self, step_id: str) -> StepHidden:
+        """Return the hidden part of a step; {} if there is none."""
+        hidden: StepHidden = self._hidden(step_id)
+        return hidden
+
+    def response_hidden(self, response_id: str) -> ResponseHidden:
+        """Return the hidden part of a response that exists."""
+        hidden: ResponseHidden = self._hidden(response_id)
+        return hidden
+
+    def _hidden(self, object_id: str) -> Any:
         row = self._execute("SELECT hidden FROM objects WHERE id = ?", (object_id,)).fetchone()
         return loads(row[0]) if row is not None and row[0] is not None else {}
 
@@ -129,7 +145,7 @@ class Objects:
         key: str | None = None,
         status: str | None = None,
         active: bool = False,
-        hidden: Mapping[str, Any] | None = None,
+        hidden: Mapping[str, object] | None = None,
         text: str | None = None,
     ) -> None:
         """Replace an object's body, status and lock, and its hidden part if one is given.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.hidden import UsableResources
 
 __all__ = ["attach_files", "check_attachments", "resources_body", "usable_resources"]
 
@@ -52,7 +53,7 @@ def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) 
     return body
 
 
-def usable_resources(resources: Body) -> Body:
+def usable_resources(resources: Body) -> UsableResources:
     """Return the vector stores and files of tool resources, as a run keeps them."""
     search, interpreter = resources["file_search"] or {}, resources["code_interpreter"] or {}
     return {

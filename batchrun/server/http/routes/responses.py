@@ -19,6 +19,8 @@ from batchrun.server.store.objects import page_of
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.requests.items import ResponseFunctionTool
+    from batchrun.server.store.hidden import ResponseHidden
     from batchrun.server.store.objects import Kind
 
 __all__ = ["OPERATIONS"]
@@ -30,7 +32,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
     model = answering_model(call.parts.responder, request.model)
     body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
-    hidden: Body = {
+    hidden: ResponseHidden = {
         "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
     }  # fmt: skip
     check_calls([*call.core.responses.earlier_items(call.owner, body), *hidden["input"]])
@@ -61,7 +63,7 @@ def _check_files(call: Call, item: Body) -> None:
 
 
 def _new_response(request: CreateResponse, model: str, now: int) -> Body:
-    text, reasoning, tools = request.text, request.reasoning, request.tools or []
+    text, reasoning = request.text, request.reasoning
     conversation = request.conversation
     text_format = text.format.model_dump(by_alias=True, exclude_none=True) if text and text.format else None
     return {
@@ -100,19 +102,23 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
             else request.tool_choice if isinstance(request.tool_choice, str)
             else request.tool_choice.model_dump()
         ),
-        "tools": [
-            {
-                "type": "function", "name": tool.name, "description": tool.description,
-                "parameters": tool.parameters, "strict": True if tool.strict is None else tool.strict,
-            }
-            for tool in tools
-        ],
+        "tools": [_tool_body(tool) for tool in request.tools or ()],
         "top_logprobs": 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": request.truncation or "disabled",
         "usage": None,
         "user": request.user,
     }  # fmt: skip
+
+
+def _tool_body(tool: ResponseFunctionTool) -> Body:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": True if tool.strict is None else tool.strict,
+    }
 
 
 def _input_items(request: CreateResponse) -> list[Body]:
@@ -196,7 +202,7 @@ def delete_response(call: Call) -> Json:
 
 def list_input_items(call: Call) -> Json:
     body = _find(call)
-    return Json(text=page_of(call.objects.hidden(body["id"])["input"], call.page(), "item"))
+    return Json(text=page_of(call.objects.response_hidden(body["id"])["input"], call.page(), "item"))
 
 
 OPERATIONS = (

@@ -30,6 +30,7 @@ from batchrun.server.responders.base import answering_model
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.objects import Body
+    from batchrun.server.store.hidden import RunHidden
 
 __all__ = ["OPERATIONS"]
 
@@ -72,7 +73,7 @@ def _started(
     call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
 ) -> HttpReply:
     """Store the run, execute it after the commit, and return its events or the queued run."""
-    hidden: Body = {
+    hidden: RunHidden = {
         "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
     }  # fmt: skip
     if effort is not None:
@@ -148,7 +149,7 @@ def follow_run(call: Call) -> Stream:
     run that the server started again has a new attempt; a position of an earlier attempt means its start.
     """
     run = find_run(call)
-    attempt = int(call.objects.hidden(run["id"]).get("attempt", 1))
+    attempt = call.objects.run_hidden(run["id"]).get("attempt", 1)
     position = _position(call.one("after") or call.last_event_id or "0", attempt)
     live = call.core.runs.live.get(run["id"])
     kept = call.parts.replies.all_events(run["id"])

@@ -30,10 +30,10 @@ def _wants_content(call: Call) -> bool:
 
 def _with_content(call: Call, step: Body) -> Body:
     """Return the step with the texts of its search results, which clients get only on request."""
-    kept = call.objects.hidden(step["id"]).get("calls", {})
+    kept = call.objects.step_hidden(step["id"]).get("calls", {})
     for each in step["step_details"].get("tool_calls", ()):
         if each["type"] == "file_search":
-            texts = kept.get(each["id"], {}).get("contents", ())
+            texts = kept[each["id"]]["contents"] if each["id"] in kept else ()
             for result, text in zip(each["file_search"].get("results", ()), texts, strict=False):
                 result["content"] = [{"type": "text", "text": text}]
     return step

@@ -74,19 +74,8 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
         return ApiError(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
     if kind in ("string_too_long", "string_too_short", "too_long", "too_short"):
         return _length_refusal(kind, param, value, context)
-    for name, word, sign in (
-        ("greater_than_equal", "below minimum", ">="),
-        ("less_than_equal", "above maximum", "<="),
-    ):
-        if kind == name:
-            number = "integer" if isinstance(value, int) else "decimal"
-            bound = context["ge" if sign == ">=" else "le"]
-            return ApiError(
-                400,
-                f"Invalid '{param}': {number} {word} value. Expected a value {sign} {bound}, but got {value} instead.",
-                param=param,
-                code=f"{number}_{word.replace(' ', '_')}_value",
-            )
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return _bound_refusal(kind, param, value, context)
     if kind == "value_error":
         return ApiError(400, str(context["error"]), param=param, code="invalid_value")
     if kind in ("literal_error", "union_tag_invalid", "enum"):
@@ -131,6 +120,21 @@ _WANTED = {
     "model_attributes_type": "an object",
     "list_type": "an array",
 }
+
+
+def _bound_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -> ApiError:
+    word, sign, bound = (
+        ("below minimum", ">=", context["ge"])
+        if kind == "greater_than_equal"
+        else ("above maximum", "<=", context["le"])
+    )
+    number = "integer" if isinstance(value, int) else "decimal"
+    return ApiError(
+        400,
+        f"Invalid '{param}': {number} {word} value. Expected a value {sign} {bound}, but got {value} instead.",
+        param=param,
+        code=f"{number}_{word.replace(' ', '_')}_value",
+    )
 
 
 def _length_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -> ApiError:

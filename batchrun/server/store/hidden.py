@@ -1,0 +1,96 @@
+"""The hidden parts of stored objects: facts that only the server needs, in the column `hidden`."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+__all__ = ["CallFacts", "ResponseHidden", "RunHidden", "StepHidden", "StoredCall", "TokenCountJson", "UsableResources"]
+
+
+class TokenCountJson(TypedDict):
+    """A `TokenCount` as JSON."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+
+
+class UsableResources(TypedDict):
+    """The ids of the vector stores and files that a run may use."""
+
+    vector_store_ids: list[str]
+    file_ids: list[str]
+
+
+class RunHidden(TypedDict, total=False):
+    """The hidden part of a run.
+
+    Attributes:
+        attempt: number of starts of the run, from 1; a restart of the server adds one.
+        segment: the current segment of its events, from 0.
+        creates_thread: the request that created the run created its thread too.
+        resources: those of the assistant, or of the request.
+        parameters: further model parameters.
+        usage: tokens of all answers so far.
+        tool_steps: the run has steps of tools.
+        searches: number of file searches so far.
+        produced: ids of files that the code interpreter produced.
+    """
+
+    attempt: int
+    segment: int
+    creates_thread: bool
+    resources: UsableResources
+    parameters: dict[str, Any]
+    usage: TokenCountJson
+    tool_steps: bool
+    searches: int
+    produced: list[str]
+
+
+class CallFacts(TypedDict, total=False):
+    """Facts about a call of a hosted tool, for later answers and citations.
+
+    Attributes:
+        sources: number of a search result, such as `0:1` → file id.
+        contents: the texts of the search results.
+        paths: path of a produced file → file id.
+    """
+
+    sources: dict[str, str]
+    contents: list[str]
+    paths: dict[str, str]
+
+
+class StoredCall(CallFacts):
+    """A finished call of a hosted tool."""
+
+    arguments: str
+    output: str
+
+
+class StepHidden(TypedDict, total=False):
+    """The hidden part of a step.
+
+    Attributes:
+        usage: tokens of the answer that made the calls; for function calls that wait for their outputs.
+        calls: call id → finished call of a hosted tool.
+    """
+
+    usage: TokenCountJson
+    calls: dict[str, StoredCall]
+
+
+class ResponseHidden(TypedDict):
+    """The hidden part of a response.
+
+    Attributes:
+        input: its own input items.
+        parameters: further model parameters.
+        keyed: the request had an idempotency key.
+    """
+
+    input: list[dict[str, Any]]
+    parameters: dict[str, Any]
+    keyed: bool
