@@ -15,17 +15,13 @@ import pytest
 from filelock import FileLock
 
 from tests.support.command import Result, batchrun
+from tests.support.markdown import code_blocks
 from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 PAGE = Path(__file__).parents[2] / "docs" / "cron.md"
 SECRET = "0f1e2d3c-ping"
 BIN = Path(sys.executable).parent
-
-
-def blocks(language: str) -> list[str]:
-    """The page's code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def ok(_: Request) -> Answer:
@@ -47,8 +43,8 @@ def watch() -> Iterator[ScriptedHttp]:
 def folder(tmp_path: Path, watch: ScriptedHttp, service_url: str) -> Path:
     """/srv/nightly of the page."""
     table(tmp_path, {"a": 1, "b": 2, "c": 3})
-    (tmp_path / "job.toml").write_text(blocks("toml")[0], encoding="utf-8")
-    names = [line.partition("=")[0] for line in blocks("sh")[0].splitlines()]
+    (tmp_path / "job.toml").write_text(code_blocks(PAGE, "toml")[0], encoding="utf-8")
+    names = [line.partition("=")[0] for line in code_blocks(PAGE, "sh")[0].splitlines()]
     values = {"OPENAI_API_KEY": "any", "BATCHRUN_MODEL": "tutor", "HEALTHCHECK_URL": f"{watch.url}/{SECRET}"}
     assert set(names) == set(values)
     lines = [f"{name}={value}\n" for name, value in {**values, "OPENAI_BASE_URL": service_url}.items()]
@@ -68,7 +64,7 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 def cron(folder: Path) -> subprocess.CompletedProcess[str]:
     """What cron does with the page's line: its last field, in /bin/sh, with next to nothing in the environment."""
-    line = blocks("crontab")[0].strip()
+    line = code_blocks(PAGE, "crontab")[0].strip()
     fields = line.split(maxsplit=5)
     assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5])
     assert "%" not in fields[5], "cron takes % for the end of the line"
@@ -143,7 +139,7 @@ def test_the_page_says_how_to_date_an_output(folder: Path) -> None:
 def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """`systemd-analyze verify` finds nothing wrong with the service and the timer."""
     units = tmp_path_factory.mktemp("units")
-    service, timer = blocks("ini")
+    service, timer = code_blocks(PAGE, "ini")
     for name, text in (("nightly.service", service), ("nightly.timer", timer)):
         (units / name).write_text(text.replace("/srv/nightly", str(folder)), encoding="utf-8")
     verify = ["systemd-analyze", "verify", "--man=no", str(units / "nightly.service"), str(units / "nightly.timer")]
@@ -159,7 +155,7 @@ def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPath
 def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
     """The workflow is YAML with a schedule, and its step runs with the variables that the step names."""
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    workflow = yaml.safe_load(blocks("yaml")[0])
+    workflow = yaml.safe_load(code_blocks(PAGE, "yaml")[0])
     # YAML 1.1 reads the key `on` as true; GitHub does not.
     assert workflow[True]["schedule"][0]["cron"] == "15 2 * * *"
     steps = workflow["jobs"]["ask"]["steps"]
@@ -177,7 +173,7 @@ def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
 def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:
     """The job deletes its threads itself, so the page's `cleanup` finds nothing left."""
     assert night(folder).returncode == 0
-    command = blocks("sh")[1].split()
+    command = code_blocks(PAGE, "sh")[1].split()
     done = batchrun(folder, *command[1:], **environment_of(folder))
     assert (done.returncode, done.stderr) == (0, "0 deleted\n")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sqlite3
 import textwrap
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +18,7 @@ from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
 from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import Result, batchrun
+from tests.support.markdown import code_blocks
 from tests.support.rows import read_csv
 
 SCRIPT = """
@@ -181,8 +181,7 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
 
 def test_the_prices_of_the_documentation(bench: Bench) -> None:
     """The table in docs/costs.md is one that a job takes, and prices what the page says."""
-    page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"```toml\n(.*?)```", page, re.S)
+    [block] = code_blocks(Path(__file__).parents[2] / "docs" / "costs.md", "toml")
     job = bench.job("long", model="house-model", prices=textwrap.dedent(block.rstrip(" ")))
     found = bench.json("run", str(job))
     assert found["cost_usd"] == pytest.approx((1_500 * 0.15 + 500 * 0.075 + 1_000 * 0.6) / 1e6)

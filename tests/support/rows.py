@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, prompter_for
-from batchrun.records import Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn, Usage
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn, Usage
 
 __all__ = [
     "NOON",
@@ -20,6 +20,8 @@ __all__ = [
     "failed",
     "none_strange",
     "noon",
+    "numbered_answers",
+    "outcome_cells",
     "prompt",
     "prompter",
     "read_csv",
@@ -100,6 +102,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def numbered_answers(count: int) -> Iterator[dict[str, Any]]:
+    """Yield the cells of `answer 0`, `answer 1` and so on; all other cells are empty."""
+    for number in range(count):
+        yield {**dict.fromkeys(OUTPUT_COLUMNS), "response": f"answer {number}"}
 
 
 def outcome_cells(outcome: Outcome) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import batchrun
+from tests.support.markdown import CODE_BLOCK
 
 ROOT = Path(batchrun.__file__).parents[1]
 PAGES = sorted(
@@ -18,7 +19,6 @@ PAGES = sorted(
         *(ROOT / "inputs").glob("*.md"),
     ]
 )
-CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)\s]*)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 

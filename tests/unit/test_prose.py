@@ -15,6 +15,7 @@ import pytest
 import batchrun
 from batchrun.cli import cli
 from batchrun.job.options import job_options
+from tests.support.markdown import CODE_BLOCK
 
 PACKAGE = Path(batchrun.__file__).parent
 ROOT = PACKAGE.parent
@@ -108,7 +109,6 @@ FINISHED = (
 """Folders and modules of batchrun whose texts are plain English. The list only grows."""
 
 PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in BANNED.items()}
-CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"``.+?``|`[^`]+`")
 COMMENT = re.compile(r"<!-- shows: [^\n]*\n(?:\|[^\n]*\n)*|<!--.*?-->", re.DOTALL)
 """HTML comments, and the tables of outputs that a test writes below `<!-- shows: … -->`."""

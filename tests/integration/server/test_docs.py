@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from batchrun.server.http.routes import OPERATIONS
+from tests.support.markdown import code_blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """The example of docs/server.md runs unchanged and prints a correct answer."""
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    (code,) = code_blocks(PAGE, "python")
     exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})  # our own page
     printed = capsys.readouterr().out
     assert "user: Can you solve" in printed

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
+from tests.support.markdown import code_blocks
 from tests.support.obliging import Obliging
 
 OVERVIEW = Path(__file__).with_name("overview.md")
-
-
-def blocks() -> list[str]:
-    """Return the code blocks, in order."""
-    return re.findall(r"```python\n(.*?)```", OVERVIEW.read_text(encoding="utf-8"), re.S)
 
 
 def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +22,7 @@ def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer(ServerSettings(api_keys=("sk-test",)), Obliging()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-        for number, block in enumerate(blocks()):
+        for number, block in enumerate(code_blocks(OVERVIEW, "python")):
             exec(compile(block, f"overview.md, block {number}", "exec"), names)
         runs = [names["wait_on_run"](names[f"run{n}"], names[f"thread{n}"]) for n in (1, 2, 3)]
         answers = [names["get_response"](names[f"thread{n}"]).data[-1].content[0].text.value for n in (1, 2, 3)]
@@ -50,4 +45,4 @@ def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_block_is_missing() -> None:
     """The copy contains the eleven Python blocks."""
-    assert len(blocks()) == 11
+    assert len(code_blocks(OVERVIEW, "python")) == 11

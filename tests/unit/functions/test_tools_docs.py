@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,15 @@ import pytest
 from batchrun.functions import Toolbox
 from batchrun.functions.toolbox import EXCHANGE_BYTES, OUTPUT_BYTES
 from batchrun.records import ToolCall
+from tests.support.markdown import marked_block
 
-PAGE = (Path(__file__).parents[3] / "docs" / "tools.md").read_text(encoding="utf-8")
-
-
-def block(mark: str) -> tuple[str, str]:
-    """Return the info string of the block after its name, and its code."""
-    found = re.search(rf"<!-- {re.escape(mark)} ?([^\n]*?) -->\n```\w+\n(.*?)```", PAGE, re.S)
-    assert found is not None, mark
-    return found[1], found[2]
+PAGE = Path(__file__).parents[3] / "docs" / "tools.md"
 
 
 @pytest.fixture
 def toolbox(tmp_path: Path) -> Toolbox:
     path = tmp_path / "tools.py"
-    path.write_text(block("file: tools.py")[1], encoding="utf-8")
+    path.write_text(marked_block(PAGE, "file: tools.py")[1], encoding="utf-8")
     return Toolbox.load(path)
 
 
@@ -41,25 +34,25 @@ async def test_the_functions_work(toolbox: Toolbox) -> None:
         ]
     )
     assert [output.text for output in outputs[:2]] == ['{"each":12.5,"total":37.5}', '"2026-11-24"']
-    assert f"`{outputs[2].text}`" in PAGE
+    assert f"`{outputs[2].text}`" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.anyio
 async def test_what_the_model_sees(toolbox: Toolbox) -> None:
     """The declaration on the page is the one that is sent."""
-    assert json.loads(block("declaration: price")[1]) == toolbox.declarations[0]
+    assert json.loads(marked_block(PAGE, "declaration: price")[1]) == toolbox.declarations[0]
 
 
 @pytest.mark.anyio
 async def test_what_the_model_is_told(toolbox: Toolbox) -> None:
     """Wrong arguments give the output on the page."""
-    arguments, told = block("call: price")
+    arguments, told = marked_block(PAGE, "call: price")
     (output,) = await toolbox.call([ToolCall("1", "price", arguments)])
     assert json.loads(output.text) == json.loads(told)
 
 
 def test_the_sizes() -> None:
     """Outputs are cut at the sizes on the page."""
-    words = " ".join(PAGE.split())
+    words = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert f"more than {OUTPUT_BYTES:,} bytes" in words
     assert f"together at most {EXCHANGE_BYTES:,} bytes" in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import decimal
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import InputError
-from batchrun.records import OUTPUT_COLUMNS
 from batchrun.tables import (
     ReadOptions,
     Source,
@@ -27,6 +26,7 @@ from batchrun.tables import (
     validate,
     write_table,
 )
+from tests.support.rows import numbered_answers
 
 CELLS: Sequence[Mapping[str, Any]] = (
     {"axis_model": "m", "axis_temperature": 0.5, "epoch": 1},
@@ -60,11 +60,6 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
         return open_source(frame, ReadOptions())
     made: Mapping[str, Callable[[Path], Path]] = {"csv": text, "jsonl": jsonl, "parquet": parquet}
     return open_source(made[request.param](tmp_path / f"in.{request.param}"), ReadOptions())
-
-
-def outcomes(rows: int) -> Iterator[dict[str, Any]]:
-    for number in range(rows):
-        yield {**dict.fromkeys(OUTPUT_COLUMNS), "response": f"answer {number}"}
 
 
 def told(path: Path) -> list[tuple[Any, ...]]:
@@ -115,13 +110,13 @@ def test_the_input_stays_the_input(source: Source) -> None:
 def test_all_formats(source: Source, tmp_path: Path, name: str) -> None:
     """Every format can be written from every other, each row with its own answer."""
     path = tmp_path / name
-    assert write_table(path, expand(source, CELLS), outcomes(6), WriteOptions()) == 6
+    assert write_table(path, expand(source, CELLS), numbered_answers(6), WriteOptions()) == 6
     assert told(path) == EXPECTED
 
 
 def test_as_a_frame(source: Source) -> None:
     """A DataFrame keeps its dtypes and repeats its index; other inputs become frames as usual."""
-    frame = to_frame(expand(source, CELLS), outcomes(6), WriteOptions())
+    frame = to_frame(expand(source, CELLS), numbered_answers(6), WriteOptions())
     assert frame["response"].tolist() == [f"answer {number}" for number in range(6)]
     assert frame["q"].tolist() == list("aaabbb")
     assert frame["epoch"].tolist() == [1, 2, 1] * 2
@@ -134,7 +129,7 @@ def test_as_a_frame(source: Source) -> None:
 def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
     """Decimals and nested values are unchanged; columns of combinations have their own type."""
     source = open_source(parquet(tmp_path / "in.parquet"), ReadOptions())
-    write_table(tmp_path / "out.parquet", expand(source, CELLS), outcomes(6), WriteOptions())
+    write_table(tmp_path / "out.parquet", expand(source, CELLS), numbered_answers(6), WriteOptions())
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("n").type == pa.decimal128(5, 2)
     assert table.schema.field("nested").type == pa.list_(pa.int32())
@@ -149,7 +144,7 @@ def test_many_rows_and_combinations(tmp_path: Path) -> None:
     rows = 300
     pq.write_table(pa.table({"q": list(range(rows))}), tmp_path / "in.parquet")
     source = expand(open_source(tmp_path / "in.parquet", ReadOptions()), [{"epoch": epoch} for epoch in range(1, 301)])
-    write_table(tmp_path / "out.parquet", source, outcomes(300 * rows), WriteOptions())
+    write_table(tmp_path / "out.parquet", source, numbered_answers(300 * rows), WriteOptions())
     table = pq.read_table(tmp_path / "out.parquet", columns=["q", "epoch"])
     assert table.column("q").to_pylist() == [row for row in range(rows) for _ in range(300)]
     assert table.column("epoch").to_pylist() == list(range(1, 301)) * rows
@@ -158,7 +153,7 @@ def test_many_rows_and_combinations(tmp_path: Path) -> None:
 def test_values_of_several_types(tmp_path: Path) -> None:
     """An axis with values of different types becomes JSON text."""
     source = expand(open_source(text(tmp_path / "in.csv"), ReadOptions()), [{"axis_x": 1}, {"axis_x": "a"}])
-    write_table(tmp_path / "out.parquet", source, outcomes(4), WriteOptions())
+    write_table(tmp_path / "out.parquet", source, numbered_answers(4), WriteOptions())
     assert pq.read_table(tmp_path / "out.parquet").column("axis_x").to_pylist() == ["1", '"a"'] * 2
 
 

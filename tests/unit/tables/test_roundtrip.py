@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pyarrow.parquet as pq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchrun.records import OUTPUT_COLUMNS
 from batchrun.tables import ReadOptions, Source, WriteOptions, open_source, validate, write_table
+from tests.support.rows import numbered_answers
 
 # NUL and lone surrogates cannot be in a CSV file; the byte order mark at its very start is one.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.text(
@@ -36,11 +35,6 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
     return header, draw(st.lists(st.lists(TEXT, min_size=width, max_size=width), min_size=1, max_size=8))
 
 
-def outcomes(count: int) -> Iterator[dict[str, Any]]:
-    for number in range(count):
-        yield {**dict.fromkeys(OUTPUT_COLUMNS), "response": f"answer {number}"}
-
-
 def cells(source: Source, columns: int) -> list[list[Any]]:
     return [list(row.values.values())[:columns] for row in source.rows()]
 
@@ -48,7 +42,7 @@ def cells(source: Source, columns: int) -> list[list[Any]]:
 def through(folder: str, source: Source, name: str, count: int, delimiter: str | None = None) -> Source:
     """Write the output, check that every row has its own answer, and open it as an input."""
     path = Path(folder) / name
-    assert write_table(path, source, outcomes(count), WriteOptions(prefix=PREFIX)) == count
+    assert write_table(path, source, numbered_answers(count), WriteOptions(prefix=PREFIX)) == count
     again = open_source(path, ReadOptions(delimiter=delimiter))
     assert [row.values[PREFIX + "response"] for row in again.rows()] == [f"answer {i}" for i in range(count)]
     assert validate(again) == count
