@@ -12,8 +12,8 @@ CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
-    """Return the contents of all code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    """Return the contents of all code blocks of a language, in a list item with their indentation."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def marked_block(page: Path, mark: str) -> tuple[str, str]:
