@@ -1,7 +1,7 @@
-"""Replies that are not what their protocol says: whatever one row gets, the other rows have their answers.
+"""Replies that violate their protocol: whatever one row gets, the other rows have their answers.
 
-In a good reply of each protocol, in each way of reading it, each JSON value is replaced by each other JSON type and each
-key is removed. Every such reply goes to a row of its own, between rows that get the good one.
+In a good reply of each protocol and mode, each JSON value is replaced by each other JSON type, and each key is removed.
+Each such reply goes to one row, between rows that get the good reply.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ OTHERS: Sequence[Any] = (
 )
 GONE = object()
 SHARE = 7
-"""Of the odd replies one in so many has its turn every time, and all have in the nightly run; no multiple of the number
-of types, so that each type comes to every protocol."""
+"""One in so many of the odd replies is tested each time, and all of them in the nightly run. The number is not a multiple
+of the number of types, so that each type is tested in every protocol."""
 TEXT = "It is 4."
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "prompt_tokens_details": {"cached_tokens": 2}}
 RESPONSE_USAGE = {
@@ -63,7 +63,7 @@ RESPONSE_USAGE = {
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where a value has values inside it."""
+    """Yield the path of every value inside a value."""
     if path:
         yield path
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
@@ -71,7 +71,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
-    """A copy with another value in one place, or without it."""
+    """Return a copy with another value at one path, or without it."""
     made = copy.deepcopy(value)
     inside = made
     for key in path[:-1]:
@@ -85,11 +85,11 @@ def changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
 
 @dataclass
 class Way:
-    """A way of asking: the parts of a good reply, each JSON, and how they are sent.
+    """A mode of a protocol: the parts of a good reply, each JSON, and how they are sent.
 
     Attributes:
-        good: name → part; each is varied on its own.
-        send: from the parts and a request to its answer.
+        good: name → part; one part is varied at a time.
+        send: returns the answer to a request, from the parts.
     """
 
     job: dict[str, Any]
@@ -315,7 +315,7 @@ TOOLS = "def double(x: int) -> int:\n    '''Twice the number.\n\n    Args:\n    
 
 
 async def batch(way: Way, variants: list[dict[str, Any]], folder: Path) -> tuple[int, list[dict[str, str]]]:
-    """(exit code, rows of the output) of a batch in which every second row gets a variant."""
+    """Run a batch in which every second row gets a variant; return (exit code, rows of the output)."""
     # An id of a thread, run or response names its row: what is asked for by id gets the row's own variant.
     numbers: dict[str, dict[str, Any]] = {}
 
@@ -370,7 +370,7 @@ def check(code: int, rows: list[dict[str, str]], variants: int) -> None:
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_an_odd_reply_is_its_rows(name: str, tmp_path: Path) -> None:
-    """Each value of a reply in turn is of another type, or missing: the rows around it complete, and all is written."""
+    """Each value of a reply in turn is missing or has another type: the rows around it complete, and all is written."""
     way = WAYS[name]
     some = slice(sum(name.encode()) % SHARE, None, SHARE)
     variants = list(way.variants(OTHERS))[some]
@@ -382,7 +382,7 @@ async def test_an_odd_reply_is_its_rows(name: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", WAYS)
 async def test_all_odd_replies(name: str, tmp_path: Path) -> None:
-    """The same, with every value and every other type."""
+    """The same test with every value and every other type."""
     variants = list(WAYS[name].variants(OTHERS))
     code, rows = await batch(WAYS[name], variants, tmp_path)
     check(code, rows, len(variants))

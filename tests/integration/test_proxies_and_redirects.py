@@ -1,4 +1,4 @@
-"""The way to a service: nobody sees a request whom the user did not name, and what goes wrong there is said as such."""
+"""The route to a service: no other host gets a request, and errors that arise on the route name it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def proxy() -> Iterator[ScriptedHttp]:
-    """Answers whatever it is asked for as a chat service would."""
+    """A proxy that answers every request as a chat service would."""
     with ScriptedHttp(completion) as started:
         yield started
 
@@ -58,7 +58,7 @@ def through(proxy: ScriptedHttp, name: str = "HTTP_PROXY") -> dict[str, str]:
 
 
 def place(proxy: ScriptedHttp) -> str:
-    """Host and port."""
+    """Return host and port."""
     return f"127.0.0.1:{proxy.port}"
 
 
@@ -72,7 +72,7 @@ def run(folder: Path, base_url: str, *options: str, **environment: str) -> Resul
 
 @pytest.mark.parametrize("no_proxy", [None, "", "example.com", "localhost", "*"])
 def test_the_embedded_server_is_reached_directly(folder: Path, proxy: ScriptedHttp, no_proxy: str | None) -> None:
-    """Not one byte of a batch that runs offline reaches a proxy, nor does `show` or `cleanup` of it, in any spelling."""
+    """No byte of an offline batch, or of its `show` or `cleanup`, reaches a proxy, in any spelling."""
     environment = {name: value for each in VARIABLES for name, value in through(proxy, each).items()}
     if no_proxy is not None:
         environment |= {"NO_PROXY": no_proxy, "no_proxy": no_proxy}
@@ -89,7 +89,7 @@ def test_the_embedded_server_is_reached_directly(folder: Path, proxy: ScriptedHt
 
 @pytest.mark.parametrize("options", [["--api", "chat"], ["--api", "responses", "--stream"], ["--script", "s.toml"]])
 def test_rehearsals_are_reached_directly(folder: Path, proxy: ScriptedHttp, options: list[str]) -> None:
-    """So in each protocol, and where a script answers."""
+    """Rehearsals bypass the proxy in each protocol, and with a script."""
     (folder / "s.toml").write_text('[default]\nreply = "4"\n', encoding="utf-8")
     environment = {name: value for each in VARIABLES for name, value in through(proxy, each).items()}
     model = [] if "--script" in options else ["--model", "tutor"]
@@ -99,7 +99,7 @@ def test_rehearsals_are_reached_directly(folder: Path, proxy: ScriptedHttp, opti
 
 
 def test_python_reaches_the_embedded_server_directly(proxy: ScriptedHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So from Python."""
+    """A batch from Python bypasses the proxy too."""
     for each in VARIABLES:
         for name, value in through(proxy, each).items():
             monkeypatch.setenv(name, value)
@@ -110,7 +110,7 @@ def test_python_reaches_the_embedded_server_directly(proxy: ScriptedHttp, monkey
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:9", "nonsense://x", "http://[::1", "http://127.0.0.1:99999"])
 def test_offline_no_proxy_is_looked_at(folder: Path, value: str) -> None:
-    """A proxy that cannot be used does not matter offline, nor do certificates that are not there."""
+    """Offline, an invalid proxy does not matter, nor do missing certificates."""
     done = command(folder, "run", "q.csv", "-o", "a.csv", ALL_PROXY=value, SSL_CERT_FILE="/nowhere.pem")
     assert done.returncode == 0, done.stderr
 
@@ -120,7 +120,7 @@ def test_offline_no_proxy_is_looked_at(folder: Path, value: str) -> None:
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_a_service_is_reached_through_the_proxy(folder: Path, proxy: ScriptedHttp, name: str) -> None:
-    """Where the environment names a proxy, requests for a real service go there."""
+    """Requests for a real service go through the proxy that the environment names."""
     done = run(folder, NOWHERE, **through(proxy, name))
     assert done.returncode == 0, done.stderr
     signed = b64encode(f"user:{PASSWORD}".encode()).decode()
@@ -131,7 +131,7 @@ def test_a_service_is_reached_through_the_proxy(folder: Path, proxy: ScriptedHtt
 
 
 def test_no_proxy_goes_round_it(folder: Path, proxy: ScriptedHttp) -> None:
-    """NO_PROXY names what is reached directly."""
+    """The hosts in NO_PROXY are reached directly."""
     with ScriptedHttp(completion) as service:
         done = run(folder, service.url, NO_PROXY="127.0.0.1", **through(proxy))
         assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ PAGES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_proxy_that_refuses_stops_the_batch(folder: Path, case: str) -> None:
-    """A proxy that wants a sign-in, or does not connect to this host, is named by host and port, never by password."""
+    """A proxy that requires a login or refuses this host is named by host and port, never by password."""
     base_url, answer = REFUSALS[case]
     with ScriptedHttp(lambda _: answer) as proxy:
         done = run(folder, base_url, **through(proxy), **through(proxy, "HTTPS_PROXY"))
@@ -169,7 +169,7 @@ def test_a_proxy_that_refuses_stops_the_batch(folder: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", PAGES)
 def test_errors_behind_a_proxy_name_it(folder: Path, case: str) -> None:
-    """Whatever comes in place of the service's answer, the error names the proxy: the row's, or that of the stop."""
+    """If the reply does not come from the service, the error of the row or the batch names the proxy."""
     first = iter(range(1))
 
     def script(request: Request) -> Answer:
@@ -184,7 +184,7 @@ def test_errors_behind_a_proxy_name_it(folder: Path, case: str) -> None:
 
 @pytest.mark.parametrize("answer", [html(status=503), Answer(b"", "close")], ids=["503", "closed"])
 def test_a_tunnel_that_is_not_made(folder: Path, answer: Answer) -> None:
-    """For https:// the proxy is named too where it reaches nobody, or hangs up."""
+    """For https:// too, the error names a proxy that cannot connect or closes the connection."""
     with ScriptedHttp(lambda _: answer) as proxy:
         done = run(folder, HTTPS, "--max-outage", "1", **through(proxy, "HTTPS_PROXY"))
     told = done.stderr + (folder / "a.csv").read_text() if (folder / "a.csv").exists() else done.stderr
@@ -207,7 +207,7 @@ def test_a_proxy_that_is_not_there(folder: Path, base_url: str, address: str) ->
     "value", [f"socks5://u:{PASSWORD}@127.0.0.1:9", f"odd://u:{PASSWORD}@x", "http://[::1", "http://127.0.0.1:99999"]
 )
 def test_a_proxy_of_another_kind_is_refused(folder: Path, value: str) -> None:
-    """A SOCKS proxy, which would be spoken to as an HTTP proxy, and what is not a URL: one line and exit code 2."""
+    """A SOCKS proxy and a value that is not a URL are refused with one line and exit code 2."""
     done = run(folder, NOWHERE, ALL_PROXY=value)
     assert done.returncode == 2, done.stderr
     assert "ALL_PROXY" in done.stderr
@@ -243,8 +243,7 @@ def redirecting(location: str, status: int) -> ScriptedHttp:
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_redirect_is_named_and_not_followed(folder: Path, status: int, way: str) -> None:
-    """In every protocol and for every status the batch stops and says which --base-url it should have; the other host
-    is sent nothing: no key, no header, no prompt."""
+    """For every protocol and status, the batch stops and names the right --base-url; no other host gets a request."""
     with ScriptedHttp(completion) as other:
         target = other.url.removesuffix("/v1")
         with redirecting(f"{target}/new/v2PATH?sig={SECRETS[0]}", status) as server:
@@ -273,7 +272,7 @@ LOCATIONS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("case", LOCATIONS)
 def test_what_a_redirect_says(folder: Path, case: str) -> None:
-    """A relative place is completed; what cannot be a base URL is not offered as one; secrets of the URL are left out."""
+    """A relative location is completed, only a possible base URL is suggested, and secrets of the URL are left out."""
     location, words = LOCATIONS[case]
     with redirecting(location.replace("PATHROOT", "/v1").replace("PATHPATH", "PATH"), 307) as server:
         done = run(folder, server.url)
@@ -284,7 +283,7 @@ def test_what_a_redirect_says(folder: Path, case: str) -> None:
 
 
 def test_a_redirect_to_nowhere(folder: Path) -> None:
-    """A status that redirects, without a place, stops the batch as well."""
+    """A redirect without a location stops the batch too."""
     with ScriptedHttp(lambda _: html(status=302)) as server:
         done = run(folder, server.url)
     assert done.returncode == 5
@@ -292,7 +291,7 @@ def test_a_redirect_to_nowhere(folder: Path) -> None:
 
 
 async def test_deletions_uploads_and_polls_are_not_redirected() -> None:
-    """What is deleted, uploaded or asked for again stays at the service as well."""
+    """Deletions, uploads and polls do not follow redirects either."""
     with ScriptedHttp(completion) as other, redirecting(f"{other.url}PATH", 307) as server:
         async with aclosing(Wire(Endpoint(server.url, SECRETS[0]), Limits(), silence_timeout_s=5)) as wire:
             with pytest.raises(BatchRefused, match="use that as --base-url"):
@@ -306,8 +305,7 @@ async def test_deletions_uploads_and_polls_are_not_redirected() -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 async def test_a_file_that_is_kept_elsewhere_is_fetched_without_signing_in(status: int) -> None:
-    """A download follows a redirect, for its address is all that it needs there: neither key nor header nor query of
-    the service goes along."""
+    """A download follows a redirect, but without the service's key, headers and query parameters."""
     with ScriptedHttp(lambda _: html("the file")) as other:
 
         def script(request: Request) -> Answer:

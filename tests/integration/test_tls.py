@@ -1,4 +1,4 @@
-"""Certificates, and ports that speak something else than the URL says."""
+"""Certificates, and ports whose protocol differs from the URL's scheme."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(folder: Path, base_url: str, **environment: str) -> Result:
     ids=["file", "folder", "folders", "both", "one empty"],
 )
 def test_certificates_of_the_environment_are_trusted(folder: Path, environment: dict[str, str]) -> None:
-    """SSL_CERT_FILE and SSL_CERT_DIR say what is trusted, also both at once."""
+    """The certificates of SSL_CERT_FILE and SSL_CERT_DIR are trusted, also together."""
     with serving("trusted") as server:
         done = run(folder, server.url, **environment)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ def test_certificates_of_the_environment_are_trusted(folder: Path, environment: 
 def test_a_certificate_that_is_not_trusted(
     folder: Path, certificate: str, environment: dict[str, str], words: str
 ) -> None:
-    """It stops the batch at once, with the reason and the names of the variables; nothing is tried again."""
+    """An untrusted certificate stops the batch at once, with the reason and the names of the variables."""
     with serving(certificate) as server:
         done = run(folder, server.url, **environment)
         assert server.requests == []
@@ -110,7 +110,7 @@ async def test_it_is_not_tried_again(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 @pytest.mark.parametrize("base_url", ["https://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"])
 def test_certificates_that_are_not_there(folder: Path, name: str, base_url: str) -> None:
-    """A variable that names nothing is refused with one line, whatever the service is."""
+    """A variable that names a missing file or folder is refused with one line, whatever the service is."""
     missing = str(folder / "nowhere.pem")
     done = run(folder, base_url, **{name: missing})
     assert done.returncode == 2, done.stderr
@@ -120,7 +120,7 @@ def test_certificates_that_are_not_there(folder: Path, name: str, base_url: str)
 
 @pytest.mark.parametrize("what", ["a folder", "no certificates", "one folder of two"])
 def test_certificates_of_another_kind(folder: Path, what: str) -> None:
-    """So is one that names something else than certificates."""
+    """A file without certificates is refused too."""
     named = {
         "a folder": {"SSL_CERT_FILE": str(folder)},
         "no certificates": {"SSL_CERT_FILE": str(folder / "q.csv")},
@@ -145,7 +145,7 @@ async def fault_of(base_url: str) -> ServiceFault:
 
 
 def test_https_to_a_plain_server(folder: Path) -> None:
-    """A server of ours, asked for TLS: said at once, and the batch stops."""
+    """https:// to an embedded server, which uses plain HTTP, stops the batch at once."""
     with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), TutorResponder()) as server:
         done = run(folder, server.url.replace("http://", "https://"))
     assert done.returncode == 5, done.stderr
@@ -154,7 +154,7 @@ def test_https_to_a_plain_server(folder: Path) -> None:
 
 @contextmanager
 def talking(answer: bytes) -> Iterator[int]:
-    """A port that says this, whatever it hears."""
+    """Open a port that sends these bytes, whatever it receives."""
 
     def answer_one() -> None:
         connection, _ = listener.accept()
@@ -179,7 +179,7 @@ def talking(answer: bytes) -> Iterator[int]:
     ],
 )
 async def test_what_answers_and_is_no_tls(answer: bytes) -> None:
-    """Whatever a port says that speaks no TLS, the first answer decides."""
+    """If the first answer of a port is not TLS, the fault is permanent."""
     with talking(answer) as port:
         fault = await fault_of(f"https://127.0.0.1:{port}/v1")
     assert isinstance(fault, BatchRefused)
@@ -187,7 +187,7 @@ async def test_what_answers_and_is_no_tls(answer: bytes) -> None:
 
 
 def test_a_port_that_hangs_up_in_the_handshake(folder: Path) -> None:
-    """One that only closes the connection is tried a few times, since a service may restart; then it is said."""
+    """A port that closes the connection is tried a few times, since a service may be restarting."""
     with ScriptedHttp(lambda _: html()) as server:
         done = run(folder, server.url.replace("http://", "https://"))
     assert done.returncode == 5, done.stderr
@@ -195,7 +195,7 @@ def test_a_port_that_hangs_up_in_the_handshake(folder: Path) -> None:
 
 
 async def test_http_to_a_tls_port() -> None:
-    """The line says what the URL should begin with."""
+    """The message names the scheme with which the URL should begin."""
     with serving("trusted") as server:
         fault = await fault_of(server.url.replace("https://", "http://"))
     assert "https://" in str(fault)
@@ -212,7 +212,7 @@ async def test_http_to_a_tls_port() -> None:
     ids=["nginx", "go", "apache", "alert"],
 )
 async def test_servers_that_say_that_they_want_tls(answer: Answer) -> None:
-    """Where the server says so, every row would fail: the batch stops."""
+    """A server that answers that it requires TLS stops the batch, because every row would fail."""
     with ScriptedHttp(lambda _: answer) as server:
         fault = await fault_of(server.url)
     assert isinstance(fault, BatchRefused)

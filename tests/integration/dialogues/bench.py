@@ -1,4 +1,4 @@
-"""A service that does what a question tells it to and remembers every completion; a batch against it, that may be killed."""
+"""A service that follows the instructions in a prompt and records every completion, and batches against it."""
 
 from __future__ import annotations
 
@@ -39,28 +39,30 @@ MODES: Mapping[str, Sequence[str]] = {
     "chat": ("--api", "chat"),
     "chat stream": ("--api", "chat", "--stream"),
 }
-"""Every way to ask, by its name."""
+"""Name of a mode → its options."""
 
 OFTEN = ("assistants", "responses conversation", "chat")
 each_mode = pytest.mark.parametrize(
     "mode", [pytest.param(mode, marks=() if mode in OFTEN else pytest.mark.nightly) for mode in MODES]
 )
-"""Every way to ask; those that differ least from another are left for the night."""
+"""Every mode; those that are most similar to another run only in the nightly tests."""
 each_protocol = pytest.mark.parametrize("mode", ["assistants", "responses", "chat"])
 
 
 @dataclass(eq=False)
 class Obedient:
-    """Does what the last question says:
+    """A responder that follows the instructions in the last question:
 
-    - `call NAME JSON & NAME JSON then REST`: calls functions together, and goes on with the rest when it has the outputs;
-    - `ONE || OTHER`: the other when it is told that its answer does not have the form asked for;
-    - anything else it says, with the outputs of the last functions in the place of `<outputs>`, and all that was said
-      before in the place of `<said>`.
+    - `call NAME JSON & NAME JSON then REST`: call functions together, then follow REST when the outputs have come;
+    - `ONE || OTHER`: follow OTHER after a correction;
+    - anything else is the answer, in which `<outputs>` is replaced by the outputs of the last functions, and `<said>`
+      by all earlier messages.
+
+    Mutable state: `asked`.
 
     Attributes:
-        asked: every conversation that it was to go on with: a completion that is paid for.
-        held: while it says so, nothing is answered.
+        asked: the conversation of every requested completion, each of which is paid for.
+        held: a conversation is not answered while this returns True.
     """
 
     name: str = "obedient"
@@ -92,18 +94,18 @@ class Obedient:
         pass
 
     def asked_twice(self) -> list[str]:
-        """What was asked more than once: paid for twice."""
-        return [text for text, number in Counter(map(_told, self.asked)).items() if number > 1]
+        """Return the conversations that were requested more than once, and so paid for twice."""
+        return [text for text, number in Counter(map(_described, self.asked)).items() if number > 1]
 
 
-def _told(conversation: Conversation) -> str:
+def _described(conversation: Conversation) -> str:
     row, model = conversation.metadata.get("row"), conversation.model
     said = (f"{m.role}: {m.text}{m.tool_calls or ''}{m.tool_outputs or ''}" for m in conversation.messages)
     return " / ".join([f"{row} {model}", *said])
 
 
 def _last_question(messages: Sequence[Message]) -> tuple[str, int, list[list[str]]]:
-    """(the last question that is no correction, the corrections behind it, the outputs behind these, round by round)."""
+    """Return (the last question that is not a correction, its corrections, the outputs after them, round by round)."""
     question, corrections, rounds = "", 0, list[list[str]]()
     for before, message in zip((None, *messages), messages, strict=False):
         if message.role == "user":
@@ -125,9 +127,9 @@ class Bench:
     """The service, and a folder for a batch's files.
 
     Attributes:
-        table: what is run: the input, or a job file.
-        model: that is asked, None where the options or the job file say it.
-        data: the server's own file.
+        table: the argument of the command: the input, or a job file.
+        model: for --model; None if the options or the job file give it.
+        data: the server's file.
     """
 
     folder: Path
@@ -142,7 +144,7 @@ class Bench:
         return self.server.url
 
     def ask(self, *questions: str, name: str = "in.csv", **columns: Sequence[str]) -> None:
-        """Write the input: the questions, and further columns."""
+        """Write the input: the prompts, and further columns."""
         rows = [{"question": question} for question in questions]
         for column, cells in columns.items():
             for row, cell in zip(rows, cells, strict=True):
@@ -154,15 +156,15 @@ class Bench:
         return ["run", self.table, "-o", "out.csv", "--base-url", self.url, *model, "--json", *options]
 
     def run(self, *options: str) -> Result:
-        """The batch, in this process."""
+        """Run the batch in this process."""
         return batchrun(self.folder, *self._arguments(options))
 
     def started(self, *options: str) -> AbstractContextManager[Batchrun]:
-        """The batch in a process of its own."""
+        """Start the batch in another process."""
         return process_of(self.folder, *self._arguments(options))
 
     def killed(self, reached: Callable[[], bool], *options: str) -> None:
-        """Start the batch, and kill it as soon as `reached`."""
+        """Start the batch, and kill it as soon as `reached` returns True."""
         with self.started(*options) as process:
             while not reached():
                 assert process.running, process.stderr
@@ -178,12 +180,12 @@ class Bench:
             killed_when(process, lambda: time.monotonic() >= end)
 
     def job(self, text: str) -> None:
-        """Run a job file, over the same input."""
+        """Run a job file over the same input."""
         (self.folder / "job.toml").write_text(f'input = "in.csv"\n{text}', encoding="utf-8")
         self.table = "job.toml"
 
     def resumed(self, *options: str, exit_code: int = 0) -> dict[str, Any]:
-        """The summary of the batch, which ends."""
+        """Run the batch to its end; return its summary."""
         done = self.run(*options)
         assert done.returncode == exit_code, done.stderr + done.stdout
         return done.facts()
@@ -192,16 +194,16 @@ class Bench:
         return read_csv(self.folder / name)
 
     def assert_billed(self, mode: str, runs: int) -> None:
-        """Every row bears the usage of so many runs.
+        """Check that every row has the usage of so many runs.
 
-        A killed row that finds its first answer in its Conversation is not told what that took.
+        A killed row that finds its first answer in its Conversation does not know the usage of that run.
         """
         tokens = {(row["prompt_tokens"], row["completion_tokens"]) for row in self.rows()}
-        untold = {(str((runs - 1) * READ), str((runs - 1) * WRITTEN))} if "conversation" in mode else set()
-        assert tokens - untold == {(str(runs * READ), str(runs * WRITTEN))}
+        without_first = {(str((runs - 1) * READ), str((runs - 1) * WRITTEN))} if "conversation" in mode else set()
+        assert tokens - without_first == {(str(runs * READ), str(runs * WRITTEN))}
 
     def journal(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What the journal says, nothing while there is none."""
+        """Return the rows of a query to the journal; nothing if there is no journal yet."""
         path = self.folder / "out.csv.journal"
         try:
             with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as db:
@@ -210,23 +212,23 @@ class Bench:
             return []
 
     def exchanges(self) -> int:
-        """Runs of rows of several that have ended, as the journal knows."""
+        """Return the number of ended runs, in the journal, of rows that need several runs."""
         counted = self.journal("SELECT count(*) FROM exchanges")
         return int(counted[0][0]) if counted else 0
 
     def completions(self) -> int:
-        """Completions that the service was asked for."""
+        """Return the number of completions that were requested from the service."""
         return len(self.responder.asked)
 
     def records(self) -> ServerRecords:
-        """What the server's file holds, for which it is stopped."""
+        """Stop the server and return the contents of its file."""
         self.server.stop()
         return ServerRecords.read(self.data)
 
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Bench]:
-    """A service of its own for one test."""
+    """Open a bench with its own service, for one test."""
     folder.mkdir(exist_ok=True)
     data = folder.parent / "server.sqlite3"
     responder = Obedient()
@@ -236,7 +238,7 @@ def opened(folder: Path) -> Iterator[Bench]:
 
 
 def until(reached: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for something that another process or thread does."""
+    """Wait for another process or thread."""
     end = time.monotonic() + timeout_s
     while not reached():
         assert time.monotonic() < end, "did not happen"

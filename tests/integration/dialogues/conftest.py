@@ -1,4 +1,4 @@
-"""A service of its own for each test."""
+"""The fixture with a service for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches with files: searched, attached, computed with, cited and fetched; killed, resumed and cleaned up."""
+"""Batches with files to search, attach, compute with, cite and download; killed, resumed and cleaned up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _files(bench: Bench) -> None:
 
 
 def names_at(bench: Bench) -> list[str]:
-    """Of the files that the service has, oldest first."""
+    """Return the names of the service's files, oldest first."""
     with OpenAI(base_url=bench.url, api_key="none", max_retries=0) as client:
         return [file.filename for file in client.files.list(order="asc")]
 
@@ -56,12 +56,12 @@ def cleaned(bench: Bench) -> str:
 
 
 def parts_of(bench: Bench) -> list[Any]:
-    """The kinds of what the last question was made of."""
+    """Return the kinds of the parts of the last message."""
     return [part["type"] for part in bench.responder.asked[-1].messages[-1].content or ()]
 
 
 def test_the_files_of_the_batch_are_searched(bench: Bench) -> None:
-    """Every answer cites them by name; killed and resumed, nothing is uploaded or asked again; a cleanup leaves none."""
+    """Answers cite the files by name; after a kill nothing is uploaded or requested twice; a cleanup deletes all."""
     bench.ask(SEARCH, SEARCH, "no search")
     options = (*MODES["assistants"], "--file-search", "*.md")
     bench.responder.held = lambda conversation: conversation.messages[-1].text == "no search"
@@ -82,7 +82,7 @@ def test_the_files_of_the_batch_are_searched(bench: Bench) -> None:
 
 @each_protocol
 def test_a_row_brings_a_text(bench: Bench, mode: str) -> None:
-    """The model reads it, or finds it, in whatever way the protocol has."""
+    """The model reads or finds a row's file in the way of each protocol."""
     bench.ask(SEARCH if mode == "assistants" else "read this", "nothing", file=["notes.md", ""])
     bench.resumed(*MODES[mode], "--attach", "file")
     first, second = bench.rows()
@@ -94,7 +94,7 @@ def test_a_row_brings_a_text(bench: Bench, mode: str) -> None:
 
 
 def test_a_later_turn_searches_what_the_row_brought(bench: Bench) -> None:
-    """The file that went with the first turn is found in the second."""
+    """The file of the first turn is found in the second."""
     bench.ask("hello", file=["notes.md"])
     bench.resumed(*MODES["assistants"], "--attach", "file", "--prompt", "{{ question }}", "--prompt", SEARCH)
     (row,) = bench.rows()
@@ -104,7 +104,7 @@ def test_a_later_turn_searches_what_the_row_brought(bench: Bench) -> None:
 
 
 def test_threads_that_exist_search_the_files_of_the_batch(bench: Bench) -> None:
-    """A thread of an earlier batch finds them, also when the batch goes on with other files."""
+    """A thread of an earlier batch finds the files, even if the batch now has other files."""
     bench.ask("hello")
     bench.resumed(*MODES["assistants"])
     bench.ask(SEARCH, thread=[bench.rows()[0]["thread_id"]])
@@ -117,7 +117,7 @@ def test_threads_that_exist_search_the_files_of_the_batch(bench: Bench) -> None:
 
 
 def test_files_for_threads_of_an_assistant_of_the_users(bench: Bench) -> None:
-    """Neither may be changed: refused with one line, before anything is sent."""
+    """Neither may be changed, so the batch is refused with one line before anything is sent."""
     bench.ask("a", thread=["thread_1"])
     done = bench.run("--assistant", "asst_1", "--thread-column", "thread", "--file-search", "*.md")
     assert done.returncode == 2
@@ -126,7 +126,7 @@ def test_files_for_threads_of_an_assistant_of_the_users(bench: Bench) -> None:
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_files_for_an_assistant_of_the_users(bench: Bench) -> None:
-    """It keeps its own tools, and gets the ones that the row's file needs."""
+    """The user's assistant keeps its tools, and gets those that the row's file needs."""
     with OpenAI(base_url=bench.url, api_key="none", max_retries=0) as client:
         assistant = client.beta.assistants.create(model="m", tools=[{"type": "code_interpreter"}])
     bench.ask(SEARCH, "look", file=["notes.md", "dot.png"])
@@ -139,7 +139,7 @@ def test_files_for_an_assistant_of_the_users(bench: Bench) -> None:
 
 @each_protocol
 def test_a_row_brings_an_image(bench: Bench, mode: str) -> None:
-    """It goes with the question; the same image of several rows is uploaded once, also by a batch that was killed."""
+    """An image is part of the message; several rows share one upload, even in a batch that was killed."""
     (bench.folder / "same.png").write_bytes(PNG)
     bench.ask("look", "look again", "look", file=["dot.png", "same.png", '["dot.png"]'])
     options = (*MODES[mode], "--attach", "file", "--concurrency", "2")
@@ -154,7 +154,7 @@ def test_a_row_brings_an_image(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_files_that_are_not_there(bench: Bench, mode: str) -> None:
-    """They fail their rows, before anything is sent for them; the others go on."""
+    """Missing files fail their rows before anything is sent; the other rows continue."""
     bench.ask("a", "b", file=["nowhere.txt", ""])
     bench.resumed(*MODES[mode], "--attach", "file", exit_code=3)
     missing, good = bench.rows()
@@ -166,7 +166,7 @@ def test_files_that_are_not_there(bench: Bench, mode: str) -> None:
 
 @needs_bubblewrap
 def test_files_that_runs_make(bench: Bench) -> None:
-    """They lie in the row's own folder beside the output, also after a kill, and stay there when all else is deleted."""
+    """Produced files are in the row's folder next to the output, even after a kill, and a cleanup keeps them."""
     bench.ask(COMPUTE, "no code", file=["numbers.csv", ""])
     options = (*MODES["assistants"], "--attach", "file", "--code-interpreter")
     bench.responder.held = lambda conversation: conversation.messages[-1].role == "tool"
@@ -187,7 +187,7 @@ def test_files_that_runs_make(bench: Bench) -> None:
 
 @needs_bubblewrap
 def test_turns_with_files(bench: Bench) -> None:
-    """A row's file goes with its first turn; the files of all turns are the row's."""
+    """A row's file goes with its first turn; the row has the files of all turns."""
     again = COMPUTE.replace("sum.txt", "again.txt")
     bench.ask(COMPUTE, file=["numbers.csv"], more=[again])
     options = ("--attach", "file", "--code-interpreter", "--prompt", "{{ question }}", "--prompt", "{{ more }}")

@@ -1,4 +1,4 @@
-"""Functions that the model calls: what they tell it, what goes wrong, and a batch killed while they are called."""
+"""Functions that the model calls: their outputs, their failures, and batches killed during calls."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def changing() -> str:
 
 
 def with_tools(bench: Bench, mode: str, *more: str) -> tuple[str, ...]:
-    """The options of a batch whose model may call functions."""
+    """Return the options of a batch with functions."""
     (bench.folder / "tools.py").write_text(TOOLS.format(folder=str(bench.folder)), encoding="utf-8")
     return (*MODES[mode], "--tools", "tools.py", *more)
 
 
 def calls_of(bench: Bench) -> list[str]:
-    """What `slow` was called with, in order."""
+    """Return the arguments of the calls of `slow`, in order."""
     try:
         return (bench.folder / "calls").read_text().split()
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def calls_of(bench: Bench) -> list[str]:
 
 @each_mode
 def test_functions_are_called(bench: Bench, mode: str) -> None:
-    """Sync and async ones, several at once, round after round: the model reads their outputs in the order of its calls."""
+    """Sync and async functions are called together and in rounds; the outputs keep the order of the calls."""
     bench.ask(
         'call double {"x": 4} & later {"x": 5} then both: <outputs>',
         'call double {"x": 1} then call double {"x": 2} then call later {"x": 3} then last: <outputs>',
@@ -85,7 +85,7 @@ def test_functions_are_called(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_calls_that_go_wrong(bench: Bench, mode: str) -> None:
-    """The model is told what went wrong and answers all the same; the row and the summary count it."""
+    """The model gets a message about a failed call and answers; the row and the summary count the failure."""
     bench.ask(
         "call broken then <outputs>",
         'call double {"y": 1} & double {"x": 1} then <outputs>',
@@ -103,7 +103,7 @@ def test_calls_that_go_wrong(bench: Bench, mode: str) -> None:
 
 
 def test_a_function_that_there_is_not(bench: Bench) -> None:
-    """Where the service lets a model ask for one, the model is told which there are."""
+    """If the model calls an unknown function, the output lists the available ones."""
     bench.ask("call nonsense then <outputs>")
     bench.resumed(*with_tools(bench, "chat"))
     (row,) = bench.rows()
@@ -113,7 +113,7 @@ def test_a_function_that_there_is_not(bench: Bench) -> None:
 
 @each_protocol
 def test_a_function_that_takes_too_long(bench: Bench, mode: str) -> None:
-    """`--tool-timeout` ends the wait for it, and the model is told."""
+    """`--tool-timeout` ends the wait for a function, and the model gets a message."""
     (bench.folder / "hold").touch()
     bench.ask('call slow {"x": 1} then <outputs>')
     bench.resumed(*with_tools(bench, mode, "--tool-timeout", "0.1"))
@@ -124,7 +124,7 @@ def test_a_function_that_takes_too_long(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_too_many_rounds(bench: Bench, mode: str) -> None:
-    """A model that goes on calling functions fails its row with one line that names the limit and the option."""
+    """A model that never stops calling functions fails its row; the message has the limit and the option."""
     rounds = [f'call double {{"x": {x}}}' for x in range(4)]
     bench.ask(" then ".join([*rounds[:2], "<outputs>"]), " then ".join([*rounds, "<outputs>"]))
     bench.resumed(*with_tools(bench, mode, "--max-tool-rounds", "2"), exit_code=3)
@@ -138,7 +138,7 @@ def test_too_many_rounds(bench: Bench, mode: str) -> None:
 
 @each_mode
 def test_killed_while_a_function_is_called(bench: Bench, mode: str) -> None:
-    """The function is called again, the completion that asked for it is not: each is paid for once."""
+    """The function is called again, but the completion that asked for it is not requested again."""
     bench.ask('call double {"x": 1} then call slow {"x": 7} then <outputs>', "quick")
     options = with_tools(bench, mode)
     (bench.folder / "hold").touch()
@@ -155,7 +155,7 @@ def test_killed_while_a_function_is_called(bench: Bench, mode: str) -> None:
 
 @each_mode
 def test_killed_while_the_model_calls(bench: Bench, mode: str) -> None:
-    """Killed while the model decides to call a function, the batch takes that decision up: nothing is paid for twice."""
+    """A batch killed while the model decides on a call continues from that decision: nothing is paid for twice."""
     bench.ask('call slow {"x": 7} then <outputs>')
     options = with_tools(bench, mode)
     bench.responder.held = lambda conversation: conversation.messages[-1].role == "user"
@@ -170,8 +170,7 @@ def test_killed_while_the_model_calls(bench: Bench, mode: str) -> None:
 @each_mode
 @pytest.mark.parametrize("function", ["double", "changing"])
 def test_killed_behind_a_function(bench: Bench, mode: str, function: str) -> None:
-    """Killed while the model reads the outputs, the batch takes up its answer, also where the function would return
-    something else now."""
+    """A batch killed while the model reads the outputs continues with its answer, even if the function has changed."""
     bench.ask(f'call {function} {{"x": 2}} then <outputs>' if function == "double" else "call changing then <outputs>")
     options = with_tools(bench, mode)
     bench.responder.held = lambda conversation: conversation.messages[-1].role == "tool"
@@ -186,7 +185,7 @@ def test_killed_behind_a_function(bench: Bench, mode: str, function: str) -> Non
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """Wherever a batch with functions is killed, each completion is paid for once."""
+    """Wherever the batch is killed, each completion is paid for once."""
     kill_at_random(tmp_path, rows=20, kills=4, seed=3, mode="responses")
 
 
@@ -194,12 +193,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @each_mode
 def test_killed_at_many_random_moments(tmp_path: Path, mode: str) -> None:
-    """The same, thirty times, in every mode."""
+    """The same test many times, in every mode."""
     kill_at_random(tmp_path, rows=120, kills=30, seed=5, mode=mode)
 
 
 def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str) -> None:
-    """Kill a batch of three completions a row after a random number of them, each time."""
+    """Kill a batch repeatedly, each time after a random number of completions."""
     draw = random.Random(seed)
     with opened(folder / "batch") as bench:
         bench.ask(*(f'call double {{"x": {x}}} then call later {{"x": {x}}} then <outputs>' for x in range(rows)))

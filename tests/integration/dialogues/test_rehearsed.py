@@ -1,4 +1,4 @@
-"""The embedded server dies with the batch that brings it: both are taken up again from their files."""
+"""The embedded server dies with its batch: both resume from their files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ROWS = 12
     ],
 )
 def test_turns_functions_and_a_form_in_a_rehearsal(tmp_path: Path, api: str) -> None:
-    """Killed three times, a rehearsed batch has one thread a row and one run a turn, and every answer in its place."""
+    """Killed three times, a rehearsal has one thread per row, one run per turn, and every answer in its place."""
     (tmp_path / "script.toml").write_text(SCRIPT)
     (tmp_path / "tools.py").write_text(TOOLS)
     (tmp_path / "form.json").write_text(json.dumps(FORM))

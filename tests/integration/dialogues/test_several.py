@@ -1,4 +1,4 @@
-"""Several settings in one batch, repetitions and duplicates: order, columns, and what is asked when there is more to ask."""
+"""Several settings in one batch, epochs and duplicates: order, columns, and the runs of later additions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ MODELS = ("--model", "a", "--model", "b")
 
 
 def asked(bench: Bench) -> Counter[tuple[str, str]]:
-    """(model, question) → how often."""
+    """Return (model, question) → number of completions."""
     return Counter((each.model, each.messages[-1].text) for each in bench.responder.asked)
 
 
 def job(bench: Bench, text: str) -> None:
-    """A job file in the place of the command's model."""
+    """Run a job file over the same input."""
     bench.model = None
     bench.job(text)
 
 
 @each_protocol
 def test_models_and_epochs(bench: Bench, mode: str) -> None:
-    """Every row stands once for each model and epoch, beside each other in input order, each with its own run."""
+    """Every row appears once per model and epoch, grouped in input order, each with its own run."""
     bench.ask("one", "two")
     bench.model = None
     bench.resumed(*MODES[mode], *MODELS, "--epochs", "2")
@@ -40,7 +40,7 @@ def test_models_and_epochs(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_killed_with_models_and_epochs(bench: Bench, mode: str) -> None:
-    """Killed, such a batch asks each combination of each row once."""
+    """A killed batch with models and epochs runs each combination of each row once."""
     bench.ask("one", "two")
     bench.model = None
     options = (*MODES[mode], *MODELS, "--epochs", "2", "--concurrency", "3")
@@ -53,7 +53,7 @@ def test_killed_with_models_and_epochs(bench: Bench, mode: str) -> None:
 
 
 def test_more_models_and_epochs_later(bench: Bench) -> None:
-    """A model or epochs that are added later are asked for alone; those that are taken away leave the table only."""
+    """Only added models and epochs are run; removed ones only leave the table."""
     bench.ask("one", "two")
     bench.model = None
     chat = MODES["chat"]
@@ -69,7 +69,7 @@ def test_more_models_and_epochs_later(bench: Bench) -> None:
 
 
 def test_a_matrix_of_prompts_and_parameters(bench: Bench) -> None:
-    """The last axis changes fastest, and every combination is asked with its own settings."""
+    """The last axis changes fastest, and every combination is run with its own settings."""
     bench.ask("x")
     job(
         bench,
@@ -87,7 +87,7 @@ def test_a_matrix_of_prompts_and_parameters(bench: Bench) -> None:
 
 @each_protocol
 def test_turns_of_models(bench: Bench, mode: str) -> None:
-    """Turns go on with the thread of their own combination."""
+    """Turns continue the thread of their own combination."""
     bench.ask("one")
     bench.model = None
     bench.resumed(*MODES[mode], *MODELS, "--prompt", "{{ question }}", "--prompt", "<said> {{ axis_model }}")
@@ -96,7 +96,7 @@ def test_turns_of_models(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_duplicates_are_asked_once(bench: Bench, mode: str) -> None:
-    """Rows that ask the same get one answer, for which one of them pays; a kill in between changes nothing."""
+    """Equal rows get one answer, which one of them pays for; a kill in between changes nothing."""
     bench.ask("one", "two", "one", "one", "two")
     options = (*MODES[mode], "--dedupe")
     bench.responder.held = lambda conversation: conversation.messages[-1].text == "two"
@@ -111,7 +111,7 @@ def test_duplicates_are_asked_once(bench: Bench, mode: str) -> None:
 
 
 def test_duplicates_have_the_turns_of_the_row_that_was_asked(bench: Bench) -> None:
-    """All answers of a row of several turns stand beside its duplicate too."""
+    """The answers of all turns are in the duplicate's row too."""
     bench.ask("one", "one")
     bench.resumed(*MODES["chat"], "--dedupe", "--prompt", "{{ question }}", "--prompt", "more")
     first, second = bench.rows()
@@ -121,7 +121,7 @@ def test_duplicates_have_the_turns_of_the_row_that_was_asked(bench: Bench) -> No
 
 
 def test_a_duplicate_of_a_row_that_failed(bench: Bench) -> None:
-    """It failed alike; asked again, both have the answer."""
+    """A duplicate of a failed row fails too; after a retry both have the answer."""
     bench.ask("one", "one")
     refused = [True]
 
@@ -141,7 +141,7 @@ def test_a_duplicate_of_a_row_that_failed(bench: Bench) -> None:
 
 
 def test_epochs_are_no_duplicates(bench: Bench) -> None:
-    """Repetitions are asked each, duplicates of each repetition are not."""
+    """Every epoch is run, but duplicates within an epoch are not."""
     bench.ask("one", "one")
     bench.resumed(*MODES["chat"], "--dedupe", "--epochs", "3")
     assert len(bench.responder.asked) == 3

@@ -1,4 +1,4 @@
-"""Answers of a form: typed columns, corrections on the same thread, and a batch killed between them."""
+"""Structured answers: typed columns, corrections on the same thread, and batches killed between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_schema(bench: Bench, mode: str, *more: str) -> tuple[str, ...]:
 
 @each_protocol
 def test_fields_become_columns(bench: Bench, mode: str) -> None:
-    """Each field of a good answer stands in a column of its own, with its own type in Parquet."""
+    """Each field of a valid answer has its own column, with its own type in Parquet."""
     bench.ask(json.dumps(GOOD), json.dumps({**GOOD, "share": None, "tags": []}))
     options = with_schema(bench, mode)
     bench.resumed(*options)
@@ -57,7 +57,7 @@ def test_fields_become_columns(bench: Bench, mode: str) -> None:
 
 @each_mode
 def test_a_wrong_answer_is_corrected(bench: Bench, mode: str) -> None:
-    """The model is told what is wrong, on the same thread, and pays for two runs; the first text is kept."""
+    """The model gets the errors on the same thread; both runs are paid for, and the first text is kept."""
     bench.ask(f"{WRONG} || {json.dumps(GOOD)}")
     bench.resumed(*with_schema(bench, mode))
     (row,) = bench.rows()
@@ -73,7 +73,7 @@ def test_a_wrong_answer_is_corrected(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_a_hopeless_answer_fails_its_row(bench: Bench, mode: str) -> None:
-    """After as many corrections as `--schema-retries` says; all texts stay in the journal, the last in the row."""
+    """A row fails after `--schema-retries` corrections; the journal keeps all texts, and the row the last."""
     bench.ask(f"{WRONG} || {STILL} || {NEVER} || {LATE}", json.dumps(GOOD))
     bench.resumed(*with_schema(bench, mode), exit_code=3)
     bad, good = bench.rows()
@@ -90,7 +90,7 @@ def test_a_hopeless_answer_fails_its_row(bench: Bench, mode: str) -> None:
 
 @each_mode
 def test_killed_between_corrections(bench: Bench, mode: str) -> None:
-    """Killed while the model corrects itself, the batch goes on with that correction, and counts the ones before."""
+    """A batch killed during a correction continues with it, and counts the earlier ones."""
     bench.ask(f"{WRONG} || {STILL} || {json.dumps(GOOD)}", f"{WRONG} || {STILL} || {NEVER} || {LATE}")
     options = with_schema(bench, mode)
     bench.responder.held = lambda conversation: len(conversation.messages) == 5
@@ -104,7 +104,7 @@ def test_killed_between_corrections(bench: Bench, mode: str) -> None:
 
 @each_protocol
 def test_functions_turns_and_a_form_together(bench: Bench, mode: str) -> None:
-    """Only the last turn's answer has to have the form; functions may be called before it, and before a correction."""
+    """Only the last turn's answer is structured; functions may be called before it, and before a correction."""
     (bench.folder / "tools.py").write_text('def look(x: int) -> int:\n    """Looks."""\n    return x\n')
     good = json.dumps({**GOOD, "count": 7})
     bench.ask(f'call look {{"x": 7}} then {WRONG} || call look {{"x": 8}} then {good}')
@@ -123,7 +123,7 @@ def test_functions_turns_and_a_form_together(bench: Bench, mode: str) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """Wherever a batch whose answers are corrected is killed, each run is paid for once."""
+    """Wherever the batch is killed, each completion is paid for once."""
     kill_at_random(tmp_path, rows=16, kills=4, seed=13, mode="chat")
 
 
@@ -131,12 +131,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @each_mode
 def test_killed_at_many_random_moments(tmp_path: Path, mode: str) -> None:
-    """The same, thirty times, in every mode."""
+    """The same test many times, in every mode."""
     kill_at_random(tmp_path, rows=100, kills=30, seed=17, mode=mode)
 
 
 def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str) -> None:
-    """Kill a batch of three runs a row after a random number of them, each time."""
+    """Kill a batch repeatedly, each time after a random number of completions."""
     draw = random.Random(seed)
     with opened(folder / "batch") as bench:
         bench.ask(*(f"{WRONG} || {STILL} || {json.dumps({**GOOD, 'count': row})}" for row in range(rows)))

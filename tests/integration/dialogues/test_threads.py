@@ -1,4 +1,4 @@
-"""Rows that go on with a thread which exists: of an earlier batch, of another row, or locked by somebody else's run."""
+"""Rows that continue a thread of an earlier batch or of another row, or one that another run locks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def client_of(bench: Bench) -> OpenAI:
 
 @pytest.mark.parametrize("mode", CONTINUED)
 def test_rows_go_on_with_the_threads_of_an_earlier_batch(bench: Bench, mode: str) -> None:
-    """The second question sees the first; an empty cell begins a new thread."""
+    """The second prompt sees the first one; an empty cell begins a new thread."""
     bench.ask("one", "two")
     bench.resumed(*MODES[mode])
     threads = [row["thread_id"] for row in bench.rows()]
@@ -41,7 +41,7 @@ def test_rows_go_on_with_the_threads_of_an_earlier_batch(bench: Bench, mode: str
 
 
 def test_rows_go_on_with_the_embedded_servers_threads(tmp_path: Path) -> None:
-    """Two batches with the same `--store` share its threads, without any service."""
+    """Two batches with the same `--store` share its threads, without a service."""
     (tmp_path / "script.toml").write_text(
         "[[rule]]\npattern = '(?s)(.*)'\nreply = 'heard \\1'\nusage = { prompt_tokens = 5, completion_tokens = 2 }\n"
     )
@@ -59,7 +59,7 @@ def test_rows_go_on_with_the_embedded_servers_threads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["assistants", "assistants poll", "responses conversation"])
 def test_rows_with_the_same_thread_take_turns(bench: Bench, mode: str) -> None:
-    """They go on with it one after the other in input order, killed or not, and each is asked once."""
+    """Rows on the same thread run one after the other in input order, each once, even after a kill."""
     bench.ask("begin")
     bench.resumed(*MODES[mode])
     thread = bench.rows()[0]["thread_id"]
@@ -78,7 +78,7 @@ def test_rows_with_the_same_thread_take_turns(bench: Bench, mode: str) -> None:
 
 
 def test_a_thread_that_a_foreign_run_locks_is_waited_for(bench: Bench) -> None:
-    """A row whose thread is in use by somebody else's run is asked when that has ended, not failed."""
+    """A row whose thread is locked by another run waits until that run has ended."""
     with client_of(bench) as client:
         assistant = client.beta.assistants.create(model="m")
         thread = client.beta.threads.create()
@@ -96,7 +96,7 @@ def test_a_thread_that_a_foreign_run_locks_is_waited_for(bench: Bench) -> None:
 
 
 def test_a_thread_that_there_is_not(bench: Bench) -> None:
-    """It fails its row, the others go on."""
+    """A thread that does not exist fails its row, and the other rows continue."""
     bench.ask("lost", "found", thread=["thread_nobody", ""])
     bench.resumed(*MODES["assistants"], "--thread-column", "thread", exit_code=3)
     lost, found = bench.rows()
@@ -117,7 +117,7 @@ def test_chats_have_no_threads_to_go_on_with(bench: Bench) -> None:
 
 @pytest.mark.parametrize("mode", CONTINUED)
 def test_killed_on_a_thread_that_existed(tmp_path: Path, mode: str) -> None:
-    """Killed while the answer is made, the row goes on with it: the thread has each question once."""
+    """A row killed during its run continues with it: the thread has each prompt once."""
     with opened(tmp_path / "batch") as bench:
         bench.ask("one")
         bench.resumed(*MODES[mode])

@@ -1,4 +1,4 @@
-"""Rows of several turns: one thread, one run a turn, and none asked twice, whenever the batch is killed."""
+"""Rows of several turns: one thread, one run per turn, and no turn twice, whenever the batch is killed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TURNS = ("--prompt", "{{ question }}", "--prompt", "more of {{ responses[0] }}",
 
 
 def expected(question: str) -> list[str]:
-    """The answers of the three turns."""
+    """Return the answers of the three turns."""
     second = f"more of {question}"
     return [question, second, f"{question} / {question} / {second} / {second}"]
 
 
 def assert_told(bench: Bench, questions: list[str]) -> None:
-    """Every row has its three answers, and each of its turns was asked once."""
+    """Check that every row has its three answers, and that each turn was requested once."""
     rows = bench.rows()
     assert [[row[f"response_{turn}"] for turn in (1, 2, 3)] for row in rows] == [expected(each) for each in questions]
     assert [row["response"] for row in rows] == [row["response_3"] for row in rows]
@@ -34,7 +34,7 @@ def assert_told(bench: Bench, questions: list[str]) -> None:
 
 @each_mode
 def test_turns_follow_one_another_on_one_thread(bench: Bench, mode: str) -> None:
-    """Whatever the protocol, a row's turns see what was said before, and its answers stand beside it."""
+    """In every protocol, a turn sees the earlier ones, and the row has all answers."""
     bench.ask("one", "two", "three")
     bench.resumed(*MODES[mode], *TURNS)
     assert_told(bench, ["one", "two", "three"])
@@ -44,7 +44,7 @@ def test_turns_follow_one_another_on_one_thread(bench: Bench, mode: str) -> None
 
 @each_mode
 def test_killed_in_a_turn(bench: Bench, mode: str) -> None:
-    """Killed while the second turn is answered, a row goes on with it: no turn is asked twice."""
+    """A row killed during its second turn continues with it: no turn is requested twice."""
     bench.ask("one", "two")
     options = (*MODES[mode], *TURNS)
     bench.responder.held = lambda conversation: conversation.messages[-1].text.startswith("more of")
@@ -56,7 +56,7 @@ def test_killed_in_a_turn(bench: Bench, mode: str) -> None:
 
 
 def test_one_thread_a_row_and_one_run_a_turn(bench: Bench) -> None:
-    """The server's own file says so, after a kill in each of the turns."""
+    """The server's own file has one thread per row and one run per turn, after a kill in each turn."""
     bench.ask("one", "two")
     options = (*MODES["assistants"], *TURNS)
     for asked in (1, 3, 5):
@@ -72,7 +72,7 @@ def test_one_thread_a_row_and_one_run_a_turn(bench: Bench) -> None:
 
 
 def test_killed_between_an_answer_and_the_next_turn(tmp_path: Path) -> None:
-    """Killed at random moments, often between two turns, a batch asks each turn once."""
+    """A batch killed at random moments, often between two turns, requests each turn once."""
     kill_at_random(tmp_path, rows=30, kills=5, seed=7, mode="assistants")
 
 
@@ -80,12 +80,12 @@ def test_killed_between_an_answer_and_the_next_turn(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @each_mode
 def test_killed_at_many_random_moments(tmp_path: Path, mode: str) -> None:
-    """The same, forty times, in every mode."""
+    """The same test many times, in every mode."""
     kill_at_random(tmp_path, rows=200, kills=40, seed=11, mode=mode)
 
 
 def kill_at_random(folder: Path, *, rows: int, kills: int, seed: int, mode: str) -> None:
-    """Kill a batch of three turns after a random number of completions, each time."""
+    """Kill a batch repeatedly, each time after a random number of completions."""
     draw = random.Random(seed)
     options = (*MODES[mode], *TURNS, "--concurrency", "8")
     questions = [f"row {row}" for row in range(rows)]
@@ -114,7 +114,7 @@ prompt = "last"
 
 @each_protocol
 def test_a_turn_is_asked_only_when_its_condition_holds(bench: Bench, mode: str) -> None:
-    """A turn that is left out has no answer and costs nothing; a kill behind it changes nothing."""
+    """A skipped turn has no answer and costs nothing; a kill after it changes nothing."""
     bench.ask("yes", "no")
     bench.job(WHEN)
     bench.responder.held = lambda conversation: conversation.messages[-1].text == "last"
@@ -131,7 +131,7 @@ def test_a_turn_is_asked_only_when_its_condition_holds(bench: Bench, mode: str) 
 
 
 def test_a_later_turn_that_cannot_be_rendered(bench: Bench) -> None:
-    """It fails its row, whose earlier answers and their usage are kept."""
+    """A turn that cannot be rendered fails its row, whose earlier answers and usage are kept."""
     bench.ask("1", "x")
     options = (*MODES["assistants"], "--prompt", "{{ question }}", "--prompt", "{{ 10 // (responses[0] | int) }}")
     bench.resumed(*options, exit_code=3)
@@ -143,7 +143,7 @@ def test_a_later_turn_that_cannot_be_rendered(bench: Bench) -> None:
 
 
 def test_failed_rows_are_asked_again_from_the_turn_that_failed(bench: Bench) -> None:
-    """`--retry-failed` pays for no turn again that has an answer."""
+    """`--retry-failed` runs only turns without an answer."""
     bench.ask("one", "two")
     options = (*MODES["assistants"], *TURNS)
     refused = [True]
