@@ -50,10 +50,10 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     from batchrun.job.assistant import job_of_assistant
     from batchrun.job.file import job_toml
 
-    options, lost = job_of_assistant(assistant)
+    options, dropped = job_of_assistant(assistant)
     title = " · ".join(str(assistant[key]) for key in ("name", "id", "description") if assistant.get(key))
     comments = [f"From the assistant {' '.join(title.split())}"] if title else ["From an assistant"]
-    comments += [f"Not carried over: {line}" for line in lost]
+    comments += [f"Not carried over: {line}" for line in dropped]
     comments += [
         "",
         "To run this file, name the input table here:",
@@ -64,4 +64,4 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
         deliver(*text.splitlines())
     else:
         write_new(output, text)
-    note(*(f"not carried over: {line}" for line in lost))
+    note(*(f"not carried over: {line}" for line in dropped))

@@ -12,7 +12,7 @@ import click
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import deliver, facts_line, note, progress_line, say, terminal
 from batchrun.cli.job_arguments import JobArguments
-from batchrun.cli.options import CleanupCommand, LocalPath, SectionedOption, job_parameters
+from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, SectionedOption, job_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,21 +37,21 @@ CLEANUP_OPTIONS = frozenset(
 """The options of `Job` that `cleanup` accepts."""
 
 
-def _output_path(given: str) -> Path:
+def _output_path(name: str) -> Path:
     from batchrun.batch.paths import paths_for
     from batchrun.local_paths import check_local
 
-    check_local(given, "OUTPUT")
-    return paths_for(Path(given)).output
+    check_local(name, "OUTPUT")
+    return paths_for(Path(name)).output
 
 
-def _named_output(_context: click.Context, _parameter: click.Parameter, given: str) -> Path:
+def _named_output(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
     """Return the given output, or the output that `run` would write today for the given job file."""
     from batchrun.job.file import is_job_file
 
-    if not is_job_file(given):
-        return _output_path(given)
-    return JobArguments.read(given, {}, sends=False).job_and_output()[1]
+    if not is_job_file(name):
+        return _output_path(name)
+    return JobArguments.read(name, {}, sends=False).job_and_output()[1]
 
 
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
@@ -107,9 +107,9 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
     """
     from batchrun.estimate.recount import batch_costs, cost_facts, cost_lines, prices_of_file
 
-    own = prices_of_file(prices, os.environ) if prices is not None else None
-    found = batch_costs(output, own, write=write)
-    deliver(*([facts_line(cost_facts(found))] if as_json else cost_lines(found)))
+    own_prices = prices_of_file(prices, os.environ) if prices is not None else None
+    batch_cost = batch_costs(output, own_prices, write=write)
+    deliver(*([facts_line(cost_facts(batch_cost))] if as_json else cost_lines(batch_cost)))
 
 
 @cli.command()
@@ -132,8 +132,8 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 @cli.command(cls=CleanupCommand)
 @click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS)
-@click.option("--in-flight", is_flag=True, help="Also delete objects that rows in flight need", cls=SectionedOption)
-@click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=SectionedOption)
+@click.option("--in-flight", is_flag=True, help="Also delete objects that rows in flight need", cls=CleanupOption)
+@click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=CleanupOption)
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:

@@ -14,6 +14,7 @@ from batchrun.local_paths import check_local
 __all__ = [
     "EXIT_CODES",
     "CleanupCommand",
+    "CleanupOption",
     "CostOption",
     "FiniteRange",
     "LocalPath",
@@ -70,6 +71,18 @@ class SectionedCommand(click.Command):
             formatter.write_dl(list(self.exit_codes))
 
 
+class SectionedOption(click.Option):
+    """An option with the section of the help that lists it."""
+
+    section: str = "Display"
+
+
+class CleanupOption(SectionedOption):
+    """An option of `cleanup` alone."""
+
+    section = "Cleanup"
+
+
 class CleanupCommand(SectionedCommand):
     """A command that deletes objects, with the exit codes for that."""
 
@@ -82,12 +95,6 @@ class CleanupCommand(SectionedCommand):
         ("6", "a batch is writing this output"),
         ("130", "interrupted"),
     )
-
-
-class SectionedOption(click.Option):
-    """An option with the section of the help that lists it."""
-
-    section: str = "Display"
 
 
 class LocalPath(click.Path):
@@ -109,7 +116,7 @@ class CostOption(SectionedOption):
 
 
 def job_parameters(command: Callable[..., Any], only: Container[str] | None = None) -> Callable[..., Any]:
-    """Add the options of `Job`, or `only` the named ones. Flags that are not given are None: `Job` has the defaults."""
+    """Add the options of `Job`, or `only` the named ones. Flags that are not given are None or ()."""
     for name, (option, default) in reversed(job_options().items()):
         if option.flagless or (only is not None and name not in only):
             continue

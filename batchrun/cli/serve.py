@@ -135,8 +135,8 @@ def _upstream_key(name: str | None) -> str | None:
 
 def _responder_text(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:
     """Return a text about the responder. An upstream URL with a secret is refused before, so that it can be shown."""
-    given = {"upstream": upstream, "script": script}
-    name = next((f"{kind} {what}" for kind, what in given.items() if what is not None), "tutor")
+    sources = {"upstream": upstream, "script": script}
+    name = next((f"{kind} {source}" for kind, source in sources.items() if source is not None), "tutor")
     return name if faults is None else f"{name} with the faults of {faults}"
 
 

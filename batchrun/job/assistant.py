@@ -23,7 +23,7 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
     files and metadata are not.
     """
     options: dict[str, Any] = {"model": assistant["model"]}
-    lost: list[str] = []
+    dropped: list[str] = []
     if assistant.get("instructions"):
         options["instructions"] = _literal(assistant["instructions"])
     for name, default in _DEFAULTS.items():
@@ -37,21 +37,21 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
         if tool["type"] == "function":
             functions.append({name: value for name, value in tool["function"].items() if value is not None})
         else:
-            lost.append(_lost_tool(tool["type"], assistant.get("tool_resources") or {}))
+            dropped.append(_dropped_tool(tool["type"], assistant.get("tool_resources") or {}))
     if functions:
         options["functions"] = _storable(functions)
     if assistant.get("reasoning_effort"):
-        lost.append(
+        dropped.append(
             f"reasoning_effort = {assistant['reasoning_effort']!r}: set it in [param] under the service's name for it"
         )
     if assistant.get("metadata"):
-        lost.append(f"metadata: {json.dumps(assistant['metadata'], ensure_ascii=False)}")
-    return options, lost
+        dropped.append(f"metadata: {json.dumps(assistant['metadata'], ensure_ascii=False)}")
+    return options, dropped
 
 
-def _lost_tool(kind: str, resources: Mapping[str, Any]) -> str:
-    held = resources.get(kind) or {}
-    ids = [*held.get("file_ids", ()), *held.get("vector_store_ids", ())]
+def _dropped_tool(kind: str, resources: Mapping[str, Any]) -> str:
+    resource = resources.get(kind) or {}
+    ids = [*resource.get("file_ids", ()), *resource.get("vector_store_ids", ())]
     return f"tool {kind}" + (f", with {', '.join(map(str, ids))}" if ids else "")
 
 
@@ -80,42 +80,42 @@ def read_assistant(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or does not contain an assistant.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
     except (ValueError, RecursionError) as exc:
         raise InputError(f"{path}: is not valid JSON: {exc}") from None
-    return checked_assistant(found, str(path))
+    return checked_assistant(value, str(path))
 
 
-def checked_assistant(found: object, name: str) -> dict[str, Any]:
+def checked_assistant(value: object, name: str) -> dict[str, Any]:
     """Return the object after checking that `job_of_assistant` can convert it.
 
     Args:
-        found: a JSON value.
+        value: a JSON value.
         name: origin of the value, for the message.
 
     Raises:
         InputError: the value is not an assistant.
     """
-    if not isinstance(found, dict) or not isinstance(found.get("model"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("model"), str):
         raise InputError(f"{name}: is not the JSON of an assistant: it has no model")
     for key, kind in _KINDS.items():
-        if not isinstance(found.get(key), (kind, type(None))):
-            raise InputError(f"{name}: {key}: expected {_WORDS[kind]}, got {shortened(found[key])}")
-    for number, tool in enumerate(found.get("tools") or (), start=1):
+        if not isinstance(value.get(key), (kind, type(None))):
+            raise InputError(f"{name}: {key}: expected {_WORDS[kind]}, got {shortened(value[key])}")
+    for number, tool in enumerate(value.get("tools") or (), start=1):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise InputError(f"{name}: tool {number}: expected an object with a type, got {shortened(tool)}")
         if tool["type"] == "function" and not isinstance(tool.get("function"), dict):
             raise InputError(f"{name}: tool {number}: expected an object `function`, got {shortened(tool)}")
-    for kind, held in (found.get("tool_resources") or {}).items():
-        if not isinstance(held, (dict, type(None))):
-            raise InputError(f"{name}: tool_resources: {kind}: expected an object, got {shortened(held)}")
-        for ids in (held or {}).values():
+    for kind, resource in (value.get("tool_resources") or {}).items():
+        if not isinstance(resource, (dict, type(None))):
+            raise InputError(f"{name}: tool_resources: {kind}: expected an object, got {shortened(resource)}")
+        for ids in (resource or {}).values():
             if not isinstance(ids, list):
                 raise InputError(f"{name}: tool_resources: {kind}: expected lists of ids, got {shortened(ids)}")
-    _check_depth(found, name)
-    return found
+    _check_depth(value, name)
+    return value
 
 
 _KINDS: Mapping[str, type] = {

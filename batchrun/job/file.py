@@ -43,13 +43,13 @@ def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | 
 
 
 def table_and_options(
-    table: str, given: Mapping[str, Any], environ: Mapping[str, str] | None
+    table: str, overrides: Mapping[str, Any], environ: Mapping[str, str] | None
 ) -> tuple[str, Path, dict[str, Any]]:
     """Return (input, folder of the default output, options) of a table or a job file.
 
     Args:
         table: path of the table or the job file.
-        given: options that override those of the job file.
+        overrides: options that override those of the job file.
         environ: see `read_job_file`.
 
     Raises:
@@ -57,11 +57,11 @@ def table_and_options(
     """
     check_local(table, "the table")
     if not is_job_file(table):
-        return table, Path(), dict(given)
+        return table, Path(), dict(overrides)
     name, options = load_job_file(Path(table), environ)
     if name is None:
         raise InputError(f'{table}: the job file has no input; add a line such as input = "questions.csv"')
-    return name, Path(table).parent, {**options, **given}
+    return name, Path(table).parent, {**options, **overrides}
 
 
 def read_job_file(
@@ -78,17 +78,17 @@ def read_job_file(
         InputError: the file cannot be read, its TOML is not valid (names line and column), a key is unknown (names the
             nearest one), or an environment variable is not set.
     """
-    options = _load(path.absolute(), environ, tables, seen=())
+    options = _load(path.absolute(), environ, tables, parents=())
     name = options.pop("input", None)
-    found = {table: options.pop(table) for table in tables if table in options}
-    return name, options, found
+    found_tables = {table: options.pop(table) for table in tables if table in options}
+    return name, options, found_tables
 
 
 def _load(
-    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], seen: tuple[Path, ...]
+    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], parents: tuple[Path, ...]
 ) -> dict[str, Any]:
-    if path in seen:
-        raise InputError(f"{path}: the file extends itself through {' and '.join(str(each) for each in seen)}")
+    if path in parents:
+        raise InputError(f"{path}: the file extends itself through {' and '.join(str(each) for each in parents)}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
@@ -110,7 +110,7 @@ def _load(
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: expected the path of one file, got {shortened(base)}")
     _check_local("extends", base, path)
-    return _merged(_load((path.parent / base).resolve(), environ, tables, (*seen, path)), own)
+    return _merged(_load((path.parent / base).resolve(), environ, tables, (*parents, path)), own)
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -32,16 +32,16 @@ def make_job(options: Mapping[str, Any]) -> Job:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = _with_turns_and_matrix(options)
+    values = _with_turns_and_matrix(options)
     for name, (option, _) in job_options().items():
-        if option.pairs is not None and isinstance(given.get(name), (list, tuple)):
-            given[name] = dict(_pair(name, text, option.pairs) for text in given[name])
-        if option.flagless and isinstance(given.get(name), str):
-            given[name] = _json(name, given[name])
+        if option.pairs is not None and isinstance(values.get(name), (list, tuple)):
+            values[name] = dict(_pair(name, text, option.pairs) for text in values[name])
+        if option.flagless and isinstance(values.get(name), str):
+            values[name] = _json(name, values[name])
         if option.path:
-            _check_paths(name, given.get(name))
+            _check_paths(name, values.get(name))
     try:
-        job = TypeAdapter(Job).validate_python(given)
+        job = TypeAdapter(Job).validate_python(values)
     except ValidationError as exc:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
@@ -59,32 +59,32 @@ def make_job(options: Mapping[str, Any]) -> Job:
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
 
 
-def _check_paths(name: str, given: Any) -> None:
-    for path in given if isinstance(given, (list, tuple)) else (given,):
+def _check_paths(name: str, value: Any) -> None:
+    for path in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(path, (str, os.PathLike)):
             check_local(path, f"--{name.replace('_', '-')}")
 
 
 def _with_turns_and_matrix(options: Mapping[str, Any]) -> dict[str, Any]:
     """Turn several prompts into turns, and several models into an axis of the matrix."""
-    given = dict(options)
-    prompts, models = given.get("prompt"), given.get("model")
+    values = dict(options)
+    prompts, models = values.get("prompt"), values.get("model")
     if isinstance(prompts, (list, tuple)):
-        del given["prompt"]
+        del values["prompt"]
         if len(prompts) == 1:
-            given["prompt"] = prompts[0]
-        elif given.setdefault("turns", turns := [{"prompt": text} for text in prompts]) is not turns:
+            values["prompt"] = prompts[0]
+        elif values.setdefault("turns", turns := [{"prompt": text} for text in prompts]) is not turns:
             raise InputError("turns: cannot be combined with several --prompt; give one of them")
     if isinstance(models, (list, tuple)):
-        del given["model"]
+        del values["model"]
         if len(models) == 1:
-            given["model"] = models[0]
+            values["model"] = models[0]
         else:
-            matrix = given.get("matrix") or {}
+            matrix = values.get("matrix") or {}
             if not isinstance(matrix, Mapping):
                 raise InputError(f"matrix: expected a table of options with lists of values, got {shortened(matrix)}")
-            given["matrix"] = {**matrix, "model": list(models)}
-    return given
+            values["matrix"] = {**matrix, "model": list(models)}
+    return values
 
 
 _OPTION_OF_PARAMETER = {

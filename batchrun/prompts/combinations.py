@@ -51,10 +51,10 @@ def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
     matrix: Mapping[str, Sequence[Any]] = settings.get("matrix") or {}
     epochs = settings.get("epochs") or 1
     fixed = {name: value for name, value in settings.items() if name not in _AXES}
-    found = []
+    combinations = []
     for variant, values in enumerate(itertools.product(*matrix.values())):
         chosen = dict(zip(matrix, values, strict=True))
-        own = {**fixed, **_merged(fixed, chosen)}
+        merged = {**fixed, **_merged(fixed, chosen)}
         for epoch in range(1, epochs + 1):
             cells = {AXIS_PREFIX + name: _cell(value) for name, value in chosen.items()}
             # Sorted, so that another order of the axes does not change the keys, which would run all rows again.
@@ -64,8 +64,9 @@ def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
             if epoch > 1:
                 # Not for the first epoch, so that rows keep their keys when epochs are added later.
                 parts.append(f"{EPOCH}={epoch}")
-            found.append(Combination(variant, own, cells, "".join(f"|{part}" for part in parts), epoch))
-    return tuple(found)
+            suffix = "".join(f"|{part}" for part in parts)
+            combinations.append(Combination(variant, merged, cells, suffix, epoch))
+    return tuple(combinations)
 
 
 def _merged(fixed: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,20 +82,20 @@ def matching_files(globs: Sequence[str], folder: Path) -> tuple[LocalFile, ...]:
     Raises:
         InputError: a pattern matches no file, or a file that services do not accept. The message names both.
     """
-    found: dict[Path, str] = {}
+    pattern_of: dict[Path, str] = {}
     for pattern in globs:
         check_local(pattern, "--file-search")
         paths = _matching(pattern, folder)
         if not paths:
             raise InputError(f"--file-search {pattern}: matches no file in {folder.absolute()}")
         for path in paths:
-            found.setdefault(path, pattern)
+            pattern_of.setdefault(path, pattern)
     distinct: dict[str, LocalFile] = {}
-    for path in sorted(found):
+    for path in sorted(pattern_of):
         try:
             file = _local_file(path)
         except _UnusableFileError as exc:
-            raise InputError(f"--file-search {found[path]}: {path}: {exc}") from exc
+            raise InputError(f"--file-search {pattern_of[path]}: {path}: {exc}") from exc
         distinct.setdefault(file.sha256, file)
     return tuple(distinct.values())
 

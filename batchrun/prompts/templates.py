@@ -194,20 +194,20 @@ class Prompter:
             if not form.varies:
                 settings, cells = form.combination.settings, form.combination.cells
                 texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
-                own = [column for column in self._columns if column not in cells]
-                hint = placeholder_hint(texts, own)
+                input_columns = [column for column in self._columns if column not in cells]
+                hint = placeholder_hint(texts, input_columns)
                 if "{{" in (settings.get("instructions") or ""):
                     hint = "--instructions are the same for all rows, name columns in --prompt"
                 raise InputError(
-                    f"--prompt: no template names a column (columns: {_listed(own)}), so every row would send the same "
-                    f"text: {hint}, or give --constant-prompt if that is intended"
+                    f"--prompt: no template names a column (columns: {_listed(input_columns)}), "
+                    f"so every row would send the same text: {hint}, or give --constant-prompt if that is intended"
                 )
 
     def row_key(self, row: Row) -> str:
         """Return the key of a row, which is the same in all runs of the batch."""
         forms = len(self._forms)
-        own = str(row.row_index // forms) if self._key is None else self.key_cell(row)
-        return own + self._forms[row.row_index % forms].combination.suffix
+        key = str(row.row_index // forms) if self._key is None else self.key_cell(row)
+        return key + self._forms[row.row_index % forms].combination.suffix
 
     def key_cell(self, row: Row) -> str:
         """Return the text in the key column; empty if there is no key column."""
@@ -406,13 +406,13 @@ def rendering_digest() -> str:
     If it differs from the digest in a journal, another version may have rendered the prompts differently, and answered
     rows may not be recognized.
     """
-    made = []
+    rendered = []
     for settings, key in _SPECIMENS:
         prompter = prompter_for(settings, list(_SPECIMEN_CELLS), key)
         for index in range(len(combinations_of(settings))):
             prompt = prompter.render(Row(index, _SPECIMEN_CELLS))
-            made.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
-    return digest(made)
+            rendered.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
+    return digest(rendered)
 
 
 def _message(error: minijinja.TemplateError, name: str) -> str:

@@ -99,11 +99,11 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     if isinstance(source, TextSource):
         kinds = dict.fromkeys(source.columns, "text")
     else:
-        found = {column: KindOf(set()) for column in source.columns}
+        column_kinds = {column: KindOf(set()) for column in source.columns}
         for row in source.rows():
             for column, value in row.values.items():
-                found[column].add(value)
-        kinds = {column: kind_of_column.kind for column, kind_of_column in found.items()}
+                column_kinds[column].add(value)
+        kinds = {column: kind_of_column.kind for column, kind_of_column in column_kinds.items()}
     schema = pa.schema([pa.field(_utf8(column), _arrow_type(kind)) for column, kind in kinds.items()])
     return schema, _batches(source.rows(), kinds, schema)
 

@@ -150,11 +150,11 @@ class TextFile:
                 offset += len(chunk)
                 try:
                     text = decoder.decode(chunk, final=not chunk)
-                except UnicodeDecodeError as found:
-                    good = found.object[: found.start].decode(self.encoding, "replace")
+                except UnicodeDecodeError as exc:
+                    good = exc.object[: exc.start].decode(self.encoding, "replace")
                     line += newlines.decode(good, final=True).count("\n")
-                    at = offset - len(found.object) + found.start
-                    where = f"{self.name}, line {line}, byte {at} (0x{found.object[found.start]:02x})"
+                    at = offset - len(exc.object) + exc.start
+                    where = f"{self.name}, line {line}, byte {at} (0x{exc.object[exc.start]:02x})"
                     break
                 except UnicodeError:
                     break

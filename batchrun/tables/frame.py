@@ -108,18 +108,18 @@ def to_frame(source: Source, cells: Iterator[Mapping[str, Any]], options: WriteO
     check_added_columns(options, source.columns, source.name)
     keys = options.keys
     added: dict[str, list[Any]] = {key: [] for key in keys}
-    given: dict[str, list[Value]] = {column: [] for column in source.columns}
+    input_cells: dict[str, list[Value]] = {column: [] for column in source.columns}
     is_frame = isinstance(source, FrameSource)
     for row, outcome in zip(source.rows(), cells, strict=True):
         for key, values in added.items():
             values.append(outcome[key])
         if not is_frame:
             for column, value in row.values.items():
-                given[column].append(value)
+                input_cells[column].append(value)
     if isinstance(source, FrameSource):
         base = source.frame.set_axis(list(source.columns), axis="columns")
     else:
-        base = pd.DataFrame({column: _series(values, kind_of(values)) for column, values in given.items()})
+        base = pd.DataFrame({column: _series(values, kind_of(values)) for column, values in input_cells.items()})
     columns = {
         options.prefix + key: _series(values, _ADDED.get(keys[key], "text")).set_axis(base.index)
         for key, values in added.items()

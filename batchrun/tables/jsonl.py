@@ -116,7 +116,7 @@ def _objects(file: TextFile) -> Iterator[tuple[int, str, dict[str, Value]]]:
 
 def _parse(raw: str, text: str, where: str) -> dict[str, Value]:
     try:
-        found: Any = _decoder.decode(text)
+        value: Any = _decoder.decode(text)
     except json.JSONDecodeError as exc:
         column = exc.pos + 1 + len(raw) - len(raw.lstrip(JSON_SPACE))
         advice = (
@@ -131,7 +131,7 @@ def _parse(raw: str, text: str, where: str) -> dict[str, Value]:
         # Either `_NotJson`, or Python refuses an integer of more than 4,300 digits.
         reason = exc if isinstance(exc, _NotJson) else "a number with too many digits; write it as text"
         raise InputError(f"{where}: {reason}") from exc
-    if not isinstance(found, dict):
-        kind = {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(found), "a number")
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
         raise InputError(f'{where}: expected a JSON object such as {{"question": "..."}}, found {kind}')
-    return found
+    return value
