@@ -39,7 +39,10 @@ _FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect
     help="Table whose rows get the batch results, matched by --key",
 )
 def convert(file: str, output: Path, **options: Any) -> None:
-    """Convert another tool's file into a table, or a table into such a file, and list what is lost."""
+    """Convert a table to the file format of another tool, or back.
+
+    Parts that cannot be converted are listed.
+    """
     from batchrun.scoring.formats.convert import Conversion
     from batchrun.scoring.formats.convert import convert as convert_file
     from batchrun.wording import rows_text

@@ -24,7 +24,10 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 @scoring_flags("score")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 def score(table: str, *, as_json: bool, **flags: Any) -> int:
-    """Score the answers in OUTPUT, or in any table with answers and expected answers, with confidence intervals."""
+    """Score the answers of a batch, or of any table.
+
+    The table needs answers and, for most scorers, expected answers. Scores are printed with confidence intervals.
+    """
     from batchrun.scoring.evaluate import scoring_spec
 
     options = parsed_options(flags)
@@ -85,7 +88,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def compare(
     tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
 ) -> None:
-    """Score tables over the same rows, or parts of one table, and test which is better, with confidence intervals."""
+    """Compare the scores of several tables, or of parts of one table.
+
+    The tables are matched row by row. Differences are printed with confidence intervals and p-values.
+    """
     from batchrun.scoring.evaluate import compare_tables, scoring_spec
     from batchrun.scoring.pairing import DETECTABLE
     from batchrun.scoring.summary_text import comparison_lines

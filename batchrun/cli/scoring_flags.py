@@ -30,7 +30,7 @@ class CompareCommand(SectionedCommand):
     exit_codes: tuple[tuple[str, str], ...] = (
         ("0", "success"),
         ("1", "internal error"),
-        ("2", "bad usage, input or settings"),
+        ("2", "invalid usage, input or settings"),
         ("4", "budget of a grader reached"),
         ("5", "a grader's service refused the request or could not be reached"),
         ("6", "another process is asking the same grader about the same table"),
