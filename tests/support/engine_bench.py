@@ -59,7 +59,7 @@ def columns(journal: Journal, row: int, *names: str) -> list[tuple[Any, ...]]:
 
 
 async def resumed(journal: Journal) -> Bench:
-    """The next process, which finds row 0 as the first has left it, and answers it."""
+    """Run row 0 in the next process, as the first one left it."""
     with Journal(journal.path) as later:
         history = later.history("0")
         assert history is not None

@@ -63,7 +63,7 @@ def row(
 
 @dataclass
 class Toolbox:
-    """Functions that remember what they were called with.
+    """Functions that record their calls.
 
     Attributes:
         takes_s: seconds of a call.
@@ -85,7 +85,7 @@ class Toolbox:
 
 @dataclass
 class BatchRun:
-    """What one run of the batch did with its rows."""
+    """One run of the batch, and the requests that it sent."""
 
     service: ScriptedService
     engine: Engine
@@ -93,7 +93,7 @@ class BatchRun:
 
     @property
     def texts(self) -> list[tuple[str, ...]]:
-        """(row, what it was asked) for each request that makes or continues a run, in order."""
+        """(row, texts sent) for each request that creates or continues a run, in order."""
         return [(each.row_key, *said(each)) for each in self.service.of("answer")]
 
 
@@ -124,7 +124,7 @@ class RowBench:
         cancel: ServiceFault | None = None,
         concurrency: int = 10,
     ) -> BatchRun:
-        """One run of the batch, as `batchrun.batch.work` feeds the engine; stopped, or killed, where the test says so."""
+        """Run the batch, with the work of `batchrun.batch.work`; stop or kill it at the given times."""
         service = ScriptedService(moves, cancel=cancel)
         with Journal(self.path) as journal:
             kept = Budget(budget, journal.spent_usd(), lambda u: price("m", u)) if budget is not None else None

@@ -13,7 +13,7 @@ LONG = "a" * 100 + "b"
 
 
 def test_a_slow_pattern_ends() -> None:
-    """It is given up, and the message names it."""
+    """A slow pattern is abandoned, and the message names it."""
     with pytest.raises(TooSlow, match=r"\(a\|aa\)"):
         found(SLOW, LONG)
     assert found("^a+b$", LONG)
@@ -29,14 +29,14 @@ def test_a_slow_pattern_ends() -> None:
     ],
 )
 def test_a_schema_with_a_slow_pattern(schema: dict[str, object]) -> None:
-    """Wherever the pattern stands, the answer is one that does not fit."""
+    """Wherever the pattern is in the schema, the answer does not match it."""
     structure = Structure.of_schema({"type": "object", **schema})
     with pytest.raises(SchemaMismatch, match="takes more than"):
         structure.read(f'{{"x": "{LONG}", "{LONG}": "1"}}')
 
 
 def test_patterns_of_a_schema_still_hold() -> None:
-    """What fits fits, what does not is named."""
+    """A matching answer passes, and a mismatch is named."""
     schema = {
         "type": "object",
         "properties": {"x": {"type": "string", "pattern": "^a+$"}},

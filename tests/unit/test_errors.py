@@ -26,7 +26,7 @@ def test_exit_codes(name: str, exit_code: int) -> None:
 
 
 def test_the_drawn_tree_is_the_tree() -> None:
-    """Every error stands in the drawing at the top of the module, below its own base."""
+    """Every error is in the drawing at the top of the module, below its base."""
     drawing = (errors.__doc__ or "").splitlines()
     parents: list[tuple[int, str]] = []
     drawn = {}
@@ -54,7 +54,7 @@ def test_branches_do_not_overlap() -> None:
 
 
 def test_an_error_leaves_a_task_group_bare() -> None:
-    """What a task raises on purpose is caught by its own name, however deep the groups are."""
+    """An error of the tree can be caught by its own name, however deep the groups are."""
     with pytest.raises(OutputError, match="full"), unwrapped():
         raise ExceptionGroup("outer", [ExceptionGroup("inner", [OutputError("full"), InputError("second")])])
 

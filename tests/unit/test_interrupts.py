@@ -1,4 +1,4 @@
-"""Which signals count, and who hears of them."""
+"""Which signals count, and which callback they call."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_ctrl_c_is_told_from_an_exception_of_the_users_code() -> None:
 
 
 def test_the_second_sigint_is_the_operating_systems_only_while_a_batch_stops() -> None:
-    """Before the first signal and behind the batch SIGINT is handled here, so that nothing is left open."""
+    """Before the first signal and after the batch, SIGINT is handled here, so that nothing is left open."""
     interrupts = Interrupts()
     with interrupts.installed():
         ours = signal.getsignal(INT)

@@ -1,4 +1,4 @@
-"""What passes between the stages."""
+"""The records that pass between the stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_records_are_frozen_and_slotted(name: str) -> None:
 
 @given(st.lists(usages, min_size=1, max_size=6))
 def test_usage_of_several_runs(parts: list[Usage]) -> None:
-    """Each count is the sum of what was told, and None, not 0, where nobody told."""
+    """Each count is the sum of the known ones, and None, not 0, if none is known."""
     total = sum_usage(parts)
     for name in (field.name for field in dataclasses.fields(Usage) if field.name != "raw"):
         known = [getattr(part, name) for part in parts if getattr(part, name) is not None]
@@ -33,7 +33,7 @@ def test_usage_of_several_runs(parts: list[Usage]) -> None:
 
 
 def test_raw_usage_is_kept() -> None:
-    """The services' own objects are all kept, as they came where there is one."""
+    """All usage objects of services are kept; a single one stays as it is."""
     first, second = Usage(1, raw={"a": 1}), Usage(2, raw={"b": 2})
     assert sum_usage([first]).raw == {"a": 1}
     assert sum_usage([first, Usage()]).raw == {"a": 1}
@@ -41,7 +41,7 @@ def test_raw_usage_is_kept() -> None:
 
 
 def test_no_runs_used_nothing() -> None:
-    """A row that never reached a run has usage that nobody told."""
+    """A row without a run has unknown usage."""
     assert sum_usage([]) == Usage()
 
 

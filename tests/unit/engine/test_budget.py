@@ -1,4 +1,4 @@
-"""The budget: money set aside, given back, never passed by rows whose cost is bounded."""
+"""The budget: money is reserved and released, and rows whose cost is bounded never exceed it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def run(journal: Journal, budget: Budget, rows: int, completion_tokens: in
 
 
 async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
-    """With a bound on the completion the batch spends no more than it may, whatever is in flight."""
+    """With a bound on the completion, the batch never spends more than its budget, whatever is in flight."""
     budget = Budget(2.00, 0.0, cent_a_token, max_completion_tokens=10)
     engine = await run(journal, budget, 100, completion_tokens=10)
     assert journal.spent_usd() == pytest.approx(2.00)
@@ -44,7 +44,7 @@ async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
 
 
 async def test_money_set_aside_is_given_back(journal: Journal) -> None:
-    """Rows that cost less than was set aside for them leave room for others: the budget is used up, not half."""
+    """Rows that cost less than was reserved for them leave room for others: the whole budget is used."""
     budget = Budget(3.00, 0.0, cent_a_token, max_completion_tokens=200)
     await run(journal, budget, 100, completion_tokens=1, concurrency=50)
     # The last row admitted needs 2.10 free (10 tokens and 200), so that at least 0.90 was spent before it.
@@ -52,7 +52,7 @@ async def test_money_set_aside_is_given_back(journal: Journal) -> None:
 
 
 async def test_earlier_runs_count(journal: Journal) -> None:
-    """What a journal has spent already is part of the budget; raising it lets the same batch go on."""
+    """The cost of earlier runs counts; with a larger budget the same batch continues."""
     await run(journal, Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10), 100, 10)
     spent = journal.spent_usd()
     again = await run(journal, Budget(1.00, spent, cent_a_token, max_completion_tokens=10), 100, 10)
@@ -62,14 +62,14 @@ async def test_earlier_runs_count(journal: Journal) -> None:
 
 
 async def test_a_batch_within_its_budget_does_not_stop(journal: Journal) -> None:
-    """Where the money suffices all rows are asked."""
+    """All rows run if the budget suffices."""
     engine = await run(journal, Budget(100.0, 0.0, cent_a_token), 50, 10)
     assert engine.stop is None
     assert journal.counts().completed == 50
 
 
 async def test_a_row_of_unknown_cost_counts_as_what_was_set_aside() -> None:
-    """A service that tells no usage does not make rows free."""
+    """If the service reports no usage, each row counts with the money reserved for it."""
     budget = Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10)
     reserved = await budget.reserve(50)
     assert reserved is not None
@@ -79,7 +79,7 @@ async def test_a_row_of_unknown_cost_counts_as_what_was_set_aside() -> None:
 
 
 async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
-    """While a row in flight may give money back, the next waits instead of stopping the batch."""
+    """While a row in flight may release money, the next row waits and the batch does not stop."""
     budget = Budget(0.40, 0.0, cent_a_token, max_completion_tokens=20)
     first = await budget.reserve(10)
     assert first is not None
@@ -99,7 +99,7 @@ async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
 
 @given(costs=st.lists(st.tuples(st.integers(1, 400), st.integers(0, 60), st.integers(0, 40)), max_size=60))
 def test_no_sequence_of_bounded_rows_passes_the_budget(costs: list[tuple[int, int, int]]) -> None:
-    """For any rows whose tokens stay within what is assumed, spent and set aside never exceed the budget."""
+    """For any rows whose tokens stay within the assumed ones, money spent and reserved never exceeds the budget."""
 
     async def play() -> None:
         budget = Budget(5.0, 0.0, cent_a_token, max_completion_tokens=40)

@@ -1,4 +1,4 @@
-"""What a row says next, from what it has said: pure, so that every course of a dialogue is a list of ends."""
+"""The next request of a row, from its finished runs: pure, so that every course of a dialogue is a list of ends."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def upper(answer: str) -> str | None:
 
 
 def test_the_first_turn() -> None:
-    """A row that has said nothing begins a thread with its question."""
+    """A new row begins a thread with its first turn."""
     assert Dialogue(prompt(3, "why?")).next() == Exchange("3", Turn("why?"))
 
 
 def test_one_answer_is_all() -> None:
-    """A row of one question is done when it is answered, whole or cut short."""
+    """A row with one turn is done when it is answered, completely or not."""
     for reply in (Reply("completed", "a"), Reply("incomplete", "a", reason="max_completion_tokens")):
         dialogue = Dialogue(prompt(), [ended(1, 1, reply)])
         assert dialogue.next() is None
@@ -49,7 +49,7 @@ def test_one_answer_is_all() -> None:
 
 
 def test_turns_go_on_with_the_thread() -> None:
-    """The next turn sees the answers before it, and goes on where the last run ended."""
+    """The next turn sees the earlier answers, and continues after the last run."""
     ends = [ended(1, 1, "A1", thread_id="t", run_id="r", history=(MESSAGE,))]
     exchange = Dialogue(row("{{ q }}", "{{ q }}: {{ responses[0] }}"), ends).next()
     assert exchange is not None
@@ -57,7 +57,7 @@ def test_turns_go_on_with_the_thread() -> None:
 
 
 def test_turns_that_are_left_out() -> None:
-    """A turn whose condition does not hold is skipped; later turns see "" for it, and count it."""
+    """A turn whose condition does not hold is skipped; later turns see "" for it, and keep their numbers."""
     turns = row("one", {"prompt": "two", "when": "responses[0] == 'yes'"}, "three {{ responses | length }}")
     assert asked(Dialogue(turns, [ended(1, 1, "no")]).next()) == (3, "three 2")
     assert asked(Dialogue(turns, [ended(1, 1, "yes")]).next()) == (2, "two")
@@ -84,14 +84,14 @@ def test_the_last_turns_are_left_out() -> None:
     ],
 )
 def test_a_turn_that_cannot_be_asked(turn: str | dict[str, str], error_type: str) -> None:
-    """Whether it fails by its text or by its condition, the error says which turn it is."""
+    """The error names the turn, whether its text or its condition fails."""
     with pytest.raises(PromptError, match=r"^turn 2: ") as caught:
         Dialogue(row("one", turn), [ended(1, 1, "0")]).next()
     assert caught.value.error_type == error_type
 
 
 def test_a_thread_that_is_continued() -> None:
-    """The first turn goes on with the thread that the table names, the next where that run ended."""
+    """The first turn continues the thread that the table names, and the next one continues after that run."""
     given = replace(prompt(), thread_id="conv_9")
     assert Dialogue(given).next() == Exchange("0", given.first, thread_id="conv_9", previous_id="conv_9")
     two = replace(row("one", "two"), thread_id="conv_9")
@@ -101,7 +101,7 @@ def test_a_thread_that_is_continued() -> None:
 
 
 def test_the_variant_goes_along() -> None:
-    """Every exchange of a row is asked with the row's own combination of settings."""
+    """Every exchange of a row has the row's combination of settings."""
     two = replace(row("one", "two"), variant=3)
     for ends in ([], [ended(1, 1, "a")], [ended(1, 1, asking())]):
         exchange = Dialogue(two, ends).next()
@@ -113,7 +113,7 @@ def test_the_variant_goes_along() -> None:
 
 
 def test_calls_that_were_not_answered() -> None:
-    """A run that asked for functions, in a batch that goes on: its turn again, from that run on."""
+    """In a resumed batch, a turn whose function calls were not answered is repeated, from that run on."""
     end = ended(1, 1, asking(), thread_id="t", run_id="r", history=(MESSAGE,))
     exchange = Dialogue(prompt(), [end]).next()
     assert exchange == Exchange("0", Turn("question 1"), thread_id="t", previous_id="r", history=(MESSAGE,), round=1)
@@ -142,7 +142,7 @@ def test_rounds_are_counted_from_the_last_message(replies: Sequence[str | Reply]
 
 
 def test_outputs_take_the_place_of_the_message() -> None:
-    """The exchange behind a call has the outputs, the run that they are for, and what was said."""
+    """The exchange after a call has the outputs, the run that asked for them, and the messages so far."""
     end = ended(1, 1, asking(text="let me see"), thread_id="t", run_id="r", history=(MESSAGE,))
     output = (ToolOutput("call_1", "2"),)
     exchange = with_outputs(Exchange("0", Turn("q"), round=1), end, output)
@@ -152,13 +152,13 @@ def test_outputs_take_the_place_of_the_message() -> None:
 
 
 def test_a_run_that_waits_is_heard() -> None:
-    """What it said so far goes along, for the answer is all that it says."""
+    """Its text so far is part of the exchange, because the answer is its whole text."""
     waiting = ended(1, 1, asking(waiting=True, text="one\n\ntwo"))
     assert with_outputs(Exchange("0", Turn("q"), partial_text="one"), waiting, ()).partial_text == "one\n\ntwo"
 
 
 def test_an_answer_behind_calls() -> None:
-    """The answer is the one that asks for nothing; runs with calls have no part in it."""
+    """The answer is that of the run without calls; runs with calls are not part of it."""
     ends = [ended(1, 1, asking(text="let me see")), ended(2, 1, "four")]
     dialogue = Dialogue(prompt(), ends)
     assert dialogue.next() is None
@@ -170,12 +170,12 @@ def test_an_answer_behind_calls() -> None:
 
 
 def test_a_good_answer_is_not_corrected() -> None:
-    """Form holds: done."""
+    """A row is done if its answer has the requested form."""
     assert Dialogue(prompt(), [ended(1, 1, "YES")], check=upper).next() is None
 
 
 def test_corrections() -> None:
-    """The model is told what is wrong, on the same thread and in the same turn, as often as is allowed."""
+    """The model gets the problem, on the same thread and in the same turn, as often as is allowed."""
     dialogue = Dialogue(prompt(), check=upper, max_corrections=2)
     for number, answer in enumerate(("a", "b", "c"), start=1):
         exchange = dialogue.next()
@@ -191,7 +191,7 @@ def test_corrections() -> None:
 
 
 def test_no_corrections() -> None:
-    """With none allowed the first wrong answer is the end."""
+    """If no correction is allowed, the first wrong answer ends the row."""
     with pytest.raises(Misshapen):
         Dialogue(prompt(), [ended(1, 1, "a")], check=upper).next()
 
@@ -205,7 +205,7 @@ def test_calls_are_no_corrections() -> None:
 
 
 def test_only_the_last_turn_has_a_form() -> None:
-    """Earlier turns may be answered in any way, and are asked for no form."""
+    """Earlier turns may have any form, and no form is requested from them."""
     dialogue = Dialogue(row("one", "two"), check=upper, max_corrections=1)
     first = dialogue.next()
     assert first is not None
@@ -217,13 +217,13 @@ def test_only_the_last_turn_has_a_form() -> None:
 
 
 def test_an_answer_that_was_cut_short_is_not_corrected() -> None:
-    """It cannot have the form, and would be cut short again."""
+    """It cannot have the form, and would be cut off again."""
     cut = Reply("incomplete", '{"a": ', reason="max_completion_tokens")
     assert Dialogue(prompt(), [ended(1, 1, cut)], check=upper, max_corrections=2).next() is None
 
 
 def test_corrections_behind_a_resume() -> None:
-    """What was corrected before a kill counts."""
+    """Corrections before a kill count."""
     ends = [ended(1, 1, "a"), ended(2, 1, "b")]
     assert asked(Dialogue(prompt(), ends, check=upper, max_corrections=2).next()) == (
         1,
@@ -237,7 +237,7 @@ def test_corrections_behind_a_resume() -> None:
 
 
 def test_cut_short_in_any_turn() -> None:
-    """An answer to one of the turns was cut short: the row is incomplete, for that reason."""
+    """If the answer to one of the turns is incomplete, the row is incomplete for the same reason."""
     cut = Reply("incomplete", "half", reason="max_completion_tokens")
     dialogue = Dialogue(row("one", "two"), [ended(1, 1, cut), ended(2, 2, "whole")])
     assert dialogue.next() is None
@@ -246,7 +246,7 @@ def test_cut_short_in_any_turn() -> None:
 
 
 def test_extras_of_all_runs() -> None:
-    """Citations and files of all runs stand one after the other; counts are added."""
+    """Citations and files of all runs follow one another; counts are added."""
     replies = [
         Reply("completed", "a", extras={"citations": [1], "n": 1}),
         Reply("completed", "b"),
@@ -259,7 +259,7 @@ def test_extras_of_all_runs() -> None:
 
 
 def test_ends_are_numbered_on() -> None:
-    """A run that ends is the next one, whatever was kept before; it remembers what it was asked."""
+    """A run that ends gets the next number, whatever was recorded before, and keeps its request."""
     dialogue = Dialogue(prompt(), [ended(1, 1, asking(ToolCall("a", "f", "{}"), CALL), history=(MESSAGE,))])
     exchange = dialogue.next()
     assert exchange is not None
@@ -274,7 +274,7 @@ def test_ends_are_numbered_on() -> None:
 
 
 def test_characters_to_read() -> None:
-    """All that was asked and answered before, and the message."""
+    """The characters of all earlier requests and answers, and of the message."""
     dialogue = Dialogue(row("one", "two"), [ended(1, 1, "12345")])
     exchange = dialogue.next()
     assert exchange is not None

@@ -59,12 +59,14 @@ async def test_work_is_taken_as_slots_come_free(journal: Journal) -> None:
 
 
 async def test_rows_that_need_no_asking(journal: Journal) -> None:
-    """A row that failed before it could be asked is recorded; one that is finished is counted and left alone."""
+    """A row that failed before it could be sent is recorded; a finished one is only counted, and so is a duplicate."""
     finished = SkippedRow.FINISHED_BEFORE
     b = bench(journal, ScriptedService())
-    await b.engine.run([finished, failed(1, error_type="empty_prompt", attempts=0), RowTask(prompt(2)), finished])
+    cannot_be_sent = failed(1, error_type="empty_prompt", attempts=0)
+    await b.engine.run([finished, cannot_be_sent, RowTask(prompt(2)), finished, SkippedRow.DUPLICATE])
     statistics = b.engine.statistics()
     assert (statistics.finished_before, statistics.failed, statistics.completed) == (2, 1, 1)
+    assert statistics.asked_alike == 1
     assert b.outcome(1).attempts == 0
     assert [asked.row_key for asked in b.service.asked] == ["2"]
     assert b.engine.stop is None
@@ -92,7 +94,7 @@ async def test_a_refusal_stops_the_batch(journal: Journal) -> None:
 
 
 async def test_a_refusal_is_asked_again_without_being_counted(journal: Journal) -> None:
-    """A row whose request was refused was never begun: the next run asks it, and nothing counts as repeated."""
+    """A row whose request was refused was never begun: the next run sends it, and nothing counts as repeated."""
     refusal = BatchRefused("no", error_type="authentication_error", status_code=401)
     await bench(journal, ScriptedService({0: [Move(refusal, ids=None)]})).engine.run(asks(1))
     counts = journal.counts()
@@ -118,7 +120,7 @@ async def test_more_than_half_failing_stops(journal: Journal, failing: int, rows
 
 
 async def test_keep_going(journal: Journal) -> None:
-    """--keep-going asks every row, however many fail."""
+    """--keep-going runs every row, however many fail."""
     service = ScriptedService(otherwise=Move(PermanentFault("no", error_type="bad"), ids=None))
     b = bench(journal, service, keep_going=True)
     await b.engine.run(asks(60))
@@ -127,7 +129,7 @@ async def test_keep_going(journal: Journal) -> None:
 
 
 async def test_empty_prompts_are_not_the_services_failures(journal: Journal) -> None:
-    """Rows that could not be asked do not stop a batch whose service works."""
+    """Rows that cannot be sent do not stop a batch whose service works."""
     empty: Iterable[RowWork] = [failed(row, error_type="empty_prompt", attempts=0) for row in range(40)]
     b = bench(journal, ScriptedService())
     await b.engine.run([*empty, RowTask(prompt(40))])
@@ -154,7 +156,7 @@ async def test_a_stop_lets_rows_finish_within_the_grace(journal: Journal) -> Non
 
 
 async def test_a_stop_ends_waits_between_tries(journal: Journal) -> None:
-    """A row that waits for its next try does not use up the grace: it is left for the next run."""
+    """A row that waits for its next attempt ends at once, and is left for the next run."""
     moves = [Move(transient(RateLimited, retry_after_s=500.0), ids=None, after_s=0.0)]
     b = bench(journal, ScriptedService({0: moves}))
     async with anyio.create_task_group() as tasks:
@@ -166,7 +168,7 @@ async def test_a_stop_ends_waits_between_tries(journal: Journal) -> None:
 
 
 async def test_stopped_while_nothing_can_be_admitted(journal: Journal) -> None:
-    """A stop is obeyed although the admission waits for a limit."""
+    """A stop takes effect even while the admission waits for a limit."""
     b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 0.001})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(b.engine.run, asks(5))
@@ -177,7 +179,7 @@ async def test_stopped_while_nothing_can_be_admitted(journal: Journal) -> None:
 
 
 async def test_a_journal_that_cannot_be_written_ends_the_batch(tmp_path: Path) -> None:
-    """Nothing more is asked once outcomes can't be kept: the error comes bare and names the file."""
+    """No more rows run once outcomes cannot be written: the error is raised bare, and names the file."""
     with Journal(tmp_path / "j") as journal:
         b = bench(journal, ScriptedService(otherwise=Move(after_s=1.0)), limits={"concurrency": 2})
         journal._db.write("PRAGMA query_only=ON")  # the real refusal of SQLite to write
@@ -238,7 +240,7 @@ async def test_different_bugs_are_counted_apart(journal: Journal) -> None:
 
 
 async def test_an_error_of_the_output_still_ends_the_batch(journal: Journal) -> None:
-    """What the journal cannot take is not one row's business."""
+    """A fault of the journal concerns all rows."""
 
     class Full(ScriptedService):
         async def answer(self, *args: Any) -> Reply:
@@ -252,7 +254,7 @@ async def test_an_error_of_the_output_still_ends_the_batch(journal: Journal) -> 
 
 
 async def test_prepare_is_tried_again(journal: Journal) -> None:
-    """A service that is not there yet is asked three times before the batch gives up on it."""
+    """Preparation is attempted three times before the batch gives up."""
     service = ScriptedService(prepare=[transient(ConnectionLost), transient(ConnectionLost)])
     b = bench(journal, service)
     await b.engine.run(asks(1))
@@ -261,7 +263,7 @@ async def test_prepare_is_tried_again(journal: Journal) -> None:
 
 
 async def test_preparing_may_take_its_time(journal: Journal) -> None:
-    """Uploads of many files are not cut off: no deadline of the engine's ends them."""
+    """Uploads of many files are not cut off: the engine sets no deadline for them."""
     b = bench(journal, ScriptedService(prepare=[3_600.0]))
     await b.engine.run(asks(1))
     assert (b.engine.stop, journal.counts().completed) == (None, 1)
@@ -279,7 +281,7 @@ async def test_preparing_may_take_its_time(journal: Journal) -> None:
 async def test_a_service_that_cannot_be_used(
     journal: Journal, faults: list[ServiceFault | float], reason: str, calls: int
 ) -> None:
-    """A service that refuses stops the batch before any row is asked, with one line and code 5."""
+    """A service that refuses stops the batch before its first row, with one line and exit code 5."""
     service = ScriptedService(prepare=faults)
     b = bench(journal, service)
     await b.engine.run(asks(3))

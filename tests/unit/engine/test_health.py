@@ -1,5 +1,5 @@
-"""The health of the service: outages and rate limits cost no row its tries, and the batch waits them out; in virtual
-time."""
+"""The health of the service, in virtual time: the batch waits outages and rate limits out, and they count as no row's
+attempts."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ Behaviour = Callable[[str, float], ServiceFault | None]
 
 
 class Service:
-    """Answers within a second, but for what its behaviour says.
+    """Answers within a second, unless its behaviour returns a fault.
 
-    All state: `sent`, the loop times and rows of the requests; `refused` of them.
+    Mutable state: `sent`, the loop times and rows of the requests; `refused`, how many of them it refused.
     """
 
     def __init__(self, limits: Limits, behaviour: Behaviour, *, prepare: bool = False, takes_s: float = 1.0) -> None:
@@ -133,7 +133,7 @@ async def test_an_outage_costs_no_row(journal: Journal, connected: bool, concurr
 
 
 async def test_probes_grow_apart(journal: Journal) -> None:
-    """While the service is away one request at a time asks for it, at intervals that double up to a bound."""
+    """While the service is away, one probe at a time is sent, at intervals that double up to a bound."""
     ran = await run(journal, lambda _, now_s: away() if 5 <= now_s < 200 else None, 300, concurrency=10)
     probes = [at_s for at_s, _ in ran.service.sent if 6 < at_s < 200]
     gaps = [later - earlier for earlier, later in pairwise(probes)]
@@ -192,7 +192,7 @@ async def test_a_row_that_alone_finds_the_service_away_fails_alone(journal: Jour
 
 
 async def test_rows_that_find_the_service_away_while_it_refuses_others_fail(journal: Journal) -> None:
-    """A service that answers nobody, but speaks to most rows, is there: the rows that a gateway turns away fail too."""
+    """A service that replies to most rows is available, even if it answers none: rows that a gateway rejects fail too."""
 
     def behaviour(row: str, _: float) -> ServiceFault:
         return away(True) if int(row) % 3 == 0 else PermanentFault("no", error_type="bad", status_code=400)
@@ -203,7 +203,7 @@ async def test_rows_that_find_the_service_away_while_it_refuses_others_fail(jour
 
 
 async def test_single_bad_moments_cost_one_row_a_try(journal: Journal) -> None:
-    """503s here and there, with answers between them, hold nobody up."""
+    """Single 503s, with answers between them, do not delay other rows."""
     chance = random.Random(1)
     ran = await run(journal, lambda *_: away(True) if chance.random() < 0.1 else None, 500, concurrency=20)
     assert ran.completed == 500
@@ -211,7 +211,7 @@ async def test_single_bad_moments_cost_one_row_a_try(journal: Journal) -> None:
 
 
 async def test_the_outage_shows(journal: Journal) -> None:
-    """The statistics say for how long the service has been away, and no longer say it once it is back."""
+    """The statistics show for how long the service has been away, and nothing once it is back."""
     limits = Limits(concurrency=5)
     service = Service(limits, lambda _, now_s: away() if 5 <= now_s < 65 else None)
     engine = engine_for(service, journal, limits, random_unit=lambda: 0.5)
@@ -232,7 +232,7 @@ async def test_the_outage_shows(journal: Journal) -> None:
 
 
 class Window:
-    """At most `most` requests in any `span_s` seconds, those that are refused not counted; says nothing of times."""
+    """Accepts at most `most` requests in any `span_s` seconds, refused ones not counted, and sends no Retry-After."""
 
     def __init__(self, most: int, span_s: float, *, counts_refused: bool = False) -> None:
         self._most, self._span_s, self._counts_refused = most, span_s, counts_refused
@@ -252,7 +252,7 @@ class Window:
 async def test_a_limit_that_is_not_told_costs_no_row(
     journal: Journal, counts_refused: bool, concurrency: int | None
 ) -> None:
-    """A server that allows 20 requests a minute without saying so gets 100 rows answered, and few requests in vain."""
+    """With an unannounced limit of 20 requests per minute, 100 rows are answered and few requests are refused."""
     window = Window(20, 60.0, counts_refused=counts_refused)
     ran = await run(journal, window, 100, concurrency=concurrency)
     assert ran.completed == 100
@@ -274,7 +274,7 @@ async def test_rows_come_back_paced(journal: Journal) -> None:
 
 
 async def test_rate_limits_without_end_stop_the_batch(journal: Journal) -> None:
-    """Where no row is answered for --max-outage the batch stops with exit code 5, its rows pending."""
+    """If no row is answered for --max-outage, the batch stops with exit code 5, its rows pending."""
     refused = RateLimited("too many", error_type="rate_limit_exceeded", status_code=429)
     ran = await run(journal, lambda *_: refused, 100)
     assert ran.engine.stop is not None
@@ -286,7 +286,7 @@ async def test_rate_limits_without_end_stop_the_batch(journal: Journal) -> None:
 
 
 async def test_a_row_that_alone_is_refused_fails_in_the_end(journal: Journal) -> None:
-    """A row that the service refuses for its rate while it answers others is not asked for ever."""
+    """A row that gets only rate limits while others are answered fails in the end."""
     refused = RateLimited("too many", error_type="rate_limit_exceeded", status_code=429)
     ran = await run(journal, lambda row, _: refused if row == "7" else None, 800, concurrency=4, max_outage_s=100.0)
     assert ran.failed == {"7": "rate_limit_exceeded"}
@@ -294,7 +294,7 @@ async def test_a_row_that_alone_is_refused_fails_in_the_end(journal: Journal) ->
 
 
 async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None:
-    """Where this machine can open 15 connections and no more, the batch works with 15, and no row fails."""
+    """If this machine can open only 15 connections, the batch works with 15, and no row fails."""
     limits = Limits(concurrency=40)
 
     class Machine(Service):
@@ -323,8 +323,7 @@ async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None
 
 
 async def test_a_server_that_drops_a_reply_for_the_next_request_is_asked_one_by_one(journal: Journal) -> None:
-    """llama-cpp-python breaks off the stream it writes when another request arrives: one row at a time, and none
-    fails."""
+    """llama-cpp-python breaks off its stream when another request arrives: rows run one at a time, and none fails."""
     limits = Limits(start=4)
 
     class OneStream(Service):
@@ -371,7 +370,7 @@ async def test_a_refused_row_fails_alone(journal: Journal, status_code: int, con
 
 
 async def test_five_refusals_in_a_row_stop_the_batch(journal: Journal) -> None:
-    """Something has happened to all: exit code 5, and the rows of the streak are pending rather than failed."""
+    """Refusals in a row concern all rows: exit code 5, and the refused rows are pending, not failed."""
     ran = await run(journal, lambda row, _: refusal() if int(row) >= 50 else None, 100, concurrency=1)
     assert ran.engine.stop is not None
     assert ran.engine.stop.exit_code == 5
@@ -381,7 +380,7 @@ async def test_five_refusals_in_a_row_stop_the_batch(journal: Journal) -> None:
 
 
 async def test_a_refusal_before_the_first_answer_stops_the_batch(journal: Journal) -> None:
-    """Nothing says that any row would be taken: exit code 5, every row pending."""
+    """Nothing shows that any row would be accepted: exit code 5, every row pending."""
     ran = await run(journal, lambda *_: refusal(), 100, concurrency=1)
     assert ran.engine.stop is not None
     assert ran.engine.stop.exit_code == 5
@@ -413,7 +412,7 @@ async def test_an_answer_of_an_earlier_run_counts(journal: Journal) -> None:
     ],
 )
 def test_any_word_of_the_service_ends_an_outage(fault: ServiceFault) -> None:
-    """A service that refuses a request is there."""
+    """A service that refuses a request is available."""
     health = Health(SlotPolicy())
     for second in range(5):
         health.failed(away(), 5, second, second + 0.1)
@@ -424,7 +423,7 @@ def test_any_word_of_the_service_ends_an_outage(fault: ServiceFault) -> None:
 
 @pytest.mark.parametrize("fault", [Silence("x", error_type="x"), ConnectionLost("x", error_type="x"), None])
 def test_a_probe_that_learns_nothing_is_followed_by_another(fault: ServiceFault | None) -> None:
-    """Silence, a broken connection or a row that is cancelled says nothing: the next probe is due after a wait."""
+    """Silence, a broken connection or a cancelled row shows nothing: the next probe is due after a wait."""
     health = Health(SlotPolicy())
     for second in range(3):
         health.failed(away(), 5, second, second + 0.1)
@@ -437,8 +436,8 @@ def test_a_probe_that_learns_nothing_is_followed_by_another(fault: ServiceFault 
 
 
 def test_an_absence_is_the_rows_own_where_others_are_answered() -> None:
-    """It costs a try if the service has spoken since the first one, unless other rows find it away as well; and it alone
-    makes no outage."""
+    """It counts as an attempt if the service has replied since the first one, unless other rows find it away as well; and it
+    makes no outage alone."""
     health, trouble = Health(SlotPolicy()), Trouble()
 
     def absence(now_s: float, of: Trouble) -> bool:

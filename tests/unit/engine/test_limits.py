@@ -233,7 +233,7 @@ async def test_who_tries_again_waits_in_the_same_line() -> None:
 
 
 async def test_nobody_waits_in_a_closed_line() -> None:
-    """When the batch stops, rows that wait for another try are told that there is none."""
+    """When the batch stops, rows that wait for another attempt end their wait."""
     limits = Limits(concurrency=1)
     lease = await limits.admit(1)
     limits.failed(lease, RateLimited("x", error_type="x", retry_after_s=500))
@@ -316,7 +316,7 @@ async def test_the_users_limit_stands() -> None:
 
 @pytest.mark.parametrize("odd", ["-1", "0", "", "lots", "nan", "inf", "1e999"])
 async def test_odd_headers_are_ignored(odd: str) -> None:
-    """-1 and 0, which Azure has sent, and anything that is no number set no limit and break nothing."""
+    """-1 and 0, which Azure has sent, and anything that is not a number set no limit and break nothing."""
     limits = Limits()
     limits.observe({"x-ratelimit-limit-requests": odd, "x-ratelimit-limit-tokens": odd})
     statistics = limits.statistics()
@@ -333,7 +333,7 @@ async def test_nothing_remaining_means_waiting_for_the_reset() -> None:
 
 
 async def test_a_cool_down_is_told_once() -> None:
-    """Rows that are refused together are one cool-down; one that lasts longer, and a later one, are told again."""
+    """Rows that are refused together are one cool-down; a longer one and a later one are reported again."""
     told: list[tuple[float, float, str]] = []
     limits = Limits(on_cool_down=lambda wait_s, reason: told.append((round(anyio.current_time(), 3), wait_s, reason)))
     for extra_s in (0.0, 0.3, 0.6, 0.2):
@@ -397,7 +397,7 @@ def test_any_reset_is_a_number_or_none(text: str) -> None:
 
 
 async def test_stopwatch_ends_a_row_at_its_limit() -> None:
-    """Laps add up: what a try took is gone for the next one."""
+    """Laps add up: the time of an attempt is missing for the next one."""
     watch = Stopwatch(10.0)
     with watch.running() as first:
         await anyio.sleep(6)

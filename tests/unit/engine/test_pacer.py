@@ -95,7 +95,7 @@ def test_first_come_first_served(amounts: list[float]) -> None:
 
 @pytest.mark.anyio
 async def test_a_large_amount_among_small_ones_is_not_starved() -> None:
-    """900 tokens behind 50 small prompts at 1,000 a minute wait for those and themselves only."""
+    """900 tokens after 50 small prompts, at 1,000 per minute, wait only for those and themselves."""
     spent = await spend(Pacer(1_000), [1.0] * 50 + [900.0] + [1.0] * 50)
     at_s = next(at_s for at_s, amount in spent if amount == 900.0)
     assert at_s == pytest.approx(949 * 60 / 992, abs=0.7)
@@ -140,7 +140,7 @@ async def test_credit_is_bounded() -> None:
 
 @pytest.mark.anyio
 async def test_a_cancelled_wait_does_not_block_the_others() -> None:
-    """A row that is cancelled while it waits leaves the queue to those behind it."""
+    """A row that is cancelled while it waits leaves the queue to the rows after it."""
     pacer = Pacer(1)
     await pacer.acquire()
     async with anyio.create_task_group() as tasks:

@@ -54,7 +54,7 @@ def test_one_attempt_means_no_retry() -> None:
     ("attempt", "least", "most"), [(1, 0.5, 1), (2, 1, 2), (3, 2, 4), (6, 16, 32), (7, 30, 60), (40, 30, 60)]
 )
 def test_waits_grow_from_one_to_sixty_seconds(attempt: int, least: float, most: float) -> None:
-    """The n-th wait lies between half of and the whole of min(60, 2ⁿ⁻¹) seconds, and reaches both ends."""
+    """The n-th wait is between half of and the whole of min(60, 2ⁿ⁻¹) seconds, and reaches both ends."""
     policy = RetryPolicy(max_attempts=99)
     assert wait_of(policy.decide(fault(ServerFault), attempt, 0.0)) == least
     assert wait_of(policy.decide(fault(ServerFault), attempt, 1 - 1e-12)) == pytest.approx(most)

@@ -70,7 +70,7 @@ async def test_a_hopeless_answer_is_asked_for_anew(bench: RowBench) -> None:
 
 
 async def test_hopeless_in_another_process(bench: RowBench) -> None:
-    """Killed behind the last wrong answer, the row fails without another try, and a retry still asks it anew."""
+    """Killed after the last wrong answer, the row fails without another attempt, and a retry still asks again."""
     await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
     with Journal(bench.path) as journal:
         journal._db.write("DELETE FROM outcomes")
@@ -150,7 +150,7 @@ async def test_an_empty_answer_is_not_corrected(bench: RowBench) -> None:
 
 @each_way_to_call
 async def test_an_empty_answer_behind_functions(bench: RowBench, waiting: bool) -> None:
-    """It is incomplete as well, and is not asked for again: another run would call the functions once more."""
+    """It is incomplete as well, and no other run is made, which would call the functions once more."""
     toolbox = Toolbox()
     await bench.run({0: [asks(waiting=waiting), says_nothing()]}, [row(ONE_QUESTION)], settings=with_tools(toolbox))
     assert len(toolbox.called) == 1

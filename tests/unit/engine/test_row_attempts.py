@@ -52,7 +52,7 @@ async def test_a_lost_reply_is_asked_for_under_the_same_key(journal: Journal) ->
 
 @pytest.mark.parametrize(("status", "again"), [(429, 0), (500, 0), (504, 1), (408, 1)])
 async def test_what_may_have_been_done_twice_is_counted(journal: Journal, status: int, again: int) -> None:
-    """Behind a gateway's time-out a run may have been made; an error that was seen tells that there is no answer."""
+    """After a gateway's timeout a run may exist; an error of the service shows that there is none."""
     kind = RateLimited if status == 429 else ServerFault
     moves = [Move(transient(kind, status_code=status), ids=None), Move()]
     b = bench(journal, ScriptedService({0: moves}))
@@ -61,7 +61,7 @@ async def test_what_may_have_been_done_twice_is_counted(journal: Journal, status
 
 
 async def test_a_run_that_was_seen_is_followed_and_never_made_again(journal: Journal) -> None:
-    """After a fault behind the ids every further try follows that run."""
+    """After a fault that follows the ids, every further attempt follows that run."""
     moves = [Move(transient(), ids=("t", "r")), Move(transient(ConnectionLost)), Move()]
     b = bench(journal, ScriptedService({0: moves}))
     await b.engine.run(asks(1))
@@ -92,7 +92,7 @@ async def test_tokens_of_failed_runs_are_counted(journal: Journal) -> None:
 
 
 async def test_a_lost_run_is_made_again_and_counted(journal: Journal) -> None:
-    """A run that the service has forgotten is made anew, under a new key, and shows in the statistics."""
+    """A run that the service no longer knows is created again, and counted."""
     last = Attempt(1, 1, "b-0-1", "t", "r")
     b = bench(journal, ScriptedService({0: [Move(transient(RunLost, run_ended=True)), Move()]}))
     journal.begin_attempt(prompt(0), last, noon())
@@ -103,7 +103,7 @@ async def test_a_lost_run_is_made_again_and_counted(journal: Journal) -> None:
 
 
 async def test_the_last_fault_is_the_rows_outcome(journal: Journal) -> None:
-    """After five tries the row fails with the last fault; the batch goes on."""
+    """After five attempts the row fails with the last fault; the batch continues."""
     b = bench(journal, ScriptedService({0: [Move(transient(status_code=500), ids=None)] * 9}))
     await b.engine.run(asks(2))
     outcome = b.outcome(0)
@@ -114,7 +114,7 @@ async def test_the_last_fault_is_the_rows_outcome(journal: Journal) -> None:
 
 
 async def test_permanent_faults_are_not_tried_again(journal: Journal) -> None:
-    """A fault that would come again fails the row at its first try."""
+    """A permanent fault fails the row at its first attempt."""
     b = bench(journal, ScriptedService({0: [Move(PermanentFault("too long", error_type="bad"), ids=None)]}))
     await b.engine.run(asks(1))
     assert len(b.service.asked) == 1
@@ -122,7 +122,7 @@ async def test_permanent_faults_are_not_tried_again(journal: Journal) -> None:
 
 
 async def test_the_run_of_a_row_that_fails_is_cancelled(journal: Journal) -> None:
-    """A row that is given up while its run may still go on has it cancelled, so that it costs no more."""
+    """If a row fails while its run may still be running, the run is cancelled, so that it costs no more."""
     moves = [Move(PermanentFault("wants tools", error_type="requires_action"), ids=("t", "r"))]
     b = bench(journal, ScriptedService({0: moves}))
     await b.engine.run(asks(1))
@@ -131,7 +131,7 @@ async def test_the_run_of_a_row_that_fails_is_cancelled(journal: Journal) -> Non
 
 
 async def test_back_off(journal: Journal) -> None:
-    """With the least jitter, five tries wait half a second, one, two and four."""
+    """With the least jitter, five attempts wait half a second, one, two and four."""
     b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=0.0)] * 5}))
     await b.engine.run(asks(1))
     assert [asked.at_s for asked in b.service.asked] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5], abs=1e-3)
@@ -148,7 +148,7 @@ async def test_retry_after_holds_the_whole_batch(journal: Journal, kind: type[Se
 
 
 async def test_a_refusal_for_the_rate_cuts_the_slots_though_the_row_gives_up(journal: Journal) -> None:
-    """The last try's 429 tells as much about the service as the first one's."""
+    """The last attempt's 429 shows as much about the service as the first one's."""
     b = bench(
         journal,
         ScriptedService({0: [Move(transient(RateLimited), ids=None)]}),
@@ -162,7 +162,7 @@ async def test_a_refusal_for_the_rate_cuts_the_slots_though_the_row_gives_up(jou
 
 
 async def test_row_timeout_cancels_the_run(journal: Journal) -> None:
-    """A row that is not done in its time fails as `row_timeout`, its run is cancelled, the others go on."""
+    """A row that exceeds its time limit fails as `row_timeout`, its run is cancelled, and the others continue."""
     b = bench(journal, ScriptedService({0: [Move(end=None, ids=("t", "r"))]}), limits={"row_timeout_s": 60.0})
     await b.engine.run(asks(3))
     outcome = b.outcome(0)
@@ -175,7 +175,7 @@ async def test_row_timeout_cancels_the_run(journal: Journal) -> None:
 
 
 async def test_row_timeout_covers_all_tries(journal: Journal) -> None:
-    """The time of earlier tries counts; the waits between them do not."""
+    """The time of earlier attempts counts; the waits between them do not."""
     moves = [Move(transient(), ids=None, after_s=40.0), Move(end=None, ids=None)]
     b = bench(journal, ScriptedService({0: moves}), limits={"row_timeout_s": 60.0})
     await b.engine.run(asks(1))
@@ -236,7 +236,7 @@ async def test_a_suspended_process_costs_no_row(journal: Journal) -> None:
 
 
 async def test_a_run_that_neither_ends_nor_stops_is_left(journal: Journal) -> None:
-    """A run that refuses to be cancelled and goes on is not waited for longer than a moment."""
+    """A run that refuses to be cancelled and continues is only waited for briefly."""
     service = ScriptedService(
         {0: [Move(end=None, ids=("t", "r")), Move(end=None)]}, cancel=PermanentFault("no", error_type="http_400")
     )
@@ -251,7 +251,7 @@ async def test_a_run_that_neither_ends_nor_stops_is_left(journal: Journal) -> No
 
 
 async def test_a_row_in_flight_is_re_attached(journal: Journal) -> None:
-    """A run that an earlier process left behind is followed by its id; no other is made."""
+    """A run of an earlier process is followed by its id; no other is created."""
     last = Attempt(2, 1, "b-0-1", "t", "r")
     journal.begin_attempt(prompt(0), last, noon())
     b = bench(journal, ScriptedService())
@@ -288,7 +288,7 @@ async def test_a_request_without_a_reply_is_repeated_under_its_key(journal: Jour
 async def test_the_next_process_counts_only_what_may_have_been_acted_on(
     journal: Journal, kind: type[ServiceFault], status_code: int | None, again: int
 ) -> None:
-    """How the last try ended is in the journal: what the service did not take is asked again without being counted."""
+    """The journal has the last fault: a request that the service did not accept is repeated without being counted."""
     fault = transient(kind, error_type="connection_error", status_code=status_code)
     first = bench(journal, ScriptedService({0: [Move(fault, ids=None)]}))
     async with anyio.create_task_group() as tasks:
@@ -357,14 +357,14 @@ async def test_costs_are_summed(journal: Journal) -> None:
 
 
 async def test_duration_leaves_out_waits(journal: Journal) -> None:
-    """`duration_s` is the time of the tries; what a row waited between them is not in it."""
+    """`duration_s` is the time of the attempts, without the waits between them."""
     b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=2.0), Move(after_s=3.0)]}))
     await b.engine.run(asks(1))
     assert b.outcome(0).duration_s == pytest.approx(5.0, abs=1e-3)
 
 
 async def test_keys_are_plain_and_distinct(journal: Journal) -> None:
-    """A row key of any kind gives an idempotency key that can stand in a header, another one for each row."""
+    """Any row key gives an idempotency key that fits into a header, a different one for each row."""
     b = bench(journal, ScriptedService())
     keys = ["7", "é", "a b", "x" * 400, "", "a\nb"]
     await b.engine.run([RowTask(replace(prompt(0), row_key=key)) for key in keys])

@@ -64,7 +64,7 @@ async def test_rows_are_not_held_up_by_others(bench: RowBench) -> None:
 
 @pytest.mark.parametrize("killed_after_s", [0.5, 1.5, 2.5])
 async def test_killed_in_any_turn(bench: RowBench, killed_after_s: float) -> None:
-    """The next run follows the run that was in flight by its id, and makes only those behind it."""
+    """The next run follows the run that was in flight by its id, and creates only the later ones."""
     turns = [*TWO, "three {{ responses[1] }}"]
     killed_in = int(killed_after_s) + 1
     first = await bench.run(
@@ -89,7 +89,7 @@ async def test_killed_before_a_turn_named_its_run(bench: RowBench) -> None:
 
 
 async def test_killed_between_two_turns(bench: RowBench) -> None:
-    """An answer is on disk the moment it is known: killed right behind it, the batch goes on with the next turn."""
+    """An answer is on disk as soon as it is known: killed right after it, the batch continues with the next turn."""
     await bench.run({0: [says("A"), NEVER]}, killed_after_s=1.5)
     with Journal(bench.path) as journal:
         journal._db.write("DELETE FROM attempts WHERE number = 2")
@@ -100,7 +100,7 @@ async def test_killed_between_two_turns(bench: RowBench) -> None:
 
 
 async def test_killed_behind_the_last_answer(bench: RowBench) -> None:
-    """Every run is kept, and only the outcome is missing: nothing is asked, and nothing counts as one try more."""
+    """Every run is recorded, and only the outcome is missing: nothing is sent, and no attempt is added."""
     await bench.run({0: [says("A"), says("B")]})
     with Journal(bench.path) as journal:
         journal._db.write("DELETE FROM outcomes")
@@ -112,7 +112,7 @@ async def test_killed_behind_the_last_answer(bench: RowBench) -> None:
 
 
 async def test_interrupted_between_turns(bench: RowBench) -> None:
-    """A stop without grace leaves the row where it is; the same command goes on there."""
+    """A stop without grace leaves the row where it is; the same command continues there."""
     first = await bench.run({0: [says("A"), NEVER]}, stop_after_s=1.5)
     assert first.engine.stop is not None
     assert not bench.ended()
@@ -132,7 +132,7 @@ async def test_faults_that_pass_in_a_later_turn(bench: RowBench, fault: Move) ->
 
 
 async def test_a_run_that_is_lost_in_a_later_turn(bench: RowBench) -> None:
-    """It is made again on the thread that there is, behind the answers that there are."""
+    """It is created again on the existing thread, after the existing answers."""
     await bench.run({0: [says("A"), NEVER]}, killed_after_s=1.5)
     second = await bench.run({0: [faults(RunLost, run_ended=True), says("B")]})
     assert second.texts == [("0", "two A")]
@@ -152,7 +152,7 @@ def gone(name: str = "thread_0_1", status_code: int = 404, **fields: Any) -> Mov
     "lost", [gone(), gone("run_0_1", 400, error_type="previous_response_not_found")], ids=["thread", "chain"]
 )
 async def test_a_thread_that_is_lost(bench: RowBench, lost: Move) -> None:
-    """Deleted meanwhile, or left at another service: the row is asked from its first turn; all that it took is told."""
+    """If the thread is deleted, or is at another service, the row starts again at its first turn; all usage counts."""
     await bench.run({0: [says("A"), faults(), faults(), faults()]})
     second = await bench.run({0: [lost, says("A2"), says("B2")]}, retry_failed=True)
     assert second.texts == [("0", "two A"), ("0", "one 0"), ("0", "two A2")]
@@ -233,7 +233,7 @@ async def test_time_runs_out_in_a_later_turn(bench: RowBench) -> None:
 
 
 async def test_a_later_turn_that_cannot_be_rendered(bench: RowBench) -> None:
-    """It is named by its own number, and counts as no try."""
+    """The error has the number of the turn, and no attempt is counted."""
     turns = ("one", "two {{ 1 // (responses[0] | int) }}")
     await bench.run({0: [says("0")]}, [row(turns)])
     outcome = bench.outcome()
@@ -243,7 +243,7 @@ async def test_a_later_turn_that_cannot_be_rendered(bench: RowBench) -> None:
 
 
 async def test_killed_before_a_turn_that_cannot_be_rendered(bench: RowBench) -> None:
-    """The same where another process finds it: one try was made, and one is counted."""
+    """It is the same if another process finds it: one attempt was made, and one is counted."""
     turns = ("one", "two {{ 1 // (responses[0] | int) }}")
     await bench.run({0: [says("0")]}, [row(turns)])
     with Journal(bench.path) as journal:
@@ -254,7 +254,7 @@ async def test_killed_before_a_turn_that_cannot_be_rendered(bench: RowBench) -> 
 
 
 async def test_a_refusal_in_a_later_turn_stops_the_batch(bench: RowBench) -> None:
-    """The row is left where it is, to go on behind its first answer."""
+    """The row is left where it is, to continue after its first answer."""
     refusal = faults(BatchRefused, error_type="insufficient_quota", status_code=429)
     first = await bench.run({0: [says("A"), refusal]})
     assert first.engine.stop is not None
@@ -265,7 +265,7 @@ async def test_a_refusal_in_a_later_turn_stops_the_batch(bench: RowBench) -> Non
 
 
 async def test_a_journal_that_can_be_written_no_more(bench: RowBench) -> None:
-    """The batch ends with what the journal says, and the next run goes on behind what it holds."""
+    """The batch ends with the journal's error, and the next run continues after the recorded runs."""
     await bench.run({0: [says("A"), NEVER]}, killed_after_s=1.5)
     with Journal(bench.path) as journal:
         journal._db.write(
@@ -342,7 +342,7 @@ async def test_retries_after_retries(bench: RowBench) -> None:
 
 
 async def test_an_edited_row_is_asked_from_the_beginning(bench: RowBench) -> None:
-    """Another prompt has nothing in common with what was answered before; what that obtained is kept."""
+    """Another prompt uses none of the earlier answers; these are kept."""
     await bench.run({0: [says("A"), says("B")]})
     other = row(("uno", "due {{ responses[0] }}"))
     second = await bench.run({0: [says("C"), says("D")]}, [other])
@@ -356,7 +356,7 @@ async def test_an_edited_row_is_asked_from_the_beginning(bench: RowBench) -> Non
 
 
 async def test_rows_of_one_thread_go_in_turn(bench: RowBench) -> None:
-    """Rows that go on with the same thread follow one another, whole, in input order; others do not wait for them."""
+    """Rows that continue the same thread run one after the other, in input order; other rows do not wait for them."""
     rows = [row(number=number, thread_id=thread) for number, thread in enumerate(["t", "t", "u", "t"])]
     run = await bench.run(prompts=rows)
     assert [each[0] for each in run.texts if each[0] != "2"] == ["0", "0", "1", "1", "3", "3"]
@@ -373,7 +373,7 @@ async def test_a_row_that_fails_lets_the_thread_go(bench: RowBench) -> None:
 
 
 async def test_a_stop_reaches_those_who_wait_for_a_thread(bench: RowBench) -> None:
-    """After a stop the row that has the thread may finish; the rows behind it are not begun."""
+    """After a stop the row that has the thread may finish; the rows after it are not begun."""
     rows = [row(("q",), number=number, thread_id="t") for number in range(3)]
     refused = faults(BatchRefused, error_type="insufficient_quota")
     run = await bench.run({0: [refused]}, rows)

@@ -75,7 +75,7 @@ async def test_the_same_name_in_the_next_round(bench: RowBench) -> None:
 
 
 async def test_failing_functions_are_counted(bench: RowBench) -> None:
-    """The model is told, the row goes on, and the outcome says how many failed."""
+    """The model gets the error, the row continues, and the outcome has the number of failed calls."""
     toolbox = Toolbox(answer=lambda call, number: ToolOutput(call.call_id, "no luck", failed=number == 1))
     run = await bench.run({0: [asks(CALL, OTHER, waiting=True), says("done")]}, ONE, settings=with_tools(toolbox))
     assert bench.outcome().extras == {"tool_calls": 2, "tool_errors": 1}
@@ -109,7 +109,7 @@ async def test_no_functions_here(bench: RowBench, waiting: bool) -> None:
 
 @each_way_to_call
 async def test_time_runs_out_in_a_function(bench: RowBench, waiting: bool) -> None:
-    """The row fails, and the batch goes on; a run that waits is stopped, one that ended needs nothing."""
+    """The row fails, and the batch continues; a run that waits is cancelled, one that ended needs nothing."""
     toolbox = Toolbox(takes_s=100.0)
     rows = [*ONE, row(("q",), number=1)]
     run = await bench.run({0: [asks(CALL, waiting=waiting)]}, rows, settings=with_tools(toolbox), timeout_s=10.0)
@@ -132,7 +132,7 @@ async def test_functions_are_called_again_after_their_time_ran_out(bench: RowBen
 
 @each_way_to_call
 async def test_killed_in_a_function(bench: RowBench, waiting: bool) -> None:
-    """The run that asked is not made again: its functions are called, and it goes on."""
+    """The run that asked is not created again: its functions are called, and it continues."""
     slow, quick = Toolbox(takes_s=5.0), Toolbox()
     await bench.run({0: [asks(CALL, waiting=waiting)]}, ONE, settings=with_tools(slow), killed_after_s=2.0)
     moves = [asks(CALL, waiting=True), says("done")] if waiting else [says("done")]
@@ -146,7 +146,7 @@ async def test_killed_in_a_function(bench: RowBench, waiting: bool) -> None:
 
 @each_way_to_call
 async def test_killed_behind_a_function(bench: RowBench, waiting: bool) -> None:
-    """What a function returned is told again as it was, and it is not called again."""
+    """The output of a function is sent again as it was, and the function is not called again."""
     toolbox, later = Toolbox(), Toolbox(answer=lambda call, _: ToolOutput(call.call_id, "something else"))
     lost = Move(end=None, ids=None)
     await bench.run({0: [asks(CALL, waiting=waiting), lost]}, ONE, settings=with_tools(toolbox), killed_after_s=5.0)
@@ -177,7 +177,7 @@ async def test_killed_in_any_round(bench: RowBench, rounds: int) -> None:
 
 
 async def test_a_run_of_a_later_round_is_followed(bench: RowBench) -> None:
-    """Killed when the run behind the outputs had named itself, the batch follows that one; what comes next has its round."""
+    """Killed when the run after the outputs had an id, the batch follows it; the next request has the next round."""
     toolbox = Toolbox()
     await bench.run({0: [asks(CALL, waiting=False), NEVER]}, ONE, settings=with_tools(toolbox), killed_after_s=1.5)
     second = await bench.run({0: [asks(OTHER, waiting=False), says("done")]}, ONE, settings=with_tools(toolbox))
@@ -201,7 +201,7 @@ async def test_a_fault_behind_a_function(bench: RowBench, waiting: bool) -> None
 
 
 async def test_another_run_in_place_of_one_that_waited(bench: RowBench) -> None:
-    """A run that fails behind its functions is made again from the message, with all its rounds before it."""
+    """A run that fails after its functions is created again from the message, and all rounds are available again."""
     toolbox = Toolbox()
     moves = [
         asks(CALL, waiting=True, text="hm"),

@@ -13,9 +13,9 @@ from batchrun.engine.slots import ANSWERS_PER_SLOT, CEILING, START, SlotPolicy
 
 
 class Service:
-    """A service whose throughput depends on the number of rows it works on, asked round after round.
+    """A service whose throughput depends on the number of rows in work, asked round after round.
 
-    All state: `now_s`.
+    Mutable state: `now_s`.
     """
 
     def __init__(self, throughput: Callable[[int], float]) -> None:

@@ -64,7 +64,7 @@ async def test_nothing_is_kept_of_names_that_nobody_uses() -> None:
 
 
 async def test_leaving_with_an_error() -> None:
-    """Whoever waits goes on."""
+    """The next row gets the lock."""
     passers = Passers()
 
     async def broken() -> None:
@@ -85,7 +85,7 @@ async def test_leaving_with_an_error() -> None:
 
 
 async def test_giving_up_while_waiting() -> None:
-    """Whoever leaves the queue holds nobody up, and leaves nothing behind."""
+    """A row that leaves the queue delays no other, and leaves no lock."""
     passers = Passers()
 
     async def impatient() -> None:

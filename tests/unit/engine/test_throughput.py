@@ -1,4 +1,4 @@
-"""The slots that the policy finds, against services of a known capacity, in virtual time: beside fixed numbers of them."""
+"""The slots that the policy finds, compared with fixed numbers, against services of known capacity in virtual time."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def run(
 async def test_a_small_service_is_used_well(
     capacity: Capacity, rows: int, compared: tuple[int, ...], tmp_path: Path
 ) -> None:
-    """Every row is answered at its first try, in at most 1.3 times the time of the best fixed number of slots."""
+    """Every row is answered at its first attempt, in at most 1.3 times the time of the best fixed number of slots."""
     best_s = min([(await run(capacity, rows, tmp_path, number)).took_s for number in compared])
     found = await run(capacity, rows, tmp_path)
     assert (found.completed, found.tries) == (rows, rows)
@@ -149,7 +149,7 @@ async def test_cut_streams_end_in_one_slot(tmp_path: Path) -> None:
 
 
 async def test_a_limit_that_nobody_told(tmp_path: Path) -> None:
-    """Behind a limit of 20 requests a minute without Retry-After, 100 rows are answered, none in vain."""
+    """With a limit of 20 requests per minute without Retry-After, all of 100 rows are answered."""
     found = await run(TWENTY_A_MINUTE, 100, tmp_path)
     assert found.completed == 100
     assert found.requests <= 200

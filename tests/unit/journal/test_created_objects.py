@@ -42,7 +42,7 @@ def left(journal: Journal, place: str = HERE, followed: bool = True) -> set[tupl
 
 
 def test_every_try_leaves_a_thread(tmp_path: Path) -> None:
-    """Threads of tries that failed are known, not only the one of the outcome."""
+    """Threads of failed attempts are known, not only the one of the outcome."""
     with opened(tmp_path / "j") as journal:
         tried(journal, 0, 1, "thread_a", "run_a", fault=True)
         tried(journal, 0, 2, "thread_b", "run_b", fault=False)
@@ -52,7 +52,7 @@ def test_every_try_leaves_a_thread(tmp_path: Path) -> None:
 
 
 def test_a_response_is_a_thread_of_its_own_or_in_a_conversation(tmp_path: Path) -> None:
-    """The chain that a response begins is no further object; a Conversation is one, also where no response is known."""
+    """The chain that a response begins is not a further object; a Conversation is one, even without a known response."""
     with opened(tmp_path / "j", manifest("responses")) as journal:
         tried(journal, 0, 1, "resp_a", "resp_a", fault=False)
         tried(journal, 1, 1, "conv_b", None, fault=True)
@@ -75,7 +75,7 @@ def test_a_completion_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_deleted_is_left_no_more(tmp_path: Path) -> None:
-    """A deletion stays recorded however often the tries are looked through, and in another process too."""
+    """A deletion stays recorded, however often the attempts are read, and in another process too."""
     with opened(tmp_path / "j") as journal:
         tried(journal, 0, 1, "thread_a", "run_a", fault=False)
         journal.created.gather(manifest())
@@ -96,7 +96,7 @@ def test_a_row_is_gathered_alone(tmp_path: Path) -> None:
 
 
 def test_rows_in_flight_keep_what_they_need(tmp_path: Path) -> None:
-    """What the next run will look up is told apart: no outcome, or a later try than the outcome's."""
+    """Objects that the next run needs are kept: their row has no outcome, or an attempt after its outcome."""
     with opened(tmp_path / "j") as journal:
         for row in range(4):
             tried(journal, row, 1, f"thread_{row}", f"run_{row}", fault=row == 2)
@@ -123,7 +123,7 @@ def test_a_batch_that_moves_leaves_its_objects_behind(tmp_path: Path, moved: dic
 
 
 def test_pages_are_walked_while_they_shrink(tmp_path: Path) -> None:
-    """Every object is met once, also where each is deleted as it comes."""
+    """Every object is yielded once, even if each is deleted at once."""
     with opened(tmp_path / "j") as journal:
         for row in range(1_203):
             tried(journal, row, 1, f"thread_{row}", f"run_{row}", fault=True)

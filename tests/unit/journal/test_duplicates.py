@@ -1,4 +1,4 @@
-"""Rows that ask alike: who is asked, and who gets whose answer."""
+"""Duplicate rows: which row is sent, and which rows get its answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.rows import NOON, completed, failed
 
 @pytest.fixture
 def batch(journal: Journal) -> Journal:
-    """One in which no row was looked at yet."""
+    """A batch before its first row."""
     journal.duplicates.begin()
     return journal
 
@@ -47,13 +47,13 @@ def resumed(path: Path) -> Journal:
 
 
 def test_the_first_is_asked(batch: Journal) -> None:
-    """Of rows that ask the same, the first is asked; what asks something else is asked too."""
+    """Of rows that ask the same, the first is sent; a row that asks something else is sent too."""
     assert looked_at(batch, 0, 1, 2) == [True, False, False]
     assert looked_at(batch, 3, 4, fingerprint="g") == [True, False]
 
 
 def test_the_answer_is_shared_and_costs_nothing_again(batch: Journal) -> None:
-    """Duplicates have the answer, its ids and its time; tokens, cost and tries are those of the first alone."""
+    """Duplicates have the answer, its ids and its time; tokens, cost and attempts belong to the first row only."""
     looked_at(batch, 0, 1)
     first = completed(0, "four", cost_usd=0.5, extras={"citations": [{"url": "u"}]})
     batch.finish(first, "f")
@@ -66,7 +66,7 @@ def test_the_answer_is_shared_and_costs_nothing_again(batch: Journal) -> None:
 
 
 def test_an_unknown_cost_stays_unknown(batch: Journal) -> None:
-    """What nobody knows is not nothing."""
+    """An unknown cost does not become zero."""
     looked_at(batch, 0, 1)
     batch.finish(completed(0), "f")
     batch.duplicates.share()
@@ -110,7 +110,7 @@ def test_sharing_twice_changes_nothing(path: Path, batch: Journal) -> None:
 
 
 def test_killed_before_the_sharing(path: Path, batch: Journal) -> None:
-    """The next run shares what an earlier one obtained, and asks nothing."""
+    """The next run shares the answers of an earlier one, and sends nothing."""
     looked_at(batch, 0, 1)
     batch.finish(completed(0, "four"), "f")
     with resumed(path) as later:
@@ -208,7 +208,7 @@ def test_answers_of_several_turns_are_shared(path: Path, batch: Journal) -> None
 
 
 def test_turns_of_a_failed_row_give_way(path: Path, batch: Journal) -> None:
-    """What a failed duplicate had obtained itself stands beside no answer of another row, and is not lost."""
+    """A failed duplicate's own runs are not mixed with another row's answer, and are not lost."""
     batch.exchanges.add("1", "f", ended(1, 1, "mine"))
     batch.finish(failed(1, attempts=2), "f")
     batch.exchanges.add("0", "f", ended(1, 1, "a"))

@@ -1,4 +1,4 @@
-"""The runs that ended, of rows that need several, and what functions said to them."""
+"""The finished runs of rows that need several, and the outputs of functions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_was_kept_comes_back(path: Path, journal: Journal, end: object) -> 
 
 
 def test_runs_come_in_their_order(journal: Journal) -> None:
-    """Oldest first, also behind the ninth."""
+    """Runs are returned oldest first, even after the ninth."""
     for number in range(1, 13):
         journal.run_ended("0", "f", ended(number, number, str(number)))
     assert [end.number for end in journal.exchanges.of_row("0", "f")] == list(range(1, 13))
@@ -61,7 +61,7 @@ def test_rows_and_prompts_are_kept_apart(journal: Journal) -> None:
 
 
 def test_answers_of_turns(journal: Journal) -> None:
-    """A turn's answer is its last one; what asked for functions is none; turns left out are missing."""
+    """A turn's answer is its last one; a run with function calls has none; turns that were left out are missing."""
     for end in (
         ended(1, 1, asking(text="let me see")),
         ended(2, 1, "first"),
@@ -73,21 +73,21 @@ def test_answers_of_turns(journal: Journal) -> None:
 
 
 def test_answers_stand_beside_their_own_outcome(journal: Journal) -> None:
-    """What tries after the outcome's obtained belongs to an outcome that is still to come."""
+    """Answers of attempts after the outcome belong to the next outcome."""
     journal.run_ended("0", "f", ended(1, 1, "a"))
     journal.run_ended("0", "f", ended(2, 2, "b", attempt=2))
     assert journal.exchanges.answers("0", "f", 1) == {1: "a"}
 
 
 def test_ids_come_with_the_end(journal: Journal) -> None:
-    """Where a reply brings its ids, the try and its end are written together."""
+    """If a reply brings its ids, the attempt's ids and the run's end are written together."""
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(), NOON)
     journal.run_ended("0", "f", ended(1, 1, "a"), with_ids=True)
     assert [(each["thread_id"], each["run_id"]) for each in journal.attempts("0")] == [("thread_1", "run_1")]
 
 
 def test_half_a_character(journal: Journal) -> None:
-    """A service may send half of a character; what is kept of it is a question mark, and nothing is refused."""
+    """A service may send half of a character: it is stored as a question mark, and nothing is refused."""
     end = replace(ended(1, 1, "\ud83d!"), asked="\ude00?", history=({"role": "user", "content": "\ud83d"},))
     journal.run_ended("0", "f", end)
     (kept,) = journal.exchanges.of_row("0", "f")
@@ -123,7 +123,7 @@ def test_outputs_come_back(journal: Journal) -> None:
 
 
 def test_calls_of_one_name(journal: Journal) -> None:
-    """Some servers give every call the same id, or none: calls are told apart all the same."""
+    """Some servers give every call the same id, or none: calls are distinguished nevertheless."""
     end = ended(3, 1, asking(ToolCall("", "f", "1"), ToolCall("", "f", "2")))
     for position, key in enumerate(end.calls_by_key()):
         journal.exchanges.add_output("0", "f", 1, key, ToolOutput("", str(position)))
@@ -141,7 +141,7 @@ def told(journal: Journal, *turns: int) -> None:
 
 
 def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
-    """From the moment the new try is on disk, earlier runs of the turn and those behind it do not count; none is lost."""
+    """Once the new attempt is on disk, earlier runs of the turn and later turns do not count; none is lost."""
     told(journal, 1, 2, 3)
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(4), NOON, 2, redo_from_turn=2)
     assert journal.exchanges.answers("0", "f", 9) == {1: "a1"}
@@ -153,7 +153,7 @@ def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
 
 
 def test_setting_aside_and_the_try_are_one(path: Path, journal: Journal) -> None:
-    """If the try cannot be written, nothing is set aside."""
+    """If the attempt cannot be written, nothing is set aside."""
     told(journal, 1, 2)
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(1), NOON)
     with pytest.raises(OutputError):
@@ -184,18 +184,18 @@ def finished_again(path: Path, before: Usage, cost_usd: float | None, carried: C
 
 
 def test_what_is_taken_over_is_borne_once(path: Path) -> None:
-    """A failed row is asked again from its second turn: the first turn's cost moves on to the new outcome."""
+    """If a failed row runs again from its second turn, the first turn's cost moves to the new outcome."""
     finished_again(path, sum_usage([raw(5), raw(7)]), 0.75, Carried(raw(5), 0.5))
     assert replaced(path) == (7, 1, 8, '{"prompt_tokens": 7, "completion_tokens": 1}', 0.25)
 
 
 def test_nothing_is_left_to_bear(path: Path) -> None:
-    """All of it is taken over: the earlier outcome cost nothing, and never less than that."""
+    """If all runs move, the earlier outcome's cost is zero, and never less."""
     finished_again(path, raw(5), 0.5, Carried(raw(5), 0.6))
     assert replaced(path) == (0, 0, 0, None, 0.0)
 
 
 def test_unknown_costs_stay_unknown(path: Path) -> None:
-    """Where nobody knows a cost or a count, none appears."""
+    """Unknown costs and counts stay unknown."""
     finished_again(path, replace(raw(5), total_tokens=None), None, Carried(Usage(2), None))
     assert replaced(path)[0::2] == (3, None, None)

@@ -50,7 +50,7 @@ def test_outcomes_come_back_as_they_were(journal: Journal, path: Path, outcome: 
 
 
 def test_cells_without_outcome(journal: Journal) -> None:
-    """A row never asked is pending; one being asked is in flight and shows the ids that are known."""
+    """A new row is pending; a row that was sent is in flight and shows its known ids."""
     assert journal.cells("0", "fp") == dict.fromkeys(OUTPUT_COLUMNS) | {"status": "pending"}
     asked = prompt(1)
     journal.begin_attempt(asked, attempt(), NOON)
@@ -61,7 +61,7 @@ def test_cells_without_outcome(journal: Journal) -> None:
 
 
 def test_an_answer_is_joined_to_its_own_question_only(journal: Journal) -> None:
-    """An outcome or a try for another prompt than the row has now is not shown beside it."""
+    """An outcome or an attempt for another prompt than the row's current one is not shown."""
     asked = prompt(0, "old")
     journal.begin_attempt(asked, attempt(thread_id="t", run_id="r"), NOON)
     journal.finish(completed(), asked.fingerprint)
@@ -90,7 +90,7 @@ def test_superseded_outcomes_are_kept(path: Path) -> None:
 
 
 def test_attempts_are_told_in_order(journal: Journal) -> None:
-    """Every try is kept with its key, its ids and how it ended."""
+    """Every attempt is kept with its key, its ids and its fault."""
     asked = prompt()
     journal.begin_attempt(asked, attempt(1, 1, "k1"), NOON)
     journal.record_fault("0", 1, ServerFault("broke", error_type="http_500", run_ended=True))
@@ -118,7 +118,7 @@ def test_counts(journal: Journal) -> None:
 def test_in_flight_means_that_a_run_may_be_going_on(
     journal: Journal, run_id: str | None, run_ended: bool, in_flight: int
 ) -> None:
-    """A row whose last try ended without leaving a run behind is pending, not in flight."""
+    """A row whose last attempt left no run is pending, not in flight."""
     asked = prompt()
     journal.begin_attempt(asked, attempt(1, thread_id="t", run_id="r0"), NOON)
     journal.record_fault("0", 1, ServerFault("x", error_type="x"))
@@ -132,7 +132,7 @@ def test_in_flight_means_that_a_run_may_be_going_on(
 
 
 def test_history_of_a_finished_row(path: Path) -> None:
-    """A finished row tells its status, its prompt, and that nothing goes on."""
+    """A finished row has its status and its prompt, and no open attempt."""
     asked = prompt()
     with Journal(path) as journal:
         journal.begin_attempt(asked, attempt(), NOON)
@@ -145,7 +145,7 @@ def test_history_of_a_finished_row(path: Path) -> None:
 
 
 def test_history_of_a_row_in_flight(path: Path) -> None:
-    """A row that was in flight tells its last try, with all that is needed to follow it."""
+    """A row that was in flight has its last attempt, with everything needed to follow its run."""
     last = Attempt(2, 1, "k", "t", "r")
     with Journal(path) as journal:
         journal.begin_attempt(prompt(), attempt(), NOON)
@@ -157,7 +157,7 @@ def test_history_of_a_row_in_flight(path: Path) -> None:
 
 
 def test_history_of_a_row_that_was_asked_again(path: Path) -> None:
-    """A try later than the outcome is told beside it, with its own prompt: its run is followed, not paid for again."""
+    """An attempt after the outcome is returned too, with its own prompt: its run is followed, not paid for again."""
     old, new = prompt(0, "old"), prompt(0, "new")
     with Journal(path) as journal:
         journal.begin_attempt(old, attempt(1), NOON)
@@ -173,7 +173,7 @@ def test_history_of_a_row_that_was_asked_again(path: Path) -> None:
 
 
 def test_history_of_a_row_that_failed_before_any_try(path: Path) -> None:
-    """A row that could not be asked has an outcome and no try."""
+    """A row that could not be sent has an outcome and no attempt."""
     with Journal(path) as journal:
         journal.finish(failed(attempts=0, error_type="empty_prompt"), "")
     with Journal(path) as journal:
@@ -214,7 +214,7 @@ def kill_after_line(child: subprocess.Popen[str]) -> None:
 
 
 def test_every_write_survives_sigkill(path: Path) -> None:
-    """A process killed right after its writes has lost none of them: manifest, try, ids, fault, outcome."""
+    """A process killed right after its writes has lost none of them: manifest, attempt, ids, fault, outcome."""
     code = """
         journal.write_manifest({"batch_id": "b"})
         journal.begin_attempt(prompt(0), attempt(), NOON)
@@ -248,7 +248,7 @@ def test_sigkill_in_the_middle_of_replacing_an_outcome(path: Path) -> None:
 
 
 def test_a_reader_looks_on_while_another_process_writes(journal: Journal, path: Path) -> None:
-    """`status` and `export` see committed rows beside a running batch, and do not stop it."""
+    """`status` and `export` read committed rows of a running batch, and do not stop it."""
     journal.finish(completed(0), "f")
     with reopened(path) as reader:
         assert reader.counts().completed == 1
@@ -259,7 +259,7 @@ def test_a_reader_looks_on_while_another_process_writes(journal: Journal, path: 
 
 
 def test_full_disk(path: Path) -> None:
-    """Where the disk is full, the error is one line that says what is safe, and what was written stays readable."""
+    """If the disk is full, the error is one line that states what is safe, and the journal stays readable."""
     code = """
         import resource, signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -381,7 +381,7 @@ def test_a_failed_outcome_of_old_times(journal: Journal) -> None:
 
 
 def test_ids_that_came_with_the_outcome(tmp_path: Path) -> None:
-    """Ids that came with the whole reply are written with the outcome: the try names them, as if seen before."""
+    """Ids that came with the whole reply are written with the outcome, into its attempt."""
     with Journal(tmp_path / "j") as journal:
         journal.begin_attempt(prompt(0), attempt(1), NOON)
         journal.finish(completed(0, thread_id="resp_1", run_id="resp_1"), "fp", with_ids=True)

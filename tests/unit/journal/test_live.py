@@ -1,4 +1,4 @@
-"""A journal followed while it is written: every change is told once."""
+"""A journal that is read while it is written: every change is reported once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_cool_downs_are_told_in_order(journal: Journal, followed: FollowedJourna
 
 
 def test_a_journal_from_before_cool_downs_were_recorded(tmp_path: Path) -> None:
-    """Not known is not none."""
+    """Unrecorded cool-downs are None, not an empty list."""
     path = tmp_path / "old.journal"
     db = sqlite3.connect(path)
     db.executescript(f"{STEPS[0]}; {STEPS[1]}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=2;")
@@ -85,7 +85,7 @@ def test_a_journal_from_before_cool_downs_were_recorded(tmp_path: Path) -> None:
 
 
 def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> None:
-    """The first look begins anew; one without a write between is None."""
+    """The first look reports a new batch; a look without a write before it returns None."""
     first = followed.changes()
     assert first is not None
     assert first.is_new_batch
@@ -93,7 +93,7 @@ def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> 
 
 
 def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: FollowedJournal) -> None:
-    """Cells are those of the output, tries have their faults, and neither comes again."""
+    """Cells are those of the output, attempts have their faults, and neither is reported again."""
     followed.changes()
     journal.begin_attempt(prompt(), attempt(1), NOON)
     journal.record_fault("0", 1, ServerFault("502", error_type="server_error"))
@@ -141,7 +141,7 @@ def test_a_row_that_is_asked_again_is_told_again(tmp_path: Path) -> None:
 
 
 def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) -> None:
-    """Other settings void what was known; what a batch notes about itself does not."""
+    """Other settings are another batch; a batch's own notes in the manifest are not."""
     journal.finish(completed(), "fp")
     followed.changes()
     journal.write_manifest({"prices": []})
@@ -156,7 +156,7 @@ def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) 
 
 
 def test_all_tries_and_ends_at_once(journal: Journal, followed: FollowedJournal) -> None:
-    """For a report: every try of every row, and when rows ended."""
+    """For a report: every attempt at every row, and when rows ended."""
     for row in (0, 1):
         journal.begin_attempt(prompt(row), attempt(1), NOON)
     journal.finish(completed(1), "fp")

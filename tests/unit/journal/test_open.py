@@ -147,7 +147,7 @@ def test_where_the_input_lies_is_no_change(begun: Path) -> None:
 
 
 def test_accepted_changes_are_the_new_truth(begun: Path) -> None:
-    """--accept-changes goes on with the answers there are, and the next run needs no flag."""
+    """--accept-changes continues with the existing answers, and the next run needs no flag."""
     changed = manifest(settings={"model": "m2"})
     with reopen(begun, changed, accept_changes=True) as journal:
         assert journal.counts().completed == 1
