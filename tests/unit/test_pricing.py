@@ -1,4 +1,4 @@
-"""Prices: whose they are, what a name stands for, and that what is not known is not taken for nothing."""
+"""Prices: whose they are, which entry a name matches, and that an unknown cost is not taken for nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tokens(read: int, written: int, cached: int = 0) -> Usage:
 
 
 def test_every_price_is_the_lists_own() -> None:
-    """Each model of the list costs what genai-prices itself says, below, at and above every step, cached or not."""
+    """Each model of the list costs what genai-prices computes, below, at and above every step, cached or not."""
     compared = 0
     for provider in providers:
         for model in provider.models:
@@ -57,7 +57,7 @@ def test_every_price_is_the_lists_own() -> None:
 
 
 def test_a_listed_model_is_priced_at_its_provider() -> None:
-    """A hosted model has its provider's price, a dated name included."""
+    """A hosted model has its provider's price, also under a dated name."""
     assert prices()("gpt-4o-2024-08-06", tokens(1_000_000, 100_000)) == 2.5 + 1.0
 
 
@@ -68,18 +68,18 @@ def test_no_url_is_openai() -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://llm.example.org/v1"])
 def test_a_server_of_ones_own_has_no_list_price(url: str) -> None:
-    """A local model whose name resembles a hosted one is not given that one's price."""
+    """A local model with the name of a hosted one does not get that one's price."""
     assert prices(url)("gpt-4o", tokens(10, 10)) is None
 
 
 def test_the_embedded_server_has_no_list_price() -> None:
-    """Nothing that the embedded server answers is priced by the list."""
+    """The list does not price the embedded server's answers."""
     assert prices(None, embedded=True)("gpt-4o", tokens(10, 10)) is None
 
 
 @pytest.mark.parametrize("model", ["gpt-9-unheard-of", None])
 def test_an_unknown_model_is_unknown(model: str | None) -> None:
-    """No name, or one that is in no list, costs None and not 0."""
+    """The cost of a missing or unlisted name is None, not 0."""
     assert prices()(model, tokens(10, 10)) is None
 
 
@@ -97,18 +97,18 @@ def test_an_unknown_model_is_unknown(model: str | None) -> None:
     ids=["nothing", "no completion", "no prompt", "negative", "more cached than read", "text", "fraction"],
 )
 def test_a_count_that_is_not_known_makes_the_cost_unknown(usage: Usage) -> None:
-    """What the service did not tell, or cannot have meant, costs None and not 0."""
+    """With missing or impossible counts the cost is None, not 0."""
     assert prices(own=OWN)("house-1", usage) is None
 
 
 def test_ones_own_price_wins() -> None:
-    """The job's table stands before the list."""
+    """The job's table takes precedence over the list."""
     own = {"gpt-4o": {"input": 1, "output": 2}}
     assert prices(own=own)("gpt-4o", tokens(1_000_000, 1_000_000)) == 3.0
 
 
 def test_ones_own_price_holds_for_dated_names_only() -> None:
-    """An entry is for its name, and for that with a date; never for another model whose name begins the same."""
+    """An entry applies to its name, and to that name with a date; never to another model whose name begins the same."""
     own = {"house": {"input": 1, "output": 2}}
     found = prices("http://127.0.0.1/v1", own)
     assert [found(name, tokens(1_000_000, 0)) for name in ("house", "house-2026-08-06", "house-20260806")] == [1.0] * 3
@@ -116,7 +116,7 @@ def test_ones_own_price_holds_for_dated_names_only() -> None:
 
 
 def test_cached_tokens_cost_their_own_price() -> None:
-    """Of a million tokens read, those from the cache are cheaper, and the rest is not."""
+    """Of a million tokens read, only those from the cache are cheaper."""
     assert prices(own=OWN)("house-1", tokens(1_000_000, 0, 400_000)) == pytest.approx(0.6 * 0.15 + 0.4 * 0.075)
 
 
@@ -127,12 +127,12 @@ def test_cached_tokens_cost_as_others_where_the_table_says_nothing() -> None:
 
 
 def test_costs_are_exact() -> None:
-    """Dollars are added as decimals: what floats cannot hold is not lost."""
+    """Dollars are added as decimals, so that nothing is lost to float rounding."""
     assert prices(own={"m": {"input": 0.1, "output": 0.2}}).exact("m", tokens(3, 0)) == Decimal("0.0000003")
 
 
 def test_several_runs_of_a_row_are_priced_one_by_one() -> None:
-    """A row of two runs costs their sum, also where one run as long as both would be dearer by the token."""
+    """A row of two runs costs their sum, even if one run of both lengths would cost more per token."""
     found, runs = prices(), [tokens(200_000, 10, 50), tokens(200_000, 20)]
     both = found("gpt-5.4", sum_usage(runs))
     assert both == pytest.approx(sum(found("gpt-5.4", run) or 0 for run in runs), abs=1e-12)
@@ -140,7 +140,7 @@ def test_several_runs_of_a_row_are_priced_one_by_one() -> None:
 
 
 def test_runs_are_found_however_they_were_summed_up() -> None:
-    """Sums of sums, and both spellings of usage, are taken apart again."""
+    """Sums of sums, and both spellings of usage, are separated into runs again."""
     response = usage_of_response({"input_tokens": 7, "output_tokens": 3, "input_tokens_details": {"cached_tokens": 2}})
     summed = sum_usage([sum_usage([tokens(1, 2), tokens(3, 4)]), response])
     assert [(run.prompt_tokens, run.completion_tokens, run.cached_tokens) for run in runs_of(summed)] == [
@@ -157,7 +157,7 @@ def test_one_unknown_run_makes_the_row_unknown() -> None:
 
 
 def test_a_service_tier_has_its_own_price() -> None:
-    """Flex is priced as flex, and the usual tiers as listed."""
+    """Flex is priced as flex, and the standard tiers as listed."""
     usual = prices()("gpt-5-mini", tokens(1_000_000, 0))
     assert usual is not None
     assert [prices(service_tier=tier)("gpt-5-mini", tokens(1_000_000, 0)) for tier in ("auto", "default")] == [
@@ -167,13 +167,13 @@ def test_a_service_tier_has_its_own_price() -> None:
 
 
 def test_a_service_tier_without_a_price_is_unknown() -> None:
-    """A tier that the list does not know is not priced as the usual one."""
+    """A tier that the list does not know is not priced as the standard one."""
     assert prices(service_tier="express")("gpt-5-mini", tokens(10, 10)) is None
     assert prices(service_tier="flex")("gpt-4o", tokens(10, 10)) is None
 
 
 def test_a_tier_of_another_provider_does_not_hold() -> None:
-    """A model that one provider lists by another's price has that one's usual price, and not that of its tiers."""
+    """A model that one provider lists by another's price has that one's standard price, and not that of its tiers."""
     azure, usage = "https://house.openai.azure.com", tokens(10, 10)
     assert prices(azure)("gpt-4.1", usage) == prices()("gpt-4.1", usage)
     assert prices(service_tier="priority")("gpt-4.1", usage) is not None
@@ -181,7 +181,7 @@ def test_a_tier_of_another_provider_does_not_hold() -> None:
 
 
 def test_prices_follow_the_clock() -> None:
-    """Where the list's price changes with the date or the hour, the one of the moment is taken."""
+    """If the list's price depends on the date or the hour, the current one is used."""
     now = NOON
     found = PriceList(OPENAI, clock=lambda: now)
     changing = [(each, model) for each in providers for model in each.models if isinstance(model.prices, list)]
@@ -206,14 +206,14 @@ def test_prices_follow_the_clock() -> None:
 
 
 def test_a_fee_for_each_request_is_in_it() -> None:
-    """A provider that takes money for requests beside tokens is not priced by its tokens alone."""
+    """A provider that charges for requests in addition to tokens is not priced by tokens alone."""
     found = prices("https://api.perplexity.ai")
     assert found("sonar", tokens(0, 0)) == pytest.approx(0.012)
     assert found("sonar", sum_usage([tokens(0, 0), tokens(0, 0)])) == pytest.approx(0.024)
 
 
 def test_what_a_name_stands_for_is_told_once() -> None:
-    """Each price in use is reported when it is first used, with the entry that the name was matched to."""
+    """Each price is reported at its first use, with the entry that the name matched."""
     told: list[MatchedPrice] = []
     found = prices(own=OWN, on_match=told.append)
     for model in ("gpt-4o-2024-08-06", "house-1", "gpt-9-unheard-of", "gpt-4o-2024-08-06", "house-1"):
@@ -235,7 +235,7 @@ def test_what_a_name_stands_for_is_told_once() -> None:
 
 
 def test_a_price_that_priced_nothing_is_not_told() -> None:
-    """A price is in use when a cost stands on it."""
+    """A price counts as used only if a cost is based on it."""
     told: list[MatchedPrice] = []
     prices(own=OWN, on_match=told.append)("house-1", Usage())
     assert told == []
@@ -254,14 +254,14 @@ def test_a_price_that_priced_nothing_is_not_told() -> None:
     ],
 )
 def test_a_wrong_table_gets_one_line(entry: dict[str, float], expected: str) -> None:
-    """The entry, its key, and what was expected."""
+    """The line names the entry, its key, and what was expected."""
     with pytest.raises(InputError, match=expected) as caught:
         PriceList(None, {"m": entry})
     assert "\n" not in str(caught.value)
 
 
 def test_prices_are_read_offline_and_late() -> None:
-    """The list comes with the package: no import before the first price, no socket and no thread after it."""
+    """The list comes with the package: it is imported at the first price, and opens no socket and no thread."""
     code = """
 import socket, sys, threading
 class Refused(socket.socket):

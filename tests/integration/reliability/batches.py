@@ -1,4 +1,4 @@
-"""Tables to ask, moments to kill at, and the proof that nothing was lost or made twice."""
+"""Tables to run, moments to kill at, and the proof that no row was lost or run twice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ UNNAMED = """
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An input of `rows` rows, which ask `row 0`, `row 1`, …, and where its answers go."""
+    """An input of `rows` rows with the prompts `row 0`, `row 1`, …, and the path of its answers."""
 
     folder: Path
     rows: int
@@ -62,7 +62,7 @@ class Table:
         return read_csv(self.output)
 
     def is_being_written(self) -> bool:
-        """A process is writing the output now, or was killed while it did."""
+        """Return whether a process is writing the output now, or was killed while it did."""
         for path in self.folder.glob(".batchrun-*.tmp"):
             # The file that only tries whether the folder can be written has no rights for others.
             with contextlib.suppress(FileNotFoundError):
@@ -71,7 +71,7 @@ class Table:
         return False
 
     def count(self, query: str) -> int:
-        """A count from the journal, 0 while there is none."""
+        """Return a count from the journal, 0 without a journal."""
         try:
             with contextlib.closing(sqlite3.connect(f"{self.journal.as_uri()}?mode=ro", uri=True, timeout=5)) as db:
                 return int(db.execute(query).fetchone()[0])
@@ -87,14 +87,14 @@ def write_table(folder: Path, rows: int) -> Table:
 
 
 async def run_table(table: Table, url: str, *, watch: Watch | None = None, **options: Any) -> Summary:
-    """Run a batch in this process; options are those of a job."""
+    """Run a batch in this process; the options are those of a job."""
     environment = Environment()
     plan = make_plan(make_job({"base_url": url, "model": "m", **options}), table.input, environment, table.output)
     return await run_batch(plan, environment, watch=watch)
 
 
 def command(table: Table, url: str, *options: str, api: str = "assistants") -> list[str | Path]:
-    """The same command each time: whoever resumes need not know that something happened."""
+    """Return the same command each time: whoever resumes a batch need not know what happened to it."""
     return [
         *("run", table.input, "-o", table.output, "--base-url", url, "--api", api, "--model", "script"),
         *("--json", *options),
@@ -102,7 +102,7 @@ def command(table: Table, url: str, *options: str, api: str = "assistants") -> l
 
 
 def killed_when(process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.001) -> bool:
-    """SIGKILL as soon as `reached`; whether the process had not ended before."""
+    """Send SIGKILL as soon as `reached`; return whether the process was still running."""
     while process.running and not reached():
         time.sleep(pause_s)
     return process.kill()
@@ -116,12 +116,12 @@ class Moments:
     draw: random.Random
 
     def starting(self, process: Batchrun) -> bool:
-        """Some time between the first instruction and the first rows."""
+        """Wait for a time between the first instruction and the first rows."""
         until = time.monotonic() + self.draw.uniform(0.0, 0.6)
         return killed_when(process, lambda: time.monotonic() >= until)
 
     def under_way(self, process: Batchrun, kills_left: int) -> bool:
-        """After a random number of rows more, and a random moment."""
+        """Wait for a random number of further rows, and then a random moment."""
         ended = self.table.count(ENDED)
         most = 2 * (self.table.rows - ended) // (kills_left + 1)
         goal = min(ended + self.draw.randint(0, most), self.table.rows)
@@ -132,7 +132,7 @@ class Moments:
         return killed_when(process, lambda: time.monotonic() >= until)
 
     def writing(self, process: Batchrun) -> bool:
-        """While the output is being written."""
+        """Wait until the output is being written."""
         extra_s = self.draw.uniform(0.0, 0.004)
         if not self._after(process, self._is_written_again(), pause_s=0.0):
             return False
@@ -140,7 +140,7 @@ class Moments:
         return killed_when(process, lambda: time.monotonic() >= until, pause_s=0.0)
 
     def _is_written_again(self) -> Callable[[], bool]:
-        """Whether a file is there that was not there before."""
+        """Return whether a file exists that did not exist before."""
         before = {path.name for path in self.table.folder.glob(".batchrun-*.tmp")}
         if not before:
             return self.table.is_being_written
@@ -186,10 +186,10 @@ def kill_and_resume(
 
 
 def assert_each_row_once(table: Table, server: Served, *, spare_runs: bool = False) -> ServerRecords:
-    """The output has each row once and in order, and the server made one thread and one run for each.
+    """Check that the output has each row once and in order, and that the server created one thread and one run per row.
 
     Args:
-        spare_runs: runs that failed were made again, as they had to be.
+        spare_runs: runs that failed and were, correctly, made again.
     """
     answers, records = table.answers(), server.records()
     assert [row["question"] for row in answers] == [f"row {row}" for row in range(table.rows)]

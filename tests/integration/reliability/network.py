@@ -1,4 +1,4 @@
-"""A proxy between batch and server that loses, breaks and delays what it is told to."""
+"""A proxy between batch and server that loses, breaks and delays requests as planned."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Request:
 
 @dataclass(slots=True)
 class Proxy:
-    """Forwards each request over a connection of its own; use as a context manager.
+    """Forwards each request over its own connection; use as a context manager.
 
     Attributes:
         target: base URL of the server.
-        decide: from a request to the fault that it meets, None for none.
+        decide: returns the fault for a request, None for none.
         without: headers (lower case) that are not passed on.
-        retry_after_s: of a 429.
-        stall_s: how long a stalled reply is silent before its connection ends.
-        requests: all that arrived.
-        faults: kind → how many were committed.
+        retry_after_s: seconds in the Retry-After header of a 429.
+        stall_s: seconds of silence before the connection of a stalled reply ends.
+        requests: all requests that arrived.
+        faults: kind → number of faults.
     """
 
     target: str
@@ -146,10 +146,11 @@ class Proxy:
 
 
 def planned(seed: int, rates: dict[Fault, float], tries: float = math.inf) -> Callable[[Request], Fault | None]:
-    """Each request meets at most one fault, by these rates; the same rows the same ones, whatever their order.
+    """Return a plan by which each request meets at most one fault, at these rates; a row meets the same faults in any
+    order of rows.
 
     Args:
-        tries: the same request made more often than so meets none any more.
+        tries: a request that was made more often than this meets no further fault.
     """
     seen: Counter[str] = Counter()
 
@@ -182,7 +183,7 @@ def _reply(status: int, kind: str, body: bytes, more: str = "") -> bytes:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End the connection by RST instead of FIN."""
+    """End the connection with RST instead of FIN."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 

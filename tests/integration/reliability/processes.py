@@ -1,4 +1,4 @@
-"""Real processes, forked from one that has imported everything already: a start costs milliseconds, not a second."""
+"""Real processes, forked from one that has imported everything: a start takes milliseconds instead of a second."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, s
 
 @dataclass(slots=True)
 class Batchrun:
-    """One `batchrun` command in a process of its own.
+    """One `batchrun` command in its own process.
 
     Attributes:
-        folder: where it runs, and where its standard output and error are written.
+        folder: working directory; standard output and error are written there too.
     """
 
     folder: Path
@@ -78,13 +78,13 @@ class Batchrun:
             os.kill(self.pid, number)
 
     def wait(self, timeout_s: float = END_TIMEOUT_S) -> int:
-        """The exit code; negative for a signal that ended it."""
+        """Return the exit code; negative if a signal ended the process."""
         self._process.join(timeout_s)
         assert self._process.exitcode is not None, f"batchrun has not ended within {timeout_s:g} s"
         return int(self._process.exitcode)
 
     def kill(self) -> bool:
-        """SIGKILL; whether it had not ended by itself."""
+        """Send SIGKILL; return whether the process was still running."""
         self.signal(signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
@@ -97,7 +97,7 @@ class Batchrun:
         return (self.folder / "stdout.txt").read_text()
 
     def facts(self) -> dict[str, Any]:
-        """The summary of `run --json`."""
+        """Return the summary of `run --json`."""
         return dict(json.loads(self.stdout.splitlines()[-1]))
 
 
@@ -109,7 +109,7 @@ def batchrun(
     umask: int = 0o022,
     stdin: str | Path = os.devnull,
 ) -> Iterator[Batchrun]:
-    """Start a command; whatever happens, it has ended after the block."""
+    """Start a command; it has ended when the context ends, whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
     process = _CONTEXT.Process(
         target=_call_command,
@@ -149,9 +149,10 @@ delta_delay_s = {delta_delay_s}
 
 @dataclass(slots=True)
 class Served:
-    """A server of the Assistants protocol in a process of its own, over its own SQLite file.
+    """A server of the Assistants protocol in its own process, over its own SQLite file. It answers `row 17` with
+    `answer 17`.
 
-    It answers `row 17` with `answer 17`. Use as a context manager; may be killed and started again.
+    Use as a context manager; it may be killed and started again.
 
     Attributes:
         delay_s, delta_delay_s: seconds before the first piece of an answer, and between its four pieces.
@@ -173,7 +174,7 @@ class Served:
 
     @property
     def log(self) -> Path:
-        """Its standard error: beside its folder, which may be a disk that is full."""
+        """Return its standard error. The file is next to its folder, which may be a full disk."""
         return self.folder.parent.parent / "server.log"
 
     def __enter__(self) -> Served:
@@ -181,7 +182,7 @@ class Served:
         return self
 
     def start(self) -> None:
-        """Start it, or start it again after `kill`, on the same port and file."""
+        """Start the server, or start it again after `kill`, on the same port and file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         script = self.folder / "script.toml"
         script.write_text(ANSWERS.format(delay_s=self.delay_s, delta_delay_s=self.delta_delay_s))
@@ -201,7 +202,7 @@ class Served:
             self.url = receiver.recv()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
 
@@ -212,14 +213,14 @@ class Served:
         self._process.join(END_TIMEOUT_S)
 
     def records(self) -> ServerRecords:
-        """What its file holds; once it has stopped."""
+        """Return the content of its file, once it has stopped."""
         assert not self._process.is_alive()
         return ServerRecords.read(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRecords:
-    """A server's own account of what it was asked for.
+    """The server's own record of its requests.
 
     Attributes:
         objects: kind → id → the object as clients see it.
@@ -240,7 +241,7 @@ class ServerRecords:
         return self.objects.get(kind, {})
 
     def answer_of(self, run_id: str) -> str:
-        """The text of the assistant's messages of a run."""
+        """Return the text of the assistant's messages of a run."""
         return "".join(
             part["text"]["value"]
             for message in self.of("message").values()

@@ -1,4 +1,4 @@
-"""Responses in the background, over real sockets: at a service that keeps nothing, and at the end of a row's time."""
+"""Background responses over real sockets: at a service that stores nothing, and at the end of a row's time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def response(number: int | str, status: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("answer", [json_answer({"detail": "Not Found"}, 404), html("gone", 404), html("no", 405)])
 async def test_background_at_a_service_that_cannot_look_up(tmp_path: Path, answer: Answer) -> None:
-    """The batch stops with its rows pending before more than the first rows are paid for, and says what to do; without
-    `--background` the same command asks what is left."""
+    """The batch stops with pending rows before more than the first rows are paid for, and reports what to do; without
+    `--background` the same command runs the rest."""
     table = write_table(tmp_path, 60)
     made: list[str] = []
 
@@ -46,8 +46,8 @@ async def test_background_at_a_service_that_cannot_look_up(tmp_path: Path, answe
 
 @pytest.mark.parametrize("reply", ["answer", "refusal"])
 async def test_out_of_time_behind_an_answer(tmp_path: Path, reply: str) -> None:
-    """A response that has ended when its row's time is over is taken, whichever way the service says so at the
-    cancellation."""
+    """A response that has ended when its row's time is over is used, whichever way the service reports the end when it
+    is cancelled."""
     table = write_table(tmp_path, 1)
     cancelled: list[str] = []
 

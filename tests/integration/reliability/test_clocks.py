@@ -1,4 +1,4 @@
-"""A wall clock that is set forward or back, by hours or years, during a run or between two."""
+"""A wall clock that is set forward or back, by hours or years, during a run or between two runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ YEARS = timedelta(days=3_650)
 
 
 def jumping(step: timedelta) -> Callable[[], datetime]:
-    """A clock that is set by `step`, there and back, at each look."""
+    """Return a clock that is set by `step`, there and back, each time it is read."""
     looks: Iterator[int] = count()
     return lambda: NOON + step * (next(looks) % 2)
 
@@ -45,7 +45,7 @@ async def run(folder: Path, clock: Callable[[], datetime], **options: object) ->
 
 @pytest.mark.parametrize("step", [timedelta(hours=3), -timedelta(hours=3), YEARS, -YEARS], ids=str)
 async def test_a_clock_that_jumps_while_a_batch_runs(tmp_path: Path, step: timedelta) -> None:
-    """Rows, durations and the next run are as ever; `status`, the report and the costs can tell them."""
+    """Rows, durations and the next run are unaffected, and `status`, the report and the costs can show them."""
     summary = await run(tmp_path, jumping(step))
     assert (summary.exit_code, 0 <= summary.elapsed_s < 60) == (0, True)
     assert (await run(tmp_path, jumping(-step))).statistics.finished_before == ROWS
@@ -62,7 +62,7 @@ async def test_a_clock_that_jumps_while_a_batch_runs(tmp_path: Path, step: timed
     ids=["an hour on", "a day on", "set back", "set back by years"],
 )
 async def test_ages_where_the_clock_was_set(tmp_path: Path, later: timedelta, asked: int) -> None:
-    """An answer that is dated in the future is not too old: a clock that was set back has nothing paid for twice."""
+    """An answer with a date in the future is not too old: a clock that was set back makes nothing to be paid for twice."""
     await run(tmp_path, standing(NOON), max_age="24h")
     summary = await run(tmp_path, standing(NOON + later), max_age="24h")
     assert summary.exit_code == 0

@@ -1,4 +1,5 @@
-"""Few file descriptors: real processes under `ulimit -n`, with the embedded server and with one elsewhere."""
+"""Few file descriptors: real processes under `ulimit -n`, with the embedded server and with a server in another
+process."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def completion(_: Request) -> Answer:
 def limited(
     table: Table, limit: str, *arguments: str, program: Sequence[str] = ("-m", "batchrun"), timeout_s: float = 100.0
 ) -> subprocess.CompletedProcess[str]:
-    """`batchrun run` in a shell that sets limits first."""
+    """Run `batchrun run` in a shell that sets limits first."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHRUN_"))}
     command = [sys.executable, *program, "run", str(table.input), "-o", str(table.output), *arguments]
     return subprocess.run(
@@ -48,7 +49,8 @@ def completed(table: Table) -> int:
     "arguments", [(), ("--api", "chat", "--concurrency", "500"), ("--api", "responses", "--stream")]
 )
 def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """With 64 descriptors the embedded server answers every row in its first try, and a line says how many at once."""
+    """With 64 descriptors the embedded server answers every row at its first attempt, and a line reports how many rows
+    can be in flight."""
     table = write_table(tmp_path, 300)
     ended = limited(table, "ulimit -n 64", "--model", "tutor", *arguments)
     assert (ended.returncode, completed(table)) == (0, 300), ended.stderr
@@ -70,7 +72,7 @@ def test_few_descriptors_with_a_server_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_soft_limit_is_raised(tmp_path: Path) -> None:
-    """A low soft limit under a high hard one bounds nothing, and nothing is said."""
+    """A low soft limit below a high hard one has no effect, and no line mentions it."""
     table = write_table(tmp_path, 40)
     ended = limited(table, "ulimit -S -n 40 && ulimit -H -n 1024", "--model", "tutor")
     assert (ended.returncode, completed(table)) == (0, 40), ended.stderr
@@ -127,7 +129,7 @@ def add(a: int, b: int) -> int:
     ],
 )
 def test_nothing_is_imported_after_the_first_request(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """Whatever the batch does, all modules that it needs are there before it sends anything."""
+    """Whatever the batch does, all modules that it needs are imported before it sends anything."""
     table = write_table(tmp_path, 6)
     (tmp_path / "tools.py").write_text(TOOLS)
     kind = "string" if "--schema-retries" in arguments else "integer"

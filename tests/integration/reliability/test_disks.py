@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written, on real small filesystems."""
+"""Disks that are full or read-only, on real small file systems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.reliability.processes import Served, batchrun
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A filesystem in memory."""
+    """A file system in memory."""
 
     path: Path
 
@@ -26,7 +26,7 @@ class Disk:
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
 
     def fill(self, leave_kib: int) -> None:
-        """Leave so much space."""
+        """Fill the disk except for this much space."""
         free = shutil.disk_usage(self.path).free - leave_kib * 1024
         (self.path / "filler").write_bytes(bytes(free))
 
@@ -36,7 +36,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
-    """Mounts small filesystems; skips where that is not allowed."""
+    """Mount small file systems; skip the test where that is not allowed."""
     with ExitStack() as stack:
 
         def mounted(size: str) -> Disk:
@@ -56,7 +56,8 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
 
 
 def test_a_full_disk_under_the_journal(tmp_path: Path, disk: Callable[[str], Disk]) -> None:
-    """A disk that fills up while rows run ends the batch with one line; with space made, it goes on with its runs."""
+    """A disk that fills up while rows run ends the batch with one line; after space is made, the batch resumes with its
+    runs."""
     small = disk("24m")
     table = write_table(small.path / "batch", 300)
     with Served(tmp_path / "server") as server:
@@ -75,7 +76,7 @@ def test_a_full_disk_under_the_journal(tmp_path: Path, disk: Callable[[str], Dis
 
 
 def test_a_full_disk_from_the_start(disk: Callable[[str], Disk]) -> None:
-    """With no space at all the batch does not begin, and says so in one line."""
+    """Without any space the batch does not begin, and reports so in one line."""
     small = disk("1m")
     table = write_table(small.path / "batch", 3)
     small.fill(leave_kib=0)
@@ -87,7 +88,7 @@ def test_a_full_disk_from_the_start(disk: Callable[[str], Disk]) -> None:
 
 
 def test_a_full_disk_under_the_output(tmp_path: Path, disk: Callable[[str], Disk]) -> None:
-    """Where the output alone has no space, the old one stands, and the answers are in the journal."""
+    """If only the output has no space, the old output stays, and the answers are in the journal."""
     small = disk("1m")
     table = write_table(tmp_path / "batch", 40)
     target = small.path / "answers.csv"
@@ -108,7 +109,8 @@ def test_a_full_disk_under_the_output(tmp_path: Path, disk: Callable[[str], Disk
 
 
 def test_a_full_disk_under_the_server(tmp_path: Path, disk: Callable[[str], Disk]) -> None:
-    """A server whose disk is full says so to its clients; with space made, and started again, it completes the rows."""
+    """A server with a full disk reports so to its clients; after space is made and the server is restarted, it
+    completes the rows."""
     small = disk("24m")
     table = write_table(tmp_path / "batch", 100)
     with Served(small.path / "server") as server:
@@ -129,7 +131,7 @@ def test_a_full_disk_under_the_server(tmp_path: Path, disk: Callable[[str], Disk
 
 
 def test_a_folder_that_cannot_be_written(disk: Callable[[str], Disk]) -> None:
-    """On a read-only filesystem the batch does not begin, and says so in one line."""
+    """On a read-only file system the batch does not begin, and reports so in one line."""
     small = disk("1m")
     table = write_table(small.path / "batch", 3)
     small.mount("ro")
@@ -140,7 +142,7 @@ def test_a_folder_that_cannot_be_written(disk: Callable[[str], Disk]) -> None:
 
 
 def test_a_journal_that_can_only_be_read(tmp_path: Path, disk: Callable[[str], Disk]) -> None:
-    """A finished batch on a read-only filesystem can still be looked at, by status and export."""
+    """A finished batch on a read-only file system can still be inspected with status and export."""
     small = disk("4m")
     table = write_table(small.path / "batch", 5)
     with Served(tmp_path / "server") as server, batchrun(tmp_path, *command(table, server.url)) as process:

@@ -1,4 +1,4 @@
-"""Journals that were cut off, emptied, or belong to someone else; clocks that are set back."""
+"""Journals that were truncated, emptied, or belong to another program; clocks that are set back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, server: Served) -> Table:
-    """A batch that was killed when its output was there."""
+    """A batch that was killed after its output was written."""
     table = write_table(tmp_path_factory.mktemp("finished") / "batch", ROWS)
     with batchrun(table.folder, *command(table, server.url)) as process:
         killed_when(process, table.output.exists, pause_s=0.0)
@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, server: Served) -> Table:
 
 @pytest.fixture(scope="module")
 def under_way(tmp_path_factory: pytest.TempPathFactory, server: Served) -> Table:
-    """A batch that was killed in its middle, with answers in its write-ahead log."""
+    """A batch that was killed halfway, with answers in its write-ahead log."""
     table = write_table(tmp_path_factory.mktemp("under_way") / "batch", ROWS)
     with batchrun(table.folder, *command(table, server.url, "--concurrency", "5")) as process:
         assert killed_when(process, lambda: table.count(ENDED) >= 60)
@@ -73,7 +73,7 @@ def cut(path: Path, length: int) -> None:
 
 
 async def answers_of(table: Table) -> int:
-    """Rows whose answer the journal still has, as three commands tell them."""
+    """Return the rows whose answer the journal still has, as three commands report them."""
     export_table(table.output, table.folder / "copy.csv")
     await row_facts(table.output, "3", Environment())
     with open_journal(
@@ -86,7 +86,8 @@ async def answers_of(table: Table) -> int:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_a_torn_journal_is_refused(finished: Table, tmp_path: Path, seed: int) -> None:
-    """A journal that was cut off anywhere is refused with one line, which names it; never read as if it were whole."""
+    """A journal that was truncated anywhere is refused with one line that names it; it is never read as if it were
+    whole."""
     table = copied(finished, tmp_path / "batch")
     size = table.journal.stat().st_size
     cut(table.journal, random.Random(seed).randrange(1, size))
@@ -98,7 +99,7 @@ async def test_a_torn_journal_is_refused(finished: Table, tmp_path: Path, seed: 
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_torn_log_is_read_up_to_its_tear(under_way: Table, tmp_path: Path, seed: int) -> None:
-    """A write-ahead log that was cut off costs what stood behind the cut, and the journal can be used."""
+    """A truncated write-ahead log loses what came after the cut, and the journal can be used."""
     table = copied(under_way, tmp_path / "batch")
     whole = await answers_of(copied(under_way, tmp_path / "whole"))
     log = table.journal.with_name(table.journal.name + "-wal")
@@ -109,7 +110,8 @@ async def test_a_torn_log_is_read_up_to_its_tear(under_way: Table, tmp_path: Pat
 
 
 async def test_a_torn_log_takes_no_answer_that_was_handed_out(finished: Table, tmp_path: Path) -> None:
-    """Once there is an output, the journal needs its write-ahead log no more: whatever becomes of that, all is known."""
+    """Once there is an output, the journal no longer needs its write-ahead log: all answers are known whatever happens
+    to the log."""
     table = copied(finished, tmp_path / "batch")
     assert table.output.exists()
     for ending in ("-wal", "-shm"):
@@ -119,7 +121,8 @@ async def test_a_torn_log_takes_no_answer_that_was_handed_out(finished: Table, t
 
 @pytest.mark.parametrize("beside", ["its log", "an output"])
 async def test_an_emptied_journal_is_no_new_one(finished: Table, under_way: Table, tmp_path: Path, beside: str) -> None:
-    """A journal of no bytes beside an output or its log is refused: as a new one it would have every row paid again."""
+    """An empty journal next to an output or its log is refused: as a new journal it would cause every row to be paid
+    for again."""
     table = copied(under_way if beside == "its log" else finished, tmp_path / "batch")
     cut(table.journal, 0)
     before = {path.name: path.read_bytes() for path in table.folder.iterdir()}
@@ -130,7 +133,7 @@ async def test_an_emptied_journal_is_no_new_one(finished: Table, under_way: Tabl
 
 @pytest.mark.parametrize("what", ["a database", "text", "a folder"])
 async def test_a_foreign_journal(tmp_path: Path, what: str) -> None:
-    """Something else where the journal should be is refused with one line and left as it is."""
+    """Another file in the journal's place is refused with one line and left unchanged."""
     table = write_table(tmp_path, 2)
     if what == "a folder":
         table.journal.mkdir()
@@ -151,7 +154,7 @@ async def test_a_foreign_journal(tmp_path: Path, what: str) -> None:
 
 
 async def test_looking_holds_nobody_up(tmp_path: Path) -> None:
-    """A batch that starts in the moment in which `status` looks whether another one runs is not refused."""
+    """A batch that starts at the moment in which `status` checks the lock is not refused."""
     table = write_table(tmp_path, 1)
     plan = plan_of(table, max_outage=1)
     for _ in range(3):
@@ -179,7 +182,7 @@ async def run_batch_while_looked_at(plan: Plan) -> None:
 
 
 async def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
-    """A wall clock that goes back by a day with every look at it changes no row, no duration and no resume."""
+    """A wall clock that goes back by a day each time it is read changes no row, no duration and no resume."""
     table = write_table(tmp_path / "batch", 20)
     now = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""SIGKILL, anywhere: of the batch and of the server. The server's own records say what was made."""
+"""SIGKILL of the batch and of the server at any moment. The server's own records show which runs were made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.integration.reliability.processes import Served, batchrun
 
 
 def test_a_batch_killed_five_times_makes_each_run_once(tmp_path: Path) -> None:
-    """Killed while it starts, works and writes, a batch resumes until each row is there once, and one run for each."""
+    """Killed while it starts, works and writes, a batch resumes until the output has each row once, with one run per
+    row."""
     table = write_table(tmp_path / "batch", 400)
     with Served(tmp_path / "server") as server:
         kills = Counter(
@@ -45,7 +46,7 @@ def test_a_batch_killed_fifty_times_makes_each_run_once(tmp_path: Path, seed: in
 
 
 def test_a_killed_server_takes_its_runs_up_again(tmp_path: Path) -> None:
-    """A server killed twice under a batch and started again on its file: each row has its answer, and one run."""
+    """A server that was killed twice under a batch resumes from its file: each row has its answer, and one run."""
     table = write_table(tmp_path / "batch", 150)
     with (
         Served(tmp_path / "server", delta_delay_s=0.05) as server,
@@ -70,7 +71,7 @@ def test_a_killed_server_takes_its_runs_up_again(tmp_path: Path) -> None:
     ],
 )
 def test_every_protocol_survives_a_kill(tmp_path: Path, api: str, options: tuple[str, ...], kind: str) -> None:
-    """Whatever the protocol, a server that honours Idempotency-Key makes one answer for each row of a killed batch."""
+    """In every protocol, a server that supports Idempotency-Key makes one answer per row of a killed batch."""
     table = write_table(tmp_path / "batch", 80)
     with Served(tmp_path / "server", delta_delay_s=0.05) as server:
         arguments = command(table, server.url, *options, api=api)
@@ -84,7 +85,7 @@ def test_every_protocol_survives_a_kill(tmp_path: Path, api: str, options: tuple
 
 @pytest.mark.parametrize(("api", "kind"), [("assistants", "run"), ("responses", "response")])
 def test_without_idempotency_keys_only_unnamed_requests_are_made_again(tmp_path: Path, api: str, kind: str) -> None:
-    """Where keys are ignored, a killed batch makes again at most what had no id yet, and its summary says how many."""
+    """If keys are ignored, a killed batch sends again at most the requests without an id, and its summary counts them."""
     table = write_table(tmp_path / "batch", 120)
     with (
         Served(tmp_path / "server", delay_s=0.2, delta_delay_s=0.02) as server,

@@ -1,4 +1,4 @@
-"""A journal that is gone although its batch had begun: what was answered is not asked and paid for again unsaid."""
+"""A journal that is lost although its batch had begun: no answered row is silently paid for again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_a_lost_journal_is_no_new_batch(folder: Path, output: str, prefix: str, state: str) -> None:
-    """Beside an output of ours a journal that is gone is refused like an emptied one; nothing is touched or sent."""
+    """Next to an output of batchrun a missing journal is refused like an emptied one; nothing is changed or sent."""
     assert run(folder, "--output-prefix", prefix, output=output).returncode == 0
     journal = folder / f"{output}.journal"
     journal.unlink()
@@ -61,7 +61,7 @@ def test_a_lost_journal_is_no_new_batch(folder: Path, output: str, prefix: str, 
 
 
 def test_check_tells_of_it(folder: Path) -> None:
-    """`check` of a job file says so before the night does."""
+    """`check` of a job file reports it before the night's run does."""
     (folder / "job.toml").write_text('input = "q.csv"\noutput = "a.csv"\nscript = "s.toml"\n')
     assert batchrun(folder, "run", "job.toml").returncode == 0
     assert batchrun(folder, "check", "job.toml").returncode == 0
@@ -72,7 +72,7 @@ def test_check_tells_of_it(folder: Path) -> None:
 
 
 def test_python_says_it_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call with output= is refused too; a frame without one has nothing to lose."""
+    """A call with output= is refused too; a DataFrame without an output has nothing to lose."""
     monkeypatch.chdir(folder)
     frame = pandas.DataFrame({"question": ["1 + 1"]})
     package.run(frame, script=Path("s.toml"), output=Path("a.csv"))
@@ -83,7 +83,7 @@ def test_python_says_it_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_journal_that_was_put_back_is_continued(folder: Path) -> None:
-    """What the message tells to do helps: with a copy of the journal back nothing is asked again."""
+    """The remedy in the message works: after the journal is restored, no row is sent again."""
     run(folder)
     shutil.move(folder / "a.csv.journal", folder / "kept")
     assert run(folder).returncode == 2
@@ -94,7 +94,7 @@ def test_a_journal_that_was_put_back_is_continued(folder: Path) -> None:
 
 
 def test_a_journal_that_fresh_set_aside_is_named(folder: Path) -> None:
-    """Where `--fresh` was killed behind its rename, the message names the journal that it set aside."""
+    """If `--fresh` was killed after its rename, the message names the journal that it set aside."""
     run(folder)
     (folder / "a.csv.journal").rename(folder / "a.csv.journal.20261123T120000Z")
     refused = run(folder)
@@ -103,7 +103,7 @@ def test_a_journal_that_fresh_set_aside_is_named(folder: Path) -> None:
 
 
 def test_a_journal_of_no_batch_is_as_good_as_none(folder: Path) -> None:
-    """A journal that was only begun does not stand for the one that is gone."""
+    """A journal that was only begun does not replace the missing one."""
     run(folder)
     (folder / "a.csv.journal").unlink()
     run(folder, output="b.csv")
@@ -118,7 +118,7 @@ def test_a_journal_of_no_batch_is_as_good_as_none(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", ["export", "score"])
 def test_what_other_commands_write_is_ours_too(folder: Path, command: str) -> None:
-    """A table that `export` or `score` wrote holds answers that were paid for: a run does not replace it unsaid."""
+    """A table that `export` or `score` wrote holds answers that were paid for: a run does not silently replace it."""
     (folder / "q.csv").write_text("question,target\n1 + 1,2\n")
     run(folder)
     made = (
@@ -136,14 +136,14 @@ def test_what_other_commands_write_is_ours_too(folder: Path, command: str) -> No
     ids=["empty", "a table", "some columns alike", "broken", "no text"],
 )
 def test_a_file_of_somebody_elses_is_replaced(folder: Path, text: str) -> None:
-    """A file without our columns at the output's place never belonged to a journal: the output takes its place."""
+    """A file without batchrun's columns in the output's place never had a journal: the output replaces it."""
     (folder / "a.csv").write_text(text)
     assert run(folder).returncode == 0
     assert "answer" in (folder / "a.csv").read_text()
 
 
 def test_dated_outputs_begin_each_day(folder: Path) -> None:
-    """An output with {date} in its name begins a batch each day; yesterday's output is another batch's."""
+    """An output with {date} in its name begins a new batch each day; yesterday's output belongs to another batch."""
     run(folder, output="a-2001-01-01.csv")
     (folder / "a-2001-01-01.csv.journal").unlink()
     assert run(folder, output="a-{date}.csv").returncode == 0

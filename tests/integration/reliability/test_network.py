@@ -1,4 +1,4 @@
-"""Everything that a network does wrong, at once."""
+"""All faults of a network at the same time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ after_deltas = 1
 
 
 def ask(table: Table, proxy: Proxy, *options: str) -> tuple[float, dict[str, object]]:
-    """Seconds that a batch took, and its summary. More than a third of the tries fail: five would not do for all."""
+    """Return the seconds that a batch took, and its summary. More than a third of the attempts fail, so five attempts
+    per row would be too few."""
     started_s = time.monotonic()
     with batchrun(table.folder, *command(table, proxy.url, "--max-attempts", "12", *options)) as process:
         assert process.wait(600) == 0, process.stdout
@@ -37,8 +38,8 @@ def ask(table: Table, proxy: Proxy, *options: str) -> tuple[float, dict[str, obj
 
 
 def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> None:
-    """With resets in the middle of streams, 429, 5xx before and after the work, stalls, failed runs and HTML at once,
-    every row completes, and only runs that failed are made again."""
+    """With resets in the middle of streams, 429, 5xx before and after the work, stalls, failed runs and HTML at the
+    same time, every row completes, and only failed runs are made again."""
     table = write_table(tmp_path / "batch", 50)
     with (
         Served(tmp_path / "server", faults=FAILED_RUNS) as server,
@@ -55,7 +56,7 @@ def test_a_bad_network_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> 
 @pytest.mark.nightly
 @pytest.mark.timeout(1_800)
 def test_a_bad_network_takes_at_most_twice_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same faults over 1,000 rows of a few seconds each make a batch of a given concurrency at most twice as long."""
+    """With the same faults, 1,000 rows of a few seconds each at a given concurrency take at most twice as long."""
     rows, taken = 1_000, {}
     for name, faults, plan in (("good", None, {}), ("bad", FAILED_RUNS, RATES)):
         table = write_table(tmp_path / name, rows)

@@ -1,4 +1,5 @@
-"""One process works on an output, whatever it is called, whatever becomes of its lock, and whoever was killed before."""
+"""One process writes an output, whatever name is used for it, whatever happens to its lock, and whoever was killed
+before."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def running(table: Table, server: Served) -> Iterator[Batchrun]:
 
 
 def second(table: Table, server: Served, output: str | Path, folder: str = "second") -> tuple[int, str]:
-    """Another command on the same output; its exit code and what it said."""
+    """Run another command on the same output; return its exit code and its messages."""
     arguments = [output if each == table.output else each for each in command(table, server.url)]
     with batchrun(table.folder.parent / folder, *arguments) as process:
         return process.wait(), process.stderr
@@ -64,7 +65,7 @@ def second(table: Table, server: Served, output: str | Path, folder: str = "seco
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a deleted lock is a lost one")
 def test_a_deleted_lock(table: Table, server: Served) -> None:
-    """With its lock file deleted, a batch that runs is still the only one; `status` says that it runs."""
+    """After its lock file was deleted, a running batch is still the only one; `status` reports that it runs."""
     lock = paths_for(table.output).lock
     with running(table, server) as first:
         for _ in range(2):
@@ -84,7 +85,7 @@ def test_a_deleted_lock(table: Table, server: Served) -> None:
 
 @pytest.mark.parametrize("name", ["detour", "link to the file", "link to the folder", "link to a link"])
 def test_two_names_of_one_output(table: Table, server: Served, name: str) -> None:
-    """By whatever path an output is named, it has one lock and one journal."""
+    """Whichever path names an output, it has one lock and one journal."""
     link = table.folder.parent / "link"
     if name == "detour":
         named = table.folder / ".." / table.folder.name / "." / table.output.name
@@ -115,7 +116,7 @@ def test_two_names_of_one_output(table: Table, server: Served, name: str) -> Non
 
 
 def test_an_earlier_journal_beside_a_link(tmp_path: Path) -> None:
-    """Earlier versions put the journal beside the link: the batch goes on with it."""
+    """Earlier versions put the journal next to the link: the batch resumes from it."""
     (tmp_path / "real").mkdir()
     link = tmp_path / "a.csv"
     link.symlink_to(tmp_path / "real" / "a.csv")
@@ -132,7 +133,7 @@ def test_an_earlier_journal_beside_a_link(tmp_path: Path) -> None:
 
 @pytest.fixture
 def under_way(table: Table, server: Served) -> Table:
-    """A batch that was killed in its middle, with answers in its write-ahead log."""
+    """A batch that was killed halfway, with answers in its write-ahead log."""
     with batchrun(table.folder, *command(table, server.url, "--concurrency", "20")) as process:
         assert killed_when(process, lambda: table.count(ENDED) >= 5)
     assert table.journal.with_name(table.journal.name + "-wal").stat().st_size
@@ -140,7 +141,7 @@ def under_way(table: Table, server: Served) -> Table:
 
 
 def answers_beside(table: Table) -> list[int]:
-    """Answers in each journal of the folder, those that were set aside included."""
+    """Return the answers in each journal of the folder, including those that were set aside."""
     found = []
     for path in sorted(table.folder.glob(f"{table.journal.name}*")):
         if not path.name.endswith(("-wal", "-shm")):
@@ -166,7 +167,7 @@ def test_fresh_killed_between_its_steps(under_way: Table, server: Served, steps:
 
 
 def test_fresh_killed_by_a_signal(under_way: Table, server: Served) -> None:
-    """Killed at any moment of `--fresh`, no answer of the old batch is lost, and none gets into the new one."""
+    """Killed at any moment of `--fresh`, no answer of the old batch is lost, and none gets into the new batch."""
     table = under_way
     answered = table.count(ENDED)
     arguments = [*command(table, server.url), "--fresh"]
@@ -182,7 +183,7 @@ def test_fresh_killed_by_a_signal(under_way: Table, server: Served) -> None:
 
 @pytest.mark.parametrize("cut", ["-wal", "-shm", ""])
 def test_fresh_with_a_journal_that_cannot_be_opened(tmp_path: Path, cut: str) -> None:
-    """Its parts are set aside one by one, the log first: cut short anywhere, no new journal meets an old log."""
+    """Its parts are set aside one by one, the log first: wherever that stops, no new journal meets an old log."""
     path = tmp_path / "a.csv.journal"
     path.write_bytes(b"no journal " * 200)
     log = path.with_name(path.name + "-wal")
@@ -221,7 +222,7 @@ def _killed_while_it_writes(path: Path) -> None:
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path, writer: str) -> None:
-    """Every command that writes a file removes what an earlier one left of it when it was killed."""
+    """Every command that writes a file removes the temporary file of an earlier one that was killed."""
     (tmp_path / "q.csv").write_text("question,target\n1 + 1,2\n")
     (tmp_path / "s.toml").write_text('[default]\nreply = "2"\n')
     called(tmp_path, "run", "q.csv", "-o", "a.csv", "--script", "s.toml")

@@ -1,4 +1,4 @@
-"""A service that goes away and comes back, over real sockets: what the batch does meanwhile, and what it says."""
+"""A service that goes away and comes back, over real sockets: what the batch does and reports meanwhile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
-    """Its rows wait for it, each is answered, and the display says since when it has been away."""
+    """Its rows wait for it, each is answered, and the display shows since when the service has been unavailable."""
     table = write_table(tmp_path, 400)
     servers = [ScriptedHttp(completion)]
     servers[0].__enter__()
@@ -59,7 +59,7 @@ async def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_loading_its_model(tmp_path: Path) -> None:
-    """503 "Loading model" at first costs no row a try: with one try a row all are answered."""
+    """A 503 "Loading model" at the start uses up no attempt: with one attempt per row all rows are answered."""
     table = write_table(tmp_path, 30)
     asked = []
 
@@ -75,9 +75,9 @@ async def test_a_server_that_is_loading_its_model(tmp_path: Path) -> None:
 
 
 class OneStream:
-    """Writes one stream at a time: the one that it is writing breaks off when another request arrives.
+    """Writes one stream at a time and breaks it off when another request arrives.
 
-    All state: `_latest`, the number of the request that came last.
+    Mutable state: `_latest`, the number of the latest request.
     """
 
     WRITES_S = 0.03
@@ -99,7 +99,7 @@ class OneStream:
 
 
 async def test_a_server_that_drops_a_stream_for_the_next_request(tmp_path: Path) -> None:
-    """It is asked for one row at a time, no row fails, and the summary says so."""
+    """Rows are sent one at a time, no row fails, and the summary reports it."""
     table = write_table(tmp_path, 20)
     with ScriptedHttp(OneStream()) as server:
         summary = await run_table(table, server.url, api="chat", stream=True)

@@ -1,4 +1,4 @@
-"""docs/reliability.md names tests that exist, and every test of this folder."""
+"""docs/reliability.md names existing tests, and every test of this folder."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_every_promise_has_its_test(named: set[str]) -> None:
 
 
 def test_every_test_is_a_promise(named: set[str]) -> None:
-    """Each test of this folder but those of the page itself stands on the page."""
+    """The page lists each test of this folder, except for those of the page itself."""
     own = names_of_tests(Path(__file__).parent) - set(re.findall(r"def (test_\w+)", Path(__file__).read_text()))
     assert own - named == set()

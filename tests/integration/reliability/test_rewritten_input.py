@@ -1,4 +1,4 @@
-"""An input that is rewritten while its batch runs: what it asks now is pending, what was answered is kept."""
+"""An input that is rewritten while its batch runs: new prompts are pending, answered rows are kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMATS = ["q.csv", "q.jsonl", "q.parquet", "q.csv.gz"]
 
 
 def written(path: Path, frame: pandas.DataFrame) -> None:
-    """Over the file that is there, as most programs write."""
+    """Write over the existing file, as most programs do."""
     if path.name.endswith(".jsonl"):
         text = frame.to_json(orient="records", lines=True)
     elif path.name.endswith(".parquet"):
@@ -46,7 +46,7 @@ def longer() -> pandas.DataFrame:
 
 
 class Bench:
-    """A folder with an input, and a service in whose second answer the input is changed."""
+    """A folder with an input, and a service that changes the input during its second answer."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.input = folder, folder / name
@@ -85,7 +85,7 @@ CHANGES: dict[str, tuple[Callable[[], pandas.DataFrame], list[tuple[str, str]]]]
 @pytest.mark.parametrize(("name", "key"), [*((name, False) for name in FORMATS), ("q.tsv", True)])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_rewritten_input(tmp_path: Path, name: str, change: str, key: bool) -> None:
-    """The output is written with the rows that there are now; those not asked as they stand are pending; exit code 3."""
+    """The output is written with the current rows; rows that were not sent as they are now are pending; exit code 3."""
     bench = Bench(tmp_path, name)
     make, first = CHANGES[change]
     bench.change = lambda: written(bench.input, make())
@@ -106,7 +106,7 @@ def test_a_rewritten_input(tmp_path: Path, name: str, change: str, key: bool) ->
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("how", ["deleted", "emptied", "garbage", "cut", "a folder"])
 def test_an_input_that_cannot_be_read_any_more(tmp_path: Path, name: str, how: str) -> None:
-    """One line says so, the answers are kept, and with the input put back the same command asks only the rest."""
+    """One line reports it and the answers are kept; after the input is restored, the same command runs only the rest."""
     bench = Bench(tmp_path, name)
     before = bench.input.read_bytes()
 
@@ -138,7 +138,7 @@ def test_an_input_that_cannot_be_read_any_more(tmp_path: Path, name: str, how: s
 
 
 def test_a_replaced_file_counts_as_rewritten(tmp_path: Path) -> None:
-    """A program that writes beside the file and renames changes it as well."""
+    """A program that writes a new file and renames it over the input changes the input too."""
     bench = Bench(tmp_path, "q.csv")
 
     def change() -> None:
@@ -152,7 +152,7 @@ def test_a_replaced_file_counts_as_rewritten(tmp_path: Path) -> None:
 
 
 def test_a_touched_file_has_not_changed(tmp_path: Path) -> None:
-    """The same content under another time, or written anew, is the same input."""
+    """The same content with another time, or written again, is the same input."""
     bench = Bench(tmp_path, "q.csv")
 
     def change() -> None:
@@ -166,7 +166,7 @@ def test_a_touched_file_has_not_changed(tmp_path: Path) -> None:
 
 
 def test_the_copy_of_standard_input(tmp_path: Path) -> None:
-    """A copy of standard input that somebody rewrites is an input that changed."""
+    """A copy of standard input that another program rewrites is a changed input."""
     bench = Bench(tmp_path, "q.csv")
     copy = tmp_path / "a.csv.input.csv"
     bench.change = lambda: written(copy, edited(4))
@@ -178,7 +178,7 @@ def test_the_copy_of_standard_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["other columns", "deleted"])
 def test_python_says_it_too(tmp_path: Path, change: str) -> None:
-    """A call from Python raises one of our errors, or returns pending rows."""
+    """A call from Python raises an error of batchrun, or returns pending rows."""
     bench = Bench(tmp_path, "q.csv")
     bench.change = bench.input.unlink if change == "deleted" else lambda: written(bench.input, CHANGES[change][0]())
     options: dict[str, Any] = {"api": "chat", "model": "m", "concurrency": 1, "prompt": "{{ question }}"}

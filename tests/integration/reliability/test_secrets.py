@@ -1,4 +1,4 @@
-"""Planted secrets, looked for in everything that is written; and who may read what is written."""
+"""Planted secrets are searched for in everything that is written; and who can read the files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ header = {{ X-Secret = "${{PLANTED_HEADER}}" }}
 
 
 def indiscreet(request: Request) -> Answer:
-    """A server that repeats what it was sent in every message it can."""
+    """A server that repeats the request in every message."""
     sent = f"{request.headers.get('authorization')} {request.headers.get('x-secret')}"
     if request.path.endswith("/assistants") or "/assistants/" in request.path:
         return json_answer({"id": "asst_1"})
@@ -63,7 +63,7 @@ def indiscreet(request: Request) -> Answer:
 
 
 def leaks(folder: Path) -> list[str]:
-    """Files below `folder` that hold a secret, or a good part of one."""
+    """Return the files below `folder` that contain a secret, or a large part of one."""
     parts = [secret[:-6].encode() for secret in SECRETS]
     return [
         path.name for path in folder.rglob("*") if path.is_file() and any(part in path.read_bytes() for part in parts)
@@ -71,8 +71,8 @@ def leaks(folder: Path) -> list[str]:
 
 
 def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
-    """With a key in the environment and a secret header in a job file, and a server that repeats both in its errors,
-    neither stands in output, journal, log, lock, messages, summaries, `status`, `show`, or the process's title."""
+    """With a key in the environment and a secret header in a job file, and a server that repeats both in its errors, no
+    output, journal, log, lock, message, summary, `status`, `show` or process title contains either."""
     table = write_table(tmp_path, 15)
     environ = {"OPENAI_API_KEY": KEY, "PLANTED_HEADER": HEADER}
     with ScriptedHttp(indiscreet) as server:
@@ -127,8 +127,7 @@ async def test_no_secret_in_the_traceback_of_a_bug(tmp_path: Path) -> None:
     ids=["user and password", "without scheme", "query", "a colon for an equals sign"],
 )
 def test_a_secret_in_the_wrong_place_is_refused_unseen(tmp_path: Path, options: dict[str, Any]) -> None:
-    """A base URL that would carry a secret into the journal, and a header that is mistyped, are refused without a
-    word of them."""
+    """A base URL that would put a secret into the journal, and a mistyped header, are refused without being shown."""
     table = write_table(tmp_path, 1)
     with pytest.raises(InputError) as refusal:
         make_plan(make_job({"model": "m", **options}), table.input, Environment(), table.output)
@@ -141,8 +140,8 @@ def others_may_read(folder: Path) -> set[str]:
 
 
 def test_threads_are_their_owners_business(tmp_path: Path) -> None:
-    """Whatever the umask, journal, log, the embedded server's store and the copy of standard input can be read by
-    their owner only, while the batch runs and afterwards."""
+    """Whatever the umask, only the owner can read the journal, its log, the embedded server's store and the copy of
+    standard input, while the batch runs and afterwards."""
     table = Table(tmp_path / "batch", 200, tmp_path / "rows.csv", tmp_path / "batch" / "answers.csv")
     table.input.write_text("question\n" + "".join(f"{row} + 1\n" for row in range(table.rows)))
     arguments: list[str | Path] = ["run", "-", "-o", table.output]
@@ -157,7 +156,7 @@ def test_threads_are_their_owners_business(tmp_path: Path) -> None:
 
 
 def test_a_servers_file_is_its_owners_business(tmp_path: Path) -> None:
-    """A server makes its data file for its owner only."""
+    """Only the owner can read the data file of a server."""
     with Served(tmp_path / "server"):
         pass
     assert stat.S_IMODE((tmp_path / "server" / "server.sqlite3").stat().st_mode) == 0o600

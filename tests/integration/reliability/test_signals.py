@@ -1,4 +1,4 @@
-"""Signals to a real process: it writes what it has, says so in its exit code, and can be gone on with."""
+"""Signals to a real process: it writes what it has, reports the signal in its exit code, and can be resumed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.support.scripted_http import ScriptedHttp, json_answer
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_batch_with_its_output_written(tmp_path: Path, number: signal.Signals) -> None:
-    """After SIGINT, SIGTERM or SIGHUP the output holds what is known, the exit code names the signal, and the same
-    command goes on with the same runs."""
+    """After SIGINT, SIGTERM or SIGHUP the output holds all outcomes so far, the exit code names the signal, and the
+    same command resumes with the same runs."""
     table = write_table(tmp_path / "batch", 60)
     with Served(tmp_path / "server", delta_delay_s=0.1) as server:
         arguments = command(table, server.url, "--grace", "0.1", "--concurrency", "20")
@@ -48,7 +48,7 @@ def test_a_signal_ends_a_batch_with_its_output_written(tmp_path: Path, number: s
 
 
 def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    """While rows in flight are given their time, a second signal ends the process; nothing is lost by it."""
+    """During the grace period of rows in flight, a second signal ends the process, and nothing is lost."""
     table = write_table(tmp_path / "batch", 10)
     with Served(tmp_path / "server", delay_s=2.0) as server:
         arguments = command(table, server.url, "--grace", "3600")
@@ -70,8 +70,8 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
 def test_a_pair_of_signals_counts_once(tmp_path: Path, second: signal.Signals) -> None:
-    """GNU `timeout` sends SIGTERM to the process and to its group: the output and the summary are written all the same,
-    whenever the second comes."""
+    """GNU `timeout` sends SIGTERM to the process and to its group: the output and the summary are written anyway,
+    whenever the second signal arrives."""
     table = write_table(tmp_path / "batch", 10)
     with Served(tmp_path / "server", delay_s=5.0) as server:
         with batchrun(table.folder, *command(table, server.url, "--grace", "0.2")) as process:
@@ -87,7 +87,7 @@ def test_a_pair_of_signals_counts_once(tmp_path: Path, second: signal.Signals) -
 
 
 def test_a_signal_while_the_output_is_written_loses_nothing(tmp_path: Path) -> None:
-    """SIGTERM and SIGHUP at the end of a batch: the output is written to its end."""
+    """SIGTERM and SIGHUP at the end of a batch: the output is written completely."""
     table = write_table(tmp_path / "batch", 40)
     with Served(tmp_path / "server") as server, batchrun(table.folder, *command(table, server.url)) as process:
         while process.running and not table.is_being_written() and table.count(ENDED) < table.rows:
@@ -119,8 +119,8 @@ async def count() -> str:
 
 @pytest.mark.parametrize(("function", "exit_code"), [("spin", 130), ("count", -signal.SIGINT)])
 def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exit_code: int) -> None:
-    """Also where the event loop has no time for signals: a function of the user's never gives it back, whether it runs
-    Python or a call of a C library."""
+    """The second signal also ends a process whose event loop is blocked by a user's function, in Python or in a C
+    library."""
     table = write_table(tmp_path, 1)
     (tmp_path / "tools.py").write_text(BUSY)
     call = {"id": "call_1", "type": "function", "function": {"name": function, "arguments": "{}"}}
@@ -137,7 +137,7 @@ def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exi
 
 
 def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
-    """Stopped (SIGSTOP) for longer than all its deadlines and continued, a batch completes its rows."""
+    """Suspended (SIGSTOP) for longer than all its deadlines and continued, a batch completes its rows."""
     table = write_table(tmp_path / "batch", 40)
     with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.1) as server:
         arguments = command(table, server.url, "--row-timeout", "2", "--silence-timeout", "1", "--concurrency", "20")
@@ -152,7 +152,7 @@ def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_nothing_behind_for_long(tmp_path: Path) -> None:
-    """The hidden file of a writer that was killed is gone after the next run."""
+    """The hidden file of a killed writer is gone after the next run."""
     table = write_table(tmp_path / "batch", 30)
     with Served(tmp_path / "server") as server:
         for _ in range(20):
@@ -168,7 +168,7 @@ def test_a_killed_writer_leaves_nothing_behind_for_long(tmp_path: Path) -> None:
 
 
 def test_a_living_writer_keeps_its_file(tmp_path: Path) -> None:
-    """Left-over files of an output are removed, but not those of another output, nor one that is being written."""
+    """Left-over files of an output are removed, but neither those of another output nor one that is being written."""
     output = tmp_path / "answers.csv"
     with replacing(tmp_path / "other.csv"), replacing(output) as living:
         living.write(b"whole")
@@ -182,8 +182,8 @@ def test_a_living_writer_keeps_its_file(tmp_path: Path) -> None:
 
 
 def test_an_output_is_in_the_synced_part_of_the_journal(tmp_path: Path) -> None:
-    """When the output is made, the journal's own file has every answer, without what its write-ahead log adds: a
-    power cut takes no answer that was handed out."""
+    """When the output is written, the journal's own file has every answer, without its write-ahead log: a power failure
+    loses no answer of an output."""
     table = write_table(tmp_path / "batch", 30)
     with Served(tmp_path / "server") as server, batchrun(table.folder, *command(table, server.url)) as process:
         killed_when(process, table.output.exists, pause_s=0.0)

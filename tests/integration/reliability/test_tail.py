@@ -1,4 +1,4 @@
-"""No batch waits for ever, whatever the service does not do."""
+"""No batch waits forever, whatever the service fails to do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def statuses(table: Table) -> list[tuple[str, str]]:
 
 
 async def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
-    """Rows whose requests are never answered fail as `timeout` after their tries, and the batch ends."""
+    """Rows whose requests are never answered fail as `timeout` after their attempts, and the batch ends."""
     table = write_table(tmp_path, 3)
 
     def script(request: Request) -> Answer:
@@ -59,7 +59,7 @@ async def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_never_answers_at_all(tmp_path: Path) -> None:
-    """Where not even the first request is answered, the batch stops with one line and exit code 5."""
+    """If not even the first request is answered, the batch stops with one line and exit code 5."""
     table = write_table(tmp_path, 3)
     with ScriptedHttp(lambda _: NOTHING) as server:
         summary = await run_table(table, server.url, api="assistants", max_attempts=2, silence_timeout=0.1)
@@ -69,7 +69,7 @@ async def test_a_server_that_never_answers_at_all(tmp_path: Path) -> None:
 
 
 async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
-    """A stream that stops without an end is given up after the silence deadline, and its run looked up by its id."""
+    """A stream that stops without an end is abandoned after the silence timeout, and its run is looked up by its id."""
     table = write_table(tmp_path, 2)
 
     def script(request: Request) -> Answer:
@@ -93,7 +93,7 @@ async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("beginning", ["queued for ever", "kept alive for ever"])
 async def test_a_run_that_never_ends(tmp_path: Path, beginning: str) -> None:
-    """A run that stays queued, or whose stream only carries comments, ends with the row's deadline and is cancelled."""
+    """A run that stays queued, or whose stream carries only comments, ends at the row's deadline and is cancelled."""
     table = write_table(tmp_path, 2)
 
     def script(request: Request) -> Answer:
@@ -121,7 +121,7 @@ async def test_a_run_that_never_ends(tmp_path: Path, beginning: str) -> None:
 
 
 def failing_once(of_rows: Callable[[str], bool]) -> Callable[[Request], Answer]:
-    """A server on which the first try of some rows breaks before it names a run."""
+    """Return a server on which the first attempt of some rows breaks before it names a run."""
     tries: dict[str, itertools.count[int]] = {}
 
     def script(request: Request) -> Answer:
@@ -137,7 +137,7 @@ def failing_once(of_rows: Callable[[str], bool]) -> Callable[[Request], Answer]:
 
 @pytest.mark.parametrize("row", ["0", "11"])
 async def test_the_last_row_is_tried_again_like_the_first(tmp_path: Path, row: str) -> None:
-    """A first try that is lost is made again, whether it is the batch's first row or its last."""
+    """A lost first attempt is repeated, whether it belongs to the batch's first row or to its last."""
     table = write_table(tmp_path, 12)
     with ScriptedHttp(failing_once(lambda each: each == row)) as server:
         summary = await run_table(table, server.url, api="assistants", max_attempts=2)

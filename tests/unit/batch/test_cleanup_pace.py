@@ -1,4 +1,4 @@
-"""Deletions under the limits, in virtual time: what `--rpm` allows, and that no slot waits for a deletion."""
+"""Deletions within the limits, in virtual time: --rpm applies, and a deletion holds no slot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.mark.anyio
 async def test_deletions_obey_the_request_limit(tmp_path: Path) -> None:
-    """In no minute more deletions than `--rpm` allows."""
+    """In no minute are there more deletions than `--rpm` allows."""
     sent_s: list[float] = []
 
     async def delete(_: Created) -> bool:
@@ -43,7 +43,7 @@ async def test_deletions_obey_the_request_limit(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_deletion_holds_no_slot(tmp_path: Path) -> None:
-    """With one slot the next row is asked while the deletion for the one before goes on; the batch waits for both."""
+    """With one slot the next row starts while the previous row's thread is being deleted; the batch waits for both."""
     forgotten: list[tuple[str, float]] = []
     manifest: dict[str, Any] = {"settings": {}, "base_url": None, "input_fingerprint": "i", "rows": 2}
     service = ScriptedService(otherwise=Move(after_s=1.0))

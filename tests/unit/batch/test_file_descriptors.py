@@ -1,4 +1,4 @@
-"""What a limit on file descriptors leaves for connections, and what is said of it."""
+"""The connections that a limit on file descriptors leaves, and the line about it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ resource = pytest.importorskip("resource", reason="Windows has no such limit")
     ],
 )
 def test_a_line_where_fewer_rows_are_possible(connections: int, wanted: int, said: str | None) -> None:
-    """A line says how many rows are possible where that is fewer than would be asked, and only there."""
+    """A line reports how many rows can be in flight, only if more were wanted."""
     assert ConnectionLimit(256, connections).notice(wanted) == said
 
 
 def test_room_follows_what_is_open() -> None:
-    """Every descriptor that is open leaves one connection fewer; a server in the same process takes every second."""
+    """Each open descriptor leaves one connection fewer; a server in the same process takes half of them."""
     raise_limit()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/dev/fd").iterdir()))
@@ -49,7 +49,7 @@ def test_room_follows_what_is_open() -> None:
 
 
 def test_a_full_table_leaves_one_row() -> None:
-    """Where nothing is left, one row at a time is tried all the same."""
+    """Without a free descriptor one row at a time is still sent."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 2, hard))
     try:

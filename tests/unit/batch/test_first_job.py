@@ -1,4 +1,4 @@
-"""First job files: they run as they are, and every comment in them is true."""
+"""First job files: they run unchanged, and every comment in them is true."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_first_job_runs_as_it_is(tmp_path: Path) -> None:
 
 
 def test_every_option_stands_in_it_and_can_be_switched_on() -> None:
-    """Each commented line is a key of a job with a value that the job takes."""
+    """Each commented line is a key of a job, with a value that the job accepts."""
     text = first_job("q.csv", ["question"])
     commented = [line[2:] for line in text.splitlines() if re.match(r"# [a-z_]+ = ", line)]
     found: dict[str, Any] = {}
@@ -49,18 +49,18 @@ def test_every_option_stands_in_it_and_can_be_switched_on() -> None:
     ],
 )
 def test_the_prompt_uses_the_columns(columns: list[str], prompt: str) -> None:
-    """Where no column is the obvious question, the prompt shows all of them."""
+    """Without an obvious question column, the prompt shows all columns."""
     assert tomllib.loads(first_job("q.csv", columns))["prompt"] == prompt
 
 
 def test_a_hostile_column_stays_a_comment() -> None:
-    """A line break in a column's name starts no new line of the file."""
+    """A line break in a column's name begins no new line of the file."""
     loaded = tomllib.loads(first_job("q.csv", ["question", "a\nmodel = 'x'"]))
     assert loaded.keys() == {"input", "prompt"}
 
 
 def test_no_file_is_overwritten(tmp_path: Path) -> None:
-    """A file that is there is left alone."""
+    """An existing file is left alone."""
     path = tmp_path / "job.toml"
     path.write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="already exists"):

@@ -1,4 +1,4 @@
-"""Pings: what a watch over jobs is told, and what it must never do to a batch."""
+"""Pings: what a monitor receives, and that it never affects a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OK = reply()
 
 
 def watch(start: Answer | Iterable[Answer] = OK, end: Answer | Iterable[Answer] = OK) -> ScriptedHttp:
-    """A watch that answers calls of the start and of both ends."""
+    """Return a monitor that answers pings of the start and of both ends."""
     return ScriptedHttp.answering(
         {
             f"GET /{SECRET}/start": start,
@@ -41,7 +41,7 @@ def told(server: ScriptedHttp) -> list[str]:
 
 
 def run_one(server: ScriptedHttp, verdict: FinalStatus) -> list[str]:
-    """A batch of no length with this verdict; returns the warnings."""
+    """Run a batch of no length with this status; return the warnings."""
     warnings: list[str] = []
     pinger = Pinger(url_of(server), warnings.append, pause_s=0, timeout_s=0.3)
     pinger.start()
@@ -65,12 +65,12 @@ def run_one(server: ScriptedHttp, verdict: FinalStatus) -> list[str]:
     ],
 )
 def test_the_suffix_goes_on_the_path(url: str, moment: str, expected: str) -> None:
-    """A query stays behind the suffix, and a good end calls the URL as it is."""
+    """A query stays after the suffix, and a success calls the URL unchanged."""
     assert ping_url(url, moment) == expected  # type: ignore[arg-type] # parametrized literals are plain text to mypy
 
 
 def test_a_good_end_is_told_behind_the_start() -> None:
-    """The start is a GET, the good end a POST of the URL itself with the summary as its body."""
+    """The start is a GET, the success a POST of the URL itself with the summary as its body."""
     with watch() as server:
         assert run_one(server, FinalStatus(0, "25 rows · 25 completed")) == []
     assert told(server) == ["GET /check/start", "POST /check"]
@@ -79,7 +79,7 @@ def test_a_good_end_is_told_behind_the_start() -> None:
 
 @pytest.mark.parametrize("exit_code", [1, 2, 3, 4, 5, 6, 7, 143])
 def test_every_other_exit_code_is_a_failure(exit_code: int) -> None:
-    """Only 0 is a good end: a batch with failed rows must not look green."""
+    """Only 0 is a success: a batch with failed rows must not look green."""
     with watch() as server:
         run_one(server, FinalStatus(exit_code, "3 failed"))
     assert told(server)[-1] == "POST /check/fail"
@@ -87,14 +87,14 @@ def test_every_other_exit_code_is_a_failure(exit_code: int) -> None:
 
 
 def test_a_verdict_that_nobody_gave_is_a_failure() -> None:
-    """What ends without saying how has not gone well."""
+    """A batch that ends without a status is a failure."""
     with watch() as server, pinged(url_of(server), pytest.fail):
         pass
     assert told(server)[-1] == "POST /check/fail"
 
 
 def test_an_error_of_ours_is_told_in_its_words() -> None:
-    """A refused batch reaches the watch with its reason, and the error goes on its way."""
+    """The monitor receives the reason of a refused batch, and the error is raised."""
     with watch() as server, pytest.raises(BatchRefused), pinged(url_of(server), pytest.fail):
         raise BatchRefused("the service refused the key", error_type="authentication_error")
     assert server.requests[-1].body == "the service refused the key"
@@ -102,7 +102,7 @@ def test_an_error_of_ours_is_told_in_its_words() -> None:
 
 
 def test_a_bug_is_told_by_name_only() -> None:
-    """The text of an unforeseen exception may hold what is in the table, so it stays here."""
+    """The text of an unforeseen exception may contain cells of the table, so only its type is sent."""
     with watch() as server, pytest.raises(KeyError), pinged(url_of(server), pytest.fail):
         raise KeyError("a patient's name")
     assert server.requests[-1].body == "internal error: KeyError"
@@ -110,14 +110,14 @@ def test_a_bug_is_told_by_name_only() -> None:
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interruption_is_a_failure(leaving: BaseException) -> None:
-    """Ctrl-C and signals that end the process are told, and still end it."""
+    """Ctrl-C and signals that end the process are reported, and still end it."""
     with watch() as server, pytest.raises(type(leaving)), pinged(url_of(server), pytest.fail):
         raise leaving
     assert told(server)[-1] == "POST /check/fail"
 
 
 def test_the_second_signal_is_told_once() -> None:
-    """What is told on leaving at once is not told again."""
+    """An end that was reported on quitting is not reported again."""
     with watch() as server, pinged(url_of(server), pytest.fail) as (_, leaving):
         leaving(143)
     assert told(server) == ["GET /check/start", "POST /check/fail"]
@@ -125,21 +125,21 @@ def test_the_second_signal_is_told_once() -> None:
 
 
 def test_without_a_url_nothing_happens() -> None:
-    """The option left out costs nothing and warns of nothing."""
+    """Without the option there is no request and no warning."""
     with pinged(None, pytest.fail) as (verdict, leaving):
         verdict.exit_code = 0
         leaving(143)
 
 
 def test_a_second_try_can_succeed() -> None:
-    """One fault of the watch is no warning."""
+    """A single fault of the monitor leads to no warning."""
     with watch(start=[reply("", 502), reply()], end=[reply("", 503), reply()]) as server:
         assert run_one(server, FinalStatus(0, "")) == []
     assert told(server) == ["GET /check/start"] * 2 + ["POST /check"] * 2
 
 
 def test_two_failed_tries_are_one_warning() -> None:
-    """Each ping is tried twice and no more, and its failure is one line."""
+    """Each ping has two attempts, and their failure is one line."""
     with watch(end=reply("gone", 500)) as server:
         warnings = run_one(server, FinalStatus(0, ""))
     assert warnings == ["--ping: the monitor did not accept the success ping: it answered with status 500"]
@@ -148,7 +148,7 @@ def test_two_failed_tries_are_one_warning() -> None:
 
 @pytest.mark.parametrize("text", ["OK (not found)", "OK (rate limited)"])
 def test_an_ok_that_is_none_is_noticed(text: str) -> None:
-    """healthchecks.io answers 200 also for a check that it does not know, or a call that it ignored."""
+    """healthchecks.io answers 200 even to an unknown check and to a ping that it ignored."""
     with watch(end=reply(text)) as server:
         assert run_one(server, FinalStatus(0, "")) == [
             f"--ping: the monitor did not accept the success ping: it answered {text!r}"
@@ -157,7 +157,7 @@ def test_an_ok_that_is_none_is_noticed(text: str) -> None:
 
 @pytest.mark.parametrize("status", [405, 501])
 def test_a_watch_that_takes_no_post_gets_a_get(status: int) -> None:
-    """A service that takes GET alone loses the line, not the ping."""
+    """A monitor that accepts GET only loses the line, not the ping."""
     routes = {f"GET /{SECRET}/start": reply(), f"POST /{SECRET}": reply("", status), f"GET /{SECRET}": reply()}
     with ScriptedHttp.answering(routes) as server:
         assert run_one(server, FinalStatus(0, "line")) == []
@@ -165,7 +165,7 @@ def test_a_watch_that_takes_no_post_gets_a_get(status: int) -> None:
 
 
 def test_a_silent_watch_keeps_nobody() -> None:
-    """A watch that takes the connection and says nothing is given up."""
+    """A monitor that accepts the connection and sends nothing is given up."""
     silent = Answer(b"", "silence")
     with watch(end=silent) as server:
         assert run_one(server, FinalStatus(0, "")) == [
@@ -174,7 +174,7 @@ def test_a_silent_watch_keeps_nobody() -> None:
 
 
 def test_nobody_there_is_a_warning_without_the_url() -> None:
-    """The URL is a secret: whoever reads the log must not be able to say that all is well."""
+    """The URL is a secret: a reader of the log must not be able to report success."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     warnings: list[str] = []
@@ -189,7 +189,7 @@ def test_nobody_there_is_a_warning_without_the_url() -> None:
 
 
 def test_the_url_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """A program that logs everything its libraries say does not log the URL."""
+    """A program that logs everything from its libraries does not log the URL."""
     caplog.set_level(logging.DEBUG)
     with watch() as server:
         run_one(server, FinalStatus(0, ""))
@@ -197,7 +197,7 @@ def test_the_url_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_body_is_cut_between_characters() -> None:
-    """Ten kilobytes go out at most, and they are UTF-8 still."""
+    """At most ten kilobytes are sent, and they are valid UTF-8."""
     with watch() as server:
         run_one(server, FinalStatus(3, "x" + "é" * MAX_BODY_BYTES))
     body = server.requests[-1].body
@@ -208,14 +208,14 @@ def test_the_body_is_cut_between_characters() -> None:
     "url", ["", "hc-ping.com/abc", "ftp://hc-ping.com/abc", "https:///abc", "https://h:99999/abc", "https://h/a b"]
 )
 def test_what_is_no_url_is_refused_and_not_shown(url: str) -> None:
-    """One line says what is needed, without the value."""
+    """One line states what is expected, without the value."""
     with pytest.raises(InputError, match=r"^--ping: expected a URL that begins with https:// or http://$"):
         Pinger(url, pytest.fail)
 
 
 @pytest.mark.anyio
 async def test_the_async_form_tells_the_same() -> None:
-    """Code in an event loop tells a good end and an error as the command line does."""
+    """Code in an event loop reports success and an error as the command line does."""
     with watch() as server:
         async with apinged(url_of(server), pytest.fail) as verdict:
             verdict.exit_code, verdict.line = 0, "fine"

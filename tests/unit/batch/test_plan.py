@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from batchrun.batch.lock import held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.plan import Plan, make_plan
-from batchrun.errors import BatchrunError, InputError
+from batchrun.errors import BatchrunError, InputError, OutputHeld
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from tests.support.rows import write_csv
@@ -34,7 +35,7 @@ def refusal(table: Path, environment: Environment | None = None, **options: Any)
 
 
 def test_without_key_and_url_the_server_is_our_own(table: Path) -> None:
-    """Neither key nor URL: the embedded server, over the Assistants protocol."""
+    """Without a key and a URL the embedded server answers, over the Assistants protocol."""
     made = plan(table)
     assert (made.destination.is_embedded, made.destination.api, made.destination.base_url, made.job.model) == (
         True,
@@ -45,7 +46,7 @@ def test_without_key_and_url_the_server_is_our_own(table: Path) -> None:
 
 
 def test_a_key_or_a_url_means_a_service(table: Path) -> None:
-    """With a key or a URL nothing is embedded; the job's URL goes before the environment's."""
+    """With a key or a URL a service answers; the job's URL takes precedence over the environment's."""
     assert not plan(table, Environment(api_key="k"), model="m").destination.is_embedded
     environment = Environment(base_url="http://127.0.0.1:1/v1")
     assert plan(table, environment, model="m").destination.base_url == environment.base_url
@@ -53,29 +54,29 @@ def test_a_key_or_a_url_means_a_service(table: Path) -> None:
 
 
 def test_a_service_needs_a_model(table: Path) -> None:
-    """No model name is built in: it is asked for, or taken from the environment."""
+    """There is no default model for a service: the job or the environment must name one."""
     assert "--model" in refusal(table, Environment(api_key="k"))
     assert plan(table, Environment(api_key="k", model="from-env")).job.model == "from-env"
 
 
 def test_a_service_that_is_not_there_to_speak_to(table: Path) -> None:
-    """--api chat without a service, and a URL that is none, are refused."""
+    """--api chat without a service, and an invalid URL, are refused."""
     assert "needs a service" in refusal(table, api="chat")
     assert "http:// or https://" in refusal(table, base_url="localhost:8000", model="m")
 
 
 def test_an_unknown_column(table: Path) -> None:
-    """A template that names a missing column is refused with the columns there are."""
+    """A template that names a missing column is refused with a list of the columns."""
     assert refusal(table, prompt="{{ qestion }}").endswith("(columns: 'id', 'question')")
 
 
 def test_a_template_that_fails_on_the_first_row(table: Path) -> None:
-    """A template that cannot work is found out on the first row, before anything is sent."""
+    """A template that cannot work is noticed on the first row, before anything is sent."""
     assert refusal(table, prompt="{{ row['nope'] }}").startswith("--prompt: the first row cannot be rendered: ")
 
 
 def test_templates_and_instructions_from_files(table: Path) -> None:
-    """@FILE is read for both, and what was read is what is kept."""
+    """@FILE is read for both, and the settings contain the text."""
     template = table.with_name("p.txt")
     template.write_text("Solve {{ question }}")
     made = plan(table, prompt=f"@{template}", instructions=f"@{template}")
@@ -89,7 +90,7 @@ def test_a_bad_row_is_found_before_anything_is_sent(table: Path) -> None:
 
 
 def test_missing_input(tmp_path: Path) -> None:
-    """A file that is not there is one line."""
+    """A missing file is one line."""
     assert "nope.csv" in refusal(tmp_path / "nope.csv")
 
 
@@ -105,8 +106,17 @@ def test_the_input_is_not_overwritten(table: Path) -> None:
         make_plan(make_job({}), table, Environment(), table)
 
 
+def test_a_refused_batch_leaves_the_copy_of_a_running_one_alone(tmp_path: Path) -> None:
+    """The copy of standard input that a running batch reads stays when a second batch is refused."""
+    paths = paths_for(tmp_path / "out.csv")
+    paths.incoming.write_text("question\n2 + 2\n", encoding="utf-8")
+    with held(paths.lock), pytest.raises(OutputHeld):
+        make_plan(make_job({}), "-", Environment(), paths.output)
+    assert paths.incoming.exists()
+
+
 def test_files_lie_beside_the_output() -> None:
-    """Whatever a batch keeps begins with the name of its output."""
+    """All files of a batch are next to its output, and their names begin with its name."""
     paths = paths_for(Path("outputs/q.csv"))
     for path in (paths.journal, paths.lock, paths.store, paths.spool):
         assert path.parent == Path("outputs")
@@ -114,7 +124,7 @@ def test_files_lie_beside_the_output() -> None:
 
 
 def test_limits_are_no_change(table: Path) -> None:
-    """Another speed, patience or place is the same batch; another setting of the model is not."""
+    """With another speed, timeout or path it is the same batch; with another setting of the model it is not."""
     before = plan(table, **LOCAL).manifest()
     assert plan(table, **LOCAL, concurrency=3, rpm=9, row_timeout=5, max_attempts=1).manifest() == before
     assert plan(table, **LOCAL, temperature=0.1).manifest() != before

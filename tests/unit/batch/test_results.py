@@ -34,12 +34,12 @@ def prompts(source: Source) -> list[Prompt | PromptError]:
 
 
 def test_every_row_is_there(source: Source) -> None:
-    """Each row gives a prompt, or why it has none, in order."""
+    """Each row yields a prompt, or the error that prevents one, in order."""
     assert [isinstance(prompt, Prompt) for prompt in prompts(source)] == [True, True, False, True, True]
 
 
 def test_every_row_has_cells(source: Source, journal: Journal) -> None:
-    """Answered, failed, unasked, in flight and pending rows all have their cells, in input order."""
+    """Answered, failed, pending and in-flight rows, and those without a prompt, all have their cells, in input order."""
     made = prompts(source)
     assert isinstance(made[0], Prompt)
     assert isinstance(made[1], Prompt)
@@ -64,7 +64,7 @@ def test_an_answer_never_stands_beside_another_question(source: Source, journal:
 
 
 def test_totals(source: Source, journal: Journal) -> None:
-    """The totals are those of the rows of the table, and of no others."""
+    """The totals count the rows of the table, and no other rows of the journal."""
     made = prompts(source)
     assert isinstance(made[0], Prompt)
     journal.finish(completed(0, cost_usd=0.5), made[0].fingerprint)
@@ -82,7 +82,7 @@ TURNS = {"turns": [{"prompt": "{{ question }}"}, {"prompt": "more"}]}
 
 
 def added(journal: Journal, settings: dict[str, Any], row: int = 0, fingerprint: str = "f") -> dict[str, Any]:
-    """What a row has in the columns that the settings add."""
+    """Return a row's cells in the columns that the settings add."""
     columns = AddedColumns(settings)
     cells = columns.cells(journal, str(row), fingerprint, journal.cells(str(row), fingerprint))
     assert list(cells) == list(columns.types)
@@ -90,7 +90,8 @@ def added(journal: Journal, settings: dict[str, Any], row: int = 0, fingerprint:
 
 
 def test_columns_that_settings_add() -> None:
-    """An answer for each turn; counts, citations and files where there may be any; nothing for a single question."""
+    """There is an answer per turn, and counts, citations and files if the settings can produce them; a single turn adds
+    nothing."""
     assert AddedColumns({"prompt": "x", "turns": [{"prompt": "x"}]}).types == {}
     functions = [{"name": "f"}]
     settings = {**TURNS, "functions": functions, "file_search": "hash", "code_interpreter": True}
@@ -105,7 +106,7 @@ def test_columns_that_settings_add() -> None:
 
 
 def test_answers_of_all_turns(journal: Journal) -> None:
-    """They stand beside the outcome; a turn that was left out has none."""
+    """The answers are in their columns; a turn that was left out has an empty cell."""
     journal.run_ended("0", "f", ended(1, 1, "A"))
     journal.finish(completed(0, "A"), "f")
     assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
@@ -114,7 +115,7 @@ def test_answers_of_all_turns(journal: Journal) -> None:
 
 
 def test_answers_of_a_row_in_flight(journal: Journal) -> None:
-    """What a row has said so far is there while the rest is asked."""
+    """The answers of finished turns are shown while the row is in flight."""
     asked = prompt(0, fingerprint="f")
     journal.begin_attempt(asked, attempt(), NOON)
     journal.run_ended("0", "f", ended(1, 1, "A"))
@@ -123,7 +124,7 @@ def test_answers_of_a_row_in_flight(journal: Journal) -> None:
 
 
 def test_turns_of_another_question_are_left_out(journal: Journal) -> None:
-    """A row whose prompt changed has none of the earlier prompt's answers, also while it is asked again."""
+    """A row whose prompt changed shows no answer to the earlier prompt, even while it runs again."""
     journal.run_ended("0", "f", ended(1, 1, "A"))
     journal.finish(completed(0, "A", extras={"tool_calls": 3, "tool_errors": 1}), "f")
     settings = {**TURNS, "functions": [{"name": "f"}]}
@@ -135,7 +136,7 @@ def test_turns_of_another_question_are_left_out(journal: Journal) -> None:
 
 
 def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
-    """While a new answer is on its way, the old one does not stand beside turns of the new."""
+    """While a new answer is in progress, the old one is not shown next to turns of the new one."""
     journal.run_ended("0", "f", ended(1, 1, "old"))
     journal.finish(completed(0, "old"), "f")
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(2, 2), NOON, 1, redo_from_turn=1)
@@ -145,14 +146,14 @@ def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
 
 
 def test_turns_of_failed_rows(journal: Journal) -> None:
-    """The answers before the turn that failed are in the output."""
+    """The answers before the failed turn are in the output."""
     journal.run_ended("0", "f", ended(1, 1, "A"))
     journal.finish(failed(0, attempts=2), "f")
     assert added(journal, TURNS) == {"response_1": "A", "response_2": None}
 
 
 def test_rows_in_all_combinations(tmp_path: Path, journal: Journal) -> None:
-    """From the manifest alone, a batch of several settings is found again: rows, order, columns and answers."""
+    """From the manifest alone, a batch with several settings is restored: rows, order, columns and answers."""
     settings = {"prompt": "{{ question }}", "model": None, "matrix": {"model": ["m", "n"]}, "epochs": 2, **TURNS}
     path = write_csv(tmp_path / "in.csv", [{"question": "a"}, {"question": "b"}])
     manifest = {"input": str(path), "settings": settings, "read_options": {}, "write_options": {}}

@@ -1,4 +1,4 @@
-"""A sample of a table is the table, but for its rows."""
+"""A sample of a table is the table, except for its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.records import Row
 
 @dataclass(frozen=True)
 class Table:
-    """Ten rows; whoever reads past one of them learns of it."""
+    """Ten rows; reading past one of them is recorded."""
 
     readable: int = 10
     name: str = "ten.csv"
@@ -31,16 +31,16 @@ class Table:
 
 @given(st.frozensets(st.integers(0, 9)))
 def test_a_sample_has_its_rows_in_the_tables_order(positions: frozenset[int]) -> None:
-    """The rows at the positions, as they are in the table, with their index and line."""
+    """The sample has the rows at its positions, unchanged, with their index and line."""
     assert list(PilotSample(Table(), positions).rows()) == [row for row in Table().rows() if row.row_index in positions]
 
 
 def test_a_sample_reads_no_further_than_its_last_row() -> None:
-    """Nothing behind the last row of the sample is read: a large table must not keep the answers waiting."""
+    """No row after the last of the sample is read: a large table must not delay the answers."""
     assert [row.row_index for row in PilotSample(Table(readable=4), frozenset({1, 3})).rows()] == [1, 3]
 
 
 def test_a_sample_is_the_table_in_all_else() -> None:
-    """Name, columns and fingerprint are the table's, so that the journal takes it for the same batch."""
+    """Name, columns and fingerprint are the table's, so that the journal recognizes the same batch."""
     sample, table = PilotSample(Table(), frozenset({1})), Table()
     assert (sample.name, sample.columns, sample.fingerprint()) == (table.name, table.columns, table.fingerprint())

@@ -1,4 +1,4 @@
-"""Bills in a journal, and what they come to."""
+"""Bills in a journal, and their sums."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def journalled(output: Path, *outcomes: Outcome, **settings: Any) -> Path:
 
 
 def test_a_bill_is_what_took_tokens_or_answered(output: Path) -> None:
-    """Answers and rows with usage are bills; a row that failed without a word on usage is none."""
+    """Answers and rows with usage are bills; a failed row without usage is not."""
     path = journalled(
         output,
         completed(0, usage=Usage(3, 1, 4, raw={"prompt_tokens": 3}), cost_usd=0.5),
@@ -61,7 +61,7 @@ def test_a_bill_is_what_took_tokens_or_answered(output: Path) -> None:
 
 
 def test_costs_are_added_up_by_model(output: Path) -> None:
-    """A line for each model, exact sums, and what is unknown is counted beside them."""
+    """There is an entry per model with exact sums; unknown costs are counted separately."""
     journalled(
         output,
         completed(0, usage=usage(1_000_000, 0), cost_usd=0.1),
@@ -86,14 +86,14 @@ def test_costs_are_added_up_by_model(output: Path) -> None:
 
 
 def test_a_failed_row_is_priced_as_what_was_asked_for(output: Path) -> None:
-    """It does not say which model took its tokens: the job's did."""
+    """A failed row has no reported model: the requested one is priced."""
     journalled(output, failed(0, usage=usage(1_000_000, 0)))
     [model] = cost_facts(batch_costs(output, OWN))["models"]
     assert (model["model"], model["computed_usd"]) == ("asked", 5.0)
 
 
 def test_a_service_tier_of_the_job_holds(output: Path) -> None:
-    """Costs are computed at the tier that the batch asked for: the list has none for this one."""
+    """Costs are computed for the tier that the batch requested, for which the list has no price here."""
     journalled(output, completed(0, usage=usage(1, 1), model="gpt-4o"), param={"service_tier": "express"})
     assert cost_facts(batch_costs(output))["computed_usd"] is None
 
@@ -105,7 +105,7 @@ def test_the_journals_name_will_do(output: Path) -> None:
 
 
 def test_writing_is_all_or_nothing(output: Path) -> None:
-    """A fault half-way leaves every recorded cost as it was."""
+    """A fault halfway leaves every recorded cost unchanged."""
     path = journalled(output, completed(0, cost_usd=1.0), completed(1, cost_usd=2.0))
 
     def breaking() -> Iterator[tuple[Bill, float]]:
@@ -119,7 +119,7 @@ def test_writing_is_all_or_nothing(output: Path) -> None:
 
 
 def test_what_is_written_is_what_was_computed(output: Path) -> None:
-    """Only rows whose cost differs are changed, and the price is kept beside them."""
+    """Only rows whose cost differs are changed, and the price is recorded too."""
     path = journalled(
         output, completed(0, usage=usage(1_000_000, 0), cost_usd=1.0), completed(1, usage=usage(2_000_000, 0))
     )
@@ -138,12 +138,12 @@ def test_a_journal_that_is_none(output: Path) -> None:
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:
-    """A batch whose rows took nothing says so."""
+    """A batch whose rows used nothing has one line."""
     assert cost_lines(Costs(tmp_path / "o.csv", embedded=False)) == [f"{tmp_path}/o.csv: no row has used tokens yet"]
 
 
 def test_the_table_for_people(output: Path) -> None:
-    """Columns stand under each other, and unknown costs are said in words."""
+    """Columns are aligned, and unknown costs are named."""
     journalled(
         output, completed(0, usage=usage(1_000_000, 0), cost_usd=0.5), completed(1, usage=usage(20, 3), model="gone")
     )
@@ -164,7 +164,7 @@ def test_the_table_for_people(output: Path) -> None:
 def test_a_running_batch_says_what_is_known_of_its_cost(
     cost_usd: float | None, completed_rows: int, embedded: bool, shown: str
 ) -> None:
-    """An unknown cost is said once a row is answered; what the embedded server answers is free."""
+    """An unknown cost is named once a row is answered; the embedded server's answers are free."""
     facts = {
         "completed": completed_rows,
         "incomplete": 0,

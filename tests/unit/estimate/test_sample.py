@@ -1,4 +1,4 @@
-"""A sample of rows, and the interval around what it says."""
+"""A sample of rows, and the interval around its estimate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.estimate.sample import _student_t, sample_positions, total_of
 
 @given(st.integers(0, 300), st.integers(1, 400), st.text(max_size=5))
 def test_a_sample_is_of_different_rows_of_the_table(rows: int, size: int, seed: str) -> None:
-    """As many positions as asked for, or all there are, none twice, none outside."""
+    """There are as many positions as requested, or all of them, none twice and none outside."""
     chosen = sample_positions(rows, size, seed)
     assert len(chosen) == min(rows, size)
     assert chosen <= set(range(rows))
@@ -22,7 +22,7 @@ def test_a_sample_is_of_different_rows_of_the_table(rows: int, size: int, seed: 
 
 @given(st.integers(1, 200), st.integers(1, 100), st.integers(1, 100), st.text(max_size=5))
 def test_a_larger_sample_holds_the_smaller_one(rows: int, size: int, more: int, seed: str) -> None:
-    """What a first pilot paid for counts in a larger second one, and the same pilot takes the same rows."""
+    """A larger second pilot contains the rows of the first, and the same pilot has the same rows."""
     assert sample_positions(rows, size, seed) <= sample_positions(rows, size + more, seed)
     assert sample_positions(rows, size, seed) == sample_positions(rows, size, seed)
 
@@ -54,26 +54,26 @@ def test_a_total_by_hand() -> None:
 
 
 def test_the_whole_table_leaves_nothing_to_guess() -> None:
-    """A sample of every row is the total itself."""
+    """A sample of every row is the exact total."""
     total = total_of([1, 2, 4], 3)
     assert total is not None
     assert (total.low, total.estimate, total.high) == (7, 7, 7)
 
 
 def test_one_row_gives_no_interval() -> None:
-    """A single row tells nothing of the spread, and no interval is made up."""
+    """A single row has no spread, so there is no interval."""
     total = total_of([5], 10)
     assert total is not None
     assert (total.low, total.estimate, total.high) == (None, 50, None)
 
 
 def test_nothing_gives_nothing() -> None:
-    """No row, no total."""
+    """Without rows there is no total."""
     assert total_of([], 10) is None
 
 
 def test_the_interval_covers_what_it_says() -> None:
-    """Of 2,000 samples of 15 out of 60 rows, 95 % (and no less than 92 %) hold the true total in their interval."""
+    """Of 2,000 samples of 15 out of 60 rows, 95 % (and at least 92 %) have the true total in their interval."""
     source = random.Random(7)
     table = [source.gauss(500, 100) for _ in range(60)]
     held = 0
