@@ -27,10 +27,12 @@ def chat_usage(count: TokenCount) -> Body:
         "total_tokens": count.total_tokens,
         "prompt_tokens_details": {"cached_tokens": count.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": count.reasoning_tokens, "audio_tokens": 0,
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+            "reasoning_tokens": count.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
         },
-    }  # fmt: skip
+    }
 
 
 @dataclass(slots=True)
@@ -97,8 +99,9 @@ class LiveChat(Live):
         message: Body = {
             "role": "assistant",
             "content": None if answer.refused else answer.text or (None if calls else ""),
-            "refusal": answer.text if answer.refused else None, "annotations": [],
-        }  # fmt: skip
+            "refusal": answer.text if answer.refused else None,
+            "annotations": [],
+        }
         if calls:
             message["tool_calls"] = calls
         return {

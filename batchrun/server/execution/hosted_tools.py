@@ -78,10 +78,11 @@ _MARK = re.compile(r"【(\d{1,6}):(\d{1,6})†[^【】]*】")
 def offered_tools(tools: Sequence[Body]) -> list[Body]:
     """Return a run's tools as functions, including the hosted ones."""
     return [
-        {"type": "function", "function": dict(tool["function"])} if tool["type"] == "function"
+        {"type": "function", "function": dict(tool["function"])}
+        if tool["type"] == "function"
         else _FUNCTIONS[tool["type"]]
         for tool in tools
-    ]  # fmt: skip
+    ]
 
 
 def begun_call(call: ToolCall) -> Body:
@@ -152,12 +153,13 @@ class HostedTools:
         sources = {f"{position}:{number}": hit.file_id for number, hit in enumerate(hits)}
         return ToolResult(
             call={
-                "id": call.id, "type": "file_search",
+                "id": call.id,
+                "type": "file_search",
                 "file_search": {"ranking_options": options["ranking_options"], "results": results},
             },
             output=output or "No results.",
             facts={"sources": sources, "contents": [hit.text for hit in hits]},
-        )  # fmt: skip
+        )
 
     # code_interpreter
 
@@ -204,10 +206,16 @@ class HostedTools:
         """Store a produced file, inside a transaction, and return its id."""
         size = path.stat().st_size
         body: Body = {
-            "id": new_id("file-"), "object": "file", "bytes": size, "created_at": self._parts.now(),
-            "expires_at": None, "filename": path.name, "purpose": "assistants_output",
-            "status": "processed", "status_details": None,
-        }  # fmt: skip
+            "id": new_id("file-"),
+            "object": "file",
+            "bytes": size,
+            "created_at": self._parts.now(),
+            "expires_at": None,
+            "filename": path.name,
+            "purpose": "assistants_output",
+            "status": "processed",
+            "status_details": None,
+        }
         self._parts.objects.add("file", owner, body, run="assistants_output")
         with path.open("rb") as content:
             self._parts.blobs.add(body["id"], content, size)
@@ -256,18 +264,24 @@ def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list
         if file_id is not None:
             found.append(
                 {
-                    "type": "file_citation", "text": match[0], "start_index": match.start(),
-                    "end_index": match.end(), "file_citation": {"file_id": file_id},
+                    "type": "file_citation",
+                    "text": match[0],
+                    "start_index": match.start(),
+                    "end_index": match.end(),
+                    "file_citation": {"file_id": file_id},
                 }
-            )  # fmt: skip
+            )
     for path, file_id in paths.items():
         found += [
             {
-                "type": "file_path", "text": path, "start_index": match.start(),
-                "end_index": match.end(), "file_path": {"file_id": file_id},
+                "type": "file_path",
+                "text": path,
+                "start_index": match.start(),
+                "end_index": match.end(),
+                "file_path": {"file_id": file_id},
             }
             for match in re.finditer(re.escape(path), text)
-        ]  # fmt: skip
+        ]
     return sorted(found, key=lambda each: each["start_index"])
 
 

@@ -79,14 +79,16 @@ class RateLimits:
         kind = max(waits, key=lambda each: waits[each])
         if waits[kind] > 0:
             raise ApiError(
-                429, "You've exceeded the rate limit, please slow down and try again later.",
-                type=kind, code="rate_limit_exceeded",
+                429,
+                "You've exceeded the rate limit, please slow down and try again later.",
+                type=kind,
+                code="rate_limit_exceeded",
                 headers={
                     "retry-after": str(math.ceil(waits[kind])),
                     "retry-after-ms": str(math.ceil(waits[kind] * 1000)),
                     **_headers(requests, tokens),
                 },
-            )  # fmt: skip
+            )
         if requests is not None:
             requests.level -= 1
         return _headers(requests, tokens)

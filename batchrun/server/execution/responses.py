@@ -225,9 +225,11 @@ class Responses(Supervisor[LiveResponse]):
             previous = objects.find("response", owner, previous_id)
             if previous is None:
                 raise ApiError(
-                    400, f"Previous response with id '{previous_id}' not found.",
-                    param="previous_response_id", code="previous_response_not_found",
-                )  # fmt: skip
+                    400,
+                    f"Previous response with id '{previous_id}' not found.",
+                    param="previous_response_id",
+                    code="previous_response_not_found",
+                )
             chain.append([*objects.response_hidden(previous_id)["input"], *previous["output"]])
             previous_id = previous["previous_response_id"]
         return [item for items in reversed(chain) for item in items]

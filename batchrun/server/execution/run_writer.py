@@ -130,9 +130,14 @@ class RunWriter:
         with self.database.transaction():
             self._add_step(step, text=step_text)
             self.objects.add(
-                "message", self.owner, message,
-                parent=self.run["thread_id"], run=self.run["id"], status="in_progress", text=text,
-            )  # fmt: skip
+                "message",
+                self.owner,
+                message,
+                parent=self.run["thread_id"],
+                run=self.run["id"],
+                status="in_progress",
+                text=text,
+            )
         self._message, self._step, self._refusal = message, step, refusal
         self._delta_head = (
             f'{{"id":"{message["id"]}","object":"thread.message.delta","delta":{{"content":[{{"index":0,'

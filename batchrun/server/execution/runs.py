@@ -17,7 +17,7 @@ from batchrun.server.execution.hosted_tools import (
     citations,
     hidden_calls,
     offered_tools,
-)  # fmt: skip
+)
 from batchrun.server.execution.input_files import image_url
 from batchrun.server.execution.run_writer import RunWriter, opening_frames, resuming_frames
 from batchrun.server.execution.supervisor import Live, Supervisor
@@ -79,9 +79,16 @@ class Runs(Supervisor[LiveRun]):
     def _writer(self, owner: str, run: Body, hidden: RunHidden, log: EventLog) -> RunWriter:
         used = hidden.get("usage")
         return RunWriter(
-            self._database, self._objects, self._replies, self._clock, owner, run, hidden, log,
+            self._database,
+            self._objects,
+            self._replies,
+            self._clock,
+            owner,
+            run,
+            hidden,
+            log,
             TokenCount(**used) if used else TokenCount(0, 0),
-        )  # fmt: skip
+        )
 
     # Cancelling and expiring
 
@@ -223,8 +230,10 @@ class Runs(Supervisor[LiveRun]):
         search, interpreter = shared.get("file_search") or {}, shared.get("code_interpreter") or {}
         stores = [*own["vector_store_ids"], *(search.get("vector_store_ids") or ())]
         files = [
-            *own["file_ids"], *(interpreter.get("file_ids") or ()), *writer.hidden.get("produced", ()),
-        ]  # fmt: skip
+            *own["file_ids"],
+            *(interpreter.get("file_ids") or ()),
+            *writer.hidden.get("produced", ()),
+        ]
         return {"vector_store_ids": list(dict.fromkeys(stores)), "file_ids": list(dict.fromkeys(files))}
 
     def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:

@@ -38,9 +38,11 @@ def chunking_body(strategy: Any) -> Body:
         return {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
     if strategy.static.chunk_overlap_tokens * 2 > strategy.static.max_chunk_size_tokens:
         raise ApiError(
-            400, "chunk_overlap_tokens must not exceed half of max_chunk_size_tokens.",
-            param="chunking_strategy.static.chunk_overlap_tokens", code="invalid_value",
-        )  # fmt: skip
+            400,
+            "chunk_overlap_tokens must not exceed half of max_chunk_size_tokens.",
+            param="chunking_strategy.static.chunk_overlap_tokens",
+            code="invalid_value",
+        )
     body: Body = strategy.model_dump()
     return body
 
@@ -55,31 +57,55 @@ def add_store(parts: Parts, owner: str, name: str | None, metadata: Any, expires
     """Store an empty vector store, and return it."""
     now = parts.now()
     body: Body = {
-        "id": new_id("vs_"), "object": "vector_store", "created_at": now, "name": name or "",
-        "usage_bytes": 0, "file_counts": counts(()), "status": "completed",
+        "id": new_id("vs_"),
+        "object": "vector_store",
+        "created_at": now,
+        "name": name or "",
+        "usage_bytes": 0,
+        "file_counts": counts(()),
+        "status": "completed",
         "expires_after": expires_after,
         "expires_at": now + expires_after["days"] * DAY_S if expires_after else None,
-        "last_active_at": now, "metadata": metadata or {},
-    }  # fmt: skip
+        "last_active_at": now,
+        "metadata": metadata or {},
+    }
     parts.objects.add("vector_store", owner, body, status="completed")
     return body
 
 
 def add_to_store(
-    parts: Parts, owner: str, store_id: str, file_id: str, *,
-    chunking: Body, attributes: Body | None = None, batch_id: str | None = None,
-) -> Body:  # fmt: skip
+    parts: Parts,
+    owner: str,
+    store_id: str,
+    file_id: str,
+    *,
+    chunking: Body,
+    attributes: Body | None = None,
+    batch_id: str | None = None,
+) -> Body:
     """Add an existing file to a store. `Ingestion` processes its text afterwards."""
     body: Body = {
-        "id": file_id, "object": "vector_store.file", "created_at": parts.now(), "usage_bytes": 0,
-        "vector_store_id": store_id, "status": "in_progress", "last_error": None,
-        "attributes": attributes or {}, "chunking_strategy": chunking,
-    }  # fmt: skip
+        "id": file_id,
+        "object": "vector_store.file",
+        "created_at": parts.now(),
+        "usage_bytes": 0,
+        "vector_store_id": store_id,
+        "status": "in_progress",
+        "last_error": None,
+        "attributes": attributes or {},
+        "chunking_strategy": chunking,
+    }
     parts.objects.remove(f"{store_id}/{file_id}")
     parts.objects.add(
-        "vector_store_file", owner, body,
-        key=f"{store_id}/{file_id}", parent=store_id, run=batch_id, status="in_progress", active=True,
-    )  # fmt: skip
+        "vector_store_file",
+        owner,
+        body,
+        key=f"{store_id}/{file_id}",
+        parent=store_id,
+        run=batch_id,
+        status="in_progress",
+        active=True,
+    )
     return body
 
 

@@ -153,10 +153,11 @@ class OperationEndpoint:
             logger.exception("%s %s failed: an error of the server", scope["method"], scope["path"])
             reply = error_reply(
                 ApiError(
-                    500, "The server had an error while processing your request. Sorry about that!",
+                    500,
+                    "The server had an error while processing your request. Sorry about that!",
                     type="server_error",
                 )
-            )  # fmt: skip
+            )
         reply.headers["x-request-id"] = request_id
         await reply.send(send)
 
@@ -205,9 +206,11 @@ class OperationEndpoint:
         """Return the reply that is recorded for this key; without one, call the operation and record its reply."""
         if len(key) > MAX_KEY_LENGTH:
             raise ApiError(
-                400, f"Invalid 'Idempotency-Key': expected at most {MAX_KEY_LENGTH} characters, got {len(key)}.",
-                param="Idempotency-Key", code="invalid_value",
-            )  # fmt: skip
+                400,
+                f"Invalid 'Idempotency-Key': expected at most {MAX_KEY_LENGTH} characters, got {len(key)}.",
+                param="Idempotency-Key",
+                code="invalid_value",
+            )
         replies = self._core.parts.replies
         recorded = replies.find(call.owner, key)
         if recorded is None:
@@ -216,10 +219,13 @@ class OperationEndpoint:
             return reply
         if recorded.digest != digest:
             raise ApiError(
-                409, "This idempotency key was already used for a different request; use a new key for each request.",
-                type="idempotency_error", param="Idempotency-Key", code="idempotency_key_reused",
+                409,
+                "This idempotency key was already used for a different request; use a new key for each request.",
+                type="idempotency_error",
+                param="Idempotency-Key",
+                code="idempotency_key_reused",
                 headers={"x-should-retry": "false"},
-            )  # fmt: skip
+            )
         return replay(self._core, recorded)
 
 

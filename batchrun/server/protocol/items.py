@@ -35,26 +35,36 @@ def message_item(item_id: str, status: str, parts: list[Body]) -> Body:
 def function_call_item(item_id: str, status: str, call: ToolCall, arguments: str) -> Body:
     """Return a function call of the model."""
     return {
-        "id": item_id, "type": "function_call", "status": status,
-        "call_id": call.id, "name": call.name, "arguments": arguments,
-    }  # fmt: skip
+        "id": item_id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": arguments,
+    }
 
 
 def item_body(item: Any) -> Body:
     """Return an input item in the form that is stored and returned: with id, type and status, its content as parts."""
     if item.type == "message":
         return {
-            "id": new_id("msg_"), "type": "message", "status": "completed", "role": item.role,
+            "id": new_id("msg_"),
+            "type": "message",
+            "status": "completed",
+            "role": item.role,
             "content": _parts(item),
-        }  # fmt: skip
+        }
     if item.type == "function_call":
         call = ToolCall(item.call_id, item.name, item.arguments)
         return function_call_item(new_id("fc_"), "completed", call, item.arguments)
     output = item.output if isinstance(item.output, str) else [part.model_dump() for part in item.output]
     return {
-        "id": new_id("fc_"), "type": "function_call_output", "status": "completed",
-        "call_id": item.call_id, "output": output,
-    }  # fmt: skip
+        "id": new_id("fc_"),
+        "type": "function_call_output",
+        "status": "completed",
+        "call_id": item.call_id,
+        "output": output,
+    }
 
 
 def _parts(item: Any) -> list[Body]:
@@ -69,10 +79,12 @@ def _parts(item: Any) -> list[Body]:
         elif part.type == "input_image":
             parts.append(
                 {
-                    "type": "input_image", "image_url": part.image_url, "file_id": part.file_id,
+                    "type": "input_image",
+                    "image_url": part.image_url,
+                    "file_id": part.file_id,
                     "detail": part.detail or "auto",
                 }
-            )  # fmt: skip
+            )
         else:
             parts.append(part.model_dump())
     return parts

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from batchrun.server.responders.base import TokenCount
 
 __all__ = [
-    "Body", "assistant_message", "new_assistant", "new_message", "new_run", "new_step", "new_thread",
-    "response_format_body", "tool_bodies", "usage_body",
-]  # fmt: skip
+    "Body",
+    "assistant_message",
+    "new_assistant",
+    "new_message",
+    "new_run",
+    "new_step",
+    "new_thread",
+    "response_format_body",
+    "tool_bodies",
+    "usage_body",
+]
 
 Body = dict[str, Any]
 
@@ -144,13 +152,16 @@ def assistant_message(run: Body, now: int) -> Body:
 
 
 def new_run(
-    request: RunOptions, assistant: Body, thread_id: str, *, model: str, additional_instructions: str | None,
-    now: int, timeout_s: int,
-) -> Body:  # fmt: skip
+    request: RunOptions,
+    assistant: Body,
+    thread_id: str,
+    *,
+    model: str,
+    additional_instructions: str | None,
+    now: int,
+    timeout_s: int,
+) -> Body:
     """Return a queued run. The request's settings override the assistant's."""
-    instructions = request.instructions if request.instructions is not None else assistant["instructions"]
-    if additional_instructions:
-        instructions = f"{instructions}\n{additional_instructions}" if instructions else additional_instructions
     truncation = request.truncation_strategy
     return {
         "id": new_id("run_"),
@@ -168,7 +179,7 @@ def new_run(
         "last_error": None,
         "incomplete_details": None,
         "model": model,
-        "instructions": instructions or "",
+        "instructions": _instructions(request.instructions, assistant["instructions"], additional_instructions),
         "tools": assistant["tools"] if request.tools is None else tool_bodies(request.tools),
         "tool_resources": {},
         "metadata": request.metadata or {},
@@ -189,6 +200,11 @@ def new_run(
         ),
         "usage": None,
     }
+
+
+def _instructions(own: str | None, of_assistant: str | None, additional: str | None) -> str:
+    instructions = of_assistant if own is None else own
+    return "\n".join(filter(None, (instructions, additional)))
 
 
 def _tool_choice(choice: Any) -> Any:

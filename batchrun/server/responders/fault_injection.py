@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import anyio
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from .base import Conversation, Finish, Part, Responder, ResponderError, TextDelta
-from .settings_file import Settings, read_toml, validated
+from batchrun.server.responders.base import Conversation, Finish, Part, Responder, ResponderError, TextDelta
+from batchrun.server.responders.settings_file import Settings, read_toml, validated
 
 __all__ = ["Fault", "FaultKind", "FaultPlan", "FaultyResponder"]
 

@@ -15,9 +15,16 @@ import anyio
 import regex
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from .base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
-from .pieces import cut_to_tokens, in_pieces, in_words
-from .settings_file import Settings, SettingsFileError, read_json_lines, read_text, read_toml, validated
+from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
+from batchrun.server.responders.pieces import cut_to_tokens, in_pieces, in_words
+from batchrun.server.responders.settings_file import (
+    Settings,
+    SettingsFileError,
+    read_json_lines,
+    read_text,
+    read_toml,
+    validated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

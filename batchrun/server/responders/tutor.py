@@ -7,9 +7,9 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from .algebra import NotUnderstood, Solution, TooLarge, asks_to_explain, solve_question
-from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, ToolCall
-from .pieces import cut_to_tokens, in_words
+from batchrun.server.responders.algebra import NotUnderstood, Solution, TooLarge, asks_to_explain, solve_question
+from batchrun.server.responders.base import Conversation, Finish, Message, Part, ResponderError, TextDelta, ToolCall
+from batchrun.server.responders.pieces import cut_to_tokens, in_words
 
 __all__ = ["TutorResponder"]
 

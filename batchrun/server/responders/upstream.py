@@ -22,8 +22,16 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 
 from batchrun.server.errors import SettingsError
-
-from .base import Conversation, Finish, Message, Part, ResponderError, TextDelta, TokenCount, ToolCall
+from batchrun.server.responders.base import (
+    Conversation,
+    Finish,
+    Message,
+    Part,
+    ResponderError,
+    TextDelta,
+    TokenCount,
+    ToolCall,
+)
 
 __all__ = ["FAILURES", "UpstreamResponder", "open_client", "responder_error"]
 

@@ -19,8 +19,7 @@ import anyio
 import anyio.to_thread
 
 from batchrun.server.sandbox import inside
-
-from .sandbox import DATA_FOLDER, Execution, SandboxLimits, check_names, split_images
+from batchrun.server.sandbox.sandbox import DATA_FOLDER, Execution, SandboxLimits, check_names, split_images
 
 __all__ = ["BubblewrapSandbox"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .bubblewrap import BubblewrapSandbox
-from .monty import MontySandbox
-from .sandbox import Execution, Sandbox, SandboxLimits
+from batchrun.server.sandbox.bubblewrap import BubblewrapSandbox
+from batchrun.server.sandbox.monty import MontySandbox
+from batchrun.server.sandbox.sandbox import Execution, Sandbox, SandboxLimits
 
 __all__ = ["Execution", "Sandbox", "SandboxLimits", "find_sandbox"]
 

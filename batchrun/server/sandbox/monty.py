@@ -12,7 +12,14 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from .sandbox import DATA_FOLDER, Execution, SandboxLimits, check_names, cut_to_bytes, split_images
+from batchrun.server.sandbox.sandbox import (
+    DATA_FOLDER,
+    Execution,
+    SandboxLimits,
+    check_names,
+    cut_to_bytes,
+    split_images,
+)
 
 __all__ = ["MontySandbox"]
 

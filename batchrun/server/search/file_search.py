@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .extraction import ExtractionError, extract_text
+from batchrun.server.search.extraction import ExtractionError, extract_text
 
 __all__ = [
     "EmbeddedIndex",

@@ -73,10 +73,17 @@ class Objects:
             "INSERT INTO objects (id, kind, owner, parent, run, status, active, body, hidden)"
             " VALUES (?,?,?,?,?,?,?,?,?)",
             (
-                key or body["id"], kind, owner, parent, run, status, active, text or dumps(body),
+                key or body["id"],
+                kind,
+                owner,
+                parent,
+                run,
+                status,
+                active,
+                text or dumps(body),
                 None if hidden is None else dumps(hidden),
             ),
-        )  # fmt: skip
+        )
 
     def find(self, kind: Kind, owner: str, object_id: str, *, parent: str | None = None) -> Body | None:
         """Return the object as clients see it, or None."""

@@ -36,10 +36,15 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     options = request.stream_options
     conversation = _conversation(request)
     chat = LiveChat(
-        log, call.owner, conversation,
-        model=answering_model(call.parts.responder, conversation.model), created=call.parts.now(),
-        is_stream=bool(request.stream), has_usage=bool(options and options.include_usage), is_kept=call.keyed,
-    )  # fmt: skip
+        log,
+        call.owner,
+        conversation,
+        model=answering_model(call.parts.responder, conversation.model),
+        created=call.parts.now(),
+        is_stream=bool(request.stream),
+        has_usage=bool(options and options.include_usage),
+        is_kept=call.keyed,
+    )
     call.after.append(partial(call.core.chats.start, chat))
     if request.stream:
         return Stream(log=log, tail=b"data: [DONE]\n\n")

@@ -36,9 +36,11 @@ def _find(call: Call) -> Body:
 
 def create_conversation(call: Call, request: CreateConversation) -> Json:
     body: Body = {
-        "id": new_id("conv_"), "object": "conversation",
-        "created_at": call.parts.now(), "metadata": request.metadata or {},
-    }  # fmt: skip
+        "id": new_id("conv_"),
+        "object": "conversation",
+        "created_at": call.parts.now(),
+        "metadata": request.metadata or {},
+    }
     call.objects.add("conversation", call.owner, body)
     _add_items(call, body["id"], request.items or ())
     return json_reply(body)

@@ -26,10 +26,16 @@ def add_file(
 ) -> Body:
     """Store a file and return its object."""
     body: Body = {
-        "id": new_id("file-"), "object": "file", "bytes": size, "created_at": parts.now(),
-        "expires_at": expires_at, "filename": filename, "purpose": purpose,
-        "status": "processed", "status_details": None,
-    }  # fmt: skip
+        "id": new_id("file-"),
+        "object": "file",
+        "bytes": size,
+        "created_at": parts.now(),
+        "expires_at": expires_at,
+        "filename": filename,
+        "purpose": purpose,
+        "status": "processed",
+        "status_details": None,
+    }
     parts.objects.add("file", owner, body, run=purpose)
     parts.blobs.add(body["id"], content, size)
     return body

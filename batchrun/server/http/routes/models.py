@@ -28,9 +28,11 @@ def retrieve_model(call: Call) -> Json:
     responder, name = call.parts.responder, call.path["model"]
     if responder.models and name not in responder.models:
         raise ApiError(
-            404, f"The model '{name}' does not exist or you do not have access to it.",
-            param="model", code="model_not_found",
-        )  # fmt: skip
+            404,
+            f"The model '{name}' does not exist or you do not have access to it.",
+            param="model",
+            code="model_not_found",
+        )
     return json_reply(_model(name, responder.name))
 
 

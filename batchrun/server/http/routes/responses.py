@@ -33,17 +33,23 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
     body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
     hidden: ResponseHidden = {
-        "input": _input_items(request), "parameters": _parameters(request), "keyed": call.keyed,
-    }  # fmt: skip
+        "input": _input_items(request),
+        "parameters": _parameters(request),
+        "keyed": call.keyed,
+    }
     check_calls([*call.core.responses.earlier_items(call.owner, body), *hidden["input"]])
     for item in hidden["input"]:
         _check_files(call, item)
     kind: Kind = "unstored_response" if request.store is False else "response"
     call.objects.add(
-        kind, call.owner, body,
+        kind,
+        call.owner,
+        body,
         parent=body["conversation"]["id"] if body["conversation"] else "",
-        status=body["status"], active=True, hidden=hidden,
-    )  # fmt: skip
+        status=body["status"],
+        active=True,
+        hidden=hidden,
+    )
     live = LiveResponse(EventLog(body["id"], 0), call.owner, body, hidden)
     begin(live)
     accepted = Json(text=call.objects.text(body["id"]))
@@ -74,8 +80,7 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
         "background": bool(request.background),
         "completed_at": None,
         "conversation": (
-            None if conversation is None
-            else {"id": conversation if isinstance(conversation, str) else conversation.id}
+            None if conversation is None else {"id": conversation if isinstance(conversation, str) else conversation.id}
         ),
         "error": None,
         "incomplete_details": None,
@@ -98,8 +103,10 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {"format": text_format or {"type": "text"}, "verbosity": (text and text.verbosity) or "medium"},
         "tool_choice": (
-            "auto" if request.tool_choice is None
-            else request.tool_choice if isinstance(request.tool_choice, str)
+            "auto"
+            if request.tool_choice is None
+            else request.tool_choice
+            if isinstance(request.tool_choice, str)
             else request.tool_choice.model_dump()
         ),
         "tools": [_tool_body(tool) for tool in request.tools or ()],
@@ -108,7 +115,7 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
         "truncation": request.truncation or "disabled",
         "usage": None,
         "user": request.user,
-    }  # fmt: skip
+    }
 
 
 def _tool_body(tool: ResponseFunctionTool) -> Body:
@@ -148,9 +155,11 @@ def _check_context(call: Call, body: Body) -> None:
         return
     if body["previous_response_id"] is not None:
         raise ApiError(
-            400, "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Give one of them.",
-            param="previous_response_id", code="mutually_exclusive_parameters",
-        )  # fmt: skip
+            400,
+            "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Give one of them.",
+            param="previous_response_id",
+            code="mutually_exclusive_parameters",
+        )
     objects, conversation_id = call.objects, body["conversation"]["id"]
     if objects.find("conversation", call.owner, conversation_id) is None:
         raise no_such("conversation", conversation_id)
@@ -158,9 +167,11 @@ def _check_context(call: Call, body: Body) -> None:
     for kind in kinds:
         if objects.active(kind, conversation_id):
             raise ApiError(
-                400, "Another process is currently operating on this conversation. Please retry in a few seconds.",
-                param="conversation", code="conversation_locked",
-            )  # fmt: skip
+                400,
+                "Another process is currently operating on this conversation. Please retry in a few seconds.",
+                param="conversation",
+                code="conversation_locked",
+            )
 
 
 def _find(call: Call) -> Body:

@@ -39,9 +39,14 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
     assistant = call.objects.get("assistant", call.owner, request.assistant_id)
     thread = add_thread(call, request.thread or CreateThread())
     run = new_run(
-        request, assistant, thread["id"], model=_model(call, request, assistant), additional_instructions=None,
-        now=call.parts.now(), timeout_s=call.parts.settings.run_timeout_s,
-    )  # fmt: skip
+        request,
+        assistant,
+        thread["id"],
+        model=_model(call, request, assistant),
+        additional_instructions=None,
+        now=call.parts.now(),
+        timeout_s=call.parts.settings.run_timeout_s,
+    )
     own = request.tool_resources
     resources = assistant["tool_resources"] if own is None else resources_body(call, own)
     return _started(call, run, thread, resources, assistant.get("reasoning_effort"), stream=bool(request.stream))
@@ -56,10 +61,14 @@ def create_run(call: Call, request: CreateRun) -> HttpReply:
         raise busy_thread(thread_id, active)
     add_messages(call, thread_id, request.additional_messages or [])
     run = new_run(
-        request, assistant, thread_id,
-        model=_model(call, request, assistant), additional_instructions=request.additional_instructions,
-        now=call.parts.now(), timeout_s=call.parts.settings.run_timeout_s,
-    )  # fmt: skip
+        request,
+        assistant,
+        thread_id,
+        model=_model(call, request, assistant),
+        additional_instructions=request.additional_instructions,
+        now=call.parts.now(),
+        timeout_s=call.parts.settings.run_timeout_s,
+    )
     effort = request.reasoning_effort or assistant.get("reasoning_effort")
     return _started(call, run, None, assistant["tool_resources"], effort, stream=bool(request.stream))
 
@@ -74,8 +83,11 @@ def _started(
 ) -> HttpReply:
     """Store the run, execute it after the commit, and return its events or the queued run."""
     hidden: RunHidden = {
-        "attempt": 1, "segment": 0, "creates_thread": thread is not None, "resources": usable_resources(resources),
-    }  # fmt: skip
+        "attempt": 1,
+        "segment": 0,
+        "creates_thread": thread is not None,
+        "resources": usable_resources(resources),
+    }
     if effort is not None:
         hidden["parameters"] = {"reasoning_effort": effort}
     text = dumps(run)

@@ -30,7 +30,7 @@ from batchrun.server.protocol.requests.vector_stores import (
     SearchVectorStore,
     UpdateAttributes,
     UpdateVectorStore,
-)  # fmt: skip
+)
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Waiting, json_reply
@@ -47,9 +47,13 @@ __all__ = ["OPERATIONS", "add_files"]
 
 
 def add_files(
-    call: Call, store_id: str, file_ids: Sequence[str], chunking: Body, batch_id: str | None = None,
+    call: Call,
+    store_id: str,
+    file_ids: Sequence[str],
+    chunking: Body,
+    batch_id: str | None = None,
     attributes: Body | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Add files to a store and start their ingestion after the commit.
 
     Raises:
@@ -144,9 +148,15 @@ def _page_of_files(call: Call, store_id: str, batch_id: str | None) -> Json:
             f"Invalid value: '{wanted}'. Supported values are: 'in_progress', 'completed', 'failed' and 'cancelled'.",
         )
     text = call.objects.page(
-        "vector_store_file", call.owner, call.page(),
-        parent=store_id, run=batch_id, status=wanted, noun="file", prefix=f"{store_id}/",
-    )  # fmt: skip
+        "vector_store_file",
+        call.owner,
+        call.page(),
+        parent=store_id,
+        run=batch_id,
+        status=wanted,
+        noun="file",
+        prefix=f"{store_id}/",
+    )
     return Json(text=text)
 
 
@@ -198,9 +208,11 @@ def remove_store_file(call: Call) -> Json:
 def add_batch(call: Call, request: AddVectorStoreFiles) -> Json:
     store_id, batch_id = _store(call)["id"], new_id("vsfb_")
     batch = {
-        "id": batch_id, "object": "vector_store.files_batch", "created_at": call.parts.now(),
+        "id": batch_id,
+        "object": "vector_store.files_batch",
+        "created_at": call.parts.now(),
         "vector_store_id": store_id,
-    }  # fmt: skip
+    }
     call.objects.add("file_batch", call.owner, batch, parent=store_id)
     for each in request.files or ():
         chunking = chunking_body(each.chunking_strategy or request.chunking_strategy)
@@ -276,24 +288,31 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
     threshold = request.ranking_options.score_threshold if request.ranking_options else 0.0
     files = {file["id"]: file for file in parts.objects.children(owner, "vector_store_file", store_id)}
     allowed = {
-        file_id for file_id, file in files.items()
+        file_id
+        for file_id, file in files.items()
         if request.filters is None or _passes(request.filters, file["attributes"])
-    }  # fmt: skip
+    }
     # Filters are applied to the hits, so a filtered search needs all of them.
     limit = request.max_num_results if request.filters is None else 10_000
     hits = parts.index.search([store_id], " ".join(queries), limit, threshold, vector)
     found = [hit for hit in hits if hit.file_id in allowed][: request.max_num_results]
     results = [
         {
-            "file_id": hit.file_id, "filename": hit.filename, "score": hit.score,
-            "attributes": files[hit.file_id]["attributes"], "content": [{"type": "text", "text": hit.text}],
+            "file_id": hit.file_id,
+            "filename": hit.filename,
+            "score": hit.score,
+            "attributes": files[hit.file_id]["attributes"],
+            "content": [{"type": "text", "text": hit.text}],
         }
         for hit in found
-    ]  # fmt: skip
+    ]
     page = {
-        "object": "vector_store.search_results.page", "search_query": queries, "data": results,
-        "has_more": False, "next_page": None,
-    }  # fmt: skip
+        "object": "vector_store.search_results.page",
+        "search_query": queries,
+        "data": results,
+        "has_more": False,
+        "next_page": None,
+    }
     return dumps(page)
 
 
@@ -311,8 +330,11 @@ def _passes(wanted: ComparisonFilter | Compound, attributes: Body) -> bool:
         return bool(value == other) == (wanted.type == "eq")
     try:
         ordered: dict[str, bool] = {
-            "gt": value > other, "gte": value >= other, "lt": value < other, "lte": value <= other,
-        }  # fmt: skip
+            "gt": value > other,
+            "gte": value >= other,
+            "lt": value < other,
+            "lte": value <= other,
+        }
     except TypeError:
         return False
     return ordered[wanted.type]

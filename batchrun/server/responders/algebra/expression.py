@@ -18,8 +18,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .numbers import number_text
-from .polynomial import MAX_BITS, Polynomial, TooLarge
+from batchrun.server.responders.algebra.numbers import number_text
+from batchrun.server.responders.algebra.polynomial import MAX_BITS, Polynomial, TooLarge
 
 __all__ = ["MAX_LENGTH", "Expression", "NotUnderstood", "parse"]
 

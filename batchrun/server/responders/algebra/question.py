@@ -11,11 +11,18 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .expression import Expression, NotUnderstood, parse
-from .numbers import approximate_text, decimal_text, number_text, result_text
-from .polynomial import Polynomial, TooLarge
-from .solution import Solution, calculate, expand, solve_equation
-from .words import EXPAND_WORDS, FOLLOW_UP, FOLLOW_UP_CUES, FRAMING, MAY_FOLLOW, ROOT_WORDS
+from batchrun.server.responders.algebra.expression import Expression, NotUnderstood, parse
+from batchrun.server.responders.algebra.numbers import approximate_text, decimal_text, number_text, result_text
+from batchrun.server.responders.algebra.polynomial import Polynomial, TooLarge
+from batchrun.server.responders.algebra.solution import Solution, calculate, expand, solve_equation
+from batchrun.server.responders.algebra.words import (
+    EXPAND_WORDS,
+    FOLLOW_UP,
+    FOLLOW_UP_CUES,
+    FRAMING,
+    MAY_FOLLOW,
+    ROOT_WORDS,
+)
 
 __all__ = ["MAX_TEXT", "asks_to_explain", "solve_question"]
 

@@ -9,7 +9,7 @@ from math import isqrt, lcm
 
 import numpy as np
 
-from .polynomial import MAX_BITS, Polynomial, TooLarge
+from batchrun.server.responders.algebra.polynomial import MAX_BITS, Polynomial, TooLarge
 
 __all__ = ["Roots", "find_roots", "square_root"]
 

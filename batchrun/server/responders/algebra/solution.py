@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
-from .expression import Expression, NotUnderstood
-from .numbers import approximate_text, equation_side, exact_text, number_text, result_text
-from .polynomial import Polynomial
-from .roots import Roots, find_roots, square_root
+from batchrun.server.responders.algebra.expression import Expression, NotUnderstood
+from batchrun.server.responders.algebra.numbers import (
+    approximate_text,
+    equation_side,
+    exact_text,
+    number_text,
+    result_text,
+)
+from batchrun.server.responders.algebra.polynomial import Polynomial
+from batchrun.server.responders.algebra.roots import Roots, find_roots, square_root
 
 __all__ = ["Solution", "calculate", "expand", "solve_equation"]
 
