@@ -1,4 +1,4 @@
-"""Terminals that go away, full and closed pipes, closed standard streams: the batch and its exit code are the same."""
+"""Closed terminals, full and closed pipes, closed standard streams: batch and exit code do not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @pytest.fixture
 def service() -> Iterator[ScriptedHttp]:
-    """Answers everything, and takes every ping."""
+    """A service that answers everything and accepts every ping."""
 
     def answer(request: Request) -> Answer:
         return json_answer({}) if "ping" in request.path else json_answer(chat_reply())
@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
 
 
 def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None = None) -> None:
-    """The output has every row, and the watch heard of a good start and end."""
+    """Check that the output has every row, and that the monitor received a start and a success."""
     rows = read_csv(folder / "a.csv")
     assert [row["question"] for row in rows] == ["row 0", "row 1", "row 2"]
     assert {row["status"] for row in rows} <= (statuses or {"completed"})
@@ -53,7 +53,7 @@ def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None 
 @pytest.mark.parametrize("redirection", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1"])
 @pytest.mark.parametrize("option", ["--json", "--quiet", "--dedupe"])
 def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redirection: str, option: str) -> None:
-    """Closed or full standard streams change neither output nor ping nor exit code, in any display."""
+    """Closed or full standard streams change neither output nor pings nor exit code, in any display."""
     arguments = command(tmp_path, service, option)
     shell = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *arguments]
     done = subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -63,7 +63,7 @@ def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redire
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_pipe_that_nobody_reads(tmp_path: Path, service: ScriptedHttp, stream: str) -> None:
-    """A pipe whose reader is gone changes nothing either."""
+    """A pipe whose reader has ended changes nothing either."""
     reader, writer = os.pipe()
     os.close(reader)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writer}
@@ -77,7 +77,7 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, service: ScriptedHttp, stream:
 def test_a_result_that_cannot_be_written_is_said(
     tmp_path: Path, service: ScriptedHttp, arguments: tuple[str, ...]
 ) -> None:
-    """Where what is printed is all that a command is for, a full disk is an error and no success."""
+    """If a command only prints, a full disk is an error."""
     subprocess.run(command(tmp_path, service), cwd=tmp_path, env=environment(), capture_output=True, check=True)
     with open("/dev/full", "w") as full:
         program = [sys.executable, "-m", "batchrun", *arguments]
@@ -87,7 +87,7 @@ def test_a_result_that_cannot_be_written_is_said(
 
 
 class Terminal:
-    """A terminal of its own for a process, which is drained until it goes away."""
+    """A terminal for a process, which is drained until it closes."""
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self._ours, theirs = os.openpty()
@@ -108,7 +108,7 @@ class Terminal:
                 return
 
     def go_away(self) -> None:
-        """Every later write fails with EIO. What is drawn four times a second wakes the reader until then."""
+        """Make every later write fail with EIO. The display, drawn four times a second, wakes the reader until then."""
         self._gone = True
         self._reader.join()
         os.close(self._ours)
@@ -116,7 +116,7 @@ class Terminal:
 
 @pytest.mark.parametrize("hung_up", [False, True])
 def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
-    """A batch whose terminal is closed under it goes on; with SIGHUP it writes its output and exits with 129."""
+    """A batch continues after its terminal has closed; after SIGHUP it writes its output and exits with 129."""
     begun, gone = threading.Event(), threading.Event()
 
     def script(_: Request) -> Answer:
@@ -145,7 +145,7 @@ def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
 
 
 def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> None:
-    """A full pipe whose reader sleeps keeps no batch from its end: the lines are dropped."""
+    """A full pipe that nobody drains does not delay the end of a batch: the lines are dropped."""
     from batchrun.cli.console import Outlet
 
     reader, writer = os.pipe()

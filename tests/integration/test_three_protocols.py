@@ -1,4 +1,4 @@
-"""One batch over every service and mode, against the embedded server's three protocols behind a counting proxy."""
+"""One batch in every protocol and mode, against the embedded server's three protocols behind a counting proxy."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ OWN_COLUMNS = ("thread_id", "run_id", "duration_s", "completed_at")
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A way to ask.
+    """One way to ask.
 
     Attributes:
-        requests: a row, and once for the batch.
-        named: the run's id is known while the model still writes.
-        asked_twice: a row whose reply was lost is asked again where the service ignores idempotency keys.
+        requests: (per row, once per batch).
+        named: whether the run's id is known while the model still writes.
+        asked_twice: whether a row whose reply was lost is sent again if the service ignores idempotency keys.
     """
 
     name: str
@@ -70,7 +70,7 @@ each_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 
 @dataclass
 class Remembering:
-    """The tutor, which remembers what it was asked, and holds one answer back while it is told to."""
+    """The tutor with a record of its questions; it can hold one answer back."""
 
     asked: list[str] = field(default_factory=list)
     holding: bool = False
@@ -92,7 +92,7 @@ class Remembering:
 
 @dataclass
 class Bench:
-    """A service behind a proxy, and a folder for a batch's files."""
+    """A service behind a proxy, and a folder for the files of a batch."""
 
     folder: Path
     server: EmbeddedServer
@@ -112,7 +112,7 @@ class Bench:
         return read_csv(self.folder / output)
 
     def count(self, query: str) -> int:
-        """A count from the journal, 0 while there is none."""
+        """Return a count from the journal, or 0 without a journal."""
         journal = (self.folder / "out.csv.journal").as_uri()
         try:
             with closing(sqlite3.connect(f"{journal}?mode=ro", uri=True, timeout=5)) as connection:
@@ -121,7 +121,7 @@ class Bench:
             return 0
 
     def is_held_up(self, mode: Mode) -> bool:
-        """All rows but the held one have ended, and of that one everything is known that can be known."""
+        """Whether all rows but the held one have ended, and all possible facts about that row are known."""
         named = self.count("SELECT count(*) FROM attempts WHERE row_key = '1' AND run_id IS NOT NULL")
         ended = self.count("SELECT count(*) FROM outcomes")
         return HELD in self.responder.asked and ended == len(SUMS) - 1 and named == int(mode.named)
@@ -129,7 +129,7 @@ class Bench:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Starts the service; `without` names headers that do not reach it."""
+    """Start the service; `without` names headers that do not reach it."""
     with ExitStack() as stack:
 
         def started(*without: str) -> Bench:
@@ -146,7 +146,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
 
 async def test_the_same_table(start: Callable[..., Bench]) -> None:
-    """Every service and mode gives the same table but for ids and times."""
+    """All protocols and modes give the same table, except for ids and times."""
     bench = start()
     tables = {}
     for number, mode in enumerate(MODES):
@@ -163,7 +163,7 @@ async def test_the_same_table(start: Callable[..., Bench]) -> None:
 
 @each_mode
 async def test_requests_a_row(start: Callable[..., Bench], mode: Mode) -> None:
-    """What a row costs in requests, counted on the way to the service; polls of background responses apart."""
+    """The number of requests per row, counted on the way to the service, without the polls of background responses."""
     bench = start()
     await bench.run(mode)
     a_row, a_batch = mode.requests
@@ -175,7 +175,7 @@ async def test_requests_a_row(start: Callable[..., Bench], mode: Mode) -> None:
 
 @each_mode
 async def test_ids(start: Callable[..., Bench], mode: Mode) -> None:
-    """Every row names its own run and, where there is one, its own thread, by the ids of its protocol."""
+    """Every row has its own run id and, if the protocol has threads, its own thread id."""
     bench = start()
     await bench.run(mode)
     rows = bench.rows()
@@ -193,7 +193,7 @@ async def test_ids(start: Callable[..., Bench], mode: Mode) -> None:
 
 
 async def broken_off(bench: Bench, mode: Mode) -> None:
-    """Run until one row is held up, and drop everything there, as a crash does."""
+    """Run until one row is held up, and then drop everything, as a crash does."""
     bench.responder.holding = True
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
@@ -207,7 +207,7 @@ async def broken_off(bench: Bench, mode: Mode) -> None:
 @each_mode
 @pytest.mark.parametrize("without", [(), ("idempotency-key",)], ids=["keys honoured", "keys ignored"])
 async def test_going_on_costs_at_most(start: Callable[..., Bench], mode: Mode, without: tuple[str, ...]) -> None:
-    """A row in flight is picked up where its mode allows that, or where keys are honoured; else it is asked twice."""
+    """A row in flight is resumed if its mode allows it or if keys are honored; otherwise it is sent twice."""
     bench = start(*without)
     await broken_off(bench, mode)
     summary = await bench.run(mode)
@@ -221,7 +221,7 @@ async def test_going_on_costs_at_most(start: Callable[..., Bench], mode: Mode, w
 
 @pytest.mark.parametrize("mode", [MODES[1], MODES[5], MODES[7]], ids=lambda mode: mode.name)
 async def test_going_on_after_sigkill(start: Callable[..., Bench], mode: Mode) -> None:
-    """A process killed while a row is in flight loses no answer, and pays for none twice where keys are honoured."""
+    """A process killed with a row in flight loses no answer, and pays for none twice if keys are honored."""
     bench = start()
     bench.responder.holding = True
     flags = [part for name, value in mode.options.items() for part in _flag(name, value)]
@@ -246,7 +246,8 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 async def test_another_mode_goes_on(start: Callable[..., Bench]) -> None:
-    """A batch broken off without streams goes on with them: the key stood for another request, so a new one is used."""
+    """A batch broken off without streams continues with streams: the old key belongs to another request, so a new key
+    is used."""
     bench = start()
     await broken_off(bench, MODES[1])
     summary = await bench.run(MODES[2])
@@ -259,7 +260,7 @@ async def test_another_mode_goes_on(start: Callable[..., Bench]) -> None:
 
 @pytest.mark.parametrize("mode", [MODES[1], MODES[7]], ids=lambda mode: mode.name)
 async def test_a_refused_parameter_stops_the_batch(start: Callable[..., Bench], mode: Mode) -> None:
-    """The first refusal of a parameter ends the batch with the service's words and exit code 5."""
+    """The first refusal of a parameter ends the batch with the service's message and exit code 5."""
     bench = start()
     summary = await bench.run(Mode("refused", {**mode.options, "param": {"temperature": "hot"}, "concurrency": 1}))
     assert summary.exit_code == 5

@@ -1,4 +1,4 @@
-"""Code of the user's that wants to end the program: its row or its command fails, and nothing passes a bar by it."""
+"""User code that tries to end the program: its row or its command fails, and no bar is passed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDS = [
 
 
 def scorer_file(folder: Path, end: str, *, at_import: bool) -> tuple[str, ...]:
-    """A scorer that ends the program, for `b` alone or while it is imported."""
+    """Write a scorer that ends the program, for `b` only or while it is imported."""
     (folder / "t.csv").write_text("id,response\n1,a\n2,b\n")
     top = f"{end}\n" if at_import else ""
     body = "" if at_import else f"    if answer == 'b':\n        {end}\n"
@@ -34,7 +34,7 @@ def scorer_file(folder: Path, end: str, *, at_import: bool) -> tuple[str, ...]:
 def test_a_scorer_that_ends_the_program_fails_the_row(
     tmp_path: Path, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its row gets no point and a warning says so; the others are scored, and no bar is passed by it."""
+    """The row gets no point, with a warning; the other rows are scored, and no bar is passed."""
     scorer = scorer_file(tmp_path, end, at_import=False)
     done = batchrun(tmp_path, "score", "t.csv", *scorer, "-o", "s.csv", "--fail-under", "0.6")
     assert done.returncode == 7, done.stderr
@@ -48,7 +48,7 @@ def test_a_scorer_that_ends_the_program_fails_the_row(
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_scorer_that_ends_the_program_at_import(tmp_path: Path, end: str) -> None:
-    """It is refused with one line, exit code 2, and nothing is written."""
+    """The scorer is refused with one line and exit code 2, and nothing is written."""
     scorer = scorer_file(tmp_path, end, at_import=True)
     for command in (
         ("score", "t.csv", "--fail-under", "0.1"),
@@ -64,7 +64,7 @@ def test_a_scorer_that_ends_the_program_at_import(tmp_path: Path, end: str) -> N
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_a_function_that_ends_the_program(tmp_path: Path, end: str, kind: str) -> None:
-    """What a tool's function raises is told to the model, whatever it is; the batch goes on."""
+    """The model receives whatever a function raises, and the batch continues."""
     path = tmp_path / "tools.py"
     path.write_text(f'import sys\n{kind} f() -> str:\n    """Ends it all."""\n    {end}\n')
     toolbox = Toolbox.load(path)
@@ -80,7 +80,7 @@ async def test_a_function_that_ends_the_program(tmp_path: Path, end: str, kind: 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_file_that_ends_the_program(tmp_path: Path, end: str) -> None:
-    """A file of tools, or of a schema's model, that exits while it is loaded is refused with one line."""
+    """A file with functions or with a schema's model that exits while it is loaded is refused with one line."""
     (tmp_path / "q.csv").write_text("question\n1+1\n")
     (tmp_path / "code.py").write_text(f"import sys\n{end}\n")
     for option in (("--tools", "code.py"), ("--schema", "code.py:Model")):

@@ -16,7 +16,7 @@ from gguf import GGUFReader, GGUFValueType, GGUFWriter  # type: ignore[import-no
 
 
 def cut(source: Path, target: Path, layers: int) -> None:
-    """Write `target`: all of `source`, its metadata and its tokens included, but for the layers after the first ones."""
+    """Write to `target` all of `source`, with its metadata and tokens, but only the first layers."""
     reader = GGUFReader(source)
     architecture: str = reader.fields["general.architecture"].contents()
     writer = GGUFWriter(target, architecture)
@@ -40,7 +40,7 @@ def cut(source: Path, target: Path, layers: int) -> None:
 
 
 def _layer(tensor: str) -> int:
-    """The layer of a tensor; -1 for those outside of the layers."""
+    """Return the layer of a tensor, or -1 for a tensor outside of the layers."""
     found = re.match(r"blk\.(\d+)\.", tensor)
     return int(found[1]) if found is not None else -1
 

@@ -1,4 +1,4 @@
-"""LiteLLM's proxy as a process: a compatible server that is not ours, answering by itself."""
+"""LiteLLM's proxy as a process: a compatible server from another project, with fixed answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _configuration(port: int) -> Mapping[str, Any]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Its base URL; stopped on leaving."""
+    """Run the proxy inside a `with` block; yield its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     configuration, log = folder / "config.yaml", folder / "litellm.log"

