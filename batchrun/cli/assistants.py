@@ -18,7 +18,10 @@ __all__ = ["assistants", "assistants_export", "assistants_import"]
 
 @cli.group()
 def assistants() -> None:
-    """Convert assistants into job files, for services without assistants."""
+    """Convert assistants into job files.
+
+    Use them to move to a service that has no assistants.
+    """
 
 
 @assistants.command("export")

@@ -88,7 +88,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def compare(
     tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
 ) -> None:
-    """Compare the scores of several tables, or of parts of one table.
+    """Compare the scores of tables, or of parts of one table.
 
     The tables are matched row by row. Differences are printed with confidence intervals and p-values.
     """

@@ -78,9 +78,10 @@ def status(output: Path, *, as_json: bool) -> None:
 @output_argument
 @click.option("-o", "--to", type=LocalPath(path_type=Path), help="File to write. Default: OUTPUT")
 def export(output: Path, *, to: Path | None) -> None:
-    """Write the output of a batch from its journal, even while it runs.
+    """Write the output of a batch from its journal.
 
-    If a job file is given, the output that it names is used.
+    It works while the batch runs, and writes the answers so far. If a job file is given, the output that it names is
+    used.
     """
     from batchrun.batch.export import export_table
     from batchrun.wording import rows_text
@@ -100,10 +101,10 @@ def export(output: Path, *, to: Path | None) -> None:
 @click.option("--write", is_flag=True, help="Replace the recorded costs in the journal with the recalculated ones")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
-    """Recalculate a batch's cost and compare it with the recorded cost.
+    """Recalculate the cost of a batch.
 
-    The cost is calculated from the recorded token usage. If a job file is given, the output that it names is used; its
-    prices are used only with --prices.
+    The cost is calculated from the recorded token usage, and shown next to the recorded cost. If a job file is given,
+    the output that it names is used; its prices are used only with --prices.
     """
     from batchrun.estimate.recount import batch_costs, cost_facts, cost_lines, prices_of_file
 
@@ -117,10 +118,10 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 @click.argument("row", metavar="ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
-    """Print the thread of one row: prompt, attempts, messages, run, steps and usage.
+    """Print the thread of one row.
 
-    ROW is the position of the row, starting at 0, or its key if the batch has --key. If a job file is given, the output
-    that it names is used.
+    The thread is printed with its prompt, attempts, messages, run, steps and usage. ROW is the position of the row,
+    starting at 0, or its key if the batch has --key. If a job file is given, the output that it names is used.
     """
     from batchrun.batch.show import row_facts, row_lines
     from batchrun.job.environment import Environment

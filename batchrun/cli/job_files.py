@@ -37,7 +37,10 @@ def init(table: str, output: Path | None) -> None:
 @cli.command()
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
 def check(job: str) -> None:
-    """Check a job file, its table and its template without sending anything."""
+    """Check a job file without sending anything.
+
+    The table, the template and the output are checked too, and the cost is estimated.
+    """
     from batchrun.estimate.dry_run import estimated_cost_text
     from batchrun.job.environment import Environment
     from batchrun.wording import shown_path

@@ -47,10 +47,10 @@ _MOST_ROWS = 100_000
     metavar="N",
 )
 def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: int, **flags: Any) -> None:
-    """Write a report page about a batch, or about any table with answers.
+    """Write a report page about a batch or a table.
 
-    The page is one HTML file with figures, charts and rows. It needs no network. It shows more if the batch's journal
-    is next to OUTPUT. If a job file is given, the output that it names is used.
+    The table must have answers. The page is one HTML file with figures, charts and rows. It needs no network. It shows
+    more if the batch's journal is next to OUTPUT. If a job file is given, the output that it names is used.
     """
     from batchrun.clock import utc_now
     from batchrun.report.html import report_page
