@@ -9,7 +9,7 @@ from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import result_cells
 from batchrun.journal import Journal
-from batchrun.prompts.templates import prompter_of
+from batchrun.prompts.rendering_version import prompter_of
 from batchrun.tables import check_output, write_table
 
 __all__ = ["export_table"]

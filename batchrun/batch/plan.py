@@ -21,7 +21,8 @@ from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Job
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
-from batchrun.prompts.templates import Prompter, default_template, prompter_for, rendering_digest
+from batchrun.prompts.rendering_version import rendering_digest
+from batchrun.prompts.templates import Prompter, default_template, prompter_for
 from batchrun.structured import Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source
 from batchrun.wording import shown_path

@@ -16,7 +16,8 @@ from batchrun.batch.service_thread import ServiceObject, ThreadFacts, ThreadRead
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
-from batchrun.prompts.templates import Prompter, PromptError, prompter_of
+from batchrun.prompts.rendering_version import prompter_of
+from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import RunEnd
 from batchrun.services.assistants_replies import message_text
 from batchrun.tables import Source

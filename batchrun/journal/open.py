@@ -14,7 +14,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created_objects import place_of
 from batchrun.journal.journal import Journal
-from batchrun.prompts.templates import FIRST_RENDERING
+from batchrun.prompts.rendering_version import FIRST_RENDERING
 from batchrun.tables import has_answers
 from batchrun.wording import rows_text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,7 @@ from batchrun.prompts.local_files import AttachmentError, attachments_in
 from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
 from batchrun.records import Attachment, Prompt, Row, Turn, Value
 
-__all__ = [
-    "DEFAULT_COLUMNS",
-    "FIRST_RENDERING",
-    "PromptError",
-    "Prompter",
-    "default_template",
-    "prompter_for",
-    "prompter_of",
-    "rendering_digest",
-]
+__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
 
 DEFAULT_COLUMNS = ("prompt", "question")
 """Columns that are the prompt if no template is given. The first one that exists is used."""
@@ -72,10 +62,9 @@ def default_template(columns: Sequence[str]) -> str:
 class Prompter:
     """Renders rows with the templates of their turns.
 
-    A template can use every column by its name, and through `row` if the name is not an identifier (`{{ row['Full
-    name'] }}`). All values are plain Python values. A missing cell (None, NaN) is rendered as empty text, a list or an
-    object as JSON. An undefined name is an error. Later turns and their conditions can also use `responses`, the
-    answers so far.
+    A template can use every column by its name, or as `{{ row['Full name'] }}` if the name is not an identifier. All
+    values are plain Python values. A missing cell (None, NaN) is rendered as empty text, a list or an object as JSON.
+    An undefined name is an error. Later turns and their conditions can also use `responses`, the answers so far.
 
     If a batch has several combinations, it renders the rows of `tables.expand`, which repeats each row for every
     combination.
@@ -113,10 +102,10 @@ class Prompter:
                 raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
         self._lists_as_python = lists_as_python
         self._environment = template_environment(lists_as_python=lists_as_python)
-        self._forms = [self._form(combination, columns) for combination in combinations]
+        self._templates = [self._templates_of(combination, columns) for combination in combinations]
         self._columns = columns
 
-    def _form(self, combination: Combination, columns: Sequence[str]) -> _Form:
+    def _templates_of(self, combination: Combination, columns: Sequence[str]) -> _CombinationTemplates:
         """Add the templates of a combination to the engine and return their names and the columns that they use."""
         settings = combination.settings
         turns = settings.get("turns") or [{"prompt": settings["prompt"]}]
@@ -130,22 +119,23 @@ class Prompter:
                 when = f"{name}, when"
                 used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, columns, option="when")
             names.append((name, when))
-        decisive = {name: value for name, value in settings.items() if name not in ("prompt", "turns")}
-        later = [] if len(turns) == 1 else [turns[1:], sorted(used & set(columns))]
-        return _Form(
-            combination=combination,
-            names=tuple(names),
-            varies=bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
-            or self._thread_column is not None
-            or bool(settings.get("attach")),
-            settings_digest=digest(decisive, *later) if later else digest(decisive),
+        uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
+        # The prompt of the first turn is left out: its rendered text is in the fingerprint of each row. The text of
+        # later turns is not known before the first answer, so their templates and the cells that they use represent it.
+        digested: list[Any] = [{name: value for name, value in settings.items() if name not in ("prompt", "turns")}]
+        columns_used: tuple[str, ...] = ()
+        if len(turns) > 1:
+            digested += [turns[1:], sorted(used & set(columns))]
             # Without the columns of the combination, whose settings are in the digest: an axis or epochs may be added
             # later without changing the fingerprints of rows.
-            columns_used=tuple(
-                column for column in columns if (column in used or "row" in used) and column not in combination.cells
-            )
-            if later
-            else (),
+            own = [column for column in columns if column not in combination.cells]
+            columns_used = tuple(column for column in own if column in used or "row" in used)
+        return _CombinationTemplates(
+            combination=combination,
+            names=tuple(names),
+            varies=uses_cells or self._thread_column is not None or bool(settings.get("attach")),
+            settings_digest=digest(*digested),
+            columns_used=columns_used,
         )
 
     def _add(
@@ -190,9 +180,9 @@ class Prompter:
             InputError: all rows of a combination would send the same. The message has a hint if a placeholder seems to
                 be mistyped.
         """
-        for form in self._forms:
-            if not form.varies:
-                settings, cells = form.combination.settings, form.combination.cells
+        for templates in self._templates:
+            if not templates.varies:
+                settings, cells = templates.combination.settings, templates.combination.cells
                 texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
                 input_columns = [column for column in self._columns if column not in cells]
                 hint = placeholder_hint(texts, input_columns)
@@ -205,9 +195,9 @@ class Prompter:
 
     def row_key(self, row: Row) -> str:
         """Return the key of a row, which is the same in all runs of the batch."""
-        forms = len(self._forms)
-        key = str(row.row_index // forms) if self._key is None else self.key_cell(row)
-        return key + self._forms[row.row_index % forms].combination.suffix
+        combinations = len(self._templates)
+        key = str(row.row_index // combinations) if self._key is None else self.key_cell(row)
+        return key + self._templates[row.row_index % combinations].combination.suffix
 
     def key_cell(self, row: Row) -> str:
         """Return the text in the key column; empty if there is no key column."""
@@ -219,19 +209,19 @@ class Prompter:
         Raises:
             PromptError: the rendered text is empty, or the template fails on this row.
         """
-        form = self._forms[row.row_index % len(self._forms)]
+        templates = self._templates[row.row_index % len(self._templates)]
         as_python = self._lists_as_python
         values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
-        attached = _attachments(row, form.combination.settings.get("attach") or ())
-        first = Turn(self.text(form.names[0][0], values, ()), 1, attached)
+        attached = _attachments(row, templates.combination.settings.get("attach") or ())
+        first = Turn(self.text(templates.names[0][0], values, ()), 1, attached)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
-        combination = form.combination
+        combination = templates.combination
         return Prompt(
             row_key=self.row_key(row),
             row_index=row.row_index,
             first=first,
-            fingerprint=_fingerprint(form, first, values, thread_id),
-            later=_Later(self, form, values) if len(form.names) > 1 else None,
+            fingerprint=_fingerprint(templates, first, values, thread_id),
+            later=_LaterTurns(self, templates, values) if len(templates.names) > 1 else None,
             thread_id=thread_id or None,
             variant=combination.variant,
             model=combination.settings.get("model"),
@@ -256,7 +246,7 @@ class Prompter:
             raise PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
         return text
 
-    def holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
+    def condition_holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
         """Return whether the condition of a turn is true.
 
         Raises:
@@ -282,7 +272,7 @@ def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _CombinationTemplates:
     """The templates of one combination.
 
     Attributes:
@@ -301,56 +291,46 @@ class _Form:
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
+class _LaterTurns:
     """The turns of one row after the first."""
 
     prompter: Prompter
-    form: _Form
+    templates: _CombinationTemplates
     values: Mapping[str, Value]
 
     @property
     def count(self) -> int:
-        return len(self.form.names)
+        return len(self.templates.names)
 
     def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
-        name, when = self.form.names[number - 1]
+        name, when = self.templates.names[number - 1]
         try:
-            if when is not None and not self.prompter.holds(when, self.values, responses):
+            if when is not None and not self.prompter.condition_holds(when, self.values, responses):
                 return None
             return Turn(self.prompter.text(name, self.values, responses), number)
         except PromptError as exc:
             raise PromptError(exc.error_type, f"turn {number}: {exc}") from None
 
 
-def _fingerprint(form: _Form, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
+def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
     """Return a hash (32 hex digits) of the settings and of everything that is sent.
 
     The length of each part is written before it, so that different parts never give the same bytes.
     """
-    whole = hashlib.blake2b(form.settings_digest.encode(), digest_size=16)
+    whole = hashlib.blake2b(templates.settings_digest.encode(), digest_size=16)
     parts = [first.text]
-    if form.columns_used:
-        parts.append(json.dumps([values[column] for column in form.columns_used], default=str))
+    if templates.columns_used:
+        parts.append(json.dumps([values[column] for column in templates.columns_used], default=str))
     if thread_id:
         parts.append(f"thread {thread_id}")
     parts += [f"attached {attachment.source}" for attachment in first.attachments]
-    if form.combination.epoch > 1:
-        parts.append(f"epoch {form.combination.epoch}")
+    if templates.combination.epoch > 1:
+        parts.append(f"epoch {templates.combination.epoch}")
     for part in parts:
         text = part.encode("utf-8", "surrogatepass")
         whole.update(b"%d:" % len(text))
         whole.update(text)
     return whole.hexdigest()
-
-
-FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
-"""`rendering_digest` of the first versions. They rendered lists as Python does, and their journals have no digest."""
-
-
-def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
-    """Return a prompter that gives the same fingerprints as the version that wrote the journal."""
-    as_python = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
-    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_python=as_python)
 
 
 def prompter_for(
@@ -371,48 +351,6 @@ def prompter_for(
         thread_column=settings.get("thread_column"),
         lists_as_python=lists_as_python,
     )
-
-
-_SPECIMENS: tuple[tuple[Mapping[str, Any], str | None], ...] = (
-    ({"prompt": "{{ text }}{{ row['a b'] }}{{ none }}{{ nan }}"}, None),
-    ({"prompt": "{{ int }} {{ float }} {{ small }} {{ large }} {{ yes }} {{ not yes }}", "temperature": 0.5}, None),
-    ({"prompt": "{{ list }} {{ object }} {{ list | join('+') }} {{ object.inner[0] }} {{ list | tojson }}"}, None),
-    ({"prompt": "{% for each in list %}{{ loop.index }}{{ each | upper }}\n{% endfor %}{{ text | trim }}"}, "text"),
-    ({"turns": [{"prompt": "{{ text }}"}, {"prompt": "{{ list }} {{ responses[0] }}", "when": "yes"}]}, "float"),
-    ({"prompt": "{{ int }}", "matrix": {"model": ["a", "b"], "param": [{"x": 1}]}, "epochs": 2}, "int"),
-    ({"prompt": "{{ int }}", "thread_column": "text", "attach": ["url"]}, None),
-)
-"""Settings and key columns for `rendering_digest`. Together they use every type of cell and every part of a
-fingerprint."""
-_SPECIMEN_CELLS: Mapping[str, Value] = {
-    "text": " Grüße\n",
-    "a b": '"x"',
-    "none": None,
-    "nan": math.nan,
-    "yes": True,
-    "url": "https://example.org/a.png",
-    "int": 12345678901234567890,
-    "float": 0.1,
-    "small": 1e-7,
-    "large": 1e16,
-    "list": ["a", "ß", None, 1.0],
-    "object": {"b": True, "inner": [1, {"c": "d"}]},
-}
-
-
-def rendering_digest() -> str:
-    """Return a hash of the prompts, row keys and fingerprints that this version renders for fixed specimens.
-
-    If it differs from the digest in a journal, another version may have rendered the prompts differently, and answered
-    rows may not be recognized.
-    """
-    rendered = []
-    for settings, key in _SPECIMENS:
-        prompter = prompter_for(settings, list(_SPECIMEN_CELLS), key)
-        for index in range(len(combinations_of(settings))):
-            prompt = prompter.render(Row(index, _SPECIMEN_CELLS))
-            rendered.append([prompt.row_key, prompt.first.text, prompt.fingerprint])
-    return digest(rendered)
 
 
 def _message(error: minijinja.TemplateError, name: str) -> str:

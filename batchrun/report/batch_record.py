@@ -14,7 +14,8 @@ from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import prompts_of
 from batchrun.errors import InputError, OutputError
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
-from batchrun.prompts.templates import PromptError, prompter_of
+from batchrun.prompts.rendering_version import prompter_of
+from batchrun.prompts.templates import PromptError
 from batchrun.report.page_facts import BatchFacts
 from batchrun.report.rows import ReportRow
 

@@ -14,7 +14,8 @@ from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
-from batchrun.prompts.templates import PromptError, prompter_of
+from batchrun.prompts.rendering_version import prompter_of
+from batchrun.prompts.templates import PromptError
 from batchrun.records import Row
 from batchrun.report.batch_record import batch_facts
 from batchrun.report.columns_json import packed

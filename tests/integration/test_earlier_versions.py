@@ -12,7 +12,7 @@ import pytest
 
 from batchrun.journal import Journal
 from batchrun.journal.schema import STEPS
-from batchrun.prompts.templates import FIRST_RENDERING, rendering_digest
+from batchrun.prompts.rendering_version import FIRST_RENDERING, rendering_digest
 from tests.support.command import Result, batchrun
 
 DATA = Path(__file__).parents[1] / "data" / "journals"
