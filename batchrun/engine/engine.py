@@ -75,6 +75,20 @@ class Stop:
     exit_code: int
 
 
+@dataclass(frozen=True, slots=True)
+class _RefusedRow:
+    """A refused row that is held back.
+
+    Attributes:
+        sent_at_s: loop time of its last request.
+    """
+
+    row: RowRun
+    outcome: Failed
+    fingerprint: str
+    sent_at_s: float
+
+
 class Engine:
     """Runs rows through a service, under the limits, into the journal.
 
@@ -131,7 +145,7 @@ class Engine:
         self._scrub = scrub
         self._service_failures = 0
         self._has_answers = journal.has_answers()
-        self._refused: list[tuple[RowRun, Failed, str, float]] = []
+        self._refused: list[_RefusedRow] = []
         self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()
         self._rows = anyio.CancelScope()
@@ -169,7 +183,7 @@ class Engine:
         )
 
     async def _prepare(self) -> bool:
-        """Create what the whole batch needs; return False and stop the batch if the service cannot be used.
+        """Prepare the service for the whole batch; return False and stop the batch if the service cannot be used.
 
         There is no deadline, since the upload of a thousand files takes minutes. Each request has its own time limit.
         """
@@ -259,7 +273,7 @@ class Engine:
             cost_usd -= carried.cost_usd or 0.0
         budget.settle(reserved_usd, len(task.prompt.first.text), outcome.usage, cost_usd)
 
-    def _finish_asked(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
+    def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)
         self._finish(outcome, fingerprint, with_ids=row.attempts.has_unwritten_ids, carried=carried)
         self._check_failures(outcome)
@@ -282,17 +296,17 @@ class Engine:
         """Record a row that ended. Hold a refused row back until it is known whether all other rows are refused too."""
         if row.refused is not None and isinstance(outcome, Failed):
             if self.stop is None:  # else the stop may be due to such refusals, and the row runs again
-                self._refused.append((row, outcome, fingerprint, sent_at_s))
+                self._refused.append(_RefusedRow(row, outcome, fingerprint, sent_at_s))
         else:
-            self._finish_asked(row, outcome, fingerprint)
+            self._finish_row(row, outcome, fingerprint)
             if isinstance(outcome, Completed):
                 self._has_answers = True
-                if self._refused and sent_at_s >= self._refused[0][-1]:
+                if self._refused and sent_at_s >= self._refused[0].sent_at_s:
                     self._finish_refused()
         if self._is_in_doubt() and not self._tally.in_flight:
             number = len(self._refused)
             rows = "the first row was" if number == 1 else f"{number} rows in a row were"
-            self._stop_refused(f"{rows} refused: {self._refused[-1][0].refused}")
+            self._stop_refused(f"{rows} refused: {self._refused[-1].row.refused}")
 
     def _is_in_doubt(self) -> bool:
         """Return whether so many rows were refused, with no answer to a row sent later, that it may concern all rows.
@@ -309,8 +323,8 @@ class Engine:
     def _finish_refused(self) -> None:
         """Record the refused rows as failed: the refusals concerned only them."""
         refused, self._refused = self._refused, []
-        for row, outcome, fingerprint, _ in refused:
-            self._finish_asked(row, outcome, fingerprint)
+        for held in refused:
+            self._finish_row(held.row, held.outcome, held.fingerprint)
         self._doubt_resolved.set()
 
     def _carried(self, usages: Sequence[Usage], outcome: Outcome) -> Carried | None:

@@ -87,7 +87,7 @@ class TokenEstimate:
         return prompt_chars * self._prompt_tokens / self._chars + self._completion_tokens / self._rows
 
     def learn(self, prompt_chars: int, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """Take in the usage of a finished row; what the service did not tell is left out."""
+        """Learn from the usage of a finished row; unknown counts are ignored."""
         if prompt_tokens is not None and prompt_chars:
             self._chars += prompt_chars
             self._prompt_tokens += prompt_tokens

@@ -48,7 +48,7 @@ class RetryPolicy:
     def decide(
         self, fault: ServiceFault, attempt: int, random_unit: float, *, ill: bool = False
     ) -> RetryAfter | GiveUp:
-        """Return what follows `fault` on the `attempt`-th attempt (from 1).
+        """Return the decision after `fault` on the `attempt`-th attempt (from 1).
 
         Args:
             random_unit: uniform in [0, 1).

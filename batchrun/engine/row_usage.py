@@ -1,4 +1,4 @@
-"""The tokens that one row has taken, and what of them is already accounted for. Pure."""
+"""The usage of one row's runs, and the part of it that was settled or charged before. Pure."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Service(Protocol):
     """
 
     async def prepare(self) -> None:
-        """Create what the whole batch needs, before the first row.
+        """Create the objects of the whole batch, before the first row.
 
         It sets its own deadlines. Called again after a transient error, it continues where it was.
         """

@@ -25,7 +25,7 @@ class EngineStatistics:
             because the service no longer knew the first.
         prompt_tokens, completion_tokens, cost_usd: totals of this run of the batch; None for an unknown cost.
         stopping: why no more rows are admitted, None while they are.
-        oldest: (row_key, loop time in seconds of its admission, what it waits for) of the rows longest in flight.
+        oldest: (row_key, loop time in seconds of its admission, its current step) of the rows longest in flight.
         not_deleted: objects of ended rows (such as threads) that should have been deleted and were not.
         tool_calls, tool_errors: calls of the user's functions, and how many of them failed.
     """
@@ -56,7 +56,7 @@ class Flight:
 
     Attributes:
         since_s: loop time of its admission.
-        doing: what the row waits for, in words.
+        doing: a description of its current step, such as `waits for run_1 to end`.
     """
 
     since_s: float
@@ -102,7 +102,7 @@ class Tally:
             self.cost_usd = (self.cost_usd or 0.0) + outcome.cost_usd - earlier_usd
 
     def note(self, row_key: str, doing: str) -> None:
-        """Note what a row in flight waits for, for displays."""
+        """Describe the current step of a row in flight, for displays."""
         flight = self.in_flight.get(row_key)
         if flight is not None:
             flight.doing = doing

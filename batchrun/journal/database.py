@@ -21,7 +21,7 @@ __all__ = ["Database"]
 class Database:
     """A journal's file, open for writing by one process or for reading by any number.
 
-    Every method raises OutputError if SQLite cannot do what it is asked to.
+    Every method raises OutputError if SQLite fails.
 
     Attributes:
         version: the version of the tables. A file of an earlier version is migrated unless it is opened read-only.
@@ -129,9 +129,9 @@ class Database:
             raise self._error(exc) from exc
 
     def settle(self) -> bool:
-        """Empty the write-ahead log into the file, and fsync it, so that what is reported from now on stays known.
+        """Empty the write-ahead log into the file and fsync it, so that reported answers survive a power failure.
 
-        A log that is only synced is not enough: if it lost its end, its beginning would hide what the file has.
+        It is not enough to fsync the log: if its end were lost, its beginning would hide newer content of the file.
 
         Returns:
             False if another process reads the journal and does not stop.
@@ -160,13 +160,13 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _reason(exc: sqlite3.Error) -> str:
-    """Return one line that states what SQLite could not do, and what to do about it."""
+    """Return one line with the reason of a failure of SQLite and its remedy."""
     text = str(exc)
     if "disk is full" in text or "disk I/O error" in text:
-        what = "the disk is full" if "full" in text else f"the disk refuses ({text}; is it full, or over a quota?)"
-        return f"{what}; every answer that was journalled is safe: make space and run the same command again"
+        problem = "the disk is full" if "full" in text else f"the disk refuses ({text}; is it full, or over a quota?)"
+        return f"{problem}; every answer that was journalled is safe: make space and run the same command again"
     if "not a database" in text or "malformed" in text:
         return f"is not a readable journal ({text}); move it away, or start over with --fresh"
     if "readonly" in text or "unable to open" in text:
-        return f"cannot be written ({text}); the journal needs a folder that can be written"
+        return f"cannot be written ({text}); the journal needs a writable folder"
     return f"the journal cannot be used ({text})"

@@ -1,4 +1,4 @@
-"""The journal: what is known about each row, on disk the moment it is known.
+"""The journal: everything known about each row, on disk as soon as it is known.
 
 One SQLite file next to the output (see `database`). Every write is one transaction, made inline.
 """

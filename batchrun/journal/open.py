@@ -54,12 +54,7 @@ def open_journal(
         _set_aside(path, clock)
     else:
         check_not_lost(path, output)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The journal holds answers and thread ids: only its owner may read it.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot create the journal ({exc.strerror or exc})") from None
+    _create_file(path)
     journal = Journal(path)
     try:
         stored = journal.read_manifest()
@@ -83,6 +78,15 @@ def open_journal(
         journal.close()
         raise
     return journal
+
+
+def _create_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The journal holds answers and thread ids: only its owner may read it.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot create the journal ({exc.strerror or exc})") from None
 
 
 def _service_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
