@@ -1,4 +1,4 @@
-"""Whole batches: a table in, the server's answers out, and every way of going on with one that was stopped."""
+"""Whole batches: a table in, the server's answers out, and every way to resume a batch that was stopped."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ KEY = "sk-test-0123456789"
 
 @dataclass
 class Counting:
-    """The tutor, which remembers what it was asked.
+    """The tutor, which records the questions that reach it.
 
     Attributes:
-        hold: while it is set, answers to questions that hold this text do not come.
-        refuse: while it is set, runs on questions that hold this text fail.
+        hold: while it is set, questions that contain this text get no answer.
+        refuse: while it is set, runs on questions that contain this text fail.
     """
 
     tutor: TutorResponder = field(default_factory=TutorResponder)
@@ -97,7 +97,7 @@ class Bench:
         return read_csv(self.output)
 
     def is_held_up(self) -> bool:
-        """Seven rows are answered, and the run of the eighth is known."""
+        """Return whether seven rows are answered and the run of the eighth is known."""
         try:
             with self.journal() as journal:
                 return journal.counts().completed == 7 and any(a["run_id"] for a in journal.attempts("5"))
@@ -122,7 +122,7 @@ SUMS = [f"What is {number} + {number}?" for number in range(8)]
 
 
 async def test_a_batch(bench: Bench) -> None:
-    """Every row has its own answer, in input order, with thread, run, model and usage, for one run each."""
+    """Every row has its own answer, in input order, with thread, run, model and usage, and one run each."""
     summary = await bench.run(bench.input(*SUMS))
     rows = bench.rows()
     assert [row["id"] for row in rows] == [f"q{n}" for n in range(8)]
@@ -135,7 +135,7 @@ async def test_a_batch(bench: Bench) -> None:
 
 
 async def test_one_request_a_row(bench: Bench) -> None:
-    """A whole batch costs one request for its assistant and one for each row."""
+    """A whole batch takes one request for its assistant and one per row."""
     summary = await bench.run(bench.input(*SUMS))
     assert summary.statistics.limits.requests == 1 + len(SUMS)
 
@@ -147,7 +147,7 @@ async def test_polled(bench: Bench) -> None:
 
 
 async def test_the_embedded_server(tmp_path: Path) -> None:
-    """With neither key nor URL the batch brings its own server, with its store beside the output."""
+    """Without a key and a base URL the batch starts its own server, with its store next to the output."""
     table = write_csv(tmp_path / "in.csv", [{"question": "3x + 11 = 14"}, {"question": "Who was Ada Lovelace?"}])
     plan = make_plan(make_job({}), table, Environment(), tmp_path / "out.csv")
     assert plan.destination.is_embedded
@@ -160,7 +160,7 @@ async def test_the_embedded_server(tmp_path: Path) -> None:
 
 
 async def test_rows_without_a_question(bench: Bench) -> None:
-    """An empty prompt fails its row and asks nothing; the others are asked, and the code says that some failed."""
+    """An empty prompt fails its row and sends nothing; the others are sent, and the exit code reports that some failed."""
     summary = await bench.run(bench.input("1 + 1", "", "   ", "2 + 2"))
     assert [row["status"] for row in bench.rows()] == ["completed", "failed", "failed", "completed"]
     assert [row["error_type"] for row in bench.rows()] == ["", "empty_prompt", "empty_prompt", ""]
@@ -172,7 +172,7 @@ async def test_rows_without_a_question(bench: Bench) -> None:
 
 
 async def test_finished_rows_are_not_asked_again(bench: Bench) -> None:
-    """The same command again asks nothing and writes the same table."""
+    """The same command again sends nothing and writes the same table."""
     table = bench.input(*SUMS, "")
     await bench.run(table)
     before = bench.output.read_bytes()
@@ -199,7 +199,7 @@ async def test_an_interrupted_batch_goes_on(bench: Bench) -> None:
 
 
 async def interrupted(bench: Bench, table: Path, number: signal.Signals) -> int:
-    """A batch in a process of its own, sent a signal once the seven other rows are answered and the held one runs."""
+    """A batch in its own process that receives a signal once the seven other rows are answered and the held one runs."""
     options = ["--api", "assistants", "--base-url", bench.server.url, "--model", "m", "--grace", "0", "--quiet"]
     code = "from batchrun.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(table), "-o", str(bench.output), *options]
@@ -226,7 +226,7 @@ async def test_a_killed_batch_goes_on(bench: Bench) -> None:
 
 
 async def test_failed_rows_are_left_unless_asked_for(bench: Bench) -> None:
-    """A failed row stays failed in the next run; --retry-failed asks it again, and only it."""
+    """A failed row stays failed in the next run; --retry-failed retries it, and only it."""
     bench.responder.refuse = "3 + 3"
     table = bench.input(*SUMS)
     summary = await bench.run(table)
@@ -241,7 +241,7 @@ async def test_failed_rows_are_left_unless_asked_for(bench: Bench) -> None:
 
 
 async def test_a_changed_prompt_is_refused(bench: Bench) -> None:
-    """Another prompt for the same output is refused in words, before anything is asked; the output stays."""
+    """Another prompt for the same output is refused with an explanation, before anything is sent; the output stays."""
     table = bench.input(*SUMS)
     await bench.run(table)
     before = bench.output.read_bytes()
@@ -252,7 +252,7 @@ async def test_a_changed_prompt_is_refused(bench: Bench) -> None:
 
 
 async def test_accepted_changes_ask_only_what_changed(bench: Bench) -> None:
-    """--accept-changes after an edit of the table asks the edited rows only, and joins no answer to a new question."""
+    """--accept-changes after an edit of the table runs only the edited rows, and joins no answer to a new question."""
     await bench.run(bench.input(*SUMS))
     edited = [*SUMS[:2], "What is 50 + 50?", *SUMS[3:]]
     summary = await bench.run(bench.input(*edited), accept_changes=True)
@@ -262,7 +262,7 @@ async def test_accepted_changes_ask_only_what_changed(bench: Bench) -> None:
 
 
 async def test_rows_that_moved_keep_no_wrong_answer(bench: Bench) -> None:
-    """After a row was put in at the top every answer still stands beside its own question."""
+    """After a row was inserted at the top every answer is still next to its own question."""
     await bench.run(bench.input(*SUMS))
     await bench.run(bench.input("What is 70 + 7?", *SUMS), accept_changes=True)
     answers = [row["response"] for row in bench.rows()]
@@ -271,7 +271,7 @@ async def test_rows_that_moved_keep_no_wrong_answer(bench: Bench) -> None:
 
 
 async def test_a_shorter_table(bench: Bench) -> None:
-    """Rows that the table has no more are not counted: what is there is complete."""
+    """Rows that were removed from the table are not counted: the remaining rows are complete."""
     await bench.run(bench.input(*SUMS))
     summary = await bench.run(bench.input(*SUMS[:3]), accept_changes=True)
     assert len(bench.rows()) == 3
@@ -280,7 +280,7 @@ async def test_a_shorter_table(bench: Bench) -> None:
 
 @pytest.mark.parametrize("changed", [{"instructions": "Answer in French."}, {"model": "m2"}])
 async def test_changed_instructions_reach_the_model(bench: Bench, changed: dict[str, str]) -> None:
-    """--accept-changes with other instructions or another model asks with those, not with the earlier assistant's."""
+    """--accept-changes with other instructions or another model uses those, not the earlier assistant's."""
     table = bench.input(*SUMS[:2])
     await bench.run(table, instructions="Answer in English.")
     await bench.run(table, **{"instructions": "Answer in English.", **changed}, accept_changes=True)
@@ -293,7 +293,7 @@ async def test_changed_instructions_reach_the_model(bench: Bench, changed: dict[
 
 
 async def test_fresh(bench: Bench) -> None:
-    """--fresh asks everything again and keeps the old journal."""
+    """--fresh runs all rows again and keeps the old journal."""
     table = bench.input(*SUMS[:3])
     await bench.run(table)
     await bench.run(table, fresh=True)
@@ -302,7 +302,7 @@ async def test_fresh(bench: Bench) -> None:
 
 
 async def test_a_deleted_assistant_is_made_again(bench: Bench) -> None:
-    """A batch whose assistant is gone makes another and goes on."""
+    """A batch whose assistant was deleted creates another and continues."""
     table = bench.input(*SUMS[:2], "")
     await bench.run(table)
     with bench.journal() as journal:
@@ -332,7 +332,7 @@ async def test_a_lost_run_is_made_again(bench: Bench) -> None:
 
 
 async def test_a_second_batch_on_the_same_output(bench: Bench) -> None:
-    """Two batches cannot work on one output; the second says who holds it and touches nothing."""
+    """Two batches cannot write one output; the second names the lock and changes nothing."""
     bench.responder.hold = "0"
     table = bench.input(*SUMS)
     plan = bench.plan(table)
@@ -351,7 +351,7 @@ async def test_a_second_batch_on_the_same_output(bench: Bench) -> None:
 
 
 async def test_the_output_is_free_after_a_batch(bench: Bench) -> None:
-    """A batch that failed lets go of its output."""
+    """A batch that failed releases its output."""
     table = bench.input(*SUMS[:2])
     bench.output.with_name("out.csv.journal").write_text("not a journal\n" * 50)
     for _ in range(2):
@@ -360,7 +360,7 @@ async def test_the_output_is_free_after_a_batch(bench: Bench) -> None:
 
 
 async def test_an_output_folder_that_cannot_be(bench: Bench) -> None:
-    """An output below a file, or in a folder that the system refuses, is one line before anything is asked."""
+    """An output below a file, or in a folder that the system refuses, is one line before anything is sent."""
     table = bench.input(*SUMS[:2])
     for folder in (table, Path("/proc/nothing")):
         with pytest.raises((OutputError, InputError)) as caught:
@@ -390,7 +390,8 @@ SERVICES = {
 async def test_services_that_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A service that refuses or is something else stops the batch with one line and exit code 5; nothing is written."""
+    """A service that refuses, or that is no such service, stops the batch with one line and exit code 5; nothing is
+    written."""
     from batchrun.engine import engine
 
     monkeypatch.setattr(engine, "PREPARE_ATTEMPTS", 1)
@@ -413,7 +414,7 @@ async def test_services_that_are_none(
 
 
 async def test_a_key_that_is_refused_midway(tmp_path: Path) -> None:
-    """A key that is withdrawn stops the batch; what was answered is written, the rest is asked next time."""
+    """A key that is withdrawn stops the batch; the answers so far are written, the rest runs next time."""
     responder = Counting()
     table = write_csv(tmp_path / "in.csv", [{"question": text} for text in SUMS])
     with EmbeddedServer(ServerSettings(api_keys=(KEY,), owner="x"), responder) as server:
@@ -464,7 +465,7 @@ class Gate(ScriptedHttp):
 @pytest.mark.nightly
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
 async def test_gsm8k(tmp_path: Path) -> None:
-    """1,319 real rows with line breaks come out whole: every one, in order, each with a thread and run of its own."""
+    """1,319 real rows with line breaks come out whole: every one, in order, each with its own thread and run."""
     output = tmp_path / "gsm8k.csv"
     plan = make_plan(make_job({}), GSM8K, Environment(), output)
     assert plan.rows == 1_319

@@ -1,4 +1,4 @@
-"""Cleaning up: what a batch made at a service is deleted there, once, by `cleanup` or as the rows end."""
+"""Cleaning up: the objects that a batch left at a service are deleted once, by `cleanup` or as the rows end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def deleted(_: Request) -> Answer:
 
 
 def batch_of(folder: Path, url: str, rows: int = 3, *, api: str = "assistants", in_flight: int = 0) -> Path:
-    """An output with a journal: `rows` rows that ended, and some behind them that did not; returns the output."""
+    """Write a journal: `rows` rows that ended, and some after them that did not; return the output."""
     output = folder / "a.csv"
     manifest = {"settings": {"api": api, "embedded": False}, "base_url": url, "input_fingerprint": "i", "rows": rows}
     with open_journal(output.with_name("a.csv.journal"), manifest, count_strange=none_strange, clock=noon) as journal:
@@ -68,7 +68,7 @@ def test_the_embedded_store_is_emptied(tmp_path: Path, table: Path) -> None:
 
 
 def test_a_cleaned_batch_still_resumes(tmp_path: Path, table: Path) -> None:
-    """The same command after a cleanup asks nothing again, and new rows get a new assistant."""
+    """The same command after a cleanup sends no row again, and new rows get a new assistant."""
     batchrun(tmp_path, "run", "q.csv")
     batchrun(tmp_path, "cleanup", "outputs/q.csv")
     write_csv(table, [{"question": f"What is {number} + 1?"} for number in range(6)])
@@ -79,7 +79,7 @@ def test_a_cleaned_batch_still_resumes(tmp_path: Path, table: Path) -> None:
 
 
 def test_a_store_that_is_gone_took_everything_along(tmp_path: Path, table: Path) -> None:
-    """Without the embedded store there is nothing left to delete, and no new store is made."""
+    """Without the embedded store there is nothing left to delete, and no new store is created."""
     batchrun(tmp_path, "run", "q.csv")
     store = tmp_path / "outputs" / "q.csv.store"
     for part in tmp_path.glob("outputs/q.csv.store*"):
@@ -90,7 +90,8 @@ def test_a_store_that_is_gone_took_everything_along(tmp_path: Path, table: Path)
 
 
 def test_a_journal_set_aside_can_be_named(tmp_path: Path, table: Path) -> None:
-    """What `--fresh` left behind is deleted by the name of its journal, and nothing of the new batch."""
+    """The objects of a batch that `--fresh` set aside are deleted by the name of its journal, and none of the new
+    batch."""
     batchrun(tmp_path, "run", "q.csv")
     batchrun(tmp_path, "run", "q.csv", "--fresh")
     (old,) = tmp_path.glob("outputs/q.csv.journal.*Z")
@@ -99,7 +100,8 @@ def test_a_journal_set_aside_can_be_named(tmp_path: Path, table: Path) -> None:
 
 
 def test_each_object_is_deleted_once_and_the_assistant_last(tmp_path: Path) -> None:
-    """One DELETE an object, with the beta header where it is wanted; the assistant goes when the threads are gone."""
+    """There is one DELETE per object, with the beta header where it is required; the assistant is deleted after the
+    threads."""
     with ScriptedHttp(deleted) as server:
         output = batch_of(tmp_path, server.url)
         assert batchrun(tmp_path, "cleanup", str(output)).returncode == 0
@@ -109,7 +111,7 @@ def test_each_object_is_deleted_once_and_the_assistant_last(tmp_path: Path) -> N
 
 
 def test_what_the_service_does_not_know_counts_as_deleted(tmp_path: Path) -> None:
-    """A 404 about the object is the end of it."""
+    """A 404 about the object counts as deleted."""
     with ScriptedHttp(lambda _: json_answer(GONE, 404)) as server:
         output = batch_of(tmp_path, server.url)
         first = batchrun(tmp_path, "cleanup", str(output))
@@ -129,7 +131,7 @@ def test_what_the_service_does_not_know_counts_as_deleted(tmp_path: Path) -> Non
     ids=["no route", "unknown url", "a page", "no method"],
 )
 def test_what_is_no_word_about_the_object_deletes_nothing(tmp_path: Path, answer: Answer) -> None:
-    """A service without the endpoint, or a page in front of it, leaves the object on the list."""
+    """With a service without the endpoint, or a page in front of it, the object stays on the list."""
     with ScriptedHttp(lambda _: answer) as server:
         output = batch_of(tmp_path, server.url)
         done = batchrun(tmp_path, "cleanup", str(output), "--max-attempts", "1")
@@ -140,7 +142,7 @@ def test_what_is_no_word_about_the_object_deletes_nothing(tmp_path: Path, answer
 
 
 def test_the_same_command_goes_on(tmp_path: Path) -> None:
-    """After failures only what is left is asked for again."""
+    """After failures only the remaining objects are deleted."""
     broken = {"/v1/threads/thread_1"}
 
     def script(request: Request) -> Answer:
@@ -158,7 +160,7 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_refused_key_stops_at_once(tmp_path: Path) -> None:
-    """Where every deletion would fail the same way, one line says why and the exit code is 5."""
+    """If every deletion would fail for the same reason, one line gives it and the exit code is 5."""
     refusal = json_answer({"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}, 401)
     with ScriptedHttp(lambda _: refusal) as server:
         output = batch_of(tmp_path, server.url, rows=300)
@@ -169,7 +171,7 @@ def test_a_refused_key_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_a_service_that_cannot_delete_is_given_up(tmp_path: Path) -> None:
-    """After twenty failures and no success the rest is not tried."""
+    """After twenty failures and no success the rest is not attempted."""
     with ScriptedHttp(lambda _: json_answer({"error": {"message": "not allowed"}}, 400)) as server:
         output = batch_of(tmp_path, server.url, rows=300)
         done = batchrun(tmp_path, "cleanup", str(output), "--concurrency", "1")
@@ -189,7 +191,7 @@ def test_a_dry_run_lists_and_sends_nothing(tmp_path: Path) -> None:
 
 
 def test_rows_in_flight_are_not_taken_from_the_batch(tmp_path: Path) -> None:
-    """Runs that the next start will pick up, and their assistant, go only with `--in-flight`."""
+    """Runs that the next start will follow, and their assistant, are deleted only with `--in-flight`."""
     with ScriptedHttp(deleted) as server:
         output = batch_of(tmp_path, server.url, in_flight=2)
         done = batchrun(tmp_path, "cleanup", str(output))
@@ -201,7 +203,7 @@ def test_rows_in_flight_are_not_taken_from_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_runs_is_left_alone(tmp_path: Path) -> None:
-    """While a process works on the output, a cleanup exits with 6."""
+    """While a process is writing the output, a cleanup exits with 6."""
     output = batch_of(tmp_path, "http://127.0.0.1:9/v1")
     with FileLock(tmp_path / "a.csv.lock"):
         done = batchrun(tmp_path, "cleanup", str(output))
@@ -211,7 +213,7 @@ def test_a_batch_that_runs_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none.csv", "none.csv.journal"])
 def test_without_a_journal_there_is_one_line(tmp_path: Path, name: str) -> None:
-    """An output that no batch wrote is named, and no file is made."""
+    """An output that no batch wrote is named, and no file is created."""
     done = batchrun(tmp_path, "cleanup", name)
     assert (done.returncode, done.stderr) == (2, "batchrun: none.csv.journal: no journal here\n")
     assert list(tmp_path.iterdir()) == []
@@ -243,7 +245,7 @@ def test_another_service_is_refused(tmp_path: Path) -> None:
 
 
 def test_threads_go_as_rows_end(tmp_path: Path, table: Path) -> None:
-    """With `--delete-threads` the server holds no thread when the batch is done, and every answer is there."""
+    """With `--delete-threads` the server holds no thread at the end of the batch, and every answer is there."""
     done = batchrun(tmp_path, "run", "q.csv", "--delete-threads", "--json")
     facts = done.facts()
     assert (done.returncode, facts["completed"], facts["not_deleted"]) == (0, 5, 0)
@@ -268,7 +270,7 @@ def responses(broken: Callable[[], bool]) -> Callable[[Request], Answer]:
 
 
 def test_a_deletion_that_fails_fails_no_row(tmp_path: Path, table: Path) -> None:
-    """Rows complete all the same; what is left is counted, and `cleanup` deletes it."""
+    """The rows still complete; the remaining objects are counted, and `cleanup` deletes them."""
     state = {"broken": True}
     with ScriptedHttp(responses(lambda: state["broken"])) as server:
         options = ("--api", "responses", "--base-url", server.url, "--model", "m", "--concurrency", "1")
@@ -283,7 +285,7 @@ def test_a_deletion_that_fails_fails_no_row(tmp_path: Path, table: Path) -> None
 
 
 def test_the_threads_of_earlier_tries_go_too(tmp_path: Path, table: Path) -> None:
-    """A row that needed two runs, one of them in an earlier process, leaves neither behind."""
+    """A row that needed two runs, one of them in an earlier process, leaves neither."""
     with ScriptedHttp(responses(lambda: False)) as server:
         options = ("--api", "responses", "--base-url", server.url, "--model", "m", "--concurrency", "1")
         batchrun(tmp_path, "run", "q.csv", *options, OPENAI_API_KEY="any")

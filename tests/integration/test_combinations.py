@@ -1,4 +1,4 @@
-"""Rows in several combinations, through the commands that look at them and the runs that add to them."""
+"""Rows in several combinations, through the commands that inspect them and the runs that add to them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def asked(folder: Path, *options: str) -> dict[str, Any]:
-    """The facts of a run that ends well."""
+    """Return the facts of a successful run."""
     done: Result = command(folder, "run", "in.csv", "-o", "out.csv", "--json", *options)
     assert done.returncode == 0, done.stderr
     return done.facts()
 
 
 def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
-    """Who asks for a row by its key alone is told what its rows are called."""
+    """For a key alone, the message shows the keys of its combinations."""
     (folder / "s.toml").write_text('[default]\nreply = "1 + 1 = 2."\n')
     asked(folder, "--key", "id", "--epochs", "2", "--model", "m", "--model", "n", "--script", "s.toml")
     shown = command(folder, "show", "out.csv", "a")
@@ -42,7 +42,7 @@ def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
 
 
 def test_a_pilot_of_rows_that_ask_alike(folder: Path) -> None:
-    """Whichever of them the pilot asked, the rest of the batch asks none of them again."""
+    """Whichever duplicate the pilot sent, the rest of the batch sends none of them again."""
     pilot = command(folder, "run", "in.csv", "-o", "out.csv", "--json", "--dedupe", "--pilot", "1")
     assert pilot.returncode == 0, pilot.stderr
     rest = asked(folder, "--dedupe")
@@ -50,7 +50,7 @@ def test_a_pilot_of_rows_that_ask_alike(folder: Path) -> None:
 
 
 def test_a_frame_that_is_asked_more_often(tmp_path: Path) -> None:
-    """Epochs that are added to a batch over a DataFrame ask only what is new."""
+    """Epochs that are added to a batch over a DataFrame run only the new combinations."""
     frame = pd.DataFrame({"question": ["1 + 1", "2 + 2"]}, index=["x", "y"])
     output = tmp_path / "out.csv"
     first = batchrun.run(frame, prompt=TURNS, output=output)

@@ -1,4 +1,4 @@
-"""A template that is the same for every row is a mistake, unless it is said to be none."""
+"""A template that is the same for every row is a mistake, unless the user confirms it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONSTANT = [
 
 @pytest.mark.parametrize("options", CONSTANT, ids=" ".join)
 def test_a_constant_template_is_refused(folder: Path, options: list[str]) -> None:
-    """Whatever else differs, one line says that every row would be sent the same, in each way to ask."""
+    """Whatever else differs, one line reports that every row would send the same, in each command."""
     for more in ([], ["--dry-run"], ["--pilot", "1"], ["--accept-changes"]):
         done = command(folder, "run", "q.csv", "-o", "o.csv", *options, *more)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -50,7 +50,7 @@ def test_a_constant_template_is_refused(folder: Path, options: list[str]) -> Non
 
 
 def test_the_hint_repairs_a_placeholder(folder: Path) -> None:
-    """A placeholder of another tool is shown as it is to be written."""
+    """A placeholder of another tool is shown in the right spelling."""
     done = command(folder, "run", "q.csv", "--prompt", "Answer: {question}")
     assert "write {{ question }} instead of {question}" in done.stderr
 
@@ -59,14 +59,15 @@ def test_the_hint_repairs_a_placeholder(folder: Path) -> None:
     "prompt", ["{# {{ question }} #}a", "{% raw %}{{question}}{% endraw %}", "{% set question = 1 %}{{ question }}"]
 )
 def test_the_hint_never_repeats_what_is_there(folder: Path, prompt: str) -> None:
-    """A column in a comment, in raw text or behind a variable of its name is not told to be written as it is."""
+    """A column in a comment, in raw text or hidden by a variable of its name is not suggested in the spelling that is
+    there."""
     done = command(folder, "run", "q.csv", "--prompt", prompt)
     assert (done.returncode, "instead of" in done.stderr) == (2, False)
     assert "is in a comment or in raw text, or a variable of that name is set before it" in done.stderr
 
 
 def test_instructions_are_no_template(folder: Path) -> None:
-    """A column that instructions name is said to belong into the prompt."""
+    """If the instructions name a column, the hint is to move it to the prompt."""
     done = command(folder, "run", "q.csv", "--prompt", "a", "--instructions", "Answer {{ question }}.")
     assert "--instructions are the same for all rows" in done.stderr
     assert "name columns in --prompt" in done.stderr
@@ -89,19 +90,19 @@ def test_instructions_are_no_template(folder: Path) -> None:
     ids=" ".join,
 )
 def test_what_differs_is_let_through(folder: Path, options: list[str]) -> None:
-    """Any template that names a column, attachments too, make rows differ; no flag is needed."""
+    """Any template that names a column, or attachments, makes rows differ; no flag is needed."""
     done = command(folder, "run", "q.csv", "-o", "o.csv", "--script", "s.toml", *options)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_thread_of_each_row_is_a_difference(folder: Path) -> None:
-    """With threads to go on with the same question is a question of its own."""
+    """If each row continues its own thread, the same question differs."""
     done = command(folder, "run", "q.csv", "--prompt", "Go on.", "--thread-column", "thread", "--dry-run")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_condition_is_a_difference(folder: Path) -> None:
-    """A turn that some rows skip, by a column, is sent to some rows only."""
+    """A turn that some rows skip, by a column, differs between rows."""
     turns = '[[turns]]\nprompt = "Hello."\n[[turns]]\nprompt = "More?"\nwhen = "id == \'1\'"\n'
     (folder / "job.toml").write_text(f'input = "q.csv"\nscript = "s.toml"\n{turns}', encoding="utf-8")
     done = command(folder, "run", "job.toml")
@@ -109,14 +110,14 @@ def test_a_condition_is_a_difference(folder: Path) -> None:
 
 
 def test_one_row_may_be_asked_anything(folder: Path) -> None:
-    """A table of one row has nothing to differ from, however often it is asked."""
+    """A table of one row has nothing to differ from, however many combinations it has."""
     (folder / "q.csv").write_text("id,question\n1,x\n", encoding="utf-8")
     done = command(folder, "run", "q.csv", "--prompt", "What is 1 + 1?", "--epochs", "2")
     assert done.returncode == 0, done.stderr
 
 
 def test_one_constant_prompt_of_several_is_named(folder: Path) -> None:
-    """In a matrix of prompts each has to differ between rows."""
+    """In a matrix of prompts each one has to differ between rows."""
     (folder / "job.toml").write_text(
         'input = "q.csv"\nscript = "s.toml"\n[matrix]\nprompt = ["{{ question }}", "<question>"]\n', encoding="utf-8"
     )
@@ -131,7 +132,7 @@ def test_one_constant_prompt_of_several_is_named(folder: Path) -> None:
 
 
 def test_python_refuses_it_too(folder: Path) -> None:
-    """From Python as well, for a path and a frame, with the same way out."""
+    """Python refuses it too, for a path and a frame, with the same remedy."""
     frame = pd.DataFrame({"question": ["1 + 1", "2 + 2"]})
     for table in (folder / "q.csv", frame):
         with pytest.raises(InputError, match=r"write \{\{ question \}\} instead of \$question"):

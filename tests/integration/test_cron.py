@@ -1,4 +1,4 @@
-"""The job file, crontab line, systemd units and workflow of docs/cron.md, run unchanged, and the pings that they send."""
+"""docs/cron.md as it is: its job file, crontab line, units and workflow are run; and the pings that a monitor receives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def watch() -> Iterator[ScriptedHttp]:
 
 @pytest.fixture
 def folder(tmp_path: Path, watch: ScriptedHttp, service_url: str) -> Path:
-    """The folder that the page calls /srv/nightly."""
+    """The folder /srv/nightly of the page."""
     table(tmp_path, {"a": 1, "b": 2, "c": 3})
     (tmp_path / "job.toml").write_text(code_blocks(PAGE, "toml")[0], encoding="utf-8")
     names = [line.partition("=")[0] for line in code_blocks(PAGE, "sh")[0].splitlines()]
@@ -63,7 +63,7 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 
 def cron(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command of the page's crontab line as cron does: in /bin/sh with an almost empty environment."""
+    """Do what cron does with the page's line: run its last field in /bin/sh, with almost no environment."""
     line = code_blocks(PAGE, "crontab")[0].strip()
     fields = line.split(maxsplit=5)
     assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5])
@@ -78,7 +78,7 @@ def answers(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_the_crontab_line_runs_the_job(folder: Path, watch: ScriptedHttp) -> None:
-    """With cron's minimal environment the crontab line and the job file answer the table, write the log and ping."""
+    """In cron's bare environment the page's line and job file answer the table, log and ping."""
     done = cron(folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     log = (folder / "nightly.log").read_text(encoding="utf-8")
@@ -90,12 +90,12 @@ def test_the_crontab_line_runs_the_job(folder: Path, watch: ScriptedHttp) -> Non
 
 
 def night(folder: Path) -> Result:
-    """Run the page's job again in this process, which saves the start of an interpreter."""
+    """Run the page's job once more, without the seconds that a new interpreter takes."""
     return batchrun(folder, "run", "job.toml", **environment_of(folder))
 
 
 def test_the_next_night_asks_what_is_new(folder: Path) -> None:
-    """Moved rows keep their answers, added and changed rows are run, and removed rows are gone."""
+    """Rows that moved keep their answers; added and changed rows are sent; removed rows are gone."""
     assert night(folder).returncode == 0
     before = answers(folder)
     table(folder, {"c": 3, "d": 4, "b": 20})
@@ -118,7 +118,7 @@ def test_a_night_without_news_asks_nothing(folder: Path, watch: ScriptedHttp) ->
 
 
 def test_a_night_on_top_of_another_exits_with_6(folder: Path, watch: ScriptedHttp) -> None:
-    """While another batch holds the output, a second one sends nothing and does not ping: the first batch is fine."""
+    """While the output is locked a second batch sends nothing, and no ping: the first batch is fine."""
     (folder / "outputs").mkdir()
     with FileLock(folder / "outputs" / "answers.csv.lock"):
         assert night(folder).returncode == 6
@@ -126,7 +126,7 @@ def test_a_night_on_top_of_another_exits_with_6(folder: Path, watch: ScriptedHtt
 
 
 def test_the_page_says_how_to_date_an_output(folder: Path) -> None:
-    """`{date}` in the output gives every day its own batch."""
+    """With `{date}` in the output each day has its own batch."""
     (dated,) = re.findall(r'`(output = "[^`]*\{date\}[^`]*")`', PAGE.read_text(encoding="utf-8"))
     job = (folder / "job.toml").read_text(encoding="utf-8").replace('output = "outputs/answers.csv"', dated)
     (folder / "job.toml").write_text(job, encoding="utf-8")
@@ -137,7 +137,7 @@ def test_the_page_says_how_to_date_an_output(folder: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """`systemd-analyze verify` finds no fault in the service and the timer."""
+    """`systemd-analyze verify` accepts the service and the timer."""
     units = tmp_path_factory.mktemp("units")
     service, timer = code_blocks(PAGE, "ini")
     for name, text in (("nightly.service", service), ("nightly.timer", timer)):
@@ -153,7 +153,7 @@ def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPath
 
 
 def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
-    """The workflow is valid YAML with a schedule, and its step runs with the variables that it names."""
+    """The workflow is YAML with a schedule, and its step runs with the variables that it names."""
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     workflow = yaml.safe_load(code_blocks(PAGE, "yaml")[0])
     # YAML 1.1 reads the key `on` as true; GitHub does not.
@@ -171,7 +171,7 @@ def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
 
 
 def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:
-    """The job deletes its threads itself, so the page's `cleanup` finds nothing to delete."""
+    """The job deletes its threads itself, so that the page's `cleanup` has nothing left to delete."""
     assert night(folder).returncode == 0
     command = code_blocks(PAGE, "sh")[1].split()
     done = batchrun(folder, *command[1:], **environment_of(folder))
@@ -193,7 +193,7 @@ def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:
 def test_a_batch_that_does_not_begin_is_heard_of(
     tmp_path: Path, watch: ScriptedHttp, arguments: tuple[str, ...], exit_code: int, heard: str
 ) -> None:
-    """Invalid input, invalid options and a service that refuses requests are pinged as failures, with the reason."""
+    """Invalid input, invalid options and a refusing service reach the monitor as failures, with the reason."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
     with ScriptedHttp(lambda _: json_answer({"error": {"message": "Incorrect API key provided"}}, 401)) as service:
         given = [service.url if each == "SERVICE" else each for each in arguments]
@@ -207,7 +207,7 @@ def test_a_batch_that_does_not_begin_is_heard_of(
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_the_watch_never_changes_the_exit_code(tmp_path: Path, status: int) -> None:
-    """A failing monitor costs one line per ping; batch, output and exit code are the same."""
+    """A monitor that fails causes one line per ping; batch, output and exit code are the same."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
     with ScriptedHttp(lambda _: json_answer({}, status)) as watch:
         done = batchrun(tmp_path, "run", "q.csv", "--quiet", "--ping", f"{watch.url}/{SECRET}")
@@ -217,7 +217,7 @@ def test_the_watch_never_changes_the_exit_code(tmp_path: Path, status: int) -> N
 
 
 def test_what_only_looks_calls_nobody(tmp_path: Path, watch: ScriptedHttp) -> None:
-    """`--dry-run` is not a batch and does not ping."""
+    """`--dry-run` runs no batch and sends no ping."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
     assert batchrun(tmp_path, "run", "q.csv", "--dry-run", "--ping", f"{watch.url}/{SECRET}").returncode == 0
     assert watch.requests == []
@@ -235,7 +235,7 @@ def started(folder: Path, *arguments: str, **options: str) -> subprocess.Popen[b
 def test_a_batch_that_is_stopped_is_heard_of(
     tmp_path: Path, watch: ScriptedHttp, number: signal.Signals, exit_code: int
 ) -> None:
-    """A signal during a batch is pinged as a failure, and the exit code identifies the signal."""
+    """A signal in the middle of a batch is a failure, and the exit code names the signal."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
     arrived: list[subprocess.Popen[bytes]] = []
 
@@ -254,7 +254,7 @@ def test_a_batch_that_is_stopped_is_heard_of(
 
 
 def test_a_batch_that_is_stopped_before_it_begins_is_heard_of(tmp_path: Path) -> None:
-    """SIGTERM while the input is being read is pinged as a failure too."""
+    """SIGTERM while the input is still being read is a failure too."""
     process: list[subprocess.Popen[bytes]] = []
 
     def script(request: Request) -> Answer:

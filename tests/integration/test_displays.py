@@ -1,4 +1,4 @@
-"""Closed terminals, full and closed pipes, closed standard streams: batch and exit code do not change."""
+"""Terminals that close, full and closed pipes, closed standard streams: the batch and its exit code are the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @pytest.fixture
 def service() -> Iterator[ScriptedHttp]:
-    """A service that answers everything and accepts every ping."""
+    """Answers every request and accepts every ping."""
 
     def answer(request: Request) -> Answer:
         return json_answer({}) if "ping" in request.path else json_answer(chat_reply())
@@ -53,7 +53,7 @@ def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None 
 @pytest.mark.parametrize("redirection", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1"])
 @pytest.mark.parametrize("option", ["--json", "--quiet", "--dedupe"])
 def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redirection: str, option: str) -> None:
-    """Closed or full standard streams change neither output nor pings nor exit code, in any display."""
+    """Closed or full standard streams change neither output nor ping nor exit code, in any display."""
     arguments = command(tmp_path, service, option)
     shell = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *arguments]
     done = subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -63,7 +63,7 @@ def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redire
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_pipe_that_nobody_reads(tmp_path: Path, service: ScriptedHttp, stream: str) -> None:
-    """A pipe whose reader has ended changes nothing either."""
+    """A pipe without a reader changes nothing either."""
     reader, writer = os.pipe()
     os.close(reader)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writer}
@@ -87,7 +87,7 @@ def test_a_result_that_cannot_be_written_is_said(
 
 
 class Terminal:
-    """A terminal for a process, which is drained until it closes."""
+    """A terminal for one process, which is drained until it closes."""
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self._ours, theirs = os.openpty()
@@ -108,7 +108,8 @@ class Terminal:
                 return
 
     def go_away(self) -> None:
-        """Make every later write fail with EIO. The display, drawn four times a second, wakes the reader until then."""
+        """Let every later write fail with EIO. The display, which is drawn four times a second, wakes the reader until
+        then."""
         self._gone = True
         self._reader.join()
         os.close(self._ours)
@@ -116,7 +117,7 @@ class Terminal:
 
 @pytest.mark.parametrize("hung_up", [False, True])
 def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
-    """A batch continues after its terminal has closed; after SIGHUP it writes its output and exits with 129."""
+    """A batch whose terminal closes continues; with SIGHUP it writes its output and exits with 129."""
     begun, gone = threading.Event(), threading.Event()
 
     def script(_: Request) -> Answer:
@@ -145,7 +146,7 @@ def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
 
 
 def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> None:
-    """A full pipe that nobody drains does not delay the end of a batch: the lines are dropped."""
+    """A full pipe whose reader sleeps does not delay the end of the batch: the lines are dropped."""
     from batchrun.cli.console import Outlet
 
     reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""Journals of earlier versions: a new version sends nothing for rows that ended, or refuses in words."""
+"""Journals of earlier versions: a new version sends nothing for rows that ended, or refuses with an explanation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASKED_AGAIN = '[default]\nreply = "asked again"\n'
 
 
 def laid_out(folder: Path) -> None:
-    """A copy of the data, whose service has another answer to everything."""
+    """Return a copy of the data, whose service has another answer to everything."""
     shutil.copytree(DATA, folder, dirs_exist_ok=True)
     (folder / "script.toml").write_text(ASKED_AGAIN)
     for packed in folder.rglob("*.journal.gz"):
@@ -41,7 +41,7 @@ def tries(folder: Path, batch: str) -> int:
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_a_journal_of_an_earlier_version_is_continued(tmp_path: Path, batch: str) -> None:
-    """Nothing is sent for rows that ended, and the output comes out as it was; or the journal is refused in words."""
+    """Nothing is sent for rows that ended, and the output is the same; or the journal is refused with an explanation."""
     laid_out(tmp_path)
     (tmp_path / batch).unlink()
     before = tries(tmp_path, batch)
@@ -58,7 +58,7 @@ def test_a_journal_of_an_earlier_version_is_continued(tmp_path: Path, batch: str
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_a_journal_of_an_earlier_version_can_be_looked_at(tmp_path: Path, batch: str) -> None:
-    """`status`, `show`, `export`, `costs`, `report` and a dry run read it as it is, and leave it so."""
+    """`status`, `show`, `export`, `costs`, `report` and a dry run read it without changing it."""
     laid_out(tmp_path)
     journal = tmp_path / f"{batch}.journal"
     before = journal.read_bytes()
@@ -75,7 +75,7 @@ def test_a_journal_of_an_earlier_version_can_be_looked_at(tmp_path: Path, batch:
 
 
 def test_the_data_is_of_an_earlier_version(tmp_path: Path) -> None:
-    """The journals kept as data are as an earlier version wrote them, and the next run brings them up to date."""
+    """The journals in the test data are as an earlier version wrote them, and the next run brings them up to date."""
     laid_out(tmp_path)
     for batch in BATCHES:
         with contextlib.closing(sqlite3.connect(tmp_path / f"{batch}.journal")) as db:
@@ -83,7 +83,7 @@ def test_the_data_is_of_an_earlier_version(tmp_path: Path) -> None:
 
 
 def spoiled(folder: Path, batch: str, rendering: str) -> None:
-    """The journal says that other code made its prompts, and one answer belongs to another fingerprint."""
+    """Change a journal: other code made its prompts, and one answer belongs to another fingerprint."""
     with Journal(folder / f"{batch}.journal") as journal:
         journal.write_manifest({"rendering": rendering})
     with contextlib.closing(sqlite3.connect(folder / f"{batch}.journal")) as db, db:
@@ -92,7 +92,7 @@ def spoiled(folder: Path, batch: str, rendering: str) -> None:
 
 @pytest.mark.parametrize("batch", ["chat/plain.csv", "chat/keyed.csv"])
 def test_prompts_made_otherwise_are_refused(tmp_path: Path, batch: str) -> None:
-    """Where a version makes other prompts of the same rows, it says so and asks nothing; --accept-changes asks them."""
+    """If a version makes other prompts of the same rows, it reports so and sends nothing; --accept-changes sends them."""
     laid_out(tmp_path)
     spoiled(tmp_path, batch, "of another version")
     before = tries(tmp_path, batch)
@@ -108,7 +108,7 @@ def test_prompts_made_otherwise_are_refused(tmp_path: Path, batch: str) -> None:
 
 
 def test_rows_known_by_other_keys_are_refused(tmp_path: Path) -> None:
-    """Where a version finds none of the rows that another has answered, it says so and asks nothing."""
+    """If a version finds none of the rows that another has answered, it reports so and sends nothing."""
     laid_out(tmp_path)
     batch = "chat/plain.csv"
     spoiled(tmp_path, batch, "of another version")
@@ -121,7 +121,7 @@ def test_rows_known_by_other_keys_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_edited_row_needs_no_word_where_prompts_are_made_alike(tmp_path: Path) -> None:
-    """With --key an edited row is asked again, and no version is blamed for it."""
+    """With --key an edited row runs again, and no version is blamed for it."""
     laid_out(tmp_path)
     spoiled(tmp_path, "chat/keyed.csv", rendering_digest())
     assert run(tmp_path, "chat/keyed.csv").returncode == 3
@@ -129,6 +129,6 @@ def test_an_edited_row_needs_no_word_where_prompts_are_made_alike(tmp_path: Path
 
 
 def test_what_makes_prompts_is_told_by_a_digest() -> None:
-    """The digest is the same in each process; where it changes, journals of the versions before are looked through."""
+    """The digest is the same in each process; when it changes, journals of earlier versions are checked row by row."""
     assert rendering_digest() == rendering_digest()
     assert len(FIRST_RENDERING) == len(rendering_digest())

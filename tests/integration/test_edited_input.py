@@ -17,7 +17,7 @@ def run(folder: Path, *arguments: str) -> Result:
 
 
 def answers(folder: Path) -> list[tuple[str, str, str]]:
-    """(id, response, run_id) of the output, in its order."""
+    """Return (id, response, run_id) of the output, in its order."""
     return [(row["id"], row["response"], row["run_id"]) for row in read_csv(folder / "outputs" / "q.csv")]
 
 
@@ -26,14 +26,14 @@ def table(folder: Path, **questions: str) -> None:
 
 
 def runs_made(folder: Path) -> int:
-    """Runs that the journal knows, over all runs of the batch."""
+    """Return the runs that the journal knows, over all runs of the batch."""
     with Journal(folder / "outputs" / "q.csv.journal", read_only=True) as journal:
         keys = {"a", "b", "c", "d", "0", "1", "2", "3"}
         return len({each["run_id"] for key in keys for each in journal.attempts(key)})
 
 
 def test_rows_are_found_again_by_key(tmp_path: Path) -> None:
-    """Rows added, removed, reordered and changed: the output follows the new input, answers that hold are kept."""
+    """Rows added, removed, reordered and changed: the output follows the new input, and valid answers are kept."""
     table(tmp_path, a="1+1", b="2+2", c="3+3")
     assert run(tmp_path, "--key", "id").returncode == 0
     before = {key: (response, run_id) for key, response, run_id in answers(tmp_path)}
@@ -51,7 +51,7 @@ def test_rows_are_found_again_by_key(tmp_path: Path) -> None:
 
 
 def test_without_a_key_an_edited_input_is_refused(tmp_path: Path) -> None:
-    """The change is named, with both ways on; nothing is asked and the output stands."""
+    """The change is named, with both remedies; nothing is sent and the output stays."""
     table(tmp_path, a="1+1", b="2+2")
     run(tmp_path)
     before = answers(tmp_path)
@@ -85,7 +85,7 @@ def test_accepted_changes_ask_only_what_changed(tmp_path: Path) -> None:
     ],
 )
 def test_keys_must_be_there_and_differ(tmp_path: Path, rows: list[tuple[str, str]], expected: str) -> None:
-    """A key that stands twice is refused with both lines, an empty one with its own."""
+    """A repeated key is refused with both lines, an empty one with its line."""
     write_csv(tmp_path / "q.csv", [{"id": key, "question": text} for key, text in rows])
     refused = run(tmp_path, "--key", "id")
     assert refused.returncode == 2
@@ -94,7 +94,7 @@ def test_keys_must_be_there_and_differ(tmp_path: Path, rows: list[tuple[str, str
 
 
 def test_a_key_column_that_is_not_there(tmp_path: Path) -> None:
-    """An unknown key column is refused with the columns there are."""
+    """An unknown key column is refused with a list of the columns."""
     table(tmp_path, a="1+1")
     refused = run(tmp_path, "--key", "identity")
     assert refused.returncode == 2
@@ -102,7 +102,7 @@ def test_a_key_column_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_answers_grow_old(tmp_path: Path) -> None:
-    """--max-age asks again what is older, and leaves alone what is not."""
+    """--max-age runs older rows again, and only those."""
     table(tmp_path, a="1+1")
     run(tmp_path)
     first = answers(tmp_path)[0][2]
@@ -113,7 +113,7 @@ def test_answers_grow_old(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_never_shown_beside_another_question(tmp_path: Path) -> None:
-    """Exported after the input was edited, a row whose question is new is pending."""
+    """Exported after the input was edited, a row with a new question is pending."""
     table(tmp_path, a="1+1", b="2+2")
     run(tmp_path)
     table(tmp_path, a="1+1", b="5+5")

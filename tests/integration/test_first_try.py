@@ -1,4 +1,4 @@
-"""A wrong first try is no batch: where nothing was answered and nothing paid, the corrected command continues."""
+"""A wrong first attempt is not a batch: if nothing was answered and nothing paid, the corrected command continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def error(status: int, code: str, message: str = "no") -> Answer:
 
 
 def service(request: Request) -> Answer:
-    """Knows one model and one key."""
+    """A service with a single model and a single key."""
     if request.headers.get("authorization") != "Bearer right":
         return error(401, "invalid_api_key")
     if not request.path.endswith("/v1/chat/completions"):
@@ -66,7 +66,7 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_the_corrected_command_continues(folder: Path, server: ScriptedHttp, wrong: str) -> None:
-    """Wrong model, key, URL or setting: with it corrected every row is answered, and no other word is needed."""
+    """Wrong model, key, URL or setting: after the correction every row is answered, without a further option."""
     tried = dict(WRONG[wrong])
     first = run(folder, server.url + tried.pop("path", ""), *tried.pop("options", []), **tried)
     assert first.returncode not in (0, 2), first.stderr
@@ -79,7 +79,7 @@ def test_the_corrected_command_continues(folder: Path, server: ScriptedHttp, wro
 
 
 def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
-    """Nobody took a request there: nothing is counted as sent again, also with another model."""
+    """No server received a request there, so nothing counts as sent again, even with another model."""
     assert run(folder, NOWHERE, "--max-outage", "2", model="wrong").returncode == 5
     second = run(folder, server.url)
     assert second.returncode == 0, second.stderr
@@ -87,7 +87,7 @@ def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
 
 
 def test_from_a_service_to_the_rehearsal_and_back(folder: Path, server: ScriptedHttp) -> None:
-    """Where nobody answered yet, it may be another service altogether."""
+    """As long as there is no answer, the destination can change altogether."""
     (folder / "s.toml").write_text('[default]\nreply = ""\nfault = { code = "invalid_prompt" }\n')
     assert run(folder, server.url, key="wrong").returncode == 5
     rehearsal = batchrun(
@@ -98,7 +98,7 @@ def test_from_a_service_to_the_rehearsal_and_back(folder: Path, server: Scripted
 
 @pytest.mark.parametrize("asked", ["answered", "may have been acted on"])
 def test_what_may_have_cost_is_a_batch(folder: Path, asked: str) -> None:
-    """One answer, or one request whose answer nobody saw, and another model is refused as ever."""
+    """After one answer, or one request whose answer was not received, another model is refused as usual."""
 
     def once(request: Request) -> Answer:
         if request.body["messages"][-1]["content"] != "q0":
@@ -113,7 +113,7 @@ def test_what_may_have_cost_is_a_batch(folder: Path, asked: str) -> None:
 
 
 def test_failed_rows_stay_failed_where_nothing_changed(folder: Path, server: ScriptedHttp) -> None:
-    """The same command again asks no failed row again: only a correction does."""
+    """The same command again retries no failed row: only a correction does."""
     for _ in range(2):
         assert run(folder, server.url, "--temperature", "2", "--keep-going").returncode == 3
     asked = len(server.paths())

@@ -1,4 +1,4 @@
-"""Looking at a batch from outside: by its output or its job file, and what is said where something is missing."""
+"""Inspecting a batch: by its output or its job file, and the messages if something is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.command import batchrun
 
 
 def job_file(folder: Path, *lines: str, table: str = "question\n1+1\n2+2\n") -> str:
-    """A table in a folder of its own, and a job file beside it; returns the job file's name from `folder`."""
+    """Write a table in its own folder, and a job file next to it; return the job file's name from `folder`."""
     (folder / "night").mkdir()
     (folder / "night" / "q.csv").write_text(table, encoding="utf-8")
     (folder / "night" / "job.toml").write_text("\n".join(('input = "q.csv"', *lines)), encoding="utf-8")
@@ -23,7 +23,7 @@ def job_file(folder: Path, *lines: str, table: str = "question\n1+1\n2+2\n") -> 
 
 @pytest.mark.parametrize("line", ["", 'output = "{date}/a.csv"'], ids=["default output", "dated output"])
 def test_a_job_file_stands_for_its_output(tmp_path: Path, line: str) -> None:
-    """status, export, show, costs and cleanup find the batch of a job file, wherever that puts its output today."""
+    """status, export, show, costs and cleanup find the batch of a job file, whatever its output is today."""
     job = job_file(tmp_path, line)
     assert batchrun(tmp_path, "run", job).returncode == 0
     facts = json.loads(batchrun(tmp_path, "status", job, "--json").stdout)
@@ -38,7 +38,7 @@ def test_a_job_file_stands_for_its_output(tmp_path: Path, line: str) -> None:
 
 
 def test_looking_needs_no_keys(tmp_path: Path) -> None:
-    """A job file whose variables are not set here can be looked at, since nothing of them is sent."""
+    """A job file with unset variables can be inspected, since none of them is sent."""
     job = job_file(tmp_path, 'ping = "${NIGHT_PING}"')
     assert batchrun(tmp_path, "run", job).returncode == 2
     assert batchrun(tmp_path, "run", "night/q.csv", "-o", "night/outputs/q.csv").returncode == 0
@@ -52,7 +52,7 @@ def test_looking_needs_no_keys(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("command", [["status"], ["export"], ["show"], ["costs"], ["cleanup"]])
 def test_a_job_file_without_a_batch(tmp_path: Path, command: list[str], line: str, expected: str) -> None:
-    """One line says that the batch was never run, or what is wrong with the file."""
+    """One line reports that the batch has never run, or the error in the file."""
     job = job_file(tmp_path, line)
     done = batchrun(tmp_path, *command, job, *(["0"] if command == ["show"] else []))
     assert done.returncode == 2
@@ -76,7 +76,7 @@ KEYED = "id,question\ncat-1,1+1\ncat-2,2+2\ndog-1,3+3\n"
     ],
 )
 def test_an_unknown_row_of_a_keyed_batch(tmp_path: Path, row: str, expected: str) -> None:
-    """With --key the message says how rows are named, and which one may have been meant."""
+    """With --key the message states how rows are identified, and which one may have been meant."""
     job = job_file(tmp_path, 'key = "id"', table=KEYED)
     assert batchrun(tmp_path, "run", job).returncode == 0
     assert "3 + 3 = 6." in batchrun(tmp_path, "show", job, "dog-1").stdout
@@ -87,7 +87,7 @@ def test_an_unknown_row_of_a_keyed_batch(tmp_path: Path, row: str, expected: str
 
 
 def test_an_unknown_row_without_a_key(tmp_path: Path) -> None:
-    """Without --key the message names the positions that there are."""
+    """Without --key the message names the range of positions."""
     job = job_file(tmp_path)
     assert batchrun(tmp_path, "run", job).returncode == 0
     assert batchrun(tmp_path, "show", job, "2").stderr.endswith("q.csv: rows are identified by position: 0 to 1\n")
@@ -97,7 +97,7 @@ def test_an_unknown_row_without_a_key(tmp_path: Path) -> None:
 
 
 def test_the_embedded_server_is_free_in_one_word(tmp_path: Path) -> None:
-    """Summary, status, costs, dry run and pilot call it free; the column is empty, and machines are told why."""
+    """Summary, status, costs, dry run and pilot call it free; the column is empty, and JSON gives the reason."""
     job = job_file(tmp_path, 'output = "a.csv"')
     run = batchrun(tmp_path, "run", job)
     assert run.stderr.splitlines()[2].startswith("2 rows · 2 completed · 10 tokens in, 6 out · free · ")
@@ -115,7 +115,7 @@ def test_the_embedded_server_is_free_in_one_word(tmp_path: Path) -> None:
 
 
 def test_prices_of_ones_own_hold_for_the_embedded_server(tmp_path: Path) -> None:
-    """A budget can be rehearsed: with a price for the tutor, its answers cost what the job says."""
+    """A budget can be rehearsed: with a price for the tutor, its answers cost what the job states."""
     job = job_file(tmp_path, "[prices.tutor]", "input = 1_000_000", "output = 0")
     assert " · $10.00 · " in batchrun(tmp_path, "run", job).stderr
     assert " · $10.00 · model tutor" in batchrun(tmp_path, "status", job).stdout
@@ -129,7 +129,7 @@ def test_prices_of_ones_own_hold_for_the_embedded_server(tmp_path: Path) -> None
 @pytest.mark.parametrize("command", [["export"], ["show"]])
 @pytest.mark.parametrize("stdin", [False, True], ids=["file", "standard input"])
 def test_an_input_that_is_gone(tmp_path: Path, command: list[str], stdin: bool) -> None:
-    """Without the input no table can be made: one line names it, and says that the answers are not lost."""
+    """Without the input no table can be made: one line names it, and where the answers are."""
     gone = tmp_path / ("a.csv.input.csv" if stdin else "q.csv")
     if stdin:
         assert batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n").returncode == 0
@@ -150,7 +150,7 @@ def test_an_input_that_is_gone(tmp_path: Path, command: list[str], stdin: bool) 
 
 @pytest.mark.parametrize("command", [["run", "--dry-run"], ["check"]])
 def test_a_dry_run_without_its_input(tmp_path: Path, command: list[str]) -> None:
-    """The line names the file; where the batch was run before, it says that its answers are there."""
+    """The line names the file; if the batch ran before, also the journal with its answers."""
     job = job_file(tmp_path)
     table = tmp_path / "night" / "q.csv"
     text = table.read_bytes()

@@ -1,4 +1,4 @@
-"""Money on real batches: what they cost, what they would cost, what they did cost."""
+"""The cost of real batches: estimated before, counted while they run, and recalculated afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LONG_USD = (1_500 * 1.0 + 500 * 0.5 + 1_000 * 4.0) / 1e6
 
 @dataclass
 class Remembering:
-    """The script, which remembers what it was asked."""
+    """The script, which records the questions that reach it."""
 
     script: ScriptResponder
     asked: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Remembering:
 
 @dataclass
 class Bench:
-    """A service with usage of its own, and a job with a price for it."""
+    """A service that reports usage, and a job with a price for it."""
 
     folder: Path
     url: str
@@ -111,7 +111,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def numbered(count: int) -> list[str]:
-    """Every third one is long."""
+    """Return numbered questions, of which every third is long."""
     return [f"{'long' if number % 3 == 0 else 'short'} {number}" for number in range(count)]
 
 
@@ -120,7 +120,7 @@ def numbered(count: int) -> list[str]:
 
 @pytest.mark.parametrize("api", ["chat", "assistants", "responses"])
 def test_a_row_costs_what_the_table_says(bench: Bench, api: str) -> None:
-    """By every protocol, a row's tokens are priced by the job's own table, cached ones at their own price."""
+    """In every protocol, a row's tokens are priced by the job's own table, cached ones at their own price."""
     found = bench.json("run", str(bench.job("long", "short", api=api)))
     assert [float(row["cost_usd"]) for row in bench.rows()] == [LONG_USD, SHORT_USD]
     assert found["cost_usd"] == pytest.approx(LONG_USD + SHORT_USD)
@@ -128,7 +128,7 @@ def test_a_row_costs_what_the_table_says(bench: Bench, api: str) -> None:
 
 
 def test_the_journal_keeps_what_a_cost_stands_on(bench: Bench) -> None:
-    """The price that was used is beside the costs, once, however often the batch is run."""
+    """The price that was used is recorded once, however often the batch runs."""
     job = str(bench.job("long", "short"))
     bench.json("run", job)
     bench.json("run", str(bench.job("long", "short", "more")), "--accept-changes")
@@ -138,7 +138,7 @@ def test_the_journal_keeps_what_a_cost_stands_on(bench: Bench) -> None:
 
 
 def test_an_unknown_cost_is_said(bench: Bench) -> None:
-    """A service without a known price leaves the column empty and says so in the summary."""
+    """A service without a known price leaves the column empty, and the summary reports it."""
     done = bench.run("run", str(bench.job("long", "short", prices="")))
     assert done.returncode == 0
     assert "cost unknown" in done.stderr
@@ -158,7 +158,7 @@ def test_a_cost_that_is_known_in_part_says_so(bench: Bench) -> None:
 
 
 def test_the_embedded_server_costs_nothing_unknown(bench: Bench) -> None:
-    """Where batchrun's own server answers, nobody is told of an unknown cost: it is free."""
+    """If the embedded server answers, no line mentions an unknown cost: it is free."""
     (bench.folder / "sums.csv").write_text("question\n1+1\n", encoding="utf-8")
     done = bench.run("run", "sums.csv")
     assert done.returncode == 0
@@ -167,7 +167,7 @@ def test_the_embedded_server_costs_nothing_unknown(bench: Bench) -> None:
 
 
 def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> None:
-    """One line, exit code 2, no journal, and no request."""
+    """An invalid table is one line and exit code 2, without a journal or a request."""
     job = bench.job("long", prices='[prices."m"]\ninput = 1.0\n')
     before = bench.files()
     done = bench.run("run", str(job))
@@ -180,7 +180,7 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
 
 
 def test_the_prices_of_the_documentation(bench: Bench) -> None:
-    """The table in docs/costs.md is one that a job takes, and prices what the page says."""
+    """A job accepts the table in docs/costs.md, and it gives the prices on the page."""
     [block] = code_blocks(Path(__file__).parents[2] / "docs" / "costs.md", "toml")
     job = bench.job("long", model="house-model", prices=textwrap.dedent(block.rstrip(" ")))
     found = bench.json("run", str(job))
@@ -191,7 +191,7 @@ def test_the_prices_of_the_documentation(bench: Bench) -> None:
 
 
 def test_a_dry_run_sends_nothing_and_writes_nothing(bench: Bench) -> None:
-    """No request, no file, no folder: only an estimate of tokens, dollars and time."""
+    """There is no request, no file and no folder: only an estimate of tokens, dollars and time."""
     job = str(bench.job(*numbered(6), output="new/folder/out.csv"))
     before = bench.files()
     found = bench.json("run", job, "--dry-run")
@@ -204,13 +204,13 @@ def test_a_dry_run_sends_nothing_and_writes_nothing(bench: Bench) -> None:
 
 
 def test_a_dry_run_needs_no_service(bench: Bench) -> None:
-    """A service that is not there is no reason for a dry run to fail."""
+    """A dry run succeeds although the service cannot be reached."""
     found = bench.json("run", str(bench.job("a", base_url="http://127.0.0.1:9/v1")), "--dry-run")
     assert found["to_ask"] == 1
 
 
 def test_a_dry_run_knows_what_was_answered(bench: Bench) -> None:
-    """Rows whose answer still holds are not reckoned again; the journal is read, and nothing beside it changes."""
+    """Rows with a valid answer are not counted again; the journal is read, and no file changes."""
     bench.json("run", str(bench.job(*numbered(4))))
     job = str(bench.job(*numbered(4), "short more"))
     before = bench.files()
@@ -221,7 +221,7 @@ def test_a_dry_run_knows_what_was_answered(bench: Bench) -> None:
 
 
 def test_a_dry_run_of_answers_that_are_too_old_or_failed(bench: Bench) -> None:
-    """It reckons with what the run would ask: stale answers, and failed rows with --retry-failed."""
+    """It counts the rows that the run would send: stale answers, and failed rows with --retry-failed."""
     job = str(bench.job("long", "refuse"))
     bench.run("run", job)
     assert bench.json("run", job, "--dry-run")["to_ask"] == 0
@@ -231,7 +231,7 @@ def test_a_dry_run_of_answers_that_are_too_old_or_failed(bench: Bench) -> None:
 
 
 def test_a_dry_run_finds_rows_that_cannot_be_asked(bench: Bench) -> None:
-    """Each such row is counted, the first few with row and physical line, and the exit code is 2."""
+    """Each row without a prompt is counted, the first few with position and physical line, and the exit code is 2."""
     job = bench.job("fine", "two\nlines", "", *([" "] * 6))
     done = bench.run("run", str(job), "--dry-run")
     assert done.returncode == 2
@@ -242,7 +242,7 @@ def test_a_dry_run_finds_rows_that_cannot_be_asked(bench: Bench) -> None:
 
 
 def test_a_dry_run_finds_a_journal_that_does_not_fit(bench: Bench) -> None:
-    """What the run would refuse is wrong in the dry run too, with what changed."""
+    """A journal that the run would refuse is a problem of the dry run too, which names what changed."""
     bench.json("run", str(bench.job("long")))
     done = bench.run("run", str(bench.job("long")), "--dry-run", "--model", "other")
     assert done.returncode == 2
@@ -250,7 +250,7 @@ def test_a_dry_run_finds_a_journal_that_does_not_fit(bench: Bench) -> None:
 
 
 def test_a_dry_run_leaves_an_earlier_copy_of_standard_input_alone(bench: Bench) -> None:
-    """The copy that a batch resumes from is not written over by another table's dry run."""
+    """The copy from which a batch resumes is not replaced by another table's dry run."""
     options = ("-o", "piped.csv", "--base-url", bench.url, "--model", "m")
     assert bench.run("run", "-", *options, stdin="question\nlong\n").returncode == 0
     before = bench.files()
@@ -260,7 +260,7 @@ def test_a_dry_run_leaves_an_earlier_copy_of_standard_input_alone(bench: Bench) 
 
 
 def test_a_dry_run_says_that_a_price_is_unknown(bench: Bench) -> None:
-    """Unknown is not free; and with a budget, it is wrong."""
+    """Unknown is not free; with a budget it is a problem."""
     job = str(bench.job("long", prices=""))
     done = bench.run("run", job, "--dry-run")
     assert (done.returncode, "cost: unknown" in done.stdout) == (0, True)
@@ -270,13 +270,13 @@ def test_a_dry_run_says_that_a_price_is_unknown(bench: Bench) -> None:
 
 
 def test_a_dry_run_says_that_a_budget_is_too_small(bench: Bench) -> None:
-    """An estimate above the budget is worth knowing, and no mistake."""
+    """An estimate above the budget is a notice, not a problem."""
     done = bench.run("run", str(bench.job("long")), "--dry-run", "--budget", "0.000001")
     assert (done.returncode, "this exceeds --budget 1e-06" in done.stdout) == (0, True)
 
 
 def test_a_dry_run_and_a_pilot_are_two_things(bench: Bench) -> None:
-    """Both at once is a usage error."""
+    """Both together are a usage error."""
     assert bench.run("run", str(bench.job("long")), "--dry-run", "--pilot", "1").returncode == 2
 
 
@@ -284,7 +284,7 @@ def test_a_dry_run_and_a_pilot_are_two_things(bench: Bench) -> None:
 
 
 def test_a_pilot_asks_its_rows_and_no_other(bench: Bench) -> None:
-    """N rows are asked, the rest stays pending, no output is written, and the estimate is N·x̄ of their costs."""
+    """N rows are sent, the rest stays pending, no output is written, and the estimate is N·x̄ of their costs."""
     found = bench.json("run", str(bench.job(*numbered(30))), "--pilot", "8")
     assert (found["sampled"], found["completed"], found["rows"]) == (8, 8, 30)
     assert len(bench.responder.asked) == 8
@@ -297,7 +297,7 @@ def test_a_pilot_asks_its_rows_and_no_other(bench: Bench) -> None:
 
 
 def test_nothing_of_a_pilot_is_paid_for_twice(bench: Bench) -> None:
-    """The same pilot again asks nothing, a larger one only what is new, and the batch only the rest."""
+    """The same pilot again sends nothing, a larger one only the new rows, and the batch only the rest."""
     job = str(bench.job(*numbered(30)))
     bench.json("run", job, "--pilot", "6")
     first = sorted(bench.responder.asked)
@@ -311,7 +311,7 @@ def test_nothing_of_a_pilot_is_paid_for_twice(bench: Bench) -> None:
 
 
 def test_a_pilot_of_the_whole_table_is_exact(bench: Bench) -> None:
-    """With no row left there is nothing to guess."""
+    """If no row is left there is nothing to estimate."""
     found = bench.json("run", str(bench.job("long", "short")), "--pilot", "50")
     total = {"estimate": pytest.approx(LONG_USD + SHORT_USD), "low": pytest.approx(LONG_USD + SHORT_USD)}
     assert {name: found["cost_usd"][name] for name in total} == total
@@ -319,14 +319,14 @@ def test_a_pilot_of_the_whole_table_is_exact(bench: Bench) -> None:
 
 
 def test_a_pilot_with_failed_rows_is_exit_code_3(bench: Bench) -> None:
-    """A row that failed without a word on usage is counted, and not taken for a row that took nothing."""
+    """A failed row without usage is counted, and not taken for a row that used nothing."""
     found = bench.json("run", str(bench.job("refuse", "short", "short 2", "short 3")), "--pilot", "4", code=3)
     assert (found["failed"], found["untold"]) == (1, 1)
     assert found["prompt_tokens"]["estimate"] == 4 * 1_000
 
 
 def test_a_row_that_cannot_be_asked_takes_nothing(bench: Bench) -> None:
-    """It is part of the table, and of the mean, with no tokens and no cost."""
+    """A row without a prompt is part of the table and of the mean, with no tokens and no cost."""
     found = bench.json("run", str(bench.job("short", "", "short 2", "short 3")), "--pilot", "4", code=3)
     assert found["prompt_tokens"]["estimate"] == 3 * 1_000
     assert found["cost_usd"]["estimate"] == pytest.approx(3 * SHORT_USD)
@@ -334,7 +334,7 @@ def test_a_row_that_cannot_be_asked_takes_nothing(bench: Bench) -> None:
 
 
 def test_a_pilot_without_a_price_says_so(bench: Bench) -> None:
-    """Tokens are estimated all the same, and the cost is unknown."""
+    """Tokens are still estimated, and the cost is unknown."""
     done = bench.run("run", str(bench.job(*numbered(9), prices="")), "--pilot", "3")
     assert done.returncode == 0
     assert "pilot: 3 of 9 rows · 3 completed" in done.stderr
@@ -343,7 +343,7 @@ def test_a_pilot_without_a_price_says_so(bench: Bench) -> None:
 
 
 def test_a_pilot_with_a_price_missing_gives_no_cost(bench: Bench) -> None:
-    """Where one sampled row's cost is unknown, the whole is: a total of the others would be too small."""
+    """If one sampled row's cost is unknown, the whole is: a total of the others would be too small."""
     job = str(bench.job("long", "short"))
     bench.json("run", job, "--pilot", "2")
     db = sqlite3.connect(bench.folder / "out.csv.journal")
@@ -368,7 +368,7 @@ DEAR_USD = (2_000 * 10.0 + 1_000 * 40.0 + 1_000 * 10.0 + 100 * 40.0) / 1e6
 
 
 def test_costs_are_what_was_recorded(bench: Bench) -> None:
-    """With the prices that the batch was run with, what is computed is what was recorded."""
+    """With the prices of the batch's run, the computed cost is the recorded one."""
     bench.json("run", str(bench.job("long", "short")))
     found = bench.json("costs", "out.csv")
     assert found["computed_usd"] == pytest.approx(LONG_USD + SHORT_USD, abs=1e-12)
@@ -378,7 +378,7 @@ def test_costs_are_what_was_recorded(bench: Bench) -> None:
 
 
 def test_costs_by_other_prices(bench: Bench) -> None:
-    """A table of one's own prices the recorded usage anew, and changes nothing unless told to."""
+    """The user's own table prices the recorded usage again, and changes nothing without --write."""
     bench.json("run", str(bench.job("long", "short")))
     before = bench.files()
     found = bench.json("costs", "out.csv", "--prices", dear(bench))
@@ -388,7 +388,7 @@ def test_costs_by_other_prices(bench: Bench) -> None:
 
 
 def test_costs_come_from_the_raw_usage(bench: Bench) -> None:
-    """It is the service's own object that is priced, not the columns made from it."""
+    """The service's own usage object is priced, not the columns made from it."""
     bench.json("run", str(bench.job("short")))
     db = sqlite3.connect(bench.folder / "out.csv.journal")
     with db:
@@ -410,7 +410,7 @@ def test_costs_come_from_the_raw_usage(bench: Bench) -> None:
 
 
 def test_new_costs_are_written_and_exported(bench: Bench) -> None:
-    """--write replaces what was recorded, and an export shows it."""
+    """--write replaces the recorded costs, and an export shows them."""
     bench.json("run", str(bench.job("long", "short")))
     done = bench.run("costs", "out.csv", "--prices", dear(bench), "--write")
     assert done.returncode == 0
@@ -421,7 +421,7 @@ def test_new_costs_are_written_and_exported(bench: Bench) -> None:
 
 
 def test_an_unknown_price_erases_nothing(bench: Bench) -> None:
-    """Rows without a price now are counted as unknown, and --write leaves what they have."""
+    """Rows without a current price count as unknown, and --write keeps their cost."""
     bench.json("run", str(bench.job("long")))
     (bench.folder / "other.toml").write_text('[prices."x"]\ninput = 1.0\noutput = 1.0\n', encoding="utf-8")
     found = bench.json("costs", "out.csv", "--prices", "other.toml", "--write")
@@ -430,7 +430,7 @@ def test_an_unknown_price_erases_nothing(bench: Bench) -> None:
 
 
 def test_costs_fill_in_what_was_unknown(bench: Bench) -> None:
-    """A batch that was run without a price gets one afterwards."""
+    """A batch that ran without a price gets one afterwards."""
     bench.json("run", str(bench.job("long", "short", prices="")))
     assert bench.json("costs", "out.csv")["recorded_unknown"] == 2
     assert "no price for m" in bench.run("costs", "out.csv").stdout
@@ -439,7 +439,7 @@ def test_costs_fill_in_what_was_unknown(bench: Bench) -> None:
 
 
 def test_answers_that_were_replaced_were_paid_for(bench: Bench) -> None:
-    """What another prompt replaced is shown on its own line, and is in the total."""
+    """Answers that another prompt replaced have their own line, and are in the total."""
     bench.json("run", str(bench.job("long")))
     bench.json("run", str(bench.job("short")), "--accept-changes")
     found = bench.json("costs", "out.csv")
@@ -449,7 +449,7 @@ def test_answers_that_were_replaced_were_paid_for(bench: Bench) -> None:
 
 
 def test_costs_are_not_written_while_the_batch_runs(bench: Bench) -> None:
-    """Another process holds the output: exit code 6 for --write, and reading goes on."""
+    """While another process holds the output, --write exits with 6, and costs can still be read."""
     bench.json("run", str(bench.job("long")))
     with FileLock(bench.folder / "out.csv.lock"):
         assert bench.run("costs", "out.csv", "--write").returncode == 6
@@ -465,7 +465,7 @@ def test_costs_are_not_written_while_the_batch_runs(bench: Bench) -> None:
     ],
 )
 def test_a_wrong_file_of_prices_gets_one_line(bench: Bench, text: str, expected: str) -> None:
-    """What is wrong, and exit code 2."""
+    """An invalid price file is one line and exit code 2."""
     bench.json("run", str(bench.job("long")))
     (bench.folder / "p.toml").write_text(text, encoding="utf-8")
     done = bench.run("costs", "out.csv", "--prices", "p.toml")
@@ -474,6 +474,6 @@ def test_a_wrong_file_of_prices_gets_one_line(bench: Bench, text: str, expected:
 
 
 def test_costs_without_a_batch(bench: Bench) -> None:
-    """No journal, one line."""
+    """A missing journal is one line."""
     done = bench.run("costs", "gone.csv")
     assert (done.returncode, done.stderr) == (2, "batchrun: gone.csv.journal: no journal here\n")

@@ -19,7 +19,7 @@ ANSWERS = [f"{number} + {number} = {number + number}." for number in range(1, 6)
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, so that the embedded server answers; and a folder of its own."""
+    """No key, so that the embedded server answers; and a separate folder."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BATCHRUN_MODEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def test_a_frame_pipes_through() -> None:
 
 
 def test_a_job_is_the_same_object(tmp_path: Path) -> None:
-    """A Job gives the options; those of the call win over it, and what is wrong in it is one line."""
+    """A Job gives the options; those of the call take precedence, and an error in it is one line."""
     (tmp_path / "s.toml").write_text('[default]\nreply = "2"\n')
     job = batchrun.Job(prompt="{{ question }}", model="one", max_attempts=2, script=tmp_path / "s.toml")
     assert list(batchrun.run(pd.DataFrame(SUMS[:1]), job)["model"]) == ["one"]
@@ -45,7 +45,7 @@ def test_a_job_is_the_same_object(tmp_path: Path) -> None:
 
 
 def test_a_job_file_runs_from_python(tmp_path: Path) -> None:
-    """The path of a job file stands for its table and its options; paths are the file's own."""
+    """The path of a job file stands for its table and its options; its paths are relative to the file."""
     (tmp_path / "jobs").mkdir()
     write_csv(tmp_path / "jobs" / "q.csv", SUMS)
     (tmp_path / "jobs" / "job.toml").write_text('input = "q.csv"\noutput = "a.csv"\nprompt = "{{ question }}"\n')
@@ -57,7 +57,7 @@ def test_a_job_file_runs_from_python(tmp_path: Path) -> None:
 
 
 def test_outcomes_are_told_as_they_come() -> None:
-    """The callback sees every row that ends in this run, and none that an earlier one finished."""
+    """The callback receives every row that ends in this run, and none that an earlier run finished."""
     seen: list[batchrun.Outcome] = []
     batchrun.run(pd.DataFrame(SUMS[:3]), output="a.csv", on_outcome=seen.append)
     assert sorted(outcome.row_key for outcome in seen) == ["0", "1", "2"]
@@ -67,7 +67,7 @@ def test_outcomes_are_told_as_they_come() -> None:
 
 
 def test_an_error_of_the_callback_loses_nothing() -> None:
-    """What a callback raises ends the batch bare; the rows that had ended are not asked again."""
+    """An exception from the callback ends the batch and is raised unchanged; rows that had ended do not run again."""
 
     def fail(outcome: batchrun.Outcome) -> None:
         raise ZeroDivisionError
@@ -82,7 +82,7 @@ def test_an_error_of_the_callback_loses_nothing() -> None:
 
 
 async def test_outcomes_can_be_iterated(tmp_path: Path) -> None:
-    """The iterator gives every outcome; when it ends, the output is there."""
+    """The iterator yields every outcome; when it ends, the output is written."""
     async with batchrun.outcomes(pd.DataFrame(SUMS), output="a.csv") as outcomes:
         responses = [outcome.response async for outcome in outcomes]
     assert sorted(map(str, responses)) == sorted(ANSWERS)
@@ -90,7 +90,7 @@ async def test_outcomes_can_be_iterated(tmp_path: Path) -> None:
 
 
 async def test_leaving_early_keeps_what_has_ended() -> None:
-    """Leaving the iteration stops the batch; the same call asks only the rows that are left."""
+    """Leaving the iteration stops the batch; the same call runs only the remaining rows."""
     async with batchrun.outcomes(pd.DataFrame(SUMS), output="a.csv", concurrency=1) as outcomes:
         async for _ in outcomes:
             break
@@ -101,7 +101,7 @@ async def test_leaving_early_keeps_what_has_ended() -> None:
 
 
 async def test_an_iteration_that_cannot_begin() -> None:
-    """What is wrong with the call is raised bare, as by `run`."""
+    """An error in the call is raised unchanged, as by `run`."""
 
     async def iterate() -> None:
         async with batchrun.outcomes(pd.DataFrame(SUMS), prompt="{{ nope }}") as outcomes:

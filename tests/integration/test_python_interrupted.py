@@ -1,4 +1,5 @@
-"""Batches from Python that are interrupted, cancelled or left: they stop, and their answers are kept and named."""
+"""Batches from Python that are interrupted, cancelled or left: they stop, and a message gives the path of their
+answers."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def script(request: Request) -> Answer:
 
 @pytest.fixture
 def service() -> Iterator[ScriptedHttp]:
-    """Where one row is answered."""
+    """A service that answers one row."""
     with ScriptedHttp(script) as server:
         yield server
 
@@ -70,7 +71,7 @@ def statuses(path: Path) -> list[str]:
 
 
 def tables(folder: Path) -> list[Path]:
-    """What frames left behind."""
+    """Return the temporary tables that calls with a DataFrame left."""
     return list(folder.glob("batchrun-*/*.csv"))
 
 
@@ -80,7 +81,7 @@ def test_an_interrupted_run_keeps_its_answers(
     tmp_path: Path, service: ScriptedHttp, *, notebook: bool, output: bool
 ) -> None:
     """Ctrl-C in a script or in a notebook's cell: a KeyboardInterrupt names the table with the answers, no thread is
-    left, and the program goes on."""
+    left, and the program continues."""
     options = {"output": str(tmp_path / "a.csv")} if output else {}
     program = PROGRAM.format(url=service.url, grace=0.1, options=options, notebook=notebook)
     environment = {"OPENAI_API_KEY": "any", "PATH": "", "TMPDIR": str(tmp_path)}
@@ -101,7 +102,7 @@ def test_an_interrupted_run_keeps_its_answers(
 async def test_a_cancelled_batch_keeps_its_answers(
     tmp_path: Path, service: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, *, output: bool
 ) -> None:
-    """Cancelled while rows are in flight: a note on the exception says where the answers are, and the same call with
+    """Cancelled while rows are in flight: a note on the exception gives the path of the answers, and the same call with
     that output pays for none of them again."""
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -132,7 +133,7 @@ async def test_a_cancelled_batch_keeps_its_answers(
 async def test_outcomes_that_are_left_keep_their_answers(
     tmp_path: Path, service: ScriptedHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leaving early names where the answers of a frame are kept; an exception in the block carries it as a note."""
+    """Leaving early names the folder with the answers of a DataFrame; an exception in the block carries it as a note."""
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     frame = pd.DataFrame({"question": ["row 0", "row 1"]})
@@ -149,7 +150,7 @@ async def test_outcomes_that_are_left_keep_their_answers(
 
 
 async def test_a_whole_batch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame that was answered keeps no files, nor does one of which nothing was answered; no thread is left."""
+    """A DataFrame that was answered leaves no files, nor does one without an answer; no thread is left."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(threading.enumerate())  # functions of other tests may still be waiting in theirs
     frame = pd.DataFrame({"question": ["1+1"]})

@@ -32,14 +32,14 @@ def shown(folder: Path, url: str, *options: str) -> str:
     ],
 )
 def test_a_row_of_each_protocol(tmp_path: Path, tutor_url: str, options: list[str], expected: list[str]) -> None:
-    """Question, answer and usage are shown with the ids from the service."""
+    """Question, answer and usage are shown, with the ids from the service."""
     told = shown(tmp_path, tutor_url, *options)
     for part in [*expected, "  2+2", "  2 + 2 = 4.", "usage: "]:
         assert part in told, told
 
 
 def test_a_service_that_is_gone(tmp_path: Path) -> None:
-    """The contents of the journal are shown, with the reason why the rest is missing."""
+    """The row is shown from the journal, with the reason for which the rest is missing."""
     with EmbeddedServer(ServerSettings(), TutorResponder()) as server:
         shown(tmp_path, server.url, "--api", "assistants")
     told = batchrun(tmp_path, "show", "outputs/q.csv", "0", OPENAI_API_KEY="sk-test")
@@ -51,7 +51,7 @@ def test_a_service_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_as_json(tmp_path: Path, tutor_url: str) -> None:
-    """--json prints the objects of the service unchanged."""
+    """--json gives the objects of the service unchanged."""
     shown(tmp_path, tutor_url, "--api", "responses")
     story = json.loads(batchrun(tmp_path, "show", "outputs/q.csv", "0", "--json", OPENAI_API_KEY="sk-test").stdout)
     assert story["thread"]["response"]["object"] == "response"
@@ -60,7 +60,7 @@ def test_as_json(tmp_path: Path, tutor_url: str) -> None:
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_a_row_of_several_runs(tmp_path: Path, api: str) -> None:
-    """`show` prints all messages of a row with several runs, including function calls and their outputs."""
+    """`show` prints all messages of a row of several runs, including function calls and their outputs."""
     write_csv(tmp_path / "q.csv", [{"question": "weather in Paris"}])
     (tmp_path / "tools.py").write_text(
         'def weather(city: str) -> str:\n    """The weather."""\n    return f"sun over {city}"\n'

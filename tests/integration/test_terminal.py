@@ -1,4 +1,4 @@
-"""`run -` without piped input: a hint for the user at the terminal."""
+"""`run -` without a pipe: a person at a terminal learns what it waits for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HINT = "reading CSV from standard input: a line of column names, then rows; end 
 
 
 def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:
-    """Type `text` and Ctrl-D at the terminal of `run -`; return the exit code and the output."""
+    """Run `run -` with `text` typed at a terminal and ended with Ctrl-D; return the exit code and the messages."""
     ours, theirs = os.openpty()
     try:
         os.write(ours, text.encode() + b"\x04")
@@ -37,7 +37,7 @@ def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:
 
 
 def test_somebody_at_a_terminal_is_told_what_is_read(tmp_path: Path) -> None:
-    """The first line asks for a table and explains how to end it; one Ctrl-D ends it, and the typed rows are run."""
+    """The first line asks for a table and says how it ends; one Ctrl-D ends it, and the typed rows are sent."""
     exit_code, lines = typed(tmp_path, "question\n1+1\n")
     assert (exit_code, lines[0]) == (0, HINT)
     assert "1 + 1 = 2." in (tmp_path / "a.csv").read_text(encoding="utf-8")
@@ -45,11 +45,11 @@ def test_somebody_at_a_terminal_is_told_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_quiet_says_nothing_at_a_terminal(tmp_path: Path) -> None:
-    """`--quiet` suppresses the hint."""
+    """With --quiet there is no hint."""
     assert typed(tmp_path, "question\n1+1\n", "--quiet") == (0, [])
 
 
 def test_a_pipe_is_told_nothing(tmp_path: Path) -> None:
-    """Piped input gets no hint."""
+    """A pipe needs no hint."""
     done = batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n")
     assert (done.returncode, HINT in done.stderr) == (0, False)

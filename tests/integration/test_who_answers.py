@@ -1,4 +1,4 @@
-"""Which service answers: a real one, a rehearsal, or none; never one in place of another."""
+"""The service that answers: a real one, a rehearsal, or none; never one in place of the other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NAMED: dict[str, tuple[list[str], str, dict[str, str], list[str]]] = {
 @pytest.mark.parametrize("more", [(), ("--pilot", "1"), ("--quiet",), ("--accept-changes",)])
 @pytest.mark.parametrize("how", NAMED)
 def test_a_named_model_without_a_key_is_refused(folder: Path, how: str, more: tuple[str, ...]) -> None:
-    """Wherever a model is named, one line reports the missing key, and nothing is written."""
+    """Wherever a model is named, one line reports that its key is missing, and nothing is written."""
     options, job, environment, words = NAMED[how]
     done = command(folder, "run", job_file(folder, job), *options, *more, **environment)
     assert (done.returncode, done.stdout) == (2, "")
@@ -60,7 +60,8 @@ def test_a_named_model_without_a_key_is_refused(folder: Path, how: str, more: tu
 
 @pytest.mark.parametrize("how", NAMED)
 def test_what_sends_nothing_needs_no_key(folder: Path, how: str) -> None:
-    """`--dry-run` and `check` report the service, the missing key and the expected cost, and succeed."""
+    """`--dry-run` and `check` report which service would answer, that the key is missing, and the cost; the exit code
+    is 0."""
     options, job, environment, _ = NAMED[how]
     name = job_file(folder, f"{job}\n[prices.gpt-5]\ninput = 1\noutput = 1\n[prices.o9]\ninput = 1\noutput = 1")
     dry = command(folder, "run", name, *options, "--dry-run", **environment)
@@ -96,7 +97,7 @@ def test_python_refuses_it_too(folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_python_refuses_it_while_outcomes_are_waited_for(folder: Path) -> None:
-    """`outcomes` raises where the rows are awaited."""
+    """`outcomes` raises while its rows are awaited."""
 
     async def ask() -> None:
         async with batchrun.outcomes(folder / "q.csv", model="gpt-5") as outcomes:
@@ -122,7 +123,7 @@ async def test_python_refuses_it_while_outcomes_are_waited_for(folder: Path) -> 
     ],
 )
 def test_a_rehearsal_needs_no_key(folder: Path, options: tuple[str, ...], environment: dict[str, str]) -> None:
-    """The tutor and scripts answer offline; the first line says so, and also that a key is not used."""
+    """The tutor and scripts answer offline; the first line reports it, and which key is not used."""
     done = command(folder, "run", "q.csv", "-o", "out.csv", *options, **environment)
     assert done.returncode == 0, done.stderr
     first = next(line for line in done.stderr.splitlines() if "answered offline by the embedded server" in line)
@@ -132,7 +133,7 @@ def test_a_rehearsal_needs_no_key(folder: Path, options: tuple[str, ...], enviro
 
 
 def test_a_key_without_a_model_is_still_a_question(folder: Path) -> None:
-    """With a key and without a model the batch asks for the model instead of rehearsing."""
+    """With a key a rehearsal must be requested: without a model the command is refused."""
     done = command(folder, "run", "q.csv", OPENAI_API_KEY="sk-1")
     assert (done.returncode, "no model given" in done.stderr) == (2, True)
 
@@ -143,7 +144,7 @@ def test_a_key_without_a_model_is_still_a_question(folder: Path) -> None:
 @pytest.mark.parametrize("ways", [(), ("--stream",), ("--poll",), ("--background",), ("--conversation",)])
 @pytest.mark.parametrize("api", APIS)
 def test_the_tutor_says_who_it_is_and_what_it_could_not(folder: Path, api: str, ways: tuple[str, ...]) -> None:
-    """In every protocol the model is called `tutor`; the rows that it refuses are completed, counted and named."""
+    """In every protocol its model is `tutor`, and its refusals are completed, counted and named."""
     done = command(folder, "run", "q.csv", "-o", "out.csv", "--model", "tutor", "--api", api, *ways)
     if done.returncode == 2:
         assert f"and this batch uses --api {api}" in done.stderr
@@ -164,7 +165,7 @@ def test_the_tutor_says_who_it_is_and_what_it_could_not(folder: Path, api: str, 
 @pytest.mark.parametrize("ways", [(), ("--stream",), ("--poll",)])
 @pytest.mark.parametrize("api", APIS)
 def test_a_tutor_behind_a_url_is_a_service(folder: Path, tutor_url: str, api: str, ways: tuple[str, ...]) -> None:
-    """A refusal by a service is incomplete in every protocol; the tutor reports its name, whatever model was
+    """A service's refusal is incomplete, whatever the protocol; the tutor reports its own name whichever model is
     requested."""
     options = ("--base-url", tutor_url, "--model", "gpt-5", "--api", api, *ways)
     done = command(folder, "run", "q.csv", "-o", "out.csv", *options)
@@ -180,7 +181,7 @@ def test_a_tutor_behind_a_url_is_a_service(folder: Path, tutor_url: str, api: st
 
 
 def test_every_turn_counts(folder: Path) -> None:
-    """A row counts as refused if the tutor refuses one of its turns; the other turns continue."""
+    """A row with one refused turn counts as refused, and its other turns continue."""
     turns = ("--prompt", "{{ question }}", "--prompt", "What is 1 + 1?")
     done = command(folder, "run", "q.csv", "-o", "out.csv", *turns)
     assert (done.returncode, "could not answer 1 of 2" in done.stderr) == (0, True), done.stderr
@@ -189,7 +190,7 @@ def test_every_turn_counts(folder: Path) -> None:
 
 
 def test_a_refusal_needs_no_form(folder: Path) -> None:
-    """With a schema, a refusal of the tutor is not corrected: its row has no fields and is counted."""
+    """With a schema the tutor's refusal is not corrected: its row has no fields, and is counted."""
     schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
     (folder / "form.json").write_text(json.dumps(schema), encoding="utf-8")
     done = command(folder, "run", "q.csv", "-o", "out.csv", "--schema", "form.json")
@@ -201,21 +202,21 @@ def test_a_refusal_needs_no_form(folder: Path) -> None:
 
 
 def test_a_pilot_counts_its_own_rows(folder: Path) -> None:
-    """A pilot reports how many of its own rows the tutor refused."""
+    """A pilot counts the refusals among its own rows."""
     (folder / "q.csv").write_text("question\n" + "Who wrote Faust?\n" * 5, encoding="utf-8")
     done = command(folder, "run", "q.csv", "--pilot", "3")
     assert (done.returncode, "the tutor could not answer 3 of 3 rows" in done.stderr) == (0, True), done.stderr
 
 
 def test_python_warns_of_what_the_tutor_could_not(folder: Path) -> None:
-    """A warning reports how many rows have no answer; the frame has all rows."""
+    """A warning counts the rows without an answer; the frame has them all."""
     with pytest.warns(RuntimeWarning, match="the tutor could not answer 1 of 2 rows"):
         found = batchrun.run(folder / "q.csv", output=folder / "out.csv")
     assert list(found["status"]) == ["completed", "completed"]
 
 
 def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """In Python the log reports that a rehearsal answered, whether it was requested or not."""
+    """From Python the log reports that a rehearsal answered, whether it was requested or not."""
     (folder / "q.csv").write_text("question\n1 + 1\n", encoding="utf-8")
     reasons: list[tuple[dict[str, Any], str]] = [
         ({}, "no API key"),
@@ -232,7 +233,7 @@ def test_python_says_who_answered(folder: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_rehearsals_and_services_never_share_an_output(folder: Path, service_url: str) -> None:
-    """Neither continues a batch of the other, even with --accept-changes; nothing is sent and nothing changes."""
+    """Neither resumes the other's batch, whatever is accepted; nothing is sent, nothing changes."""
     ways: dict[str, tuple[str, ...]] = {
         "tutor": (),
         "script": ("--script", "s.toml"),
@@ -259,7 +260,7 @@ def test_rehearsals_and_services_never_share_an_output(folder: Path, service_url
 
 
 def test_the_night_without_its_environment_costs_nothing(folder: Path, service_url: str) -> None:
-    """A job without its environment file stops; with the file it continues where it was and repeats nothing."""
+    """A job whose environment file is lost stops; the next night resumes where the first ended, and sends no row again."""
     name = job_file(folder, 'model = "gpt-5"')
     there: dict[str, Any] = {"OPENAI_BASE_URL": service_url, "OPENAI_API_KEY": "sk-1"}
     assert command(folder, "run", name, **there).returncode == 0
@@ -283,7 +284,7 @@ def test_what_nobody_answered_is_nobodys(folder: Path) -> None:
 
 
 def test_the_tutor_is_no_grader(folder: Path) -> None:
-    """The tutor never grades: a grader without a key is refused before the batch starts."""
+    """A grading model is never the tutor: without a key it is refused before the batch, even if the output exists."""
     target = ("--target", "id")
     model = (*target, "--score", "model-graded", "--grader-model")
     for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor cannot grade")):
