@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 
 
 def test_an_exported_assistant_runs_once_it_has_a_table(tmp_path: Path, tutor_url: str) -> None:
-    """The file says in a comment what is missing, and without its # that line is all it takes."""
+    """A comment in the file names what is missing; the job runs once the # of that line is removed."""
     with OpenAI(base_url=tutor_url, api_key="any", max_retries=0) as client:
         made = client.beta.assistants.create(
             model="tutor",
@@ -36,7 +36,7 @@ def test_an_exported_assistant_runs_once_it_has_a_table(tmp_path: Path, tutor_ur
 
 
 def test_an_imported_assistant_says_what_is_missing(tmp_path: Path) -> None:
-    """What is made from a file has the same comment."""
+    """A job file made from a file has the same comment."""
     (tmp_path / "a.json").write_text(json.dumps({"model": "m"}), encoding="utf-8")
     made = batchrun(tmp_path, "assistants", "import", "a.json")
     assert '\n# input = "questions.csv"\n\nmodel = "m"\n' in made.stdout
@@ -44,7 +44,7 @@ def test_an_imported_assistant_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["asst_gone", "asst_gone.2"])
 def test_an_unknown_assistant(tmp_path: Path, tutor_url: str, name: str) -> None:
-    """An id that the server does not know is named, with the server's address, and nothing is written."""
+    """The message names an id that the server does not know and the server's address, and nothing is written."""
     done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url, "-o", "job.toml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"batchrun: {name}: {tutor_url} has no such assistant, or this key cannot access it\n"
@@ -53,7 +53,7 @@ def test_an_unknown_assistant(tmp_path: Path, tutor_url: str, name: str) -> None
 
 @pytest.mark.parametrize("name", ["", "../threads", "a b", "asst/1", "asst_1?x=1", ".."])
 def test_something_else_than_an_id(tmp_path: Path, tutor_url: str, name: str) -> None:
-    """What cannot be an id is refused before anything is sent."""
+    """A value that cannot be an id is refused before anything is sent."""
     done = batchrun(tmp_path, "assistants", "export", name, "--base-url", tutor_url)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"batchrun: {name!r} is not the id of an assistant; expected one such as asst_abc123\n"
@@ -69,7 +69,7 @@ def test_something_else_than_an_id(tmp_path: Path, tutor_url: str, name: str) ->
     ids=["no assistants", "something else", "key"],
 )
 def test_a_server_that_tells_none(tmp_path: Path, answer: Answer, exit_code: int, expected: str) -> None:
-    """A server without assistants, a strange reply and a refused key are one line each."""
+    """A server without assistants, a malformed reply and a refused key each get one line."""
     with ScriptedHttp(lambda _: answer) as server:
         done = batchrun(tmp_path, "assistants", "export", "asst_1", "--base-url", server.url)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (exit_code, "", 1)
@@ -77,7 +77,7 @@ def test_a_server_that_tells_none(tmp_path: Path, answer: Answer, exit_code: int
 
 
 def test_a_base_url_that_is_none(tmp_path: Path) -> None:
-    """What no request can be sent to is refused by its option's name."""
+    """An invalid base URL is refused with the name of its option."""
     done = batchrun(tmp_path, "assistants", "export", "asst_1", "--base-url", "host/v1")
     assert done.returncode == 2
     assert done.stderr == "batchrun: --base-url: expected a URL that begins with http:// or https://, got 'host/v1'\n"

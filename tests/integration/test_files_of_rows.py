@@ -1,4 +1,4 @@
-"""Rows with files, over the three protocols of the embedded server: sent, searched, cited, fetched and cleaned up."""
+"""Rows with files, in the three protocols of the embedded server: sent, searched, cited, downloaded and cleaned up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ needs_bubblewrap = pytest.mark.skipif(
 
 
 async def search_or_compute(conversation: Conversation) -> AsyncIterator[Part]:
-    """Searches or computes, whichever it can, then cites the first result or links what was written."""
+    """Search or compute, depending on the available tool; then cite the first result or link the written file."""
     outputs = [output.output for message in conversation.messages for output in message.tool_outputs]
     offered = {tool["function"]["name"] for tool in conversation.tools}
     if outputs and "python" in offered:
@@ -69,7 +69,7 @@ def turn(folder: Path, *names: str) -> Turn:
 
 
 async def run_of(service: Filing, message: dict[str, Any], **assistant: Any) -> tuple[list[Any], list[Any]]:
-    """(messages, steps) of a run of this message that completed."""
+    """Complete a run of this message; return its (messages, steps)."""
     wire = service.wire
     made = await wire.post("/assistants", {"model": "scripted-1", **assistant}, BETA)
     run = await wire.post("/threads/runs", {"assistant_id": made["id"], "thread": {"messages": [message]}}, BETA)
@@ -90,7 +90,8 @@ async def delete_all(service: Filing) -> None:
 
 
 async def test_the_files_of_the_batch_are_searched_and_cited(service: Filing, server: Started, tmp_path: Path) -> None:
-    """An answer out of the batch's files cites them by name, at its place in the response; a cleanup leaves none."""
+    """An answer from the batch's files cites them by name, at its place in the response; a cleanup deletes all of
+    them."""
     server.responder.script = search_or_compute
     uploads = service.uploads()
     store_id = await uploads.vector_store(matching_files(["*.md"], tmp_path), name="answers")
@@ -107,7 +108,7 @@ async def test_the_files_of_the_batch_are_searched_and_cited(service: Filing, se
 
 
 async def test_a_row_searches_the_file_that_it_brings(service: Filing, server: Started, tmp_path: Path) -> None:
-    """A file attached to one row is found by that row's run."""
+    """The run of a row finds the file attached to that row."""
     server.responder.script = search_or_compute
     uploads = service.uploads()
     message = await assistants_message(turn(tmp_path, "notes.md"), uploads)
@@ -117,7 +118,7 @@ async def test_a_row_searches_the_file_that_it_brings(service: Filing, server: S
 
 @needs_bubblewrap
 async def test_what_a_run_writes_is_fetched(service: Filing, server: Started, tmp_path: Path) -> None:
-    """Code that works on the row's file and writes another: that one lands in the row's folder."""
+    """A file that code writes during a run is downloaded into the row's folder."""
     server.responder.script = search_or_compute
     message = await assistants_message(turn(tmp_path, "numbers.csv"), service.uploads(), code_interpreter=True)
     messages, steps = await run_of(service, message, tools=[{"type": "code_interpreter"}])
@@ -132,13 +133,13 @@ async def test_what_a_run_writes_is_fetched(service: Filing, server: Started, tm
 
 
 def test_a_cleanup_tells_what_it_deleted() -> None:
-    """Files and vector stores are counted in words."""
+    """The summary of a cleanup counts files and vector stores."""
     summary = CleanupSummary(PLACE, 4, deleted=Counter({"file": 2, "vector_store": 1, "thread": 1}))
     assert cleanup_line(summary) == "4 deleted · 2 files, 1 vector store, 1 thread"
 
 
 async def test_a_response_reads_the_rows_file(service: Filing, tmp_path: Path) -> None:
-    """Over Responses the file goes by its id, and is uploaded once for two rows."""
+    """In the Responses protocol the file is sent by its id, and uploaded once for two rows."""
     uploads = service.uploads()
     for _ in range(2):
         given = await responses_input(turn(tmp_path, "notes.md"), uploads)
@@ -149,7 +150,7 @@ async def test_a_response_reads_the_rows_file(service: Filing, tmp_path: Path) -
 
 
 async def test_a_chat_reads_the_rows_file(service: Filing, tmp_path: Path) -> None:
-    """Over Chat Completions the file is in the message, and nothing is uploaded."""
+    """In Chat Completions the file is in the message, and nothing is uploaded."""
     messages = [{"role": "user", "content": await chat_content(turn(tmp_path, "notes.md"), tmp_path)}]
     reply = await service.wire.post("/chat/completions", {"model": "scripted-1", "messages": messages}, {})
     said = reply["choices"][0]["message"]["content"]

@@ -1,4 +1,4 @@
-"""Where tables lie: URLs are refused wherever a local file is wanted, and the output has the input's format."""
+"""Local files: URLs are refused wherever a local file is expected, and the output has the input's format."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ PLACES: list[list[str]] = [
 
 @pytest.mark.parametrize("place", PLACES, ids=" ".join)
 def test_a_url_is_no_local_file(folder: Path, place: list[str]) -> None:
-    """In every command and option one line refuses it, without what may be a key in it; nothing is made."""
+    """In every command and option one line refuses a URL, without its possible secrets; no file is created."""
     for url in URLS:
         done = command(folder, *(word.replace("URL", url) for word in place))
         assert (done.returncode, done.stdout) == (2, "")
@@ -93,7 +93,7 @@ def test_a_url_is_no_local_file(folder: Path, place: list[str]) -> None:
 
 
 def parameters(command: click.Command, path: str) -> Iterator[tuple[str, click.Parameter]]:
-    """All parameters of all commands."""
+    """Yield all parameters of all commands."""
     if isinstance(command, click.Group):
         for name, each in command.commands.items():
             yield from parameters(each, f"{path} {name}".strip())
@@ -105,7 +105,7 @@ NOT_PATHS = {"row", "assistant_id"}
 
 
 def test_every_path_is_looked_at() -> None:
-    """A parameter that is a path refuses URLs by its type, or by the rules of `Job`; a new one is seen here."""
+    """Every parameter that is a path refuses URLs, by its type or by the rules of `Job`; this covers new parameters."""
     seen = {f"{place[0]} {place[1]}" if place[0] == "assistants" else place[0] for place in PLACES}
     for path, parameter in parameters(cli, ""):
         assert path in seen, path
@@ -140,7 +140,7 @@ def test_every_path_is_looked_at() -> None:
     ],
 )
 def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
-    """Job files are told which key holds the URL, before it is taken for a path beside the file."""
+    """The message names the key of a job file that has the URL, before the URL is read as a relative path."""
     before = "" if line.startswith("input") else 'input = "q.csv"\n'
     (folder / "other.toml").write_text(before + line.replace("URL", "s3://b/x.toml"), encoding="utf-8")
     for words in (["run", "other.toml"], ["check", "other.toml"], ["run", "other.toml", "--dry-run"]):
@@ -152,7 +152,7 @@ def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
 
 
 def test_a_url_from_python(folder: Path) -> None:
-    """The Python call refuses the same, as text and as `Path`."""
+    """A Python call refuses the same values, as text and as `Path`."""
     for table in ("s3://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
         with pytest.raises(InputError, match="not a local file"):
             batchrun.run(table)
@@ -164,7 +164,7 @@ def test_a_url_from_python(folder: Path) -> None:
 
 
 def test_what_is_no_url_is_left_alone() -> None:
-    """Drives of Windows, models of a module, dates and colons in names are local."""
+    """Windows drives, models in a module, dates, and colons in names are local."""
     make_job({"output": "C:/out/{date}.csv", "schema": "forms:Model", "script": "a:b.toml", "store": "./s3:/x"})
 
 
@@ -190,7 +190,7 @@ NAMES = ("t.csv", "t.tsv", "t.jsonl", "t.ndjson", "t.parquet", "t.csv.gz", "t.js
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_default_output_has_the_inputs_format(folder: Path, name: str) -> None:
-    """It lies in `outputs` under the input's own name; every command that takes the job file finds it there."""
+    """The output is in `outputs` under the input's name; every command that accepts the job file finds it there."""
     written(folder, name)
     done = command(folder, "run", name)
     assert done.returncode == 0, done.stderr
@@ -204,7 +204,7 @@ def test_the_default_output_has_the_inputs_format(folder: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
 def test_lists_stay_lists(folder: Path, name: str) -> None:
-    """What the cells hold is there for a later `score` as it was read."""
+    """A later `score` reads lists in cells as they were in the input."""
     written(folder, name)
     assert command(folder, "run", name).returncode == 0
     path = folder / "outputs" / name
@@ -216,13 +216,13 @@ def test_lists_stay_lists(folder: Path, name: str) -> None:
 
 
 def test_standard_input_is_csv(folder: Path) -> None:
-    """It comes as CSV, and goes out as CSV."""
+    """Standard input is read as CSV, and its output is CSV."""
     assert command(folder, "run", "-", stdin="question\n1 + 1\n").returncode == 0
     assert (folder / "outputs" / "stdin.csv").is_file()
 
 
 def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
-    """Where an earlier version began outputs/NAME.csv over this table, that is continued, and a line says so."""
+    """If an earlier version began outputs/NAME.csv for this table, that batch continues, with a notice."""
     written(folder, "t.jsonl")
     assert command(folder, "run", "t.jsonl", "-o", "outputs/t.csv").returncode == 0
     again = command(folder, "run", "t.jsonl", "--json")
@@ -243,7 +243,7 @@ def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
 
 
 def test_python_goes_on_under_the_earlier_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same from Python, as a warning."""
+    """In Python the notice is a warning."""
     monkeypatch.chdir(folder)
     written(folder, "t.jsonl")
     batchrun.run("t.jsonl", output="outputs/t.csv")
@@ -252,7 +252,7 @@ def test_python_goes_on_under_the_earlier_name(folder: Path, monkeypatch: pytest
 
 
 def test_the_output_of_another_table_is_left_alone(folder: Path) -> None:
-    """A batch over t.csv is none over t.jsonl: each has its own output."""
+    """A batch over t.csv is not one over t.jsonl: each has its own output."""
     written(folder, "t.csv")
     written(folder, "t.jsonl")
     for name in ("t.csv", "t.jsonl"):

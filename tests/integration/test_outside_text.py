@@ -1,4 +1,4 @@
-"""Text from outside (services, tables, file names) on its way to a terminal: shown, never obeyed."""
+"""External text (from services, tables, file names) on a terminal: it is shown and never interpreted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = f"a\x1b]0;owned\x07\x1b[2J{OBEYED}{MARKUP}z"
 
 
 def shown(done: Result) -> str:
-    """What was printed; it holds nothing that a terminal would obey."""
+    """Return the printed text, after checking that it has no character that a terminal would interpret."""
     text = done.stdout + done.stderr
     assert not {character for character in text if character in OBEYED and character not in "\n\t"}
     for line in done.stdout.splitlines():
@@ -37,7 +37,7 @@ def shown(done: Result) -> str:
 
 
 def service(request: Request) -> Answer:
-    """Answers with every such character, in each place that reaches a display."""
+    """Answer with every such character, in each field that reaches a display."""
     asked = request.body["messages"][-1]["content"]
     if "refuse" in asked:
         return json_answer({"error": {"message": EVIL, "code": f"c{EVIL}", "type": EVIL}}, 400)
@@ -56,7 +56,7 @@ def server() -> Iterator[ScriptedHttp]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Cells and a column name that hold every such character; three rows, one of which is refused."""
+    """Cells and a column name with every such character; three rows, one of which is refused."""
     path = tmp_path / "q.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -75,13 +75,13 @@ def asked(folder: Path, url: str, *options: str) -> Result:
 def test_run_shows_no_control_character(
     tmp_path: Path, table: Path, server: ScriptedHttp, display: tuple[str, ...]
 ) -> None:
-    """Whatever a service answers, and whatever a table holds, `run` prints it escaped in every display."""
+    """`run` prints text from services and tables escaped, in every display."""
     assert table.exists()
     shown(asked(tmp_path, server.url, *display))
 
 
 def test_a_reason_can_be_read(tmp_path: Path, table: Path, server: ScriptedHttp) -> None:
-    """What was escaped stays readable, and rich's markup is text."""
+    """Escaped text stays readable, and rich's markup is shown as text."""
     assert table.exists()
     text = shown(asked(tmp_path, server.url))
     assert "\\x1b[2J" in text
@@ -90,7 +90,7 @@ def test_a_reason_can_be_read(tmp_path: Path, table: Path, server: ScriptedHttp)
 
 
 def test_every_other_command_shows_no_control_character(tmp_path: Path, table: Path, server: ScriptedHttp) -> None:
-    """The same for the commands that look at a batch, score it, compare it and write about it."""
+    """The same holds for the commands that inspect, score, compare and report a batch."""
     column = f"col{IN_A_CELL}"
     asked(tmp_path, server.url)
     output, key = "outputs/q.csv", f"k0{IN_A_CELL}"
@@ -116,7 +116,7 @@ def test_every_other_command_shows_no_control_character(tmp_path: Path, table: P
 
 
 def test_an_assistant_brings_no_control_character(tmp_path: Path) -> None:
-    """The job file made of an assistant is printed escaped, and is still the same job."""
+    """The job file of an exported assistant is printed escaped and is still the same job."""
     (tmp_path / "a.json").write_text(
         json.dumps(
             {"id": "asst_1", "object": "assistant", "model": "m", "instructions": EVIL, "name": EVIL, "tools": []}

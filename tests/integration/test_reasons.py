@@ -1,4 +1,4 @@
-"""The closing summary says why rows failed, where that is a few lines."""
+"""The closing summary explains in a few lines why rows failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answ
 
 
 def summary(folder: Path, rows: int, message: str | None) -> list[str]:
-    """The lines that a batch ends with whose even rows are refused with `message`."""
+    """Run a batch whose even rows are refused with `message`; return its last lines."""
     (folder / "q.csv").write_text("question\n" + "".join(f"number {n}\n" for n in range(rows)), encoding="utf-8")
 
     def script(request: Request) -> Answer:
@@ -30,7 +30,7 @@ def summary(folder: Path, rows: int, message: str | None) -> list[str]:
 
 @pytest.mark.parametrize(("rows", "explained"), [(39, True), (41, False)], ids=["20 failed", "21 failed"])
 def test_few_failures_are_explained(tmp_path: Path, rows: int, explained: bool) -> None:
-    """Of up to twenty failed rows the first of each kind says why; of more only the number is told."""
+    """Up to twenty failed rows are explained by the first failure of each kind; more are only counted."""
     lines = summary(tmp_path, rows, "not like\nthis")
     place = lines.index(f"failed rows: {(rows + 1) // 2} × too_rude; --retry-failed retries them")
     assert (lines[place + 1] == "  too_rude: not like this 0") is explained
@@ -38,7 +38,7 @@ def test_few_failures_are_explained(tmp_path: Path, rows: int, explained: bool) 
 
 
 def test_a_long_reason_is_cut(tmp_path: Path) -> None:
-    """A page of text from the service does not fill the terminal."""
+    """A long message from the service does not fill the terminal."""
     (line,) = (line for line in summary(tmp_path, 1, "no " * 500) if line.startswith("  too_rude: "))
     assert line.endswith("no no…")
     assert len(line) < 320

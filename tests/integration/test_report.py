@@ -1,4 +1,4 @@
-"""`batchrun report` as a user calls it: what is in the page, and what is said where there can be none."""
+"""`batchrun report`: the contents of the page, and the messages if there cannot be one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.support.scripted_http import ScriptedHttp, json_answer
 
 
 def test_a_report_of_any_table(tmp_path: Path) -> None:
-    """A table that batchrun never saw has a page beside it: rows, statuses told by the answers, and why it says no more."""
+    """A table that batchrun did not write gets a page with its rows, statuses derived from the answers, and the reason
+    why there is no more."""
     (tmp_path / "old.csv").write_text("q,said\n1+1,2\n2+2,\n", encoding="utf-8")
     done = batchrun(tmp_path, "report", "old.csv", "--answer", "said")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "written: old.report.html\n")
@@ -39,7 +40,7 @@ def test_scores_are_those_of_score(tmp_path: Path) -> None:
 
 
 def test_a_comparison_is_that_of_compare_and_flipped_rows_have_both_answers(tmp_path: Path) -> None:
-    """Each row that flipped is told by its place, with what the baseline answered."""
+    """Each flipped row is given by its position, with the answer of the baseline."""
     write(tmp_path, "a.csv", numbered(4, 2))
     write(tmp_path, "b.csv", [*numbered(3, 3)[:5], ("r05", "b", "1", "1")])
     assert batchrun(tmp_path, "report", "b.csv", *SCORE, "--compare", "a.csv", "-o", "b.html").returncode == 0
@@ -52,7 +53,7 @@ def test_a_comparison_is_that_of_compare_and_flipped_rows_have_both_answers(tmp_
 
 
 def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
-    """Prompts, tries, run ids, the model and the limits come from the journal; a job file names the output."""
+    """Prompts, attempts, run ids, the model and the limits come from the journal; a job file identifies the output."""
     (tmp_path / "q.csv").write_text("id,question\nx,1+1\ny,2+3\n", encoding="utf-8")
     (tmp_path / "job.toml").write_text(
         'input = "q.csv"\noutput = "a.csv"\nkey = "id"\nprompt = "Say {{ question }}"\nrpm = 6000\n'
@@ -73,7 +74,7 @@ def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
 
 
 def test_cool_downs_are_in_the_page(tmp_path: Path) -> None:
-    """A service that refuses for its rate, and then says that no request is left: both are recorded, and how long."""
+    """A 429, and a reply that reports that no requests are left, are both recorded with the duration of the cool-down."""
     (tmp_path / "q.csv").write_text("question\n1+1\n2+0\n3-1\n", encoding="utf-8")
     left = {"limit": "9000", "remaining": "0", "reset": "200ms"}
     answers = [
@@ -90,7 +91,7 @@ def test_cool_downs_are_in_the_page(tmp_path: Path) -> None:
 
 
 def test_an_edited_input_costs_the_prompts_and_nothing_else(tmp_path: Path) -> None:
-    """Where the input is gone or longer than the table, the page says so and shows the table."""
+    """If the input is gone or longer than the table, the page says so and shows the table."""
     source = tmp_path / "q.csv"
     source.write_text("question\n1+1\n", encoding="utf-8")
     assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
@@ -104,7 +105,7 @@ def test_an_edited_input_costs_the_prompts_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_page_may_hold_fewer_rows_than_the_table(tmp_path: Path) -> None:
-    """Failed rows are in it before others, in the table's order; figures are over all."""
+    """Failed rows are included before others, in the table's order; figures cover all rows."""
     write(tmp_path, "a.csv", [*numbered(5, 0), ("r9", "a", "1", ""), *numbered(2, 0)])
     assert batchrun(tmp_path, "report", "a.csv", "--rows", "3", "-o", "a.html").returncode == 0
     data = data_of(tmp_path / "a.html")
@@ -124,7 +125,7 @@ def test_a_page_may_hold_fewer_rows_than_the_table(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
-    """Exit code 2, one line, no page."""
+    """An error gives exit code 2, one line, and no page."""
     write(tmp_path, "a.csv", numbered(1, 1))
     done = batchrun(tmp_path, "report", *arguments)
     assert done.returncode == 2
@@ -134,7 +135,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, arguments: tuple[str, ...], l
 
 
 def test_a_batch_without_a_table_yet_is_shown_another_way(tmp_path: Path) -> None:
-    """While there is a journal only, the line names the commands that help."""
+    """If there is only a journal, the message names the commands that help."""
     (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
     assert batchrun(tmp_path, "run", "q.csv", "-o", "a.csv").returncode == 0
     (tmp_path / "a.csv").unlink()

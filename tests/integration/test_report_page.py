@@ -1,4 +1,4 @@
-"""The page of `batchrun report` in a real browser: what it shows, and what it refuses to do."""
+"""The page of `batchrun report` in a real browser: its contents, and what it refuses to do."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def scored_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def hostile_table(folder: Path) -> Path:
-    """Answers, questions, errors, names of columns, groups and statuses that try to get out of their place."""
+    """Write answers, questions, errors, column names, groups and statuses that try to break out of their place in the
+    page."""
     path = folder / "<img src=x onerror=alert(0)>.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for place, text in enumerate(HOSTILE):
@@ -83,7 +84,7 @@ def hostile_table(folder: Path) -> Path:
 
 
 def test_hostile_text_is_text(tmp_path: Path, shown: Watched) -> None:
-    """Whatever a model, a table or an error says: no dialog, no request, no violation, and the text is there verbatim."""
+    """Text from a model, a table or an error causes no dialog, no request and no violation, and is shown verbatim."""
     path = hostile_table(tmp_path)
     options = ("--scorer", "exact", "--target", "truth", "--key", "id", "--by", "{{data}}")
     assert batchrun(tmp_path, "report", path.name, *options, "-o", "page.html").returncode == 0
@@ -115,7 +116,7 @@ def test_hostile_text_is_text(tmp_path: Path, shown: Watched) -> None:
 
 
 def test_the_policy_holds_against_a_script_in_the_document(scored_page: str, shown: Watched) -> None:
-    """Even code that got into the page could run nothing, load nothing and send nothing."""
+    """Even code inside the page could not run, load or send anything."""
     page = shown.page
     page.goto(scored_page)
     refused = page.evaluate(
@@ -132,7 +133,7 @@ def test_the_policy_holds_against_a_script_in_the_document(scored_page: str, sho
 
 
 def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
-    """Who spoke and what, in order: turns, functions, a correction, citations, files; hostile texts are text there too."""
+    """Roles and texts are in order: turns, functions, a correction, citations, files; hostile texts are text here too."""
     script, image, link = HOSTILE[0], HOSTILE[1], HOSTILE[3]
     runs = [
         RecordedRun(1, script, "", ((image, "{}"),)),
@@ -165,7 +166,7 @@ def rows_in_sight(shown: Watched) -> list[str]:
 
 
 def test_the_table_by_keyboard(tmp_path: Path, shown: Watched) -> None:
-    """Search, open, step, close, sort and filter, with nothing but keys; the focus is never lost."""
+    """Search, open, step, close, sort and filter work with the keyboard alone; the focus is never lost."""
     write(
         tmp_path,
         "a.csv",
@@ -229,7 +230,7 @@ def test_the_table_by_keyboard(tmp_path: Path, shown: Watched) -> None:
 
 
 def test_flips_open_from_the_comparison(tmp_path: Path, shown: Watched) -> None:
-    """A flipped row opens with the answer that the baseline gave."""
+    """A flipped row opens with the answer of the baseline."""
     write(tmp_path, "a.csv", numbered(4, 2))
     write(tmp_path, "b.csv", numbered(6, 0))
     batchrun(tmp_path, "report", "b.csv", *SCORE, "--compare", "a.csv", "-o", "page.html")
@@ -245,7 +246,7 @@ def test_flips_open_from_the_comparison(tmp_path: Path, shown: Watched) -> None:
 
 
 def test_light_dark_and_paper(scored_page: str, browser: Browser) -> None:
-    """Colours follow the reader's choice, paper is white, and nothing is wider than a narrow window."""
+    """Colors follow the reader's choice, paper is white, and nothing is wider than a narrow window."""
     with watched_page(browser, viewport={"width": 390, "height": 800}) as shown:
         shown.page.goto(scored_page)
         for scheme, media, dark in (("light", "screen", False), ("dark", "screen", True), ("dark", "print", False)):

@@ -1,4 +1,4 @@
-"""`run --score`: a batch whose output is scored right away, as `score` would."""
+"""`run --score`: a batch whose output is scored at once, as `score` would."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SCORE = ("--score", "numeric", "--target", "answer")
 
 
 def test_the_output_is_scored_as_score_does(tmp_path: Path, url: str) -> None:
-    """The same figures, groups and table as `batchrun score` prints and writes afterwards."""
+    """Figures, groups and table are those that `batchrun score` prints and writes afterwards."""
     done = run(tmp_path, url, *SCORE, "--by", "topic")
     assert done.returncode == 0
     assert done.stdout.startswith("numeric  50.0 %")
@@ -63,7 +63,7 @@ def test_the_output_is_scored_as_score_does(tmp_path: Path, url: str) -> None:
 
 
 def test_a_bar_is_the_exit_code_of_a_good_batch(tmp_path: Path, url: str) -> None:
-    """Below the bar it is 7, also with nothing left to ask; a batch with failed rows keeps its 3."""
+    """A missed bar gives exit code 7, even if nothing was left to run; a batch with failed rows keeps its 3."""
     assert run(tmp_path, url, *SCORE, "--fail-under", "0.5").returncode == 0
     done = run(tmp_path, url, *SCORE, "--fail-under", "0.6", "--junit", "j.xml", "--markdown", "m.md")
     assert done.returncode == 7
@@ -77,7 +77,7 @@ def test_a_bar_is_the_exit_code_of_a_good_batch(tmp_path: Path, url: str) -> Non
 
 
 def test_a_baseline_is_paired_by_the_key_of_the_batch(tmp_path: Path, url: str) -> None:
-    """`--key` names the rows of both tables."""
+    """`--key` identifies the rows of both tables."""
     assert run(tmp_path, url, *SCORE, "--key", "id").returncode == 0
     worse = (tmp_path / "out.csv").read_text().replace("It is 2.", "It is 1.")
     (tmp_path / "base.csv").write_text(worse)
@@ -86,7 +86,7 @@ def test_a_baseline_is_paired_by_the_key_of_the_batch(tmp_path: Path, url: str) 
 
 
 def test_machines_get_a_line_of_scores(tmp_path: Path, url: str) -> None:
-    """Behind the summary stands an object with the scores; with --quiet only a bar that is missed is said."""
+    """With --json an object with the scores follows the summary; with --quiet only a missed bar is reported."""
     lines = run(tmp_path, url, *SCORE, "--json").stdout.splitlines()
     summary, score = json.loads(lines[-2]), json.loads(lines[-1])
     assert (summary["event"], score["event"]) == ("summary", "score")
@@ -97,7 +97,7 @@ def test_machines_get_a_line_of_scores(tmp_path: Path, url: str) -> None:
 
 
 def test_graders_share_the_service_of_the_batch(tmp_path: Path, url: str) -> None:
-    """A grader that is only a model's name is asked where the rows were asked."""
+    """A grader given only by a model's name uses the service of the rows."""
     done = run(tmp_path, url, "--score", "model-graded", "--target", "answer", "--grader-model", "judge")
     assert done.returncode == 0
     assert done.stdout.startswith("model-graded  100.0 %")
@@ -106,7 +106,7 @@ def test_graders_share_the_service_of_the_batch(tmp_path: Path, url: str) -> Non
 
 
 def test_graders_see_what_was_asked(tmp_path: Path, url: str) -> None:
-    """The question of a rubric is the prompt of the batch, also where that is made of several columns."""
+    """The question of a rubric is the prompt of the batch, even if it is rendered from several columns."""
     score = ("--score", "model-graded", "--target", "answer", "--grader-model", "judge")
     assert run(tmp_path, url, "--prompt", "In {{ topic }}: {{ question }}", *score).returncode == 0
     assert "question ---\nIn a: 2\n---" in (tmp_path / "out.csv.grader-judge.csv").read_text()
@@ -119,7 +119,7 @@ def test_repeated_rows_are_scored_as_such(tmp_path: Path, url: str) -> None:
 
 
 def test_a_grader_that_stops_ends_the_command(tmp_path: Path, url: str) -> None:
-    """Its exit code is that of its batch, and the answers are written."""
+    """If the grader stops, the command has the exit code of the grader's batch, and the answers are written."""
     (tmp_path / "poor.toml").write_text(
         f'model = "j"\nbase_url = "{url}"\nbudget = 0.000001\nprices.j = {{ input = 10.0, output = 10.0 }}\n'
     )
@@ -139,7 +139,8 @@ def job(folder: Path, url: str, score: str) -> str:
 
 
 def test_a_job_file_says_how_it_is_scored(tmp_path: Path, url: str) -> None:
-    """The table [score] is enough, its paths are the file's, flags win, and other commands take the file as ever."""
+    """The table [score] is sufficient, its paths are relative to the file, flags win, and other commands still accept
+    the file."""
     name = job(tmp_path, url, '[score]\nscorer = "numeric"\ntarget = "answer"\nfail_under = 0.9\noutput = "s.csv"')
     assert batchrun(tmp_path, "check", name).returncode == 0
     done = batchrun(tmp_path, "run", name)
@@ -180,7 +181,7 @@ def test_a_job_file_says_how_it_is_scored(tmp_path: Path, url: str) -> None:
 def test_what_is_wrong_is_found_before_a_row_is_asked(
     tmp_path: Path, url: str, score: str, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """Exit code 2, one line, no journal: nothing was paid for that cannot be scored."""
+    """A scoring error gives exit code 2, one line and no journal: no row is paid for that cannot be scored."""
     name = job(tmp_path, url, score)
     for extra in ((), ("--dry-run",)):
         done = batchrun(tmp_path, "run", name, *arguments, *extra)
@@ -190,7 +191,7 @@ def test_what_is_wrong_is_found_before_a_row_is_asked(
 
 
 def test_a_stopped_batch_is_not_scored(tmp_path: Path, url: str) -> None:
-    """Its exit code is its own, and it says that the score is missing."""
+    """A stopped batch keeps its exit code and reports that the score is missing."""
     text = "budget = 0.000001\nprices.m = { input = 10.0, output = 10.0 }\n"
     name = job(tmp_path, url, f'{text}[score]\nscorer = "numeric"\ntarget = "answer"')
     done = batchrun(tmp_path, "run", name)
@@ -199,14 +200,14 @@ def test_a_stopped_batch_is_not_scored(tmp_path: Path, url: str) -> None:
 
 
 def test_a_pilot_is_not_scored(tmp_path: Path, url: str) -> None:
-    """It writes no output; its job file may say how the whole is scored."""
+    """A pilot writes no output; its job file may contain options for scoring the whole batch."""
     name = job(tmp_path, url, '[score]\nscorer = "numeric"\ntarget = "answer"\nfail_under = 1.0')
     assert batchrun(tmp_path, "run", name, "--pilot", "2").returncode == 0
     assert not (tmp_path / "night" / "a.scored.csv").exists()
 
 
 def test_the_watch_hears_of_a_missed_bar(tmp_path: Path, url: str) -> None:
-    """A bar that is missed is a bad end: it is pinged as one."""
+    """A missed bar is pinged as a failure."""
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 

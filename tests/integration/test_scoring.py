@@ -1,4 +1,4 @@
-"""`score`, `compare` and `convert` as a user calls them; and GSM8K from questions to bars."""
+"""`score`, `compare` and `convert` on the command line, and GSM8K from questions to bars."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCORE = ("--target", "truth", "--scorer", "numeric")
 
 
 def test_what_score_prints(tmp_path: Path) -> None:
-    """Figure, interval, counts, failed rows and groups are there, and the table lies beside its input."""
+    """Figure, interval, counts, failed rows and groups are printed, and the scored table is next to its input."""
     write(tmp_path, "a.csv", 6, 2, 1)
     done = batchrun(tmp_path, "score", "a.csv", *SCORE, "--by", "topic")
     assert done.returncode == 0
@@ -57,7 +57,7 @@ def test_what_score_prints(tmp_path: Path) -> None:
 
 
 def test_bars_are_exit_code_7_and_files_for_ci(tmp_path: Path) -> None:
-    """A bar that is missed ends with 7, and JUnit and Markdown tell which."""
+    """A missed bar gives exit code 7, and the JUnit and Markdown files name it."""
     write(tmp_path, "base.csv", 9, 1)
     write(tmp_path, "a.csv", 8, 2)
     bars = ("--key", "id", "--fail-under", "0.8", "--no-worse-than", "base.csv", "--margin", "0.05")
@@ -74,7 +74,7 @@ def test_bars_are_exit_code_7_and_files_for_ci(tmp_path: Path) -> None:
 
 
 def test_compare_lists_the_flips(tmp_path: Path) -> None:
-    """The JSON of a comparison names the rows that flipped, the test and the rows needed."""
+    """The JSON of a comparison contains the flipped rows, the test and the number of rows needed."""
     write(tmp_path, "a.csv", 6, 4)
     write(tmp_path, "b.csv", 9, 1)
     done = batchrun(tmp_path, "compare", "a.csv", "b.csv", "--key", "id", *SCORE, "--detect", "0.1", "--json")
@@ -86,7 +86,7 @@ def test_compare_lists_the_flips(tmp_path: Path) -> None:
 
 
 def test_compare_within_one_table(tmp_path: Path) -> None:
-    """The rows of one output that differ in a column are compared with those of its first value, or of the baseline."""
+    """Rows of one output that differ in a column are compared with those of its first value, or of the baseline."""
     rows = "".join(f"{row},1,{model},{int(model == 'n' or row < 6)},completed\n" for row in range(10) for model in "mn")
     (tmp_path / "a.csv").write_text(f"id,truth,axis_model,response,status\n{rows}")
     done = batchrun(tmp_path, "compare", "a.csv", "--split", "model", "--key", "id", *SCORE)
@@ -104,7 +104,7 @@ def test_compare_within_one_table(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_models_and_epochs(tmp_path: Path) -> None:
-    """What `run --epochs` with two models writes is scored and compared without a word about its columns."""
+    """The output of `run --epochs` with two models is scored and compared without options about its columns."""
     (tmp_path / "q.csv").write_text("id,question,truth\na,What is 2 + 3?,5\nb,What is 4 * 4?,16\nc,What is 9 - 2?,8\n")
     rules = ("2 [+] 3", "5"), ("4 [*] 4", "16"), ("9 - 2", "7")
     (tmp_path / "s.toml").write_text("".join(f'[[rule]]\npattern = "{what}"\nreply = "{n}"\n' for what, n in rules))
@@ -146,7 +146,7 @@ def test_convert_says_what_is_lost(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    """Exit code 2, no traceback, no file left behind."""
+    """An error gives exit code 2, one line without a traceback, and no file."""
     write(tmp_path, "a.csv", 1, 0)
     done = batchrun(tmp_path, *arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
@@ -155,7 +155,7 @@ def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expec
 
 
 def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
-    """Without scipy the command says which extra brings it."""
+    """Without scipy the message names the extra that installs it."""
     write(tmp_path, "a.csv", 1, 0)
     code = (
         "import sys; sys.modules['scipy'] = None; from batchrun.cli import main; "
@@ -170,7 +170,7 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
 def test_gsm8k_from_questions_to_bars(tmp_path: Path) -> None:
-    """1,319 recorded answers, every fifth wrong and ten missing: the score is what was put in, to the row."""
+    """For 1,319 recorded answers, every fifth wrong and ten missing, the score is correct to the row."""
     asked = read_csv(GSM8K)
     with open(tmp_path / "recorded.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

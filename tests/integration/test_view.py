@@ -1,4 +1,4 @@
-"""`batchrun view`: a real batch in a process of its own, and a page that keeps up with it."""
+"""`batchrun view`: a real batch in another process, and a page that follows it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def viewing(folder: Path, output: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The address of the page of a batch, and the process that serves it."""
+    """Serve the page of a batch; yield its address and the process."""
     process = command(folder, "view", output, "--no-browser", *options)
     lines: queue.Queue[str] = queue.Queue()
     assert process.stderr is not None
@@ -83,7 +83,7 @@ def news(batch: FollowedBatch, generation: int = 0, after: int = 0) -> dict[str,
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a batch of three rows that has ended, which tests leave as it is."""
+    """A folder with an ended batch of three rows, which tests do not change."""
     folder = tmp_path_factory.mktemp("finished")
     ask(folder, "question\n1+1\n2+2\n3+3\n")
     return folder
@@ -95,9 +95,9 @@ def ask(folder: Path, table: str, *options: str) -> None:
 
 
 def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
-    """Another Host header is refused, as is every path that does not begin with the token; Ctrl-C ends it with 0.
+    """Another Host header and every path without the token are refused; Ctrl-C ends the command with 0.
 
-    A port that is taken is told in one line.
+    A port in use is reported in one line.
     """
     with viewing(finished, "a.csv") as (address, process):
         assert address.startswith("http://127.0.0.1:")
@@ -115,7 +115,7 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
 
 
 def test_what_is_known_is_not_sent_again(tmp_path: Path) -> None:
-    """Who knows everything is told facts and no rows; a batch that begins anew is told anew."""
+    """A page that knows all rows gets facts without rows; a batch that starts again is sent from the start."""
     ask(tmp_path, "question\n1+1\n2+2\n3+3\n")
     with closing(FollowedBatch(tmp_path / "a.csv", noon)) as batch:
         first = news(batch)
@@ -139,7 +139,7 @@ def test_what_is_known_is_not_sent_again(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_report(tmp_path: Path) -> None:
-    """Figures by group and the value of each row, from the journal alone; a row that is asked again is scored again."""
+    """Figures by group and the value of each row come from the journal; a row that is run again is scored again."""
     ask(tmp_path, "question,topic,truth\n1+1,a,2\n2+2,b,5\n3+3,b,6\n")
     options = ("--target", "truth", "--scorer", "numeric", "--by", "topic")
     assert batchrun(tmp_path, "report", "a.csv", *options).returncode == 0
@@ -166,7 +166,7 @@ def test_scores_are_those_of_the_report(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_scored_is_one_line(finished: Path, options: tuple[str, ...], line: str) -> None:
-    """Exit code 2 before anything is served."""
+    """A scoring error gives exit code 2 before anything is served."""
     done = batchrun(finished, "view", "a.csv", "--no-browser", *options)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert line in done.stderr
@@ -174,15 +174,15 @@ def test_what_cannot_be_scored_is_one_line(finished: Path, options: tuple[str, .
 
 @pytest.mark.parametrize(("output", "line"), [("none.csv", "no journal here"), ("", "expected the path of a file")])
 def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: str) -> None:
-    """Exit code 2 and one line where there is no batch."""
+    """Without a batch the command gives exit code 2 and one line."""
     done = batchrun(tmp_path, "view", output, "--no-browser")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert line in done.stderr
 
 
 def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:
-    """Rows turn from pending to completed while somebody looks, scores and the answers of turns come along, and the end is
-    told; the batch is not held up."""
+    """An open page shows rows as they complete, with scores and the answers of turns, and the end of the batch; the
+    batch is not delayed."""
     rows = "".join(f"{each}+1,{each + (each != 3)}\n" for each in range(4))
     (tmp_path / "q.csv").write_text(f"question,truth\n{rows}", encoding="utf-8")
     asked, go = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""The table of all bounds in docs/limits.md, against the constants."""
+"""The table of all bounds in docs/limits.md agrees with the constants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_BOUNDS = {
 
 
 def table() -> dict[str, float]:
-    """Place of the constant → number on the page."""
+    """Return the name of each constant → the number on the page."""
     section = PAGE.read_text(encoding="utf-8").partition("\n## All bounds\n")[2]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     rows = [ROW.fullmatch(line) for line in lines]
@@ -39,13 +39,13 @@ def table() -> dict[str, float]:
 
 @pytest.mark.parametrize(("place", "bound"), table().items())
 def test_a_bound_is_the_one_in_the_code(place: str, bound: float) -> None:
-    """Each number of the table is that of its constant."""
+    """Each number in the table is the value of its constant."""
     module, _, name = place.rpartition(".")
     assert getattr(importlib.import_module(f"batchrun.{module}"), name) == bound
 
 
 def test_every_bound_stands_in_the_table() -> None:
-    """A constant that is called like a bound stands in the table."""
+    """The table has every constant whose name is that of a bound."""
     named = set()
     for path in PACKAGE.rglob("*.py"):
         place = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

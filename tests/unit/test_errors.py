@@ -48,26 +48,26 @@ def test_the_drawn_tree_is_the_tree() -> None:
 
 
 def test_branches_do_not_overlap() -> None:
-    """No fault is both worth a retry and not."""
+    """No fault is both transient and permanent."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ServiceFault)]
     assert not [kind for kind in kinds if issubclass(kind, TransientFault) and issubclass(kind, PermanentFault)]
 
 
 def test_an_error_leaves_a_task_group_bare() -> None:
-    """An error of the tree can be caught by its own name, however deep the groups are."""
+    """An error of the tree can be caught by its own type, however deep the task groups are."""
     with pytest.raises(OutputError, match="full"), unwrapped():
         raise ExceptionGroup("outer", [ExceptionGroup("inner", [OutputError("full"), InputError("second")])])
 
 
 def test_a_bug_is_not_hidden_by_an_error() -> None:
-    """A group that holds anything else stays whole."""
+    """A group that contains another exception stays a group."""
     with pytest.raises(ExceptionGroup) as caught, unwrapped():
         raise ExceptionGroup("both", [OutputError("full"), ZeroDivisionError()])
     assert caught.group_contains(ZeroDivisionError)
 
 
 def test_no_error_is_no_error() -> None:
-    """Without an error nothing happens, and a bare one passes as it is."""
+    """Without an error nothing happens, and an error without a group passes unchanged."""
     with unwrapped():
         pass
     with pytest.raises(KeyError), unwrapped():

@@ -31,7 +31,8 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     ],
 )
 def test_what_counts_as_the_second(sent: Sequence[tuple[float, signal.Signals]], heard: list[str]) -> None:
-    """SIGTERM and SIGHUP within 2 s are one, SIGINT within 0.3 s is one; any other second signal leaves."""
+    """SIGTERM and SIGHUP within 2 s count as one signal, as do two SIGINT within 0.3 s; any other second signal ends
+    the process."""
     now_s, found = 0.0, []
     interrupts = Interrupts(clock=lambda: now_s)
     with (
@@ -45,13 +46,13 @@ def test_what_counts_as_the_second(sent: Sequence[tuple[float, signal.Signals]],
 
 @pytest.mark.parametrize(("number", "raised"), [(INT, Interrupted), (TERM, SystemExit), (HUP, SystemExit)])
 def test_where_nobody_listens_a_signal_is_an_exception(number: signal.Signals, raised: type[BaseException]) -> None:
-    """Outside a batch a signal leaves through the stack, so that files and processes are closed."""
+    """Outside a batch a signal raises an exception, so that files and processes are closed."""
     with Interrupts().installed(), pytest.raises(raised):
         signal.raise_signal(number)
 
 
 def test_handlers_are_given_back_and_ignored_signals_stay_ignored() -> None:
-    """`nohup` has SIGHUP ignored: it stays so; the others are as before afterwards."""
+    """A SIGHUP that `nohup` ignores stays ignored; the other handlers are restored afterwards."""
     before = [signal.getsignal(number) for number in (INT, TERM, HUP)]
     signal.signal(HUP, signal.SIG_IGN)
     try:
@@ -64,7 +65,7 @@ def test_handlers_are_given_back_and_ignored_signals_stay_ignored() -> None:
 
 
 def test_an_interrupt_that_comes_too_early_is_heard_later() -> None:
-    """An interrupted cell whose batch has not begun yet stops it when it begins."""
+    """An interrupt of a cell whose batch has not started yet stops the batch when it starts."""
     interrupts = Interrupts()
     found: list[int] = []
     interrupts.interrupt()
@@ -73,7 +74,7 @@ def test_an_interrupt_that_comes_too_early_is_heard_later() -> None:
 
 
 def test_a_ctrl_c_is_told_from_an_exception_of_the_users_code() -> None:
-    """While our handlers are installed, a plain KeyboardInterrupt comes from the code that raised it."""
+    """While batchrun's handlers are installed, a plain KeyboardInterrupt comes from the user's code."""
     with Interrupts().installed():
         assert not is_ctrl_c(KeyboardInterrupt())
         assert is_ctrl_c(Interrupted())
@@ -81,7 +82,7 @@ def test_a_ctrl_c_is_told_from_an_exception_of_the_users_code() -> None:
 
 
 def test_the_second_sigint_is_the_operating_systems_only_while_a_batch_stops() -> None:
-    """Before the first signal and after the batch, SIGINT is handled here, so that nothing is left open."""
+    """Before the first signal and after the batch, batchrun handles SIGINT, so that nothing is left open."""
     interrupts = Interrupts()
     with interrupts.installed():
         ours = signal.getsignal(INT)

@@ -17,7 +17,7 @@ usages = st.builds(Usage, counts, counts, counts, counts, counts)
 
 @pytest.mark.parametrize("name", ["Row", "Turn", "Prompt", "Usage", "Attempt", "Completed", "Failed"])
 def test_records_are_frozen_and_slotted(name: str) -> None:
-    """No stage changes what another one holds."""
+    """No stage can change a record of another stage."""
     kind = getattr(records, name)
     assert kind.__dataclass_params__.frozen
     assert "__dict__" not in dir(kind)
