@@ -42,7 +42,7 @@ def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
 
 
 def test_a_pilot_of_rows_that_ask_alike(folder: Path) -> None:
-    """Whichever duplicate the pilot sent, the rest of the batch sends none of them again."""
+    """Whichever of the duplicates the pilot ran, the rest of the batch runs none of them again."""
     pilot = command(folder, "run", "in.csv", "-o", "out.csv", "--json", "--dedupe", "--pilot", "1")
     assert pilot.returncode == 0, pilot.stderr
     rest = asked(folder, "--dedupe")
