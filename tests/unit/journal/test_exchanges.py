@@ -198,4 +198,5 @@ def test_nothing_is_left_to_bear(path: Path) -> None:
 def test_unknown_costs_stay_unknown(path: Path) -> None:
     """Unknown costs and counts stay unknown."""
     finished_again(path, replace(raw(5), total_tokens=None), None, Carried(Usage(2), None))
-    assert replaced(path)[0::2] == (3, None, None)
+    prompt_tokens, completion_tokens, total_tokens, _, cost_usd = replaced(path)
+    assert (prompt_tokens, completion_tokens, total_tokens, cost_usd) == (3, 1, None, None)

@@ -340,6 +340,12 @@ def test_connections(exc: Exception, kind: type[ServiceFault], error_type: str) 
     assert fault.error_type == error_type
 
 
+@pytest.mark.parametrize(("text", "words"), [("refused", "refused"), ("", "ConnectError")])
+def test_a_lost_connection_names_its_cause(text: str, words: str) -> None:
+    """The message has the text of the transport's error, or its name if it has no text."""
+    assert words in str(fault_of_exception(httpx2.ConnectError(text)))
+
+
 @pytest.mark.parametrize(
     ("code", "message", "kind", "error_type", "retry_after_s"),
     [

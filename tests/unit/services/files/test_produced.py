@@ -70,6 +70,15 @@ def test_citations_point_into_the_response() -> None:
     assert [response[each["start"] : each["end"]] for each in (first, second)] == ["【0:0†a】", "【1:2†b】"]
 
 
+def test_a_text_part_without_text_is_skipped() -> None:
+    """A malformed part has no citation, and does not move those of the next part."""
+    value = "Vega【1:2†b】"
+    broken = [{"type": "text", "text": None}, {"type": "text"}]
+    messages = [{"role": "assistant", "content": [*broken, text(value, cited(value, "【1:2†b】", "file-b"))]}]
+    [found] = citations_of_messages(messages, {})
+    assert found["start"] == 4
+
+
 def test_files_of_messages_come_once_under_their_names() -> None:
     """An image that is shown and linked is one file, with the name of its link."""
     messages = [

@@ -1,0 +1,36 @@
+"""The route to a service: errors that show a wrong scheme."""
+
+from __future__ import annotations
+
+from aiohttp import ClientConnectorError
+from aiohttp.client_reqrep import ConnectionKey
+
+from batchrun.errors import BatchRefused
+from batchrun.services.route import CLOSED_HANDSHAKES, Route
+
+
+def closed_handshake() -> ClientConnectorError:
+    """The error of a TLS handshake that the other side has closed."""
+    key = ConnectionKey("x", 443, True, True, None, None, None)
+    return ClientConnectorError(key, ConnectionResetError("reset"))
+
+
+def test_handshakes_that_are_closed_again_and_again() -> None:
+    """A server that closes every TLS handshake uses plain HTTP: the third one stops the batch."""
+    route = Route("https://x/v1", None, {})
+    found = [route.fault(closed_handshake(), ()) for _ in range(CLOSED_HANDSHAKES)]
+    assert found[:-1] == [None] * (CLOSED_HANDSHAKES - 1)
+    assert isinstance(found[-1], BatchRefused)
+
+
+def test_a_handshake_that_is_closed_after_an_answer() -> None:
+    """Once the service has answered, its scheme is right."""
+    route = Route("https://x/v1", None, {})
+    route.answered()
+    assert [route.fault(closed_handshake(), ()) for _ in range(5)] == [None] * 5
+
+
+def test_plain_connections_make_no_handshake() -> None:
+    """A connection that is reset on plain HTTP shows nothing about TLS."""
+    route = Route("http://x/v1", None, {})
+    assert [route.fault(closed_handshake(), ()) for _ in range(5)] == [None] * 5
