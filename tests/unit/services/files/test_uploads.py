@@ -371,7 +371,9 @@ async def test_a_store_that_lost_a_file_gets_it_back(service: Filing, tmp_path: 
 async def test_a_file_that_cannot_be_taken_in_stops_the_batch(service: Filing, tmp_path: Path) -> None:
     """The message has the file and the service's reason; a corrected file is indexed by the next run."""
     files = documents(tmp_path, good="one", blank="   ")
-    with pytest.raises(BatchRefused, match=r"^--file-search: the service could not index blank\.md: blank\.md: holds"):
+    with pytest.raises(
+        BatchRefused, match=r"^--file-search: the service could not index blank\.md: blank\.md: contains"
+    ):
         await service.uploads().vector_store(files, name="x")
     mended = documents(tmp_path, blank="two")
     store_id = await service.uploads().vector_store(mended, name="x")
