@@ -59,7 +59,7 @@ async def test_an_endless_reply_is_left(status: int) -> None:
 async def test_the_message_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is given in MiB."""
     monkeypatch.setattr(reply_size, "MAX_REPLY_BYTES", 2 * 1_048_576)
-    with pytest.raises(PermanentFault, match="the reply has more than 2 MiB"):
+    with pytest.raises(PermanentFault, match="the reply is larger than 2 MiB"):
         await reply(Pieces(b" " * 3_000_000, size=1_000_000)).aread()
 
 
