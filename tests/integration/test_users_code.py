@@ -38,12 +38,12 @@ def test_a_scorer_that_ends_the_program_fails_the_row(
     scorer = scorer_file(tmp_path, end, at_import=False)
     done = batchrun(tmp_path, "score", "t.csv", *scorer, "-o", "s.csv", "--fail-under", "0.6")
     assert done.returncode == 7, done.stderr
-    assert caplog.text.count("rows for which it does so get no point") == 1
+    assert caplog.text.count("rows for which it does so get 0") == 1
     assert [row["score_f"] for row in read_csv(tmp_path / "s.csv")] == ["1.0", "0.0"]
     for command in (("compare", "t.csv", "--split", "id", *scorer), ("report", "t.csv", *scorer)):
         done = batchrun(tmp_path, *command)
         assert done.returncode == 0, done.stderr
-    assert caplog.text.count("get no point") == 3
+    assert caplog.text.count("get 0") == 3
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -1,4 +1,4 @@
-"""Rows packed for a page: what goes in comes out."""
+"""Rows packed for a page are unpacked unchanged."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def rows(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def exact(value: Any) -> str:
-    """1, 1.0 and True are equal, and not the same."""
+    """Return JSON, in which 1, 1.0 and True differ."""
     return json.dumps(value, sort_keys=True)
 
 
 @settings(max_examples=100)
 @given(rows())
 def test_rows_come_back(given_rows: list[dict[str, Any]]) -> None:
-    """Every cell, prompt, try and dialogue is what it was, whatever characters it has."""
+    """Every cell, prompt, attempt and dialogue is unchanged, whatever characters it has."""
     assert exact(list(unpacked(json.loads(json.dumps(packed(given_rows)))))) == exact(given_rows)
 
 
 def test_a_column_of_texts_is_one_text() -> None:
-    """That is what makes it fast, and a cell that has the separator in it keeps its column a list."""
+    """A text column is one string; a column with the separator in a cell stays a list."""
     found = packed([{"i": place, "k": str(place), "c": ["a", None, 7, "\x7f"]} for place in range(2)])
     assert found["c"] == ["a\x7fa", (None, None), 7, ("\x7f", "\x7f")]
 
 
 def test_the_first_portion_is_small() -> None:
-    """It is shown while the others are read; there is one even where there are no rows."""
+    """The first portion is shown while the others are read; there is one even without rows."""
     many = [{"i": place, "k": "", "c": []} for place in range(6_000)]
     assert [len(each["i"]) for each in portions(many)] == [500, 5_000, 500]
     assert [len(each["i"]) for each in portions([])] == [0]

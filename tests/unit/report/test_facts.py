@@ -28,7 +28,7 @@ def at(seconds: float) -> str:
 
 
 def test_the_headline_counts_every_row_once() -> None:
-    """Statuses, tokens and cost are sums over the rows; what nobody told is not taken for 0."""
+    """Statuses, tokens and cost are sums over the rows; unknown values do not count as 0."""
     rows = [
         row(prompt_tokens=3, completion_tokens=4, total_tokens=7, cached_tokens=2, cost_usd=0.5, model="m"),
         row("incomplete", prompt_tokens=1, completion_tokens=9, total_tokens=10, model="m"),
@@ -54,8 +54,8 @@ def test_the_headline_counts_every_row_once() -> None:
     }
 
 
-def test_facts_of_nothing() -> None:
-    """A table whose rows know nothing has facts all the same."""
+def test_figures_of_pending_rows() -> None:
+    """A table of pending rows has figures too."""
     found = figures([row("pending")])
     assert (found["distributions"], found["sittings"], found["errors"]) == ([], [], [])
     assert found["headline"]["cost_usd"] is None
@@ -65,7 +65,7 @@ def test_facts_of_nothing() -> None:
 
 
 def test_whole_numbers_have_bars_of_whole_numbers() -> None:
-    """Small counts get a bar each, the largest one included."""
+    """Small counts get one bar each, including the largest."""
     found = distribution([3, 3, 4, 5], whole=True)
     assert found["bars"] == [[3.0, 4.0, 2], [4.0, 5.0, 1], [5.0, 6.0, 1]]
     assert (found["p50"], found["min"], found["max"], found["mean"], found["beyond"]) == (3.5, 3.0, 5.0, 3.75, 0)
@@ -80,7 +80,7 @@ def test_quantiles_are_interpolated() -> None:
 
 
 def test_one_value_far_out_does_not_hide_the_others() -> None:
-    """The bars end a little above the 99th percentile, and what lies beyond is counted."""
+    """The bars end slightly above the 99th percentile, and the values beyond are counted."""
     found = distribution([1.0] * 500 + [2.0] * 499 + [1000.0])
     assert found["bars"][-1][1] < 4
     assert (found["beyond"], found["max"]) == (1, 1000.0)
@@ -88,14 +88,14 @@ def test_one_value_far_out_does_not_hide_the_others() -> None:
 
 @pytest.mark.parametrize("values", [[0.0], [7.5, 7.5], [-2.0], [0.0, 0.0]])
 def test_values_that_are_all_the_same_have_a_bar(values: list[float]) -> None:
-    """No spread is no error: one bar holds them all."""
+    """Values without spread are all in one bar."""
     bars = distribution(values)["bars"]
     assert sum(count for _, _, count in bars) == len(values)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60), st.booleans())
 def test_every_value_is_in_a_bar_or_beyond(values: list[float], whole: bool) -> None:
-    """Bars and what lies beyond them hold each value once, and there are never many bars."""
+    """Each value is counted once, in a bar or beyond the bars, and there are never many bars."""
     given_values = [float(int(each)) for each in values] if whole else values
     found = distribution(given_values, whole=whole)
     assert sum(count for _, _, count in found["bars"]) + found["beyond"] == len(values)
@@ -104,15 +104,15 @@ def test_every_value_is_in_a_bar_or_beyond(values: list[float], whole: bool) -> 
 
 @pytest.mark.parametrize(("least", "step"), [(1, 1), (1.1, 2), (2.2, 2.5), (3, 5), (6, 10), (0.013, 0.02), (700, 1000)])
 def test_steps_are_round(least: float, step: float) -> None:
-    """1, 2, 2.5, 5 times a power of ten."""
+    """A step is 1, 2, 2.5 or 5 times a power of ten."""
     assert nice_step(least) == pytest.approx(step)
 
 
 # -- over time ----------------------------------------------------------------------------------------------
 
 
-def test_rows_tokens_and_tries_are_counted_in_bins() -> None:
-    """Each row is in the bin in which it ended, each try in the one in which it began."""
+def test_rows_tokens_and_attempts_are_counted_in_bins() -> None:
+    """Each row is in the bin in which it ended, each attempt in the bin in which it began."""
     rows = [
         row(completed_at=at(0.5), duration_s=0.5, total_tokens=10, attempts=(attempt(1, at(0.1)),)),
         row("failed", completed_at=at(2.5), duration_s=1.0, prompt_tokens=1, completion_tokens=1,
@@ -128,8 +128,8 @@ def test_rows_tokens_and_tries_are_counted_in_bins() -> None:
     assert found["ended_s"] - found["started_s"] == pytest.approx(2.5)
 
 
-def test_a_pause_of_a_quarter_of_an_hour_parts_two_sittings() -> None:
-    """A batch that was stopped and resumed is as long as its sittings together, not as the pause between."""
+def test_a_pause_of_a_quarter_of_an_hour_separates_two_sessions() -> None:
+    """The duration of a resumed batch is the sum of its sessions, without the pause between them."""
     rows = [row(completed_at=at(seconds), duration_s=1.0) for seconds in (1, 3, 1800, 1801)]
     found = figures(rows)
     assert [sum(each["ended"]) for each in found["sittings"]] == [2, 2]
@@ -137,8 +137,8 @@ def test_a_pause_of_a_quarter_of_an_hour_parts_two_sittings() -> None:
     assert [each["tries"] for each in found["sittings"]] == [None, None]
 
 
-def test_cool_downs_are_spans_of_the_sitting_that_they_are_in() -> None:
-    """Those that run into each other are one, and none outlasts its sitting; where nobody recorded any, none is told."""
+def test_cool_downs_belong_to_their_session() -> None:
+    """Overlapping cool-downs become one, and none extends beyond its session; without a record there are none."""
     rows = [row(completed_at=at(seconds), duration_s=1.0) for seconds in (1, 60, 1800, 1830)]
     cool_downs = [
         CoolDown(at(10), 5.0, "rate_limit_exceeded"),
@@ -157,20 +157,20 @@ def test_cool_downs_are_spans_of_the_sitting_that_they_are_in() -> None:
     assert [each["cool_downs"] for each in sessions(rows)] == [None, None]
 
 
-def test_a_long_row_is_no_pause() -> None:
-    """A row that took an hour was being asked all the time."""
+def test_a_long_row_is_not_a_pause() -> None:
+    """A row of an hour was in flight all the time."""
     rows = [row(completed_at=at(1), duration_s=1.0), row(completed_at=at(3000), duration_s=2999.0)]
     assert len(sessions(rows)) == 1
 
 
 @pytest.mark.parametrize("moment", ["", "yesterday", "2026-13-45", "<script>"])
-def test_what_is_no_moment_is_not_known(moment: str) -> None:
-    """A table that somebody edited has no figures over time, and no error."""
+def test_a_wrong_date_is_unknown(moment: str) -> None:
+    """An edited table with a wrong date has no figures over time, and no error."""
     assert sessions([row(completed_at=moment or None)]) == []
 
 
 def test_there_are_never_too_many_bins() -> None:
-    """A week of work has bins of hours, not of seconds."""
+    """A week has bins of hours, not of seconds."""
     rows = [
         row(completed_at=f"2026-11-{day:02}T{hour:02}:00:00Z", duration_s=3600.0)
         for day in range(1, 8)
@@ -184,8 +184,8 @@ def test_there_are_never_too_many_bins() -> None:
 # -- errors -------------------------------------------------------------------------------------------------
 
 
-def test_errors_tell_rows_and_tries_apart() -> None:
-    """A fault that another try cured is no failed row, and both are counted."""
+def test_errors_count_rows_and_attempts_separately() -> None:
+    """A fault that a retry solved is not a failed row, and both are counted."""
     rows = [
         row(attempts=(attempt(1, at(0), "server_error", "502 Bad Gateway"), attempt(2, at(1)))),
         row("failed", error_type="timeout", error="600 s", attempts=(attempt(1, at(0), "timeout", "600 s"),)),
@@ -200,8 +200,8 @@ def test_errors_tell_rows_and_tries_apart() -> None:
     ]
 
 
-def test_without_a_journal_tries_are_not_known() -> None:
-    """Not known is not none."""
+def test_without_a_journal_attempts_are_unknown() -> None:
+    """An unknown count is None, not 0."""
     assert error_types([row("failed", error_type="timeout", error="x" * 900)]) == [
         {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": None, "example": "x" * 500}
     ]

@@ -1,4 +1,4 @@
-"""The page as a document: nothing that is shown can become part of it."""
+"""The page as a document: no shown text can become part of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def data(**facts: Any) -> Any:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_could_end_the_script_is_escaped(text: str) -> None:
-    """The JSON holds none of the characters that mean something to HTML, and reads back as what it was."""
+    """The JSON has no character with a meaning in HTML, and is read back unchanged."""
     found = embedded_json({text: [text]})
     assert not re.search("[<>&\u2028\u2029]", found)
     assert json.loads(found) == {text: [text]}
@@ -64,13 +64,13 @@ def test_what_could_end_the_script_is_escaped(text: str) -> None:
     )
 )
 def test_json_comes_back(value: Any) -> None:
-    """Whatever goes in comes out."""
+    """Any value is read back unchanged."""
     assert json.loads(embedded_json(value)) == value
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_document_has_the_same_elements_whatever_it_shows(text: str) -> None:
-    """Hostile text changes the one script that is not executed, and the title, and nothing else."""
+    """Hostile text changes only the script that is not executed, and the title."""
     quiet, hostile = parsed(report_page(data(table="x", note="y"))), parsed(report_page(data(table=text, note=text)))
     assert hostile.tags == quiet.tags
     assert hostile.scripts[1:] == quiet.scripts[1:]
@@ -78,7 +78,8 @@ def test_the_document_has_the_same_elements_whatever_it_shows(text: str) -> None
 
 
 def test_the_policy_allows_the_page_and_nothing_else() -> None:
-    """No network, no inline code but by its hash, no markup made of strings; only a live page may ask its server."""
+    """No network, no inline code except by its hash, no markup made from strings; only a live page may contact its
+    server."""
     rules = dict(rule.split(" ", 1) for rule in str(Policy()).split("; "))
     assert rules["default-src"] == "'none'"
     assert "connect-src" not in rules
@@ -89,20 +90,20 @@ def test_the_policy_allows_the_page_and_nothing_else() -> None:
 
 
 def test_a_live_page_has_no_rows() -> None:
-    """It asks for them, beside its own address."""
+    """It requests them, next to its own address."""
     assert json.loads(parsed(live_page("a.csv")).scripts[0]) == {"live": True}
 
 
 def test_the_licences_come_along() -> None:
-    """Everything that the bundle contains is named with its licence, in the package."""
+    """The package has a licence for every part of the bundle."""
     folder = files("batchrun.report").joinpath("assets", "vendor")
     licences = folder.joinpath("LICENSES.txt").read_text(encoding="utf-8")
     wanted = json.loads(folder.joinpath("package.json").read_text(encoding="utf-8"))["dependencies"]
     assert all(f"{name} {version} (" in licences for name, version in wanted.items())
 
 
-def test_the_page_asks_for_nothing() -> None:
-    """No address of another place stands in the page's own parts."""
+def test_the_page_requests_nothing() -> None:
+    """No part of the page contains the address of another place."""
     own = "".join(
         each.read_text(encoding="utf-8")
         for each in files("batchrun.report").joinpath("assets").iterdir()

@@ -1,4 +1,4 @@
-"""Rows for a page: what a table says is understood, and nothing is lost on the way to JSON."""
+"""Rows of a page: cells are understood, and JSON loses nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchrun.report.table_columns import ColumnNames, columns_of
 
 
 def test_numbers_of_text_tables_are_numbers() -> None:
-    """CSV has text; tokens become int, dollars and seconds float, and empty cells are not known."""
+    """In a CSV table, tokens become int, dollars and seconds float, and empty cells unknown."""
     cells = cells_of(
         {"response": "4", "status": "completed", "total_tokens": "7.0", "cost_usd": "0.25", "duration_s": ""},
         "",
@@ -23,20 +23,20 @@ def test_numbers_of_text_tables_are_numbers() -> None:
 
 
 @pytest.mark.parametrize("value", ["many", "nan", "inf", "1e999", [1], "<b>"])
-def test_what_is_no_number_is_not_known(value: Any) -> None:
-    """A cell that somebody edited does no harm."""
+def test_a_cell_that_is_not_a_number_is_unknown(value: Any) -> None:
+    """An edited cell raises no error."""
     assert cells_of({"a": "x", "cost_usd": value}, "", "a")["cost_usd"] is None
 
 
-def test_a_table_without_a_status_tells_it_by_the_answer() -> None:
-    """Any table with an answer will do: an answer is completed, none has failed."""
+def test_without_a_status_column_the_answer_decides() -> None:
+    """A row with an answer is completed, a row without one has failed."""
     assert cells_of({"said": "4"}, "", "said")["status"] == "completed"
     nothing = cells_of({"said": " "}, "", "said")
     assert (nothing["status"], nothing["error_type"]) == ("failed", "no_answer")
 
 
 def test_a_prefix_is_taken_off() -> None:
-    """Output columns that were renamed by a prefix are found."""
+    """Output columns with a prefix are recognized."""
     assert (
         cells_of({"a_response": "4", "a_status": "expired", "status": "mine"}, "a_", "a_response")["status"]
         == "expired"
@@ -44,7 +44,7 @@ def test_a_prefix_is_taken_off() -> None:
 
 
 def test_columns_of_the_table_stay_its_own() -> None:
-    """A column of the input that is called like one of batchrun's is the input's, where a prefix tells them apart."""
+    """With a prefix, a column of the input that is named like an output column stays the input's."""
     columns = columns_of(
         ["status", "q", "a_response", "a_status"], "a_", ColumnNames("a_response", ["exact"]), "q", "status"
     )
@@ -59,7 +59,7 @@ def test_columns_of_the_table_stay_its_own() -> None:
 
 
 def test_a_row_as_json() -> None:
-    """Cells in the columns' order; a prompt that is also a cell is told by its place."""
+    """Cells are in the columns' order; a prompt that equals a cell is given by the column's position."""
     columns = columns_of(["q", "response", "status"], "", ColumnNames("response"))
     cells = {**pending_cells(), "response": "4", "status": "completed"}
     row = ReportRow(
@@ -73,8 +73,8 @@ def test_a_row_as_json() -> None:
     assert row_json(spoken, columns)["d"] == [[1, "2+2?", "4"], [2, "Sure?", "Yes"]]
 
 
-def test_what_a_run_brought_along_is_text() -> None:
-    """Functions asked for, what they returned, citations and files, each in a line; none is an object or a link."""
+def test_details_of_a_run_are_text() -> None:
+    """Function calls, their outputs, citations and files are one line each, never an object or a link."""
     extras = {
         "citations": [
             {"file_id": "file-1", "filename": "a.pdf", "quote": "so"},
@@ -102,7 +102,7 @@ def test_what_a_run_brought_along_is_text() -> None:
     ],
 )  # fmt: skip
 def test_cells_survive_javascript(value: Any, shown: Any) -> None:
-    """Numbers that JavaScript would round, and what JSON lacks, go as text."""
+    """Numbers that JavaScript would round, and values that JSON lacks, become text."""
     columns = columns_of(["x", "status"], "", ColumnNames("response"))
     found = row_json(ReportRow("0", {"x": value}, pending_cells()), columns)["c"][0]
     assert found == shown

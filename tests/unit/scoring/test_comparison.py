@@ -1,4 +1,4 @@
-"""Tables compared, and bars over them."""
+"""Tables compared, and bars on their scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
 
 
 def write(folder: Path, name: str, right: str, *, first: int = 0, question: str = "q") -> str:
-    """A table of one row for each character: 1 right, 0 wrong, x failed."""
+    """Write a table with one row per character: 1 correct, 0 wrong, x failed."""
     rows = [
         f"{first + index},{question}{index},1,{'' if mark == 'x' else mark},"
         f"{'failed' if mark == 'x' else 'completed'},0.5,{index + 1},10\n"
@@ -37,7 +37,7 @@ def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), cluster: str 
 
 
 def test_rows_are_paired_by_key(tmp_path: Path) -> None:
-    """Whatever their order, rows meet their likes; those that flipped are named, failed ones form no pair."""
+    """Rows with the same key are paired in any order; flipped rows are listed, and failed ones are not paired."""
     a = write(tmp_path, "a.csv", "1100x1")
     lines = Path(write(tmp_path, "b.csv", "101111")).read_text().splitlines(keepends=True)
     (tmp_path / "b.csv").write_text(lines[0] + "".join(reversed(lines[1:])))
@@ -49,8 +49,8 @@ def test_rows_are_paired_by_key(tmp_path: Path) -> None:
     assert found.difference.p_value == stats.binomtest(2, 3).pvalue
 
 
-def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
-    """Rows in one table only, and other questions under the same key, are warnings."""
+def test_differences_between_the_tables_are_warnings(tmp_path: Path) -> None:
+    """Rows in only one table, and different questions with the same key, give warnings."""
     a, b = write(tmp_path, "a.csv", "1111"), write(tmp_path, "b.csv", "1111", first=1)
     warnings = compared(a, b).warnings
     assert [line.replace(str(tmp_path) + "/", "") for line in warnings] == [
@@ -63,13 +63,13 @@ def test_what_the_tables_do_not_share_is_said(tmp_path: Path) -> None:
 
 
 def test_tables_without_a_common_key_are_refused(tmp_path: Path) -> None:
-    """Nothing to pair is an error and not a difference of 0."""
+    """Without pairs there is an error, not a difference of 0."""
     with pytest.raises(InputError, match="share no key"):
         compared(write(tmp_path, "a.csv", "11"), write(tmp_path, "b.csv", "11", first=5))
 
 
 def test_several_tables_are_corrected(tmp_path: Path) -> None:
-    """Of three tables each pair is tested, and the p-values are Holm's."""
+    """Each pair of three tables is tested, and the p-values are corrected by Holm's method."""
     names = [
         write(tmp_path, "a.csv", "0" * 12),
         write(tmp_path, "b.csv", "0" * 4 + "1" * 8),
@@ -82,8 +82,8 @@ def test_several_tables_are_corrected(tmp_path: Path) -> None:
     assert [each.corrected_p for each in found] == pytest.approx([2 * plain[0], 3 * plain[1], plain[2]])
 
 
-def test_costs_stand_side_by_side(tmp_path: Path) -> None:
-    """Cost and tokens are sums, durations quantiles, over all rows."""
+def test_costs_are_totals_over_all_rows(tmp_path: Path) -> None:
+    """Cost and tokens are sums and durations are quantiles, over all rows."""
     a, b = write(tmp_path, "a.csv", "10x"), write(tmp_path, "b.csv", "111")
     costs = compared(a, b).contenders[0].costs
     assert (costs.cost_usd, costs.priced, costs.rows, costs.median_s, costs.tokens) == (1.5, 3, 3, 2, 30)
@@ -91,7 +91,7 @@ def test_costs_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_epochs_are_paired_by_their_mean(tmp_path: Path) -> None:
-    """Repeated keys enter a comparison once, and no longer as right or wrong."""
+    """Repeated keys enter a comparison once, with their mean."""
     one = tmp_path / "one.csv"
     one.write_text("id,truth,response\na,1,1\na,1,0\nb,1,0\nb,1,0\n")
     two = tmp_path / "two.csv"
@@ -101,7 +101,7 @@ def test_epochs_are_paired_by_their_mean(tmp_path: Path) -> None:
 
 
 def test_epochs_are_paired_by_their_number(tmp_path: Path) -> None:
-    """With a column of epochs only those that both tables have a score of count, whatever the order of the rows."""
+    """With an epoch column, only epochs with a score in both tables count, in any order of the rows."""
     head = "id,truth,response,epoch\n"
     (tmp_path / "one.csv").write_text(head + "a,1,1,1\na,1,0,2\nb,1,0,1\nb,1,1,2\n")
     (tmp_path / "two.csv").write_text(head + "b,1,1,2\nb,1,1,1\na,1,1,3\na,1,1,1\n")
@@ -115,14 +115,14 @@ def test_epochs_are_paired_by_their_number(tmp_path: Path) -> None:
 
 
 def test_a_column_named_epoch_does_not_part_rows_that_are_not_repeated(tmp_path: Path) -> None:
-    """Where each key is there once, `epoch` may be a time stamp, and differ."""
+    """If each key occurs once, a column `epoch` may hold a time stamp that differs."""
     for name, stamp in (("a.csv", 1923), ("b.csv", 1924)):
         (tmp_path / name).write_text(f"id,truth,response,epoch\na,1,1,{stamp}\nb,1,0,{stamp}\n")
     assert compared(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")).pairings[0].pairs == 2
 
 
 def write_models(folder: Path, right: dict[str, str], *, epochs: int = 1, key: str = "id") -> str:
-    """A batch of several models: of each the marks of its questions, 1 right, 0 wrong, x failed."""
+    """Write a batch of several models, each with its marks: 1 correct, 0 wrong, x failed."""
     lines = [
         f"{index},q{index},1,{model},{epoch},{'' if mark == 'x' else mark},{'failed' if mark == 'x' else 'completed'},"
         f"{'' if mark == 'x' else model + '-2026'},0.5,1,10\n"
@@ -147,7 +147,7 @@ def split(name: str, column: str = "model", key: str | None = "id", **options: A
 
 @pytest.mark.parametrize("key", ["id", None])
 def test_a_table_is_split_by_a_column(tmp_path: Path, key: str | None) -> None:
-    """The values of one column are compared with the first, as tables are, with figures, costs and warnings."""
+    """The values of one column are compared with the first like tables, with figures, costs and warnings."""
     found = split(write_models(tmp_path, {"m": "1100x", "n": "10111", "o": "00000"}), key=key)
     assert found.split == "axis_model"
     assert [each.name for each in found.contenders] == ["m", "n", "o"]
@@ -162,7 +162,7 @@ def test_a_table_is_split_by_a_column(tmp_path: Path, key: str | None) -> None:
 
 
 def test_the_parts_of_a_table_are_what_tables_of_them_would_be(tmp_path: Path) -> None:
-    """A split gives the figures of a comparison of two tables that hold the same rows."""
+    """A split gives the same figures as a comparison of two tables with the same rows."""
     marks = ("1100110101", "1011111011")
     [apart] = compared(*(write(tmp_path, name, each) for name, each in zip(("a.csv", "b.csv"), marks, strict=True))).pairings  # fmt: skip
     [within] = split(write_models(tmp_path, dict(zip("ab", marks, strict=True)))).pairings
@@ -171,7 +171,7 @@ def test_the_parts_of_a_table_are_what_tables_of_them_would_be(tmp_path: Path) -
 
 
 def test_the_baseline_of_a_split_can_be_named(tmp_path: Path) -> None:
-    """Then all other values are compared with that one; a value that is not there is an error that lists them."""
+    """All other values are compared with it; an unknown value is an error that lists the values."""
     name = write_models(tmp_path, {"m": "11", "n": "10", "o": "00"})
     assert [each.first + each.second for each in split(name, baseline="n").pairings] == ["nm", "no"]
     with pytest.raises(InputError, match="--baseline p: the values of 'axis_model' are 'm', 'n', 'o'"):
@@ -179,7 +179,7 @@ def test_the_baseline_of_a_split_can_be_named(tmp_path: Path) -> None:
 
 
 def test_epochs_of_a_split_are_paired(tmp_path: Path) -> None:
-    """Repetitions enter with their mean: a row is a pair, however often it was asked."""
+    """Repetitions enter with their mean: a row is one pair, however often it was run."""
     found = split(write_models(tmp_path, {"m": "1010", "n": "1110"}, epochs=3))
     assert found.pairings[0].pairs == 4
     assert found.pairings[0].means == (0.5, 0.75)
@@ -187,8 +187,8 @@ def test_epochs_of_a_split_are_paired(tmp_path: Path) -> None:
     assert found.warnings == []
 
 
-def test_rows_without_a_value_are_said(tmp_path: Path) -> None:
-    """Split by the model that answered, failed rows belong to none, and the comparison tells how many."""
+def test_rows_without_a_value_are_counted(tmp_path: Path) -> None:
+    """In a split by the model that answered, failed rows belong to no part, and a warning counts them."""
     path = Path(write_models(tmp_path, {"m": "110x", "n": "1011"}))
     path.write_text(path.read_text().replace("axis_model", "wanted"))
     found = split(str(path), "model")
@@ -199,8 +199,8 @@ def test_rows_without_a_value_are_said(tmp_path: Path) -> None:
     ]
 
 
-def test_other_axes_are_paired_with_their_likes(tmp_path: Path) -> None:
-    """In a batch of models and prompts, split by prompt, each model's answer meets the same model's."""
+def test_other_axes_are_paired(tmp_path: Path) -> None:
+    """In a batch of models and prompts that is split by prompt, each model's answer is paired with the same model's."""
     path = tmp_path / "out.csv"
     path.write_text(
         "id,truth,axis_model,axis_prompt,response\n"
@@ -211,8 +211,9 @@ def test_other_axes_are_paired_with_their_likes(tmp_path: Path) -> None:
     assert found.warnings == []
 
 
-def test_what_belongs_to_a_part_is_no_difference(tmp_path: Path) -> None:
-    """A column that only says more of the value, as a prompt's text does, gives no warning; another question does."""
+def test_a_column_of_the_setting_is_not_a_difference(tmp_path: Path) -> None:
+    """A column that only describes the split value, such as a prompt's text, gives no warning; another question
+    does."""
     path = tmp_path / "out.csv"
     path.write_text(
         "id,question,prompt,text,truth,response\n"
@@ -224,13 +225,13 @@ def test_what_belongs_to_a_part_is_no_difference(tmp_path: Path) -> None:
 
 
 def test_clusters_widen_a_difference(tmp_path: Path) -> None:
-    """With a cluster column the test is that of clusters."""
+    """With a cluster column, the test is the clustered one."""
     a, b = write(tmp_path, "a.csv", "1100" * 10), write(tmp_path, "b.csv", "1011" * 10)
     assert compared(a, b, cluster="question").pairings[0].difference.test == "clustered t"
 
 
 def test_lines_and_markdown_say_the_same(tmp_path: Path) -> None:
-    """What is printed and what goes to a pull request have the figures; a pipe in a name breaks no table."""
+    """The terminal and the Markdown have the same figures; a pipe in a name does not break the table."""
     found = compared(write(tmp_path, "a.csv", "1100"), write(tmp_path, "b|c.csv", "1111"))
     text, markdown = "\n".join(comparison_lines(found)), comparison_markdown(found)
     assert "difference +0.5000" in text
@@ -259,7 +260,7 @@ def question(*scorers: str) -> ScoringSpec:
     ],
 )
 def test_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Bars, code: int) -> None:
-    """A mean of 0.75, 0.25 below the baseline's, passes and fails where the bar says."""
+    """A mean of 0.75, 0.25 below the baseline's, passes or fails by the bar."""
     monkeypatch.chdir(tmp_path)
     write(Path(), "base.csv", "1111")
     found = score_table(write(Path(), "a.csv", "1110"), question(), bars)
@@ -268,7 +269,7 @@ def test_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Bars, code:
 
 
 def test_a_bar_without_scores_is_not_passed(tmp_path: Path) -> None:
-    """Where all rows failed there is nothing to pass by, whatever the bar."""
+    """If all rows have failed, no bar is passed."""
     found = score_table(write(tmp_path, "a.csv", "xx"), question(), Bars(fail_under=0))
     assert found.bars == [Bar("numeric: at least 0", False, "no row has a score")]
     base = write(tmp_path, "base.csv", "11")
@@ -277,7 +278,7 @@ def test_a_bar_without_scores_is_not_passed(tmp_path: Path) -> None:
 
 
 def test_a_pass_that_may_be_luck_says_so(tmp_path: Path) -> None:
-    """A bar on the figure tells when the interval reaches below the margin; failed rows are not hidden."""
+    """A bar on the mean says if the interval extends below the margin; failed rows are mentioned."""
     a, b = write(tmp_path, "a.csv", "1110x"), write(tmp_path, "b.csv", "11101")
     [bar] = no_worse_bars(compared(a, b).pairings, 0.01, "value")
     assert bar.passed
@@ -288,7 +289,7 @@ def test_a_pass_that_may_be_luck_says_so(tmp_path: Path) -> None:
 
 
 def test_junit_is_what_ci_reads() -> None:
-    """Every bar is a test case, a failed one with its failure, and the counts agree."""
+    """Every bar is a test case, a missed one has a failure, and the counts agree."""
     bars = [Bar("a: at least 0.9", True, "0.95"), Bar("b <&> c", False, "0.1 & less")]
     suite = ElementTree.fromstring(junit(bars, "batchrun score t.csv")).find("testsuite")
     assert suite is not None
@@ -302,7 +303,7 @@ def test_junit_is_what_ci_reads() -> None:
 
 
 def test_markdown_is_harmless(tmp_path: Path) -> None:
-    """Values from the table that look like markup come out as text."""
+    """Values from the table that look like markup are shown as text."""
     path = tmp_path / "t.csv"
     path.write_text('truth,response,kind\n1,1,"<img src=x>|[x](y)"\n')
     found = score_table(str(path), ScoringSpec(["numeric"], ScoreColumns(target="truth", by=("kind",))), Bars())
@@ -315,7 +316,7 @@ def test_markdown_is_harmless(tmp_path: Path) -> None:
     [("o/a.csv", "o/a.scored.csv"), ("a.b.csv.gz", "a.b.scored.csv.gz"), ("a.parquet", "a.scored.parquet")],
 )
 def test_where_scores_go(name: str, wanted: str) -> None:
-    """Beside the table, under a name of its own and with its ending."""
+    """The default output is next to the table, with its own name and the table's ending."""
     assert default_scored(name) == Path(wanted)
 
 
@@ -359,14 +360,14 @@ def test_what_cannot_be_split(
 
 
 def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
-    """Nothing to pair is an error and not a difference of 0."""
+    """Without pairs there is an error, not a difference of 0."""
     (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
     with pytest.raises(InputError, match="x and y share no key; is --key the right column"):
         split(str(tmp_path / "t.csv"), "m")
 
 
 def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
-    """Without a key rows cannot be paired, and nothing is written."""
+    """Without a key column rows cannot be paired, and nothing is written."""
     path = write(tmp_path, "a.csv", "1")
     with pytest.raises(
         InputError, match="--no-worse-than: pairs the rows of two tables; name their id column with --key"

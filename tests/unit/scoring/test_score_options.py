@@ -30,14 +30,14 @@ def test_paths_are_declared_as_paths() -> None:
     assert set(SCORE_PATHS) == {name for name, (option, _) in score_options("job file").items() if option.is_path}
 
 
-def test_one_may_stand_without_brackets() -> None:
-    """Options that may be given several times take one as text."""
+def test_a_single_value_needs_no_list() -> None:
+    """Options that can be repeated accept a single text."""
     found = make_score_options({"scorer": "numeric", "by": "topic", "grader": "g.toml"}, "j.toml: score")
     assert (found.scorer, found.by, found.grader) == (("numeric",), ("topic",), (Path("g.toml"),))
 
 
 def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
-    """Files that the table names mean the same from any working directory; scorers and columns are no paths."""
+    """Files in the table mean the same from any working directory; scorers and columns are not paths."""
     path = tmp_path / "job.toml"
     path.write_text(
         'input = "q.csv"\n[score]\nscorer = "exact"\nby = "a"\ngrader = ["g.toml"]\nno_worse_than = "b.csv"\njunit = "j.xml"\n'
@@ -63,7 +63,7 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_gets_one_line(given: dict[str, Any], expected: str) -> None:
-    """Where it stands, the key, and what was expected."""
+    """The message names the table, the key and the expected value."""
     with pytest.raises(InputError) as caught:
         make_score_options(given, "j.toml: score")
     assert str(caught.value).startswith("j.toml: score: ")

@@ -1,6 +1,6 @@
-"""Intervals and tests: equal to others' figures on the same table, and right as often as they claim.
+"""Intervals and tests: equal to those of other packages on the same data, and correct as often as they claim.
 
-Figures named as statsmodels' were computed with its version 0.15.0, by the call that stands beside them.
+Figures with statsmodels in their names were computed with its version 0.15.0, by the call in the docstring.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def bools(right: int, n: int) -> Floats:
 
 @cache
 def accuracy(right: int, n: int) -> Estimate:
-    """The estimate of that many right ones, computed once: of 1,000 sets many are the same."""
+    """Return the estimate for that many correct rows, computed once: many of the 1,000 sets are equal."""
     return estimate(bools(right, n))
 
 
 @cache
 def change(better: int, worse: int, n: int) -> Difference:
-    """The difference where that many of n rows flipped each way; the others are right in both."""
+    """Return the difference if that many of n rows flipped in each direction and the others are correct in both
+    tables."""
     ways = (better, worse, n - better - worse)
     return difference(np.repeat([0.0, 1.0, 1.0], ways), np.repeat([1.0, 0.0, 1.0], ways))
 
@@ -55,7 +56,7 @@ def test_wilson_is_statsmodels() -> None:
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (81_234, 100_000), (1, 1_000_000)])
 def test_wilson_is_scipys(right: int, n: int) -> None:
-    """What is written out, since scipy.stats takes seconds to import, is what scipy.stats says; ends included."""
+    """Our own formula, written out because scipy.stats takes seconds to import, equals scipy.stats, at the ends too."""
     wanted = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
     found = estimate(bools(right, n))
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-12)
@@ -64,7 +65,7 @@ def test_wilson_is_scipys(right: int, n: int) -> None:
 
 @pytest.mark.parametrize(("better", "worse"), [(1, 0), (1, 1), (3, 1), (12, 25), (5_000, 5_200), (40_000, 40_000)])
 def test_mcnemar_is_scipys(better: int, worse: int) -> None:
-    """The p-value is that of scipy.stats' binomial test of the rows that flipped, each way alike."""
+    """The p-value equals scipy.stats' binomial test of the rows that flipped, in both directions."""
     wanted = pytest.approx(stats.binomtest(better, better + worse).pvalue, rel=1e-9)
     assert change(better, worse, better + worse).p_value == wanted
     assert change(worse, better, better + worse).p_value == wanted
@@ -87,7 +88,7 @@ def test_clusters_of_one_row_are_the_usual_error() -> None:
 
 
 def test_the_bootstrap_is_scipys() -> None:
-    """The interval of fractions is scipy's BCa bootstrap, and the same every time."""
+    """The interval of fractions is scipy's BCa bootstrap, and it is the same every time."""
     values = np.random.default_rng(4).beta(5, 2, 80)
     found = estimate(values)
     wanted = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(20_250_101)).confidence_interval
@@ -97,13 +98,13 @@ def test_the_bootstrap_is_scipys() -> None:
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
 def test_no_interval_is_made_up(values: list[float]) -> None:
-    """Where the values tell nothing of their spread there is no interval, rather than one of no width."""
+    """If the values do not show their spread, there is no interval, rather than one of width 0."""
     found = estimate(np.asarray(values, dtype=np.float64))
     assert (found.low, found.high, found.method) == (None, None, "none")
 
 
 def test_all_right_is_not_certain() -> None:
-    """50 of 50 right still has an interval with a lower end, and clusters without spread have none."""
+    """50 correct rows of 50 still have an interval with a lower end; clusters without spread have none."""
     found = estimate(bools(50, 50))
     assert found.high == 1
     assert found.low == pytest.approx(0.9286524)  # statsmodels: proportion_confint(50, 50, method="wilson")
@@ -111,28 +112,29 @@ def test_all_right_is_not_certain() -> None:
 
 
 def coverage(truth: float, intervals: list[tuple[float | None, float | None]]) -> float:
-    """The share of intervals that hold the truth."""
+    """Return the share of intervals that contain the true value."""
     return sum(low is not None and high is not None and low <= truth <= high for low, high in intervals) / len(
         intervals
     )
 
 
 def test_coverage_of_the_interval_of_accuracy() -> None:
-    """Of 1,000 sets of 200 rows with a true accuracy of 85 %, 93 to 97 % of the intervals hold it."""
+    """Of 1,000 sets of 200 rows with a true accuracy of 85 %, 93 to 97 % of the intervals contain it."""
     rng = np.random.default_rng(11)
     found = [accuracy(int((rng.random(200) < 0.85).sum()), 200) for _ in range(SETS)]
     assert 0.93 <= coverage(0.85, [(each.low, each.high) for each in found]) <= 0.97
 
 
 def test_coverage_of_the_interval_of_a_mean() -> None:
-    """The same for 1,000 sets of 100 fractions, whose true mean is 5/7."""
+    """The same holds for 1,000 sets of 100 fractions with a true mean of 5/7."""
     rng = np.random.default_rng(12)
     found = [estimate(rng.beta(5, 2, 100), resamples=499) for _ in range(SETS)]
     assert 0.93 <= coverage(5 / 7, [(each.low, each.high) for each in found]) <= 0.97
 
 
 def test_coverage_of_the_clustered_interval() -> None:
-    """The same for 1,000 sets of 40 clusters of 5 rows that go together, where independent rows would mislead."""
+    """The same holds for 1,000 sets of 40 clusters of 5 dependent rows, where an interval for independent rows would
+    be too narrow."""
     rng = np.random.default_rng(13)
     clusters = [str(index // 5) for index in range(200)]
     honest, naive = [], []
@@ -146,7 +148,7 @@ def test_coverage_of_the_clustered_interval() -> None:
 
 
 def test_coverage_of_the_interval_of_a_difference() -> None:
-    """The same for the paired difference of two accuracies, 5 points apart, on 200 rows."""
+    """The same holds for the paired difference of two accuracies, 5 points apart, on 200 rows."""
     rng = np.random.default_rng(14)
     found = []
     for _ in range(SETS):
@@ -168,14 +170,14 @@ def test_mcnemar_is_statsmodels() -> None:
 
 
 def test_the_interval_of_a_difference_is_bonett_and_prices() -> None:
-    """5 up, 14 down of 100: their formula, by hand."""
+    """5 rows up and 14 down of 100 give the interval of their formula, computed by hand."""
     found = change(5, 14, 100).estimate
     up, down = 6 / 102, 15 / 102
     reach = 1.959963985 * np.sqrt((up + down - (up - down) ** 2) / 102)
     assert (found.low, found.high) == pytest.approx((up - down - reach, up - down + reach))
 
 
-def test_no_flips_is_no_certainty() -> None:
+def test_without_flips_the_difference_is_not_certain() -> None:
     """Two tables with the same scores differ by 0, with an interval around it and p = 1."""
     found = difference(bools(8, 10), bools(8, 10))
     assert (found.estimate.mean, found.p_value) == (0, 1)
@@ -184,7 +186,7 @@ def test_no_flips_is_no_certainty() -> None:
 
 
 def test_the_permutation_test_is_exact_for_few_pairs() -> None:
-    """With 6 changed pairs of one sign, 2 of 64 ways are as extreme."""
+    """With 6 changed pairs of one sign, 2 of 64 permutations are as extreme."""
     a = np.asarray([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9])
     b = a + np.asarray([0.1, 0.15, 0.1, 0.2, 0.1, 0.3, 0])
     found = difference(a, b)
@@ -192,7 +194,7 @@ def test_the_permutation_test_is_exact_for_few_pairs() -> None:
 
 
 def test_many_pairs_are_scipys_t_test() -> None:
-    """Above 2,000 pairs the test is ttest_rel."""
+    """Above 2,000 pairs the test is scipy's ttest_rel."""
     rng = np.random.default_rng(5)
     a = rng.random(2_500)
     b = np.clip(a + rng.normal(0, 0.1, 2_500), 0, 1)
@@ -200,7 +202,7 @@ def test_many_pairs_are_scipys_t_test() -> None:
 
 
 def test_false_alarms_are_as_rare_as_the_level_says() -> None:
-    """Of 1,000 pairs of tables that are equally good, at most some 5 % come out below p = 0.05."""
+    """Of 1,000 pairs of equally good tables, about 5 % at most have a p-value below 0.05."""
     rng = np.random.default_rng(15)
     alarms = 0
     for _ in range(SETS):
@@ -221,7 +223,7 @@ def test_pass_at_k_counts_the_draws(right: int, epochs: int, k: int) -> None:
 
 
 def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
-    """Of many epochs as well: no binomial coefficient overflows."""
+    """The same holds for many epochs: no binomial coefficient overflows."""
     right, epochs = np.asarray([0, 1, 700, 1_999, 2_000]), np.full(5, 2_000)
     for k in (1, 2, 1_300, 2_000):
         assert pass_at_k(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
@@ -229,7 +231,7 @@ def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
 
 
 def test_scores_of_0_and_1_do_without_scipys_statistics() -> None:
-    """Its import takes seconds; means, differences and epochs of right and wrong answers leave it alone."""
+    """Means, differences and epochs of correct and wrong answers do not import scipy.stats, which takes seconds."""
     code = (
         "import sys, numpy as np; from batchrun.scoring.statistics import *; x = np.array([1.0, 0, 1]); n = np.array([3]);"
         "estimate(x); estimate(x, list('aab')); difference(x, x[::-1]); difference(x, x, list('aab'));"
@@ -244,7 +246,7 @@ def test_rows_needed_is_statsmodels() -> None:
 
 
 def test_rows_needed_show_the_difference() -> None:
-    """With that many rows, a true difference of 5 points is found in 4 of 5 tables."""
+    """With the required number of rows, a true difference of 5 points is detected in 4 of 5 tables."""
     rng = np.random.default_rng(16)
     # 15 % flip up, 10 % down.
     deviation = (0.25 - 0.05**2) ** 0.5

@@ -1,4 +1,4 @@
-"""A table scored: what is counted, what is not, and what is written."""
+"""A scored table: its counts, its figures and its output."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
 
 
 def test_a_table_without_scorers_has_rows_and_no_scores(tmp_path: Path) -> None:
-    """Rows and what is known of them are told all the same."""
+    """Its rows and the tally of their kinds are there."""
     path = tmp_path / "a.csv"
     path.write_text("response,status\n4,completed\n,failed\n", encoding="utf-8")
     tally = ScoreTally()
@@ -60,7 +60,7 @@ def test_a_table_without_scorers_has_rows_and_no_scores(tmp_path: Path) -> None:
 
 
 def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
-    """Then they are 0, and rows that were not asked yet are still left out."""
+    """They then count as 0; rows that have not been run are still left out."""
     [found] = scored(tmp_path, ANSWERS, ScoreColumns(target="answer"), failed_as="wrong")
     assert found.overall.estimate.n == 6
     assert found.overall.estimate.mean == pytest.approx(2 / 6)
@@ -68,7 +68,7 @@ def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
 
 
 def test_groups_add_up(tmp_path: Path) -> None:
-    """The rows of all groups are the rows of the table, and each group has its own interval."""
+    """The groups contain all rows of the table, and each group has its own interval."""
     [found] = scored(tmp_path, ANSWERS, ScoreColumns(target="answer", by=("topic",)))
     groups = found.groups["topic"]
     assert list(groups) == ["a", "b"]
@@ -78,13 +78,13 @@ def test_groups_add_up(tmp_path: Path) -> None:
 
 
 def test_a_table_without_status(tmp_path: Path) -> None:
-    """In a table of other origin a row without an answer is a failed row."""
+    """In a table from another tool, a row without an answer has failed."""
     [found] = scored(tmp_path, "said,truth\n1,1\n,1\n2,1\n", ScoreColumns(answer="said", target="truth"))
     assert (found.overall.estimate.n, found.overall.failed) == (2, 1)
 
 
 def test_a_prefix_is_found(tmp_path: Path) -> None:
-    """Output columns that were set apart by a prefix are known all the same."""
+    """Output columns with a prefix are recognized."""
     [found] = scored(
         tmp_path, "truth,run_response,run_status\n1,1,completed\n1,,failed\n", ScoreColumns(target="truth")
     )
@@ -92,7 +92,7 @@ def test_a_prefix_is_found(tmp_path: Path) -> None:
 
 
 def test_epochs(tmp_path: Path) -> None:
-    """Rows that share a key are epochs: pass@k, pass^k, and an interval of clusters."""
+    """Rows with the same key are epochs: they have pass@k, pass^k, and a clustered interval."""
     rows = [("a", "1"), ("a", "1"), ("b", "1"), ("b", "0"), ("c", "0"), ("c", "0")]
     text = "id,truth,response\n" + "".join(f"{key},1,{said}\n" for key, said in rows)
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id"))
@@ -107,7 +107,8 @@ def test_epochs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["id", None])
 def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
-    """Rows repeated with `epoch` from 1 on are epochs, by their key, or where none is named by what they ask."""
+    """Rows that a column `epoch` numbers are epochs of the rows with the same key, or without a key column of the
+    rows with the same contents."""
     asked = [("a", "2", "111"), ("b", "3", "010"), ("c", "4", "000")]
     rows = [
         f"{name},{truth},{truth if said == '1' else '0'},completed,{epoch}\n"
@@ -130,7 +131,7 @@ def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
 
 
 def test_a_column_of_another_name_can_number_the_epochs(tmp_path: Path) -> None:
-    """`--epochs-column` names it; a column `epoch` beside it is then one of the row's own."""
+    """`--epochs-column` names it; a column `epoch` is then one of the row's own."""
     text = "truth,epoch,try,response\n1,old,1,1\n1,old,2,0\n1,new,1,1\n1,new,2,1\n"
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", epoch="try"))
     assert found.overall.epochs is not None
@@ -138,7 +139,7 @@ def test_a_column_of_another_name_can_number_the_epochs(tmp_path: Path) -> None:
 
 
 def test_epochs_of_several_models_are_not_mixed(tmp_path: Path) -> None:
-    """Rows with the same key and epoch are no repetitions: pass@k is told for each model and not for all."""
+    """Rows with the same key and epoch are not repetitions: pass@k is computed for each model, not for all."""
     rows = [f"{key},{model},1,{said},{epoch}\n"
             for model, said in (("m", 1), ("n", 0)) for key in "ab" for epoch in (1, 2)]  # fmt: skip
     text = "id,asked,truth,response,epoch\n" + "".join(rows)
@@ -150,8 +151,8 @@ def test_epochs_of_several_models_are_not_mixed(tmp_path: Path) -> None:
     assert [by_model[model].epochs.pass_at_k[2].mean for model in "mn"] == [1, 0]  # type: ignore[union-attr]
 
 
-def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
-    """A batch of two models with two epochs has four rows of each key: two repetitions of each of its combinations."""
+def test_the_axes_of_a_batch_are_not_epochs(tmp_path: Path) -> None:
+    """A batch of two models with two epochs has four rows per key: two repetitions of each combination."""
     rows = [f"{key},{model},{epoch},1,{said}\n"
             for key in "ab" for model, said in (("m", 1), ("n", 0)) for epoch in (1, 2)]  # fmt: skip
     text = "id,axis_model,epoch,truth,response\n" + "".join(rows)
@@ -166,7 +167,7 @@ def test_the_axes_of_a_batch_are_no_epochs(tmp_path: Path) -> None:
 
 
 def test_a_column_of_epochs_without_repetitions_changes_nothing(tmp_path: Path) -> None:
-    """`epoch` may be a word of the user's own: where no row is repeated it is a column as any other."""
+    """A user's own column may be called `epoch`: if no row is repeated, it is a column like any other."""
     text = "id,epoch,truth,response\na,1923,1,1\nb,1924,2,0\n"
     [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id"))
     assert (found.overall.epochs, found.duplicate) == (None, None)
@@ -191,13 +192,13 @@ def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: ScoreColumns, message: str) -> None:
-    """A column that is not there, or not filled, is named with where it was looked for."""
+    """A column that does not exist, or an empty key, is named with the table or the line."""
     with pytest.raises(InputError, match=message):
         scored(tmp_path, ANSWERS, columns)
 
 
-def test_a_table_without_answers_says_what_it_has(tmp_path: Path) -> None:
-    """Without a column of answers the message lists the columns."""
+def test_a_table_without_answers_lists_its_columns(tmp_path: Path) -> None:
+    """Without an answer column, the message lists the columns."""
     with pytest.raises(
         InputError, match=r"no column 'response'; name the answer column with --answer COLUMN \(columns: 'a', 'b'\)"
     ):
@@ -206,7 +207,7 @@ def test_a_table_without_answers_says_what_it_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
 def test_the_table_is_written_with_its_scores(tmp_path: Path, name: str) -> None:
-    """The table comes out as it was, with value and text read behind it."""
+    """The output has the table's cells unchanged, followed by the value and the text of each scorer."""
     path = tmp_path / "t.csv"
     path.write_text(ANSWERS, encoding="utf-8")
     table = open_scored(str(path), make_scorers(["numeric", "same=exact"]), ScoreColumns(target="answer"))
@@ -222,14 +223,14 @@ def test_the_table_is_written_with_its_scores(tmp_path: Path, name: str) -> None
 
 
 def test_targets_of_json_lines_may_be_lists(tmp_path: Path) -> None:
-    """A list of targets is matched by any of them; an empty one is no target."""
+    """An answer may match any target of a list; an empty list is not a target."""
     text = "".join(json.dumps({"truth": truth, "response": "b"}) + "\n" for truth in (["a", "b"], ["c"], [], None))
     [found] = scored(tmp_path, text, ScoreColumns(target="truth"), "exact", name="t.jsonl")
     assert (found.overall.estimate.n, found.overall.estimate.mean, found.overall.unjudged) == (2, 0.5, 2)
 
 
-def test_scores_are_not_written_over(tmp_path: Path) -> None:
-    """A table that has the columns already, or that would be its own output, is refused and left as it is."""
+def test_scores_are_not_overwritten(tmp_path: Path) -> None:
+    """A table that already has the columns, or that would be its own output, is refused and left unchanged."""
     path = tmp_path / "t.csv"
     text = "truth,response,score_exact\n1,1,0\n"
     path.write_text(text)
@@ -244,7 +245,7 @@ def test_scores_are_not_written_over(tmp_path: Path) -> None:
 
 
 def test_a_function_sees_the_row(tmp_path: Path) -> None:
-    """All cells reach a scorer of the user's own, and its scores come out under its name."""
+    """A user's scorer receives all cells of the row, and its scores are written under its name."""
     (tmp_path / "mine.py").write_text("def weighed(answer, target, row):\n    return row['w'] == '2'\n")
     (tmp_path / "t.csv").write_text("w,response\n1,a\n2,b\n")
     table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), ScoreColumns())

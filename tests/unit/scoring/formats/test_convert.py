@@ -1,4 +1,4 @@
-"""Files of other tools: what maps is there, and what does not is listed."""
+"""Files of other tools: known fields are converted, and all others are listed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.rows import read_csv
 
 
 def converted(folder: Path, lines: list[dict[str, Any]], **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
-    """JSON Lines in, JSON Lines out, and the notes."""
+    """Convert JSON Lines to JSON Lines; return the lines and the notes."""
     given, output = folder / "in.jsonl", folder / "out.jsonl"
     given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     count, notes = convert(str(given), output, Conversion(**options))
@@ -27,7 +27,7 @@ def converted(folder: Path, lines: list[dict[str, Any]], **options: Any) -> tupl
 
 
 def test_data_of_openai_evals(tmp_path: Path) -> None:
-    """The item's fields are columns, a sample is the answer, and a row without a field has none."""
+    """The item's fields become columns, a sample becomes the answer, and a missing field stays empty."""
     rows, notes = converted(
         tmp_path,
         [{"item": {"q": "1+1", "tags": ["a"]}, "sample": {"output_text": "2", "seed": 3}}, {"item": {"q": "é"}}],
@@ -41,7 +41,7 @@ def test_data_of_openai_evals(tmp_path: Path) -> None:
 
 
 def test_an_exported_run(tmp_path: Path) -> None:
-    """Output items give answer, state, tokens and the graders' scores."""
+    """Output items give the answer, the status, the tokens and the graders' scores."""
     usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6, "cached_tokens": 0}
     item = {
         "id": "oi_1",
@@ -119,7 +119,7 @@ RESULTS: list[dict[str, Any]] = [
 
 
 def test_batch_results_in(tmp_path: Path) -> None:
-    """Answers of both endpoints and both kinds of errors come out as outcomes."""
+    """Answers of both endpoints and both kinds of errors become outcomes."""
     rows, notes = converted(tmp_path, RESULTS, given="batch-results")
     assert [(row["custom_id"], row["response"], row["status"], row["error_type"]) for row in rows] == [
         ("a", "2", "incomplete", None),
@@ -132,7 +132,7 @@ def test_batch_results_in(tmp_path: Path) -> None:
 
 
 def test_batch_results_join_their_table(tmp_path: Path) -> None:
-    """Results in any order find their rows by key; rows without one are pending, results without one are listed."""
+    """Results in any order are matched by key; rows without a result are pending, results without a row are listed."""
     (tmp_path / "q.csv").write_text("id,question,truth\nb,2+2,4\na,1+1,2\nz,0,0\n")
     rows, notes = converted(tmp_path, RESULTS, given="batch-results", join=str(tmp_path / "q.csv"), key="id")
     assert [(row["id"], row["truth"], row["response"], row["status"]) for row in rows] == [
@@ -144,7 +144,7 @@ def test_batch_results_join_their_table(tmp_path: Path) -> None:
 
 
 def test_samples_of_inspect(tmp_path: Path) -> None:
-    """Input, target, choices and metadata have their columns; files and sandboxes are listed."""
+    """Input, target, choices and metadata become columns; files and sandboxes are listed."""
     sample = {
         "id": 7,
         "input": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}],
@@ -173,7 +173,7 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
 
 
 def test_tests_of_promptfoo(tmp_path: Path) -> None:
-    """Checks that a scorer judges alike become target and check; the others are listed by kind."""
+    """Checks with an equivalent scorer become target and check; the others are listed by kind."""
     (tmp_path / "tests.csv").write_text(
         "topic,__expected,__expected2,__description,__metric\n"
         "a,Paris,,first,m\n"
@@ -209,7 +209,7 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
 
 
 def test_evals_come_back(tmp_path: Path) -> None:
-    """A table written for OpenAI's Evals is read back as it was."""
+    """A table written for OpenAI's Evals is read back unchanged."""
     table = [{"q": "1+1", "truth": "2", "response": "2", "model": "m"}]
     lines, _ = converted(tmp_path, table, wanted="openai-evals")
     assert lines == [{"item": {"q": "1+1", "truth": "2"}, "sample": {"output_text": "2", "model": "m"}}]
@@ -217,7 +217,7 @@ def test_evals_come_back(tmp_path: Path) -> None:
 
 
 def test_requests_come_back(tmp_path: Path) -> None:
-    """A table written as batch requests is read back with its questions, and what is left out is listed."""
+    """A table written as batch requests is read back with its questions, and everything else is listed."""
     table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
     lines, notes = converted(tmp_path, table, wanted="batch-requests", model="m")
     assert notes == ["not carried over: truth (1 row)"]
@@ -226,7 +226,7 @@ def test_requests_come_back(tmp_path: Path) -> None:
 
 
 def test_results_come_back(tmp_path: Path) -> None:
-    """Outcomes written as batch results are read back the same."""
+    """Outcomes written as batch results are read back unchanged."""
     rows, _ = converted(tmp_path, RESULTS, given="batch-results")
     lines, notes = converted(tmp_path, rows, wanted="batch-results")
     assert [line["response"] is None for line in lines] == [False, False, True, True]
@@ -237,7 +237,7 @@ def test_results_come_back(tmp_path: Path) -> None:
 
 
 def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
-    """In CSV lists are JSON text, which is said; no cell breaks a line."""
+    """In CSV, lists become JSON text, with a note; no cell breaks a line."""
     (tmp_path / "in.jsonl").write_text('{"item": {"q": "a\\nb,\\"c\\"", "l": [1, 2], "n": 1.0, "e": null}}\n')
     _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", Conversion("openai-evals"))
     assert read_csv(tmp_path / "out.csv") == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
@@ -247,7 +247,7 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
 
 
 def test_parquet_keeps_types(tmp_path: Path) -> None:
-    """Numbers, truths and missing cells are what they were; nested and mixed values are JSON text, which is said."""
+    """Numbers, booleans and missing cells are unchanged; nested and mixed values become JSON text, with a note."""
     rows: list[dict[str, Any]] = [
         {"q": "é", "n": 1, "x": 0.5, "b": True, "l": [1, 2], "m": 1},
         {"q": None, "n": None, "x": 2.0, "b": None, "l": None, "m": "one"},
@@ -288,7 +288,7 @@ def test_parquet_comes_back(tmp_path: Path) -> None:
 
 
 def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
-    """Whatever maps is the same after a way there and back: variables, checks, targets, descriptions, answers."""
+    """A round trip keeps variables, checks, targets, descriptions and answers."""
     tests = (
         "topic,__expected,__description,__providerOutput\n"
         "a,Note: plain text,first,said\n"
@@ -315,7 +315,8 @@ def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
 
 
 def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
-    """Scorers without a check, lists that no check holds, outcomes, and cells that would be run as templates."""
+    """Notes name scorers without a check, lists that no check supports, outcomes, and cells that promptfoo would
+    render."""
     rows: list[dict[str, Any]] = [
         {"q": "{{ env.HOME }}", "answer": "1", "check": "numeric", "response": "1", "status": "completed", "__m": "x"},
         {"q": "b", "answer": ["a", "b"], "check": "exact", "response": "a", "status": "completed"},
@@ -358,7 +359,7 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
 def test_what_cannot_be_converted(
     tmp_path: Path, line: dict[str, Any], output: str, options: dict[str, Any], message: str
 ) -> None:
-    """One line names file, line and what was expected; nothing is written."""
+    """One line names the file, the line and the expected content; nothing is written."""
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError, match=message):
@@ -369,8 +370,8 @@ def test_what_cannot_be_converted(
 
 @pytest.mark.parametrize("given", [name for name in FORMATS if name != "table"])
 @pytest.mark.parametrize("odd", [None, 1, "x", [1], {"a": [1]}, [[]], [{"content": 3}]])
-def test_odd_files_are_no_bugs(tmp_path: Path, given: str, odd: Any) -> None:
-    """Whatever stands where a format has something else, the end is a table or one line."""
+def test_odd_files_give_a_table_or_one_line(tmp_path: Path, given: str, odd: Any) -> None:
+    """If a file does not follow its format, the result is a table or one line."""
     line: dict[str, Any] = {"datasource_item": {"q": 1}, "sample": odd, "results": odd, "input": odd, "metadata": odd}
     line |= {"custom_id": odd, "response": odd, "error": odd, "body": {"messages": odd, "choices": odd, "output": odd}}
     replies = {**line, "response": {"status_code": 200, "body": {"choices": odd, "output": odd, "usage": odd}}}
@@ -380,7 +381,7 @@ def test_odd_files_are_no_bugs(tmp_path: Path, given: str, odd: Any) -> None:
 
 
 def test_the_command_line_offers_every_format() -> None:
-    """What can be read and written can be chosen, and docs/formats.md has a line for each."""
+    """Every format can be chosen, and docs/formats.md has a line for each."""
     offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
     assert tuple(offered["given"]) == FORMATS
     assert tuple(offered["wanted"]) == ("table", *WRITERS)

@@ -1,4 +1,4 @@
-"""Graders: their files, and what is wrong with them."""
+"""Graders: their files, and the errors in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def loaded(folder: Path, text: str, name: str = "strict.toml") -> Grader:
 
 
 def test_a_grader_is_a_job_with_a_rubric(tmp_path: Path) -> None:
-    """The keys of a job are its own, `prompt` is the rubric, and the file's name is its name."""
+    """It has the keys of a job; `prompt` is the rubric, and the file's name is its name."""
     (tmp_path / "r.txt").write_text("Judge {{ response }}", encoding="utf-8")
     found = loaded(tmp_path, 'model = "m"\nprompt = "@r.txt"\nrpm = 5\nbase_url = "http://${HOST}/v1"\n')
     assert (found.name, found.rubric, found.votes, found.question) == ("strict", "Judge {{ response }}", 1, None)
@@ -30,15 +30,15 @@ def test_a_grader_is_a_job_with_a_rubric(tmp_path: Path) -> None:
     assert "prompt" not in settings_of(found.job)
 
 
-def test_what_failed_is_asked_again_unless_told_otherwise(tmp_path: Path) -> None:
-    """A grader asks for verdicts again that failed; its file may say that it does not."""
+def test_failed_verdicts_are_retried_by_default(tmp_path: Path) -> None:
+    """A grader retries failed verdicts, unless its file turns that off."""
     assert loaded(tmp_path, 'model = "m"\n').job.retry_failed
     assert not loaded(tmp_path, 'model = "m"\nretry_failed = false\n').job.retry_failed
     assert Grader.of_model("m", {}, "--grader-model m").job.retry_failed
 
 
 def test_the_table_grader(tmp_path: Path) -> None:
-    """Choices, scale, pattern, votes, question and name are read from it."""
+    """Choices, scale, pattern, votes, question and name are read from the table."""
     found = loaded(tmp_path, '[grader]\nname = "a/b"\npartial = true\nvotes = 3\nquestion = "q"\n')
     assert (found.name, found.votes, found.question, found.reader.choices) == ("a-b", 3, "q", PARTIAL)
     assert found.rubric == DEFAULT_RUBRIC
@@ -48,7 +48,7 @@ def test_the_table_grader(tmp_path: Path) -> None:
 
 
 def test_a_model_shares_the_service_of_a_batch() -> None:
-    """Of a batch's options those are taken that say where a model is, and none that decide answers."""
+    """A grader given by a model's name takes the batch's options for the service, and none that decide answers."""
     options = {"base_url": "http://h/v1", "header": ("k=v",), "temperature": 1.5, "model": "other", "prompt": "x"}
     found = Grader.of_model("meta/llama:8b", options, "--grader-model meta/llama:8b")
     assert (found.name, found.job.model, found.job.base_url) == ("meta-llama-8b", "meta/llama:8b", "http://h/v1")
@@ -84,20 +84,20 @@ def test_a_model_shares_the_service_of_a_batch() -> None:
     ],
 )
 def test_a_wrong_file_gets_one_line(tmp_path: Path, text: str, expected: str) -> None:
-    """The file, the key, and what was expected."""
+    """The message names the file, the key and the expected value."""
     with pytest.raises(InputError) as caught:
         loaded(tmp_path, f"{text}\n")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_verdicts_lie_beside_the_table() -> None:
+def test_verdicts_are_next_to_the_table() -> None:
     """Their name begins with the table's, so that two tables never share them."""
     assert verdict_table("out/a.csv", "strict") == Path("out/a.csv.grader-strict.csv")
 
 
 def test_graders_are_not_asked_by_a_scorer_alone() -> None:
-    """Where nobody has asked them, that is said, rather than scored."""
+    """A model-graded scorer without verdicts refuses to score."""
     [named] = make_scorers(["tone=model-graded:grader=a.toml+b.toml"])
     with pytest.raises(InputError, match="works in batchrun score"):
         named.scorer.score(Sample("a", None, {}))

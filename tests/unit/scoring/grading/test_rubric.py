@@ -1,4 +1,4 @@
-"""Rubrics: what a grader is asked about a row."""
+"""Rubrics: the grader's prompt for a row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sample(answer: str = "a", target: Any = "t", **row: Any) -> Sample:
 
 
 def fenced(text: str) -> dict[str, str]:
-    """The texts that the default rubric fences in."""
+    """Return the texts that the default rubric encloses."""
     mark = re.search(r"bear the mark (\w+)\.", text)
     assert mark is not None
     parts = re.split(rf"^--- {mark[1]} (\w+) ---\n", text, flags=re.M)
@@ -35,26 +35,27 @@ def fenced(text: str) -> dict[str, str]:
 
 @given(st.text(), st.text(), st.text())
 def test_texts_are_fenced_in(answer: str, target: str, question: str) -> None:
-    """Whatever is in them, question, reference and answer stand whole between lines of their own."""
+    """Question, reference and answer are complete and between their own lines, whatever they contain."""
     found = fenced(rubric().render(sample(f"a{answer}", f"t{target}", question=f"q{question}")))
     assert (found["question"], found["reference"], found["answer"]) == (f"q{question}", f"t{target}", f"a{answer}")
 
 
-def test_an_answer_that_knows_the_fence_meets_another() -> None:
-    """A row that quotes a fence gets one that it does not hold."""
+def test_a_fence_in_an_answer_is_not_used() -> None:
+    """A row that contains a fence gets one that it does not contain."""
     first = rubric("{{ fence }}").render(sample())
     again = rubric("{{ fence }}").render(sample(topic=first))
     assert first != again
     assert again not in first
 
 
-def test_the_same_texts_are_asked_alike() -> None:
-    """Columns that the rubric does not use change nothing of what is asked."""
+def test_the_same_texts_give_the_same_prompt() -> None:
+    """Columns that the rubric does not use do not change the prompt."""
     assert rubric().render(sample(topic="a")) == rubric().render(sample(topic="b"))
 
 
 def test_what_a_rubric_knows() -> None:
-    """Columns by name and in `row`, the answer, the target, the question, the grades and how to end."""
+    """A rubric has columns by name and in `row`, the answer, the target, the question, the grades and the grade
+    line."""
     names = ("response", "target", "question", "topic", "row['two words']", "grades|join", "grade_line")
     template = "|".join(f"{{{{ {name} }}}}" for name in names)
     text = rubric(template).render(sample("ans", ["x", 2.0], topic=None, **{"two words": 3}))
@@ -62,13 +63,13 @@ def test_what_a_rubric_knows() -> None:
 
 
 def test_another_column_may_be_the_question() -> None:
-    """The column that is named, else `prompt` or `question`."""
+    """The question is the named column, else `prompt` or `question`."""
     assert rubric("{{ question }}", question="topic").render(sample(topic="T")) == "T"
     assert rubric("{{ question }}", question="two words").render(sample(**{"two words": "T"})) == "T"
 
 
 def test_a_question_may_be_a_template() -> None:
-    """As a batch asked it: of several columns, and what they hold is never run."""
+    """It may combine several columns, as in a batch, and their contents are never executed."""
     found = rubric("<{{ question }}>", question="About {{ topic }}: {{ row['two words'] }}")
     assert found.render(sample(topic="{{ 1 }}", **{"two words": "x"})) == "<About {{ 1 }}: x>"
 
@@ -80,7 +81,7 @@ def test_partial_credit_is_offered_where_it_is_read() -> None:
 
 
 def test_templates_in_an_answer_are_text() -> None:
-    """What an answer holds is never run as a template."""
+    """A template in an answer is never executed."""
     assert rubric("{{ response }}").render(sample("{{ 1 + 1 }}{% raw %}")) == "{{ 1 + 1 }}{% raw %}"
 
 
@@ -96,14 +97,14 @@ def test_templates_in_an_answer_are_text() -> None:
     ],
 )
 def test_a_wrong_rubric_gets_one_line(template: str, options: dict[str, Any], expected: str) -> None:
-    """Where it is, and what is wrong, before anything is asked."""
+    """The message names the file and the fault before any request is sent."""
     with pytest.raises(InputError) as caught:
         rubric(template, **options)
     assert expected in str(caught.value)
 
 
 def test_a_table_without_a_question_needs_one_named() -> None:
-    """The default rubric shows the question: which column that is must be known."""
+    """The default rubric contains the question, so its column must be known."""
     with pytest.raises(InputError, match="name its column with --question COLUMN"):
         Rubric(DEFAULT_RUBRIC, ("a", "b"), where="g", question=None, target="a", grade_line="", grades=[])
 
@@ -111,7 +112,7 @@ def test_a_table_without_a_question_needs_one_named() -> None:
 @pytest.mark.parametrize(
     ("template", "reason"), [("{{ row.nothing }}", "fails on this row"), ("{{ topic }}", "is empty")]
 )
-def test_a_row_that_cannot_be_asked_about(template: str, reason: str) -> None:
-    """It fails alone, with its reason."""
+def test_a_row_whose_rubric_cannot_be_rendered(template: str, reason: str) -> None:
+    """Only that row fails, with its reason."""
     with pytest.raises(RubricError, match=reason):
         rubric(template).render(sample())

@@ -1,4 +1,4 @@
-"""Verdicts: what is read from a grader's text, and what several come to."""
+"""Verdicts: read from a grader's reply, and combined."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ from batchrun.scoring.score_options import Vote
     ],
 )
 def test_only_the_last_line_is_a_verdict(text: str, value: float | None) -> None:
-    """A last line `GRADE: X`, marked up or not, is read; anything else is no verdict."""
+    """A last line `GRADE: X` is read, with or without markup; anything else is not a verdict."""
     assert Reader().read(text).value == value
 
 
 @given(st.text(), st.sampled_from("CI"))
 def test_nothing_before_the_last_line_decides(quoted: str, grade: str) -> None:
-    """Whatever a grader quotes, its own last line is what is read."""
+    """Only the grader's own last line counts, whatever it quotes before."""
     found = Reader().read(f"{quoted}\nGRADE: C\n{quoted}\nGRADE: {grade}")
     assert found == Reading(1.0 if grade == "C" else 0.0, f"GRADE: {grade}")
 
 
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
-    """No text is an error, and values are from 0 to 1."""
+    """No text raises an error, and values are from 0 to 1."""
     for reader in (Reader(), Reader(scale=(1, 10)), Reader(pattern=re.compile("(.)"))):
         value = reader.read(text).value
         assert value is None or 0 <= value <= 1
@@ -75,7 +75,7 @@ def test_any_text_can_be_read(text: str) -> None:
     ],
 )
 def test_grades_on_a_scale(text: str, value: float | None) -> None:
-    """The lowest grade is 0, the highest 1; a number that is not on the scale is no grade."""
+    """The lowest grade is 0, the highest 1; a number outside the scale is not a grade."""
     assert Reader(scale=(1, 10)).read(text).value == value
 
 
@@ -86,21 +86,21 @@ def test_a_scale_may_be_negative() -> None:
 
 
 def test_a_pattern_reads_its_last_match() -> None:
-    """The last match in the whole text is read, whatever stands behind it; without one there is no verdict."""
+    """The last match in the whole text is read, whatever follows it; without a match there is no verdict."""
     reader = Reader(scale=(0, 4), pattern=re.compile(r'"score":\s*(\d+)'))
     assert reader.read('{"score": 0}\n{"score": 3, "why": "good"}\nBye') == Reading(0.75, '"score": 3')
     assert reader.read("none") == Reading(None, None)
 
 
-def test_grades_of_ones_own() -> None:
-    """Capitals do not count, and grades may be words."""
+def test_custom_grades() -> None:
+    """Upper and lower case are equal, and grades may be words."""
     reader = Reader(choices={"Very good": 1.0, "fair": 0.5})
     assert [reader.read(f"GRADE: {grade}").value for grade in ("VERY GOOD", "fair", "good")] == [1, 0.5, None]
     assert Reader(choices=PARTIAL).read("GRADE: P").value == 0.5
 
 
 def test_the_grade_line_names_the_grades() -> None:
-    """A grader is told the grades that are read."""
+    """The instruction to the grader lists the grades that are read."""
     assert "one of C, I" in Reader().grade_line()
     assert "a number from 1 to 10" in Reader(scale=(1, 10)).grade_line()
 
@@ -120,12 +120,12 @@ def test_the_grade_line_names_the_grades() -> None:
         ([], "mean", None),
     ],
 )
-def test_what_votes_come_to(values: list[float], vote: Vote, value: float | None) -> None:
-    """Most votes, or the mean; a tie is no verdict."""
+def test_votes_are_combined(values: list[float], vote: Vote, value: float | None) -> None:
+    """The most frequent value wins, or the mean is taken; a tie is not a verdict."""
     assert combined(values, vote) == value
 
 
 def test_a_pattern_without_end_reads_nothing() -> None:
-    """A pattern that backtracks without end on a grader's text finds no verdict there, within a bounded time."""
+    """A pattern that backtracks endlessly on a reply finds no verdict, within a bounded time."""
     reader = Reader(scale=(0, 4), pattern=re.compile(r"((?:a+)+)$"))
     assert reader.read("a" * 60 + "!") == Reading(None, None)

@@ -60,15 +60,15 @@ from batchrun.scoring.scorers.numbers import last_number, numbers_in
     ],
 )
 def test_the_last_number(text: str, value: str) -> None:
-    """Each way of writing a number is read to the digit."""
+    """Each way of writing a number is read exactly."""
     found = last_number(text)
     assert found is not None
     assert found.value == Fraction(value)
 
 
 @pytest.mark.parametrize("text", ["", "none", "H2O", "gsm8k", "1e999999", "9" * 2_000, "x_1"])
-def test_no_number(text: str) -> None:
-    """Names, and numbers beyond all measure, are no numbers."""
+def test_texts_without_a_number(text: str) -> None:
+    """Names, and numbers beyond the limits, are not read as numbers."""
     assert last_number(text) is None
 
 
@@ -80,8 +80,8 @@ def test_a_percentage_keeps_its_value(text: str) -> None:
     assert (found.value, found.percent, found.text) == (Fraction(50), True, text)
 
 
-def test_a_decimal_comma_can_be_said() -> None:
-    """What the digits leave open is settled by the option: 1,234 and 1.234 swap their meanings."""
+def test_a_decimal_comma_can_be_chosen() -> None:
+    """The option decides if the digits are ambiguous: 1,234 and 1.234 swap their meanings."""
     values = [last_number(text, ",") for text in ("1,234", "1.234", "1.234,5", "3,5")]
     assert [each and (each.value, each.text) for each in values] == [
         (Fraction("1.234"), "1,234"),
@@ -92,7 +92,7 @@ def test_a_decimal_comma_can_be_said() -> None:
 
 
 def test_all_numbers_in_order() -> None:
-    """Every number of a text is found once, as it is written."""
+    """Every number of a text is found once, as written."""
     found = [each.text for each in numbers_in("16 - 3 - 4 = 9, and 9 * $2 = $18; 5/0; (-1.5)")]
     assert found == ["16", "3", "4", "9", "9", "$2", "$18", "5", "0", "-1.5"]
 
@@ -106,7 +106,7 @@ def test_the_end_of_a_long_text_is_enough() -> None:
 
 @given(st.integers(-(10**30), 10**30), st.integers(0, 10**6))
 def test_what_python_formats_is_read_back(whole: int, digits: int) -> None:
-    """Integers with commas and decimals of any size come back exactly."""
+    """Integers with commas and decimals of any size are read back exactly."""
     for text in (f"{whole:,}", f"{whole}.{digits:06d}", f"about {whole} apples"):
         found = last_number(text)
         assert found is not None
@@ -115,7 +115,7 @@ def test_what_python_formats_is_read_back(whole: int, digits: int) -> None:
 
 @given(st.text(alphabet="0123456789.,/ -−–+%$e¾⁵·×{}\\^frac'", max_size=60))
 def test_any_text_can_be_read(text: str) -> None:
-    """No mixture of digits and signs is an error, and what is read stands in the text."""
+    """No mixture of digits and signs raises an error, and the text of each number occurs in the input."""
     found = last_number(text)
     if found is not None and "\\" not in text and "{,}" not in text:
         assert found.text in text

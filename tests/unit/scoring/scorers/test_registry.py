@@ -1,4 +1,4 @@
-"""Scorers: each keeps the rule that its page states."""
+"""Scorers: each follows its documented rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.scoring.scorers.registry import SCORERS, make_scorers
 
 
 def score(spec: str, answer: str, target: Any = None, **row: Any) -> Score:
-    """What the scorer of that name says of one row."""
+    """Return the score of one row by the scorer of that name."""
     with make_scorers([spec])[0].scorer as scorer:
         return scorer.score(Sample(answer, target, row))
 
@@ -94,12 +94,12 @@ def score(spec: str, answer: str, target: Any = None, **row: Any) -> Score:
     ],
 )
 def test_rules(spec: str, answer: str, target: Any, value: float | None) -> None:
-    """Answer and target give the value that the rule says."""
+    """Answer and target give the value of the rule."""
     assert score(spec, answer, target, old="0.25").value == value
 
 
 def test_what_was_read_is_kept() -> None:
-    """A score says from which part of the answer it comes."""
+    """A score names the part of the answer that it was read from."""
     assert score("numeric", "First 3, then $1,200 a year", "1200").read == "$1,200"
     assert score("regex:<(.*?)>", "<a> <b>", "b").read == "b"
     assert score("choice", "The answer is (C).", "C").read == "answer is (C"
@@ -107,7 +107,7 @@ def test_what_was_read_is_kept() -> None:
 
 
 def test_a_schema_decides_first(tmp_path: Path) -> None:
-    """An answer that does not fit the schema is 0, and the reason names the place."""
+    """An answer that does not fit the schema scores 0, and the reason names the place."""
     schema = tmp_path / "s.json"
     schema.write_text('{"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}')
     assert score(f"json:schema={schema}", '{"a": 1}').value == 1
@@ -116,7 +116,7 @@ def test_a_schema_decides_first(tmp_path: Path) -> None:
 
 
 def test_a_schema_fetches_nothing(tmp_path: Path) -> None:
-    """A reference to another document is an error in one line, and nothing is asked for over the network."""
+    """A reference to another document is an error in one line, and no request is sent."""
     schema = tmp_path / "s.json"
     schema.write_text('{"$ref": "http://127.0.0.1:9/other.json"}')
     with pytest.raises(InputError, match="a reference points outside the schema"):
@@ -124,7 +124,7 @@ def test_a_schema_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_mathematics(tmp_path: Path) -> None:
-    """Expressions are compared by what they mean; Python in an answer is text and never run."""
+    """Expressions are compared by their meaning; Python code in an answer is text and is never executed."""
     trap = tmp_path / "trap"
     code = f"__import__('pathlib').Path('{trap}').touch()"
     rows = [
@@ -144,8 +144,8 @@ def test_mathematics(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_an_expression_without_end_is_wrong_and_harms_no_other() -> None:
-    """What takes too long is killed and counts as wrong; the rows around it are scored as ever."""
+def test_an_endless_expression_is_wrong_and_harms_no_other() -> None:
+    """Simplifying is killed at the time limit, and the answer counts as wrong; the other rows are scored as usual."""
     with MathScorer(limit_s=1, workers=1) as scorer:
         bomb = Sample("the answer is 9**9**9**9**9", "3", {})
         good = Sample(r"\boxed{3}", "3", {})
@@ -155,7 +155,7 @@ def test_an_expression_without_end_is_wrong_and_harms_no_other() -> None:
 
 
 def test_a_function_of_the_users(tmp_path: Path) -> None:
-    """A function gets answer, target and, if it wants it, the row; bools, numbers, None and scores are values."""
+    """A function receives answer, target and optionally the row; bools, numbers, None and scores are accepted."""
     file = tmp_path / "mine.py"
     file.write_text(
         "from __future__ import annotations\n"
@@ -210,7 +210,7 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_name_gets_one_line(specs: list[str], message: str) -> None:
-    """What cannot be a scorer is refused with what could be one."""
+    """A wrong scorer is refused, and the message lists the possible ones."""
     with pytest.raises(InputError, match=message) as caught:
         make_scorers(specs)
     assert "\n" not in str(caught.value)
