@@ -15,8 +15,9 @@ import click
 
 from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
-from batchrun.cli.console import safe_streams, warn, warn_of_losses
+from batchrun.cli.console import warn, warn_of_failed_output
 from batchrun.cli.options import EXIT_CODES
+from batchrun.cli.safe_stream import safe_streams
 from batchrun.errors import BatchrunError
 from batchrun.interrupts import Interrupts
 
@@ -45,7 +46,7 @@ def _command(interrupts: Interrupts) -> int:
     exit_code: Any
     try:
         exit_code = cli.main(standalone_mode=False, obj=interrupts)
-        warn_of_losses()
+        warn_of_failed_output()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     except click.ClickException as exc:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from batchrun.cli.app import cli, run_loop
-from batchrun.cli.console import deliver, note
+from batchrun.cli.console import note, print_result
 from batchrun.cli.options import LocalPath
 
 __all__ = ["assistants", "assistants_export", "assistants_import"]
@@ -64,7 +64,7 @@ def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
     ]
     text = job_toml(options, tuple(comments))
     if output is None:
-        deliver(*text.splitlines())
+        print_result(*text.splitlines())
     else:
         write_new(output, text)
     note(*(f"not carried over: {line}" for line in dropped))

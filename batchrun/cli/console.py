@@ -1,173 +1,32 @@
 """Printing: all output of commands, with outside text escaped and without errors if a stream fails.
 
-Lines for people go to standard error (`note`, `warn`), results to standard output (`say`, `deliver`). `main` runs its
-command inside `safe_streams`, which wraps both streams in an `Outlet`. Everything that libraries print, such as
-warnings, logs and usage errors, goes through it too.
+Lines for people go to standard error (`note`, `warn`), results to standard output (`print_summary`, `print_result`).
+`main` runs its command inside `safe_streams`, which wraps both streams in a `SafeStream`. Everything that libraries
+print, such as warnings, logs and usage errors, goes through it too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import json
-import os
-import select
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TextIO, cast
+from typing import Any, TextIO
 
+from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
 from batchrun.errors import OutputError
-from batchrun.wording import visible, visible_line
+from batchrun.wording import visible_line
 
 __all__ = [
-    "Outlet",
-    "deliver",
     "facts_line",
     "note",
+    "print_result",
+    "print_summary",
     "progress_line",
-    "safe_streams",
-    "say",
     "terminal",
     "warn",
-    "warn_of_losses",
+    "warn_of_failed_output",
 ]
-
-PATIENCE_S: Final = 30.0
-"""Seconds that a line for people waits for a terminal or pipe that accepts nothing."""
-_CHUNK_CHARS: Final = 1_000
-"""Characters per write: at most 4,000 bytes, which a pipe that is ready for writing accepts without blocking."""
-_GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF})
-"""Errors of a stream without a reader, for whom the text would be missing."""
-
-
-class Outlet(io.TextIOBase):
-    """A text stream that never raises an error, and escapes characters that a terminal would execute.
-
-    Mutable state: `lost`, set by the first failure; text after it is dropped. `patience_s`.
-
-    Attributes:
-        lost: reason why the stream failed; "" if it has no reader, None if it has not failed.
-        patience_s: seconds to wait for a stream that accepts nothing; None: without limit.
-    """
-
-    def __init__(self, stream: TextIO, *, escape: bool = True, patience_s: float | None = None) -> None:
-        """
-        Args:
-            stream: the stream to write to.
-            escape: False for a display that draws with terminal sequences.
-            patience_s: see the attribute.
-        """
-        self.lost: str | None = None
-        self.patience_s = patience_s
-        self._stream = stream
-        self._escape = escape
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override] # typeshed has a variable
-        """The encoding of the wrapped stream."""
-        return self._stream.encoding or "utf-8"
-
-    @property
-    def errors(self) -> str:  # type: ignore[override] # as above
-        """Characters that the stream cannot encode are written as escapes."""
-        return "backslashreplace"
-
-    def isatty(self) -> bool:
-        """Return whether the stream is a terminal."""
-        with contextlib.suppress(OSError, ValueError):
-            return self._stream.isatty()
-        return False
-
-    def fileno(self) -> int:
-        """Return the descriptor of the wrapped stream."""
-        return self._stream.fileno()
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def flush(self) -> None:
-        """Do nothing: every write is flushed."""
-
-    def unescaped(self) -> Outlet:
-        """Return an outlet over the same stream that does not escape terminal sequences."""
-        return Outlet(self._stream, escape=False, patience_s=PATIENCE_S)
-
-    def ready(self, wait_s: float | None = 0.0) -> bool:
-        """Return whether the stream accepts text within `wait_s` seconds. None waits without limit."""
-        try:
-            descriptor = self._stream.fileno()
-            poll = select.poll()
-        except (OSError, ValueError, AttributeError):
-            return True  # the stream is not a file, or the system (Windows) has no poll
-        poll.register(descriptor, select.POLLOUT)
-        return bool(poll.poll(None if wait_s is None else wait_s * 1000))
-
-    def write(self, text: str) -> int:
-        """Write the text, or drop it if the stream has failed."""
-        if not isinstance(text, str):
-            raise TypeError(f"expected text, not {type(text).__name__}")
-        shown = visible(text) if self._escape else text
-        shown = shown.encode(self.encoding, "backslashreplace").decode(self.encoding, "replace")
-        for start in range(0, len(shown), _CHUNK_CHARS):
-            if self.lost is not None:
-                break
-            self._write_chunk(shown[start : start + _CHUNK_CHARS])
-        return len(text)
-
-    def _write_chunk(self, chunk: str) -> None:
-        try:
-            if not self.ready(self.patience_s):
-                self._lose(f"it accepted nothing for {self.patience_s:g} s")
-                return
-            self._stream.write(chunk)
-            self._stream.flush()
-        except OSError as exc:
-            self._lose("" if exc.errno in _GONE else (exc.strerror or str(exc)).lower())
-        except ValueError:
-            self._lose("")  # the stream was closed
-
-    def _lose(self, reason: str) -> None:
-        self.lost = reason
-        # Text in the stream's buffer would fail again when the interpreter exits, and change the exit code. It goes to
-        # the null device instead.
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
-
-
-@contextlib.contextmanager
-def safe_streams() -> Iterator[None]:
-    """Replace the standard streams by outlets that never fail, and missing ones by the null device."""
-    _open_missing()
-    before = sys.stdin, sys.stdout, sys.stderr
-    with open(os.devnull, encoding="utf-8") as nothing, open(os.devnull, "w", encoding="utf-8") as nowhere:
-        # A stream that was closed when the interpreter started is None.
-        sys.stdin = before[0] or nothing
-        sys.stdout = cast(TextIO, Outlet(before[1] or nowhere))
-        sys.stderr = cast(TextIO, Outlet(before[2] or nowhere, patience_s=PATIENCE_S))
-        try:
-            yield
-        finally:
-            sys.stdin, sys.stdout, sys.stderr = before
-
-
-def _open_missing() -> None:
-    """Open the null device for closed standard descriptors.
-
-    Otherwise the next opened file would get the descriptor, and printed text could be written into a journal.
-    """
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # `open` returns the lowest free descriptor, which is this one.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-
-
-# -- functions for commands -------------------------------------------------------------------------------------------
 
 
 def note(*lines: str) -> None:
@@ -180,16 +39,16 @@ def warn(text: str) -> None:
     note(f"batchrun: {text}")
 
 
-def say(*lines: str) -> None:
+def print_summary(*lines: str) -> None:
     """Print lines on standard output in a command that also has another result, such as an output file.
 
-    If the lines cannot be written, the command succeeds anyway; see `warn_of_losses`.
+    If the lines cannot be written, the command succeeds anyway; see `warn_of_failed_output`.
     """
-    with _patient(sys.stdout):
+    with _limited_patience(sys.stdout):
         _print(sys.stdout, *lines)
 
 
-def deliver(*lines: str) -> None:
+def print_result(*lines: str) -> None:
     """Print lines on standard output that are the only result of the command.
 
     Raises:
@@ -197,11 +56,11 @@ def deliver(*lines: str) -> None:
         BrokenPipeError: the reader has closed standard output.
     """
     _print(sys.stdout, *lines)
-    lost = _lost(sys.stdout)
-    if lost == "":
+    failure = _failure_of(sys.stdout)
+    if failure == "":
         raise BrokenPipeError
-    if lost is not None:
-        raise OutputError(f"standard output: cannot be written ({lost})")
+    if failure is not None:
+        raise OutputError(f"standard output: cannot be written ({failure})")
 
 
 def progress_line(line: str, *, for_people: bool = True) -> None:
@@ -212,7 +71,7 @@ def progress_line(line: str, *, for_people: bool = True) -> None:
         for_people: print on standard error, otherwise on standard output.
     """
     stream = sys.stderr if for_people else sys.stdout
-    if not isinstance(stream, Outlet) or stream.ready():
+    if not isinstance(stream, SafeStream) or stream.is_ready():
         _print(stream, line)
 
 
@@ -221,26 +80,26 @@ def facts_line(facts: Mapping[str, Any]) -> str:
     return json.dumps(facts, ensure_ascii=False)
 
 
-def terminal() -> Outlet:
+def terminal() -> SafeStream:
     """Return standard error for a display that draws with terminal sequences. It must escape outside text itself."""
     stream = sys.stderr
-    return stream.unescaped() if isinstance(stream, Outlet) else Outlet(stream, escape=False)
+    return stream.unescaped() if isinstance(stream, SafeStream) else SafeStream(stream, escape=False)
 
 
-def warn_of_losses() -> None:
+def warn_of_failed_output() -> None:
     """Print a warning if standard output could not be written. A reader that closed it needs no warning."""
-    lost = _lost(sys.stdout)
-    if lost:
-        warn(f"standard output could not be written ({lost}); all other results are complete")
+    failure = _failure_of(sys.stdout)
+    if failure:
+        warn(f"standard output could not be written ({failure}); all other results are complete")
 
 
-def _lost(stream: object) -> str | None:
-    return stream.lost if isinstance(stream, Outlet) else None
+def _failure_of(stream: object) -> str | None:
+    return stream.failure if isinstance(stream, SafeStream) else None
 
 
 @contextlib.contextmanager
-def _patient(stream: object) -> Iterator[None]:
-    if not isinstance(stream, Outlet):
+def _limited_patience(stream: object) -> Iterator[None]:
+    if not isinstance(stream, SafeStream):
         yield
         return
     before, stream.patience_s = stream.patience_s, PATIENCE_S

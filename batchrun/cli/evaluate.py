@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.app import cli
-from batchrun.cli.console import deliver, facts_line, note, say
+from batchrun.cli.console import facts_line, note, print_result, print_summary
 from batchrun.cli.graders import grading_for
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
@@ -38,7 +38,7 @@ def score(table: str, *, as_json: bool, **flags: Any) -> int:
     spec = scoring_spec(options, grading_for(options, quiet=as_json))
     evaluation = evaluate(table, options, spec)
     if as_json:
-        say(facts_line(evaluation.facts()))
+        print_summary(facts_line(evaluation.facts()))
     else:
         print_evaluation(evaluation)
     return evaluation.exit_code
@@ -62,7 +62,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     from batchrun.scoring.summary_text import bar_lines, score_lines
     from batchrun.wording import shown_path
 
-    say(*score_lines(evaluation.summaries, evaluation.incomplete), *bar_lines(evaluation.bars))
+    print_summary(*score_lines(evaluation.summaries, evaluation.incomplete), *bar_lines(evaluation.bars))
     note(f"written: {shown_path(evaluation.output)}")
 
 
@@ -104,4 +104,4 @@ def compare(
         baseline=baseline,
         markdown=options.markdown,
     )
-    deliver(*([facts_line(comparison.facts())] if as_json else comparison_lines(comparison)))
+    print_result(*([facts_line(comparison.facts())] if as_json else comparison_lines(comparison)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from batchrun.cli.app import cli, run_loop
-from batchrun.cli.console import deliver, facts_line, note, progress_line, say, terminal
+from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, SectionedOption, job_parameters
 
@@ -71,7 +71,7 @@ def status(output: Path, *, as_json: bool) -> None:
     from batchrun.batch.status import batch_status, status_lines
 
     facts = batch_status(output)
-    deliver(*([facts_line(facts)] if as_json else status_lines(facts)))
+    print_result(*([facts_line(facts)] if as_json else status_lines(facts)))
 
 
 @cli.command()
@@ -110,7 +110,7 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 
     own_prices = prices_of_file(prices, os.environ) if prices is not None else None
     batch_cost = batch_costs(output, own_prices, write=write)
-    deliver(*([facts_line(cost_facts(batch_cost))] if as_json else cost_lines(batch_cost)))
+    print_result(*([facts_line(cost_facts(batch_cost))] if as_json else cost_lines(batch_cost)))
 
 
 @cli.command()
@@ -127,7 +127,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
     from batchrun.job.environment import Environment
 
     story = run_loop(row_facts(output, row, Environment.read(os.environ)))
-    deliver(*([facts_line(story)] if as_json else row_lines(story)))
+    print_result(*([facts_line(story)] if as_json else row_lines(story)))
 
 
 @cli.command(cls=CleanupCommand)
@@ -163,12 +163,12 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
             job,
             Environment.read(os.environ),
             in_flight=in_flight,
-            show=(lambda made: deliver(f"{made.kind} {made.object_id}")) if dry_run else None,
+            show=(lambda made: print_result(f"{made.kind} {made.object_id}")) if dry_run else None,
             watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress_line),
         )
     )
     if as_json and not dry_run:
-        say(facts_line(cleanup_facts(summary)))
+        print_summary(facts_line(cleanup_facts(summary)))
     elif not quiet or summary.stop is not None:
         note(cleanup_line(summary, dry_run=dry_run))
     return 0 if dry_run else summary.exit_code

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batchrun.cli.app import cli
-from batchrun.cli.console import deliver, note
+from batchrun.cli.console import note, print_result
 from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import LocalPath
@@ -48,7 +48,7 @@ def check(job: str) -> None:
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})
     with dry_run_of(arguments, Environment.read(os.environ), scoring) as (plan, estimate):
-        deliver(
+        print_result(
             f"{job}: {batch_text(plan, shown_path(Path(arguments.input_name)))}",
             f"cost: {estimated_cost_text(estimate)}",
             *estimate.notices,

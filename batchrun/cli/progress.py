@@ -41,7 +41,7 @@ def progress_of(
     elif quiet:
         watch = None
     elif console.is_terminal:
-        watch = partial(watch_terminal, console=console, ready=stream.ready)
+        watch = partial(watch_terminal, console=console, ready=stream.is_ready)
     else:
         watch = partial(watch_lines, show_line=progress_line, as_json=False)
 

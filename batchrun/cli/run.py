@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.app import cli, interrupts, run_loop
-from batchrun.cli.console import deliver, facts_line, note, say, terminal, warn
+from batchrun.cli.console import facts_line, note, print_result, print_summary, terminal, warn
 from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
@@ -141,9 +141,9 @@ def _dry_run(
     with dry_run_of(arguments, environment, scoring) as (_, estimate):
         pass
     if as_json:
-        deliver(facts_line(dry_run_facts(estimate)))
+        print_result(facts_line(dry_run_facts(estimate)))
     elif not quiet:
-        deliver(*dry_run_lines(estimate))
+        print_result(*dry_run_lines(estimate))
     else:
         for line in (*estimate.examples, *estimate.problems):
             warn(line)
@@ -156,7 +156,7 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
     watch, leave = progress_of(plan, os._exit, quiet=quiet, as_json=as_json)
     pilot = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
-        say(facts_line(pilot_facts(pilot)))
+        print_summary(facts_line(pilot_facts(pilot)))
     elif not quiet:
         note(*pilot_lines(pilot))
     elif pilot.summary.stop is not None:
@@ -179,7 +179,7 @@ def _run_plan(
     notify = (lambda _: None) if quiet else note
     summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify))
     if as_json:
-        say(facts_line(summary_facts(summary)))
+        print_summary(facts_line(summary_facts(summary)))
     elif not quiet:
         note(*summary_lines(summary))
     elif summary.exit_code:

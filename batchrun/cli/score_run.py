@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from batchrun.cli.console import facts_line, say, warn
+from batchrun.cli.console import facts_line, print_summary, warn
 from batchrun.cli.evaluate import evaluate, print_evaluation
 from batchrun.cli.graders import grading_for
 
@@ -67,7 +67,7 @@ def score_run(
         return 0, ""
     evaluation = evaluate(str(summary.output), options, spec)
     if as_json:
-        say(facts_line({"event": "score", **evaluation.facts()}))
+        print_summary(facts_line({"event": "score", **evaluation.facts()}))
     elif not quiet:
         print_evaluation(evaluation)
     missed = [f"{bar.name}: {bar.found}" for bar in evaluation.bars if not bar.passed]

@@ -147,7 +147,7 @@ def test_a_terminal_that_goes_away(tmp_path: Path, hung_up: bool) -> None:
 
 def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> None:
     """A full pipe whose reader sleeps does not delay the end of the batch: the lines are dropped."""
-    from batchrun.cli.console import Outlet
+    from batchrun.cli.safe_stream import SafeStream
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -157,7 +157,7 @@ def test_a_display_that_takes_nothing(tmp_path: Path, service: ScriptedHttp) -> 
     except BlockingIOError:
         os.set_blocking(writer, True)
     with os.fdopen(writer, "w") as stream, os.fdopen(reader):
-        outlet = Outlet(stream, patience_s=0.0)
-        assert not outlet.ready()
-        outlet.write("a line\n")
-        assert outlet.lost == "it accepted nothing for 0 s"
+        safe_stream = SafeStream(stream, patience_s=0.0)
+        assert not safe_stream.is_ready()
+        safe_stream.write("a line\n")
+        assert safe_stream.failure == "it accepted nothing for 0 s"
