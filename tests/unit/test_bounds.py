@@ -21,7 +21,7 @@ NO_BOUNDS = {
     "estimate.dry_run.FIRST_TOKEN_S",
     "engine.slots.FIRST_REST",
     "engine.slots.LONGEST_REST",
-    "prompts.templates.FIRST_RENDERING",
+    "prompts.rendering_version.FIRST_RENDERING",
 }
 """Figures of an estimate, steps of the policy, and a version."""
 
