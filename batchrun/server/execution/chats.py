@@ -13,7 +13,7 @@ from batchrun.server.replies.encoding import dumps
 from batchrun.server.responders.base import ResponderError, TokenCount
 
 if TYPE_CHECKING:
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.responders.base import Conversation
 
 __all__ = ["Chats", "LiveChat", "chat_usage"]

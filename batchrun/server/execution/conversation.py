@@ -12,16 +12,16 @@ from batchrun.server.responders.base import Conversation, Message, ToolCall, Too
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body, MessageBody, RunBody, StepBody
     from batchrun.server.store.hidden import StepHidden
 
 __all__ = ["chat_message", "run_conversation", "truncated"]
 
 
 def run_conversation(
-    run: Body,
-    messages: Sequence[Body],
-    steps: Sequence[tuple[Body, StepHidden]],
+    run: RunBody,
+    messages: Sequence[MessageBody],
+    steps: Sequence[tuple[StepBody, StepHidden]],
     tools: Sequence[Body],
     *,
     completion_left: int | None,
@@ -66,7 +66,7 @@ def _choice(choice: Any) -> Any:
     return choice
 
 
-def chat_message(message: Body, image_url: Callable[[str], str | None]) -> Message:
+def chat_message(message: MessageBody, image_url: Callable[[str], str | None]) -> Message:
     """Return a stored message as a responder reads it: joined text; images as content parts of Chat Completions."""
     parts = message["content"]
     text = "\n".join(_part_text(part) for part in parts if part["type"] in _TEXT_TYPES)
@@ -95,7 +95,7 @@ def _part_text(part: Body) -> str:
 
 
 def _written(
-    own: dict[str, Body], steps: Sequence[tuple[Body, StepHidden]], image_url: Callable[[str], str | None]
+    own: dict[str, MessageBody], steps: Sequence[tuple[StepBody, StepHidden]], image_url: Callable[[str], str | None]
 ) -> list[Message]:
     """Return what this run has written so far: its messages, its calls and their outputs."""
     written: list[Message] = []

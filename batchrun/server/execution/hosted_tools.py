@@ -19,13 +19,14 @@ from batchrun.server.execution.vector_stores import usable_stores
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
+from batchrun.server.store.kinds import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.execution.ingestion import Ingestion
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body, FileBody, RunBody
     from batchrun.server.responders.base import ToolCall
     from batchrun.server.store.hidden import CallFacts, StepHidden, UsableResources
 
@@ -118,7 +119,9 @@ class HostedTools:
         self._ingestion = ingestion
         self._sandbox: Sandbox | None = None
 
-    async def run(self, owner: str, run: Body, resources: UsableResources, call: ToolCall, position: int) -> ToolResult:
+    async def run(
+        self, owner: str, run: RunBody, resources: UsableResources, call: ToolCall, position: int
+    ) -> ToolResult:
         """Execute one call.
 
         Args:
@@ -134,7 +137,7 @@ class HostedTools:
     # file_search
 
     async def _search(
-        self, owner: str, run: Body, resources: UsableResources, call: ToolCall, position: int
+        self, owner: str, run: RunBody, resources: UsableResources, call: ToolCall, position: int
     ) -> ToolResult:
         options = next(tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search")
         with self._parts.database.transaction():
@@ -194,7 +197,7 @@ class HostedTools:
         """Return file name → content of the attached files. A name that a folder cannot hold is replaced by the id."""
         contents: dict[str, bytes] = {}
         for file_id in resources["file_ids"]:
-            file = self._parts.objects.find("file", owner, file_id)
+            file = self._parts.objects.find(FILE, owner, file_id)
             if file is None:
                 continue
             name = file["filename"]
@@ -205,7 +208,7 @@ class HostedTools:
     def _keep(self, owner: str, path: Path) -> str:
         """Store a produced file, inside a transaction, and return its id."""
         size = path.stat().st_size
-        body: Body = {
+        body: FileBody = {
             "id": new_id("file-"),
             "object": "file",
             "bytes": size,
@@ -216,7 +219,7 @@ class HostedTools:
             "status": "processed",
             "status_details": None,
         }
-        self._parts.objects.add("file", owner, body, run="assistants_output")
+        self._parts.objects.add(FILE, owner, body, run="assistants_output")
         with path.open("rb") as content:
             self._parts.blobs.add(body["id"], content, size)
         return str(body["id"])

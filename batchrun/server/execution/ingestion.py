@@ -13,12 +13,13 @@ from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.execution.vector_stores import refresh_store
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.search.file_search import EmbeddingError, ExtractionError, chunk_text, extract_text
+from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.search.file_search import Vector
 
 __all__ = ["Ingestion"]
@@ -68,7 +69,7 @@ class Ingestion(Supervisor[LiveIngestion]):
 
     def recover(self) -> None:
         """Ingest the files that the last process did not finish."""
-        for owner, body in self._parts.objects.active("vector_store_file"):
+        for owner, body in self._parts.objects.active(VECTOR_STORE_FILE):
             self.launch(owner, body)
 
     async def settled(self, store_ids: Sequence[str]) -> None:
@@ -100,7 +101,7 @@ class Ingestion(Supervisor[LiveIngestion]):
             EmbeddingError: its text cannot be embedded.
         """
         parts = self._parts
-        file = parts.objects.find("file", owner, body["id"])
+        file = parts.objects.find(FILE, owner, body["id"])
         filename = file["filename"] if file is not None else body["id"]
         data = parts.blobs.read(body["id"])
         text, chunks = await anyio.to_thread.run_sync(_read, filename, data, body["chunking_strategy"]["static"])
@@ -127,7 +128,7 @@ class Ingestion(Supervisor[LiveIngestion]):
 
     def _wanted(self, owner: str, key: str) -> bool:
         """Return whether the file still waits for its ingestion."""
-        current = self._parts.objects.find("vector_store_file", owner, key)
+        current = self._parts.objects.find(VECTOR_STORE_FILE, owner, key)
         return current is not None and current["status"] == "in_progress"
 
 

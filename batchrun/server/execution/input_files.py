@@ -10,19 +10,20 @@ import anyio.to_thread
 
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.search.file_search import ExtractionError, extract_text
+from batchrun.server.store.kinds import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
 
 __all__ = ["image_url", "read_files"]
 
 
 def image_url(parts: Parts, owner: str, file_id: str) -> str | None:
     """Return an image file of the owner as a `data:` URL; None if it was deleted."""
-    file = parts.objects.find("file", owner, file_id)
+    file = parts.objects.find(FILE, owner, file_id)
     if file is None:
         return None
     kind = mimetypes.guess_type(file["filename"])[0] or "image/png"
@@ -39,7 +40,7 @@ async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[st
     for item in items:
         for part in item["content"] if item["type"] == "message" else ():
             file_id = part.get("file_id")
-            file = parts.objects.find("file", owner, file_id) if file_id else None
+            file = parts.objects.find(FILE, owner, file_id) if file_id else None
             if file is None:
                 continue
             if part["type"] == "input_image":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchrun.server.store.kinds import COMPLETION
+
 if TYPE_CHECKING:
     from batchrun.server.execution.parts import Parts
     from batchrun.server.replies.event_log import EventLog
@@ -13,7 +15,7 @@ __all__ = ["add_kept_reply", "free_unfinished_keys", "keep_reply"]
 
 def add_kept_reply(parts: Parts, owner: str, log: EventLog) -> None:
     """Store a placeholder for the reply of a chat completion or search that has an idempotency key."""
-    parts.objects.add("completion", owner, {"id": log.stream, "result": None}, status="in_progress", active=True)
+    parts.objects.add(COMPLETION, owner, {"id": log.stream, "result": None}, status="in_progress", active=True)
 
 
 def keep_reply(parts: Parts, owner: str, log: EventLog, *, is_finished: bool) -> None:
@@ -29,7 +31,7 @@ def keep_reply(parts: Parts, owner: str, log: EventLog, *, is_finished: bool) ->
 def free_unfinished_keys(parts: Parts) -> None:
     """Free the keys of replies that the last process did not finish."""
     with parts.database.transaction():
-        for owner, body in parts.objects.active("completion"):
+        for owner, body in parts.objects.active(COMPLETION):
             _free_key(parts, owner, body["id"])
 
 

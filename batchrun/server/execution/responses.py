@@ -14,13 +14,13 @@ from batchrun.server.protocol.items import function_call_item, item_messages, me
 from batchrun.server.replies.encoding import dumps, frame_text
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
+from batchrun.server.store.kinds import ITEM, RESPONSE, UNSTORED_RESPONSE
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.store.hidden import ResponseHidden
-    from batchrun.server.store.objects import Kind
 
 __all__ = ["LiveResponse", "Responses", "response_usage"]
 
@@ -180,7 +180,7 @@ class Responses(Supervisor[LiveResponse]):
             live.log.result = dumps(body)
             if body["conversation"] is not None and status in ("completed", "incomplete"):
                 for item in (*live.hidden["input"], *body["output"]):
-                    parts.objects.add("item", live.owner, item, parent=body["conversation"]["id"])
+                    parts.objects.add(ITEM, live.owner, item, parent=body["conversation"]["id"])
             if body["store"] or live.hidden["keyed"]:
                 parts.replies.keep_events(body["id"], 0, b"".join(live.log.frames), parts.clock.now())
             else:
@@ -218,11 +218,11 @@ class Responses(Supervisor[LiveResponse]):
         """
         objects = self._parts.objects
         if body["conversation"] is not None:
-            return objects.children(owner, "item", body["conversation"]["id"])
+            return objects.children(owner, ITEM, body["conversation"]["id"])
         chain: list[list[Body]] = []
         previous_id = body["previous_response_id"]
         while previous_id is not None:
-            previous = objects.find("response", owner, previous_id)
+            previous = objects.find(RESPONSE, owner, previous_id)
             if previous is None:
                 raise ApiError(
                     400,
@@ -236,9 +236,8 @@ class Responses(Supervisor[LiveResponse]):
 
     def recover(self) -> None:
         """Execute the responses that the last process left unfinished, again from their start."""
-        kinds: tuple[Kind, ...] = ("response", "unstored_response")
         objects = self._parts.objects
-        for kind in kinds:
+        for kind in (RESPONSE, UNSTORED_RESPONSE):
             for owner, body in objects.active(kind):
                 body |= {"status": "queued" if body["background"] else "in_progress", "output": []}
                 live = LiveResponse(EventLog(body["id"], 0), owner, body, objects.response_hidden(body["id"]))

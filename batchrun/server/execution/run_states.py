@@ -16,12 +16,9 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "IllegalTransition", "RunEvent", "RunStatus", "advance"]
+from batchrun.server.protocol.bodies import RunStatus
 
-RunStatus: TypeAlias = Literal[
-    "queued", "in_progress", "requires_action", "cancelling",
-    "cancelled", "failed", "completed", "incomplete", "expired",
-]  # fmt: skip
+__all__ = ["ACTIVE", "TERMINAL", "TRANSITIONS", "IllegalTransition", "RunEvent", "RunStatus", "advance"]
 
 RunEvent: TypeAlias = Literal[
     "start", "call", "submit", "complete", "fail", "cut", "cancel", "stop", "expire", "restart"

@@ -7,12 +7,14 @@ client ever sees a state that a restart could undo.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from batchrun.server.execution.run_states import ACTIVE, RunEvent, advance
-from batchrun.server.protocol.objects import Body, assistant_message, new_step, usage_body
+from batchrun.server.protocol.bodies import Body, MessageBody, RunBody, RunStatus, StepBody
+from batchrun.server.protocol.objects import assistant_message, new_step, usage_body
 from batchrun.server.replies.encoding import dumps, frame, frame_text
 from batchrun.server.responders.base import TokenCount
+from batchrun.server.store.kinds import MESSAGE, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunWriter", "opening_frames", "resuming_frames"]
 
-StepEnd = Literal["completed", "failed", "cancelled", "expired"]
+StepEnd: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
 
 _MESSAGE_REASONS = {
     "cancelled": "run_cancelled",
@@ -39,23 +41,27 @@ _STEP_ENDS: dict[str, StepEnd] = {
     "failed": "failed",
     "incomplete": "completed",
 }
-_STEP_TIMES = {
+_STEP_TIMES: Mapping[StepEnd, Literal["completed_at", "failed_at", "cancelled_at", "expired_at"]] = {
     "completed": "completed_at",
     "failed": "failed_at",
     "cancelled": "cancelled_at",
     "expired": "expired_at",
 }
-_RUN_TIMES = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at"}
+_RUN_TIMES: Mapping[RunStatus, Literal["completed_at", "failed_at", "cancelled_at"]] = {
+    "completed": "completed_at",
+    "failed": "failed_at",
+    "cancelled": "cancelled_at",
+}
 
 
-def opening_frames(run: Body, thread: Body | None, text: str | None = None) -> list[bytes]:
+def opening_frames(run: RunBody, thread: Body | None, text: str | None = None) -> list[bytes]:
     """Return the events of a run's creation; `thread` is given if the same request created it."""
     text = text or dumps(run)
     frames = [] if thread is None else [frame("thread.created", thread)]
     return [*frames, frame_text("thread.run.created", text), frame_text("thread.run.queued", text)]
 
 
-def resuming_frames(run: Body, steps: Sequence[Body]) -> list[bytes]:
+def resuming_frames(run: RunBody, steps: Sequence[StepBody]) -> list[bytes]:
     """Return the events of a submission: the step that now has its outputs, and the run, queued again."""
     return [*(frame("thread.run.step.completed", step) for step in steps), frame("thread.run.queued", run)]
 
@@ -77,20 +83,20 @@ class RunWriter:
     replies: Replies
     clock: Clock
     owner: str
-    run: Body
+    run: RunBody
     hidden: RunHidden
     log: EventLog
     usage: TokenCount = field(default_factory=lambda: TokenCount(0, 0))
-    _message: Body | None = None
-    _step: Body | None = None
+    _message: MessageBody | None = None
+    _step: StepBody | None = None
     _text: list[str] = field(default_factory=list)
     _delta_head: str = ""
     _refusal: bool = False
 
     @property
-    def status(self) -> str:
+    def status(self) -> RunStatus:
         """The run's current status."""
-        return str(self.run["status"])
+        return self.run["status"]
 
     def _now(self) -> int:
         return int(self.clock.now())
@@ -130,7 +136,7 @@ class RunWriter:
         with self.database.transaction():
             self._add_step(step, text=step_text)
             self.objects.add(
-                "message",
+                MESSAGE,
                 self.owner,
                 message,
                 parent=self.run["thread_id"],
@@ -184,13 +190,11 @@ class RunWriter:
 
     # Steps
 
-    def _add_step(self, step: Body, hidden: StepHidden | None = None, text: str | None = None) -> None:
-        self.objects.add(
-            "step", self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden, text=text
-        )
+    def _add_step(self, step: StepBody, hidden: StepHidden | None = None, text: str | None = None) -> None:
+        self.objects.add(STEP, self.owner, step, parent=self.run["id"], status="in_progress", hidden=hidden, text=text)
 
     def _end_step(
-        self, step: Body, end: StepEnd, usage: TokenCount | None, hidden: StepHidden | None = None
+        self, step: StepBody, end: StepEnd, usage: TokenCount | None, hidden: StepHidden | None = None
     ) -> list[bytes]:
         step["status"] = end
         step[_STEP_TIMES[end]] = self._now()
@@ -238,7 +242,7 @@ class RunWriter:
         self.log.append(*frames)
         self.log.close()
 
-    def begin_tools(self, calls: Sequence[Body]) -> Body:
+    def begin_tools(self, calls: Sequence[Body]) -> StepBody:
         """Begin a step of hosted tools, and return it."""
         step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now())
         self.hidden["tool_steps"] = True
@@ -250,7 +254,7 @@ class RunWriter:
         step["step_details"]["tool_calls"] = list(calls)
         return step
 
-    def end_tools(self, step: Body, calls: Sequence[Body], hidden: StepHidden, usage: TokenCount) -> None:
+    def end_tools(self, step: StepBody, calls: Sequence[Body], hidden: StepHidden, usage: TokenCount) -> None:
         """Complete a step of hosted tools with its results; the run continues."""
         step["step_details"]["tool_calls"] = list(calls)
         self.hidden["usage"] = _count_json(self.usage)
@@ -270,7 +274,7 @@ class RunWriter:
     def accept_outputs(self, outputs: Mapping[str, str]) -> None:
         """requires_action → queued, with the functions' outputs, inside the request's transaction."""
         frames: list[bytes] = []
-        for step in self.objects.children(self.owner, "step", self.run["id"]):
+        for step in self.objects.children(self.owner, STEP, self.run["id"]):
             if step["status"] != "in_progress":
                 continue
             for call in step["step_details"]["tool_calls"]:
@@ -347,7 +351,7 @@ class RunWriter:
         if self.run["status"] in ("completed", "incomplete") or not self.hidden.get("tool_steps"):
             return []
         frames: list[bytes] = []
-        for step in self.objects.children(self.owner, "step", self.run["id"]):
+        for step in self.objects.children(self.owner, STEP, self.run["id"]):
             if step["status"] == "in_progress":
                 frames += self._end_step(step, _STEP_ENDS[self.run["status"]], None)
         return frames
@@ -377,7 +381,7 @@ def _opened(text: str) -> list[bytes]:
     return [frame_text("thread.run.step.created", text), frame_text("thread.run.step.in_progress", text)]
 
 
-def _step_delta(step: Body, call: Body) -> bytes:
+def _step_delta(step: StepBody, call: Body) -> bytes:
     return frame(
         "thread.run.step.delta",
         {

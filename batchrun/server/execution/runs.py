@@ -24,12 +24,13 @@ from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 from batchrun.server.store.hidden import UsableResources
+from batchrun.server.store.kinds import MESSAGE, RUN, STEP, THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body, RunBody, StepBody
     from batchrun.server.responders.base import ToolCall
     from batchrun.server.store.hidden import RunHidden, StepHidden
 
@@ -64,19 +65,19 @@ class Runs(Supervisor[LiveRun]):
         self._objects = parts.objects
         self._replies = parts.replies
         self._clock = parts.clock
-        self._deadlines: dict[str, float] = {}
+        self._deadlines: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Runs live={len(self.live)} active={len(self._deadlines)}>"
 
     # Starting
 
-    def launch(self, owner: str, run: Body, hidden: RunHidden, log: EventLog) -> None:
+    def launch(self, owner: str, run: RunBody, hidden: RunHidden, log: EventLog) -> None:
         """Execute a queued run; `log` holds the earlier events of its segment."""
-        self._deadlines.setdefault(run["id"], run["expires_at"])
+        self._deadlines.setdefault(run["id"], _deadline(run))
         self.start(LiveRun(log, self._writer(owner, run, hidden, log)))
 
-    def _writer(self, owner: str, run: Body, hidden: RunHidden, log: EventLog) -> RunWriter:
+    def _writer(self, owner: str, run: RunBody, hidden: RunHidden, log: EventLog) -> RunWriter:
         used = hidden.get("usage")
         return RunWriter(
             self._database,
@@ -92,7 +93,7 @@ class Runs(Supervisor[LiveRun]):
 
     # Cancelling and expiring
 
-    def cancel(self, owner: str, run: Body) -> RunWriter:
+    def cancel(self, owner: str, run: RunBody) -> RunWriter:
         """Set a run to cancelling. Call it inside the request's transaction, and `stop` after the commit."""
         live = self.live.get(run["id"])
         writer = live.writer if live is not None else self._idle(owner, run)
@@ -108,7 +109,7 @@ class Runs(Supervisor[LiveRun]):
         else:
             live.scope.cancel()
 
-    def resume(self, owner: str, run: Body, outputs: Mapping[str, str]) -> RunWriter:
+    def resume(self, owner: str, run: RunBody, outputs: Mapping[str, str]) -> RunWriter:
         """Store the tool outputs of a run in requires_action, inside the request's transaction; then call `proceed`."""
         writer = self._idle(owner, run)
         writer.accept_outputs(outputs)
@@ -118,7 +119,7 @@ class Runs(Supervisor[LiveRun]):
         """Execute a resumed run. Call it after the commit."""
         self.launch(writer.owner, writer.run, writer.hidden, writer.log)
 
-    def _idle(self, owner: str, run: Body) -> RunWriter:
+    def _idle(self, owner: str, run: RunBody) -> RunWriter:
         """Return a writer for a run without a task. Its next events form a new segment."""
         hidden = self._objects.run_hidden(run["id"])
         segment = hidden.get("segment", 0) + 1
@@ -142,14 +143,14 @@ class Runs(Supervisor[LiveRun]):
         live = self.live.get(run_id)
         if live is None:
             owner = self._objects.owner(run_id)
-            run = None if owner is None else self._objects.find("run", owner, run_id)
+            run = None if owner is None else self._objects.find(RUN, owner, run_id)
             if owner is not None and run is not None and run["status"] == "requires_action":
                 self._idle(owner, run).expire()
         elif live.writer.status in ("queued", "in_progress"):
             live.writer.expire()
             live.scope.cancel()
 
-    def change_metadata(self, owner: str, run: Body) -> None:
+    def change_metadata(self, owner: str, run: RunBody) -> None:
         """Store a run's new metadata, and change it in the live run too."""
         live = self.live.get(run["id"])
         if live is not None:
@@ -225,7 +226,7 @@ class Runs(Supervisor[LiveRun]):
     def _resources(self, writer: RunWriter) -> UsableResources:
         """Return the vector stores and files that a run may use: the assistant's, or its own, and the thread's."""
         own: UsableResources = writer.hidden.get("resources", UsableResources(vector_store_ids=[], file_ids=[]))
-        thread = self._objects.find("thread", writer.owner, writer.run["thread_id"]) or {}
+        thread = self._objects.find(THREAD, writer.owner, writer.run["thread_id"]) or {}
         shared = thread.get("tool_resources", {})
         search, interpreter = shared.get("file_search") or {}, shared.get("code_interpreter") or {}
         stores = [*own["vector_store_ids"], *(search.get("vector_store_ids") or ())]
@@ -238,7 +239,7 @@ class Runs(Supervisor[LiveRun]):
 
     def _conversation(self, writer: RunWriter, left: int | None) -> Conversation | None:
         run = writer.run
-        messages = self._objects.children(writer.owner, "message", run["thread_id"])
+        messages = self._objects.children(writer.owner, MESSAGE, run["thread_id"])
         conversation = run_conversation(
             run,
             messages,
@@ -286,11 +287,11 @@ class Runs(Supervisor[LiveRun]):
                 paths |= call.get("paths", {})
         return citations(text, sources, paths) if sources or paths else []
 
-    def _steps(self, writer: RunWriter) -> list[tuple[Body, StepHidden]]:
+    def _steps(self, writer: RunWriter) -> list[tuple[StepBody, StepHidden]]:
         """Return the run's steps with their hidden parts. Without tool steps the file is not read."""
         if not writer.hidden.get("tool_steps"):
             return []
-        steps = self._objects.children(writer.owner, "step", writer.run["id"])
+        steps = self._objects.children(writer.owner, STEP, writer.run["id"])
         return [(step, self._objects.step_hidden(step["id"])) for step in steps]
 
     # Restart and end
@@ -301,8 +302,8 @@ class Runs(Supervisor[LiveRun]):
         Queued and answering runs start again from the thread, without what the interrupted attempt had begun to
         write. Runs that wait for tool outputs continue to wait. Cancelling runs become cancelled.
         """
-        for owner, run in self._objects.active("run"):
-            self._deadlines[run["id"]] = run["expires_at"]
+        for owner, run in self._objects.active(RUN):
+            self._deadlines[run["id"]] = _deadline(run)
             if run["status"] == "requires_action":
                 continue
             hidden = self._objects.run_hidden(run["id"])
@@ -313,29 +314,35 @@ class Runs(Supervisor[LiveRun]):
             self._restart(owner, run, hidden, segment)
         self._deadlines = dict(sorted(self._deadlines.items(), key=lambda item: item[1]))
 
-    def _restart(self, owner: str, run: Body, hidden: RunHidden, segment: int) -> None:
+    def _restart(self, owner: str, run: RunBody, hidden: RunHidden, segment: int) -> None:
         run["status"] = "queued"
         if segment == 0:
             run["started_at"] = None
         hidden["attempt"] = hidden.get("attempt", 1) + 1
         with self._database.transaction():
-            written = self._objects.children(owner, "step", run["id"])
-            written += self._objects.children(owner, "message", run["thread_id"])
-            for body in written:
+            steps = self._objects.children(owner, STEP, run["id"])
+            messages = self._objects.children(owner, MESSAGE, run["thread_id"])
+            for body in (*steps, *messages):
                 if body["status"] == "in_progress" and body["run_id"] == run["id"]:
                     self._objects.remove(body["id"])
             self._objects.save(run, status="queued", active=True, hidden=hidden)
         thread = None
         if segment == 0 and hidden.get("creates_thread"):
-            thread = self._objects.find("thread", owner, run["thread_id"])
+            thread = self._objects.find(THREAD, owner, run["thread_id"])
         frames = opening_frames(run, thread) if segment == 0 else self._resuming_frames(owner, run)
         self.launch(owner, run, hidden, EventLog(run["id"], segment, frames))
 
-    def _resuming_frames(self, owner: str, run: Body) -> list[bytes]:
+    def _resuming_frames(self, owner: str, run: RunBody) -> list[bytes]:
         """Return the events with which a submission of tool outputs begins."""
-        steps = self._objects.children(owner, "step", run["id"])
+        steps = self._objects.children(owner, STEP, run["id"])
         answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
         return resuming_frames(run, answered[-1:])
+
+
+def _deadline(run: RunBody) -> int:
+    """Return when an active run expires."""
+    assert run["expires_at"] is not None
+    return run["expires_at"]
 
 
 def _last_error(failure: Exception) -> tuple[str, str]:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import ApiError
 from batchrun.server.protocol.ids import new_id
+from batchrun.server.store.kinds import VECTOR_STORE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
 
 __all__ = [
     "add_store",
@@ -69,7 +70,7 @@ def add_store(parts: Parts, owner: str, name: str | None, metadata: Any, expires
         "last_active_at": now,
         "metadata": metadata or {},
     }
-    parts.objects.add("vector_store", owner, body, status="completed")
+    parts.objects.add(VECTOR_STORE, owner, body, status="completed")
     return body
 
 
@@ -97,7 +98,7 @@ def add_to_store(
     }
     parts.objects.remove(f"{store_id}/{file_id}")
     parts.objects.add(
-        "vector_store_file",
+        VECTOR_STORE_FILE,
         owner,
         body,
         key=f"{store_id}/{file_id}",
@@ -111,10 +112,10 @@ def add_to_store(
 
 def refresh_store(parts: Parts, owner: str, store_id: str) -> None:
     """Update a store's counts, size and status from its files."""
-    store = parts.objects.find("vector_store", owner, store_id)
+    store = parts.objects.find(VECTOR_STORE, owner, store_id)
     if store is None:
         return
-    files = parts.objects.children(owner, "vector_store_file", store_id)
+    files = parts.objects.children(owner, VECTOR_STORE_FILE, store_id)
     store["file_counts"] = counts([file["status"] for file in files])
     store["usage_bytes"] = sum(file["usage_bytes"] for file in files)
     if store["status"] != "expired":
@@ -142,7 +143,7 @@ def usable_stores(parts: Parts, owner: str, store_ids: Sequence[str]) -> list[st
     """Return the stores that exist and have not expired, and record that they are being used."""
     usable = []
     for store_id in store_ids:
-        store = parts.objects.find("vector_store", owner, store_id)
+        store = parts.objects.find(VECTOR_STORE, owner, store_id)
         if store is not None and (store["expires_at"] is None or store["expires_at"] > parts.now()):
             use_store(parts, store)
             usable.append(store_id)

@@ -12,7 +12,7 @@ from batchrun.server.responders.base import Message, ToolCall, ToolOutput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
 
 __all__ = ["check_calls", "function_call_item", "item_body", "item_messages", "message_item", "text_part"]
 

@@ -13,12 +13,12 @@ from batchrun.server.protocol.ids import new_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from batchrun.server.protocol.bodies import Body, MessageBody, RunBody, StepBody
     from batchrun.server.protocol.requests.runs import RunOptions
     from batchrun.server.protocol.requests.threads import CreateAssistant, CreateMessage
     from batchrun.server.responders.base import TokenCount
 
 __all__ = [
-    "Body",
     "assistant_message",
     "new_assistant",
     "new_message",
@@ -29,8 +29,6 @@ __all__ = [
     "tool_bodies",
     "usage_body",
 ]
-
-Body = dict[str, Any]
 
 
 def tool_bodies(tools: Sequence[Any]) -> list[Body]:
@@ -111,7 +109,7 @@ def _text(value: str) -> Body:
     return {"type": "text", "text": {"value": value, "annotations": []}}
 
 
-def new_message(request: CreateMessage, thread_id: str, now: int) -> Body:
+def new_message(request: CreateMessage, thread_id: str, now: int) -> MessageBody:
     """Return a message that a client adds; it is completed from the start."""
     return {
         "id": new_id("msg_"),
@@ -131,7 +129,7 @@ def new_message(request: CreateMessage, thread_id: str, now: int) -> Body:
     }
 
 
-def assistant_message(run: Body, now: int) -> Body:
+def assistant_message(run: RunBody, now: int) -> MessageBody:
     """Return the message that a run begins to write."""
     return {
         "id": new_id("msg_"),
@@ -160,7 +158,7 @@ def new_run(
     additional_instructions: str | None,
     now: int,
     timeout_s: int,
-) -> Body:
+) -> RunBody:
     """Return a queued run. The request's settings override the assistant's."""
     truncation = request.truncation_strategy
     return {
@@ -213,7 +211,7 @@ def _tool_choice(choice: Any) -> Any:
     return choice if isinstance(choice, str) else choice.model_dump(exclude_none=True)
 
 
-def new_step(run: Body, details: Body, now: int) -> Body:
+def new_step(run: RunBody, details: Body, now: int) -> StepBody:
     """Return the step that a run begins; `details` is its `step_details`."""
     return {
         "id": new_id("step_"),

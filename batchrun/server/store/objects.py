@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from batchrun.server.errors import ApiError, no_such
 from batchrun.server.replies.encoding import dumps, loads
@@ -12,16 +12,11 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.store.hidden import ResponseHidden, RunHidden, StepHidden
+    from batchrun.server.store.kinds import BodyT, Kind
 
-__all__ = ["Kind", "Objects", "Page"]
-
-Kind: TypeAlias = Literal[
-    "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch",
-    "response", "unstored_response", "conversation", "item", "completion",
-]  # fmt: skip
-
-Body: TypeAlias = dict[str, Any]
+__all__ = ["Objects", "Page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +46,9 @@ class Objects:
 
     def add(
         self,
-        kind: Kind,
+        kind: Kind[BodyT],
         owner: str,
-        body: Body,
+        body: BodyT,
         *,
         key: str | None = None,
         parent: str = "",
@@ -74,7 +69,7 @@ class Objects:
             " VALUES (?,?,?,?,?,?,?,?,?)",
             (
                 key or body["id"],
-                kind,
+                kind.name,
                 owner,
                 parent,
                 run,
@@ -85,19 +80,19 @@ class Objects:
             ),
         )
 
-    def find(self, kind: Kind, owner: str, object_id: str, *, parent: str | None = None) -> Body | None:
+    def find(self, kind: Kind[BodyT], owner: str, object_id: str, *, parent: str | None = None) -> BodyT | None:
         """Return the object as clients see it, or None."""
         row = self._execute(
-            "SELECT body, parent FROM objects WHERE id = ? AND kind = ? AND owner = ?", (object_id, kind, owner)
+            "SELECT body, parent FROM objects WHERE id = ? AND kind = ? AND owner = ?", (object_id, kind.name, owner)
         ).fetchone()
         if row is None or (parent is not None and row[1] != parent):
             return None
-        body: Body = loads(row[0])
+        body: BodyT = loads(row[0])
         return body
 
     def get(
-        self, kind: Kind, owner: str, object_id: str, *, parent: str | None = None, noun: str | None = None
-    ) -> Body:
+        self, kind: Kind[BodyT], owner: str, object_id: str, *, parent: str | None = None, noun: str | None = None
+    ) -> BodyT:
         """Return the object as clients see it.
 
         Raises:
@@ -105,7 +100,7 @@ class Objects:
         """
         body = self.find(kind, owner, object_id, parent=parent)
         if body is None:
-            raise no_such(noun or kind, object_id)
+            raise no_such(noun or kind.name, object_id)
         return body
 
     def text(self, object_id: str) -> str:
@@ -147,7 +142,7 @@ class Objects:
 
     def save(
         self,
-        body: Body,
+        body: Mapping[str, Any],
         *,
         key: str | None = None,
         status: str | None = None,
@@ -176,37 +171,38 @@ class Objects:
         """Remove one object."""
         self._execute("DELETE FROM objects WHERE id = ?", (object_id,))
 
-    def remove_children(self, owner: str, kind: Kind, parent: str) -> None:
+    def remove_children(self, owner: str, kind: Kind[Any], parent: str) -> None:
         """Remove all objects of a kind below `parent`."""
-        self._execute("DELETE FROM objects WHERE owner = ? AND kind = ? AND parent = ?", (owner, kind, parent))
+        self._execute("DELETE FROM objects WHERE owner = ? AND kind = ? AND parent = ?", (owner, kind.name, parent))
 
-    def children(self, owner: str, kind: Kind, parent: str, *, run: str | None = None) -> list[Body]:
+    def children(self, owner: str, kind: Kind[BodyT], parent: str, *, run: str | None = None) -> list[BodyT]:
         """Return all objects of a kind below `parent`, or those of one run or file batch, oldest first."""
         where, more = ("", ()) if run is None else (" AND run = ?", (run,))
         rows = self._execute(
             f"SELECT body FROM objects WHERE owner = ? AND kind = ? AND parent = ?{where} ORDER BY seq",
-            (owner, kind, parent, *more),
+            (owner, kind.name, parent, *more),
         )
         return [loads(body) for (body,) in rows]
 
-    def holders(self, owner: str, kind: Kind, key_pattern: str) -> list[tuple[str, str]]:
+    def holders(self, owner: str, kind: Kind[Any], key_pattern: str) -> list[tuple[str, str]]:
         """Return (parent, status) of the objects whose key matches the LIKE pattern."""
         rows = self._execute(
-            "SELECT parent, status FROM objects WHERE owner = ? AND kind = ? AND id LIKE ?", (owner, kind, key_pattern)
+            "SELECT parent, status FROM objects WHERE owner = ? AND kind = ? AND id LIKE ?",
+            (owner, kind.name, key_pattern),
         )
         return list(rows)
 
-    def count(self, owner: str, kind: Kind, parent: str, at_most: int) -> int:
+    def count(self, owner: str, kind: Kind[Any], parent: str, at_most: int) -> int:
         """Return the number of objects of a kind below `parent`, but at most `at_most`."""
         row = self._execute(
             "SELECT count(*) FROM (SELECT 1 FROM objects WHERE owner = ? AND kind = ? AND parent = ? LIMIT ?)",
-            (owner, kind, parent, at_most),
+            (owner, kind.name, parent, at_most),
         ).fetchone()
         return int(row[0])
 
-    def active(self, kind: Kind, parent: str | None = None) -> list[tuple[str, Body]]:
+    def active(self, kind: Kind[BodyT], parent: str | None = None) -> list[tuple[str, BodyT]]:
         """Return (owner, body) of active objects, of one parent or of all, oldest first."""
-        where, parameters = ("", [kind]) if parent is None else (" AND parent = ?", [kind, parent])
+        where, parameters = ("", [kind.name]) if parent is None else (" AND parent = ?", [kind.name, parent])
         rows = self._execute(
             f"SELECT owner, body FROM objects WHERE active = 1 AND kind = ?{where} ORDER BY seq", parameters
         )
@@ -214,7 +210,7 @@ class Objects:
 
     def page(
         self,
-        kind: Kind,
+        kind: Kind[Any],
         owner: str,
         page: Page,
         *,
@@ -233,7 +229,7 @@ class Objects:
             ApiError: 404: `after` or `before` is not the id of an object in this list.
         """
         conditions = ["owner = ?", "kind = ?", "parent = ?"]
-        parameters: list[str | int] = [owner, kind, parent]
+        parameters: list[str | int] = [owner, kind.name, parent]
         for column, value in (("run", run), ("status", status)):
             if value is not None:
                 conditions.append(f"{column} = ?")
@@ -242,7 +238,7 @@ class Objects:
         for cursor, beyond in ((page.after, ascending), (page.before, not ascending)):
             if cursor is not None:
                 conditions.append("seq > ?" if beyond else "seq < ?")
-                parameters.append(self._position(kind, owner, parent, prefix + cursor, noun or kind, cursor))
+                parameters.append(self._position(kind, owner, parent, prefix + cursor, noun or kind.name, cursor))
         # `before` alone requests the page that ends just before the cursor, so it is read from that end.
         from_cursor = page.before is not None and page.after is None
         direction = "ASC" if ascending != from_cursor else "DESC"
@@ -256,10 +252,10 @@ class Objects:
             rows.reverse()
         return list_json([body for _, body in rows], [object_id.removeprefix(prefix) for object_id, _ in rows], more)
 
-    def _position(self, kind: Kind, owner: str, parent: str, key: str, noun: str, cursor: str) -> int:
+    def _position(self, kind: Kind[Any], owner: str, parent: str, key: str, noun: str, cursor: str) -> int:
         row = self._execute(
             "SELECT seq FROM objects WHERE id = ? AND kind = ? AND owner = ? AND parent = ?",
-            (key, kind, owner, parent),
+            (key, kind.name, owner, parent),
         ).fetchone()
         if row is None:
             raise no_such(noun, cursor)
@@ -299,11 +295,11 @@ def page_of(bodies: Sequence[Body], page: Page, noun: str) -> str:
     return list_json([dumps(body) for body in part], [body["id"] for body in part], more)
 
 
-def no_more_than(objects: Objects, owner: str, kind: Kind, parent: str, limit: int, added: int) -> None:
+def no_more_than(objects: Objects, owner: str, kind: Kind[Any], parent: str, limit: int, added: int) -> None:
     """Check that `added` more objects do not exceed `limit`.
 
     Raises:
         ApiError: 400: they do.
     """
     if objects.count(owner, kind, parent, limit + 1) + added > limit:
-        raise ApiError(400, f"{parent} cannot hold more than {limit} {kind}s.")
+        raise ApiError(400, f"{parent} cannot hold more than {limit} {kind.name}s.")

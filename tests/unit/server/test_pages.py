@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batchrun.server.errors import ApiError, StoreError
 from batchrun.server.store import Database, Objects, Page
+from batchrun.server.store.kinds import ITEM, THREAD
 
 
 @contextmanager
@@ -19,16 +20,16 @@ def stored(count: int) -> Iterator[Objects]:
     try:
         objects = Objects(database.connection)
         for number in range(count):
-            objects.add("message", "owner", {"id": f"msg_{number}", "created_at": 7}, parent="thread_1")
-            objects.add("message", "other", {"id": f"msg_other_{number}"}, parent="thread_1")
-            objects.add("message", "owner", {"id": f"msg_elsewhere_{number}"}, parent="thread_2")
+            objects.add(ITEM, "owner", {"id": f"msg_{number}", "created_at": 7}, parent="thread_1")
+            objects.add(ITEM, "other", {"id": f"msg_other_{number}"}, parent="thread_1")
+            objects.add(ITEM, "owner", {"id": f"msg_elsewhere_{number}"}, parent="thread_2")
         yield objects
     finally:
         database.close()
 
 
 def read(objects: Objects, page: Page) -> tuple[list[str], bool]:
-    listed = json.loads(objects.page("message", "owner", page, parent="thread_1"))
+    listed = json.loads(objects.page(ITEM, "owner", page, parent="thread_1"))
     ids = [body["id"] for body in listed["data"]]
     assert listed["object"] == "list"
     assert listed["first_id"] == (ids[0] if ids else None)
@@ -83,8 +84,8 @@ def test_between_two_cursors(count: int, data: st.DataObject, ascending: bool) -
 
 def test_a_cursor_of_another_list_is_refused() -> None:
     """A cursor that is not in this list is a 404, not an empty page."""
-    with stored(2) as objects, pytest.raises(ApiError, match="No message found with id 'msg_elsewhere_0'"):
-        objects.page("message", "owner", Page(after="msg_elsewhere_0"), parent="thread_1")
+    with stored(2) as objects, pytest.raises(ApiError, match="No item found with id 'msg_elsewhere_0'"):
+        objects.page(ITEM, "owner", Page(after="msg_elsewhere_0"), parent="thread_1")
 
 
 def test_a_failed_transaction_leaves_nothing() -> None:
@@ -94,12 +95,12 @@ def test_a_failed_transaction_leaves_nothing() -> None:
 
     def add_twice() -> None:
         with database.transaction():
-            objects.add("thread", "owner", {"id": "thread_1"})
-            objects.add("thread", "owner", {"id": "thread_1"})
+            objects.add(THREAD, "owner", {"id": "thread_1"})
+            objects.add(THREAD, "owner", {"id": "thread_1"})
 
     with pytest.raises(sqlite3.IntegrityError):
         add_twice()
-    assert objects.find("thread", "owner", "thread_1") is None
+    assert objects.find(THREAD, "owner", "thread_1") is None
     database.close()
 
 
@@ -108,18 +109,18 @@ def test_a_full_disk_is_one_failed_transaction() -> None:
     database = Database(None)
     objects = Objects(database.connection)
     with database.transaction():
-        objects.add("thread", "owner", {"id": "thread_1"})
+        objects.add(THREAD, "owner", {"id": "thread_1"})
     pages = database.connection.execute("PRAGMA page_count").fetchone()[0]
     database.connection.execute(f"PRAGMA max_page_count = {pages}")
 
     def add_too_much() -> None:
         with database.transaction():
-            objects.add("thread", "owner", {"id": "thread_2"})
-            objects.add("thread", "owner", {"id": "thread_3", "metadata": "x" * 1_000_000})
+            objects.add(THREAD, "owner", {"id": "thread_2"})
+            objects.add(THREAD, "owner", {"id": "thread_3", "metadata": "x" * 1_000_000})
 
     with pytest.raises(StoreError, match="the disk is full"):
         add_too_much()
-    assert objects.find("thread", "owner", "thread_2") is None
+    assert objects.find(THREAD, "owner", "thread_2") is None
     with database.transaction():
         objects.save({"id": "thread_1", "a": "b"})
     database.close()

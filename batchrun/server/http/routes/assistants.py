@@ -9,6 +9,7 @@ from batchrun.server.http.routes.resources import resources_body
 from batchrun.server.protocol.objects import new_assistant, response_format_body, tool_bodies
 from batchrun.server.protocol.requests.threads import CreateAssistant, UpdateAssistant
 from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.kinds import ASSISTANT
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
@@ -19,20 +20,20 @@ __all__ = ["OPERATIONS"]
 def create_assistant(call: Call, request: CreateAssistant) -> Json:
     resources = resources_body(call, request.tool_resources, tool_bodies(request.tools))
     assistant = new_assistant(request, resources, call.parts.now())
-    call.objects.add("assistant", call.owner, assistant)
+    call.objects.add(ASSISTANT, call.owner, assistant)
     return json_reply(assistant)
 
 
 def list_assistants(call: Call) -> Json:
-    return Json(text=call.objects.page("assistant", call.owner, call.page()))
+    return Json(text=call.objects.page(ASSISTANT, call.owner, call.page()))
 
 
 def retrieve_assistant(call: Call) -> Json:
-    return json_reply(call.objects.get("assistant", call.owner, call.path["assistant_id"]))
+    return json_reply(call.objects.get(ASSISTANT, call.owner, call.path["assistant_id"]))
 
 
 def update_assistant(call: Call, request: UpdateAssistant) -> Json:
-    assistant = call.objects.get("assistant", call.owner, call.path["assistant_id"])
+    assistant = call.objects.get(ASSISTANT, call.owner, call.path["assistant_id"])
     given = request.model_fields_set
     for name in ("name", "description", "instructions", "model", "reasoning_effort"):
         if name in given and (name != "model" or request.model is not None):
@@ -64,7 +65,7 @@ def update_assistant(call: Call, request: UpdateAssistant) -> Json:
 
 def delete_assistant(call: Call) -> Json:
     assistant_id = call.path["assistant_id"]
-    call.objects.get("assistant", call.owner, assistant_id)
+    call.objects.get(ASSISTANT, call.owner, assistant_id)
     call.objects.remove(assistant_id)
     return json_reply({"id": assistant_id, "object": "assistant.deleted", "deleted": True})
 

@@ -11,13 +11,14 @@ from batchrun.server.protocol.items import item_body
 from batchrun.server.protocol.requests.items import CreateConversation, CreateItems, UpdateConversation
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.kinds import CONVERSATION, ITEM
 from batchrun.server.store.objects import list_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.protocol.requests.items import InputItem
 
 __all__ = ["OPERATIONS"]
@@ -26,12 +27,12 @@ __all__ = ["OPERATIONS"]
 def _add_items(call: Call, conversation_id: str, items: Sequence[InputItem]) -> list[Body]:
     bodies = [item_body(item) for item in items]
     for body in bodies:
-        call.objects.add("item", call.owner, body, parent=conversation_id)
+        call.objects.add(ITEM, call.owner, body, parent=conversation_id)
     return bodies
 
 
 def _find(call: Call) -> Body:
-    return call.objects.get("conversation", call.owner, call.path["conversation_id"])
+    return call.objects.get(CONVERSATION, call.owner, call.path["conversation_id"])
 
 
 def create_conversation(call: Call, request: CreateConversation) -> Json:
@@ -41,7 +42,7 @@ def create_conversation(call: Call, request: CreateConversation) -> Json:
         "created_at": call.parts.now(),
         "metadata": request.metadata or {},
     }
-    call.objects.add("conversation", call.owner, body)
+    call.objects.add(CONVERSATION, call.owner, body)
     _add_items(call, body["id"], request.items or ())
     return json_reply(body)
 
@@ -59,7 +60,7 @@ def update_conversation(call: Call, request: UpdateConversation) -> Json:
 
 def delete_conversation(call: Call) -> Json:
     conversation_id = _find(call)["id"]
-    call.objects.remove_children(call.owner, "item", conversation_id)
+    call.objects.remove_children(call.owner, ITEM, conversation_id)
     call.objects.remove(conversation_id)
     return json_reply({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
@@ -70,11 +71,11 @@ def create_items(call: Call, request: CreateItems) -> Json:
 
 
 def list_items(call: Call) -> Json:
-    return Json(text=call.objects.page("item", call.owner, call.page(), parent=_find(call)["id"]))
+    return Json(text=call.objects.page(ITEM, call.owner, call.page(), parent=_find(call)["id"]))
 
 
 def _item(call: Call) -> Body:
-    item = call.objects.find("item", call.owner, call.path["item_id"], parent=_find(call)["id"])
+    item = call.objects.find(ITEM, call.owner, call.path["item_id"], parent=_find(call)["id"])
     if item is None:
         raise no_such("item", call.path["item_id"])
     return item

@@ -9,12 +9,13 @@ from batchrun.server.execution.vector_stores import drop_from_store
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.replies.replies import Binary, Json, json_reply
+from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
     from batchrun.server.execution.parts import Parts
     from batchrun.server.http.endpoint import Call
     from batchrun.server.http.multipart import Upload
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import FileBody
 
 __all__ = ["OPERATIONS", "add_file"]
 
@@ -23,9 +24,9 @@ PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")
 
 def add_file(
     parts: Parts, owner: str, filename: str, purpose: str, content: BinaryIO, size: int, expires_at: int | None = None
-) -> Body:
+) -> FileBody:
     """Store a file and return its object."""
-    body: Body = {
+    body: FileBody = {
         "id": new_id("file-"),
         "object": "file",
         "bytes": size,
@@ -36,7 +37,7 @@ def add_file(
         "status": "processed",
         "status_details": None,
     }
-    parts.objects.add("file", owner, body, run=purpose)
+    parts.objects.add(FILE, owner, body, run=purpose)
     parts.blobs.add(body["id"], content, size)
     return body
 
@@ -68,11 +69,11 @@ def _expiry_seconds(fields: dict[str, str]) -> int:
 
 def list_files(call: Call) -> Json:
     page = call.page(largest=10_000, usual=10_000)
-    return Json(text=call.objects.page("file", call.owner, page, run=call.one("purpose")))
+    return Json(text=call.objects.page(FILE, call.owner, page, run=call.one("purpose")))
 
 
-def _find(call: Call) -> Body:
-    return call.objects.get("file", call.owner, call.path["file_id"])
+def _find(call: Call) -> FileBody:
+    return call.objects.get(FILE, call.owner, call.path["file_id"])
 
 
 def retrieve_file(call: Call) -> Json:
@@ -86,7 +87,7 @@ def retrieve_content(call: Call) -> Binary:
 def delete_file(call: Call) -> Json:
     parts = call.parts
     file_id = _find(call)["id"]
-    stores = parts.objects.holders(call.owner, "vector_store_file", f"%/{file_id}")
+    stores = parts.objects.holders(call.owner, VECTOR_STORE_FILE, f"%/{file_id}")
     if any(status == "in_progress" for _, status in stores):
         raise ApiError(409, f"File {file_id} is still being processed; delete it when its processing has finished.")
     for store_id, _ in stores:

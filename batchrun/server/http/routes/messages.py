@@ -10,20 +10,21 @@ from batchrun.server.http.routes.resources import attach_files, check_attachment
 from batchrun.server.protocol.objects import new_message
 from batchrun.server.protocol.requests.threads import CreateMessage, UpdateMetadata
 from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.kinds import MESSAGE, RUN, THREAD
 from batchrun.server.store.objects import no_more_than
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import MessageBody
 
 __all__ = ["OPERATIONS", "add_messages"]
 
 MAX_MESSAGES = 100_000
 
 
-def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) -> list[Body]:
+def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) -> list[MessageBody]:
     """Append messages to a thread and return them.
 
     Raises:
@@ -31,11 +32,11 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
     """
     objects, now = call.objects, call.parts.now()
     if requests:
-        no_more_than(objects, call.owner, "message", thread_id, MAX_MESSAGES, len(requests))
+        no_more_than(objects, call.owner, MESSAGE, thread_id, MAX_MESSAGES, len(requests))
     messages = [new_message(request, thread_id, now) for request in requests]
     for message in messages:
         check_attachments(call, message)
-        objects.add("message", call.owner, message, parent=thread_id, status="completed")
+        objects.add(MESSAGE, call.owner, message, parent=thread_id, status="completed")
     if any(message["attachments"] for message in messages):
         attach_files(call, thread_id, messages)
     return messages
@@ -43,14 +44,14 @@ def add_messages(call: Call, thread_id: str, requests: Sequence[CreateMessage]) 
 
 def active_run(call: Call, thread_id: str) -> str | None:
     """Return the id of the run that locks the thread, or None."""
-    for _, run in call.objects.active("run", thread_id):
+    for _, run in call.objects.active(RUN, thread_id):
         return str(run["id"])
     return None
 
 
 def create_message(call: Call, request: CreateMessage) -> Json:
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
+    call.objects.get(THREAD, call.owner, thread_id)
     run_id = active_run(call, thread_id)
     if run_id is not None:
         raise locked_thread(thread_id, run_id)
@@ -60,14 +61,14 @@ def create_message(call: Call, request: CreateMessage) -> Json:
 
 def list_messages(call: Call) -> Json:
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
-    return Json(text=call.objects.page("message", call.owner, call.page(), parent=thread_id, run=call.one("run_id")))
+    call.objects.get(THREAD, call.owner, thread_id)
+    return Json(text=call.objects.page(MESSAGE, call.owner, call.page(), parent=thread_id, run=call.one("run_id")))
 
 
-def _message(call: Call) -> Body:
+def _message(call: Call) -> MessageBody:
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
-    return call.objects.get("message", call.owner, call.path["message_id"], parent=thread_id)
+    call.objects.get(THREAD, call.owner, thread_id)
+    return call.objects.get(MESSAGE, call.owner, call.path["message_id"], parent=thread_id)
 
 
 def retrieve_message(call: Call) -> Json:

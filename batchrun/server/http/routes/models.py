@@ -10,7 +10,7 @@ from batchrun.server.replies.replies import Json, json_reply
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
 
 __all__ = ["OPERATIONS"]
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from batchrun.server.errors import bad_value, no_such
 from batchrun.server.execution.vector_stores import add_store, chunking_body
 from batchrun.server.http.routes.vector_stores import add_files
+from batchrun.server.store.kinds import FILE, THREAD, VECTOR_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body, MessageBody
     from batchrun.server.store.hidden import UsableResources
 
 __all__ = ["attach_files", "check_attachments", "resources_body", "usable_resources"]
@@ -30,14 +31,14 @@ def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) 
     kinds = {tool["type"] for tool in tools or ()}
     if resources is not None and resources.code_interpreter is not None:
         for file_id in resources.code_interpreter.file_ids:
-            call.objects.get("file", call.owner, file_id)
+            call.objects.get(FILE, call.owner, file_id)
         body["code_interpreter"] = {"file_ids": resources.code_interpreter.file_ids}
     elif "code_interpreter" in kinds:
         body["code_interpreter"] = {"file_ids": []}
     if resources is not None and resources.file_search is not None:
         store_ids = [*(resources.file_search.vector_store_ids or [])]
         for store_id in store_ids:
-            if call.objects.find("vector_store", call.owner, store_id) is None:
+            if call.objects.find(VECTOR_STORE, call.owner, store_id) is None:
                 raise no_such("vector store", store_id)
         for new in getattr(resources.file_search, "vector_stores", None) or ():
             store = add_store(call.parts, call.owner, None, new.metadata, None)
@@ -66,14 +67,14 @@ ATTACHED_STORE_LIFE = {"anchor": "last_active_at", "days": 7}
 """Vector stores made for attachments expire 7 days after their last use, as the hosted API's do."""
 
 
-def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
+def attach_files(call: Call, thread_id: str, messages: Sequence[MessageBody]) -> None:
     """Add the files that are attached to messages to the resources of the thread's tools.
 
     Raises:
         ApiError: 400: a tool would get more files than it takes.
     """
     parts = call.parts
-    thread = parts.objects.get("thread", call.owner, thread_id)
+    thread = parts.objects.get(THREAD, call.owner, thread_id)
     resources = thread["tool_resources"]
     for message in messages:
         for attachment in message["attachments"]:
@@ -93,14 +94,14 @@ def attach_files(call: Call, thread_id: str, messages: Sequence[Body]) -> None:
     parts.objects.save(thread)
 
 
-def check_attachments(call: Call, message: Body) -> None:
+def check_attachments(call: Call, message: MessageBody) -> None:
     """Check that the files of a message exist.
 
     Raises:
         ApiError: 404: a file does not exist.
     """
     for attachment in message["attachments"]:
-        call.objects.get("file", call.owner, attachment["file_id"])
+        call.objects.get(FILE, call.owner, attachment["file_id"])
     for part in message["content"]:
         if part["type"] == "image_file":
-            call.objects.get("file", call.owner, part["image_file"]["file_id"])
+            call.objects.get(FILE, call.owner, part["image_file"]["file_id"])

@@ -14,14 +14,14 @@ from batchrun.server.protocol.requests.items import CreateResponse
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
+from batchrun.server.store.kinds import CONVERSATION, FILE, RESPONSE, UNSTORED_RESPONSE
 from batchrun.server.store.objects import page_of
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.protocol.requests.items import ResponseFunctionTool
     from batchrun.server.store.hidden import ResponseHidden
-    from batchrun.server.store.objects import Kind
 
 __all__ = ["OPERATIONS"]
 
@@ -40,7 +40,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
     check_calls([*call.core.responses.earlier_items(call.owner, body), *hidden["input"]])
     for item in hidden["input"]:
         _check_files(call, item)
-    kind: Kind = "unstored_response" if request.store is False else "response"
+    kind = UNSTORED_RESPONSE if request.store is False else RESPONSE
     call.objects.add(
         kind,
         call.owner,
@@ -65,7 +65,7 @@ def _check_files(call: Call, item: Body) -> None:
     """Raise a 404 if a file of an item does not exist."""
     for part in item["content"] if item["type"] == "message" else ():
         if part.get("file_id"):
-            call.objects.get("file", call.owner, part["file_id"])
+            call.objects.get(FILE, call.owner, part["file_id"])
 
 
 def _new_response(request: CreateResponse, model: str, now: int) -> Body:
@@ -161,10 +161,9 @@ def _check_context(call: Call, body: Body) -> None:
             code="mutually_exclusive_parameters",
         )
     objects, conversation_id = call.objects, body["conversation"]["id"]
-    if objects.find("conversation", call.owner, conversation_id) is None:
+    if objects.find(CONVERSATION, call.owner, conversation_id) is None:
         raise no_such("conversation", conversation_id)
-    kinds: tuple[Kind, ...] = ("response", "unstored_response")
-    for kind in kinds:
+    for kind in (RESPONSE, UNSTORED_RESPONSE):
         if objects.active(kind, conversation_id):
             raise ApiError(
                 400,
@@ -176,7 +175,7 @@ def _check_context(call: Call, body: Body) -> None:
 
 def _find(call: Call) -> Body:
     response_id = call.path["response_id"]
-    body = call.objects.find("response", call.owner, response_id)
+    body = call.objects.find(RESPONSE, call.owner, response_id)
     if body is None:
         raise ApiError(404, f"Response with id '{response_id}' not found.")
     live = call.core.responses.live.get(response_id)

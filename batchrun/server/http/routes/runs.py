@@ -26,17 +26,18 @@ from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, json_reply
 from batchrun.server.responders.base import answering_model
+from batchrun.server.store.kinds import ASSISTANT, RUN, THREAD
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body, RunBody
     from batchrun.server.store.hidden import RunHidden
 
 __all__ = ["OPERATIONS"]
 
 
 def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
-    assistant = call.objects.get("assistant", call.owner, request.assistant_id)
+    assistant = call.objects.get(ASSISTANT, call.owner, request.assistant_id)
     thread = add_thread(call, request.thread or CreateThread())
     run = new_run(
         request,
@@ -54,8 +55,8 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
 
 def create_run(call: Call, request: CreateRun) -> HttpReply:
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
-    assistant = call.objects.get("assistant", call.owner, request.assistant_id)
+    call.objects.get(THREAD, call.owner, thread_id)
+    assistant = call.objects.get(ASSISTANT, call.owner, request.assistant_id)
     active = active_run(call, thread_id)
     if active is not None:
         raise busy_thread(thread_id, active)
@@ -79,7 +80,7 @@ def _model(call: Call, request: RunOptions, assistant: Body) -> str:
 
 
 def _started(
-    call: Call, run: Body, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
+    call: Call, run: RunBody, thread: Body | None, resources: Body, effort: str | None, *, stream: bool
 ) -> HttpReply:
     """Store the run, execute it after the commit, and return its events or the queued run."""
     hidden: RunHidden = {
@@ -92,7 +93,7 @@ def _started(
         hidden["parameters"] = {"reasoning_effort": effort}
     text = dumps(run)
     call.objects.add(
-        "run", call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text
+        RUN, call.owner, run, parent=run["thread_id"], status="queued", active=True, hidden=hidden, text=text
     )
     log = EventLog(run["id"], 0, opening_frames(run, thread, text))
     call.after.append(partial(call.core.runs.launch, call.owner, run, hidden, log))
@@ -101,19 +102,19 @@ def _started(
 
 def list_runs(call: Call) -> Json:
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
-    return Json(text=call.objects.page("run", call.owner, call.page(), parent=thread_id))
+    call.objects.get(THREAD, call.owner, thread_id)
+    return Json(text=call.objects.page(RUN, call.owner, call.page(), parent=thread_id))
 
 
-def find_run(call: Call) -> Body:
+def find_run(call: Call) -> RunBody:
     """Return the run that the path names.
 
     Raises:
         ApiError: 404: there is no such thread or run.
     """
     thread_id = call.path["thread_id"]
-    call.objects.get("thread", call.owner, thread_id)
-    return call.objects.get("run", call.owner, call.path["run_id"], parent=thread_id)
+    call.objects.get(THREAD, call.owner, thread_id)
+    return call.objects.get(RUN, call.owner, call.path["run_id"], parent=thread_id)
 
 
 def retrieve_run(call: Call) -> Json:
@@ -143,7 +144,9 @@ def submit_tool_outputs(call: Call, request: SubmitToolOutputs) -> HttpReply:
     run = find_run(call)
     if (run["status"], "submit") not in TRANSITIONS:
         raise refused_outputs(run["status"])
-    expected = [each["id"] for each in run["required_action"]["submit_tool_outputs"]["tool_calls"]]
+    action = run["required_action"]
+    assert action is not None
+    expected = [each["id"] for each in action["submit_tool_outputs"]["tool_calls"]]
     got = [each.tool_call_id for each in request.tool_outputs]
     if sorted(expected) != sorted(got):
         raise wrong_outputs(expected, got)

@@ -9,10 +9,11 @@ from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.runs import find_run
 from batchrun.server.replies.encoding import loads
 from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.kinds import STEP
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import StepBody
 
 __all__ = ["OPERATIONS"]
 
@@ -28,7 +29,7 @@ def _wants_content(call: Call) -> bool:
     return bool(wanted)
 
 
-def _with_content(call: Call, step: Body) -> Body:
+def _with_content(call: Call, step: StepBody) -> StepBody:
     """Return the step with the texts of its search results, which clients get only on request."""
     kept = call.objects.step_hidden(step["id"]).get("calls", {})
     for each in step["step_details"].get("tool_calls", ()):
@@ -41,7 +42,7 @@ def _with_content(call: Call, step: Body) -> Body:
 
 def list_steps(call: Call) -> Json:
     run = find_run(call)
-    text = call.objects.page("step", call.owner, call.page(), parent=run["id"], noun="run step")
+    text = call.objects.page(STEP, call.owner, call.page(), parent=run["id"], noun="run step")
     if _wants_content(call):
         listed = loads(text)
         listed["data"] = [_with_content(call, step) for step in listed["data"]]
@@ -51,7 +52,7 @@ def list_steps(call: Call) -> Json:
 
 def retrieve_step(call: Call) -> Json:
     run = find_run(call)
-    step = call.objects.find("step", call.owner, call.path["step_id"], parent=run["id"])
+    step = call.objects.find(STEP, call.owner, call.path["step_id"], parent=run["id"])
     if step is None:
         raise no_such("run step", call.path["step_id"])
     return json_reply(_with_content(call, step) if _wants_content(call) else step)

@@ -11,10 +11,11 @@ from batchrun.server.http.routes.resources import resources_body
 from batchrun.server.protocol.objects import new_thread
 from batchrun.server.protocol.requests.threads import CreateThread, UpdateThread
 from batchrun.server.replies.replies import Json, json_reply
+from batchrun.server.store.kinds import MESSAGE, RUN, STEP, THREAD
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
 
 __all__ = ["OPERATIONS", "add_thread"]
 
@@ -22,7 +23,7 @@ __all__ = ["OPERATIONS", "add_thread"]
 def add_thread(call: Call, request: CreateThread) -> Body:
     """Store a new thread with its first messages, and return it."""
     thread = new_thread(request.metadata, resources_body(call, request.tool_resources), call.parts.now())
-    call.objects.add("thread", call.owner, thread)
+    call.objects.add(THREAD, call.owner, thread)
     add_messages(call, thread["id"], request.messages)
     return thread
 
@@ -32,15 +33,15 @@ def create_thread(call: Call, request: CreateThread) -> Json:
 
 
 def list_threads(call: Call) -> Json:
-    return Json(text=call.objects.page("thread", call.owner, call.page()))
+    return Json(text=call.objects.page(THREAD, call.owner, call.page()))
 
 
 def retrieve_thread(call: Call) -> Json:
-    return json_reply(call.objects.get("thread", call.owner, call.path["thread_id"]))
+    return json_reply(call.objects.get(THREAD, call.owner, call.path["thread_id"]))
 
 
 def update_thread(call: Call, request: UpdateThread) -> Json:
-    thread = call.objects.get("thread", call.owner, call.path["thread_id"])
+    thread = call.objects.get(THREAD, call.owner, call.path["thread_id"])
     if "metadata" in request.model_fields_set:
         thread["metadata"] = request.metadata or {}
     if request.tool_resources is not None:
@@ -54,12 +55,12 @@ def update_thread(call: Call, request: UpdateThread) -> Json:
 def delete_thread(call: Call) -> Json:
     objects = call.objects
     thread_id = call.path["thread_id"]
-    objects.get("thread", call.owner, thread_id)
-    runs = [run["id"] for run in objects.children(call.owner, "run", thread_id)]
+    objects.get(THREAD, call.owner, thread_id)
+    runs = [run["id"] for run in objects.children(call.owner, RUN, thread_id)]
     for run_id in runs:
-        objects.remove_children(call.owner, "step", run_id)
-    objects.remove_children(call.owner, "run", thread_id)
-    objects.remove_children(call.owner, "message", thread_id)
+        objects.remove_children(call.owner, STEP, run_id)
+    objects.remove_children(call.owner, RUN, thread_id)
+    objects.remove_children(call.owner, MESSAGE, thread_id)
     objects.remove(thread_id)
     call.after.append(partial(call.core.runs.forget_all, runs))
     return json_reply({"id": thread_id, "object": "thread.deleted", "deleted": True})

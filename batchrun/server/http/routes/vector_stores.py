@@ -34,13 +34,14 @@ from batchrun.server.protocol.requests.vector_stores import (
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Waiting, json_reply
+from batchrun.server.store.kinds import ASSISTANT, FILE, FILE_BATCH, VECTOR_STORE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchrun.server.execution.parts import Parts
     from batchrun.server.http.endpoint import Call
-    from batchrun.server.protocol.objects import Body
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.search.file_search import Vector
 
 __all__ = ["OPERATIONS", "add_files"]
@@ -61,7 +62,7 @@ def add_files(
     """
     parts = call.parts
     for file_id in file_ids:
-        parts.objects.get("file", call.owner, file_id)
+        parts.objects.get(FILE, call.owner, file_id)
         body = add_to_store(
             parts, call.owner, store_id, file_id, chunking=chunking, batch_id=batch_id, attributes=attributes
         )
@@ -77,14 +78,14 @@ def create_store(call: Call, request: CreateVectorStore) -> Json:
 
 
 def list_stores(call: Call) -> Json:
-    return Json(text=call.objects.page("vector_store", call.owner, call.page(), noun="vector store"))
+    return Json(text=call.objects.page(VECTOR_STORE, call.owner, call.page(), noun="vector store"))
 
 
 def _store(call: Call, store_id: str | None = None) -> Body:
     """Return the store that the path names, and expire it if its time is over."""
     parts = call.parts
     store_id = store_id or call.path["vector_store_id"]
-    store = parts.objects.get("vector_store", call.owner, store_id, noun="vector store")
+    store = parts.objects.get(VECTOR_STORE, call.owner, store_id, noun="vector store")
     if store["expires_at"] is not None and store["status"] != "expired" and store["expires_at"] <= call.parts.now():
         store["status"] = "expired"
         parts.index.remove(store_id, None)
@@ -113,14 +114,14 @@ def update_store(call: Call, request: UpdateVectorStore) -> Json:
 
 def delete_store(call: Call) -> Json:
     parts, store_id = call.parts, _store(call)["id"]
-    for assistant in parts.objects.children(call.owner, "assistant", ""):
+    for assistant in parts.objects.children(call.owner, ASSISTANT, ""):
         search = assistant["tool_resources"]["file_search"]
         if search and store_id in search["vector_store_ids"]:
             search["vector_store_ids"].remove(store_id)
             parts.objects.save(assistant)
     parts.index.remove(store_id, None)
-    parts.objects.remove_children(call.owner, "vector_store_file", store_id)
-    parts.objects.remove_children(call.owner, "file_batch", store_id)
+    parts.objects.remove_children(call.owner, VECTOR_STORE_FILE, store_id)
+    parts.objects.remove_children(call.owner, FILE_BATCH, store_id)
     parts.blobs.remove_below(store_id)
     parts.objects.remove(store_id)
     return json_reply({"id": store_id, "object": "vector_store.deleted", "deleted": True})
@@ -148,7 +149,7 @@ def _page_of_files(call: Call, store_id: str, batch_id: str | None) -> Json:
             f"Invalid value: '{wanted}'. Supported values are: 'in_progress', 'completed', 'failed' and 'cancelled'.",
         )
     text = call.objects.page(
-        "vector_store_file",
+        VECTOR_STORE_FILE,
         call.owner,
         call.page(),
         parent=store_id,
@@ -161,7 +162,7 @@ def _page_of_files(call: Call, store_id: str, batch_id: str | None) -> Json:
 
 
 def _file(call: Call, store_id: str, file_id: str) -> Body:
-    body = call.objects.find("vector_store_file", call.owner, f"{store_id}/{file_id}")
+    body = call.objects.find(VECTOR_STORE_FILE, call.owner, f"{store_id}/{file_id}")
     if body is None:
         raise no_such("file", file_id)
     return body
@@ -213,7 +214,7 @@ def add_batch(call: Call, request: AddVectorStoreFiles) -> Json:
         "created_at": call.parts.now(),
         "vector_store_id": store_id,
     }
-    call.objects.add("file_batch", call.owner, batch, parent=store_id)
+    call.objects.add(FILE_BATCH, call.owner, batch, parent=store_id)
     for each in request.files or ():
         chunking = chunking_body(each.chunking_strategy or request.chunking_strategy)
         add_files(call, store_id, [each.file_id], chunking, batch_id, each.attributes or request.attributes)
@@ -224,16 +225,14 @@ def add_batch(call: Call, request: AddVectorStoreFiles) -> Json:
 
 
 def _batch_body(call: Call, batch: Body) -> Body:
-    files = call.objects.children(call.owner, "vector_store_file", batch["vector_store_id"], run=batch["id"])
+    files = call.objects.children(call.owner, VECTOR_STORE_FILE, batch["vector_store_id"], run=batch["id"])
     statuses = [file["status"] for file in files]
     status = "in_progress" if "in_progress" in statuses else "cancelled" if "cancelled" in statuses else "completed"
     return batch | {"status": status, "file_counts": counts(statuses)}
 
 
 def _batch(call: Call) -> Body:
-    return call.objects.get(
-        "file_batch", call.owner, call.path["batch_id"], parent=_store(call)["id"], noun="file batch"
-    )
+    return call.objects.get(FILE_BATCH, call.owner, call.path["batch_id"], parent=_store(call)["id"], noun="file batch")
 
 
 def retrieve_batch(call: Call) -> Json:
@@ -243,7 +242,7 @@ def retrieve_batch(call: Call) -> Json:
 def cancel_batch(call: Call) -> Json:
     batch = _batch(call)
     store_id = batch["vector_store_id"]
-    for file in call.objects.children(call.owner, "vector_store_file", store_id, run=batch["id"]):
+    for file in call.objects.children(call.owner, VECTOR_STORE_FILE, store_id, run=batch["id"]):
         if file["status"] == "in_progress":
             file["status"] = "cancelled"
             call.objects.save(file, key=f"{store_id}/{file['id']}", status="cancelled")
@@ -283,10 +282,10 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
     Raises:
         ApiError: 404: the store was deleted meanwhile.
     """
-    parts.objects.get("vector_store", owner, store_id, noun="vector store")
+    parts.objects.get(VECTOR_STORE, owner, store_id, noun="vector store")
     queries = _queries(request)
     threshold = request.ranking_options.score_threshold if request.ranking_options else 0.0
-    files = {file["id"]: file for file in parts.objects.children(owner, "vector_store_file", store_id)}
+    files = {file["id"]: file for file in parts.objects.children(owner, VECTOR_STORE_FILE, store_id)}
     allowed = {
         file_id
         for file_id, file in files.items()

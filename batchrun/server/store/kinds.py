@@ -1,0 +1,60 @@
+"""The kinds of stored objects, each with the type of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from batchrun.server.protocol.bodies import Body, FileBody, MessageBody, RunBody, StepBody
+
+__all__ = [
+    "ASSISTANT",
+    "COMPLETION",
+    "CONVERSATION",
+    "FILE",
+    "FILE_BATCH",
+    "ITEM",
+    "MESSAGE",
+    "RESPONSE",
+    "RUN",
+    "STEP",
+    "THREAD",
+    "UNSTORED_RESPONSE",
+    "VECTOR_STORE",
+    "VECTOR_STORE_FILE",
+    "BodyT",
+    "Kind",
+]
+
+BodyT = TypeVar("BodyT", bound=Mapping[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[BodyT]):
+    """A kind of objects.
+
+    Attributes:
+        name: its value in the column `kind`.
+    """
+
+    name: str
+
+
+ASSISTANT: Kind[Body] = Kind("assistant")
+THREAD: Kind[Body] = Kind("thread")
+MESSAGE: Kind[MessageBody] = Kind("message")
+RUN: Kind[RunBody] = Kind("run")
+STEP: Kind[StepBody] = Kind("step")
+FILE: Kind[FileBody] = Kind("file")
+VECTOR_STORE: Kind[Body] = Kind("vector_store")
+VECTOR_STORE_FILE: Kind[Body] = Kind("vector_store_file")
+"""A file in a vector store; its key is `store id/file id`."""
+FILE_BATCH: Kind[Body] = Kind("file_batch")
+RESPONSE: Kind[Body] = Kind("response")
+UNSTORED_RESPONSE: Kind[Body] = Kind("unstored_response")
+"""A response with `store: false`; it exists while it executes, and for its idempotency key."""
+CONVERSATION: Kind[Body] = Kind("conversation")
+ITEM: Kind[Body] = Kind("item")
+COMPLETION: Kind[Body] = Kind("completion")
+"""The kept reply of a chat completion or search; see `execution/kept_replies.py`."""
