@@ -216,10 +216,10 @@ def test_keys_of_one_owner_repeat_nothing_for_another(start: Start) -> None:
 
 def test_what_is_served_is_documented(shared: Running) -> None:
     """The OpenAPI document names every path with its body, and /docs shows it."""
-    paths = httpx2.get(f"{shared.url}/openapi.json").json()["paths"]
+    paths = httpx2.get(f"{shared.url}/openapi.json", timeout=60).json()["paths"]
     assert paths["/v1/threads/runs"]["post"]["requestBody"]
     assert len(paths) > 35
-    page = httpx2.get(f"{shared.url.removesuffix('/v1')}/docs")
+    page = httpx2.get(f"{shared.url.removesuffix('/v1')}/docs", timeout=60)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "/v1/threads/runs" in page.text
 
