@@ -254,3 +254,19 @@ def test_repeated_cuts_end_at_one() -> None:
     service = Service(unlimited)
     service.now_s = 60.0
     assert service.answer(policy, ANSWERS_PER_SLOT).capacity == 2
+
+
+def test_a_server_that_becomes_slow_gets_fewer_rows_at_once() -> None:
+    """A latency well above the usual one is followed by a trial of fewer slots, long before the next trial is due."""
+    speed = [1.0]
+    policy, service = SlotPolicy(start=8), Service(lambda rows: speed[0] * min(rows, 8))
+    service.answer(policy, 1_500)  # by now the rests between two trials are long
+    while policy.capacity == 8:
+        service.answer(policy)
+    while policy.capacity != 8:
+        service.answer(policy)
+    service.answer(policy, 4 * 12)
+    assert policy.capacity == 8, "the rest lasts for more than four rounds of twelve answers"
+    speed[0] = 0.5
+    service.answer(policy, 2 * 12)
+    assert policy.capacity == 5
