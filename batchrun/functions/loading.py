@@ -80,7 +80,7 @@ def _defined(names: Mapping[str, Any]) -> dict[str, Function]:
     }
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     # functools.cache returns an object that is not a function but has the wrapped function as an attribute.
     wrapped = getattr(value, "__dict__", {}).get("__wrapped__")
     return inspect.isfunction(value) or (callable(value) and inspect.isfunction(wrapped))

@@ -136,7 +136,7 @@ class Toolbox:
 
 
 async def _in_thread(function: _Call) -> _Result:
-    def attempt() -> _Result | Awaitable[Any]:
+    def attempt() -> _Result | Awaitable[object]:
         try:
             value = function()
             return value if inspect.isawaitable(value) else _Result(_as_text(value))
@@ -159,14 +159,14 @@ async def _on_loop(function: _Call) -> _Result:
         return _failure(_reason(exc))
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     """Return a str unchanged, and everything else as JSON."""
     if isinstance(value, str):
         return str.__str__(value)  # for an Enum that is a str, its value
     return to_json(value, fallback=_plain).decode()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a value that JSON does not have as a list or number (numpy, pandas), or else as text."""
     tolist = getattr(value, "tolist", None)
     return tolist() if callable(tolist) else str(value)

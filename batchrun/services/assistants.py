@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import anyio
 
@@ -34,7 +33,7 @@ from batchrun.services.polling import pages, poll
 from batchrun.services.reply_fields import JsonObject, billed, in_path, loaded, mapping, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_tokens
-from batchrun.services.wire import BETA, EventReader, Wire
+from batchrun.services.wire import BETA, EventReader, RequestBody, Wire
 
 __all__ = ["AssistantSettings", "AssistantsService"]
 
@@ -81,7 +80,7 @@ class AssistantSettings:
     model: str | None
     instructions: str | None
     metadata: Mapping[str, str]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -159,7 +158,7 @@ class AssistantsService:
     async def _create_assistant(self, resources: JsonObject) -> None:
         if self._settings.model is None:
             raise PermanentFault("an assistant needs a model; set --model", error_type="no_model")
-        body: dict[str, Any] = {
+        body: RequestBody = {
             "model": self._settings.model,
             "name": self._settings.name,
             "metadata": dict(self._settings.metadata),
@@ -245,13 +244,13 @@ class AssistantsService:
             return f"{_run_path(attempt.thread_id, attempt.run_id)}/submit_tool_outputs"
         return "/threads/runs" if exchange.thread_id is None else f"/threads/{in_path(exchange.thread_id)}/runs"
 
-    async def _body(self, exchange: Exchange, attempt: Attempt, *, stream: bool) -> dict[str, Any]:
+    async def _body(self, exchange: Exchange, attempt: Attempt, *, stream: bool) -> RequestBody:
         if exchange.outputs:
             outputs = [{"tool_call_id": output.call_id, "output": output.text} for output in exchange.outputs]
             return {"tool_outputs": outputs, "stream": stream}
         settings, files = self._settings, self._row_files
         metadata = self._metadata(exchange, attempt)
-        body: dict[str, Any] = {
+        body: RequestBody = {
             "assistant_id": self.assistant_id,
             "metadata": metadata,
             "stream": stream,

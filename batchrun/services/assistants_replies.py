@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
@@ -86,7 +86,7 @@ def reply_of_run(
     usage: Usage,
     *,
     partial_text: str,
-    parameters: Mapping[str, Any],
+    parameters: JsonObject,
     secrets: tuple[str, ...],
 ) -> Reply:
     """Return how a run ended, or what it waits for, without the files that are not in its messages.

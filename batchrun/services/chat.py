@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, TransientFault
 from batchrun.records import Attempt, Exchange
 from batchrun.services.chat_replies import Completion, whole_completion
+from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.reply_fields import JsonObject, loaded
-from batchrun.services.wire import EventReader, Wire
+from batchrun.services.wire import EventReader, RequestBody, Wire
 
 __all__ = ["ChatService", "ChatSettings"]
 
@@ -34,7 +34,7 @@ class ChatSettings:
     model: str | None
     instructions: str | None
     stream: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -84,7 +84,7 @@ class ChatService:
             return [
                 {"role": "tool", "tool_call_id": output.call_id, "content": output.text} for output in exchange.outputs
             ]
-        content: str | list[dict[str, Any]] = exchange.turn.text
+        content: MessageContent = exchange.turn.text
         if self._row_files is not None:
             content = await self._row_files.content(exchange.turn)
         message = {"role": "user", "content": content}
@@ -92,9 +92,9 @@ class ChatService:
             return [message]
         return [{"role": "system", "content": self._settings.instructions}, message]
 
-    def _body(self, exchange: Exchange, added: Sequence[JsonObject]) -> dict[str, Any]:
+    def _body(self, exchange: Exchange, added: Sequence[JsonObject]) -> RequestBody:
         settings = self._settings
-        body: dict[str, Any] = {"model": settings.model, "messages": [*exchange.history, *added]}
+        body: RequestBody = {"model": settings.model, "messages": [*exchange.history, *added]}
         if settings.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         body |= settings.parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +139,7 @@ class Completion:
         call["function"] |= {key: value for key, value in function.items() if key != "arguments" and value}
         call["function"]["arguments"] += arguments(function.get("arguments"))
 
-    def reply(self, on_ids: OnIds, added: Sequence[JsonObject], parameters: Mapping[str, Any]) -> Reply:
+    def reply(self, on_ids: OnIds, added: Sequence[JsonObject], parameters: JsonObject) -> Reply:
         """Return the reply, when no chunk is left.
 
         Args:

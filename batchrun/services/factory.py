@@ -10,6 +10,7 @@ from batchrun.job.options import Api, Job
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.reply_fields import JsonObject
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 
@@ -29,7 +30,7 @@ def model_parameters(job: Job, api: Api) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None} | job.param
 
 
-def response_format(wanted: Mapping[str, Any] | None, api: Api) -> dict[str, Any] | None:
+def response_format(wanted: JsonObject | None, api: Api) -> dict[str, Any] | None:
     """Return a response format as the protocol has it.
 
     Responses expects the fields of a schema next to its type, not below it, and all of it under `format`.
@@ -40,7 +41,7 @@ def response_format(wanted: Mapping[str, Any] | None, api: Api) -> dict[str, Any
     return {"format": {"type": wanted["type"], **schema} if isinstance(schema, Mapping) else dict(wanted)}
 
 
-def _tool(function: Mapping[str, Any], *, responses: bool) -> dict[str, Any]:
+def _tool(function: JsonObject, *, responses: bool) -> dict[str, Any]:
     """Return a function as a tool. Responses expects its fields next to the tool's type, and requires `strict`."""
     if responses:
         return {"type": "function", "strict": False, **function}
@@ -55,7 +56,7 @@ def make_service(
     batch_id: str,
     assistant_id: str | None,
     assistant_made: Callable[[str], None],
-    structure: Mapping[str, Any] | None = None,
+    structure: JsonObject | None = None,
     row_files: RowFiles | None = None,
 ) -> Service:
     """Return the service of the job's protocol, which sends its requests over `wire`.
@@ -78,7 +79,7 @@ def make_service(
 
 
 def _assistant_settings(
-    job: Job, batch_id: str, assistant_id: str | None, structure: Mapping[str, Any] | None
+    job: Job, batch_id: str, assistant_id: str | None, structure: JsonObject | None
 ) -> AssistantSettings:
     return AssistantSettings(
         assistant_id=job.assistant,
@@ -92,7 +93,7 @@ def _assistant_settings(
     )
 
 
-def _response_settings(job: Job, batch_id: str, structure: Mapping[str, Any] | None) -> ResponseSettings:
+def _response_settings(job: Job, batch_id: str, structure: JsonObject | None) -> ResponseSettings:
     return ResponseSettings(
         model=job.model,
         instructions=job.instructions,
@@ -105,7 +106,7 @@ def _response_settings(job: Job, batch_id: str, structure: Mapping[str, Any] | N
     )
 
 
-def _chat_settings(job: Job, structure: Mapping[str, Any] | None) -> ChatSettings:
+def _chat_settings(job: Job, structure: JsonObject | None) -> ChatSettings:
     return ChatSettings(
         model=job.model,
         instructions=job.instructions,

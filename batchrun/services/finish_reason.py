@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from batchrun.records import EMPTY_ANSWER, REFUSAL, Usage
+from batchrun.services.reply_fields import JsonObject
 
 __all__ = ["CUT", "end_of_completed"]
 
@@ -25,7 +25,7 @@ _REASONING = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTA
 
 
 def end_of_completed(
-    text: str, usage: Usage, *, refused: bool = False, parameters: Mapping[str, Any] | None = None, more: bool = False
+    text: str, usage: Usage, *, refused: bool = False, parameters: JsonObject | None = None, more: bool = False
 ) -> tuple[Literal["completed", "incomplete"], str | None]:
     """Return (status, reason) of a run that has the status `completed` and asks for no function.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
@@ -21,7 +20,7 @@ from batchrun.services.reply_fields import JsonObject, billed, count, in_path, l
 from batchrun.services.responses_replies import TERMINAL, answer_in, reply_of_response, status_of, thread_id_of
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_response
-from batchrun.services.wire import EventReader, Wire
+from batchrun.services.wire import EventReader, RequestBody, Wire
 
 __all__ = ["ResponseSettings", "ResponsesService"]
 
@@ -58,7 +57,7 @@ class ResponseSettings:
     conversation: bool = False
     stream: bool = False
     background: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -157,9 +156,9 @@ class ResponsesService:
         # The API allows 512 characters per value.
         return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
 
-    async def _body(self, exchange: Exchange, attempt: Attempt, conversation_id: str | None) -> dict[str, Any]:
+    async def _body(self, exchange: Exchange, attempt: Attempt, conversation_id: str | None) -> RequestBody:
         settings = self._settings
-        body: dict[str, Any] = {
+        body: RequestBody = {
             "model": settings.model,
             "input": _outputs(exchange) if exchange.outputs else exchange.turn.text,
             "store": True,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
@@ -52,7 +51,7 @@ def thread_id_of(response: JsonObject, response_id: str) -> str:
 
 
 def reply_of_response(
-    response: JsonObject, usage: Usage, *, parameters: Mapping[str, Any], secrets: tuple[str, ...]
+    response: JsonObject, usage: Usage, *, parameters: JsonObject, secrets: tuple[str, ...]
 ) -> tuple[Reply, Sequence[JsonObject]]:
     """Return (how a response ended, its output items).
 

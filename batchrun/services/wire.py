@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import anyio
 import httpx2
@@ -26,7 +26,10 @@ from batchrun.services.reply_fields import JsonObject, loaded
 from batchrun.services.reply_size import UNBOUNDED
 from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception
 
-__all__ = ["BETA", "EventReader", "Wire"]
+__all__ = ["BETA", "EventReader", "RequestBody", "Wire"]
+
+RequestBody: TypeAlias = dict[str, Any]
+"""The JSON object of a request, while it is built. The user's `--param` may add any field to it."""
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 """The header of the endpoints of assistants, threads and vector stores."""

@@ -28,7 +28,7 @@ class Unfit(ValueError):
     """A value does not fit into its column; the message gives the expected kind."""
 
 
-def kind_of(schema: Any, lookup: Lookup) -> Kind:
+def kind_of(schema: object, lookup: Lookup) -> Kind:
     """Return the kind of a property, regardless of whether it may be null.
 
     Raises:
@@ -40,7 +40,7 @@ def kind_of(schema: Any, lookup: Lookup) -> Kind:
     return next(iter(kinds)) if len(kinds) == 1 else "json"
 
 
-def cell(kind: Kind, value: Any) -> Value:
+def cell(kind: Kind, value: object) -> Value:
     """Return the cell of a value; None for null.
 
     Raises:
@@ -50,7 +50,7 @@ def cell(kind: Kind, value: Any) -> Value:
         return None
     if kind == "json":
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if type(value) in (float, int) and kind in ("int", "float"):
+    if (type(value) is int or type(value) is float) and kind in ("int", "float"):
         return _number(kind, value)
     if type(value) is COLUMN_TYPES[kind]:
         return value
@@ -68,7 +68,7 @@ def _number(kind: Kind, value: int | float) -> int | float:
     return int(value)
 
 
-def _kinds(schema: Any, lookup: Lookup, refs: frozenset[str]) -> set[Kind]:
+def _kinds(schema: object, lookup: Lookup, refs: frozenset[str]) -> set[Kind]:
     """Return the kinds that the schema allows; `json` if it does not restrict them."""
     if not isinstance(schema, dict):
         return {"json"}
@@ -92,5 +92,5 @@ def _kinds(schema: Any, lookup: Lookup, refs: frozenset[str]) -> set[Kind]:
     return {"json"}
 
 
-def _kinds_of_values(values: Iterable[Any]) -> set[Kind]:
+def _kinds_of_values(values: Iterable[object]) -> set[Kind]:
     return {_OF_VALUE.get(type(value), "json") for value in values if value is not None}

@@ -111,7 +111,7 @@ def _broken(exc: json.JSONDecodeError) -> SchemaMismatch:
     return SchemaMismatch(f"the answer is not valid JSON: line {exc.lineno}, column {exc.colno}: {reason}")
 
 
-def _check_characters(found: str, value: Any) -> None:
+def _check_characters(found: str, value: object) -> None:
     """Reject half characters, literal or escaped: no file can hold them."""
     try:
         found.encode()

@@ -61,7 +61,7 @@ def _cut_list(lines: Iterable[str]) -> list[str]:
     return found if len(found) <= _MAX_LINES else [*found[:_MAX_LINES], "and more problems"]
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value of an answer for a message: short, on one line."""
     if isinstance(value, dict):
         return "an object"

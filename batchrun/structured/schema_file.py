@@ -91,7 +91,7 @@ def load_model(text: str, folder: Path) -> type[BaseModel]:
     return model
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: object) -> bool:
     from pydantic import BaseModel
 
     return isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
@@ -148,31 +148,8 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         InputError: the schema is invalid, refers to something outside itself, or has another root.
     """
-    from jsonschema import Draft3Validator, Draft202012Validator, FormatChecker, SchemaError
-    from jsonschema.validators import validator_for
-
-    try:
-        copy: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
-        json.dumps(copy, ensure_ascii=False).encode()
-        if not isinstance(copy.get("$schema", ""), str):
-            raise InputError(f"{name}: `$schema` must be the URL of a draft, as text")
-        dialect: Any = validator_for(copy, default=Draft202012Validator)
-        if dialect is Draft3Validator:
-            raise InputError(
-                f"{name}: draft 3 of JSON Schema is not supported; use draft 4 or later, in which `required` is a list"
-            )
-        # Without formats: `_check_inside` has a better message for an invalid pattern.
-        dialect.check_schema(copy, format_checker=FormatChecker(formats=()))
-        lookup = references(copy)
-        _check_inside(copy, name)
-    except SchemaError as exc:
-        raise InputError(f"{name}: is not a valid JSON schema: {described(exc)}") from None
-    except RecursionError:
-        raise InputError(f"{name}: is nested too deeply") from None
-    except UnicodeEncodeError:
-        raise InputError(f"{name}: holds half of a character (a lone surrogate)") from None
-    except (TypeError, ValueError) as exc:
-        raise InputError(f"{name}: is not valid JSON: {exc}") from None
+    copy = _checked_copy(schema, name)
+    lookup = references(copy)
     resolved = set()
     while "$ref" in copy:
         if copy["$ref"] in resolved or not copy.keys() - {"$ref"} <= _ROOT_REMARKS:
@@ -192,6 +169,40 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     if "" in properties:
         raise InputError(f"{name}: a property has an empty name; name it, because its column gets that name")
     copy["type"] = "object"
+    return copy
+
+
+def _checked_copy(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a copy of the schema as plain JSON.
+
+    Raises:
+        InputError: the schema is not JSON, is not a schema, refers to something outside itself, or has an invalid
+            pattern.
+    """
+    from jsonschema import Draft3Validator, Draft202012Validator, FormatChecker, SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
+        json.dumps(copy, ensure_ascii=False).encode()
+        if not isinstance(copy.get("$schema", ""), str):
+            raise InputError(f"{name}: `$schema` must be the URL of a draft, as text")
+        dialect: Any = validator_for(copy, default=Draft202012Validator)
+        if dialect is Draft3Validator:
+            raise InputError(
+                f"{name}: draft 3 of JSON Schema is not supported; use draft 4 or later, in which `required` is a list"
+            )
+        # Without formats: `_check_inside` has a better message for an invalid pattern.
+        dialect.check_schema(copy, format_checker=FormatChecker(formats=()))
+        _check_inside(copy, name)
+    except SchemaError as exc:
+        raise InputError(f"{name}: is not a valid JSON schema: {described(exc)}") from None
+    except RecursionError:
+        raise InputError(f"{name}: is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{name}: holds half of a character (a lone surrogate)") from None
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"{name}: is not valid JSON: {exc}") from None
     return copy
 
 
@@ -241,7 +252,7 @@ def _check_inside(schema: dict[str, Any], name: str) -> None:
         waiting += ((each, resolver.in_subresource(each)) for each in resource.subresources())
 
 
-def _check_pattern(pattern: Any, name: str) -> None:
+def _check_pattern(pattern: object, name: str) -> None:
     try:
         if isinstance(pattern, str):
             re.compile(pattern)

@@ -114,7 +114,7 @@ def _subschemas(schema: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
         yield f"{at}[]", schema["items"]
 
 
-def _faults(schema: Any, at: str) -> Iterator[str]:
+def _faults(schema: object, at: str) -> Iterator[str]:
     here = f"at `{at}`: " if at else ""
     if not isinstance(schema, dict):
         yield f"{here}{str(schema).lower()} is not a schema with a type"
@@ -160,7 +160,7 @@ def _is_discriminated(schema: dict[str, Any]) -> bool:
     return "oneOf" in schema and "discriminator" in schema
 
 
-def _is_known_reference(ref: Any) -> bool:
+def _is_known_reference(ref: object) -> bool:
     if ref == "#":
         return True
     parts = str(ref).split("/")
@@ -171,7 +171,7 @@ def _values(schema: dict[str, Any]) -> list[Any]:
     return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
 
 
-def _type_name(value: Any) -> str:
+def _type_name(value: object) -> str:
     names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return names.get(type(value), "null")
 

@@ -229,5 +229,5 @@ def _column_name(name: str) -> str:
     return f"response_{name}" if name in _OWN_COLUMNS or _OWN_NUMBERED.fullmatch(name) else name
 
 
-def _name(title: Any) -> str:
+def _name(title: object) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]+", "_", str(title or "")).strip("_")[:64] or "answer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def turn(folder: Path, *names: str) -> Turn:
     return Turn("When are the dahlias watered?", attachments=Attachments().of_cell(names, folder))
 
 
-async def run_of(service: Filing, message: dict[str, Any], **assistant: Any) -> tuple[list[Any], list[Any]]:
+async def run_of(service: Filing, message: Mapping[str, Any], **assistant: Any) -> tuple[list[Any], list[Any]]:
     """Complete a run of this message; return its (messages, steps)."""
     wire = service.wire
     made = await wire.post("/assistants", {"model": "scripted-1", **assistant}, BETA)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import base64
 import codecs
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio.to_thread
 
 from batchrun.prompts.local_files import IMAGE_TYPES
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault, opened
+from batchrun.services.reply_fields import JsonObject
 
-__all__ = ["assistants_message", "chat_content", "responses_input", "tools_for"]
+__all__ = ["MessageContent", "assistants_message", "chat_content", "responses_input", "tools_for"]
+
+MessageContent: TypeAlias = str | list[JsonObject]
+"""The text of a message, or its parts."""
 
 MAX_INLINE_BYTES = 20 * 1024 * 1024
 """Maximum size of a file inside a request; services accept requests of some 30 to 50 MB."""
@@ -31,7 +35,7 @@ _SEARCHABLE = frozenset(
 """Suffixes of the files that the file search of the Assistants API accepts."""
 
 
-async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: bool = False) -> dict[str, Any]:
+async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: bool = False) -> JsonObject:
     """Return a message of a thread: images are parts, files are attachments for file search or the code interpreter.
 
     Args:
@@ -41,8 +45,8 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
     Raises:
         ServiceFault: a file cannot be uploaded, or not now, or the protocol does not support it.
     """
-    parts: list[dict[str, Any]] = []
-    attachments: list[dict[str, Any]] = []
+    parts: list[JsonObject] = []
+    attachments: list[JsonObject] = []
     for each in turn.attachments:
         if each.kind == "image":
             if each.sha256 is None:
@@ -78,7 +82,7 @@ def tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[st
     return tools
 
 
-async def responses_input(turn: Turn, uploads: Uploads) -> str | list[dict[str, Any]]:
+async def responses_input(turn: Turn, uploads: Uploads) -> MessageContent:
     """Return the `input` of a response. The service copies the files into the code interpreter's container itself.
 
     Raises:
@@ -86,7 +90,7 @@ async def responses_input(turn: Turn, uploads: Uploads) -> str | list[dict[str, 
     """
     if not turn.attachments:
         return turn.text
-    parts: list[dict[str, Any]] = []
+    parts: list[JsonObject] = []
     for each in turn.attachments:
         if each.kind == "image":
             place = {"image_url": each.source} if each.sha256 is None else await _by_id(each, uploads, "vision")
@@ -101,7 +105,7 @@ async def _by_id(attachment: Attachment, uploads: Uploads, purpose: str) -> dict
     return {"file_id": await uploads.file_id(attachment, purpose)}
 
 
-async def chat_content(turn: Turn, folder: Path) -> str | list[dict[str, Any]]:
+async def chat_content(turn: Turn, folder: Path) -> MessageContent:
     """Return the `content` of a chat message, with its files inside: servers of that protocol store no files.
 
     Text files are added to the text, which every model reads; images and PDFs become parts.
@@ -112,7 +116,7 @@ async def chat_content(turn: Turn, folder: Path) -> str | list[dict[str, Any]]:
     Raises:
         PermanentFault: the protocol does not support a file's kind or size, or a file has changed.
     """
-    parts: list[dict[str, Any]] = []
+    parts: list[JsonObject] = []
     texts: list[str] = []
     for each in turn.attachments:
         if each.sha256 is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import anyio
 import anyio.to_thread
@@ -14,7 +14,13 @@ from batchrun.errors import PermanentFault
 from batchrun.prompts.local_files import AttachmentError, Attachments, LocalFile
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.downloads import Downloads
-from batchrun.services.files.messages import assistants_message, chat_content, responses_input, tools_for
+from batchrun.services.files.messages import (
+    MessageContent,
+    assistants_message,
+    chat_content,
+    responses_input,
+    tools_for,
+)
 from batchrun.services.files.produced import (
     Citation,
     Produced,
@@ -88,7 +94,7 @@ class RowFiles:
 
     # -- requests ----------------------------------------------------------------------------------------
 
-    def assistants_tools(self, thread_attachments: Sequence[Attachment] = ()) -> list[dict[str, Any]]:
+    def assistants_tools(self, thread_attachments: Sequence[Attachment] = ()) -> list[JsonObject]:
         """Return the tools of a run.
 
         Args:
@@ -101,17 +107,17 @@ class RowFiles:
         ]
         return [tool for number, tool in enumerate(needed) if tool not in needed[:number]]
 
-    def searched_resources(self) -> dict[str, Any]:
+    def searched_resources(self) -> JsonObject:
         """Return the `tool_resources` of an assistant or a thread: the vector store to search."""
         return {"file_search": {"vector_store_ids": [self._store_id]}} if self._store_id is not None else {}
 
-    def responses_tools(self) -> list[dict[str, Any]]:
+    def responses_tools(self) -> list[JsonObject]:
         """Return the tools of a response, with the vector store and the container that they use."""
         search = {"type": "file_search", "vector_store_ids": [self._store_id]}
         code = {"type": "code_interpreter", "container": {"type": "auto"}}
         return [*([search] if self._store_id is not None else []), *([code] if self.code_interpreter else [])]
 
-    async def message(self, turn: Turn) -> dict[str, Any]:
+    async def message(self, turn: Turn) -> JsonObject:
         """Return a turn as a message of a thread.
 
         Raises:
@@ -121,11 +127,11 @@ class RowFiles:
             await self._checked(turn), self._uploads, code_interpreter=self.code_interpreter
         )
 
-    async def input(self, turn: Turn) -> str | list[dict[str, Any]]:
+    async def input(self, turn: Turn) -> MessageContent:
         """Return a turn as the input of a response. Raises as `message` does."""
         return await responses_input(await self._checked(turn), self._uploads)
 
-    async def content(self, turn: Turn) -> str | list[dict[str, Any]]:
+    async def content(self, turn: Turn) -> MessageContent:
         """Return a turn as the content of a chat message. Raises as `message` does."""
         return await chat_content(await self._checked(turn), self._folder)
 
