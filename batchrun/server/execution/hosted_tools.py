@@ -35,9 +35,9 @@ __all__ = [
     "HOSTED",
     "HostedTools",
     "ToolResult",
-    "begun_call",
     "citations",
     "hidden_calls",
+    "initial_call",
     "offered_tools",
 ]
 
@@ -71,7 +71,7 @@ _FUNCTIONS = {
     },
 }  # fmt: skip
 
-_USUAL_RESULTS = 20
+_DEFAULT_RESULTS = 20
 _INGESTION_WAIT_S = 60
 _MARK = re.compile(r"【(\d{1,6}):(\d{1,6})†[^【】]*】")
 
@@ -86,7 +86,7 @@ def offered_tools(tools: Sequence[Body]) -> list[Body]:
     ]
 
 
-def begun_call(call: ToolCall) -> Body:
+def initial_call(call: ToolCall) -> Body:
     """Return a call in the form that its step has at the beginning."""
     if call.name == "file_search":
         return {"id": call.id, "type": "file_search", "file_search": {}}
@@ -144,7 +144,7 @@ class HostedTools:
             store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
         with anyio.move_on_after(_INGESTION_WAIT_S):
             await self._ingestion.settled(store_ids)
-        query, limit = _query(call.arguments), options["max_num_results"] or _USUAL_RESULTS
+        query, limit = _query(call.arguments), options["max_num_results"] or _DEFAULT_RESULTS
         threshold, embedded = options["ranking_options"]["score_threshold"], self._parts.embedded
         if embedded is None:
             hits = self._parts.index.search(store_ids, query, limit, threshold)

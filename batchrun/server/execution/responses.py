@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchrun.server.protocol.bodies import Body
     from batchrun.server.store.hidden import ResponseHidden
 
-__all__ = ["LiveResponse", "Responses", "response_usage"]
+__all__ = ["LiveResponse", "Responses", "announce_start", "response_usage"]
 
 
 def response_usage(count: TokenCount) -> Body:
@@ -241,11 +241,11 @@ class Responses(Supervisor[LiveResponse]):
             for owner, body in objects.active(kind):
                 body |= {"status": "queued" if body["background"] else "in_progress", "output": []}
                 live = LiveResponse(EventLog(body["id"], 0), owner, body, objects.response_hidden(body["id"]))
-                begin(live)
+                announce_start(live)
                 self.start(live)
 
 
-def begin(live: LiveResponse) -> None:
+def announce_start(live: LiveResponse) -> None:
     """Append the first events of a response."""
     live.announce("created")
     if live.body["background"]:

@@ -13,9 +13,9 @@ from batchrun.server.execution.hosted_tools import (
     HOSTED,
     HostedTools,
     ToolResult,
-    begun_call,
     citations,
     hidden_calls,
+    initial_call,
     offered_tools,
 )
 from batchrun.server.execution.input_files import image_url
@@ -210,7 +210,7 @@ class Runs(Supervisor[LiveRun]):
             return False
         if answer.text:
             writer.close_message(answer.usage)
-        step = writer.begin_tools([begun_call(call) for call in calls])
+        step = writer.begin_tools([initial_call(call) for call in calls])
         resources = self._resources(writer)
         results: list[tuple[ToolCall, ToolResult]] = []
         for call in calls:

@@ -77,13 +77,13 @@ class Call:
         """The stored objects of all owners."""
         return self.core.parts.objects
 
-    def page(self, *, largest: int = 100, usual: int = 20) -> Page:
+    def page(self, *, max_limit: int = 100, default_limit: int = 20) -> Page:
         """Return the list parameters `limit`, `order`, `after` and `before`.
 
         Raises:
             ApiError: 400: a parameter is invalid.
         """
-        return page_from_query(self.query, largest=largest, usual=usual)
+        return page_from_query(self.query, max_limit=max_limit, default_limit=default_limit)
 
     def one(self, name: str) -> str | None:
         """Return the last value of a query parameter, or None."""

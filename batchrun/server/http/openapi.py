@@ -54,32 +54,32 @@ class OpenApiDocument(TypedDict):
 @cache
 def openapi_document() -> OpenApiDocument:
     """Return the paths of all operations, their parameters and the schemas of their bodies."""
-    models = [op.model for op in OPERATIONS if op.model is not None]
+    models = [operation.model for operation in OPERATIONS if operation.model is not None]
     # Made together, so that two models with one name in different modules get different names.
     references, definitions = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCE
     )
     paths: dict[str, dict[str, PathItem]] = {}
-    for op in OPERATIONS:
+    for operation in OPERATIONS:
         # Starlette writes the converter of a parameter into the path: {model:path}.
-        path = "/v1" + re.sub(r":\w+}", "}", op.path)
-        name = op.function.__name__
+        path = "/v1" + re.sub(r":\w+}", "}", operation.path)
+        name = operation.function.__name__
         item: PathItem = {
             "operationId": name,
             "summary": name.replace("_", " "),
-            "tags": [op.path.split("/")[1]],
+            "tags": [operation.path.split("/")[1]],
             "parameters": [
                 {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
                 for parameter in re.findall(r"{(\w+)}", path)
             ],
             "responses": {"200": {"description": "As in the OpenAI API."}},
         }
-        if op.model is not None:
-            schema = references[op.model, "validation"]
+        if operation.model is not None:
+            schema = references[operation.model, "validation"]
             item["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-        elif op.upload:
+        elif operation.upload:
             item["requestBody"] = {"content": {"multipart/form-data": {"schema": _UPLOAD}}}
-        paths.setdefault(path, {})[op.method.lower()] = item
+        paths.setdefault(path, {})[operation.method.lower()] = item
     return {
         "openapi": "3.1.0",
         "info": {"title": "batchrun serve", "version": "1"},

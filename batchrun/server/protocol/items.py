@@ -134,11 +134,11 @@ def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None)
         else:
             output = item["output"]
             text = output if isinstance(output, str) else "\n".join(part["text"] for part in output)
-            given = ToolOutput(item["call_id"], text)
+            tool_output = ToolOutput(item["call_id"], text)
             if last is not None and last.role == "tool":
-                messages[-1] = dataclasses.replace(last, tool_outputs=(*last.tool_outputs, given))
+                messages[-1] = dataclasses.replace(last, tool_outputs=(*last.tool_outputs, tool_output))
             else:
-                messages.append(Message("tool", "", tool_outputs=(given,)))
+                messages.append(Message("tool", "", tool_outputs=(tool_output,)))
     return messages
 
 

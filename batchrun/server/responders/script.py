@@ -191,8 +191,8 @@ class ScriptResponder:
         reply, answering_tools = match.reply, _outputs(conversation) is not None
         if reply.delay_s:
             await anyio.sleep(reply.delay_s)
-        kept = cut_to_tokens(text, conversation.max_completion_tokens)
-        pieces = in_words(kept) if reply.deltas is None else in_pieces(kept, reply.deltas)
+        shortened = cut_to_tokens(text, conversation.max_completion_tokens)
+        pieces = in_words(shortened) if reply.deltas is None else in_pieces(shortened, reply.deltas)
         fault = None if answering_tools else reply.fault
         for number, piece in enumerate(pieces):
             if fault is not None and number == fault.after_deltas:
@@ -208,7 +208,7 @@ class ScriptResponder:
                 retry_after_s=fault.retry_after_s,
             )
         usage = TokenCount(**reply.usage.model_dump()) if reply.usage else None
-        if kept != text:
+        if shortened != text:
             yield Finish("length", usage)
         elif reply.tool_calls and not answering_tools:
             for call in reply.tool_calls:

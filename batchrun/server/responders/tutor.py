@@ -50,10 +50,10 @@ class TutorResponder:
         text, refusal = _answer(conversation.messages)
         if not refusal:
             text = _formatted(text, conversation.response_format)
-        kept = cut_to_tokens(text, conversation.max_completion_tokens)
-        for piece in in_words(kept):
+        shortened = cut_to_tokens(text, conversation.max_completion_tokens)
+        for piece in in_words(shortened):
             yield TextDelta(piece, refusal)
-        yield Finish("length" if kept != text else "stop")
+        yield Finish("length" if shortened != text else "stop")
 
     async def aclose(self) -> None:
         """Do nothing: the responder holds no resources."""
@@ -101,15 +101,15 @@ def _demanded_call(conversation: Conversation) -> ToolCall | None:
     if conversation.messages and conversation.messages[-1].role == "tool":
         return None  # the output has arrived: another call would repeat forever
     if isinstance(choice, Mapping):
-        wanted = choice.get("function", {}).get("name")
+        required_name = choice.get("function", {}).get("name")
     elif choice == "required":
-        wanted = None
+        required_name = None
     else:
         return None
     for tool in conversation.tools:
         function = tool.get("function", {})
         parameters = function.get("parameters") or {}
-        if (wanted is None or function.get("name") == wanted) and not parameters.get("required"):
+        if (required_name is None or function.get("name") == required_name) and not parameters.get("required"):
             return ToolCall(f"call_{uuid.uuid4().hex[:24]}", str(function["name"]), "{}")
     return None
 

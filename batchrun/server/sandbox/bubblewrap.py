@@ -84,8 +84,8 @@ class BubblewrapSandbox:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=workdir))
         script = folder / "code.py"
         script.write_text(code, encoding="utf-8", errors="replace")
-        made = folder / "files"
-        made.mkdir()
+        output_folder = folder / "files"
+        output_folder.mkdir()
         with tempfile.TemporaryFile() as errors:
             # If it were cancelled in between, asyncio would lose a process that it has started already.
             with anyio.CancelScope(shield=True):
@@ -94,7 +94,7 @@ class BubblewrapSandbox:
                 )
             try:
                 with anyio.move_on_after(limits.wall_s + _GRACE_S):
-                    return await _result(process, made, limits)
+                    return await _result(process, output_folder, limits)
                 return Execution("", (), (), f"ran for more than {limits.wall_s} s")
             except _Broken as exc:
                 # A program that tampers with its supervisor also ends here.
@@ -166,7 +166,7 @@ def _system() -> Iterator[str]:
             yield from ("--ro-bind", str(folder), prefix)
 
 
-async def _result(process: anyio.abc.Process, made: Path, limits: SandboxLimits) -> Execution:
+async def _result(process: anyio.abc.Process, output_folder: Path, limits: SandboxLimits) -> Execution:
     """Read the result. The output is not trusted: sizes are bounded, and file names are checked."""
     assert process.stdout is not None
     stream = process.stdout
@@ -183,7 +183,7 @@ async def _result(process: anyio.abc.Process, made: Path, limits: SandboxLimits)
         raise _Broken("too many files")
     paths: list[Path] = []
     for name, size in files:
-        path = made / name
+        path = output_folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as target:
             while size:

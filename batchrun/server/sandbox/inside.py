@@ -122,9 +122,9 @@ def _overuse(limits: Limits) -> str | None:
     if len(processes) > limits["processes"]:
         return f"started more than {limits['processes']} processes"
     # Resident memory counts shared pages several times, so the exact but slow figure decides.
-    most = limits["memory_bytes"]
-    if _memory(processes, "statm") > most and _memory(processes, "smaps_rollup") > most:
-        return f"used more than {most} bytes of memory"
+    memory_limit = limits["memory_bytes"]
+    if _memory(processes, "statm") > memory_limit and _memory(processes, "smaps_rollup") > memory_limit:
+        return f"used more than {memory_limit} bytes of memory"
     return None
 
 

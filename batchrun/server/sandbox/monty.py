@@ -58,9 +58,9 @@ def _run(code: str, files: dict[str, Path], workdir: Path, limits: SandboxLimits
         MountDir,
     )
 
-    made = Path(tempfile.mkdtemp(prefix="run-", dir=workdir))
+    output_folder = Path(tempfile.mkdtemp(prefix="run-", dir=workdir))
     for name, path in files.items():
-        shutil.copyfile(path, made / name)
+        shutil.copyfile(path, output_folder / name)
     printed = CollectString(limits.output_bytes)
     seconds = float(min(limits.cpu_s, limits.wall_s))
     error = None
@@ -69,7 +69,7 @@ def _run(code: str, files: dict[str, Path], workdir: Path, limits: SandboxLimits
     with (
         Monty(max_processes=1, request_timeout=limits.wall_s + 5.0) as pool,
         MountDir(
-            host_path=made,
+            host_path=output_folder,
             virtual_path=DATA_FOLDER,
             mode="read-write",
             write_bytes_limit=limits.disk_bytes,
@@ -93,7 +93,7 @@ def _run(code: str, files: dict[str, Path], workdir: Path, limits: SandboxLimits
             error = _line(str(exc))
     shown = trace if value is None else f"{value!r}\n"
     logs = cut_to_bytes(printed.output + shown, limits.output_bytes)
-    images, others = split_images(list(_new_files(made, files)))
+    images, others = split_images(list(_new_files(output_folder, files)))
     return Execution(logs, images, others, error)
 
 
@@ -101,14 +101,14 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
-def _new_files(made: Path, attached: Mapping[str, Path]) -> Iterator[Path]:
+def _new_files(output_folder: Path, attached: Mapping[str, Path]) -> Iterator[Path]:
     """Yield regular files that were not attached, without following links. All other entries are removed."""
     found = 0
-    for folder, _, names in os.walk(made, followlinks=False):
+    for folder, _, names in os.walk(output_folder, followlinks=False):
         for name in sorted(names):
             path = Path(folder, name)
             regular = stat.S_ISREG(path.lstat().st_mode)
-            if regular and not (path.parent == made and name in attached) and found < _MAX_FILES:
+            if regular and not (path.parent == output_folder and name in attached) and found < _MAX_FILES:
                 found += 1
                 yield path
             else:

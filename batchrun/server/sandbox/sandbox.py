@@ -89,7 +89,7 @@ def cut_to_bytes(text: str, limit: int) -> str:
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
-def split_images(made: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def split_images(paths: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Return images and other files, each sorted by name."""
-    images = tuple(sorted(path for path in made if path.suffix.lower() in _IMAGE_ENDINGS))
-    return images, tuple(sorted(set(made) - set(images)))
+    images = tuple(sorted(path for path in paths if path.suffix.lower() in _IMAGE_ENDINGS))
+    return images, tuple(sorted(set(paths) - set(images)))

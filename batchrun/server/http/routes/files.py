@@ -68,7 +68,7 @@ def _expiry_seconds(fields: dict[str, str]) -> int:
 
 
 def list_files(call: Call) -> Json:
-    page = call.page(largest=10_000, usual=10_000)
+    page = call.page(max_limit=10_000, default_limit=10_000)
     return Json(text=call.objects.page(FILE, call.owner, page, run=call.one("purpose")))
 
 

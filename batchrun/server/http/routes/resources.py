@@ -80,10 +80,10 @@ def attach_files(call: Call, thread_id: str, messages: Sequence[MessageBody]) ->
         for attachment in message["attachments"]:
             tools = {tool["type"] for tool in attachment["tools"]}
             if "code_interpreter" in tools:
-                held = resources["code_interpreter"] = resources["code_interpreter"] or {"file_ids": []}
-                if attachment["file_id"] not in held["file_ids"]:
-                    held["file_ids"].append(attachment["file_id"])
-                if len(held["file_ids"]) > 20:
+                code_files = resources["code_interpreter"] = resources["code_interpreter"] or {"file_ids": []}
+                if attachment["file_id"] not in code_files["file_ids"]:
+                    code_files["file_ids"].append(attachment["file_id"])
+                if len(code_files["file_ids"]) > 20:
                     raise bad_value("attachments", "Invalid 'attachments': code_interpreter takes at most 20 files.")
             if "file_search" in tools:
                 stores = resources["file_search"] = resources["file_search"] or {"vector_store_ids": []}

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, bad_value, no_such
-from batchrun.server.execution.responses import LiveResponse, begin
+from batchrun.server.execution.responses import LiveResponse, announce_start
 from batchrun.server.http.endpoint import find_log, operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.items import check_calls, item_body
@@ -51,7 +51,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
         hidden=hidden,
     )
     live = LiveResponse(EventLog(body["id"], 0), call.owner, body, hidden)
-    begin(live)
+    announce_start(live)
     accepted = Json(text=call.objects.text(body["id"]))
     call.after.append(partial(call.core.responses.start, live))
     if request.stream:

@@ -167,16 +167,16 @@ def follow_run(call: Call) -> Stream:
     attempt = call.objects.run_hidden(run["id"]).get("attempt", 1)
     position = _position(call.one("after") or call.last_event_id or "0", attempt)
     live = call.core.runs.live.get(run["id"])
-    kept = call.parts.replies.all_events(run["id"])
+    stored = call.parts.replies.all_events(run["id"])
     if live is not None:
         log = live.writer.log
-        before = [event for segment, events in kept for event in events if segment < log.segment]
+        before = [event for segment, events in stored for event in events if segment < log.segment]
     else:
-        if not kept:
+        if not stored:
             raise forgotten_events(run["id"])
-        log = EventLog(run["id"], kept[-1][0])
+        log = EventLog(run["id"], stored[-1][0])
         log.close()
-        before = [event for _, events in kept for event in events]
+        before = [event for _, events in stored for event in events]
     return Stream(log=log, before=before, skip=position, numbered=f"{attempt}.")
 
 

@@ -22,11 +22,11 @@ CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
 
 
 def _wants_content(call: Call) -> bool:
-    wanted = [*call.query.get("include", ()), *call.query.get("include[]", ())]
-    for each in wanted:
+    requested = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in requested:
         if each != CONTENT:
             raise bad_value("include", f"Invalid value: '{each}'. Supported values are: '{CONTENT}'.")
-    return bool(wanted)
+    return bool(requested)
 
 
 def _with_content(call: Call, step: StepBody) -> StepBody:

@@ -95,18 +95,18 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
             param=f"{param}.type",
             code="missing_required_parameter",
         )
-    wanted = _WANTED.get(kind)
-    if wanted is not None:
+    expected_type = _EXPECTED_TYPES.get(kind)
+    if expected_type is not None:
         return ApiError(
             400,
-            f"Invalid type for '{param}': expected {wanted}, but got {_kind(value)} instead.",
+            f"Invalid type for '{param}': expected {expected_type}, but got {_kind(value)} instead.",
             param=param,
             code="invalid_type",
         )
     return ApiError(400, f"Invalid '{param}': {first['msg']}.", param=param, code="invalid_value")
 
 
-_WANTED = {
+_EXPECTED_TYPES = {
     "string_type": "a string",
     "int_type": "an integer",
     "int_from_float": "an integer",

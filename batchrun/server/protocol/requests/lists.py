@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["page_from_query"]
 
 
-def page_from_query(query: Mapping[str, Sequence[str]], *, largest: int, usual: int) -> Page:
-    """Return `limit` (1 to `largest`; `usual` by default), `order`, `after` and `before`.
+def page_from_query(query: Mapping[str, Sequence[str]], *, max_limit: int, default_limit: int) -> Page:
+    """Return `limit` (1 to `max_limit`; `default_limit` by default), `order`, `after` and `before`.
 
     Raises:
         ApiError: 400: a parameter is invalid.
     """
-    limit = usual
+    limit = default_limit
     if "limit" in query:
-        limit = _limit(query["limit"][-1], largest)
+        limit = _limit(query["limit"][-1], max_limit)
     order = query["order"][-1] if "order" in query else "desc"
     if order not in ("asc", "desc"):
         raise bad_value("order", f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'.")
@@ -33,7 +33,7 @@ def page_from_query(query: Mapping[str, Sequence[str]], *, largest: int, usual: 
     )
 
 
-def _limit(text: str, largest: int) -> int:
+def _limit(text: str, max_limit: int) -> int:
     # int() alone would accept "1_0", " 5" and the digits of other scripts.
     if not (text.lstrip("-").isascii() and text.lstrip("-").isdigit()) or len(text) > 9:
         raise ApiError(
@@ -50,10 +50,10 @@ def _limit(text: str, largest: int) -> int:
             param="limit",
             code="integer_below_min_value",
         )
-    if limit > largest:
+    if limit > max_limit:
         raise ApiError(
             400,
-            f"Invalid 'limit': integer above maximum value. Expected a value <= {largest}, but got {limit} instead.",
+            f"Invalid 'limit': integer above maximum value. Expected a value <= {max_limit}, but got {limit} instead.",
             param="limit",
             code="integer_above_max_value",
         )
