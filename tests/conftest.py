@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from tests.support import virtual_time
 
-# A busy machine is no defect: examples are bounded in number, not in time. HYPOTHESIS_PROFILE=thorough looks longer.
+# The number of examples is bounded, not their time: a slow machine is not a defect. HYPOTHESIS_PROFILE=thorough runs more.
 settings.register_profile("batchrun", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "batchrun"))

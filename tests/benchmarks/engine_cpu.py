@@ -63,7 +63,7 @@ def main() -> None:
     with standin(latency_ms=options.latency_ms, deltas=options.deltas, gap_ms=options.gap_ms) as service:
         for _ in range(options.repetitions):
             for arm in options.arms:
-                # A fifth of the rows tells enough of the overview, whose rows take many times the CPU.
+                # A fifth of the rows is enough for the overview, whose rows take many times the CPU.
                 share = 5 if arm == "overview" else 1
                 base_s = ask(arm, few // share, options, service)
                 full_s = ask(arm, many // share, options, service)

@@ -80,7 +80,7 @@ def main() -> None:
         print(
             f"{options.rows:,} rows: {page.stat().st_size / 1e6:.1f} MB, written in {time.perf_counter() - began_s:.1f} s"
         )
-        # The page keeps its objects to itself; a copy of it tells one of them to the benchmark, and has no policy.
+        # The page exposes no objects; the copy exposes one to the benchmark and has no content security policy.
         text = page.read_text(encoding="utf-8").replace('http-equiv="Content-Security-Policy"', 'name="none"')
         copy = page.with_name("copy.html")
         told = text.replace("const table = new RowTable", "const table = window.table = new RowTable")

@@ -168,7 +168,7 @@ async def test_rows_without_a_question(bench: Bench) -> None:
     assert summary.exit_code == 3
 
 
-# -- going on --------------------------------------------------------------------------------------------------
+# -- resuming --------------------------------------------------------------------------------------------------
 
 
 async def test_finished_rows_are_not_asked_again(bench: Bench) -> None:
@@ -328,7 +328,7 @@ async def test_a_lost_run_is_made_again(bench: Bench) -> None:
     assert (summary.exit_code, summary.statistics.created_again) == (0, 1)
 
 
-# -- what stands in the way ------------------------------------------------------------------------------------
+# -- obstacles ------------------------------------------------------------------------------------
 
 
 async def test_a_second_batch_on_the_same_output(bench: Bench) -> None:

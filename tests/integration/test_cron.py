@@ -178,7 +178,7 @@ def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "0 deleted\n")
 
 
-# -- what the watch hears ---------------------------------------------------------------------------------------
+# -- pings ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

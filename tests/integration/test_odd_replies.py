@@ -316,7 +316,7 @@ TOOLS = "def double(x: int) -> int:\n    '''Twice the number.\n\n    Args:\n    
 
 async def batch(way: Way, variants: list[dict[str, Any]], folder: Path) -> tuple[int, list[dict[str, str]]]:
     """Run a batch in which every second row gets a variant; return (exit code, rows of the output)."""
-    # An id of a thread, run or response names its row: what is asked for by id gets the row's own variant.
+    # An id of a thread, run or response names its row: a request for that id gets the variant of the row.
     numbers: dict[str, dict[str, Any]] = {}
 
     def script(request: Request) -> Answer:

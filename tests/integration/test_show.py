@@ -46,7 +46,7 @@ def test_a_service_that_is_gone(tmp_path: Path) -> None:
     assert told.returncode == 0
     assert "  2 + 2 = 4." in told.stdout
     assert "the connection failed" in told.stdout
-    # Servers of one's own often want no key: it is tried without one.
+    # Local servers often need no key, so `show` tries without one.
     assert "the connection failed" in batchrun(tmp_path, "show", "outputs/q.csv", "0").stdout
 
 

@@ -189,7 +189,7 @@ async def test_ids(start: Callable[..., Bench], mode: Mode) -> None:
     assert all(each.startswith(thread) for each in threads)
 
 
-# -- going on ---------------------------------------------------------------------------------------------------
+# -- resuming ---------------------------------------------------------------------------------------------------
 
 
 async def broken_off(bench: Bench, mode: Mode) -> None:

@@ -113,7 +113,7 @@ class ScriptedService:
             if ids == "own":
                 ids = (exchange.thread_id or f"thread_{key}_{self._calls[key]}", f"run_{key}_{self._calls[key]}")
             if method == "follow" or attempt.run_id is not None:
-                ids = None  # they are known: the run is followed, or goes on with outputs
+                ids = None  # they are known: the run is followed, or continues with outputs
             if ids is not None and not move.with_reply:
                 on_ids(*ids)
             if move.end is None:

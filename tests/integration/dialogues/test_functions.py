@@ -132,7 +132,7 @@ def test_too_many_rounds(bench: Bench, mode: str) -> None:
     assert (good["status"], good["response"]) == ("completed", "2")
     assert (bad["status"], bad["error_type"]) == ("failed", "too_many_tool_rounds")
     assert bad["error"] == "the model asks for functions more than 2 times (--max-tool-rounds)"
-    if mode != "assistants":  # there it is one run, whose usage is told at its end
+    if mode != "assistants":  # there it is one run, which reports its usage at its end
         assert bad["prompt_tokens"] == str(3 * READ)
 
 

@@ -155,7 +155,7 @@ def planned(seed: int, rates: dict[Fault, float], tries: float = math.inf) -> Ca
     seen: Counter[str] = Counter()
 
     def decide(request: Request) -> Fault | None:
-        # Behind the first dash: which row, and which of its runs; before it stands the batch, which is new each time.
+        # The key has the batch, new each time, before its first dash, and the row and its run after it.
         key = request.headers.get("idempotency-key", "").partition("-")[2]
         name = f"{request.method} {request.path} {key}"
         seen[name] += 1

@@ -125,7 +125,7 @@ def test_an_input_that_cannot_be_read_any_more(tmp_path: Path, name: str, how: s
         if result.returncode == 2:
             assert "the input changed while the batch ran, and cannot be used now" in result.stderr
             assert "holds the answers" in result.stderr
-        else:  # what is left of it may still be a table
+        else:  # the rest of the file may still be a table
             assert result.returncode == 3, result.stderr
             assert "the input changed while the batch ran" in result.stderr
         if how == "a folder":

@@ -128,7 +128,7 @@ async def test_an_outage_costs_no_row(journal: Journal, connected: bool, concurr
         journal, lambda _, now_s: away(connected) if 5 <= now_s < 65 else None, 300, concurrency=concurrency
     )
     assert ran.completed == 300
-    assert ran.service.refused <= (concurrency or 160) + 12  # what was sent in one moment, and the probes
+    assert ran.service.refused <= (concurrency or 160) + 12  # the requests of one moment, and the probes
     assert ran.engine.stop is None
 
 

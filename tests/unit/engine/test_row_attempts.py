@@ -52,7 +52,7 @@ async def test_a_lost_reply_is_asked_for_under_the_same_key(journal: Journal) ->
 
 @pytest.mark.parametrize(("status", "again"), [(429, 0), (500, 0), (504, 1), (408, 1)])
 async def test_what_may_have_been_done_twice_is_counted(journal: Journal, status: int, again: int) -> None:
-    """After a gateway's timeout a run may exist; an error of the service shows that there is none."""
+    """After a gateway's timeout a run may exist; after an error of the service it cannot."""
     kind = RateLimited if status == 429 else ServerFault
     moves = [Move(transient(kind, status_code=status), ids=None), Move()]
     b = bench(journal, ScriptedService({0: moves}))
@@ -293,7 +293,7 @@ async def test_the_next_process_counts_only_what_may_have_been_acted_on(
     first = bench(journal, ScriptedService({0: [Move(fault, ids=None)]}))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first.engine.run, asks(1))
-        await anyio.sleep(1.2)  # the try has ended after a second, and the row waits for its next
+        await anyio.sleep(1.2)  # the attempt has ended after a second, and the row waits for its next one
         first.engine.request_stop(Stop("enough", 130), 0.0)
     b = await resumed(journal)
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-1")]

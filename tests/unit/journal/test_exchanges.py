@@ -131,7 +131,7 @@ def test_calls_of_one_name(journal: Journal) -> None:
     assert [kept[key].text for key in end.calls_by_key()] == ["0", "1"]
 
 
-# -- asked anew ---------------------------------------------------------------------------------------------------
+# -- redone turns ---------------------------------------------------------------------------------------------------
 
 
 def told(journal: Journal, *turns: int) -> None:

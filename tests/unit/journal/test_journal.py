@@ -26,7 +26,7 @@ def reopened(path: Path) -> Journal:
     return Journal(path, read_only=True)
 
 
-# -- what is kept ---------------------------------------------------------------------------------------------
+# -- stored records ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
