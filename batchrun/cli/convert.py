@@ -21,10 +21,10 @@ _FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect
 @click.argument("file", type=LocalPath(), metavar="INPUT")
 @click.argument("output", type=LocalPath(path_type=Path))
 @click.option(
-    "--from", "given", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of INPUT"
+    "--from", "from_format", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of INPUT"
 )
 @click.option(
-    "--to", "wanted", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of OUTPUT"
+    "--to", "to_format", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of OUTPUT"
 )
 @click.option("--prompt", metavar="COLUMN", help="Column with the prompt. Default: question or prompt")
 @click.option("--target", metavar="COLUMN", help="Column with the expected answer. Default: target or answer")
@@ -43,7 +43,7 @@ def convert(file: str, output: Path, **options: Any) -> None:
 
     Parts that cannot be converted are listed.
     """
-    from batchrun.scoring.formats.convert import Conversion
+    from batchrun.scoring.formats.conversion import Conversion
     from batchrun.scoring.formats.convert import convert as convert_file
     from batchrun.wording import rows_text
 

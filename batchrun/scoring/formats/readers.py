@@ -131,8 +131,8 @@ def _read_batch_request(cells: Mapping[str, Value], where: str, notes: Notes) ->
     if body.get("model"):
         notes.add(f"body.model: use run --model {body['model']}")
     notes.add_rest(body, ("model", "messages", "input", "instructions"), "body.")
-    asked = body["messages"] if "messages" in body else body.get("input")
-    row = {"custom_id": cells["custom_id"], **_conversation(asked, "body", notes)}
+    messages = body["messages"] if "messages" in body else body.get("input")
+    row = {"custom_id": cells["custom_id"], **_conversation(messages, "body", notes)}
     return {**row, "instructions": body["instructions"]} if body.get("instructions") else row
 
 

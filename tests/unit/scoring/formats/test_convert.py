@@ -12,7 +12,9 @@ import pytest
 
 from batchrun.cli import cli
 from batchrun.errors import InputError
-from batchrun.scoring.formats.convert import FORMATS, WRITERS, Conversion, convert
+from batchrun.scoring.formats.conversion import Conversion
+from batchrun.scoring.formats.convert import FORMATS, convert
+from batchrun.scoring.formats.writers import WRITERS
 from tests.support.rows import read_csv
 
 
@@ -31,7 +33,7 @@ def test_data_of_openai_evals(tmp_path: Path) -> None:
     rows, notes = converted(
         tmp_path,
         [{"item": {"q": "1+1", "tags": ["a"]}, "sample": {"output_text": "2", "seed": 3}}, {"item": {"q": "é"}}],
-        given="openai-evals",
+        from_format="openai-evals",
     )
     assert rows == [
         {"q": "1+1", "tags": ["a"], "response": "2"},
@@ -58,7 +60,7 @@ def test_an_exported_run(tmp_path: Path) -> None:
         },
     }
     broken = {**item, "sample": {"output": [], "error": {"code": "server_error", "message": "no"}}, "results": []}
-    rows, notes = converted(tmp_path, [item, broken], given="openai-evals")
+    rows, notes = converted(tmp_path, [item, broken], from_format="openai-evals")
     assert rows[0] == {
         "q": "1+1",
         "response": "2",
@@ -90,7 +92,7 @@ def test_batch_requests_in(tmp_path: Path) -> None:
             {"custom_id": "b", "method": "POST", "url": "/v1/responses",
              "body": {"model": "m", "input": "2+2", "instructions": "Calculate."}},
         ],
-        given="batch-requests",
+        from_format="batch-requests",
     )  # fmt: skip
     assert rows == [
         {"custom_id": "a", "question": "1+1", "instructions": "Be brief."},
@@ -120,7 +122,7 @@ RESULTS: list[dict[str, Any]] = [
 
 def test_batch_results_in(tmp_path: Path) -> None:
     """Answers of both endpoints and both kinds of errors become outcomes."""
-    rows, notes = converted(tmp_path, RESULTS, given="batch-results")
+    rows, notes = converted(tmp_path, RESULTS, from_format="batch-results")
     assert [(row["custom_id"], row["response"], row["status"], row["error_type"]) for row in rows] == [
         ("a", "2", "incomplete", None),
         ("b", "4", "completed", None),
@@ -134,7 +136,7 @@ def test_batch_results_in(tmp_path: Path) -> None:
 def test_batch_results_join_their_table(tmp_path: Path) -> None:
     """Results in any order are matched by key; rows without a result are pending, results without a row are listed."""
     (tmp_path / "q.csv").write_text("id,question,truth\nb,2+2,4\na,1+1,2\nz,0,0\n")
-    rows, notes = converted(tmp_path, RESULTS, given="batch-results", join=str(tmp_path / "q.csv"), key="id")
+    rows, notes = converted(tmp_path, RESULTS, from_format="batch-results", join=str(tmp_path / "q.csv"), key="id")
     assert [(row["id"], row["truth"], row["response"], row["status"]) for row in rows] == [
         ("b", "4", "4", "completed"),
         ("a", "2", "2", "incomplete"),
@@ -153,7 +155,7 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
         "metadata": {"level": 3, "target": "other"},
         "sandbox": "docker",
     }
-    rows, notes = converted(tmp_path, [sample], given="inspect")
+    rows, notes = converted(tmp_path, [sample], from_format="inspect")
     assert rows == [
         {
             "id": 7,
@@ -167,7 +169,7 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
     ]
     assert notes == ["not carried over: sandbox (1 row)"]
     (tmp_path / "again").mkdir()
-    back, _ = converted(tmp_path / "again", rows, wanted="inspect")
+    back, _ = converted(tmp_path / "again", rows, to_format="inspect")
     del sample["sandbox"]
     assert back == [{**sample, "id": "7", "metadata": {"level": 3, "metadata_target": "other"}}]
 
@@ -211,26 +213,26 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
 def test_evals_come_back(tmp_path: Path) -> None:
     """A table written for OpenAI's Evals is read back unchanged."""
     table = [{"q": "1+1", "truth": "2", "response": "2", "model": "m"}]
-    lines, _ = converted(tmp_path, table, wanted="openai-evals")
+    lines, _ = converted(tmp_path, table, to_format="openai-evals")
     assert lines == [{"item": {"q": "1+1", "truth": "2"}, "sample": {"output_text": "2", "model": "m"}}]
-    assert converted(tmp_path, lines, given="openai-evals") == (table, [])
+    assert converted(tmp_path, lines, from_format="openai-evals") == (table, [])
 
 
 def test_requests_come_back(tmp_path: Path) -> None:
     """A table written as batch requests is read back with its questions, and everything else is listed."""
     table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
-    lines, notes = converted(tmp_path, table, wanted="batch-requests", model="m")
+    lines, notes = converted(tmp_path, table, to_format="batch-requests", model="m")
     assert notes == ["not carried over: truth (1 row)"]
-    rows, _ = converted(tmp_path, lines, given="batch-requests")
+    rows, _ = converted(tmp_path, lines, from_format="batch-requests")
     assert rows == [{"custom_id": "a", "question": "1+1", "instructions": "Be brief."}]
 
 
 def test_results_come_back(tmp_path: Path) -> None:
     """Outcomes written as batch results are read back unchanged."""
-    rows, _ = converted(tmp_path, RESULTS, given="batch-results")
-    lines, notes = converted(tmp_path, rows, wanted="batch-results")
+    rows, _ = converted(tmp_path, RESULTS, from_format="batch-results")
+    lines, notes = converted(tmp_path, rows, to_format="batch-results")
     assert [line["response"] is None for line in lines] == [False, False, True, True]
-    again, _ = converted(tmp_path, lines, given="batch-results")
+    again, _ = converted(tmp_path, lines, from_format="batch-results")
     kept = ("custom_id", "response", "status", "error_type", "error", "model", "total_tokens")
     assert [[row[key] for key in kept] for row in again] == [[row[key] for key in kept] for row in rows]
     assert notes == []
@@ -300,7 +302,7 @@ def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
     )
     (tmp_path / "tests.csv").write_text(tests)
     convert(str(tmp_path / "tests.csv"), tmp_path / "t.jsonl", Conversion("promptfoo"))
-    count, notes = convert(str(tmp_path / "t.jsonl"), tmp_path / "again.csv", Conversion(wanted="promptfoo"))
+    count, notes = convert(str(tmp_path / "t.jsonl"), tmp_path / "again.csv", Conversion(to_format="promptfoo"))
     assert (count, notes.lines()) == (6, [])
     convert(str(tmp_path / "again.csv"), tmp_path / "u.jsonl", Conversion("promptfoo"))
     first, second = (
@@ -325,7 +327,7 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
         {"q": "e", "answer": 3.0, "check": None, "response": "3", "status": "completed"},
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(wanted="promptfoo"))
+    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(to_format="promptfoo"))
     assert set(notes.lines()) == {
         "not carried over: status (5 rows)",
         "not carried over: target: lists for the check exact, or with a comma in a member (2 rows)",
@@ -342,18 +344,18 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "output", "options", "message"),
     [
-        ({"a": 1}, "o.csv", {"given": "openai-evals"}, r'in\.jsonl, line 1: expected an object with "item"'),
-        ({"a": 1}, "o.csv", {"given": "batch-requests"}, "line 1: expected a request of the Batch API"),
-        ({"a": 1}, "o.csv", {"given": "batch-results"}, "line 1: expected a result of the Batch API"),
-        ({"a": 1}, "o.csv", {"given": "inspect"}, "line 1: expected a sample of inspect_ai"),
+        ({"a": 1}, "o.csv", {"from_format": "openai-evals"}, r'in\.jsonl, line 1: expected an object with "item"'),
+        ({"a": 1}, "o.csv", {"from_format": "batch-requests"}, "line 1: expected a request of the Batch API"),
+        ({"a": 1}, "o.csv", {"from_format": "batch-results"}, "line 1: expected a result of the Batch API"),
+        ({"a": 1}, "o.csv", {"from_format": "inspect"}, "line 1: expected a sample of inspect_ai"),
         ({"a": 1}, "o.jsonl", {}, "input and output have the same format; choose another with --from or --to"),
-        ({"a": 1}, "o.parquet", {"wanted": "promptfoo"}, r"--to promptfoo writes \.csv"),
-        ({"a": 1}, "o.csv", {"wanted": "inspect"}, r"--to inspect writes \.jsonl"),
-        ({"a": 1}, "o.jsonl", {"wanted": "inspect"}, "name it with --prompt COLUMN"),
-        ({"a": 1}, "o.jsonl", {"wanted": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
-        ({"a": 1}, "o.jsonl", {"wanted": "batch-requests"}, "add --model NAME"),
-        ({"a": 1}, "o.jsonl", {"given": "inspect", "join": "x"}, "--join requires --from batch-results"),
-        ({"a": 1}, "in.jsonl", {"given": "inspect"}, "the output is the input file itself"),
+        ({"a": 1}, "o.parquet", {"to_format": "promptfoo"}, r"--to promptfoo writes \.csv"),
+        ({"a": 1}, "o.csv", {"to_format": "inspect"}, r"--to inspect writes \.jsonl"),
+        ({"a": 1}, "o.jsonl", {"to_format": "inspect"}, "name it with --prompt COLUMN"),
+        ({"a": 1}, "o.jsonl", {"to_format": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
+        ({"a": 1}, "o.jsonl", {"to_format": "batch-requests"}, "add --model NAME"),
+        ({"a": 1}, "o.jsonl", {"from_format": "inspect", "join": "x"}, "--join requires --from batch-results"),
+        ({"a": 1}, "in.jsonl", {"from_format": "inspect"}, "the output is the input file itself"),
     ],
 )
 def test_what_cannot_be_converted(
@@ -376,14 +378,14 @@ def test_odd_files_give_a_table_or_one_line(tmp_path: Path, given: str, odd: Any
     line |= {"custom_id": odd, "response": odd, "error": odd, "body": {"messages": odd, "choices": odd, "output": odd}}
     replies = {**line, "response": {"status_code": 200, "body": {"choices": odd, "output": odd, "usage": odd}}}
     with suppress(InputError):
-        rows, _ = converted(tmp_path, [line, replies], given=given)
+        rows, _ = converted(tmp_path, [line, replies], from_format=given)
         assert len(rows) == 2
 
 
 def test_the_command_line_offers_every_format() -> None:
     """Every format can be chosen, and docs/formats.md has a line for each."""
     offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
-    assert tuple(offered["given"]) == FORMATS
-    assert tuple(offered["wanted"]) == ("table", *WRITERS)
+    assert tuple(offered["from_format"]) == FORMATS
+    assert tuple(offered["to_format"]) == ("table", *WRITERS)
     page = (Path(__file__).parents[4] / "docs" / "formats.md").read_text(encoding="utf-8")
     assert [name for name in FORMATS if f"`{name}`" not in page and name != "table"] == []

@@ -1,0 +1,30 @@
+"""The options of a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Conversion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """The options of a conversion.
+
+    Attributes:
+        from_format: format of the file: `table`, or one of `READERS`.
+        to_format: format of the result: `table`, or one of `WRITERS`.
+        prompt: column with the prompt; None selects `question` or `prompt`.
+        target: column with the expected answer; None selects `target` or `answer`.
+        key: column with row ids; None selects `custom_id` or `id`, and numbers the rows if there is neither.
+        model: model of batch requests.
+        join: table whose rows get the answers of batch results, matched by `key`.
+    """
+
+    from_format: str = "table"
+    to_format: str = "table"
+    prompt: str | None = None
+    target: str | None = None
+    key: str | None = None
+    model: str | None = None
+    join: str | None = None
