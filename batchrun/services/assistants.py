@@ -141,7 +141,7 @@ class AssistantsService:
         raise Silence(f"no answer within {PREPARE_TIMEOUT_S:g} s", error_type="timeout")
 
     async def _find_assistant(self, assistant_id: str, resources: JsonObject) -> bool:
-        """Look up the assistant; return False if it is one of ours that no longer exists."""
+        """Look up the assistant; return False if it is the batch's own and no longer exists."""
         is_users = self._settings.assistant_id is not None
         path = f"/assistants/{in_path(assistant_id)}"
         try:
