@@ -127,33 +127,40 @@ def _check_turns(job: Job) -> None:
 
 def _checked_matrix(job: Job) -> dict[str, list[Any]]:
     """Return the axes with their values, each validated as the value of its option."""
-    options = job_options()
     checked = {}
     for name, values in job.matrix.items():
-        known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
-        if name not in known:
-            raise InputError(f"matrix: {name!r} is not an option that affects answers{suggestion(name, known)}")
-        if name in _SAME_FOR_ALL:
-            raise InputError(f"matrix: {name} must be the same for all rows; compare two batches instead")
-        default = options[name][1]
-        if getattr(job, name) != ({} if default is None and options[name][0].pairs else default):
-            raise InputError(f"matrix: {name} is also given outside the matrix; remove one of them")
-        if not values:
-            raise InputError(f"matrix: {name} has no values; give a list of at least one")
-        if name == "prompt" and job.turns is not None:
-            raise InputError("matrix: prompt cannot be combined with several turns; remove one of them")
-        if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
-            raise InputError(f"matrix: {name}: every value must be one text, got {shortened(values)}")
+        _check_axis(name, values, job)
         checked[name] = [getattr(make_job({name: value}), name) for value in values]
         if name == "param" and any("service_tier" in value for value in checked[name]):
             raise InputError("matrix: param: service_tier affects prices and must be the same for all rows")
-        # Values with the same text could not be distinguished in the output and the journal.
-        shown = [str(value) for value in checked[name]]
-        if any(
-            value in checked[name][:place] or shown[place] in shown[:place] for place, value in enumerate(checked[name])
-        ):
+        if _has_repetition(checked[name]):
             raise InputError(f"matrix: {name} has the same value twice; use --epochs to repeat rows")
     return checked
+
+
+def _check_axis(name: str, values: list[Any], job: Job) -> None:
+    """Raise InputError if an option cannot be an axis of the matrix, or its values are not a list for it."""
+    options = job_options()
+    known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
+    if name not in known:
+        raise InputError(f"matrix: {name!r} is not an option that affects answers{suggestion(name, known)}")
+    if name in _SAME_FOR_ALL:
+        raise InputError(f"matrix: {name} must be the same for all rows; compare two batches instead")
+    option, default = options[name]
+    if getattr(job, name) != ({} if default is None and option.pairs else default):
+        raise InputError(f"matrix: {name} is also given outside the matrix; remove one of them")
+    if not values:
+        raise InputError(f"matrix: {name} has no values; give a list of at least one")
+    if name == "prompt" and job.turns is not None:
+        raise InputError("matrix: prompt cannot be combined with several turns; remove one of them")
+    if name in ("prompt", "model") and not all(isinstance(value, str) for value in values):
+        raise InputError(f"matrix: {name}: every value must be one text, got {shortened(values)}")
+
+
+def _has_repetition(values: list[Any]) -> bool:
+    """Return whether two values are equal or have the same text: output and journal could not distinguish them."""
+    texts = [str(value) for value in values]
+    return any(value in values[:index] or texts[index] in texts[:index] for index, value in enumerate(values))
 
 
 _SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions")
