@@ -29,12 +29,12 @@ _TAIL: Final = 4.0
 
 def distributions(rows: Sequence[ReportRow]) -> list[DistributionFacts]:
     """Return the distribution of each measure that any row has."""
-    found: list[DistributionFacts] = []
+    facts: list[DistributionFacts] = []
     for column, unit in _MEASURES.items():
         values = [row.cells[column] for row in rows if row.cells[column] is not None]
         if values:
-            found.append({"column": column, "unit": unit, **distribution(values, whole=unit == "tokens")})
-    return found
+            facts.append({"column": column, "unit": unit, **distribution(values, whole=unit == "tokens")})
+    return facts
 
 
 def distribution(values: Sequence[float], *, whole: bool = False) -> HistogramFacts:

@@ -227,8 +227,8 @@ class ScoreOptions:
 
 def score_options(use: Use) -> dict[str, tuple[ScoreOption, Any]]:
     """Field name → the option and its default, for one command or the job file, in the order of the help."""
-    found = {each.name: (each.metadata["option"], each.default) for each in fields(ScoreOptions)}
-    return {name: (option, default) for name, (option, default) in found.items() if use in option.uses}
+    options = {each.name: (each.metadata["option"], each.default) for each in fields(ScoreOptions)}
+    return {name: (option, default) for name, (option, default) in options.items() if use in option.uses}
 
 
 def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:

@@ -42,20 +42,20 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
     _check(name, output, form, conversion)
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
     notes = Notes()
-    found = _Table.read(source, conversion, notes)
-    rows: Iterator[Cells] = (row.values for row in found.rows())
+    table = _Table.read(source, conversion, notes)
+    rows: Iterator[Cells] = (row.values for row in table.rows())
     if conversion.to_format != "table":
         write = WRITERS[conversion.to_format]
         rows = (write(row, index, conversion, notes) for index, row in enumerate(rows))
     with replacing(output) as file, _stream(file, gzipped=form.gzipped) as stream:
         if form.kind == "parquet":
-            _write_parquet(stream, found, notes)
+            _write_parquet(stream, table, notes)
         elif form.kind == "jsonl":
             for line in rows:
                 stream.write(json_text(line).encode("utf-8", "backslashreplace") + b"\n")
         else:
             _write_text(stream, "\t" if form.kind == "tsv" else ",", rows, notes)
-    return found.count, notes
+    return table.count, notes
 
 
 @dataclass(frozen=True, slots=True)

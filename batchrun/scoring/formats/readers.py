@@ -38,10 +38,10 @@ class Notes:
         """Count one more row for a reason."""
         self.rows[reason] += 1
 
-    def add_rest(self, found: Mapping[str, Value], known: Iterable[str], within: str = "") -> None:
+    def add_rest(self, cells: Mapping[str, Value], known: Iterable[str], within: str = "") -> None:
         """Note every key that has a value and is not known."""
-        for key in found.keys() - set(known):
-            if found[key] not in (None, "", [], {}):
+        for key in cells.keys() - set(known):
+            if cells[key] not in (None, "", [], {}):
                 self.add(f"{within}{key}")
 
     def lines(self) -> list[str]:
@@ -102,11 +102,11 @@ def _text(content: Value, where: str, notes: Notes) -> str:
         return content
     texts = []
     for part in _list(content):
-        found = _mapping(part)
-        if isinstance(found.get("text"), str):
-            texts.append(found["text"])
+        content_part = _mapping(part)
+        if isinstance(content_part.get("text"), str):
+            texts.append(content_part["text"])
         else:
-            notes.add(f"{where}: parts of type {found.get('type')!r}")
+            notes.add(f"{where}: parts of type {content_part.get('type')!r}")
     return "\n".join(texts)
 
 
@@ -114,10 +114,10 @@ def _conversation(messages: Value, where: str, notes: Notes) -> Cells:
     """Return `question` (the last user message) and `instructions` from a list of messages."""
     if isinstance(messages, str):
         return {"question": messages}
-    found = [_mapping(each) for each in _list(messages)]
-    system = [_text(each.get("content"), where, notes) for each in found if each.get("role") in ("system", "developer")]
-    users = [_text(each.get("content"), where, notes) for each in found if each.get("role") == "user"]
-    if len(found) > len(system) + 1:
+    turns = [_mapping(each) for each in _list(messages)]
+    system = [_text(each.get("content"), where, notes) for each in turns if each.get("role") in ("system", "developer")]
+    users = [_text(each.get("content"), where, notes) for each in turns if each.get("role") == "user"]
+    if len(turns) > len(system) + 1:
         notes.add(f"{where}: all but the last user message of a conversation")
     row: Cells = {"question": users[-1] if users else ""}
     return {**row, "instructions": "\n\n".join(system)} if system else row

@@ -44,10 +44,10 @@ class JsonScorer(Scorer):
         object.__setattr__(self, "_fault", _no_schema if self.schema is None else _schema_check(self.schema))
 
     def score(self, sample: Sample) -> Score:
-        read, found, error = _read(sample.answer)
+        read, answer, error = _read(sample.answer)
         if error is not None:
             return Score(0.0, f"not JSON: {error}")
-        fault = self._fault(found)
+        fault = self._fault(answer)
         if fault is not None:
             return Score(0.0, f"does not fit the schema: {fault}", read)
         if is_missing(sample.target):
@@ -58,20 +58,20 @@ class JsonScorer(Scorer):
                 target = _loads(target)
             except ValueError:
                 return Score(None, "the target is not JSON", read)
-        return self._compared(found, target, read)
+        return self._compared(answer, target, read)
 
-    def _compared(self, found: Value, target: Value, read: str) -> Score:
+    def _compared(self, answer: Value, target: Value, read: str) -> Score:
         if not isinstance(target, dict):
-            right = _equal(found, target)
+            right = _equal(answer, target)
             return Score(float(right), "equal" if right else f"expected {json.dumps(target)}", read)
         names = self.fields or tuple(target)
         if missing := [name for name in names if name not in target]:
             return Score(None, f"the target lacks {', '.join(missing)}", read)
-        if not isinstance(found, dict):
+        if not isinstance(answer, dict):
             return Score(0.0, "expected an object", read)
-        wrong = [name for name in names if name not in found or not _equal(found[name], target[name])]
+        wrong = [name for name in names if name not in answer or not _equal(answer[name], target[name])]
         if not names:
-            return Score(float(not found), "the target has no fields", read)
+            return Score(float(not answer), "the target has no fields", read)
         explanation = f"differs: {', '.join(wrong)}" if wrong else "all fields are equal"
         return Score(1 - len(wrong) / len(names), explanation, read)
 

@@ -59,12 +59,12 @@ class MathScorer(Scorer):
         request = {"answer": sample.answer, "target": as_text(sample.target)}
         worker = self._idle.get()
         try:
-            found = worker.ask(request, self.limit_s)
+            judged = worker.ask(request, self.limit_s)
         finally:
             self._idle.put(worker)
-        if found is None:
+        if judged is None:
             return Score(0.0, f"took longer than {self.limit_s:g} s, or too much memory, to simplify")
-        return Score(found["value"], found["explanation"], found["read"])
+        return Score(judged["value"], judged["explanation"], judged["read"])
 
     def score_all(self, samples: Sequence[Sample]) -> list[Score]:
         return list(self._pool.map(self.score, samples))
@@ -92,8 +92,8 @@ class _Worker:
         if not reply:
             self.close()
             return None
-        found: dict[str, Any] = json.loads(reply)
-        return found
+        result: dict[str, Any] = json.loads(reply)
+        return result
 
     def close(self) -> None:
         """Kill the process."""

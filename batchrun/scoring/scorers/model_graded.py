@@ -1,4 +1,4 @@
-"""The scorer that asks models for verdicts, before they are asked."""
+"""ModelGradedScorer: the placeholder for a scorer whose graders have not been asked yet."""
 
 from __future__ import annotations
 

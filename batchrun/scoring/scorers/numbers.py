@@ -95,9 +95,9 @@ def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumb
     """Yield all numbers of a text, in order; the module's docstring has the rule."""
     text = _without_latex_gaps(text)
     for match in _matches(text, decimal):
-        found = _number(match, text)
-        if found is not None:
-            yield found
+        number = _number(match, text)
+        if number is not None:
+            yield number
 
 
 def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | None:
@@ -121,9 +121,9 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
         if start and (not matches or matches[-1].start() < _MARGIN_CHARS):
             continue
         for match in reversed(matches):
-            found = _number(match, ending)
-            if found is not None:
-                return found
+            number = _number(match, ending)
+            if number is not None:
+                return number
         if not start:
             break
     return None

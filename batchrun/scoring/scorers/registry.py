@@ -62,14 +62,14 @@ def _default_name(kind: str, options: str) -> str:
 
 def _pairs(kind: str, options: str, known: Sequence[str]) -> dict[str, str]:
     """Return `a=1,b=2` as a dict."""
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for part in filter(None, options.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key not in known:
             listed = f"known: {', '.join(f'{name}=' for name in known)}" if known else "this scorer has no options"
             raise InputError(f"--scorer {kind}:{options}: unknown option {part!r}; {listed}")
-        found[key] = value
-    return found
+        pairs[key] = value
+    return pairs
 
 
 def _number(kind: str, pairs: Mapping[str, str], key: str) -> Decimal | None:
