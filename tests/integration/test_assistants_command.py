@@ -68,7 +68,7 @@ def test_something_else_than_an_id(tmp_path: Path, tutor_url: str, name: str) ->
     ],
     ids=["no assistants", "something else", "key"],
 )
-def test_a_server_that_tells_none(tmp_path: Path, answer: Answer, exit_code: int, expected: str) -> None:
+def test_a_server_that_reports_none(tmp_path: Path, answer: Answer, exit_code: int, expected: str) -> None:
     """A server without assistants, a malformed reply and a refused key each get one line."""
     with ScriptedHttp(lambda _: answer) as server:
         done = batchrun(tmp_path, "assistants", "export", "asst_1", "--base-url", server.url)
@@ -76,7 +76,7 @@ def test_a_server_that_tells_none(tmp_path: Path, answer: Answer, exit_code: int
     assert expected in done.stderr
 
 
-def test_a_base_url_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_base_url(tmp_path: Path) -> None:
     """An invalid base URL is refused with the name of its option."""
     done = batchrun(tmp_path, "assistants", "export", "asst_1", "--base-url", "host/v1")
     assert done.returncode == 2

@@ -182,7 +182,7 @@ async def test_finished_rows_are_not_asked_again(bench: Bench) -> None:
     assert summary.statistics.finished_before == 9
 
 
-async def test_an_interrupted_batch_goes_on(bench: Bench) -> None:
+async def test_an_interrupted_batch_resumes(bench: Bench) -> None:
     """After Ctrl-C rows in flight are followed by their run ids: each question reaches the model once."""
     bench.responder.hold = "5"
     table = bench.input(*SUMS)
@@ -212,7 +212,7 @@ async def interrupted(bench: Bench, table: Path, number: signal.Signals) -> int:
             return await process.wait()
 
 
-async def test_a_killed_batch_goes_on(bench: Bench) -> None:
+async def test_a_killed_batch_resumes(bench: Bench) -> None:
     """SIGKILL loses no answer and pays for none twice."""
     bench.responder.hold = "5"
     table = bench.input(*SUMS)
@@ -387,7 +387,7 @@ SERVICES = {
 
 
 @pytest.mark.parametrize("name", list(SERVICES))
-async def test_services_that_are_none(
+async def test_urls_without_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A service that refuses, or that is no such service, stops the batch with one line and exit code 5; nothing is

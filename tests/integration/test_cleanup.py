@@ -130,7 +130,7 @@ def test_what_the_service_does_not_know_counts_as_deleted(tmp_path: Path) -> Non
     ],
     ids=["no route", "unknown url", "a page", "no method"],
 )
-def test_what_is_no_word_about_the_object_deletes_nothing(tmp_path: Path, answer: Answer) -> None:
+def test_an_unspecific_reply_deletes_nothing(tmp_path: Path, answer: Answer) -> None:
     """With a service without the endpoint, or a page in front of it, the object stays on the list."""
     with ScriptedHttp(lambda _: answer) as server:
         output = batch_of(tmp_path, server.url)
@@ -141,7 +141,7 @@ def test_what_is_no_word_about_the_object_deletes_nothing(tmp_path: Path, answer
             assert journal.created.count(server.url, of_rows=True, followed=True) == 3
 
 
-def test_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_the_same_command_resumes(tmp_path: Path) -> None:
     """After failures only the remaining objects are deleted."""
     broken = {"/v1/threads/thread_1"}
 
@@ -284,7 +284,7 @@ def test_a_deletion_that_fails_fails_no_row(tmp_path: Path, table: Path) -> None
     assert paths_sent(server) == [f"DELETE /responses/resp_{number}" for number in range(1, 6)]
 
 
-def test_the_threads_of_earlier_tries_go_too(tmp_path: Path, table: Path) -> None:
+def test_the_threads_of_earlier_attempts_are_deleted_too(tmp_path: Path, table: Path) -> None:
     """A row that needed two runs, one of them in an earlier process, leaves neither."""
     with ScriptedHttp(responses(lambda: False)) as server:
         options = ("--api", "responses", "--base-url", server.url, "--model", "m", "--concurrency", "1")

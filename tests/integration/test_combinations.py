@@ -41,7 +41,7 @@ def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
     assert "1 + 1 = 2" in shown.stdout
 
 
-def test_a_pilot_of_rows_that_ask_alike(folder: Path) -> None:
+def test_a_pilot_of_identical_prompts(folder: Path) -> None:
     """Whichever of the duplicates the pilot ran, the rest of the batch runs none of them again."""
     pilot = command(folder, "run", "in.csv", "-o", "out.csv", "--json", "--dedupe", "--pilot", "1")
     assert pilot.returncode == 0, pilot.stderr

@@ -58,7 +58,7 @@ def test_the_hint_repairs_a_placeholder(folder: Path) -> None:
 @pytest.mark.parametrize(
     "prompt", ["{# {{ question }} #}a", "{% raw %}{{question}}{% endraw %}", "{% set question = 1 %}{{ question }}"]
 )
-def test_the_hint_never_repeats_what_is_there(folder: Path, prompt: str) -> None:
+def test_the_hint_never_repeats_the_template(folder: Path, prompt: str) -> None:
     """A column in a comment, in raw text or hidden by a variable of its name is not suggested in the spelling that is
     there."""
     done = command(folder, "run", "q.csv", "--prompt", prompt)
@@ -66,7 +66,7 @@ def test_the_hint_never_repeats_what_is_there(folder: Path, prompt: str) -> None
     assert "is in a comment or in raw text, or a variable of that name is set before it" in done.stderr
 
 
-def test_instructions_are_no_template(folder: Path) -> None:
+def test_instructions_are_not_a_template(folder: Path) -> None:
     """If the instructions name a column, the hint is to move it to the prompt."""
     done = command(folder, "run", "q.csv", "--prompt", "a", "--instructions", "Answer {{ question }}.")
     assert "--instructions are the same for all rows" in done.stderr

@@ -206,7 +206,7 @@ def test_a_batch_that_does_not_begin_is_heard_of(
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_the_watch_never_changes_the_exit_code(tmp_path: Path, status: int) -> None:
+def test_the_monitor_never_changes_the_exit_code(tmp_path: Path, status: int) -> None:
     """A monitor that fails causes one line per ping; batch, output and exit code are the same."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
     with ScriptedHttp(lambda _: json_answer({}, status)) as watch:

@@ -128,7 +128,7 @@ def test_an_edited_row_needs_no_word_where_prompts_are_made_alike(tmp_path: Path
     assert "asked again" in (tmp_path / "chat/keyed.csv").read_text()
 
 
-def test_what_makes_prompts_is_told_by_a_digest() -> None:
+def test_the_code_that_makes_prompts_has_a_digest() -> None:
     """The digest is the same in each process; when it changes, journals of earlier versions are checked row by row."""
     assert rendering_digest() == rendering_digest()
     assert len(FIRST_RENDERING) == len(rendering_digest())

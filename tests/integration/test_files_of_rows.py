@@ -132,7 +132,7 @@ async def test_what_a_run_writes_is_fetched(service: Filing, server: Started, tm
     assert service.names() == []
 
 
-def test_a_cleanup_tells_what_it_deleted() -> None:
+def test_a_cleanup_reports_deleted_objects() -> None:
     """The summary of a cleanup counts files and vector stores."""
     summary = CleanupSummary(PLACE, 4, deleted=Counter({"file": 2, "vector_store": 1, "thread": 1}))
     assert cleanup_line(summary) == "4 deleted · 2 files, 1 vector store, 1 thread"

@@ -158,7 +158,7 @@ def test_a_model_alone_grades_by_the_default_rubric(bench: Bench) -> None:
     assert json.loads((bench.folder / "v.jsonl").read_text().splitlines()[1])["response"].endswith("GRADE: C")
 
 
-def test_a_script_may_stand_in(tmp_path: Path) -> None:
+def test_a_script_may_replace_a_model(tmp_path: Path) -> None:
     """A rehearsal needs neither key nor service, and costs nothing."""
     bench = Bench(tmp_path, "", Judge())
     bench.table([("q", "a", "a")])
@@ -193,7 +193,7 @@ def test_a_verdict_cut_short_is_not_read(bench: Bench) -> None:
     assert figures["unjudged_reasons"] == {"the verdict of grader strict was cut short": 1}
 
 
-def test_verdicts_that_cannot_be_read_are_no_zeros(bench: Bench) -> None:
+def test_unreadable_verdicts_are_not_zeros(bench: Bench) -> None:
     """Unreadable and failed verdicts are left out of the mean and counted separately; only failed ones are requested
     again."""
 

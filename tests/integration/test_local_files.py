@@ -81,7 +81,7 @@ PLACES: list[list[str]] = [
 
 
 @pytest.mark.parametrize("place", PLACES, ids=" ".join)
-def test_a_url_is_no_local_file(folder: Path, place: list[str]) -> None:
+def test_a_url_is_not_a_local_file(folder: Path, place: list[str]) -> None:
     """In every command and option one line refuses a URL, without its possible secrets; no file is created."""
     for url in URLS:
         done = command(folder, *(word.replace("URL", url) for word in place))
@@ -163,7 +163,7 @@ def test_a_url_from_python(folder: Path) -> None:
             batchrun.run(pd.DataFrame({"question": ["1 + 1"]}), output=output)
 
 
-def test_what_is_no_url_is_left_alone() -> None:
+def test_other_paths_are_left_alone() -> None:
     """Windows drives, models in a module, dates, and colons in names are local."""
     make_job({"output": "C:/out/{date}.csv", "schema": "forms:Model", "script": "a:b.toml", "store": "./s3:/x"})
 
@@ -221,7 +221,7 @@ def test_standard_input_is_csv(folder: Path) -> None:
     assert (folder / "outputs" / "stdin.csv").is_file()
 
 
-def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
+def test_a_batch_under_the_earlier_name_continues(folder: Path) -> None:
     """If an earlier version began outputs/NAME.csv for this table, that batch continues, with a notice."""
     written(folder, "t.jsonl")
     assert command(folder, "run", "t.jsonl", "-o", "outputs/t.csv").returncode == 0
@@ -242,7 +242,7 @@ def test_a_batch_under_the_earlier_name_goes_on(folder: Path) -> None:
     assert "an earlier batch" not in command(folder, "run", "t.jsonl").stderr
 
 
-def test_python_goes_on_under_the_earlier_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_continues_under_the_earlier_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In Python the notice is a warning."""
     monkeypatch.chdir(folder)
     written(folder, "t.jsonl")

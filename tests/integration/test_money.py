@@ -127,7 +127,7 @@ def test_a_row_costs_what_the_table_says(bench: Bench, api: str) -> None:
     assert found["unpriced"] == 0
 
 
-def test_the_journal_keeps_what_a_cost_stands_on(bench: Bench) -> None:
+def test_the_journal_keeps_the_basis_of_a_cost(bench: Bench) -> None:
     """The price that was used is recorded once, however often the batch runs."""
     job = str(bench.job("long", "short"))
     bench.json("run", job)
@@ -209,7 +209,7 @@ def test_a_dry_run_needs_no_service(bench: Bench) -> None:
     assert found["to_ask"] == 1
 
 
-def test_a_dry_run_knows_what_was_answered(bench: Bench) -> None:
+def test_a_dry_run_knows_answered_rows(bench: Bench) -> None:
     """Rows with a valid answer are not counted again; the journal is read, and no file changes."""
     bench.json("run", str(bench.job(*numbered(4))))
     job = str(bench.job(*numbered(4), "short more"))

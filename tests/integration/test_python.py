@@ -56,7 +56,7 @@ def test_a_job_file_runs_from_python(tmp_path: Path) -> None:
         batchrun.run("jobs/none.toml")
 
 
-def test_outcomes_are_told_as_they_come() -> None:
+def test_outcomes_are_reported_as_they_arrive() -> None:
     """The callback receives every row that ends in this run, and none that an earlier run finished."""
     seen: list[batchrun.Outcome] = []
     batchrun.run(pd.DataFrame(SUMS[:3]), output="a.csv", on_outcome=seen.append)

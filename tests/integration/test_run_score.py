@@ -105,7 +105,7 @@ def test_graders_share_the_service_of_the_batch(tmp_path: Path, url: str) -> Non
     assert (tmp_path / "out.csv.grader-judge.csv").exists()
 
 
-def test_graders_see_what_was_asked(tmp_path: Path, url: str) -> None:
+def test_graders_see_the_prompt(tmp_path: Path, url: str) -> None:
     """The question of a rubric is the prompt of the batch, even if it is rendered from several columns."""
     score = ("--score", "model-graded", "--target", "answer", "--grader-model", "judge")
     assert run(tmp_path, url, "--prompt", "In {{ topic }}: {{ question }}", *score).returncode == 0
@@ -206,7 +206,7 @@ def test_a_pilot_is_not_scored(tmp_path: Path, url: str) -> None:
     assert not (tmp_path / "night" / "a.scored.csv").exists()
 
 
-def test_the_watch_hears_of_a_missed_bar(tmp_path: Path, url: str) -> None:
+def test_the_monitor_is_notified_of_a_missed_bar(tmp_path: Path, url: str) -> None:
     """A missed bar is pinged as a failure."""
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread

@@ -36,7 +36,7 @@ def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
-def test_somebody_at_a_terminal_is_told_what_is_read(tmp_path: Path) -> None:
+def test_a_terminal_shows_what_is_being_read(tmp_path: Path) -> None:
     """The first line asks for a table and says how it ends; one Ctrl-D ends it, and the typed rows are sent."""
     exit_code, lines = typed(tmp_path, "question\n1+1\n")
     assert (exit_code, lines[0]) == (0, HINT)
@@ -49,7 +49,7 @@ def test_quiet_says_nothing_at_a_terminal(tmp_path: Path) -> None:
     assert typed(tmp_path, "question\n1+1\n", "--quiet") == (0, [])
 
 
-def test_a_pipe_is_told_nothing(tmp_path: Path) -> None:
+def test_a_pipe_gets_no_hint(tmp_path: Path) -> None:
     """A pipe needs no hint."""
     done = batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n")
     assert (done.returncode, HINT in done.stderr) == (0, False)

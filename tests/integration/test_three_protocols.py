@@ -206,7 +206,7 @@ async def broken_off(bench: Bench, mode: Mode) -> None:
 
 @each_mode
 @pytest.mark.parametrize("without", [(), ("idempotency-key",)], ids=["keys honoured", "keys ignored"])
-async def test_going_on_costs_at_most(start: Callable[..., Bench], mode: Mode, without: tuple[str, ...]) -> None:
+async def test_resuming_costs_at_most(start: Callable[..., Bench], mode: Mode, without: tuple[str, ...]) -> None:
     """A row in flight is resumed if its mode allows it or if keys are honored; otherwise it is sent twice."""
     bench = start(*without)
     await broken_off(bench, mode)
@@ -220,7 +220,7 @@ async def test_going_on_costs_at_most(start: Callable[..., Bench], mode: Mode, w
 
 
 @pytest.mark.parametrize("mode", [MODES[1], MODES[5], MODES[7]], ids=lambda mode: mode.name)
-async def test_going_on_after_sigkill(start: Callable[..., Bench], mode: Mode) -> None:
+async def test_resuming_after_sigkill(start: Callable[..., Bench], mode: Mode) -> None:
     """A process killed with a row in flight loses no answer, and pays for none twice if keys are honored."""
     bench = start()
     bench.responder.holding = True
@@ -245,7 +245,7 @@ def _flag(name: str, value: Any) -> list[str]:
     return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
-async def test_another_mode_goes_on(start: Callable[..., Bench]) -> None:
+async def test_another_mode_continues(start: Callable[..., Bench]) -> None:
     """A batch broken off without streams continues with streams: the old key belongs to another request, so a new key
     is used."""
     bench = start()

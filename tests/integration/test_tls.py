@@ -178,7 +178,7 @@ def talking(answer: bytes) -> Iterator[int]:
         b"-ERR unknown command\r\n",
     ],
 )
-async def test_what_answers_and_is_no_tls(answer: bytes) -> None:
+async def test_a_port_that_answers_without_tls(answer: bytes) -> None:
     """If the first answer of a port is not TLS, the fault is permanent."""
     with talking(answer) as port:
         fault = await fault_of(f"https://127.0.0.1:{port}/v1")

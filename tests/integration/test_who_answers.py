@@ -283,7 +283,7 @@ def test_what_nobody_answered_is_nobodys(folder: Path) -> None:
 # -- graders -----------------------------------------------------------------------------------------------------
 
 
-def test_the_tutor_is_no_grader(folder: Path) -> None:
+def test_the_tutor_is_not_a_grader(folder: Path) -> None:
     """A grading model is never the tutor: without a key it is refused before the batch, even if the output exists."""
     target = ("--target", "id")
     model = (*target, "--score", "model-graded", "--grader-model")

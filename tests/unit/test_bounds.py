@@ -44,7 +44,7 @@ def test_a_bound_is_the_one_in_the_code(place: str, bound: float) -> None:
     assert getattr(importlib.import_module(f"batchrun.{module}"), name) == bound
 
 
-def test_every_bound_stands_in_the_table() -> None:
+def test_every_bound_is_in_the_table() -> None:
     """The table has every constant whose name is that of a bound."""
     named = set()
     for path in PACKAGE.rglob("*.py"):

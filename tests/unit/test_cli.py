@@ -82,7 +82,7 @@ def test_a_log_is_dated(tmp_path: Path) -> None:
     assert re.fullmatch(moment + r" · ended with exit code 0", lines[-1])
 
 
-def test_a_run_is_told_apart_from_those_before(tmp_path: Path) -> None:
+def test_a_run_is_distinguished_from_earlier_ones(tmp_path: Path) -> None:
     """Rows, tokens and cost of this run are reported apart from those of earlier runs."""
     questions(tmp_path, "question\n1+1\n2+2\n")
     first = batchrun(tmp_path, "run", "q.csv", "--json").facts()

@@ -66,7 +66,7 @@ def test_a_bug_is_not_hidden_by_an_error() -> None:
     assert caught.group_contains(ZeroDivisionError)
 
 
-def test_no_error_is_no_error() -> None:
+def test_code_without_an_error_passes() -> None:
     """Without an error nothing happens, and an error without a group passes unchanged."""
     with unwrapped():
         pass

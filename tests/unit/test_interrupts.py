@@ -73,7 +73,7 @@ def test_an_interrupt_that_comes_too_early_is_heard_later() -> None:
         assert found == [INT]
 
 
-def test_a_ctrl_c_is_told_from_an_exception_of_the_users_code() -> None:
+def test_a_ctrl_c_is_distinguished_from_an_exception_of_the_users_code() -> None:
     """While batchrun's handlers are installed, a plain KeyboardInterrupt comes from the user's code."""
     with Interrupts().installed():
         assert not is_ctrl_c(KeyboardInterrupt())

@@ -212,7 +212,7 @@ def test_a_fee_for_each_request_is_in_it() -> None:
     assert found("sonar", sum_usage([tokens(0, 0), tokens(0, 0)])) == pytest.approx(0.024)
 
 
-def test_what_a_name_stands_for_is_told_once() -> None:
+def test_the_matched_price_is_reported_once() -> None:
     """Each price is reported at its first use, with the entry that the name matched."""
     told: list[MatchedPrice] = []
     found = prices(own=OWN, on_match=told.append)

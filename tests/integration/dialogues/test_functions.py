@@ -102,7 +102,7 @@ def test_calls_that_go_wrong(bench: Bench, mode: str) -> None:
     assert (summary["tool_calls"], summary["tool_errors"]) == (4, 3)
 
 
-def test_a_function_that_there_is_not(bench: Bench) -> None:
+def test_an_unknown_function(bench: Bench) -> None:
     """If the model calls an unknown function, the output lists the available ones."""
     bench.ask("call nonsense then <outputs>")
     bench.resumed(*with_tools(bench, "chat"))

@@ -140,7 +140,7 @@ def test_a_duplicate_of_a_row_that_failed(bench: Bench) -> None:
     assert len(bench.responder.asked) == 2
 
 
-def test_epochs_are_no_duplicates(bench: Bench) -> None:
+def test_epochs_are_not_duplicates(bench: Bench) -> None:
     """Every epoch is run, but duplicates within an epoch are not."""
     bench.ask("one", "one")
     bench.resumed(*MODES["chat"], "--dedupe", "--epochs", "3")

@@ -23,7 +23,7 @@ def client_of(bench: Bench) -> OpenAI:
 
 
 @pytest.mark.parametrize("mode", CONTINUED)
-def test_rows_go_on_with_the_threads_of_an_earlier_batch(bench: Bench, mode: str) -> None:
+def test_rows_continue_the_threads_of_an_earlier_batch(bench: Bench, mode: str) -> None:
     """The second prompt sees the first one; an empty cell begins a new thread."""
     bench.ask("one", "two")
     bench.resumed(*MODES[mode])
@@ -40,7 +40,7 @@ def test_rows_go_on_with_the_threads_of_an_earlier_batch(bench: Bench, mode: str
     assert rows[2]["thread_id"] not in threads
 
 
-def test_rows_go_on_with_the_embedded_servers_threads(tmp_path: Path) -> None:
+def test_rows_continue_the_embedded_servers_threads(tmp_path: Path) -> None:
     """Two batches with the same `--store` share its threads, without a service."""
     (tmp_path / "script.toml").write_text(
         "[[rule]]\npattern = '(?s)(.*)'\nreply = 'heard \\1'\nusage = { prompt_tokens = 5, completion_tokens = 2 }\n"
@@ -95,7 +95,7 @@ def test_a_thread_that_a_foreign_run_locks_is_waited_for(bench: Bench) -> None:
     assert (row["response"], row["attempts"]) == ("ours foreign / foreign", "1")
 
 
-def test_a_thread_that_there_is_not(bench: Bench) -> None:
+def test_a_thread_that_does_not_exist(bench: Bench) -> None:
     """A thread that does not exist fails its row, and the other rows continue."""
     bench.ask("lost", "found", thread=["thread_nobody", ""])
     bench.resumed(*MODES["assistants"], "--thread-column", "thread", exit_code=3)
@@ -104,7 +104,7 @@ def test_a_thread_that_there_is_not(bench: Bench) -> None:
     assert "thread_nobody" in lost["error"]
 
 
-def test_chats_have_no_threads_to_go_on_with(bench: Bench) -> None:
+def test_chats_have_no_threads_to_continue(bench: Bench) -> None:
     """The option is refused with one line, before anything is sent."""
     bench.ask("one", thread=["thread_1"])
     done = bench.run(*MODES["chat"], "--thread-column", "thread")

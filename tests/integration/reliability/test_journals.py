@@ -120,7 +120,9 @@ async def test_a_torn_log_takes_no_answer_that_was_handed_out(finished: Table, t
 
 
 @pytest.mark.parametrize("beside", ["its log", "an output"])
-async def test_an_emptied_journal_is_no_new_one(finished: Table, under_way: Table, tmp_path: Path, beside: str) -> None:
+async def test_an_emptied_journal_is_not_a_new_one(
+    finished: Table, under_way: Table, tmp_path: Path, beside: str
+) -> None:
     """An empty journal next to an output or its log is refused: as a new journal it would cause every row to be paid
     for again."""
     table = copied(under_way if beside == "its log" else finished, tmp_path / "batch")

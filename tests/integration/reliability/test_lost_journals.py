@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("a.parquet", "", "gone"),
     ],
 )
-def test_a_lost_journal_is_no_new_batch(folder: Path, output: str, prefix: str, state: str) -> None:
+def test_a_lost_journal_is_not_a_new_batch(folder: Path, output: str, prefix: str, state: str) -> None:
     """Next to an output of batchrun a missing journal is refused like an emptied one; nothing is changed or sent."""
     assert run(folder, "--output-prefix", prefix, output=output).returncode == 0
     journal = folder / f"{output}.journal"
@@ -60,7 +60,7 @@ def test_a_lost_journal_is_no_new_batch(folder: Path, output: str, prefix: str, 
     assert run(folder, "--fresh", "--output-prefix", prefix, output=output).returncode == 0
 
 
-def test_check_tells_of_it(folder: Path) -> None:
+def test_check_reports_it(folder: Path) -> None:
     """`check` of a job file reports it before the night's run does."""
     (folder / "job.toml").write_text('input = "q.csv"\noutput = "a.csv"\nscript = "s.toml"\n')
     assert batchrun(folder, "run", "job.toml").returncode == 0

@@ -136,7 +136,7 @@ def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exi
             assert process.wait() == exit_code
 
 
-def test_a_suspended_batch_goes_on(tmp_path: Path) -> None:
+def test_a_suspended_batch_continues(tmp_path: Path) -> None:
     """Suspended (SIGSTOP) for longer than all its deadlines and continued, a batch completes its rows."""
     table = write_table(tmp_path / "batch", 40)
     with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.1) as server:

@@ -29,7 +29,7 @@ def test_a_first_job_runs_as_it_is(tmp_path: Path) -> None:
     assert "1 + 1 = 2." in (tmp_path / "outputs" / "my table.csv").read_text(encoding="utf-8")
 
 
-def test_every_option_stands_in_it_and_can_be_switched_on() -> None:
+def test_it_has_every_option_to_be_uncommented() -> None:
     """Each commented line is a key of a job, with a value that the job accepts."""
     text = first_job("q.csv", ["question"])
     commented = [line[2:] for line in text.splitlines() if re.match(r"# [a-z_]+ = ", line)]

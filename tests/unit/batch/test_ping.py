@@ -64,12 +64,12 @@ def run_one(server: ScriptedHttp, verdict: FinalStatus) -> list[str]:
         ("https://me:word@watch.example:8443/abc", "start", "https://me:word@watch.example:8443/abc/start"),
     ],
 )
-def test_the_suffix_goes_on_the_path(url: str, moment: str, expected: str) -> None:
+def test_the_suffix_is_added_to_the_path(url: str, moment: str, expected: str) -> None:
     """A query stays after the suffix, and a success calls the URL unchanged."""
     assert ping_url(url, moment) == expected  # type: ignore[arg-type] # parametrized literals are plain text to mypy
 
 
-def test_a_good_end_is_told_behind_the_start() -> None:
+def test_success_is_reported_after_the_start() -> None:
     """The start is a GET, the success a POST of the URL itself with the summary as its body."""
     with watch() as server:
         assert run_one(server, FinalStatus(0, "25 rows · 25 completed")) == []
@@ -93,7 +93,7 @@ def test_a_verdict_that_nobody_gave_is_a_failure() -> None:
     assert told(server)[-1] == "POST /check/fail"
 
 
-def test_an_error_of_ours_is_told_in_its_words() -> None:
+def test_an_expected_error_is_reported_with_its_message() -> None:
     """The monitor receives the reason of a refused batch, and the error is raised."""
     with watch() as server, pytest.raises(BatchRefused), pinged(url_of(server), pytest.fail):
         raise BatchRefused("the service refused the key", error_type="authentication_error")
@@ -101,7 +101,7 @@ def test_an_error_of_ours_is_told_in_its_words() -> None:
     assert told(server)[-1] == "POST /check/fail"
 
 
-def test_a_bug_is_told_by_name_only() -> None:
+def test_a_bug_is_reported_by_name_only() -> None:
     """The text of an unforeseen exception may contain cells of the table, so only its type is sent."""
     with watch() as server, pytest.raises(KeyError), pinged(url_of(server), pytest.fail):
         raise KeyError("a patient's name")
@@ -116,7 +116,7 @@ def test_an_interruption_is_a_failure(leaving: BaseException) -> None:
     assert told(server)[-1] == "POST /check/fail"
 
 
-def test_the_second_signal_is_told_once() -> None:
+def test_the_second_signal_is_reported_once() -> None:
     """An end that was reported on quitting is not reported again."""
     with watch() as server, pinged(url_of(server), pytest.fail) as (_, leaving):
         leaving(143)
@@ -131,7 +131,7 @@ def test_without_a_url_nothing_happens() -> None:
         leaving(143)
 
 
-def test_a_second_try_can_succeed() -> None:
+def test_a_second_attempt_can_succeed() -> None:
     """A single fault of the monitor leads to no warning."""
     with watch(start=[reply("", 502), reply()], end=[reply("", 503), reply()]) as server:
         assert run_one(server, FinalStatus(0, "")) == []
@@ -147,7 +147,7 @@ def test_two_failed_tries_are_one_warning() -> None:
 
 
 @pytest.mark.parametrize("text", ["OK (not found)", "OK (rate limited)"])
-def test_an_ok_that_is_none_is_noticed(text: str) -> None:
+def test_a_false_ok_is_noticed(text: str) -> None:
     """healthchecks.io answers 200 even to an unknown check and to a ping that it ignored."""
     with watch(end=reply(text)) as server:
         assert run_one(server, FinalStatus(0, "")) == [
@@ -156,7 +156,7 @@ def test_an_ok_that_is_none_is_noticed(text: str) -> None:
 
 
 @pytest.mark.parametrize("status", [405, 501])
-def test_a_watch_that_takes_no_post_gets_a_get(status: int) -> None:
+def test_a_monitor_without_post_gets_a_get(status: int) -> None:
     """A monitor that accepts GET only loses the line, not the ping."""
     routes = {f"GET /{SECRET}/start": reply(), f"POST /{SECRET}": reply("", status), f"GET /{SECRET}": reply()}
     with ScriptedHttp.answering(routes) as server:
@@ -207,14 +207,14 @@ def test_the_body_is_cut_between_characters() -> None:
 @pytest.mark.parametrize(
     "url", ["", "hc-ping.com/abc", "ftp://hc-ping.com/abc", "https:///abc", "https://h:99999/abc", "https://h/a b"]
 )
-def test_what_is_no_url_is_refused_and_not_shown(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_shown(url: str) -> None:
     """One line states what is expected, without the value."""
     with pytest.raises(InputError, match=r"^--ping: expected a URL that begins with https:// or http://$"):
         Pinger(url, pytest.fail)
 
 
 @pytest.mark.anyio
-async def test_the_async_form_tells_the_same() -> None:
+async def test_the_async_form_reports_the_same() -> None:
     """Code in an event loop reports success and an error as the command line does."""
     with watch() as server:
         async with apinged(url_of(server), pytest.fail) as verdict:

@@ -115,7 +115,7 @@ def test_a_refused_batch_leaves_the_copy_of_a_running_one_alone(tmp_path: Path) 
     assert paths.incoming.exists()
 
 
-def test_files_lie_beside_the_output() -> None:
+def test_files_are_next_to_the_output() -> None:
     """All files of a batch are next to its output, and their names begin with its name."""
     paths = paths_for(Path("outputs/q.csv"))
     for path in (paths.journal, paths.lock, paths.store, paths.spool):
@@ -123,7 +123,7 @@ def test_files_lie_beside_the_output() -> None:
         assert path.name.startswith("q.csv.")
 
 
-def test_limits_are_no_change(table: Path) -> None:
+def test_limits_are_not_a_change(table: Path) -> None:
     """With another speed, timeout or path it is the same batch; with another setting of the model it is not."""
     before = plan(table, **LOCAL).manifest()
     assert plan(table, **LOCAL, concurrency=3, rpm=9, row_timeout=5, max_attempts=1).manifest() == before

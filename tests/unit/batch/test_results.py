@@ -54,7 +54,7 @@ def test_every_row_has_cells(source: Source, journal: Journal) -> None:
     assert cells[0]["response"] == "A"
 
 
-def test_an_answer_never_stands_beside_another_question(source: Source, journal: Journal) -> None:
+def test_an_answer_is_never_joined_to_another_question(source: Source, journal: Journal) -> None:
     """An outcome whose prompt is no longer the row's is left out."""
     journal.finish(completed(0, "to something else"), "other")
     journal.finish(failed(1), UNASKED)
@@ -135,7 +135,7 @@ def test_turns_of_another_question_are_left_out(journal: Journal) -> None:
     assert added(journal, settings)["tool_calls"] == 3
 
 
-def test_an_answer_that_is_asked_for_anew(journal: Journal) -> None:
+def test_an_answer_that_is_requested_again(journal: Journal) -> None:
     """While a new answer is in progress, the old one is not shown next to turns of the new one."""
     journal.run_ended("0", "f", ended(1, 1, "old"))
     journal.finish(completed(0, "old"), "f")

@@ -48,7 +48,7 @@ def test_one_answer_is_all() -> None:
         assert dialogue.answer() == reply
 
 
-def test_turns_go_on_with_the_thread() -> None:
+def test_turns_continue_the_thread() -> None:
     """The next turn sees the earlier answers, and continues after the last run."""
     ends = [ended(1, 1, "A1", thread_id="t", run_id="r", history=(MESSAGE,))]
     exchange = Dialogue(row("{{ q }}", "{{ q }}: {{ responses[0] }}"), ends).next()
@@ -196,7 +196,7 @@ def test_no_corrections() -> None:
         Dialogue(prompt(), [ended(1, 1, "a")], check=upper).next()
 
 
-def test_calls_are_no_corrections() -> None:
+def test_calls_are_not_corrections() -> None:
     """Rounds of functions do not count against the corrections."""
     ends = [ended(1, 1, asking()), ended(2, 1, "a"), ended(3, 1, asking()), ended(4, 1, "b")]
     exchange = Dialogue(prompt(), ends, check=upper, max_corrections=2).next()

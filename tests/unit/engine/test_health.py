@@ -202,7 +202,7 @@ async def test_rows_that_find_the_service_away_while_it_refuses_others_fail(jour
     assert ran.took_s < 60
 
 
-async def test_single_bad_moments_cost_one_row_a_try(journal: Journal) -> None:
+async def test_single_bad_moments_cost_one_row_an_attempt(journal: Journal) -> None:
     """Single 503s, with answers between them, do not delay other rows."""
     chance = random.Random(1)
     ran = await run(journal, lambda *_: away(True) if chance.random() < 0.1 else None, 500, concurrency=20)

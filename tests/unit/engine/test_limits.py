@@ -108,7 +108,7 @@ async def test_a_cool_down_holds_everybody() -> None:
     assert sent_s == pytest.approx([20.5] * 3, abs=1e-3)
 
 
-async def test_the_longer_cool_down_stands() -> None:
+async def test_the_longer_cool_down_applies() -> None:
     """A later and shorter cool-down does not shorten the one that runs; a longer one prolongs it."""
     limits = Limits()
     limits.cool_down(10.0)
@@ -307,7 +307,7 @@ async def test_limits_are_learnt_from_headers() -> None:
     assert limits.statistics().max_requests_per_minute == 500
 
 
-async def test_the_users_limit_stands() -> None:
+async def test_the_users_limit_applies() -> None:
     """--rpm is not raised by what a service says it would take."""
     limits = Limits(max_requests_per_minute=60)
     limits.observe({"x-ratelimit-limit-requests": "10000"})
@@ -332,7 +332,7 @@ async def test_nothing_remaining_means_waiting_for_the_reset() -> None:
         assert limits.statistics().cool_down_s == pytest.approx(expected_s)
 
 
-async def test_a_cool_down_is_told_once() -> None:
+async def test_a_cool_down_is_reported_once() -> None:
     """Rows that are refused together are one cool-down; a longer one and a later one are reported again."""
     told: list[tuple[float, float, str]] = []
     limits = Limits(on_cool_down=lambda wait_s, reason: told.append((round(anyio.current_time(), 3), wait_s, reason)))

@@ -67,7 +67,7 @@ async def test_a_pause_saves_no_more_than_the_burst() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_start_is_no_burst() -> None:
+async def test_the_start_is_not_a_burst() -> None:
     """The first request goes at once, the second one interval later, from the first second on."""
     spent = await spend(Pacer(600), [1.0] * 11)
     assert [at_s for at_s, _ in spent] == pytest.approx([n * 60 / 595.2 for n in range(11)], abs=1e-3)

@@ -57,7 +57,7 @@ async def test_a_hopeless_answer(bench: RowBench) -> None:
     assert outcome.usage.total_tokens == 2 * TOKENS
 
 
-async def test_a_hopeless_answer_is_asked_for_anew(bench: RowBench) -> None:
+async def test_a_hopeless_answer_is_requested_again(bench: RowBench) -> None:
     """A retry asks the question, not the correction, in a run and on a thread of its own."""
     await bench.run({0: [says("no"), says("never")]}, ONE, settings=SHAPED)
     second = await bench.run({0: [says("YES")]}, ONE, settings=SHAPED, retry_failed=True)

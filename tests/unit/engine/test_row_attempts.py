@@ -174,7 +174,7 @@ async def test_row_timeout_cancels_the_run(journal: Journal) -> None:
     assert journal.counts().completed == 2
 
 
-async def test_row_timeout_covers_all_tries(journal: Journal) -> None:
+async def test_row_timeout_covers_all_attempts(journal: Journal) -> None:
     """The time of earlier attempts counts; the waits between them do not."""
     moves = [Move(transient(), ids=None, after_s=40.0), Move(end=None, ids=None)]
     b = bench(journal, ScriptedService({0: moves}), limits={"row_timeout_s": 60.0})

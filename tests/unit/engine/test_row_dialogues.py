@@ -184,7 +184,7 @@ async def test_a_thread_that_is_lost_again_and_again(bench: RowBench) -> None:
     ],
     ids=["something else", "another fault", "in the first turn", "the user's thread"],
 )
-async def test_what_is_no_lost_thread(bench: RowBench, prompt: Prompt, moves: list[Move]) -> None:
+async def test_other_errors_are_not_a_lost_thread(bench: RowBench, prompt: Prompt, moves: list[Move]) -> None:
     """The row fails with what the service says, and nothing is asked again."""
     run = await bench.run({0: moves}, [prompt])
     assert len(run.texts) == len(moves)
@@ -320,7 +320,7 @@ async def test_a_retry_of_what_cannot_be_rendered_costs_nothing(bench: RowBench)
     assert bench.spent() == TOKENS / 100
 
 
-async def test_a_retry_that_is_killed_goes_on(bench: RowBench) -> None:
+async def test_a_killed_retry_resumes(bench: RowBench) -> None:
     """The run that the retry made is followed; the answers before it are still known and still not billed twice."""
     await bench.run({0: [says("A"), faults(PermanentFault, error_type="invalid_prompt")]})
     await bench.run({0: [NEVER]}, retry_failed=True, killed_after_s=0.5)

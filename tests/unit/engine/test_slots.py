@@ -58,7 +58,7 @@ def test_doubles_from_round_to_round_while_the_throughput_rises() -> None:
     assert policy.capacity == 160
 
 
-def test_begins_where_it_is_told_and_stops_at_a_thousand() -> None:
+def test_starts_at_the_given_number_and_stops_at_a_thousand() -> None:
     """The first round's number is a parameter; no number of answers takes it over 1,000."""
     assert SlotPolicy().capacity == START == 20
     assert SlotPolicy(start=4).capacity == 4

@@ -145,7 +145,7 @@ def test_each_model_has_its_own_price(tmp_path: Path) -> None:
     assert (unknown.cost, unknown.problems) == (None, ["--budget: the price of n is unknown"])
 
 
-def test_what_is_asked_once_is_reckoned_once(tmp_path: Path) -> None:
+def test_a_shared_prompt_is_estimated_once(tmp_path: Path) -> None:
     """With --dedupe, rows with the same prompt are estimated once and counted as duplicates."""
     found = dry(tmp_path, "a", "b", "a", "a", dedupe=True)
     assert (found.rows, found.to_ask, found.asked_alike, found.completion_tokens) == (4, 2, 2, 1_000)

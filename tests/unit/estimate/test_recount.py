@@ -85,7 +85,7 @@ def test_costs_are_added_up_by_model(output: Path) -> None:
     assert (facts["recorded_unknown"], facts["computed_unknown"]) == (1, 2)
 
 
-def test_a_failed_row_is_priced_as_what_was_asked_for(output: Path) -> None:
+def test_a_failed_row_is_priced_as_the_requested_model(output: Path) -> None:
     """A failed row has no reported model: the requested one is priced."""
     journalled(output, failed(0, usage=usage(1_000_000, 0)))
     [model] = cost_facts(batch_costs(output, OWN))["models"]
@@ -130,7 +130,7 @@ def test_what_is_written_is_what_was_computed(output: Path) -> None:
     assert (kept["model"], kept["source"]) == ("m", "own")
 
 
-def test_a_journal_that_is_none(output: Path) -> None:
+def test_a_file_that_is_not_a_journal(output: Path) -> None:
     """A file of another kind is one clear error."""
     output.with_name("out.csv.journal").write_bytes(b"not a database, and longer than a hundred bytes " * 9)
     with pytest.raises(OutputError, match="is not a readable journal"):

@@ -99,7 +99,7 @@ def test_what_cannot_be_loaded(tmp_path: Path, code: str, said: str) -> None:
     assert refusal(written(tmp_path, code)).startswith(said)
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     """A file that is not UTF-8 is not valid Python."""
     path = tmp_path / "tools.py"
     path.write_bytes(b"x = '\xff'\n")

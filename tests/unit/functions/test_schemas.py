@@ -158,7 +158,7 @@ def test_what_strict_mode_cannot_say(tmp_path: Path, parameter: str) -> None:
     assert ("x" in found["parameters"].get("required", [])) == ("=" not in parameter.split("]")[-1])
 
 
-def test_a_default_is_told(tmp_path: Path) -> None:
+def test_a_default_is_declared(tmp_path: Path) -> None:
     """The schema has the defaults of parameters that the model may omit."""
     found = declared(tmp_path, 'def f(x: int = 3) -> None:\n    "Do it."')["f"]
     assert found["parameters"]["properties"] == {"x": {"type": "integer", "default": 3}}
@@ -192,6 +192,6 @@ def test_a_default_is_told(tmp_path: Path) -> None:
         ("def größe(): 'Do.'", "tools.py, line 1: größe: is not a valid tool name"),
     ],
 )
-def test_what_is_no_tool(tmp_path: Path, code: str, said: str) -> None:
+def test_objects_that_are_not_tools(tmp_path: Path, code: str, said: str) -> None:
     """One line has the file, the line, the function and what to do."""
     assert refusal(tmp_path, code).startswith(said)

@@ -237,7 +237,7 @@ async def test_a_validator_of_the_user_s_that_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["def", "async def"])
-async def test_what_is_no_exception_goes_through(tmp_path: Path, how: str) -> None:
+async def test_a_base_exception_passes_through(tmp_path: Path, how: str) -> None:
     """An exception that is not an `Exception`, such as Ctrl-C, is not an output."""
     toolbox = loaded(
         tmp_path,

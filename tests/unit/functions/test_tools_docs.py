@@ -44,7 +44,7 @@ async def test_what_the_model_sees(toolbox: Toolbox) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_the_model_is_told(toolbox: Toolbox) -> None:
+async def test_the_error_that_the_model_receives(toolbox: Toolbox) -> None:
     """Wrong arguments give the output on the page."""
     arguments, told = marked_block(PAGE, "call: price")
     (output,) = await toolbox.call([ToolCall("1", "price", arguments)])

@@ -219,7 +219,7 @@ def test_turns_of_a_failed_row_give_way(path: Path, batch: Journal) -> None:
         assert later.exchanges.answers("1", "f/own", 1) == {1: "mine"}
 
 
-def test_a_copy_is_no_first_of_its_own(path: Path, batch: Journal) -> None:
+def test_a_copy_without_its_original_is_still_an_answer(path: Path, batch: Journal) -> None:
     """A copy whose first is gone from the table still is an answer: no row that asks the same is asked."""
     looked_at(batch, 0, 1)
     batch.finish(completed(0, "four"), "f")

@@ -36,7 +36,7 @@ RICH = Reply(
     ],
     ids=["plain", "cut short", "calls", "messages"],
 )
-def test_what_was_kept_comes_back(path: Path, journal: Journal, end: object) -> None:
+def test_recorded_exchanges_come_back(path: Path, journal: Journal, end: object) -> None:
     """All of a run that ended is there in the next process, but for what other tables hold."""
     journal.run_ended("0", "f", end)  # type: ignore[arg-type]
     with Journal(path, read_only=True) as later:
@@ -72,7 +72,7 @@ def test_answers_of_turns(journal: Journal) -> None:
     assert journal.exchanges.answers("0", "f", 3) == {1: "first", 3: '{"a": 1}'}
 
 
-def test_answers_stand_beside_their_own_outcome(journal: Journal) -> None:
+def test_answers_belong_to_their_own_outcome(journal: Journal) -> None:
     """Answers of attempts after the outcome belong to the next outcome."""
     journal.run_ended("0", "f", ended(1, 1, "a"))
     journal.run_ended("0", "f", ended(2, 2, "b", attempt=2))
@@ -140,7 +140,7 @@ def told(journal: Journal, *turns: int) -> None:
         journal.exchanges.add_output("0", "f", turn, CallKey(str(number), 0, "c"), ToolOutput("c", f"o{turn}"))
 
 
-def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
+def test_a_turn_is_run_again(path: Path, journal: Journal) -> None:
     """Once the new attempt is on disk, earlier runs of the turn and later turns do not count; none is lost."""
     told(journal, 1, 2, 3)
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(4), NOON, 2, redo_from_turn=2)
@@ -152,7 +152,7 @@ def test_a_turn_is_asked_anew(path: Path, journal: Journal) -> None:
     assert journal.exchanges.answers("0", "f/5", 9) == {2: "new"}
 
 
-def test_setting_aside_and_the_try_are_one(path: Path, journal: Journal) -> None:
+def test_setting_aside_and_the_attempt_are_one_transaction(path: Path, journal: Journal) -> None:
     """If the attempt cannot be written, nothing is set aside."""
     told(journal, 1, 2)
     journal.begin_attempt(prompt(0, fingerprint="f"), attempt(1), NOON)
@@ -183,13 +183,13 @@ def finished_again(path: Path, before: Usage, cost_usd: float | None, carried: C
         journal.finish(completed(0, attempts=6, cost_usd=None), "f", carried=carried)
 
 
-def test_what_is_taken_over_is_borne_once(path: Path) -> None:
+def test_carried_usage_is_counted_once(path: Path) -> None:
     """If a failed row runs again from its second turn, the first turn's cost moves to the new outcome."""
     finished_again(path, sum_usage([raw(5), raw(7)]), 0.75, Carried(raw(5), 0.5))
     assert replaced(path) == (7, 1, 8, '{"prompt_tokens": 7, "completion_tokens": 1}', 0.25)
 
 
-def test_nothing_is_left_to_bear(path: Path) -> None:
+def test_no_usage_is_left(path: Path) -> None:
     """If all runs move, the earlier outcome's cost is zero, and never less."""
     finished_again(path, raw(5), 0.5, Carried(raw(5), 0.6))
     assert replaced(path) == (0, 0, 0, None, 0.0)

@@ -89,7 +89,7 @@ def test_superseded_outcomes_are_kept(path: Path) -> None:
     db.close()
 
 
-def test_attempts_are_told_in_order(journal: Journal) -> None:
+def test_attempts_are_returned_in_order(journal: Journal) -> None:
     """Every attempt is kept with its key, its ids and its fault."""
     asked = prompt()
     journal.begin_attempt(asked, attempt(1, 1, "k1"), NOON)
@@ -115,7 +115,7 @@ def test_counts(journal: Journal) -> None:
 @pytest.mark.parametrize(
     ("run_id", "run_ended", "in_flight"), [(None, False, 0), ("r", False, 1), ("r", True, 0), (None, True, 0)]
 )
-def test_in_flight_means_that_a_run_may_be_going_on(
+def test_in_flight_means_that_a_run_may_be_active(
     journal: Journal, run_id: str | None, run_ended: bool, in_flight: int
 ) -> None:
     """A row whose last attempt left no run is pending, not in flight."""

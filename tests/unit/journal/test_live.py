@@ -40,7 +40,7 @@ def run_end(number: int, turn: int, asked: str, response: str, **more: Any) -> R
     return RunEnd(number, turn, number, asked, reply, "t", f"r{number}")
 
 
-def test_a_row_of_several_runs_tells_who_said_what(journal: Journal, followed: FollowedJournal) -> None:
+def test_a_row_of_several_runs_has_its_conversation(journal: Journal, followed: FollowedJournal) -> None:
     """Functions asked for with their arguments, what came of them, citations; only of the prompt that was answered."""
     call = ToolCall("c1", "add", '{"a": 2}')
     cited = {"citations": [{"filename": "a.pdf"}]}
@@ -63,7 +63,7 @@ def test_a_row_of_several_runs_tells_who_said_what(journal: Journal, followed: F
     }
 
 
-def test_cool_downs_are_told_in_order(journal: Journal, followed: FollowedJournal) -> None:
+def test_cool_downs_are_returned_in_order(journal: Journal, followed: FollowedJournal) -> None:
     """When, how long, and why."""
     assert followed.cool_downs() == []
     journal.cooled_down(NOON, 20.0, "rate_limit_exceeded")
@@ -92,7 +92,7 @@ def test_nothing_new_is_nothing(journal: Journal, followed: FollowedJournal) -> 
     assert followed.changes() is None
 
 
-def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: FollowedJournal) -> None:
+def test_an_outcome_is_reported_once_with_its_attempts(journal: Journal, followed: FollowedJournal) -> None:
     """Cells are those of the output, attempts have their faults, and neither is reported again."""
     followed.changes()
     journal.begin_attempt(prompt(), attempt(1), NOON)
@@ -118,7 +118,7 @@ def test_an_outcome_is_told_once_with_its_tries(journal: Journal, followed: Foll
     assert "0" not in again.attempts
 
 
-def test_a_row_that_is_asked_again_is_told_again(tmp_path: Path) -> None:
+def test_a_row_that_is_run_again_is_reported_again(tmp_path: Path) -> None:
     """SQLite may give the number of a superseded outcome to another: no row is missed by that."""
     path = tmp_path / "a.journal"
     with Journal(path) as journal:
@@ -140,7 +140,7 @@ def test_a_row_that_is_asked_again_is_told_again(tmp_path: Path) -> None:
         assert ended(followed) == []
 
 
-def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) -> None:
+def test_another_batch_starts_from_scratch(journal: Journal, followed: FollowedJournal) -> None:
     """Other settings are another batch; a batch's own notes in the manifest are not."""
     journal.finish(completed(), "fp")
     followed.changes()
@@ -155,7 +155,7 @@ def test_another_batch_begins_anew(journal: Journal, followed: FollowedJournal) 
     assert [each.row_key for each in other.outcomes] == ["0"]
 
 
-def test_all_tries_and_ends_at_once(journal: Journal, followed: FollowedJournal) -> None:
+def test_all_attempts_and_outcomes_at_once(journal: Journal, followed: FollowedJournal) -> None:
     """For a report: every attempt at every row, and when rows ended."""
     for row in (0, 1):
         journal.begin_attempt(prompt(row), attempt(1), NOON)

@@ -96,7 +96,7 @@ MATRIX = {"model": ["m", "n"], "temperature": [0.0]}
         ({"matrix": MATRIX}, {"matrix": {"temperature": [0.0], "model": ["m", "n"]}}),
     ],
 )
-def test_what_only_adds_or_leaves_out_is_no_change(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_additions_and_omissions_are_not_a_change(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
     """Epochs and values of an axis leave the rows that were answered what they are; the new ones are the new truth."""
     with reopen(path, manifest(settings=before)) as journal:
         journal.finish(completed(), "fp")
@@ -141,7 +141,7 @@ def test_long_values_are_cut() -> None:
     assert len(found[0]) < 150
 
 
-def test_where_the_input_lies_is_no_change(begun: Path) -> None:
+def test_the_path_of_the_input_is_not_a_change(begun: Path) -> None:
     """The same table from another folder is the same batch."""
     reopen(begun, manifest(input="/elsewhere/q.csv")).close()
 

@@ -172,7 +172,7 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     assert fingerprint() == "a61e829b552df46723f21fe8ff0d20c5"
 
 
-def test_turns_are_told_apart() -> None:
+def test_turns_are_distinguished() -> None:
     """The boundaries of turns are part of the fingerprint."""
     one, two = (prompter(templates, ["a"]).render(Row(0, {"a": "x"})) for templates in (["x", "yz"], ["xy", "z"]))
     assert one.fingerprint != two.fingerprint

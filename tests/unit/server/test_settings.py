@@ -57,7 +57,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"not a database at all, only text" * 99, "not an SQLite")])
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     """Any other file is refused in one line."""
     path = tmp_path / "table.csv"
     path.write_bytes(content)

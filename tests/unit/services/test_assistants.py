@@ -307,7 +307,7 @@ async def test_a_thread_locked_by_our_own_run(serve: Served, status: str) -> Non
     assert server.paths().count(ON_THREAD) == 1
 
 
-async def test_a_run_of_an_earlier_try_is_not_taken_for_this_one(serve: Served) -> None:
+async def test_a_run_of_an_earlier_attempt_is_not_taken_for_this_one(serve: Served) -> None:
     """A run of an earlier attempt that locks the thread is waited for; then a new run is created."""
     earlier = {**run("cancelled"), "id": "run_9", "metadata": {"batch": "b", "row": "3", "attempt": "1"}}
     server = serve({ON_THREAD: [LOCKED, stream(*WHOLE)], "GET /threads/thread_1/runs/run_9": json_answer(earlier)})

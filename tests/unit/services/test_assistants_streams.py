@@ -103,7 +103,7 @@ async def test_garbage_between_events(serve: Served) -> None:
     assert reply.response == "It is 4."
 
 
-async def test_an_event_that_matters_and_is_no_json(serve: Served) -> None:
+async def test_an_important_event_that_is_not_json(serve: Served) -> None:
     """A needed event that is not valid JSON, after the ids, leads to polling."""
     server = serve({"POST /threads/runs": stream(*CREATED, event("thread.run.completed", "{oops")), **LOOKED_UP})
     assert (await answer(server))[0].response == "It is 4."

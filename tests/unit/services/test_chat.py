@@ -174,7 +174,7 @@ async def test_ends(serve: Served, body: dict[str, Any], status: str, text: str,
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_no_usage_is_none(serve: Served, streamed: bool) -> None:
+async def test_missing_usage_is_none(serve: Served, streamed: bool) -> None:
     """If the server reports no usage, every count is None, never 0."""
     answer = stream(*BEGUN, chunk("stop"), DONE) if streamed else json_answer(completion(usage=None))
     reply, _ = await ask(serve(answer), stream=streamed)
@@ -220,7 +220,7 @@ async def test_only_the_last_turn_has_a_form(serve: Served, structured: bool) ->
     assert ("response_format" in server.requests[0].body) == structured
 
 
-async def test_outputs_follow_what_was_said(serve: Served) -> None:
+async def test_outputs_follow_the_conversation(serve: Served) -> None:
     """The outputs of functions follow all earlier messages, under a key of their round."""
     server = serve(json_answer(completion()))
     said = ({"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": TOOL_CALLS})
@@ -297,7 +297,7 @@ async def test_a_refused_setting_stops_the_batch(serve: Served, error: dict[str,
 @pytest.mark.parametrize(
     "words", ["The user asked for something unsafe.", "Please stop.", "Your text holds no question."]
 )
-async def test_a_word_is_no_setting(serve: Served, words: str) -> None:
+async def test_a_word_is_not_a_setting(serve: Served, words: str) -> None:
     """A refusal whose text uses a parameter's name as a word fails its row, and the batch continues."""
     fault = await fault_of(
         serve(json_answer({"error": {"message": words}}, 400)), parameters={"user": "u", "stop": "x", "text": {}}

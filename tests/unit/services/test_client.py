@@ -276,7 +276,7 @@ async def test_headers_that_cannot_be_sent(server: ScriptedHttp, endpoint: dict[
 
 
 @pytest.mark.parametrize("told", ["-1", "0", "", "many"])
-async def test_limits_that_are_none(told: str) -> None:
+async def test_invalid_limits(told: str) -> None:
     """A limit of -1, 0, nothing or words in a reply's headers is ignored."""
     headers = {
         "x_ratelimit_limit_requests": told,

@@ -40,7 +40,7 @@ def test_any_split_gives_the_same_events(
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
-def test_garbage_is_no_crash(chunks: list[bytes]) -> None:
+def test_garbage_does_not_crash(chunks: list[bytes]) -> None:
     """Any bytes give events or nothing, and the same as in one piece."""
     assert read(*chunks) == read(b"".join(chunks))
 
@@ -97,7 +97,7 @@ def test_an_event_in_small_pieces_is_read_in_one_go() -> None:
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-def test_an_event_is_told_with_its_last_byte(newline: bytes) -> None:
+def test_an_event_is_returned_with_its_last_byte(newline: bytes) -> None:
     """A blank line, cut anywhere, ends its event without waiting for more bytes."""
     raw = b"data: 1" + newline * 2
     assert read(*(raw[n : n + 1] for n in range(len(raw)))) == read(raw) == [("message", b"1")]

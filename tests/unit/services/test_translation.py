@@ -229,12 +229,12 @@ def test_a_request_above_the_limit_of_a_minute_is_not_waited_for(service: str) -
         (400, error(code="rate_limit_exceeded"), RateLimited),
     ],
 )
-def test_what_passes_is_told_by_its_words(status: int, body: Any, kind: type[ServiceFault]) -> None:
+def test_transient_errors_are_recognised_by_their_words(status: int, body: Any, kind: type[ServiceFault]) -> None:
     """A loading model is waited for, whatever the status; a model that cannot be loaded is not."""
     assert type(fault_of(status, body)) is kind
 
 
-def test_a_spent_quota_is_told_from_a_rate() -> None:
+def test_a_spent_quota_is_distinguished_from_a_rate_limit() -> None:
     """Some gateways give the quota only as a type; Gemini calls a rate limit a quota, and names the seconds."""
     spent = {"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": None}}
     assert type(fault_of(429, spent)) is BatchRefused
@@ -280,7 +280,7 @@ def test_a_404_is_about_what_the_path_names(path: str, kind: type[ServiceFault])
 
 
 @pytest.mark.parametrize("code", [400, 404, 500, "500", ""])
-def test_codes_that_are_no_names(code: Any) -> None:
+def test_codes_that_are_not_names(code: Any) -> None:
     """A code that only repeats the status, as vLLM's does, is not the name of an error."""
     fault = fault_of(500, error(code=code))
     assert fault.error_type == "http_500"
@@ -413,7 +413,7 @@ def test_secrets_show_in_no_repr() -> None:
     assert KEY not in repr(Endpoint("http://x", KEY, headers={"X-Token": KEY}))
 
 
-def test_no_key_is_no_secret() -> None:
+def test_an_empty_key_is_not_a_secret() -> None:
     """The placeholder for a missing key is not removed from messages."""
     assert scrubbed("tool_choice: none", Endpoint("http://x", "none").secrets) == "tool_choice: none"
 

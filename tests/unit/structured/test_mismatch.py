@@ -40,7 +40,7 @@ from tests.support.shapes import shape, structure
         ({"enum": [1]}, "x" * 500, "at `a`: expected one of 1, got '" + "x" * 59 + "…'"),
     ],
 )
-def test_a_mismatch_is_told_in_words(schema: Any, value: Any, message: str | None) -> None:
+def test_a_mismatch_is_described_in_words(schema: Any, value: Any, message: str | None) -> None:
     """The message has the place, the expected and the actual value, so that a model can correct it."""
     made, text = structure(a=schema), json.dumps({"a": value})
     if message is None:

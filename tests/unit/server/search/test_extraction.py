@@ -122,7 +122,7 @@ def test_unusable_files(filename: str, data: bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_archive_that_is_no_document() -> None:
+def test_an_archive_that_is_not_a_document() -> None:
     """Another kind of archive with the name of a Word document is refused."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

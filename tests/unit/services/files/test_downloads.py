@@ -124,7 +124,7 @@ def test_any_name_is_one_component(name: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_row_keys_are_told_apart(one: str, other: str) -> None:
+def test_row_keys_are_distinguished(one: str, other: str) -> None:
     """Two keys share a folder only if they are equal."""
     assert (folder_name(one).lower() == folder_name(other).lower()) == (one == other)
 
@@ -214,7 +214,7 @@ async def test_a_container_is_asked_for_its_files(tmp_path: Path) -> None:
     assert result.paths == ("a.files/0/a.csv",)
 
 
-async def test_a_hostile_id_is_no_path(tmp_path: Path) -> None:
+async def test_a_hostile_id_is_not_a_path(tmp_path: Path) -> None:
     """An id is one component of the URL."""
     seen: list[str] = []
 
