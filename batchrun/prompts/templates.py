@@ -13,8 +13,8 @@ import minijinja
 
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
+from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.local_files import AttachmentError, attachments_in
 from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
 from batchrun.records import Attachment, Prompt, Row, Turn, Value
 

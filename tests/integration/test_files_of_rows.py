@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from batchrun.batch.cleanup_summary import CleanupSummary, cleanup_line
-from batchrun.prompts.local_files import Attachments, matching_files
+from batchrun.prompts.attachments import Attachments
+from batchrun.prompts.local_files import matching_files
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
 from batchrun.server.sandbox.code_interpreter import find_sandbox

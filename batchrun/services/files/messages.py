@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import anyio.to_thread
 
-from batchrun.prompts.local_files import IMAGE_TYPES
+from batchrun.prompts.attachments import IMAGE_TYPES
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault, opened
 from batchrun.services.reply_fields import JsonObject

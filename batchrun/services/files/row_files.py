@@ -11,7 +11,8 @@ import anyio
 import anyio.to_thread
 
 from batchrun.errors import PermanentFault
-from batchrun.prompts.local_files import AttachmentError, Attachments, LocalFile
+from batchrun.prompts.attachments import AttachmentError, Attachments
+from batchrun.prompts.local_files import LocalFile
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.messages import (

@@ -18,7 +18,8 @@ import anyio.to_thread
 from batchrun.errors import BatchRefused, PermanentFault, ServiceFault, Silence, TransientFault, unwrapped
 from batchrun.job.fingerprint import digest
 from batchrun.journal import Created, Journal
-from batchrun.prompts.local_files import AttachmentError, LocalFile
+from batchrun.prompts.attachments import AttachmentError
+from batchrun.prompts.local_files import LocalFile
 from batchrun.records import Attachment
 from batchrun.services.polling import pages, poll
 from batchrun.services.reply_fields import JsonObject, count, mapping, name, objects

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import InputError
-from batchrun.prompts.local_files import MAX_FILE_BYTES, AttachmentError, Attachments, is_url, kind_of, matching_files
+from batchrun.prompts.attachments import AttachmentError, Attachments, is_url, kind_of
+from batchrun.prompts.local_files import MAX_FILE_BYTES, matching_files
 from batchrun.records import Attachment
 
 

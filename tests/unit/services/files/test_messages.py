@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchrun.errors import PermanentFault
-from batchrun.prompts.local_files import Attachments
+from batchrun.prompts.attachments import Attachments
 from batchrun.records import Attachment, Turn
 from batchrun.services.files.messages import MAX_INLINE_BYTES, assistants_message, chat_content, responses_input
 from tests.support.filing import Filing
