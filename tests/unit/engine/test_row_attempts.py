@@ -32,11 +32,11 @@ from tests.support.virtual_time import VirtualTimeLoop
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
-# -- tries and keys ------------------------------------------------------------------------------------------
+# -- attempts and keys ------------------------------------------------------------------------------------------
 
 
 async def test_a_lost_reply_is_asked_for_under_the_same_key(journal: Journal) -> None:
-    """Where no run was seen, the request goes again under the same idempotency key and is counted as repeated."""
+    """Without the id of a run, the request is repeated under the same idempotency key, and counted as repeated."""
     moves = [Move(transient(ConnectionLost), ids=None), Move(transient(Silence), ids=None), Move()]
     b = bench(journal, ScriptedService({0: moves}))
     await b.engine.run(asks(1))
@@ -135,6 +135,22 @@ async def test_back_off(journal: Journal) -> None:
     b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=0.0)] * 5}))
     await b.engine.run(asks(1))
     assert [asked.at_s for asked in b.service.asked] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5], abs=1e-3)
+
+
+async def test_rows_that_wait_for_a_retry_are_counted(journal: Journal) -> None:
+    """The statistics have the rows that wait for their next attempt, and none once they have ended."""
+    b = bench(journal, ScriptedService({0: [Move(transient(), ids=None, after_s=0.0), Move(after_s=1.0)]}))
+    seen = []
+
+    async def look() -> None:
+        for wait_s in (0.25, 0.5):  # in the wait of half a second, and in the second attempt
+            await anyio.sleep(wait_s)
+            seen.append(b.engine.statistics().retrying)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await b.engine.run(asks(1))
+    assert (seen, b.engine.statistics().retrying) == ([1, 0], 0)
 
 
 @pytest.mark.parametrize("kind", [RateLimited, ServerFault])

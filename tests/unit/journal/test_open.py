@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from batchrun.errors import JournalMismatch
+from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal import Journal, open_journal
-from batchrun.journal.open import changes
+from batchrun.journal.open import changes, check_not_lost
+from batchrun.records import OUTPUT_COLUMNS
 from tests.support.rows import NOON, completed, none_strange, noon
 
 MANIFEST: dict[str, Any] = {
@@ -186,3 +187,24 @@ def test_fresh_without_a_journal(path: Path) -> None:
     """--fresh where there is nothing begins as usual."""
     reopen(path, MANIFEST, fresh=True).close()
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("log", [None, b"", b"log"])
+def test_a_journal_that_is_lost(path: Path, tmp_path: Path, exists: bool, log: bytes | None) -> None:
+    """Without its journal, an output with answers or a log is not answered again; other files are no obstacle."""
+    output = tmp_path / "out.csv"
+    path.parent.mkdir()
+    if exists:
+        path.touch()
+    if log is not None:
+        path.with_name(path.name + "-wal").write_bytes(log)
+    state = "is empty" if exists else "is gone"
+    if log:
+        with pytest.raises(OutputError, match=f"{state}, although the log next to it shows"):
+            check_not_lost(path, output)
+    else:
+        check_not_lost(path, output)
+        output.write_text(",".join(["q", *OUTPUT_COLUMNS]) + "\n", encoding="utf-8")
+        with pytest.raises(OutputError, match=f"{state}, although out.csv next to it holds answers"):
+            check_not_lost(path, output)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import aiohttp
+import pytest
 from aiohttp import ClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 
-from batchrun.errors import BatchRefused
+from batchrun.errors import BatchRefused, ServiceFault, Unavailable
 from batchrun.services.route import CLOSED_HANDSHAKES, Route
 
 
@@ -34,3 +38,22 @@ def test_plain_connections_make_no_handshake() -> None:
     """A connection that is reset on plain HTTP shows nothing about TLS."""
     route = Route("http://x/v1", None, {})
     assert [route.fault(closed_handshake(), ()) for _ in range(5)] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (407, BatchRefused, "requires a user and a password (407 No)"),
+        (403, BatchRefused, "refused to connect to x: 403 No"),
+        (428, BatchRefused, "refused to connect to x: 428 No"),
+        (429, Unavailable, "refused to connect to x: 429 No"),
+        (499, BatchRefused, "refused to connect to x: 499 No"),
+        (500, Unavailable, "refused to connect to x: 500 No"),
+    ],
+)
+def test_refusals_of_a_proxy(status: int, kind: type[ServiceFault], words: str) -> None:
+    """A proxy that is overloaded may connect later; any other refusal stops the batch, and a 407 states the remedy."""
+    refusal = aiohttp.ClientHttpProxyError(cast("Any", None), (), status=status, message="No")
+    fault = Route("https://x/v1", None, {}).fault(refusal, ())
+    assert type(fault) is kind
+    assert words in str(fault)
