@@ -205,6 +205,6 @@ def test_a_journal_that_is_lost(path: Path, tmp_path: Path, exists: bool, log: b
             check_not_lost(path, output)
     else:
         check_not_lost(path, output)
-        output.write_text(",".join(["q", *OUTPUT_COLUMNS]) + "\n", encoding="utf-8")
+        output.write_text(",".join(["q", *OUTPUT_COLUMNS]) + "\n1" + "," * len(OUTPUT_COLUMNS) + "\n", encoding="utf-8")
         with pytest.raises(OutputError, match=f"{state}, although out.csv next to it holds answers"):
             check_not_lost(path, output)
