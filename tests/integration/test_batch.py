@@ -339,7 +339,7 @@ async def test_a_second_batch_on_the_same_output(bench: Bench) -> None:
 
     async def second(_: Any) -> None:
         try:
-            with pytest.raises(OutputHeld, match=r"holds .*out\.csv\.lock"):
+            with pytest.raises(OutputHeld, match=r"lock: .*out\.csv\.lock"):
                 await bench.run(table)
         finally:
             bench.responder.hold = None

@@ -35,7 +35,7 @@ def test_a_row_of_several_combinations_is_named(folder: Path) -> None:
     asked(folder, "--key", "id", "--epochs", "2", "--model", "m", "--model", "n", "--script", "s.toml")
     shown = command(folder, "show", "out.csv", "a")
     assert shown.returncode == 2
-    assert shown.stderr.endswith("with a name of its own, such as 'a|model=m'\n")
+    assert shown.stderr.endswith("each with its own key, such as 'a|model=m'\n")
     shown = command(folder, "show", "out.csv", "a|model=n|epoch=2")
     assert shown.returncode == 0, shown.stderr
     assert "1 + 1 = 2" in shown.stdout
