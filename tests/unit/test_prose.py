@@ -173,6 +173,14 @@ def test_messages_and_docstrings_are_plain_english(name: str) -> None:
     assert [fault for path in found if path not in PROMPTS for fault in faults_of_module(path)] == []
 
 
+def test_names_of_tests_are_plain_english() -> None:
+    """The name of a test, read as a sentence, has no banned form."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    names = re.findall(r"^ *(?:async )?def test_(\w+)", "\n".join(sources), re.MULTILINE)
+    assert len(names) > 1000
+    assert [fault for name in names for fault in faults(name.replace("_", " "))] == []
+
+
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [

@@ -49,7 +49,7 @@ async def test_one_request_a_row(serve: Served) -> None:
     assert seen.ids == [("thread_1", "run_1")]
 
 
-async def test_what_is_sent(serve: Served) -> None:
+async def test_the_request(serve: Served) -> None:
     """The request has the prompt, its key, the settings, and metadata with batch, row and attempt."""
     server = serve({"POST /threads/runs": stream(*WHOLE)})
     await answer(server)

@@ -174,7 +174,7 @@ async def test_ends(serve: Served, body: dict[str, Any], status: str, text: str,
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_missing_usage_is_none(serve: Served, streamed: bool) -> None:
+async def test_missing_usage_stays_missing(serve: Served, streamed: bool) -> None:
     """If the server reports no usage, every count is None, never 0."""
     answer = stream(*BEGUN, chunk("stop"), DONE) if streamed else json_answer(completion(usage=None))
     reply, _ = await ask(serve(answer), stream=streamed)

@@ -63,7 +63,7 @@ async def test_parameters_win(serve: Served) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {}])
-async def test_missing_usage_is_none(serve: Served, usage: object) -> None:
+async def test_missing_usage_stays_missing(serve: Served, usage: object) -> None:
     """If the server reports no usage, every count is None, never 0."""
     server = serve({"POST /responses": json_answer(response(usage=usage))})
     reply, _ = await call_service(server)

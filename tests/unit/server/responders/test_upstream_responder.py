@@ -144,7 +144,7 @@ async def test_text_usage_and_model(endpoint: Endpoint) -> None:
     ]
 
 
-async def test_what_is_sent(endpoint: Endpoint) -> None:
+async def test_the_request(endpoint: Endpoint) -> None:
     """The whole conversation is sent in the form of Chat Completions, including images, calls and parameters."""
     endpoint.reply = stream_of(chunk({"content": "ok"}, "stop"))
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
