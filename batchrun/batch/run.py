@@ -61,10 +61,8 @@ async def run_batch(
 
     Args:
         watch: shows the progress; runs beside the batch.
-        interrupts: the signals of the process. The first one stops the admission of rows; one that comes while the
-            output is being written takes effect afterwards. None: the batch ignores signals.
-        leave: called by the second signal with the exit code; must not return. With None the second signal interrupts
-            the code that waits for the batch, which cancels it.
+        interrupts: signals of the process; the first one stops the admission of rows. None: signals are ignored.
+        leave: called by the second signal with the exit code; must not return. None: that signal cancels the batch.
         on_outcome: called for each row that ends in this run, after its outcome is in the journal.
         notify: shows a line about the limits of this machine, before the first row is sent.
 
@@ -75,24 +73,16 @@ async def run_batch(
         InputError: a budget without a price, or an invalid price table.
     """
     started_s = time.monotonic()
-    # An invalid price table is refused before any file is created. The price library loads its data here too: in the
-    # middle of a batch that would stall every row, and might find no file descriptor left.
-    price_list(plan).matched(plan.job.model or "any")
-    raise_limit()
-    import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
+    _prepare_process(plan)
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
         input_watch = InputWatch(plan.source)
         journal = _open_journal(plan, stack, clock)
-        if plan.input_name == "-":
-            keep_standard_input(plan.paths)
         engine = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify)
         if interrupts is not None:
             stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
         await _run_rows(plan, journal, engine, input_watch, watch, clock)
-        if plan.job.dedupe:
-            journal.duplicates.share()
         output, totals = write_output(plan, journal, input_watch)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
@@ -107,8 +97,22 @@ async def run_batch(
         )
 
 
+def _prepare_process(plan: Plan) -> None:
+    """Do everything that must not happen in the middle of a batch, and refuse an invalid price table.
+
+    The table is refused before any file is created. The price library loads its data here: later that would stall every
+    row, and might find no file descriptor left.
+    """
+    price_list(plan).matched(plan.job.model or "any")
+    raise_limit()
+    import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
+
+
 def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journal:
-    """Return the journal of the batch: new, resumed or, with --fresh, started over. `stack` closes it."""
+    """Return the journal of the batch: new, resumed or, with --fresh, started over. `stack` closes it.
+
+    A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
+    """
     journal = stack.enter_context(
         open_journal(
             plan.paths.journal,
@@ -122,6 +126,8 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journa
     )
     # Only the report reads the limits. They decide no answer, so they are not in the manifest that is compared.
     journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
+    if plan.input_name == "-":
+        keep_standard_input(plan.paths)
     return journal
 
 
@@ -160,6 +166,8 @@ async def _run_rows(
             beside.start_soon(keep_checkpoints, journal)
             await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
             beside.cancel_scope.cancel()
+    if plan.job.dedupe:
+        journal.duplicates.share()
 
 
 @contextmanager
