@@ -27,10 +27,6 @@ PAGES = sorted(
     ]
 )
 """The pages to check. docs/cli.md is made of the help texts, which are checked themselves."""
-UNFINISHED_PAGES = {
-    "docs/architecture.md",
-}
-"""Pages that still have to be rewritten. The set only shrinks."""
 
 BANNED = {
     "is no X": r"(?<!there )\b(?:is|are|was|were) no\b(?! (?:longer|more|less|fewer|later|earlier|sooner|different)\b)",
@@ -151,7 +147,7 @@ def helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.relative_to(ROOT).as_posix() not in UNFINISHED_PAGES],
+    PAGES,
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_pages_are_plain_english(page: Path) -> None:
