@@ -67,7 +67,6 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
     assert_each_row_once(table, server)
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
 def test_a_pair_of_signals_counts_once(tmp_path: Path, second: signal.Signals) -> None:
     """GNU `timeout` sends SIGTERM to the process and to its group: the output and the summary are written anyway,
