@@ -208,3 +208,18 @@ def test_a_journal_that_is_lost(path: Path, tmp_path: Path, exists: bool, log: b
         output.write_text(",".join(["q", *OUTPUT_COLUMNS]) + "\n1" + "," * len(OUTPUT_COLUMNS) + "\n", encoding="utf-8")
         with pytest.raises(OutputError, match=f"{state}, although out.csv next to it holds answers"):
             check_not_lost(path, output)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_the_embedded_server_and_a_real_service_are_never_mixed(path: Path, embedded: bool) -> None:
+    """Neither continues the answers of the other, even with --accept-changes; each continues its own."""
+
+    def open_with(value: bool) -> Journal:
+        wanted = manifest(settings={"embedded": value})
+        return open_journal(path, wanted, accept_changes=True, count_strange=none_strange, clock=noon)
+
+    with open_with(embedded) as journal:
+        journal.finish(completed(), "f")
+    open_with(embedded).close()
+    with pytest.raises(JournalMismatch, match="never mixed in one output"):
+        open_with(not embedded)
