@@ -14,10 +14,13 @@ __all__ = [
     "Attachment",
     "Attempt",
     "CallKey",
+    "Cells",
     "Completed",
     "Exchange",
     "Failed",
+    "JsonObject",
     "LaterTurns",
+    "Manifest",
     "Outcome",
     "Prompt",
     "Reply",
@@ -34,6 +37,15 @@ __all__ = [
 
 Value: TypeAlias = Any
 """A cell as plain Python: str from text tables; also int, float, bool, None, list, dict from JSONL and Parquet."""
+
+Cells: TypeAlias = Mapping[str, Value]
+"""Column name → cell: those of an input row, of an outcome, or of a row of the output."""
+
+Manifest: TypeAlias = Mapping[str, Any]
+"""The JSON object in a journal that describes its batch: input, settings, template, service."""
+
+JsonObject: TypeAlias = Mapping[str, Any]
+"""A JSON object whose fields are unchecked: a JSON schema, or the reply of a service before it is validated."""
 
 RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
 """The `status` column. The first five are outcomes; the last two appear only in exports of a running or interrupted

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.paths import Paths
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import combinations_of
+from batchrun.records import Manifest
 from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
 
 __all__ = ["existing_source", "recorded_source"]
 
 
-def recorded_source(manifest: Mapping[str, Any], spool: Path) -> tuple[Source, WriteOptions]:
+def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptions]:
     """Return the input of a batch with one row per combination, and the options of its output.
 
     Args:
@@ -33,7 +32,7 @@ def recorded_source(manifest: Mapping[str, Any], spool: Path) -> tuple[Source, W
     return source, options
 
 
-def existing_source(manifest: Mapping[str, Any], paths: Paths) -> tuple[Source, WriteOptions]:
+def existing_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOptions]:
     """Return `recorded_source` for a batch whose input is still at its place.
 
     Raises:

@@ -13,6 +13,7 @@ from batchrun.batch.paths import Paths
 from batchrun.engine import Limits
 from batchrun.errors import ServiceFault
 from batchrun.job.environment import Environment
+from batchrun.records import Manifest
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import BETA, Wire
 
@@ -47,7 +48,7 @@ class ThreadReader:
         manifest: of the batch, from its journal.
     """
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     paths: Paths
     environment: Environment
 

@@ -18,7 +18,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
-from batchrun.records import RunEnd
+from batchrun.records import Manifest, RunEnd
 from batchrun.services.assistants_replies import message_text
 from batchrun.tables import Source
 
@@ -114,7 +114,7 @@ def _exchange(end: RunEnd) -> ExchangeFacts:
     }
 
 
-def _known_rows(wanted: str, source: Source, prompter: Prompter, manifest: Mapping[str, Any]) -> str:
+def _known_rows(wanted: str, source: Source, prompter: Prompter, manifest: Manifest) -> str:
     """Return how the rows are identified, and which one `wanted` may mean."""
     column = manifest.get("key")
     of_combination = next((key for key in map(prompter.row_key, source.rows()) if key.startswith(f"{wanted}|")), None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.records import REFUSAL
+from batchrun.records import REFUSAL, Cells
 
 __all__ = ["Totals", "count_cells"]
 
@@ -38,7 +38,7 @@ class Totals:
     unpriced: int = 0
     refused: int = 0
 
-    def add(self, cells: Mapping[str, Any]) -> None:
+    def add(self, cells: Cells) -> None:
         """Count one row."""
         status = cells["status"]
         self.by_status[status] += 1

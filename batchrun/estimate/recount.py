@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from batchrun.batch.lock import held
 from batchrun.batch.paths import paths_for
@@ -18,6 +18,7 @@ from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList
+from batchrun.records import Manifest
 from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = [
@@ -152,7 +153,7 @@ def batch_costs(
     return costs
 
 
-def _recorded_own(manifest: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _recorded_own(manifest: Manifest) -> dict[str, dict[str, float]]:
     """Return the user's prices in the batch's last run."""
     return {
         match["matched"]: {name: float(text) for name, text in match["usd_per_million_tokens"][0].items()}

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
+from batchrun.records import JsonObject
 
 __all__ = ["Function", "load_functions", "one_line", "text_of"]
 
@@ -60,7 +61,7 @@ def text_of(exc: BaseException) -> str:
         return ""
 
 
-def _listed(path: Path, names: Mapping[str, Any]) -> dict[str, Function]:
+def _listed(path: Path, names: JsonObject) -> dict[str, Function]:
     listed = names["__all__"]
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
         raise InputError(f"{path}: __all__ must be a list of names")
@@ -72,7 +73,7 @@ def _listed(path: Path, names: Mapping[str, Any]) -> dict[str, Function]:
     return {name: names[name] for name in listed}
 
 
-def _defined(names: Mapping[str, Any]) -> dict[str, Function]:
+def _defined(names: JsonObject) -> dict[str, Function]:
     return {
         name: value
         for name, value in names.items()

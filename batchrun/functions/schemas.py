@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from batchrun.errors import InputError
 from batchrun.functions.docstrings import split_docstring
 from batchrun.functions.loading import Function, one_line
+from batchrun.records import JsonObject
 from batchrun.structured.strict_mode import closed, sent, strict_fault
 
 __all__ = ["Declared", "ToolDeclaration", "declare"]
@@ -36,7 +37,7 @@ class ToolDeclaration(TypedDict):
 
     name: str
     description: str
-    parameters: Mapping[str, Any]
+    parameters: JsonObject
     strict: bool
 
 
@@ -55,7 +56,7 @@ class Declared:
     model: type[BaseModel]
     parameters: tuple[inspect.Parameter, ...]
 
-    def read(self, arguments: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    def read(self, arguments: str) -> tuple[Sequence[Any], JsonObject]:
         """Return the positional and the named arguments for the function, of the types of its hints.
 
         Arguments that the model omits get the function's own defaults.

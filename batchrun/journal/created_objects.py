@@ -6,13 +6,14 @@ delete them, so that a row costs no further write. Everything else enters it whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import stamp
+from batchrun.records import Manifest
 
 __all__ = ["Created", "CreatedObjects", "Kind", "place_of"]
 
@@ -41,7 +42,7 @@ _NAMED_BY_ATTEMPTS = {
 """By protocol: (kind, column of `attempts` that names the object, condition)."""
 
 
-def place_of(manifest: Mapping[str, Any]) -> str:
+def place_of(manifest: Manifest) -> str:
     """Return where the objects of a batch are: the service's URL, or `embedded`."""
     if manifest["settings"].get("embedded"):
         return "embedded"
@@ -71,7 +72,7 @@ class CreatedObjects(JournalPart):
             (made.object_id, made.kind, place, made.row_key),
         )
 
-    def gather(self, manifest: Mapping[str, Any], row_key: str | None = None) -> None:
+    def gather(self, manifest: Manifest, row_key: str | None = None) -> None:
         """Record the objects that attempts name, of one row or of all.
 
         Threads of a `thread_column` are the user's own, and are left out.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.journal.journal import Journal
-from batchrun.records import OUTPUT_COLUMNS
+from batchrun.records import OUTPUT_COLUMNS, Cells
 
 __all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
 
@@ -97,7 +97,7 @@ class RecordedOutcome:
 
     row_key: str
     fingerprint: str
-    cells: Mapping[str, Any]
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True)

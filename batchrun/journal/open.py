@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created_objects import place_of
 from batchrun.journal.journal import Journal
 from batchrun.prompts.rendering_version import FIRST_RENDERING
+from batchrun.records import Manifest
 from batchrun.tables import has_answers
 from batchrun.wording import rows_text
 
@@ -28,7 +29,7 @@ CountStrange: TypeAlias = Callable[[Journal], int]
 
 def open_journal(
     path: Path,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     *,
     output: Path | None = None,
     fresh: bool = False,
@@ -89,14 +90,14 @@ def _create_file(path: Path) -> None:
         raise OutputError(f"{path}: cannot create the journal ({exc.strerror or exc})") from None
 
 
-def _service_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
+def _service_of(manifest: Manifest) -> tuple[str, str | None]:
     return place_of(manifest), manifest["settings"].get("api")
 
 
 def objection(
     journal: Journal,
-    stored: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    stored: Manifest,
+    wanted: Manifest,
     count_strange: CountStrange,
     *,
     accept_changes: bool,
@@ -141,7 +142,7 @@ def objection(
     )
 
 
-def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def changes(stored: Manifest, wanted: Manifest) -> list[str]:
     """Return the differences between two manifests that may change answers, in words."""
     found = []
     old_settings, new_settings = stored.get("settings", {}), wanted["settings"]

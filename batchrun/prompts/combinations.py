@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchrun.job.fingerprint import digest
+from batchrun.records import Cells
 
 __all__ = ["AXIS_PREFIX", "EPOCH", "Combination", "combinations_of"]
 
@@ -37,7 +38,7 @@ class Combination:
 
     variant: int
     settings: Mapping[str, Any]
-    cells: Mapping[str, Any] = field(default_factory=dict)
+    cells: Cells = field(default_factory=dict)
     suffix: str = ""
     epoch: int = 1
 

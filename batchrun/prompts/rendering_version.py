@@ -9,7 +9,7 @@ from typing import Any
 from batchrun.job.fingerprint import digest
 from batchrun.prompts.combinations import combinations_of
 from batchrun.prompts.templates import Prompter, prompter_for
-from batchrun.records import Row, Value
+from batchrun.records import Manifest, Row, Value
 
 __all__ = ["FIRST_RENDERING", "prompter_of", "rendering_digest"]
 
@@ -18,7 +18,7 @@ FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
 """`rendering_digest` of the first versions. They rendered lists as Python does, and their journals have no digest."""
 
 
-def prompter_of(manifest: Mapping[str, Any], columns: Sequence[str]) -> Prompter:
+def prompter_of(manifest: Manifest, columns: Sequence[str]) -> Prompter:
     """Return a prompter that gives the same fingerprints as the version that wrote the journal."""
     as_python = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
     return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_python=as_python)

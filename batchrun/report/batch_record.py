@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import Paths
@@ -16,6 +15,7 @@ from batchrun.errors import InputError, OutputError
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
+from batchrun.records import Manifest
 from batchrun.report.page_facts import BatchFacts
 from batchrun.report.rows import ReportRow
 
@@ -96,7 +96,7 @@ class BatchRecord:
         ]
 
 
-def _row_records(journal: FollowedJournal, manifest: Mapping[str, Any], paths: Paths) -> list[_RowRecord]:
+def _row_records(journal: FollowedJournal, manifest: Manifest, paths: Paths) -> list[_RowRecord]:
     source, _ = recorded_source(manifest, paths.spool)
     prompter = prompter_of(manifest, source.columns)
     attempts, runs, ended = journal.all_attempts(), journal.all_runs(), journal.ended_at()
@@ -123,7 +123,7 @@ def _is_same_moment(one: str | None, other: str | None) -> bool:
         return False
 
 
-def batch_facts(manifest: Mapping[str, Any], paths: Paths, spent_usd: float) -> BatchFacts:
+def batch_facts(manifest: Manifest, paths: Paths, spent_usd: float) -> BatchFacts:
     """Return the facts of a batch as JSON.
 
     Args:

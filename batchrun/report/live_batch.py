@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Row
+from batchrun.records import Cells, Row
 from batchrun.report.batch_record import batch_facts
 from batchrun.report.columns_json import packed
 from batchrun.report.facts import figures
@@ -202,7 +202,7 @@ class FollowedBatch:
             outcome = ended.get(row_key)
             # An answer to another prompt than the row's current one is not its answer.
             if outcome is not None and outcome.fingerprint == fingerprint:
-                cells: Mapping[str, Any] = outcome.cells
+                cells: Cells = outcome.cells
             else:
                 cells = _unfinished_cells([each for each in attempts if each.fingerprint == fingerprint])
             values = row.values

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.records import OUTPUT_COLUMNS, Value
+from batchrun.records import OUTPUT_COLUMNS, Cells, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
 __all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
@@ -77,13 +77,13 @@ class ReportRow:
 
     key: str
     values: Mapping[str, Value]
-    cells: Mapping[str, Any]
+    cells: Cells
     prompt: str | None = None
     runs: Sequence[RecordedRun] = ()
     attempts: Sequence[RecordedAttempt] = ()
     scores: Mapping[str, float | None] = field(default_factory=dict)
     reads: Mapping[str, str | None] = field(default_factory=dict)
-    before: Mapping[str, Any] | None = None
+    before: Cells | None = None
 
 
 def pending_cells() -> dict[str, Any]:

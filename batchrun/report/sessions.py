@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from batchrun.journal.live import CoolDown
+from batchrun.records import Cells
 from batchrun.report.page_facts import SessionFacts
 from batchrun.report.rows import WITHOUT_ANSWER, ReportRow
 
@@ -69,7 +70,7 @@ class _EndedRow:
 
     __slots__ = ("duration_s", "failed", "tokens")
 
-    def __init__(self, cells: Mapping[str, Any]) -> None:
+    def __init__(self, cells: Cells) -> None:
         self.duration_s: float = cells["duration_s"] or 0.0
         self.failed: bool = cells["status"] in WITHOUT_ANSWER
         self.tokens: int = cells["total_tokens"] or (cells["prompt_tokens"] or 0) + (cells["completion_tokens"] or 0)

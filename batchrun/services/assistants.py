@@ -16,7 +16,7 @@ import anyio
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job.fingerprint import digest
-from batchrun.records import EMPTY_ANSWER, Attempt, Exchange
+from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, JsonObject
 from batchrun.services.assistants_replies import (
     ENDED,
     TERMINAL,
@@ -30,7 +30,7 @@ from batchrun.services.assistants_replies import (
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.polling import pages, poll
-from batchrun.services.reply_fields import JsonObject, billed, in_path, loaded, mapping, objects
+from batchrun.services.reply_fields import billed, in_path, loaded, mapping, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import BETA, EventReader, RequestBody, Wire

@@ -7,10 +7,9 @@ from typing import Literal
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
-from batchrun.records import ToolCall, Usage
+from batchrun.records import JsonObject, ToolCall, Usage
 from batchrun.services.finish_reason import end_of_completed
 from batchrun.services.reply_fields import (
-    JsonObject,
     arguments,
     mapping,
     members,

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, TransientFault
-from batchrun.records import Attempt, Exchange
+from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.chat_replies import Completion, whole_completion
 from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.row_files import RowFiles
-from batchrun.services.reply_fields import JsonObject, loaded
+from batchrun.services.reply_fields import loaded
 from batchrun.services.wire import EventReader, RequestBody, Wire
 
 __all__ = ["ChatService", "ChatSettings"]

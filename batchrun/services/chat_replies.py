@@ -9,10 +9,9 @@ from typing import Any
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, ServerFault
-from batchrun.records import ToolCall
+from batchrun.records import JsonObject, ToolCall
 from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.reply_fields import (
-    JsonObject,
     arguments,
     billed,
     cleaned,

@@ -7,10 +7,10 @@ from typing import Any, assert_never
 
 from batchrun.engine.service import Service
 from batchrun.job.options import Api, Job
+from batchrun.records import JsonObject
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.files.row_files import RowFiles
-from batchrun.services.reply_fields import JsonObject
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 

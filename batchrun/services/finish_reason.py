@@ -6,8 +6,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from batchrun.records import EMPTY_ANSWER, REFUSAL, Usage
-from batchrun.services.reply_fields import JsonObject
+from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject, Usage
 
 __all__ = ["CUT", "end_of_completed"]
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
-from batchrun.services.reply_fields import JsonObject, members, required, unexpected
+from batchrun.records import JsonObject
+from batchrun.services.reply_fields import members, required, unexpected
 from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 

@@ -11,16 +11,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
 from pydantic_core import from_json
 
 from batchrun.errors import PermanentFault
-from batchrun.records import Usage
+from batchrun.records import JsonObject, Usage
 
 __all__ = [
-    "JsonObject",
     "arguments",
     "billed",
     "cleaned",
@@ -36,9 +35,6 @@ __all__ = [
     "unexpected",
     "whole_text",
 ]
-
-JsonObject: TypeAlias = Mapping[str, Any]
-"""A JSON object from a service. Its fields are unchecked until one of the readers below has returned them."""
 
 COUNTS_END = 2**63
 """The first integer that SQLite cannot hold."""

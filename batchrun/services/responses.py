@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
-from batchrun.records import Attempt, Exchange
+from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.polling import NO_LOOKING_UP, poll
-from batchrun.services.reply_fields import JsonObject, billed, count, in_path, loaded, mapping, name, objects
+from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
 from batchrun.services.responses_replies import TERMINAL, answer_in, reply_of_response, status_of, thread_id_of
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_response

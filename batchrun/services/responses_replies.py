@@ -6,20 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
-from batchrun.records import ToolCall, Usage
+from batchrun.records import JsonObject, ToolCall, Usage
 from batchrun.services.files.produced import produced_in_items
 from batchrun.services.finish_reason import CUT, end_of_completed
-from batchrun.services.reply_fields import (
-    JsonObject,
-    arguments,
-    mapping,
-    members,
-    name,
-    required,
-    text,
-    unexpected,
-    whole_text,
-)
+from batchrun.services.reply_fields import arguments, mapping, members, name, required, text, unexpected, whole_text
 from batchrun.services.translation import fault_of_failed_run
 
 __all__ = ["TERMINAL", "answer_in", "reply_of_response", "status_of", "thread_id_of"]

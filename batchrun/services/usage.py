@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from batchrun.records import Usage
-from batchrun.services.reply_fields import JsonObject, cleaned, count, mapping
+from batchrun.records import JsonObject, Usage
+from batchrun.services.reply_fields import cleaned, count, mapping
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 

@@ -20,9 +20,10 @@ from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import ServerFault, ServiceFault, Unavailable
+from batchrun.records import JsonObject
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.redaction import scrubbed
-from batchrun.services.reply_fields import JsonObject, loaded
+from batchrun.services.reply_fields import loaded
 from batchrun.services.reply_size import UNBOUNDED
 from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception
 

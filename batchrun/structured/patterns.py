@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from batchrun.bounded_regex import found
+from batchrun.records import JsonObject
 
 __all__ = ["bounded"]
 
@@ -16,7 +17,7 @@ def bounded(kind: Any) -> Any:
 
     further = kind.VALIDATORS["additionalProperties"]
 
-    def additional(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    def additional(validator: Any, wanted: Any, instance: Any, schema: JsonObject) -> Iterator[Any]:
         patterns = schema.get("patternProperties")
         if isinstance(instance, dict) and patterns:
             # Properties that match a pattern are not additional. They are removed here, because the library would match
@@ -37,7 +38,7 @@ def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterat
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-def _properties(validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+def _properties(validator: Any, patterns: JsonObject, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
     if isinstance(instance, dict):
         for pattern, inner in patterns.items():
             for key, each in instance.items():

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
+from batchrun.records import JsonObject
 from batchrun.structured.json_in_text import plain_loads
 from batchrun.structured.mismatch import SchemaMismatch, described
 
@@ -142,7 +143,7 @@ def _importing(text: str, *folders: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+def rooted(schema: JsonObject, name: str) -> dict[str, Any]:
     """Return a copy of the schema whose root is an object with properties; a `$ref` at the root is resolved.
 
     Raises:
@@ -172,7 +173,7 @@ def rooted(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return copy
 
 
-def _checked_copy(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _checked_copy(schema: JsonObject, name: str) -> dict[str, Any]:
     """Return a copy of the schema as plain JSON.
 
     Raises:
@@ -206,20 +207,20 @@ def _checked_copy(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return copy
 
 
-def references(schema: Mapping[str, Any]) -> Callable[[str], Any]:
+def references(schema: JsonObject) -> Callable[[str], Any]:
     """Return a function that finds the schema of a `$ref` at the root or at one of its properties."""
     resolver = _resolver(schema)
     return lambda ref: resolver.lookup(ref).contents
 
 
-def _resource(schema: Mapping[str, Any]) -> Any:
+def _resource(schema: JsonObject) -> Any:
     from referencing import Resource
     from referencing.jsonschema import DRAFT202012
 
     return Resource.from_contents(schema, default_specification=DRAFT202012)
 
 
-def _resolver(schema: Mapping[str, Any]) -> Any:
+def _resolver(schema: JsonObject) -> Any:
     from referencing import Registry
 
     registry: Any = Registry()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchrun.bounded_regex import TooSlow
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
-from batchrun.records import OUTPUT_COLUMNS, Value
+from batchrun.records import OUTPUT_COLUMNS, JsonObject, Value
 from batchrun.structured.column_kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
 from batchrun.structured.json_in_text import find_object
 from batchrun.structured.mismatch import SchemaMismatch, model_lines, raise_if_any
@@ -41,13 +41,13 @@ class Structure:
             may be None.
     """
 
-    schema: Mapping[str, Any]
+    schema: JsonObject
     name: str
     not_strict: str | None
     columns: Mapping[str, type]
     _properties: Mapping[str, tuple[str, Kind]] = field(repr=False, compare=False)
     """Column → (property, kind)."""
-    _sent: Mapping[str, Any] = field(repr=False, compare=False)
+    _sent: JsonObject = field(repr=False, compare=False)
     _validator: Any = field(repr=False, compare=False)
     _model: type[BaseModel] | None = field(repr=False, compare=False)
 
@@ -72,7 +72,7 @@ class Structure:
         return cls._of(read_schema(path, text), text, title=path.stem)
 
     @classmethod
-    def of_schema(cls, schema: Mapping[str, Any]) -> Structure:
+    def of_schema(cls, schema: JsonObject) -> Structure:
         """Return the structure of a schema, such as the `schema` of another structure, without a model.
 
         Raises:
@@ -107,7 +107,7 @@ class Structure:
 
     @classmethod
     def _of(
-        cls, schema: Mapping[str, Any], where: str, *, title: str | None = None, model: type[BaseModel] | None = None
+        cls, schema: JsonObject, where: str, *, title: str | None = None, model: type[BaseModel] | None = None
     ) -> Structure:
         from jsonschema import Draft202012Validator
         from jsonschema.validators import validator_for
@@ -164,7 +164,7 @@ class Structure:
             raise SchemaMismatch("a number is too large") from None
 
 
-def _columns(schema: Mapping[str, Any], where: str) -> dict[str, tuple[str, Kind]]:
+def _columns(schema: JsonObject, where: str) -> dict[str, tuple[str, Kind]]:
     """Return column → (property, kind)."""
     lookup = references(schema)
     columns: dict[str, tuple[str, Kind]] = {}
@@ -192,7 +192,7 @@ def _all_required(model: type[BaseModel]) -> Any:
     return wanted["json_schema"]["schema"]
 
 
-def _cell(kind: Kind, name: str, converted: Mapping[str, Any], value: Mapping[str, Any]) -> Value:
+def _cell(kind: Kind, name: str, converted: JsonObject, value: JsonObject) -> Value:
     if converted is not value and name in converted:
         try:
             return cell(kind, converted[name])
@@ -204,7 +204,7 @@ def _cell(kind: Kind, name: str, converted: Mapping[str, Any], value: Mapping[st
         raise SchemaMismatch(f"at `{name}`: {exc}") from None
 
 
-def _converted(model: type[BaseModel], found: str) -> Mapping[str, Any]:
+def _converted(model: type[BaseModel], found: str) -> JsonObject:
     from pydantic import ValidationError
 
     try:

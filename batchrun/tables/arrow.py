@@ -19,7 +19,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, Any, Final
 
-from batchrun.records import Row, Value
+from batchrun.records import Cells, Row, Value
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
@@ -36,7 +36,7 @@ _BATCH_CHARS: Final = 1 << 26
 _ADDED: Final[Mapping[type, ColumnKind]] = {str: "text", int: "int", float: "float", bool: "bool"}
 
 
-def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
+def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
     """Write input and outcomes in row groups of at most 65,536 rows or about 64 MiB, and return the number of rows.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
-from batchrun.records import Row, Value
+from batchrun.records import Cells, Row, Value
 from batchrun.tables.table_options import check_added_columns
 from batchrun.tables.text import check_columns
 from batchrun.tables.values import ColumnKind, json_text, kind_of, plain
@@ -86,7 +86,7 @@ def _cells(column: pd.Series[Any]) -> list[Value]:
     return values
 
 
-def to_frame(source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> pd.DataFrame:
+def to_frame(source: Source, cells: Iterator[Cells], options: WriteOptions) -> pd.DataFrame:
     """Return input and outcomes side by side in one frame.
 
     A frame as input keeps its dtypes and its index. Other inputs become `object` columns of text, or `Int64`, `Float64`

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Final
 
 from batchrun.errors import InputError
-from batchrun.records import Value
+from batchrun.records import Cells, Value
 from batchrun.tables.atomic import check_writable, replacing
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
@@ -46,7 +46,7 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         raise InputError(f"{path}: the output is the input file; choose another name")
 
 
-def write_table(path: Path, source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
+def write_table(path: Path, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
     """Write the input's columns, unchanged and in order, followed by the columns of `options.keys`.
 
     The old file is replaced when the new one is complete and on the disk; after any failure the old file is kept (see
@@ -154,7 +154,7 @@ def _write_delimited(
     stream: IO[bytes],
     delimiter: str,
     source: Source,
-    cells: Iterator[Mapping[str, Any]],
+    cells: Iterator[Cells],
     options: WriteOptions,
 ) -> int:
     writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
@@ -177,7 +177,7 @@ def _csv_cell(value: Any) -> Value:
     return json_text(value) if isinstance(value, bool | dict | list) else value
 
 
-def _write_jsonl(stream: IO[bytes], source: Source, cells: Iterator[Mapping[str, Any]], options: WriteOptions) -> int:
+def _write_jsonl(stream: IO[bytes], source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
     names = dict(zip(options.keys, options.added_columns, strict=True))
     rows = 0
     for start, outcome in zip(_openings(source), cells, strict=True):

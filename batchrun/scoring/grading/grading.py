@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from batchrun.errors import GradingStopped, InputError, OutputHeld
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL
+from batchrun.records import Cells
 from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdict, GraderVerdicts
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.grader_report import GraderReport
@@ -215,7 +216,7 @@ def _read_verdicts(output: Path, grader: Grader, *, several: bool) -> dict[str, 
     return verdicts
 
 
-def _verdict(cells: Mapping[str, Any], grader: Grader, *, several: bool) -> GraderVerdict:
+def _verdict(cells: Cells, grader: Grader, *, several: bool) -> GraderVerdict:
     text = cells["response"] or ""
     if cells["status"] not in _WITH_REPLY:
         return GraderVerdict(None, None, text, f"grader {grader.name} failed: {cells['error_type'] or cells['status']}")

@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 import anyio.to_thread
 
 from batchrun.prompts.attachments import IMAGE_TYPES
-from batchrun.records import Attachment, Turn
+from batchrun.records import Attachment, JsonObject, Turn
 from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault, opened
-from batchrun.services.reply_fields import JsonObject
 
 __all__ = ["MessageContent", "assistants_message", "chat_content", "responses_input", "tools_for"]
 

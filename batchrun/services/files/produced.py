@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypedDict, cast
 
-from batchrun.services.reply_fields import JsonObject, count, name, objects
+from batchrun.records import JsonObject
+from batchrun.services.reply_fields import count, name, objects
 
 __all__ = [
     "Citation",

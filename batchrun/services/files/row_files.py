@@ -13,7 +13,7 @@ import anyio.to_thread
 from batchrun.errors import PermanentFault
 from batchrun.prompts.attachments import AttachmentError, Attachments
 from batchrun.prompts.local_files import LocalFile
-from batchrun.records import Attachment, Turn
+from batchrun.records import Attachment, JsonObject, Turn
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.messages import (
     MessageContent,
@@ -33,7 +33,6 @@ from batchrun.services.files.produced import (
     produced_in_messages,
 )
 from batchrun.services.files.uploads import Uploads
-from batchrun.services.reply_fields import JsonObject
 
 __all__ = ["RowFiles"]
 

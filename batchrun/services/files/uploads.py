@@ -20,9 +20,9 @@ from batchrun.job.fingerprint import digest
 from batchrun.journal import Created, Journal
 from batchrun.prompts.attachments import AttachmentError
 from batchrun.prompts.local_files import LocalFile
-from batchrun.records import Attachment
+from batchrun.records import Attachment, JsonObject
 from batchrun.services.polling import pages, poll
-from batchrun.services.reply_fields import JsonObject, count, mapping, name, objects
+from batchrun.services.reply_fields import count, mapping, name, objects
 from batchrun.services.wire import BETA, Wire
 
 __all__ = ["Uploads", "attachment_fault", "opened"]
