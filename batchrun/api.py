@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from batchrun.job.file import table_and_options
 from batchrun.job.options import Job, changed_options
 from batchrun.job.validation import make_job
 from batchrun.journal import Journal
-from batchrun.records import Outcome
+from batchrun.records import Outcome, Settings
 from batchrun.tables import to_frame, write_table
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def arun(
     job: Job | None = None,
     *,
     api_key: ApiKey | None = None,
-    client_options: Mapping[str, Any] | None = None,
+    client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
     **options: Any,
 ) -> pandas.DataFrame:
@@ -98,7 +98,7 @@ async def outcomes(
     job: Job | None = None,
     *,
     api_key: ApiKey | None = None,
-    client_options: Mapping[str, Any] | None = None,
+    client_options: Settings | None = None,
     **options: Any,
 ) -> AsyncGenerator[AsyncIterator[Outcome]]:
     """Yield the outcomes of a batch as they arrive:
@@ -162,9 +162,9 @@ class _Order:
 def _order(
     table: pandas.DataFrame | str | Path,
     job: Job | None,
-    options: Mapping[str, Any],
+    options: Settings,
     api_key: ApiKey | None,
-    client_options: Mapping[str, Any] | None,
+    client_options: Settings | None,
 ) -> _Order:
     environment = Environment.read(os.environ)
     if api_key is not None:
@@ -284,7 +284,7 @@ def run(
     job: Job | None = None,
     *,
     api_key: ApiKey | None = None,
-    client_options: Mapping[str, Any] | None = None,
+    client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
     **options: Any,
 ) -> pandas.DataFrame:

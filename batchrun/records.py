@@ -18,6 +18,7 @@ __all__ = [
     "Completed",
     "Exchange",
     "Failed",
+    "JsonDict",
     "JsonObject",
     "LaterTurns",
     "Manifest",
@@ -27,6 +28,7 @@ __all__ = [
     "Row",
     "RowStatus",
     "RunEnd",
+    "Settings",
     "ToolCall",
     "ToolOutput",
     "Turn",
@@ -46,6 +48,12 @@ Manifest: TypeAlias = Mapping[str, Any]
 
 JsonObject: TypeAlias = Mapping[str, Any]
 """A JSON object whose fields are unchecked: a JSON schema, or the reply of a service before it is validated."""
+
+JsonDict: TypeAlias = dict[str, Any]
+"""A JSON object that is being built."""
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Name of an option → its value as given, not validated yet."""
 
 RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
 """The `status` column. The first five are outcomes; the last two appear only in exports of a running or interrupted
@@ -224,7 +232,7 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
-    raw: Mapping[str, Any] | None = None
+    raw: JsonObject | None = None
 
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:
@@ -271,8 +279,8 @@ class Reply:
     error: str | None = None
     calls: tuple[ToolCall, ...] = ()
     waiting: bool = False
-    history: tuple[Mapping[str, Any], ...] = ()
-    extras: Mapping[str, Any] | None = None
+    history: tuple[JsonObject, ...] = ()
+    extras: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +305,7 @@ class Exchange:
     variant: int = 0
     thread_id: str | None = None
     previous_id: str | None = None
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[JsonObject, ...] = ()
     outputs: tuple[ToolOutput, ...] = ()
     round: int = 0
     partial_text: str = ""
@@ -324,7 +332,7 @@ class RunEnd:
     reply: Reply
     thread_id: str | None
     run_id: str | None
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[JsonObject, ...] = ()
 
     def calls_by_key(self) -> dict[CallKey, ToolCall]:
         """Return the function calls that it asks for, in order."""
@@ -380,7 +388,7 @@ class Completed:
     cost_usd: float | None = None
     status: Literal["completed", "incomplete"] = "completed"
     reason: str | None = None
-    extras: Mapping[str, Any] | None = None
+    extras: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +415,7 @@ class Failed:
     cost_usd: float | None = None
     response: str | None = None
     status: Literal["failed", "expired", "cancelled"] = "failed"
-    extras: Mapping[str, Any] | None = None
+    extras: JsonObject | None = None
 
 
 Outcome: TypeAlias = Completed | Failed

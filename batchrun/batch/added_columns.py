@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from batchrun.journal import Journal
+from batchrun.records import JsonDict, JsonObject, Settings
 from batchrun.structured import SchemaMismatch, Structure
 
 __all__ = ["AddedColumns"]
@@ -14,7 +14,7 @@ __all__ = ["AddedColumns"]
 class AddedColumns:
     """The columns that a batch's settings add after `OUTPUT_COLUMNS`, and their cells."""
 
-    def __init__(self, settings: Mapping[str, Any], structure: Structure | None = None) -> None:
+    def __init__(self, settings: Settings, structure: Structure | None = None) -> None:
         """
         Args:
             settings: the settings of the batch, as its journal stores them.
@@ -42,13 +42,13 @@ class AddedColumns:
             **self._extras,
         }
 
-    def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: JsonObject) -> JsonDict:
         """Return a row's cells in these columns.
 
         Args:
             outcome: the row's cells in `OUTPUT_COLUMNS`.
         """
-        cells: dict[str, Any] = {}
+        cells: JsonDict = {}
         if self._responses:
             attempts = outcome["attempts"]
             answers = journal.exchanges.answers(row_key, fingerprint, attempts) if attempts is not None else {}
@@ -60,7 +60,7 @@ class AddedColumns:
             cells |= {name: found.get(name) for name in self._extras}
         return cells
 
-    def _fields(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    def _fields(self, outcome: JsonObject) -> JsonDict:
         """Return the fields of an answer that follows the schema; empty cells for any other."""
         assert self._structure is not None
         if outcome["status"] == "completed":
@@ -71,6 +71,6 @@ class AddedColumns:
         return dict.fromkeys(self._structure.columns)
 
 
-def _has_attachments(settings: Mapping[str, Any]) -> bool:
+def _has_attachments(settings: Settings) -> bool:
     """Return whether rows send files."""
     return bool(settings.get("attach") or "attach" in (settings.get("matrix") or {}))

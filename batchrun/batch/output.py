@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from batchrun.batch.plan import Plan
 from batchrun.batch.recorded_input import recorded_source
@@ -13,6 +12,7 @@ from batchrun.batch.totals import Totals, count_cells
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts.templates import prompter_for
+from batchrun.records import JsonDict
 from batchrun.tables import InputWatch, Source, check_output, write_table
 
 __all__ = ["write_output"]
@@ -45,7 +45,7 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
         ) from exc
 
 
-def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str, Any]]:
+def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[JsonDict]:
     """Yield the result cells of an input that changed."""
     try:
         prompter = prompter_for(plan.settings, source.columns, plan.job.key)
@@ -54,9 +54,7 @@ def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[dict[str
     return result_cells(source, prompter, journal, plan.added)
 
 
-def _write_table(
-    plan: Plan, journal: Journal, source: Source, cells: Iterator[dict[str, Any]]
-) -> tuple[Path | None, Totals]:
+def _write_table(plan: Plan, journal: Journal, source: Source, cells: Iterator[JsonDict]) -> tuple[Path | None, Totals]:
     """Write the table, unless every row is pending: an earlier output is better than none."""
     totals = Totals()
     cells = count_cells(cells, totals)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.destination import Destination, destination_of, variants_of
@@ -23,6 +22,7 @@ from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.rendering_version import rendering_digest
 from batchrun.prompts.templates import Prompter, default_template, prompter_for
+from batchrun.records import JsonDict, Settings
 from batchrun.structured import Structure
 from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source
 from batchrun.wording import shown_path
@@ -62,7 +62,7 @@ class Plan:
     rows: int
     prompter: Prompter
     destination: Destination
-    settings: Mapping[str, Any]
+    settings: Settings
     write_options: WriteOptions
     write_output: bool
     combinations: tuple[Combination, ...]
@@ -94,7 +94,7 @@ class Plan:
         models = ", ".join(dict.fromkeys(each.model or f"assistant {each.assistant}" for each in self.variants))
         return f"{models} at {base_url or 'OpenAI'} ({api})"
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> JsonDict:
         """Return what the journal stores of the plan: enough to notice changes, and to export without the job."""
         return {
             "input": str(Path(self.input_name).absolute()) if self.input_name not in (None, "-") else self.input_name,
@@ -235,7 +235,7 @@ def _with_destination(job: Job, environment: Environment) -> tuple[Job, Destinat
     return job, destination
 
 
-def _settings(job: Job, destination: Destination, files: _JobFiles) -> dict[str, Any]:
+def _settings(job: Job, destination: Destination, files: _JobFiles) -> JsonDict:
     """Return what decides the answers: the same settings give the same fingerprints, so answers in a journal hold.
 
     Files count by their content, so that an edited file asks its rows again and a moved one does not.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, PromptError
-from batchrun.records import OUTPUT_COLUMNS, Prompt, Row
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, Prompt, Row
 from batchrun.tables import Source
 
 __all__ = ["UNASKED", "pending_cells", "prompts_of", "result_cells"]
@@ -27,7 +26,7 @@ def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, P
             yield row_key, row, exc
 
 
-def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[dict[str, Any]]:
+def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[JsonDict]:
     """Yield one mapping per row, in order, with the keys of `OUTPUT_COLUMNS` and of `added`.
 
     An outcome belongs to a row only if the row's prompt is still the one that was answered. A row that was edited
@@ -40,7 +39,7 @@ def result_cells(source: Source, prompter: Prompter, journal: Journal, added: Ad
         yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if has_more else cells
 
 
-def pending_cells(source: Source, added: AddedColumns) -> Iterator[dict[str, Any]]:
+def pending_cells(source: Source, added: AddedColumns) -> Iterator[JsonDict]:
     """Yield the cells of a table that the batch's prompt does not fit: every row is pending."""
     for _ in source.rows():
         yield {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
@@ -18,7 +18,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
-from batchrun.records import Manifest, RunEnd
+from batchrun.records import JsonDict, JsonObject, Manifest, RunEnd
 from batchrun.services.assistants_replies import message_text
 from batchrun.tables import Source
 
@@ -50,11 +50,11 @@ class RowFacts(TypedDict):
 
     row: str
     line: int | None
-    input: dict[str, Any]
+    input: JsonDict
     prompt: list[str] | None
     problem: str | None
-    outcome: dict[str, Any]
-    attempts: list[dict[str, Any]]
+    outcome: JsonDict
+    attempts: list[JsonDict]
     exchanges: list[ExchangeFacts]
     thread: NotRequired[ThreadFacts]
 
@@ -162,7 +162,7 @@ def row_lines(facts: RowFacts) -> list[str]:
     return lines
 
 
-def _usage_line(outcome: Mapping[str, Any]) -> str:
+def _usage_line(outcome: JsonObject) -> str:
     cost = f", ${outcome['cost_usd']:.6f}" if outcome["cost_usd"] is not None else ""
     return (
         f"usage: {outcome['prompt_tokens']} tokens in ({outcome['cached_tokens'] or 0} cached), "

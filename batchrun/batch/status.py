@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
 from batchrun.journal import Journal
+from batchrun.records import Settings
 from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = ["StatusFacts", "batch_status", "status_lines"]
@@ -72,7 +73,7 @@ def batch_status(output: Path) -> StatusFacts:
     }
 
 
-def _models(settings: Mapping[str, Any]) -> str | None:
+def _models(settings: Settings) -> str | None:
     """Return the model of the batch; with a matrix of models, all of them."""
     several = settings.get("matrix", {}).get("model")
     return ", ".join(several) if several else settings["model"]

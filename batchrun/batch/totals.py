@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from batchrun.records import REFUSAL, Cells
+from batchrun.records import REFUSAL, Cells, JsonDict
 
 __all__ = ["Totals", "count_cells"]
 
@@ -61,7 +60,7 @@ class Totals:
         return self.failures.total()
 
 
-def count_cells(cells: Iterable[dict[str, Any]], totals: Totals) -> Iterator[dict[str, Any]]:
+def count_cells(cells: Iterable[JsonDict], totals: Totals) -> Iterator[JsonDict]:
     """Yield the same cells, and count each row before it is passed on."""
     for row in cells:
         totals.add(row)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import note, print_result
 from batchrun.cli.options import LocalPath
+from batchrun.records import Settings
 
 __all__ = ["assistants", "assistants_export", "assistants_import"]
 
@@ -48,7 +47,7 @@ def assistants_import(file: Path, output: Path | None) -> None:
     _write_job(read_assistant(file), output)
 
 
-def _write_job(assistant: Mapping[str, Any], output: Path | None) -> None:
+def _write_job(assistant: Settings, output: Path | None) -> None:
     from batchrun.batch.first_job import write_new
     from batchrun.job.assistant import job_of_assistant
     from batchrun.job.file import job_toml

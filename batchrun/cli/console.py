@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterator
+from typing import TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
 from batchrun.errors import OutputError
+from batchrun.records import Settings
 from batchrun.wording import visible_line
 
 __all__ = [
@@ -75,7 +76,7 @@ def progress_line(line: str, *, for_people: bool = True) -> None:
         _print(stream, line)
 
 
-def facts_line(facts: Mapping[str, Any]) -> str:
+def facts_line(facts: Settings) -> str:
     """Return JSON on one line."""
     return json.dumps(facts, ensure_ascii=False)
 

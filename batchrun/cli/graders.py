@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
 from batchrun.cli.console import note
+from batchrun.records import Settings
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
@@ -23,7 +24,7 @@ __all__ = ["grading_for"]
 
 def grading_for(
     options: ScoreOptions,
-    service: Mapping[str, Any] | None = None,
+    service: Settings | None = None,
     *,
     quiet: bool,
     before_exit: Callable[[int], None] = os._exit,

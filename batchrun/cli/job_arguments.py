@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from batchrun.records import Settings
 
 if TYPE_CHECKING:
     from batchrun.job.options import Job
@@ -26,10 +27,10 @@ class JobArguments:
 
     input_name: str
     folder: Path
-    options: Mapping[str, Any]
+    options: Settings
 
     @classmethod
-    def read(cls, table: str, flags: Mapping[str, Any], *, sends: bool = True) -> JobArguments:
+    def read(cls, table: str, flags: Settings, *, sends: bool = True) -> JobArguments:
         """Return the arguments, after reading the job file if `table` names one.
 
         Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchrun.cli.console import facts_line, print_summary, warn
 from batchrun.cli.evaluate import evaluate, print_evaluation
 from batchrun.cli.graders import grading_for
+from batchrun.records import Settings
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
@@ -23,7 +24,7 @@ __all__ = ["run_spec", "score_run"]
 def run_spec(
     plan: Plan,
     options: ScoreOptions,
-    given: Mapping[str, Any],
+    given: Settings,
     *,
     quiet: bool = True,
     before_exit: Callable[[int], None] = os._exit,

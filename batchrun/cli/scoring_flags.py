@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedCommand, SectionedOption
 from batchrun.errors import InputError
+from batchrun.records import JsonDict, Settings
 from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, make_score_options, score_options
 
 __all__ = ["CompareCommand", "ComparisonOption", "ScoreCommand", "parsed_options", "run_score_options", "scoring_flags"]
@@ -90,12 +91,12 @@ def _help(option: ScoreOption, name: str, default: object, use: Use) -> str:
     return text if default in (None, ()) else f"{text}. Default: {default}"
 
 
-def parsed_options(flags: Mapping[str, Any]) -> ScoreOptions:
+def parsed_options(flags: Settings) -> ScoreOptions:
     """Return the options of parsed flags; click has validated each value."""
     return ScoreOptions(**{name: value for name, value in flags.items() if value not in (None, ())})
 
 
-def run_score_options(table: str, flags: dict[str, Any]) -> ScoreOptions | None:
+def run_score_options(table: str, flags: JsonDict) -> ScoreOptions | None:
     """Return how `run` scores the output: by flags over the job file's `[score]`; None if neither asks for scores.
 
     Args:

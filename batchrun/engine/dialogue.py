@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from batchrun.records import EMPTY_ANSWER, REFUSAL, Exchange, Prompt, Reply, RunEnd, ToolOutput, Turn, Usage
+from batchrun.records import (
+    EMPTY_ANSWER,
+    REFUSAL,
+    Exchange,
+    JsonDict,
+    JsonObject,
+    Prompt,
+    Reply,
+    RunEnd,
+    ToolOutput,
+    Turn,
+    Usage,
+)
 
 __all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
 
@@ -144,9 +156,9 @@ class Dialogue:
             last = replace(last, status=lacking.status, reason=lacking.reason)
         return last
 
-    def extras(self) -> Mapping[str, Any] | None:
+    def extras(self) -> JsonObject | None:
         """Return the extras of all runs, with their lists joined; None if there are none."""
-        found: dict[str, Any] = {}
+        found: JsonDict = {}
         for end in self.ends:
             for name, value in (end.reply.extras or {}).items():
                 found[name] = found[name] + value if name in found else value

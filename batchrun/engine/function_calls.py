@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from batchrun.engine.dialogue import with_outputs
 from batchrun.engine.row_context import RowContext
 from batchrun.errors import PermanentFault
-from batchrun.records import CallKey, Exchange, Prompt, Reply, RunEnd, ToolOutput
+from batchrun.records import CallKey, Exchange, JsonDict, Prompt, Reply, RunEnd, ToolOutput
 
 __all__ = ["FunctionCalls"]
 
@@ -71,7 +70,7 @@ class FunctionCalls:
         context.tally.tool_errors += sum(output.failed for output in returned)
         return with_outputs(exchange, end, tuple(self.outputs[key] for key in calls))
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> JsonDict:
         """Return the row's `tool_calls` and `tool_errors`; empty if the batch has no functions."""
         if self._context.dialogue_settings.call_tools is None:
             return {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import anyio
 
@@ -17,7 +15,7 @@ from batchrun.engine.row_context import RowContext, RowTask
 from batchrun.engine.row_usage import RowUsage
 from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, ServiceFault, Shortage, Silence
 from batchrun.prompts.templates import PromptError
-from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, Outcome, Reply, RunEnd, Usage
+from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd, Usage
 
 __all__ = ["RowRun"]
 
@@ -398,7 +396,7 @@ class RowRun:
     def _total_usage(self) -> Usage:
         return self.usage.total(self._dialogue.usages())
 
-    def _extras(self) -> Mapping[str, Any] | None:
+    def _extras(self) -> JsonObject | None:
         """Return the extras of all runs, and the counts of function calls."""
         extras = {**(self._dialogue.extras() or {}), **self._calls.counts()}
         return extras or None

@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from batchrun.errors import InputError
 from batchrun.functions.docstrings import split_docstring
 from batchrun.functions.loading import Function, one_line
-from batchrun.records import JsonObject
+from batchrun.records import JsonDict, JsonObject
 from batchrun.structured.strict_mode import closed, sent, strict_fault
 
 __all__ = ["Declared", "ToolDeclaration", "declare"]
@@ -127,13 +127,13 @@ def _place(function: Function) -> str:
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else f"module {function.__module__}"
 
 
-def _strict(schema: dict[str, Any]) -> dict[str, Any] | None:
+def _strict(schema: JsonDict) -> JsonDict | None:
     """Return the schema as strict mode has it, with every property required; None if that changes its meaning."""
     whole = closed(deepcopy(schema))
     return sent(whole) if _all_required(whole) and strict_fault(whole) is None else None
 
 
-def _all_required(schema: dict[str, Any]) -> bool:
+def _all_required(schema: JsonDict) -> bool:
     """Require every property, in place. Return False if a property may be omitted and null does not mean the same."""
     properties = schema.get("properties", {})
     for name in properties.keys() - set(schema.get("required", ())):
@@ -159,7 +159,7 @@ class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
-    def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
+    def model_json_schema(cls, *_: Any, **__: Any) -> JsonDict:
         schema = super().model_json_schema(schema_generator=_Schema)
         return {key: value for key, value in schema.items() if key != "title"}
 
@@ -173,7 +173,7 @@ def _model(function: Function, parameters: Iterable[inspect.Parameter], texts: M
     """Return a model with the parameters as fields. A description in a hint (`Field`) replaces the one in `texts`."""
 
     def create(described: Mapping[str, str]) -> type[BaseModel]:
-        fields: dict[str, Any] = {
+        fields: JsonDict = {
             _field(number): (parameter.annotation, _specified(parameter, described.get(parameter.name)))
             for number, parameter in enumerate(parameters)
         }
@@ -188,7 +188,7 @@ def _model(function: Function, parameters: Iterable[inspect.Parameter], texts: M
 
 
 def _specified(parameter: inspect.Parameter, description: str | None) -> Any:
-    given: dict[str, Any] = {"alias": parameter.name}
+    given: JsonDict = {"alias": parameter.name}
     if parameter.default is not parameter.empty:
         given["default"] = parameter.default
     if description is not None:

@@ -19,7 +19,7 @@ from batchrun.functions.loading import load_functions, text_of
 from batchrun.functions.schemas import Declared, declare
 from batchrun.functions.threads import run_in_thread
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
-from batchrun.records import ToolCall, ToolOutput
+from batchrun.records import JsonDict, ToolCall, ToolOutput
 
 __all__ = ["EXCHANGE_BYTES", "OUTPUT_BYTES", "Toolbox"]
 
@@ -78,7 +78,7 @@ class Toolbox:
         return f"<Toolbox {', '.join(self._tools)}>"
 
     @property
-    def declarations(self) -> tuple[dict[str, Any], ...]:
+    def declarations(self) -> tuple[JsonDict, ...]:
         """The `ToolDeclaration` of each tool."""
         return tuple({**tool.declaration} for tool in self._tools.values())
 

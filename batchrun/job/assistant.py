@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
+from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
 
 __all__ = ["checked_assistant", "job_of_assistant", "read_assistant"]
@@ -16,13 +17,13 @@ _DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
 """Values that the API returns for parameters that were not set. They are not sent: some models refuse them."""
 
 
-def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def job_of_assistant(assistant: Settings) -> tuple[JsonDict, list[str]]:
     """Return (options of a job, one line for each setting that could not be carried over).
 
     Model, instructions, temperature, top_p, response_format and function tools are carried over. Hosted tools, their
     files and metadata are not.
     """
-    options: dict[str, Any] = {"model": assistant["model"]}
+    options: JsonDict = {"model": assistant["model"]}
     dropped: list[str] = []
     if assistant.get("instructions"):
         options["instructions"] = _literal(assistant["instructions"])
@@ -49,7 +50,7 @@ def job_of_assistant(assistant: Mapping[str, Any]) -> tuple[dict[str, Any], list
     return options, dropped
 
 
-def _dropped_tool(kind: str, resources: Mapping[str, Any]) -> str:
+def _dropped_tool(kind: str, resources: Settings) -> str:
     resource = resources.get(kind) or {}
     ids = [*resource.get("file_ids", ()), *resource.get("vector_store_ids", ())]
     return f"tool {kind}" + (f", with {', '.join(map(str, ids))}" if ids else "")
@@ -73,7 +74,7 @@ def _holds_null(value: Any) -> bool:
     return value is None
 
 
-def read_assistant(path: Path) -> dict[str, Any]:
+def read_assistant(path: Path) -> JsonDict:
     """Return an assistant from a file with its JSON, as the API returns it.
 
     Raises:
@@ -88,7 +89,7 @@ def read_assistant(path: Path) -> dict[str, Any]:
     return checked_assistant(value, str(path))
 
 
-def checked_assistant(value: object, name: str) -> dict[str, Any]:
+def checked_assistant(value: object, name: str) -> JsonDict:
     """Return the object after checking that `job_of_assistant` can convert it.
 
     Args:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from batchrun.records import Settings
 
 __all__ = ["ApiKey", "Environment"]
 
@@ -31,7 +33,7 @@ class Environment:
     organization: str | None = None
     project: str | None = None
     model: str | None = None
-    client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    client_options: Settings = field(default_factory=dict, repr=False)
     certificates: Mapping[str, str] = field(default_factory=dict)
 
     def with_key(self, api_key: ApiKey) -> Environment:

@@ -19,6 +19,7 @@ from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
+from batchrun.records import JsonDict, Settings
 from batchrun.wording import plain_path, shortened
 
 __all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
@@ -36,15 +37,13 @@ def is_job_file(name: str) -> bool:
     return name.endswith(".toml")
 
 
-def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, dict[str, Any]]:
+def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, JsonDict]:
     """Return (input, options) of a job file; see `read_job_file`."""
     name, options, _ = read_job_file(path, environ, ("score",))
     return name, options
 
 
-def table_and_options(
-    table: str, overrides: Mapping[str, Any], environ: Mapping[str, str] | None
-) -> tuple[str, Path, dict[str, Any]]:
+def table_and_options(table: str, overrides: Settings, environ: Mapping[str, str] | None) -> tuple[str, Path, JsonDict]:
     """Return (input, folder of the default output, options) of a table or a job file.
 
     Args:
@@ -66,7 +65,7 @@ def table_and_options(
 
 def read_job_file(
     path: Path, environ: Mapping[str, str] | None, tables: Sequence[str]
-) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+) -> tuple[str | None, JsonDict, JsonDict]:
     """Return (input, options, tables) of a job file, with absolute paths, also in `@file`.
 
     Args:
@@ -84,9 +83,7 @@ def read_job_file(
     return name, options, found_tables
 
 
-def _load(
-    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], parents: tuple[Path, ...]
-) -> dict[str, Any]:
+def _load(path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], parents: tuple[Path, ...]) -> JsonDict:
     if path in parents:
         raise InputError(f"{path}: the file extends itself through {' and '.join(str(each) for each in parents)}")
     try:
@@ -113,7 +110,7 @@ def _load(
     return _merged(_load((path.parent / base).resolve(), environ, tables, (*parents, path)), own)
 
 
-def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: JsonDict, own: JsonDict) -> JsonDict:
     """Return `base` updated with `own`; tables (`param`, `header`, …) are updated key by key."""
     merged = {**base, **own}
     for key in base.keys() & own.keys():
@@ -211,7 +208,7 @@ def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> A
     return _VARIABLE.sub(variable, value)
 
 
-def job_toml(options: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
+def job_toml(options: Settings, comments: tuple[str, ...] = ()) -> str:
     """Return the text of a job file with these keys after lines of comments."""
     import tomli_w
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
-from typing import Any
 
 from batchrun.job.options import Job
+from batchrun.records import JsonDict
 
 __all__ = ["digest", "settings_of"]
 
 
-def settings_of(job: Job) -> dict[str, Any]:
+def settings_of(job: Job) -> JsonDict:
     """Return the options that decide answers and are set, by name. The journal compares them between runs."""
     named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
     return {

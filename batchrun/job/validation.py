@@ -15,6 +15,7 @@ from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
 from batchrun.local_paths import check_local
+from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
 
 __all__ = ["make_job"]
@@ -24,7 +25,7 @@ _MAX_COMBINATIONS = 10_000
 """Maximum combinations per row. All of them are created before the first request."""
 
 
-def make_job(options: Mapping[str, Any]) -> Job:
+def make_job(options: Settings) -> Job:
     """Return a Job of the given options, which are text from flags or plain Python values.
 
     Raises:
@@ -65,7 +66,7 @@ def _check_paths(name: str, value: Any) -> None:
             check_local(path, f"--{name.replace('_', '-')}")
 
 
-def _with_turns_and_matrix(options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_turns_and_matrix(options: Settings) -> JsonDict:
     """Turn several prompts into turns, and several models into an axis of the matrix."""
     values = dict(options)
     prompts, models = values.get("prompt"), values.get("model")

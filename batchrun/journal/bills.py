@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from batchrun.errors import OutputError
 from batchrun.journal.database import Database
-from batchrun.records import Usage
+from batchrun.records import JsonDict, Usage
 
 __all__ = ["Bill", "Ledger", "read_bills", "write_costs"]
 
@@ -56,7 +56,7 @@ def read_bills(path: Path) -> Iterator[Bill]:
         database.close()
 
 
-def _usage(path: Path, record: dict[str, Any]) -> Usage:
+def _usage(path: Path, record: JsonDict) -> Usage:
     raw = record["raw_usage"]
     try:
         service_usage = json.loads(raw) if raw else None

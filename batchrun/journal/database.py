@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from batchrun.errors import OutputError
 from batchrun.journal.schema import APPLICATION_ID, STEPS
+from batchrun.records import JsonDict, JsonObject
 
 __all__ = ["Database"]
 
@@ -84,7 +85,7 @@ class Database:
         """Close the file. Nothing is pending: every write was a transaction. An open transaction is rolled back."""
         self._connection.close()
 
-    def write(self, sql: str, values: tuple[Any, ...] | Mapping[str, Any] = ()) -> None:
+    def write(self, sql: str, values: tuple[Any, ...] | JsonObject = ()) -> None:
         """Execute a statement. A fault rolls back the transaction that it is part of."""
         try:
             self._connection.execute(sql, values)
@@ -107,7 +108,7 @@ class Database:
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 
-    def records(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[dict[str, Any]]:
+    def records(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[JsonDict]:
         """Yield the rows of a query one by one, with their values by column name."""
         try:
             cursor = self._connection.execute(sql, values)

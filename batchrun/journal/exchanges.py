@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import storable
-from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
+from batchrun.records import CallKey, JsonObject, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
 __all__ = ["Exchanges"]
 
@@ -107,7 +106,7 @@ class Exchanges(JournalPart):
             )
 
 
-def _json(value: Mapping[str, Any] | list[Any] | None) -> str | None:
+def _json(value: JsonObject | list[Any] | None) -> str | None:
     return None if value is None else json.dumps(value)
 
 

@@ -6,12 +6,11 @@ One SQLite file next to the output (see `database`). Every write is one transact
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from batchrun.errors import ServiceFault
 from batchrun.journal.created_objects import CreatedObjects
@@ -29,7 +28,7 @@ from batchrun.journal.row_records import (
     storable,
 )
 from batchrun.journal.uploads import UploadedFiles
-from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, Outcome, Prompt, RunEnd, Usage
+from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd, Usage
 
 __all__ = ["Carried", "Counts", "Journal", "RowHistory"]
 
@@ -158,12 +157,12 @@ class Journal:
 
     # -- manifest -----------------------------------------------------------------------------------
 
-    def read_manifest(self) -> dict[str, Any]:
+    def read_manifest(self) -> JsonDict:
         """Return everything written by `write_manifest`; empty for a new journal."""
         rows = self._all("SELECT name, value FROM manifest")
         return {name: json.loads(value) for name, value in rows}
 
-    def write_manifest(self, entries: Mapping[str, Any]) -> None:
+    def write_manifest(self, entries: JsonObject) -> None:
         """Store values under their names as JSON, in one transaction."""
         self._write("BEGIN IMMEDIATE")
         for name, value in entries.items():
@@ -320,7 +319,7 @@ class Journal:
         found = self._one(f"SELECT {OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
         return None if found is None else (outcome_of(found), found[1])
 
-    def cells(self, row_key: str, fingerprint: str) -> dict[str, Any]:
+    def cells(self, row_key: str, fingerprint: str) -> JsonDict:
         """Return the row as cells of the output: the keys of `OUTPUT_COLUMNS`, in order.
 
         An outcome that answers a prompt with another fingerprint is left out: the row is then pending.
@@ -328,7 +327,7 @@ class Journal:
         found = self._one(_CELLS, (row_key,))
         if found is not None and found[-1] == fingerprint:
             return dict(zip(OUTPUT_COLUMNS, found, strict=False))
-        cells: dict[str, Any] = dict.fromkeys(OUTPUT_COLUMNS)
+        cells: JsonDict = dict.fromkeys(OUTPUT_COLUMNS)
         last = self._one(
             f"SELECT {_MAY_BE_RUNNING}, thread_id, run_id, number FROM attempts WHERE row_key = ? AND fingerprint = ? "
             "ORDER BY number DESC LIMIT 1",
@@ -341,12 +340,12 @@ class Journal:
             cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
 
-    def extras(self, row_key: str) -> dict[str, Any]:
+    def extras(self, row_key: str) -> JsonDict:
         """Return the extras of the row's outcome: `citations`, `files`, `tool_calls`, `tool_errors`."""
         found = self._one("SELECT extras FROM outcomes WHERE row_key = ?", (row_key,))
         return json.loads(found[0]) if found is not None and found[0] else {}
 
-    def attempts(self, row_key: str) -> Iterator[dict[str, Any]]:
+    def attempts(self, row_key: str) -> Iterator[JsonDict]:
         """Yield every attempt at the row, oldest first, with its values by column of the table `attempts`."""
         return self._db.records("SELECT * FROM attempts WHERE row_key = ? ORDER BY number", (row_key,))
 

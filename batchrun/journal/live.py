@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.journal.journal import Journal
-from batchrun.records import OUTPUT_COLUMNS, Cells
+from batchrun.records import OUTPUT_COLUMNS, Cells, JsonObject
 
 __all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
 
@@ -68,7 +68,7 @@ class RecordedRun:
     response: str
     calls: Sequence[tuple[str, str]] = ()
     tool_outputs: Sequence[str] = ()
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class _Marks:
     version: int | None = None
     outcome: int = 0
     superseded: int = 0
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: JsonObject = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from batchrun.records import Attempt, Completed, Failed, Outcome, Usage
+from batchrun.records import Attempt, Completed, Failed, JsonObject, Outcome, Usage
 
 __all__ = [
     "INSERT_OUTCOME",
@@ -133,7 +133,7 @@ def outcome_of(row: tuple[Any, ...]) -> Outcome:
     )
 
 
-def _raw_runs(raw: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+def _raw_runs(raw: JsonObject | None) -> Iterator[JsonObject]:
     """Yield the usage objects that `records.sum_usage` combined."""
     if raw is not None and isinstance(raw.get("runs"), list):
         for run in raw["runs"]:

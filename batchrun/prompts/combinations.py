@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchrun.job.fingerprint import digest
-from batchrun.records import Cells
+from batchrun.records import Cells, JsonDict, Settings
 
 __all__ = ["AXIS_PREFIX", "EPOCH", "Combination", "combinations_of"]
 
@@ -37,13 +37,13 @@ class Combination:
     """
 
     variant: int
-    settings: Mapping[str, Any]
+    settings: Settings
     cells: Cells = field(default_factory=dict)
     suffix: str = ""
     epoch: int = 1
 
 
-def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
+def combinations_of(settings: Settings) -> tuple[Combination, ...]:
     """Return all combinations in the order of the matrix. The last axis varies faster than the others, epochs fastest.
 
     Args:
@@ -70,7 +70,7 @@ def combinations_of(settings: Mapping[str, Any]) -> tuple[Combination, ...]:
     return tuple(combinations)
 
 
-def _merged(fixed: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(fixed: Settings, chosen: Settings) -> JsonDict:
     """Return the settings of a combination; tables such as `param` are merged key by key."""
     return {
         name: {**fixed[name], **value} if isinstance(value, dict) and isinstance(fixed.get(name), dict) else value

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from batchrun.job.fingerprint import digest
 from batchrun.prompts.combinations import combinations_of
 from batchrun.prompts.templates import Prompter, prompter_for
-from batchrun.records import Manifest, Row, Value
+from batchrun.records import Manifest, Row, Settings, Value
 
 __all__ = ["FIRST_RENDERING", "prompter_of", "rendering_digest"]
 
@@ -24,7 +23,7 @@ def prompter_of(manifest: Manifest, columns: Sequence[str]) -> Prompter:
     return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_python=as_python)
 
 
-_SPECIMENS: tuple[tuple[Mapping[str, Any], str | None], ...] = (
+_SPECIMENS: tuple[tuple[Settings, str | None], ...] = (
     ({"prompt": "{{ text }}{{ row['a b'] }}{{ none }}{{ nan }}"}, None),
     ({"prompt": "{{ int }} {{ float }} {{ small }} {{ large }} {{ yes }} {{ not yes }}", "temperature": 0.5}, None),
     ({"prompt": "{{ list }} {{ object }} {{ list | join('+') }} {{ object.inner[0] }} {{ list | tojson }}"}, None),

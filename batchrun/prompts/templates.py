@@ -16,7 +16,7 @@ from batchrun.job.fingerprint import digest
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
-from batchrun.records import Attachment, Prompt, Row, Turn, Value
+from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
 
 __all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
 
@@ -255,7 +255,7 @@ class Prompter:
         return bool(self._rendered(name, values, responses))
 
     def _rendered(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
-        context: dict[str, Any] = {"row": values, **values}
+        context: JsonDict = {"row": values, **values}
         if responses:
             context["responses"] = list(responses)
         try:
@@ -334,7 +334,7 @@ def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[
 
 
 def prompter_for(
-    settings: Mapping[str, Any], columns: Sequence[str], key: str | None, *, lists_as_python: bool = False
+    settings: Settings, columns: Sequence[str], key: str | None, *, lists_as_python: bool = False
 ) -> Prompter:
     """Return the prompter of a batch.
 

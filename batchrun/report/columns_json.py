@@ -6,8 +6,10 @@ sent as one string, which the page splits when it first needs a cell of the colu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
+
+from batchrun.records import JsonObject
 
 __all__ = ["Packed", "packed", "portions"]
 
@@ -28,14 +30,14 @@ _FIRST_ROWS: Final = 500
 _ROWS: Final = 5_000
 
 
-def portions(rows: Sequence[Mapping[str, Any]]) -> Iterator[Packed]:
+def portions(rows: Sequence[JsonObject]) -> Iterator[Packed]:
     """Yield the rows in portions, at least one; the first is small, so that it is shown while the others are read."""
     yield packed(rows[:_FIRST_ROWS])
     for begin in range(_FIRST_ROWS, len(rows), _ROWS):
         yield packed(rows[begin : begin + _ROWS])
 
 
-def packed(rows: Sequence[Mapping[str, Any]]) -> Packed:
+def packed(rows: Sequence[JsonObject]) -> Packed:
     """Pack rows in the form of `row_json`, with their positions as `i`."""
     data: Packed = {
         "i": [row["i"] for row in rows],

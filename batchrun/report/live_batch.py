@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.lock import is_held
@@ -16,7 +16,7 @@ from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Cells, Row
+from batchrun.records import Cells, JsonDict, Row
 from batchrun.report.batch_record import batch_facts
 from batchrun.report.columns_json import packed
 from batchrun.report.facts import figures
@@ -247,7 +247,7 @@ class FollowedBatch:
         return self._facts[1]
 
 
-def _unfinished_cells(attempts: Sequence[RecordedAttempt]) -> dict[str, Any]:
+def _unfinished_cells(attempts: Sequence[RecordedAttempt]) -> JsonDict:
     """Return the cells of a row that has not ended, as `batchrun export` writes them."""
     cells = pending_cells()
     if attempts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
+from batchrun.records import JsonDict
 from batchrun.scoring.score_facts import ComparisonFacts, ScoreFacts
 
 __all__ = [
@@ -199,9 +200,9 @@ class PageData(TypedDict):
     """
 
     facts: PageFacts
-    columns: dict[str, Any]
+    columns: JsonDict
     shown: int
-    portions: list[dict[str, Any]]
+    portions: list[JsonDict]
 
 
 class News(TypedDict):
@@ -218,6 +219,6 @@ class News(TypedDict):
     generation: int
     version: int
     more: bool
-    columns: dict[str, Any]
+    columns: JsonDict
     facts: PageFacts | None
-    rows: dict[str, Any]
+    rows: JsonDict

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.records import OUTPUT_COLUMNS, Cells, Value
+from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
 __all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
@@ -50,7 +50,7 @@ class RowColumns:
     key: str | None = None
     target: str | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonDict:
         """Return the columns as JSON."""
         return {
             "listed": [{"name": each.name, "role": each.role, "key": each.key} for each in self.listed],
@@ -86,12 +86,12 @@ class ReportRow:
     before: Cells | None = None
 
 
-def pending_cells() -> dict[str, Any]:
+def pending_cells() -> JsonDict:
     """Return the cells of a row that has not been run."""
     return {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending"}
 
 
-def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> dict[str, Any]:
+def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> JsonDict:
     """Return the cells of `OUTPUT_COLUMNS` in a row of any table, from any tool.
 
     A cell that should be a number and is not counts as unknown. Without a status column, a row with an answer is
@@ -102,7 +102,7 @@ def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> dict[str,
         prefix: prefix of the output columns.
         answer: column with the answer.
     """
-    cells: dict[str, Any] = {}
+    cells: JsonDict = {}
     for name, kind in OUTPUT_COLUMNS.items():
         value = values.get(answer if name == "response" else prefix + name)
         if is_missing(value):
@@ -128,14 +128,14 @@ def _number(value: Value, kind: type) -> float | int | None:
     return int(number) if kind is int else number
 
 
-def row_json(row: ReportRow, columns: RowColumns) -> dict[str, Any]:
+def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
     """Return a row as JSON: `k` its key, `c` its cells in the columns' order, and, each only if it exists:
 
     `p` its prompt, or the position of the column with the same text; `d` its dialogue; `t` its attempts; `b` its
     answer and scores in the other table of a comparison.
     """
     cells = [_cell(row, column) for column in columns.listed]
-    data: dict[str, Any] = {"k": row.key, "c": cells}
+    data: JsonDict = {"k": row.key, "c": cells}
     if row.prompt is not None:
         data["p"] = cells.index(row.prompt) if row.prompt in cells else row.prompt
     if row.runs:

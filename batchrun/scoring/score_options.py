@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
 from batchrun.local_paths import check_local
+from batchrun.records import JsonObject
 from batchrun.wording import shortened
 
 __all__ = ["BarOn", "FailedAs", "ScoreOption", "ScoreOptions", "Use", "Vote", "make_score_options", "score_options"]
@@ -231,7 +232,7 @@ def score_options(use: Use) -> dict[str, tuple[ScoreOption, Any]]:
     return {name: (option, default) for name, (option, default) in options.items() if use in option.uses}
 
 
-def make_score_options(given: Mapping[str, Any], where: str) -> ScoreOptions:
+def make_score_options(given: JsonObject, where: str) -> ScoreOptions:
     """Validate the options of a job file's table `[score]`, by their names with underscores.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, repeat
-from typing import Any, Final
+from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX
-from batchrun.records import OUTPUT_COLUMNS, Row
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns
 from batchrun.scoring.score_tally import RowKind, ScoreTally
@@ -100,9 +100,9 @@ class ScoredTable:
             by_row: Iterator[Sequence[Score | None]] = zip(*by_scorer, strict=True) if by_scorer else repeat(())
             yield from zip(chunk, by_row, strict=False)
 
-    def cells(self, scores: Sequence[Score | None]) -> dict[str, Any]:
+    def cells(self, scores: Sequence[Score | None]) -> JsonDict:
         """Return the cells `score_NAME` and `score_NAME_read` of a row."""
-        cells: dict[str, Any] = {}
+        cells: JsonDict = {}
         for named, score in zip(self.scorers, scores, strict=True):
             cells[f"score_{named.name}"] = None if score is None else score.value
             cells[f"score_{named.name}_read"] = None if score is None else score.read

@@ -12,7 +12,8 @@ byte for byte.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from batchrun.server.protocol.bodies import Body
 
 __all__ = [
     "ApiError",
@@ -80,7 +81,7 @@ class ApiError(Exception):
         self.code = code
         self.headers = dict(headers or {})
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> Body:
         """Return the JSON body of the error."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 

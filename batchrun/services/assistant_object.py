@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
 from batchrun.job.assistant import checked_assistant
 from batchrun.job.environment import Environment
+from batchrun.records import JsonDict
 from batchrun.services.client import Endpoint
 from batchrun.services.route import check_base_url
 from batchrun.services.wire import BETA, Wire
@@ -19,7 +19,7 @@ __all__ = ["fetch_assistant"]
 _ID = re.compile(r"[A-Za-z0-9_.:-]*[A-Za-z0-9_]")
 
 
-async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> dict[str, Any]:
+async def fetch_assistant(assistant_id: str, base_url: str | None, environment: Environment) -> JsonDict:
     """Return the assistant object of a server.
 
     Raises:

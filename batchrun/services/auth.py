@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from batchrun.errors import BatchRefused, InputError
+from batchrun.records import JsonDict, JsonObject
 from batchrun.services.redaction import scrubbed
 
 __all__ = ["CREDENTIALS", "KeySource", "check_header", "guarded"]
@@ -77,7 +77,7 @@ class KeySource:
         return key
 
 
-def guarded(client_options: Mapping[str, Any]) -> dict[str, Any]:
+def guarded(client_options: JsonObject) -> JsonDict:
     """Return the options with the user's functions wrapped, so that a failure counts as a refusal and not as a bug."""
     options = dict(client_options)
     provider = options.get("azure_ad_token_provider")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, ServerFault
-from batchrun.records import JsonObject, ToolCall
+from batchrun.records import JsonDict, JsonObject, ToolCall
 from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.reply_fields import (
     arguments,
@@ -81,7 +80,7 @@ class Completion:
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     annotations: list[JsonObject] = field(default_factory=list)
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    calls: dict[int, JsonDict] = field(default_factory=dict)
     calls_function: bool = False
     has_more: bool = False
 
@@ -180,12 +179,12 @@ class Completion:
         return Reply(status, answer + refusal, usage, self.model, reason, history=history)
 
 
-def _call_message(pieces: JsonObject, index: int) -> dict[str, Any]:
+def _call_message(pieces: JsonObject, index: int) -> JsonDict:
     """Return a call in the form in which it is sent back with its output.
 
     The id connects the two. Some servers give none, so one is made up.
     """
-    call: dict[str, Any] = {**cleaned(pieces), "type": "function", "id": name(pieces.get("id")) or f"call_{index}"}
+    call: JsonDict = {**cleaned(pieces), "type": "function", "id": name(pieces.get("id")) or f"call_{index}"}
     required(call["function"].get("name"), "the name of a called function")
     call["function"]["arguments"] = call["function"]["arguments"] or "{}"
     return call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx2
 import openai
@@ -13,6 +12,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
 from batchrun.job.environment import ApiKey
+from batchrun.records import JsonDict, JsonObject
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
@@ -54,7 +54,7 @@ class Endpoint:
     api_version: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
-    client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    client_options: JsonObject = field(default_factory=dict, repr=False)
     certificates: Mapping[str, str] = field(default_factory=dict)
     trust_env: bool = True
 
@@ -155,9 +155,9 @@ def _check_endpoint(endpoint: Endpoint) -> None:
         raise InputError(f"client_options: {name!r} cannot be set here; use the batch option for it instead")
 
 
-def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence_timeout_s: float) -> dict[str, Any]:
+def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence_timeout_s: float) -> JsonDict:
     """Return the arguments of the SDK's client."""
-    options: dict[str, Any] = {
+    options: JsonDict = {
         "organization": endpoint.organization,
         "project": endpoint.project,
         "default_headers": endpoint.headers or None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from batchrun.engine.service import Service
 from batchrun.job.options import Api, Job
-from batchrun.records import JsonObject
+from batchrun.records import JsonDict, JsonObject
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.files.row_files import RowFiles
@@ -17,7 +17,7 @@ from batchrun.services.wire import Wire
 __all__ = ["make_service", "model_parameters", "response_format"]
 
 
-def model_parameters(job: Job, api: Api) -> dict[str, Any]:
+def model_parameters(job: Job, api: Api) -> JsonDict:
     """Return the model parameters that the user set, under the names of the protocol. `--param` takes precedence."""
     responses = api == "responses"
     named = {
@@ -30,7 +30,7 @@ def model_parameters(job: Job, api: Api) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None} | job.param
 
 
-def response_format(wanted: JsonObject | None, api: Api) -> dict[str, Any] | None:
+def response_format(wanted: JsonObject | None, api: Api) -> JsonDict | None:
     """Return a response format as the protocol has it.
 
     Responses expects the fields of a schema next to its type, not below it, and all of it under `format`.
@@ -41,7 +41,7 @@ def response_format(wanted: JsonObject | None, api: Api) -> dict[str, Any] | Non
     return {"format": {"type": wanted["type"], **schema} if isinstance(schema, Mapping) else dict(wanted)}
 
 
-def _tool(function: JsonObject, *, responses: bool) -> dict[str, Any]:
+def _tool(function: JsonObject, *, responses: bool) -> JsonDict:
     """Return a function as a tool. Responses expects its fields next to the tool's type, and requires `strict`."""
     if responses:
         return {"type": "function", "strict": False, **function}

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from typing import Any, Final, NoReturn
 
+from batchrun.records import JsonDict
 from batchrun.structured.mismatch import SchemaMismatch, shown
 
 __all__ = ["find_object", "plain_loads"]
@@ -18,7 +19,7 @@ _OBJECT: Final = re.compile(r'\{\s*"')
 _LIST: Final = re.compile(r"\[\s*[\[{]")
 
 
-def find_object(text: str) -> tuple[str, dict[str, Any]]:
+def find_object(text: str) -> tuple[str, JsonDict]:
     """Return (JSON, value) of the object that an answer is or contains.
 
     The whole text may be JSON; or one block between ``` fences may be an object; or the text may contain one object
@@ -52,7 +53,7 @@ def plain_loads(text: str) -> Any:
         raise _too_many_digits() from None
 
 
-def _find(text: str) -> tuple[str, dict[str, Any]]:
+def _find(text: str) -> tuple[str, JsonDict]:
     whole = text.strip("\ufeff \t\r\n")
     if not whole:
         raise SchemaMismatch("the answer is empty; expected one JSON object")
@@ -78,7 +79,7 @@ def _find(text: str) -> tuple[str, dict[str, Any]]:
     raise SchemaMismatch(f"expected one JSON object, got the text {shown(whole)}")
 
 
-def _fenced_objects(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _fenced_objects(text: str) -> list[tuple[str, JsonDict]]:
     found = []
     for match in _FENCE.finditer(text):
         inside = match["inside"].strip()
@@ -90,7 +91,7 @@ def _fenced_objects(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _objects_in_prose(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _objects_in_prose(text: str) -> list[tuple[str, JsonDict]]:
     found = []
     match = _OBJECT.search(text)
     while match:
@@ -121,7 +122,7 @@ def _check_characters(found: str, value: object) -> None:
         raise SchemaMismatch("the answer holds half of a character (a lone surrogate)") from None
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _each_key_once(pairs: list[tuple[str, Any]]) -> JsonDict:
     value = dict(pairs)
     if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)

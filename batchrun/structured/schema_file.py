@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
-from batchrun.records import JsonObject
+from batchrun.records import JsonDict, JsonObject
 from batchrun.structured.json_in_text import plain_loads
 from batchrun.structured.mismatch import SchemaMismatch, described
 
@@ -35,7 +35,7 @@ def model_name(text: str) -> re.Match[str] | None:
     return _MODEL.fullmatch(text)
 
 
-def read_schema(path: Path, name: str) -> dict[str, Any]:
+def read_schema(path: Path, name: str) -> JsonDict:
     """Return the schema in a file, which may be wrapped as in a request (`name` and `schema`, or `json_schema`).
 
     Raises:
@@ -61,7 +61,7 @@ def read_schema(path: Path, name: str) -> dict[str, Any]:
     return _unwrapped(schema)
 
 
-def _unwrapped(found: dict[str, Any]) -> dict[str, Any]:
+def _unwrapped(found: JsonDict) -> JsonDict:
     inner = found.get("json_schema", found)
     if isinstance(inner, dict) and isinstance(inner.get("schema"), dict) and "properties" not in inner:
         title = inner.get("name")
@@ -143,7 +143,7 @@ def _importing(text: str, *folders: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def rooted(schema: JsonObject, name: str) -> dict[str, Any]:
+def rooted(schema: JsonObject, name: str) -> JsonDict:
     """Return a copy of the schema whose root is an object with properties; a `$ref` at the root is resolved.
 
     Raises:
@@ -173,7 +173,7 @@ def rooted(schema: JsonObject, name: str) -> dict[str, Any]:
     return copy
 
 
-def _checked_copy(schema: JsonObject, name: str) -> dict[str, Any]:
+def _checked_copy(schema: JsonObject, name: str) -> JsonDict:
     """Return a copy of the schema as plain JSON.
 
     Raises:
@@ -184,7 +184,7 @@ def _checked_copy(schema: JsonObject, name: str) -> dict[str, Any]:
     from jsonschema.validators import validator_for
 
     try:
-        copy: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
+        copy: JsonDict = json.loads(json.dumps(schema, allow_nan=False))
         json.dumps(copy, ensure_ascii=False).encode()
         if not isinstance(copy.get("$schema", ""), str):
             raise InputError(f"{name}: `$schema` must be the URL of a draft, as text")
@@ -227,7 +227,7 @@ def _resolver(schema: JsonObject) -> Any:
     return registry.resolver_with_root(_resource(schema))
 
 
-def _check_inside(schema: dict[str, Any], name: str) -> None:
+def _check_inside(schema: JsonDict, name: str) -> None:
     """Check that every reference leads to a place in the schema, and that every pattern is valid.
 
     Nothing is ever fetched.

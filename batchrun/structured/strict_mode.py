@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
+from batchrun.records import JsonDict
+
 __all__ = ["closed", "sent", "strict_fault"]
 
 _ENFORCED: Final = frozenset({
@@ -82,14 +84,14 @@ def sent(schema: Any) -> Any:
     return same
 
 
-def strict_fault(schema: dict[str, Any]) -> str | None:
+def strict_fault(schema: JsonDict) -> str | None:
     """Return the first rule that a schema breaks, in one line; None if it is strict. Its root must not be a `$ref`."""
     if "anyOf" in schema or "oneOf" in schema:
         return "alternatives at the root"
     return next(_faults(schema, ""), None) or _excess(schema)
 
 
-def _each(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+def _each(schema: JsonDict, change: Callable[[Any], Any]) -> JsonDict:
     """Return the schema with `change` applied to its direct subschemas, in the places that strict mode supports."""
     same = dict(schema)
     for keyword in _MAPS:
@@ -103,7 +105,7 @@ def _each(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any
     return same
 
 
-def _subschemas(schema: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
+def _subschemas(schema: JsonDict, at: str) -> Iterator[tuple[str, Any]]:
     for keyword in _MAPS:
         for name, each in schema.get(keyword, {}).items():
             yield f"{at}.{name}" if at else name, each
@@ -139,7 +141,7 @@ def _faults(schema: object, at: str) -> Iterator[str]:
         yield from _faults(each, where)
 
 
-def _faults_of_type(schema: dict[str, Any], here: str) -> Iterator[str]:
+def _faults_of_type(schema: JsonDict, here: str) -> Iterator[str]:
     types = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
     if "object" in types or "properties" in schema:
         properties = schema.get("properties")
@@ -155,7 +157,7 @@ def _faults_of_type(schema: dict[str, Any], here: str) -> Iterator[str]:
         yield f"{here}a list without `items`"
 
 
-def _is_discriminated(schema: dict[str, Any]) -> bool:
+def _is_discriminated(schema: JsonDict) -> bool:
     """Return whether the alternatives exclude each other by a property's value: `oneOf` then equals `anyOf`."""
     return "oneOf" in schema and "discriminator" in schema
 
@@ -167,7 +169,7 @@ def _is_known_reference(ref: object) -> bool:
     return len(parts) == 3 and parts[0] == "#" and parts[1] in ("$defs", "definitions")
 
 
-def _values(schema: dict[str, Any]) -> list[Any]:
+def _values(schema: JsonDict) -> list[Any]:
     return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
 
 
@@ -176,7 +178,7 @@ def _type_name(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _excess(root: dict[str, Any]) -> str | None:
+def _excess(root: JsonDict) -> str | None:
     """Return the size limit that the schema exceeds; None if it exceeds none."""
     properties = chars = values = 0
     waiting: list[Any] = [root]
@@ -201,7 +203,7 @@ def _excess(root: dict[str, Any]) -> str | None:
     return f"{levels} levels of objects, more than {_MAX_LEVELS}" if levels > _MAX_LEVELS else None
 
 
-def _levels(schema: Any, root: dict[str, Any], known: dict[str, int]) -> int:
+def _levels(schema: Any, root: JsonDict, known: dict[str, int]) -> int:
     """Return the levels of nested objects. References are followed, circular ones once."""
     ref = schema.get("$ref")
     if ref is not None:
@@ -214,6 +216,6 @@ def _levels(schema: Any, root: dict[str, Any], known: dict[str, int]) -> int:
     return int("properties" in schema) + max((_levels(each, root, known) for each in below), default=0)
 
 
-def _target(root: dict[str, Any], ref: str) -> Any:
+def _target(root: JsonDict, ref: str) -> Any:
     _, keyword, name = ref.split("/")
     return root[keyword][unquote(name).replace("~1", "/").replace("~0", "~")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchrun.bounded_regex import TooSlow
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
-from batchrun.records import OUTPUT_COLUMNS, JsonObject, Value
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, JsonObject, Value
 from batchrun.structured.column_kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
 from batchrun.structured.json_in_text import find_object
 from batchrun.structured.mismatch import SchemaMismatch, model_lines, raise_if_any
@@ -117,7 +117,7 @@ class Structure:
         if title is not None:
             whole.setdefault("title", title)
         try:
-            tightened: dict[str, Any] = closed(whole)
+            tightened: JsonDict = closed(whole)
             not_strict = strict_fault(tightened)
             if not_strict is None:
                 whole = tightened
@@ -138,14 +138,14 @@ class Structure:
             _model=model,
         )
 
-    def response_format(self) -> dict[str, Any]:
+    def response_format(self) -> JsonDict:
         """Return the `response_format` of Chat Completions and Assistants. The caller must not change it."""
         return {
             "type": "json_schema",
             "json_schema": {"name": self.name, "strict": self.strict, "schema": self._sent},
         }
 
-    def read(self, text: str) -> dict[str, Any]:
+    def read(self, text: str) -> JsonDict:
         """Return column → cell of an answer. A model converts the values first.
 
         Raises:

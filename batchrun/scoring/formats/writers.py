@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from batchrun.errors import InputError
-from batchrun.records import OUTPUT_COLUMNS, Value
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.readers import CHECKS, Notes
 from batchrun.scoring.scorers.base import as_text, is_missing, targets_of
@@ -42,10 +42,10 @@ def _own_cells(row: Cells) -> dict[str, Value]:
     return {name: value for name, value in row.items() if name not in OUTPUT_COLUMNS}
 
 
-def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) -> dict[str, Any]:
+def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) -> JsonDict:
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ("response", "model"))
-    line: dict[str, Any] = {"item": _own_cells(row)}
+    line: JsonDict = {"item": _own_cells(row)}
     if not is_missing(row.get("response")):
         line["sample"] = {"output_text": row["response"]}
         if not is_missing(row.get("model")):
@@ -53,7 +53,7 @@ def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) ->
     return line
 
 
-def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Notes) -> dict[str, Any]:
+def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
     prompt = _prompt(row, conversion)
     column, custom_id = _id(row, index, conversion)
     notes.add_rest(row, (prompt, "instructions", *([column] if column else [])))
@@ -68,7 +68,7 @@ def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Not
     }
 
 
-def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Notes) -> dict[str, Any]:
+def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
     column, custom_id = _id(row, index, conversion)
     known = ("response", "status", "error_type", "error", "run_id", "model", *_USAGE, *([column] if column else []))
     notes.add_rest(row, known)
@@ -79,7 +79,7 @@ def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Note
         return {**line, "error": error}
     finish = "stop" if status == "completed" else "length"
     message = {"role": "assistant", "content": as_text(row.get("response"))}
-    body: dict[str, Any] = {
+    body: JsonDict = {
         "id": as_text(row.get("run_id")) or custom_id,
         "object": "chat.completion",
         "model": row.get("model"),
@@ -97,7 +97,7 @@ def _count(cell: Value) -> int | None:
     return None if is_missing(cell) else int(float(cell))
 
 
-def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) -> dict[str, Any]:
+def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
     prompt = _prompt(row, conversion)
     target = _column(row, conversion.target, "target", ("target", "answer"))
     column, row_id = _id(row, index, conversion)
@@ -107,7 +107,7 @@ def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) ->
     if not is_missing(row.get("instructions")):
         instructions = {"role": "system", "content": as_text(row["instructions"])}
         prompt_input = [instructions, {"role": "user", "content": prompt_input}]
-    line: dict[str, Any] = {"id": row_id, "input": prompt_input}
+    line: JsonDict = {"id": row_id, "input": prompt_input}
     if target is not None:
         line["target"] = row[target] if isinstance(row[target], list) else as_text(row[target])
     if isinstance(row.get("choices"), list):
@@ -117,7 +117,7 @@ def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) ->
     return {**line, "metadata": metadata} if metadata else line
 
 
-def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes) -> dict[str, Any]:
+def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes) -> JsonDict:
     target = _column(row, conversion.target, "target", ("target", "answer"))
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ("response",))
@@ -160,7 +160,7 @@ def _expected(check: Value, target: Value, notes: Notes) -> str | None:
     return f"{anys[0]}:{', '.join(texts)}" if texts else None
 
 
-WRITERS: Final[Mapping[str, Callable[[Cells, int, Conversion, Notes], dict[str, Any]]]] = {
+WRITERS: Final[Mapping[str, Callable[[Cells, int, Conversion, Notes], JsonDict]]] = {
     "openai-evals": _to_evals,
     "batch-requests": _to_batch_request,
     "batch-results": _to_batch_result,

@@ -13,6 +13,7 @@ from batchrun.job.file import read_job_file
 from batchrun.job.option_values import read_text_option, suggestion
 from batchrun.job.options import Job
 from batchrun.job.validation import make_job
+from batchrun.records import JsonObject
 from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
 from batchrun.scoring.grading.verdicts import CHOICES, PARTIAL, Reader
 
@@ -73,7 +74,7 @@ class Grader:
     question: str | None = None
 
     @classmethod
-    def of_model(cls, model: str, service: Mapping[str, Any], where: str) -> Grader:
+    def of_model(cls, model: str, service: JsonObject, where: str) -> Grader:
         """Return a grader with the default rubric.
 
         Args:

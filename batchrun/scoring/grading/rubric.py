@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from batchrun.errors import InputError
+from batchrun.records import JsonObject
 from batchrun.scoring.scorers.base import Sample, is_missing, targets_of
 
 __all__ = ["DEFAULT_RUBRIC", "NAMES", "Rubric", "RubricError"]
@@ -150,7 +151,7 @@ class Rubric:
         return text
 
 
-def _fence(texts: Mapping[str, str], row: Mapping[str, Any]) -> str:
+def _fence(texts: Mapping[str, str], row: JsonObject) -> str:
     """Return a word that occurs in no cell.
 
     It is computed from the texts alone, so that equal texts give equal requests, whenever and however often a row was

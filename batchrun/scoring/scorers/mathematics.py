@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from queue import SimpleQueue
-from typing import Any
 
 from batchrun.errors import BatchrunError
+from batchrun.records import JsonDict
 from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
 from batchrun.scoring.scorers.extra import needs_eval
 
@@ -84,7 +84,7 @@ class _Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any] | None:
+    def ask(self, request: JsonDict, limit_s: float) -> JsonDict | None:
         """Return the reply, or None if there is none within the limit."""
         if self._process is None:
             self._process = self._start()
@@ -92,7 +92,7 @@ class _Worker:
         if not reply:
             self.close()
             return None
-        result: dict[str, Any] = json.loads(reply)
+        result: JsonDict = json.loads(reply)
         return result
 
     def close(self) -> None:

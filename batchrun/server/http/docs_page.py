@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchrun.server.http.openapi import openapi_document
+from batchrun.server.protocol.bodies import Body
 
 if TYPE_CHECKING:
     from batchrun.server.http.openapi import PathItem
@@ -63,7 +64,7 @@ def _row(method: str, path: str, item: PathItem) -> str:
     )
 
 
-def _body(request_body: dict[str, Any]) -> str:
+def _body(request_body: Body) -> str:
     for content_type, content in request_body.get("content", {}).items():
         reference = content["schema"].get("$ref", "")
         name = reference.rpartition("/")[2]

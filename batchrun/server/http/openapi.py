@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from pydantic.json_schema import models_json_schema
 
 from batchrun.server.http.routes import OPERATIONS
+from batchrun.server.protocol.bodies import Body
 
 __all__ = ["OpenApiDocument", "PathItem", "openapi_document"]
 
@@ -31,15 +32,15 @@ class PathItem(TypedDict, total=False):
     operationId: str
     summary: str
     tags: list[str]
-    parameters: list[dict[str, Any]]
-    requestBody: dict[str, Any]
-    responses: dict[str, Any]
+    parameters: list[Body]
+    requestBody: Body
+    responses: Body
 
 
 class Components(TypedDict):
     """The schemas that operations refer to, by name."""
 
-    schemas: dict[str, Any]
+    schemas: Body
 
 
 class OpenApiDocument(TypedDict):

@@ -7,11 +7,12 @@ import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import anyio
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.responders.base import Conversation, Finish, Part, Responder, ResponderError, TextDelta
 from batchrun.server.responders.settings_file import Settings, read_toml, validated
 
@@ -89,7 +90,7 @@ class _Plan(Settings):
     seed: int = 0
     row_key: str = "row"
     attempt_key: str = "attempt"
-    fault: list[dict[str, Any]] = Field(min_length=1)
+    fault: list[Body] = Field(min_length=1)
 
 
 class FaultPlan:

@@ -15,6 +15,7 @@ import anyio
 import regex
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
 from batchrun.server.responders.pieces import cut_to_tokens, in_pieces, in_words
 from batchrun.server.responders.settings_file import (
@@ -52,7 +53,7 @@ class _Fault(Settings):
 
 class _Call(Settings):
     name: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: Body = Field(default_factory=dict)
 
 
 class _Reply(Settings):
@@ -99,9 +100,9 @@ class _Answers(Settings):
 
 
 class _Script(Settings):
-    rule: list[dict[str, Any]] = Field(default_factory=list)
-    default: dict[str, Any] | None = None
-    answers: dict[str, Any] | None = None
+    rule: list[Body] = Field(default_factory=list)
+    default: Body | None = None
+    answers: Body | None = None
 
 
 @dataclass(slots=True)
@@ -266,7 +267,7 @@ class ScriptResponder:
 
 def _read(path: Path) -> tuple[_Script, list[str]]:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        script: dict[str, Any] = {"rule": []}
+        script: Body = {"rule": []}
         places: list[str] = []
         for line, data in read_json_lines(path):
             special = next((key for key in ("default", "answers") if set(data) == {key}), None)
@@ -282,7 +283,7 @@ def _read(path: Path) -> tuple[_Script, list[str]]:
     return loaded, [f"rule {number}" for number in range(1, len(loaded.rule) + 1)]
 
 
-def _loaded(data: dict[str, Any], path: Path, place: str) -> _LoadedRule:
+def _loaded(data: Body, path: Path, place: str) -> _LoadedRule:
     rule = validated(_Rule, data, path, place)
     try:
         if rule.pattern is not None:
@@ -305,7 +306,7 @@ def _check_references(reply: _Reply, groups: int, path: Path, place: str) -> Non
                 )
 
 
-def _answers(data: dict[str, Any], path: Path) -> dict[str, str]:
+def _answers(data: Body, path: Path) -> dict[str, str]:
     """Return question → answer from the table of recorded answers."""
     table = validated(_Answers, data, path, "answers")
     source = path.parent / table.file
@@ -322,9 +323,9 @@ def _answers(data: dict[str, Any], path: Path) -> dict[str, str]:
     return answers
 
 
-def _csv_rows(source: Path) -> list[tuple[int, dict[str, Any]]]:
+def _csv_rows(source: Path) -> list[tuple[int, Body]]:
     reader = csv.DictReader(io.StringIO(read_text(source), newline=""))
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, Body]] = []
     try:
         reader.fieldnames  # noqa: B018 - reads the header, so that the first row starts after line_num
         line = reader.line_num + 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from batchrun.server.errors import SettingsError
+from batchrun.server.protocol.bodies import Body
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def read_text(path: Path) -> str:
         raise SettingsFileError(f"{path}: byte {exc.start} is not UTF-8; save the file as UTF-8") from exc
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> Body:
     """Return the contents of a TOML file.
 
     Raises:
@@ -56,13 +57,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsFileError(f"{path}: not valid TOML: {exc}") from exc
 
 
-def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_json_lines(path: Path) -> list[tuple[int, Body]]:
     """Return the JSON objects of a file, each with its line number from 1. Blank lines are skipped.
 
     Raises:
         SettingsFileError: the file cannot be read, or a line is not a JSON object; the message names the line.
     """
-    objects: list[tuple[int, dict[str, Any]]] = []
+    objects: list[tuple[int, Body]] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue

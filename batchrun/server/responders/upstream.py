@@ -22,6 +22,7 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 
 from batchrun.server.errors import SettingsError
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.responders.base import (
     Conversation,
     Finish,
@@ -107,8 +108,8 @@ class UpstreamResponder:
         """Close all connections."""
         await self._client.close()
 
-    def _body(self, conversation: Conversation) -> dict[str, Any]:
-        body: dict[str, Any] = {
+    def _body(self, conversation: Conversation) -> Body:
+        body: Body = {
             key: value
             for key, value in conversation.parameters.items()
             if value is not None and key not in _OWN_PARAMETERS
@@ -190,8 +191,8 @@ def _check_url(base_url: str) -> None:
         )
 
 
-def _messages(conversation: Conversation) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
+def _messages(conversation: Conversation) -> list[Body]:
+    messages: list[Body] = []
     if conversation.instructions:
         messages.append({"role": "system", "content": conversation.instructions})
     for message in conversation.messages:
@@ -199,7 +200,7 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
     return messages
 
 
-def _chat_messages(message: Message) -> Iterator[dict[str, Any]]:
+def _chat_messages(message: Message) -> Iterator[Body]:
     if message.role == "tool":
         for output in message.tool_outputs:
             yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
@@ -212,7 +213,7 @@ def _chat_messages(message: Message) -> Iterator[dict[str, Any]]:
                 code="invalid_prompt",
                 status_code=400,
             )
-    chat: dict[str, Any] = {"role": message.role, "content": content}
+    chat: Body = {"role": message.role, "content": content}
     if message.tool_calls:
         chat["content"] = content or None
         chat["tool_calls"] = [

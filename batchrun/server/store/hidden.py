@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
+
+from batchrun.server.protocol.bodies import Body
 
 __all__ = ["CallFacts", "ResponseHidden", "RunHidden", "StepHidden", "StoredCall", "TokenCountJson", "UsableResources"]
 
@@ -42,7 +44,7 @@ class RunHidden(TypedDict, total=False):
     segment: int
     creates_thread: bool
     resources: UsableResources
-    parameters: dict[str, Any]
+    parameters: Body
     usage: TokenCountJson
     tool_steps: bool
     searches: int
@@ -91,6 +93,6 @@ class ResponseHidden(TypedDict):
         keyed: the request had an idempotency key.
     """
 
-    input: list[dict[str, Any]]
-    parameters: dict[str, Any]
+    input: list[Body]
+    parameters: Body
     keyed: bool

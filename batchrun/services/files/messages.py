@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import codecs
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import anyio.to_thread
 
 from batchrun.prompts.attachments import IMAGE_TYPES
-from batchrun.records import Attachment, JsonObject, Turn
+from batchrun.records import Attachment, JsonDict, JsonObject, Turn
 from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault, opened
 
 __all__ = ["MessageContent", "assistants_message", "chat_content", "responses_input", "tools_for"]
@@ -61,7 +61,7 @@ async def assistants_message(turn: Turn, uploads: Uploads, *, code_interpreter: 
         else:
             tools = tools_for(each, code_interpreter=code_interpreter)
             attachments.append({"file_id": await uploads.file_id(each, SEARCHED), "tools": tools})
-    message: dict[str, Any] = {"role": "user", "content": turn.text}
+    message: JsonDict = {"role": "user", "content": turn.text}
     if parts:
         message["content"] = [*parts, {"type": "text", "text": turn.text}]
     if attachments:

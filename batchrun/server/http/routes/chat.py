@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchrun.server.errors import bad_value
 from batchrun.server.execution.chats import LiveChat
 from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.http.endpoint import operation
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
 from batchrun.server.replies.event_log import EventLog
@@ -55,9 +56,7 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
     leading = [message for message in request.messages if message.role in ("system", "developer")]
     instructions = "\n".join(_text(message) for message in leading)
     choice = request.tool_choice
-    parameters: dict[str, Any] = {
-        name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None
-    }
+    parameters: Body = {name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None}
     response_format = request.response_format
     return Conversation(
         model=request.model,
@@ -123,7 +122,7 @@ def _text(message: ChatMessage) -> str:
     )
 
 
-def _content(message: ChatMessage) -> list[dict[str, Any]] | None:
+def _content(message: ChatMessage) -> list[Body] | None:
     if not isinstance(message.content, list) or all(part.type == "text" for part in message.content):
         return None
     return [part.model_dump(exclude_none=True) for part in message.content]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic.types import AllowInfNan
 
 from batchrun.server.errors import ApiError
+from batchrun.server.protocol.bodies import Body
 
 __all__ = ["Metadata", "RequestModel", "parse_json", "refusal", "validate"]
 
@@ -30,7 +31,7 @@ Probability = Annotated[float, Field(ge=0, le=1), AllowInfNan(False)]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def parse_json(raw: bytes) -> dict[str, Any]:
+def parse_json(raw: bytes) -> Body:
     """Return the body as a dict; an empty body is {}.
 
     Raises:
@@ -122,7 +123,7 @@ _EXPECTED_TYPES = {
 }
 
 
-def _bound_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -> ApiError:
+def _bound_refusal(kind: str, param: str, value: Any, context: Body) -> ApiError:
     word, sign, bound = (
         ("below minimum", ">=", context["ge"])
         if kind == "greater_than_equal"
@@ -137,7 +138,7 @@ def _bound_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -
     )
 
 
-def _length_refusal(kind: str, param: str, value: Any, context: dict[str, Any]) -> ApiError:
+def _length_refusal(kind: str, param: str, value: Any, context: Body) -> ApiError:
     text = kind.startswith("string")
     long = kind.endswith("long")
     noun = "string" if text else ("array" if isinstance(value, list) else "object")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
 from batchrun.server.protocol.requests.threads import Detail, ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import FunctionName, checked_schema
@@ -94,7 +95,7 @@ class ResponseFunctionTool(RequestModel):
     type: Literal["function"]
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Body | None = None
     strict: bool | None = None
 
 
@@ -110,7 +111,7 @@ class PlainFormat(RequestModel):
 class SchemaFormat(RequestModel):
     type: Literal["json_schema"]
     name: FunctionName
-    schema_: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(checked_schema)]
+    schema_: Annotated[Body, Field(alias="schema"), AfterValidator(checked_schema)]
     description: str | None = None
     strict: bool | None = None
 

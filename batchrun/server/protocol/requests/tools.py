@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.json_schemas import schema_fault
 from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel
 
@@ -17,7 +18,7 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"
 class Function(RequestModel):
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Body | None = None
     strict: bool | None = None
 
 
@@ -118,7 +119,7 @@ class JsonObjectFormat(RequestModel):
     type: Literal["json_object"]
 
 
-def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+def checked_schema(schema: Body | None) -> Body | None:
     """Return the schema.
 
     Raises:
@@ -133,7 +134,7 @@ def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 class JsonSchema(RequestModel):
     name: FunctionName
     description: str | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema"), AfterValidator(checked_schema)] = None
+    schema_: Annotated[Body | None, Field(alias="schema"), AfterValidator(checked_schema)] = None
     strict: bool | None = None
 
 
