@@ -26,7 +26,7 @@ class RowTable {
       oninput: () => this.later(() => { this.rows.search = this.searchField.value; this.refresh(true); }),
       onkeydown: (event) => {
         if (event.key === "Enter" || event.key === "ArrowDown") { event.preventDefault(); this.settle(); this.grid.focus(); }
-        if (event.key === "Escape") { this.searchField.value = ""; this.rows.search = ""; this.refresh(true); this.grid.focus(); }
+        if (event.key === "Escape") { this.settle(); this.searchField.value = ""; this.rows.search = ""; this.refresh(true); this.grid.focus(); }
       },
     });
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Statuses shown" });
@@ -119,6 +119,7 @@ class RowTable {
   }
 
   reset() {
+    this.settle(); // a filter that is still waiting would be applied afterwards
     this.rows.only = null;
     this.rows.statuses = null;
     this.rows.search = this.searchField.value = "";
@@ -250,7 +251,10 @@ class RowTable {
   toggleFilters() {
     const open = this.filterButton.getAttribute("aria-expanded") !== "true";
     this.filterButton.setAttribute("aria-expanded", String(open));
-    if (!open) this.rows.filters.clear();
+    if (!open) {
+      this.settle();
+      this.rows.filters.clear();
+    }
     this.drawHead();
     this.refresh(true);
     if (open) this.head.querySelector("input")?.focus();
