@@ -217,14 +217,15 @@ def test_false_alarms_are_as_rare_as_the_level_says() -> None:
 def test_pass_at_k_counts_the_draws(right: int, epochs: int, k: int) -> None:
     """Both estimators are shares of all ways to draw k epochs."""
     draws = [sum(draw) for draw in combinations([1] * right + [0] * (epochs - right), k)]
-    c, n = np.asarray([right]), np.asarray([epochs])
+    c, n = np.asarray([right], dtype=np.int64), np.asarray([epochs], dtype=np.int64)
     assert pass_at_k(c, n, k)[0] == pytest.approx(sum(hits > 0 for hits in draws) / len(draws))
     assert pass_hat_k(c, n, k)[0] == pytest.approx(sum(hits == k for hits in draws) / len(draws))
 
 
 def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
     """The same holds for many epochs: no binomial coefficient overflows."""
-    right, epochs = np.asarray([0, 1, 700, 1_999, 2_000]), np.full(5, 2_000)
+    right = np.asarray([0, 1, 700, 1_999, 2_000], dtype=np.int64)
+    epochs = np.full(5, 2_000, dtype=np.int64)
     for k in (1, 2, 1_300, 2_000):
         assert pass_at_k(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
         assert pass_hat_k(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
