@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypedDict
+from typing import TypedDict
 
 from batchrun.batch.endpoint import open_embedded
 from batchrun.batch.lock import is_held
@@ -13,16 +13,13 @@ from batchrun.batch.paths import Paths
 from batchrun.engine import Limits
 from batchrun.errors import ServiceFault
 from batchrun.job.environment import Environment
-from batchrun.records import Manifest
+from batchrun.records import JsonObject, Manifest
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import BETA, Wire
 
 __all__ = ["ThreadFacts", "ThreadReader"]
 
 SILENCE_TIMEOUT_S = 30
-
-ServiceObject: TypeAlias = Mapping[str, Any]
-"""A JSON object as the service returned it."""
 
 
 class ThreadFacts(TypedDict, total=False):
@@ -32,11 +29,11 @@ class ThreadFacts(TypedDict, total=False):
     `input_items`. If the service cannot be asked: `unreachable`, the reason for people.
     """
 
-    messages: list[ServiceObject]
-    run: ServiceObject
-    steps: list[ServiceObject]
-    response: ServiceObject
-    input_items: list[ServiceObject]
+    messages: list[JsonObject]
+    run: JsonObject
+    steps: list[JsonObject]
+    response: JsonObject
+    input_items: list[JsonObject]
     unreachable: str
 
 

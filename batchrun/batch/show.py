@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import UNASKED, prompts_of
-from batchrun.batch.service_thread import ServiceObject, ThreadFacts, ThreadReader
+from batchrun.batch.service_thread import ThreadFacts, ThreadReader
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
@@ -207,7 +207,7 @@ def _thread_lines(thread_id: str, thread: ThreadFacts) -> list[str]:
     return lines
 
 
-def _response_lines(response: ServiceObject, input_items: Sequence[ServiceObject]) -> list[str]:
+def _response_lines(response: JsonObject, input_items: Sequence[JsonObject]) -> list[str]:
     conversation = response.get("conversation")
     lines = ["", f"conversation {conversation['id']}"] if conversation else []
     for item in [*input_items, *response["output"]]:
