@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchrun.api import arun, outcomes, run
+    from batchrun.api.batches import arun, outcomes, run
     from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
 
 _HOMES = {
-    **dict.fromkeys(("arun", "outcomes", "run"), "api"),
+    **dict.fromkeys(("arun", "outcomes", "run"), "api.batches"),
     "Job": "job.options",
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }

@@ -29,6 +29,6 @@ def interrupts() -> Interrupts:
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine of a command. A signal cancels it, unless the coroutine handles signals itself."""
-    from batchrun import api
+    from batchrun.api import event_loop
 
-    return api.run_loop(main, interrupts())
+    return event_loop.run_loop(main, interrupts())

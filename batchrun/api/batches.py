@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import math
 import os
 import shutil
 import signal
 import tempfile
-import threading
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import current_token
 
+from batchrun.api.event_loop import run_in_thread, run_loop
 from batchrun.batch.lock import is_held, refuse_held
 from batchrun.batch.output_path import output_of
 from batchrun.batch.paths import paths_for
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["arun", "outcomes", "run"]
 
 logger = logging.getLogger("batchrun")
-
-T = TypeVar("T")
 
 
 async def arun(
@@ -313,57 +309,4 @@ def run(
         ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         with interrupts.installed((signal.SIGINT,) if ours else ()):
             return run_loop(main(), interrupts)
-    return _in_thread(main(), interrupts)
-
-
-def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on uvloop, which is the fastest event loop; on Windows on asyncio's. A signal cancels the
-    coroutine, unless it handles signals itself.
-
-    Raises:
-        Interrupted: SIGINT cancelled it.
-        SystemExit: another signal cancelled it.
-    """
-    received: list[signal.Signals] = []
-
-    async def call() -> T:
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        with anyio.CancelScope() as scope:
-
-            def cancel(number: signal.Signals) -> None:
-                received.append(number)
-                loop.call_soon_threadsafe(scope.cancel, context=context)
-
-            with interrupts.listening(cancel):
-                return await main
-        if received[0] is signal.SIGINT:
-            raise Interrupted("interrupted")
-        raise SystemExit(128 + received[0])
-
-    return anyio.run(call, backend_options={"use_uvloop": os.name != "nt"})
-
-
-def _in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()  # an interrupted `join` takes its thread for ended (Python up to 3.12)
-
-    def work() -> None:
-        try:
-            results.append(run_loop(main, interrupts))
-        except BaseException as exc:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(exc)
-        ended.set()
-
-    thread = threading.Thread(target=work, name="batchrun")
-    thread.start()
-    while not ended.is_set():
-        try:
-            ended.wait()
-        except KeyboardInterrupt:
-            interrupts.interrupt()  # and wait on: the thread must not outlive the call
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return run_in_thread(main(), interrupts)

@@ -1,0 +1,73 @@
+"""The event loop on which a coroutine runs for code that is not async."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+from batchrun.interrupts import Interrupted, Interrupts
+
+__all__ = ["run_in_thread", "run_loop"]
+
+
+T = TypeVar("T")
+
+
+def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine on uvloop, which is the fastest event loop; on Windows on asyncio's. A signal cancels the
+    coroutine, unless it handles signals itself.
+
+    Raises:
+        Interrupted: SIGINT cancelled it.
+        SystemExit: another signal cancelled it.
+    """
+    received: list[signal.Signals] = []
+
+    async def call() -> T:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        with anyio.CancelScope() as scope:
+
+            def cancel(number: signal.Signals) -> None:
+                received.append(number)
+                loop.call_soon_threadsafe(scope.cancel, context=context)
+
+            with interrupts.listening(cancel):
+                return await main
+        if received[0] is signal.SIGINT:
+            raise Interrupted("interrupted")
+        raise SystemExit(128 + received[0])
+
+    return anyio.run(call, backend_options={"use_uvloop": os.name != "nt"})
+
+
+def run_in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()  # an interrupted `join` takes its thread for ended (Python up to 3.12)
+
+    def work() -> None:
+        try:
+            results.append(run_loop(main, interrupts))
+        except BaseException as exc:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(exc)
+        ended.set()
+
+    thread = threading.Thread(target=work, name="batchrun")
+    thread.start()
+    while not ended.is_set():
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            interrupts.interrupt()  # and wait on: the thread must not outlive the call
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
