@@ -27,6 +27,12 @@ SPREAD_S = 1.0
 FIRST_HOLD_S = 1.0
 MAX_OWN_HOLD_S = 60.0
 """Bounds of the wait after a rate limit without Retry-After; it doubles while no answer comes."""
+RECENT_FADE = 0.95
+"""Weight that an attempt loses with each later one: about the last twenty count."""
+LIMITED_SHARE = 0.2
+"""Share of recent attempts that must meet a rate limit without Retry-After before the batch waits. Fewer are single
+moments of the service, for which one row waits: if each held the batch, a service that refuses one run in twenty would
+keep it waiting half of the time."""
 MAX_HOLD_S = 600.0
 """Maximum wait, even if the service asks for more: a header must not put a batch to sleep for a day."""
 PROBERS = 3
@@ -53,8 +59,8 @@ class Health:
     `_words`, replies of any kind so far; the probe (`_probing`, `_probe_s`, when the next is due, `_probe_wait_s`);
     `_reached`, set with the first reply; `held_until_s`, until when no row sends, and `_next_s`, when the next row may
     send after that; `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since
-    then; `_own_hold_s`, when the wait of the last burst began; `_abreast`, maximum rows at the service after several
-    bursts.
+    then; `_own_hold_s`, when the wait of the last burst began; `_sent` and `_limited`, recent attempts since then, and
+    those of them that met a rate limit; `_abreast`, maximum rows at the service after several bursts.
     """
 
     def __init__(self, slots: SlotPolicy, *, max_outage_s: float = 900.0) -> None:
@@ -72,6 +78,7 @@ class Health:
         self._refused_s: float | None = None
         self._refusals = 0
         self._own_hold_s = -math.inf
+        self._sent = self._limited = 0.0
         self._abreast = math.inf
 
     # -- may a row send? ----------------------------------------------------------------------------------
@@ -100,6 +107,7 @@ class Health:
     def sending(self, now_s: float) -> None:
         """Count a row that begins to send; in an outage it is the probe."""
         self._probing = self.away
+        self._sent, self._limited = self._sent * RECENT_FADE + 1, self._limited * RECENT_FADE
         if now_s < self.held_until_s + SPREAD_S:
             self._next_s = now_s + SPREAD_S / self.slots.capacity
         self.slots.sending(now_s)
@@ -217,10 +225,12 @@ class Health:
         return self._without_answer(fault, sent_at_s, now_s)
 
     def _without_answer(self, fault: ServiceFault, sent_at_s: float, now_s: float) -> str | None:
-        """Let all rows wait, twice as long each time that the last wait did not help, and come back one by one."""
-        if sent_at_s >= self._own_hold_s:
+        """Let all rows wait, twice as long each time that the last wait did not help, and come back one by one; unless
+        most other attempts fare better."""
+        self._limited += sent_at_s >= self._own_hold_s
+        if sent_at_s >= self._own_hold_s and self._limited >= LIMITED_SHARE * self._sent:
             self._refusals += 1
-            self._own_hold_s = now_s
+            self._own_hold_s, self._sent, self._limited = now_s, 0.0, 0.0
             self.hold(min(FIRST_HOLD_S * 2.0 ** (self._refusals - 1), MAX_OWN_HOLD_S), now_s)
             if self._refusals > 1:
                 self._abreast = 1

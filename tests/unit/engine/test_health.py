@@ -273,6 +273,22 @@ async def test_rows_come_back_paced(journal: Journal) -> None:
     assert ran.completed == 100
 
 
+async def test_rate_limits_of_single_rows_do_not_hold_the_batch(journal: Journal) -> None:
+    """If one attempt in twenty meets a rate limit without Retry-After, the batch takes little longer."""
+    seen: set[str] = set()
+
+    def one_in_twenty(row: str, _: float) -> ServiceFault | None:
+        if int(row) % 20 or row in seen:
+            return None
+        seen.add(row)
+        return RateLimited("x", error_type="x", status_code=429)
+
+    ran = await run(journal, one_in_twenty, 1_000, concurrency=40, takes_s=2.5)
+    assert ran.completed == 1_000
+    assert ran.service.refused == 50
+    assert ran.took_s < 1.1 * 1_000 * 2.5 / 40
+
+
 async def test_rate_limits_without_end_stop_the_batch(journal: Journal) -> None:
     """If no row is answered for --max-outage, the batch stops with exit code 5, its rows pending."""
     refused = RateLimited("too many", error_type="rate_limit_exceeded", status_code=429)
