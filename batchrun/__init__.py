@@ -17,12 +17,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from batchrun.version import __version__
+
 if TYPE_CHECKING:
     from batchrun.api.batches import arun, outcomes, run
     from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
-
-    __version__: str
 
 __all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
 
@@ -35,10 +35,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a member on its first use: `run` and its variants import pandas and the SDK, which takes time."""
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("batchrun")
     if name in _HOMES:
         return getattr(import_module(f"batchrun.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

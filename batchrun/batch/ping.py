@@ -15,11 +15,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 from batchrun.errors import BatchrunError, InputError, OutputHeld
+from batchrun.version import __version__
 
 __all__ = ["FinalStatus", "Pinger", "apinged", "ping_url", "pinged"]
 
@@ -150,7 +150,7 @@ def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
     import httpx2
 
     body = None if line is None else line.encode("utf-8", "replace")[:MAX_BODY_BYTES].decode("utf-8", "ignore").encode()
-    headers = {"User-Agent": f"batchrun/{version('batchrun')}"}
+    headers = {"User-Agent": f"batchrun/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "text/plain; charset=utf-8"
     with _unlogged(url), httpx2.Client(timeout=timeout_s, follow_redirects=True, headers=headers) as client:  # noqa: SIM117 - the stream needs the client

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from batchrun.interrupts import Interrupts
+from batchrun.version import __version__
 
 __all__ = ["cli", "interrupts", "run_loop"]
 
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="batchrun", message="batchrun %(version)s")
+@click.version_option(__version__, message="batchrun %(version)s")
 def cli() -> None:
     """Turn a table of prompts into a table of answers: one thread and one run per row."""
 

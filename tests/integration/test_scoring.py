@@ -164,7 +164,7 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "batchrun: statistics: the package scipy is not installed; install it with pip install 'batchrun[eval]'\n"
+        "batchrun: statistics: the package scipy is not installed; install it with pip install 'batchrun-llm[eval]'\n"
     )
 
 

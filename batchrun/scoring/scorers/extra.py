@@ -21,5 +21,5 @@ def needs_eval(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as exc:
         raise InputError(
-            f"{what}: the package {exc.name} is not installed; install it with pip install 'batchrun[eval]'"
+            f"{what}: the package {exc.name} is not installed; install it with pip install 'batchrun-llm[eval]'"
         ) from exc

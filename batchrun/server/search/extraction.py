@@ -255,7 +255,7 @@ def _pdf(data: bytes) -> Iterator[str]:
     try:
         import pypdf
     except ImportError as exc:
-        raise _Unusable("PDF needs a library that is not installed: pip install 'batchrun[files]'") from exc
+        raise _Unusable("PDF needs a library that is not installed: pip install 'batchrun-llm[files]'") from exc
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):

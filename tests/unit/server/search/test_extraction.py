@@ -171,7 +171,7 @@ def test_missing_library_is_named() -> None:
         "except ValueError as error: print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install 'batchrun[files]'" in run.stdout
+    assert "pip install 'batchrun-llm[files]'" in run.stdout
 
 
 @given(
