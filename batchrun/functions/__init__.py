@@ -1,7 +1,7 @@
 """Lets the model call the user's own Python functions.
 
 `loading` runs the file of functions, `schemas` and `docstrings` declare each function, and `toolbox` and `threads`
-check and run the calls. docs/tools.md describes the rules for users.
+check and run the calls. docs/guides/tools.md describes the rules for users.
 """
 
 from __future__ import annotations

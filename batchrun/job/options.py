@@ -287,7 +287,7 @@ class Job:
     script: Path | None = job_option(
         None,
         "Service",
-        "File of patterns and recorded answers for the embedded server, to rehearse offline (docs/responders.md)",
+        "File of patterns and recorded answers for the embedded server, to rehearse offline (docs/guides/rehearsal.md)",
         metavar="FILE",
         path=True,
     )

@@ -1,8 +1,8 @@
 """The Responses protocol: a run is a stored response, a thread is a chain of responses or a Conversation.
 
 Each row takes one `POST /responses`, and before it one `POST /conversations` if it has a conversation. The reply is
-plain JSON unless `stream` or `background` is set. docs/services.md lists the requests of each mode, and what each mode
-can recover after a crash.
+plain JSON unless `stream` or `background` is set. docs/reference/services.md lists the requests of each mode, and what
+each mode can recover after a crash.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How well the adaptive concurrency fits a service, and what faults of the service cost the rows.
 
-    python tests/benchmarks/health.py [SCENARIO ...] [--default-only] [--plot docs/images/slots.svg]
+    python tests/benchmarks/health.py [SCENARIO ...] [--default-only] [--plot docs/pictures/slots.svg]
 
 Each scenario has a stand-in for a service of a certain capacity (`capacity.js`), a number of rows, and several ways to
 run them: the adaptive concurrency (`default`) and fixed values (`--concurrency`) for comparison. For each way the table

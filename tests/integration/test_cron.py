@@ -1,4 +1,4 @@
-"""docs/cron.md as it is: its job file, crontab line, units and workflow are run; and the pings that a monitor receives."""
+"""docs/guides/nightly.md as it is: its job file, crontab line, units and workflow are run; and the pings that a monitor receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.markdown import code_blocks
 from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
-PAGE = Path(__file__).parents[2] / "docs" / "cron.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "nightly.md"
 SECRET = "0f1e2d3c-ping"
 BIN = Path(sys.executable).parent
 

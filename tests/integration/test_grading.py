@@ -22,7 +22,7 @@ from tests.integration.reliability import processes
 from tests.support.command import Result, batchrun
 from tests.support.rows import read_csv
 
-PAGE = Path(__file__).parents[2] / "docs" / "scoring.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "model-graded.md"
 PRICES = "prices.m = { input = 1.0, output = 4.0 }\n"
 COST_USD = (100 * 1.0 + 10 * 4.0) / 1e6
 SCORE = ("--target", "truth", "--scorer", "model-graded")
@@ -444,7 +444,7 @@ def test_rows_without_an_answer_ask_nobody(bench: Bench) -> None:
 
 
 def test_the_page_is_true(bench: Bench) -> None:
-    """The example of docs/scoring.md prints the output on the page, with a judge in place of its model."""
+    """The example of docs/guides/model-graded.md prints the output on the page, with a judge in place of its model."""
     blocks = re.findall(r"<!-- (file|run|prints)(?:: (\S+))? -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     known = {"9 November 1989": "On November 9th, 1989.", "100 °C": "212 °F"}
     bench.judge.say = lambda prompt: (

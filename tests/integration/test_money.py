@@ -180,8 +180,8 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
 
 
 def test_the_prices_of_the_documentation(bench: Bench) -> None:
-    """A job accepts the table in docs/costs.md, and it gives the prices on the page."""
-    [block] = code_blocks(Path(__file__).parents[2] / "docs" / "costs.md", "toml")
+    """A job accepts the table in docs/reference/costs.md, and it gives the prices on the page."""
+    [block] = code_blocks(Path(__file__).parents[2] / "docs" / "reference" / "costs.md", "toml")
     job = bench.job("long", model="house-model", prices=textwrap.dedent(block.rstrip(" ")))
     found = bench.json("run", str(job))
     assert found["cost_usd"] == pytest.approx((1_500 * 0.15 + 500 * 0.075 + 1_000 * 0.6) / 1e6)

@@ -1,4 +1,4 @@
-"""docs/recipes.md: every job file runs and gives the output that the page shows.
+"""docs/guides/recipes.md: every job file runs and gives the output that the page shows.
 
 `UPDATE_DOCS=1` (with `-n 0`) writes files, tables and printed lines into the page; the text between them is written by hand.
 """
@@ -23,7 +23,7 @@ from batchrun.structured import SchemaMismatch, Structure
 from tests.support.command import Result, batchrun
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "recipes.md"
+PAGE = ROOT / "docs" / "guides" / "recipes.md"
 BLOCK = re.compile(r"<!-- (file|run|prints|says|shows)(?:: ([^\n]+?))? -->\n(```\w+\n.*?```\n|(?:\|[^\n]*\n)*)", re.S)
 SECTION = re.compile(r"^## ", re.M)
 SECONDS = re.compile(r"\b[\d.]+ s\b")
@@ -208,7 +208,7 @@ def test_every_day_has_its_own_output(checkout: Path) -> None:
 
 
 def test_added_combinations_alone_are_run(checkout: Path) -> None:
-    """docs/dialogues.md: more epochs and further values on an axis run only new combinations, which have their own keys."""
+    """docs/guides/dialogues.md: more epochs and further values on an axis run only new combinations, which have their own keys."""
     path = checkout / "inputs" / "matrix.toml"
     known = 0
     for epochs, models, rows in (("1", '["large"]', 12), ("2", '["large"]', 24), ("2", '["small", "large"]', 48)):
@@ -222,8 +222,8 @@ def test_added_combinations_alone_are_run(checkout: Path) -> None:
 
 
 def test_the_text_of_a_correction() -> None:
-    """docs/structured.md shows the correction that a model receives."""
-    page = (ROOT / "docs" / "structured.md").read_text(encoding="utf-8")
+    """docs/guides/structured.md shows the correction that a model receives."""
+    page = (ROOT / "docs" / "guides" / "structured.md").read_text(encoding="utf-8")
     items = {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number"}}}}
     schema = {"type": "object", "properties": {"total": {"type": "number"}, "items": items}, "required": ["total"]}
     with pytest.raises(SchemaMismatch) as caught:

@@ -10,12 +10,12 @@ __all__ = ["help_page"]
 
 HEAD = """# Commands and options
 
-Generated from `--help`; a test compares the two. [Usage](usage.md) explains how things work.
+Generated from `--help`; a test compares the two. [Guides](../index.md) explain how things work.
 """
 
 
 def help_page() -> str:
-    """docs/cli.md: the help of every command."""
+    """docs/reference/cli.md: the help of every command."""
     return HEAD + "".join(_sections(cli, "batchrun", None))
 
 

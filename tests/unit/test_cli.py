@@ -32,16 +32,16 @@ def test_every_option_is_a_flag_of_run() -> None:
 
 
 def test_the_command_reference_is_what_help_prints() -> None:
-    """docs/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference rewrites it."""
-    path, wanted = ROOT / "docs" / "cli.md", help_page()
+    """docs/reference/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference rewrites it."""
+    path, wanted = ROOT / "docs" / "reference" / "cli.md", help_page()
     if os.environ.get("UPDATE_DOCS"):
         path.write_text(wanted, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == wanted
 
 
 def test_exit_codes_are_documented() -> None:
-    """docs/usage.md lists the exit codes of the help."""
-    page = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    """docs/reference/exit-codes.md lists the exit codes of the help."""
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| ([\d, ]+) \|", page, re.M)
     assert listed == [codes for codes, _ in EXIT_CODES]
 

@@ -26,7 +26,7 @@ PAGES = sorted(
         *(path for path in (ROOT / "docs").rglob("*.md") if path.name != "cli.md"),
     ]
 )
-"""The pages to check. docs/cli.md is made of the help texts, which are checked themselves."""
+"""The pages to check. docs/reference/cli.md is made of the help texts, which are checked themselves."""
 
 BANNED = {
     "is no X": r"(?<!there )\b(?:is|are|was|were) no\b(?! (?:longer|more|less|fewer|later|earlier|sooner|different)\b)",

@@ -107,7 +107,7 @@ class FaultPlan:
 
     @classmethod
     def load(cls, path: str | Path) -> FaultPlan:
-        """Read a plan from a TOML file; docs/responders.md describes it.
+        """Read a plan from a TOML file; docs/guides/rehearsal.md describes it.
 
         Raises:
             SettingsFileError: the file cannot be used; the message names file, entry and key.

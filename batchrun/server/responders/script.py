@@ -160,8 +160,8 @@ class _Match:
 class ScriptResponder:
     """Answers by the first rule that matches, then by the table of answers, then by the default.
 
-    docs/responders.md describes the file format. The answer depends only on the request, except for rules with `times`,
-    which count their matches over the responder's lifetime.
+    docs/guides/rehearsal.md describes the file format. The answer depends only on the request, except for rules with
+    `times`, which count their matches over the responder's lifetime.
 
     Mutable state: the remaining matches of rules with `times`.
 

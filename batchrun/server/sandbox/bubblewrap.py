@@ -1,6 +1,6 @@
 """A sandbox of Linux namespaces, made by bubblewrap, around this machine's CPython.
 
-docs/sandbox.md describes what it protects and what it does not.
+docs/explanation/sandbox.md describes what it protects and what it does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/reliability.md names existing tests, and every test of this folder."""
+"""docs/explanation/reliability.md names existing tests, and every test of this folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def names_of_tests(folder: Path) -> set[str]:
 
 @pytest.fixture
 def named() -> set[str]:
-    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
     return set(re.findall(r"`(test_\w+)`", text))
 
 

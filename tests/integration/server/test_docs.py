@@ -8,11 +8,11 @@ import pytest
 from batchrun.server.http.routes import OPERATIONS
 from tests.support.markdown import code_blocks
 
-PAGE = Path(__file__).parents[3] / "docs" / "server.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "server.md"
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example of docs/server.md runs unchanged and prints a correct answer."""
+    """The example of docs/reference/server.md runs unchanged and prints a correct answer."""
     (code,) = code_blocks(PAGE, "python")
     exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})  # our own page
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The examples of docs/tools.md, run."""
+"""The examples of docs/guides/tools.md, run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchrun.functions.toolbox import EXCHANGE_BYTES, OUTPUT_BYTES
 from batchrun.records import ToolCall
 from tests.support.markdown import marked_block
 
-PAGE = Path(__file__).parents[3] / "docs" / "tools.md"
+PAGE = Path(__file__).parents[3] / "docs" / "guides" / "tools.md"
 
 
 @pytest.fixture

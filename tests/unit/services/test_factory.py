@@ -26,7 +26,7 @@ from batchrun.services.wire import Wire
 from tests.support.rows import write_csv
 
 KEY = "sk-secret-0123456789"
-PAGE = Path(__file__).parents[3] / "docs" / "services.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "services.md"
 
 
 def planned(folder: Path, environment: Environment | None = None, **options: Any) -> Plan:

@@ -383,9 +383,9 @@ def test_odd_files_give_a_table_or_one_line(tmp_path: Path, given: str, odd: Any
 
 
 def test_the_command_line_offers_every_format() -> None:
-    """Every format can be chosen, and docs/formats.md has a line for each."""
+    """Every format can be chosen, and docs/reference/formats.md has a line for each."""
     offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
     assert tuple(offered["from_format"]) == FORMATS
     assert tuple(offered["to_format"]) == ("table", *WRITERS)
-    page = (Path(__file__).parents[4] / "docs" / "formats.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
     assert [name for name in FORMATS if f"`{name}`" not in page and name != "table"] == []

@@ -217,6 +217,6 @@ def test_a_wrong_name_gets_one_line(specs: list[str], message: str) -> None:
 
 
 def test_every_scorer_is_documented() -> None:
-    """docs/scoring.md has a line for each scorer."""
-    page = (Path(__file__).parents[4] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    """docs/reference/scorers.md has a line for each scorer."""
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "scorers.md").read_text(encoding="utf-8")
     assert [kind for kind in SCORERS if f"| `{kind}" not in page] == []

@@ -1,4 +1,4 @@
-"""The examples of docs/responders.md, run."""
+"""The examples of docs/guides/rehearsal.md and docs/reference/responders.md, run."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from batchrun.server.responders.script import ScriptResponder
 from batchrun.server.responders.settings_file import SettingsFileError
 from batchrun.server.responders.tutor import TutorResponder
 
-PAGE = Path(__file__).parents[4] / "docs" / "responders.md"
+DOCS = Path(__file__).parents[4] / "docs"
+PAGES = "\n".join(
+    (DOCS / page).read_text(encoding="utf-8") for page in ("guides/rehearsal.md", "reference/responders.md")
+)
 BLOCK = re.compile(r"<!-- (file|ask): (\S+) -->\n```\w+\n(.*?)```", re.S)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with all files that the page shows."""
-    for kind, name, content in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+    """Return a folder with all files that the pages show."""
+    for kind, name, content in BLOCK.findall(PAGES):
         if kind == "file":
             (tmp_path / name).write_text(content, encoding="utf-8")
     return tmp_path
 
 
 def asked() -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the responder and the exchanges of every conversation on the page."""
-    found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    """Return the responder and the exchanges of every conversation on the pages."""
+    found = BLOCK.findall(PAGES)
     return [(name, re.findall(r"> (.+)\n(.+)\n", text)) for kind, name, text in found if kind == "ask"]
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("name", "exchanges"), asked())
 async def test_conversations(folder: Path, name: str, exchanges: list[tuple[str, str]]) -> None:
-    """Each question on the page gets the answer below it, in its conversation."""
+    """Each question on the pages gets the answer below it, in its conversation."""
     responder: Responder = TutorResponder() if name == "tutor" else ScriptResponder(folder / name)
     assert exchanges
     messages: list[Message] = []
@@ -48,7 +51,7 @@ async def test_conversations(folder: Path, name: str, exchanges: list[tuple[str,
 
 
 def test_fault_plan(folder: Path) -> None:
-    """The fault plan on the page does what its comments say."""
+    """The fault plan on the pages does what its comments say."""
     plan = FaultPlan.load(folder / "faults.toml")
     for row, attempt, hit in (("3", "1", True), ("17", "2", True), ("3", "3", False), ("4", "1", False)):
         fault = plan.draw_run({"row": row, "attempt": attempt}, 0)
@@ -62,9 +65,8 @@ def test_fault_plan(folder: Path) -> None:
 
 
 def test_every_key_is_described(tmp_path: Path) -> None:
-    """The page describes every key of rules and faults."""
+    """The pages describe every key of rules and faults."""
     path = tmp_path / "wrong.toml"
-    page = PAGE.read_text(encoding="utf-8")
     for text, load in (
         ('[[rule]]\nreply = "x"\npattern = "x"\nodd = 1', ScriptResponder),
         ('[[fault]]\nkind = "html"\nrate = 1\nodd = 1', FaultPlan.load),
@@ -74,4 +76,4 @@ def test_every_key_is_described(tmp_path: Path) -> None:
             load(path)
         keys = str(caught.value).partition("known keys: ")[2].split(", ")
         assert len(keys) > 5
-        assert [key for key in keys if f"`{key}`" not in page and f"{key} = " not in page] == []
+        assert [key for key in keys if f"`{key}`" not in PAGES and f"{key} = " not in PAGES] == []

@@ -1,4 +1,4 @@
-"""The example of docs/sandbox.md, run."""
+"""The example of docs/explanation/sandbox.md, run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from batchrun.server.sandbox.code_interpreter import SandboxLimits, find_sandbox
 from tests.support.markdown import marked_block
 
-PAGE = Path(__file__).parents[4] / "docs" / "sandbox.md"
+PAGE = Path(__file__).parents[4] / "docs" / "explanation" / "sandbox.md"
 
 
 @pytest.mark.anyio
