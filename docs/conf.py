@@ -1,0 +1,80 @@
+"""Settings of the documentation site: `sphinx-build -W docs build/docs`.
+
+The site needs no network, neither to be built nor to be read. Its pages are Markdown that is readable on GitHub too,
+with two additions made here: the navigation comes from the lists of links in each `index.md`, and a Mermaid block
+becomes the picture that `docs/pictures/diagrams.py` drew from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+from pygments.lexers.special import TextLexer
+from sphinx.util.docutils import SphinxDirective
+
+from batchrun.version import __version__
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "batchrun"
+project_copyright = "the authors of batchrun"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+nitpicky = True
+# Only batchrun's own names have a page here.
+nitpick_ignore_regex = [("py:.*", r"(?!batchrun\b).*")]
+
+myst_heading_anchors = 4
+myst_fence_as_directive = ["mermaid"]
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"batchrun {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+SECTION = re.compile(r"^#{1,2} (.+)\n((?:(?!## ).*\n?)*)", re.M)
+PAGE_LINK = re.compile(r"^- .*?\]\(((?!https?:|\.\.)[^)#]+)\.md\)", re.M)
+
+
+def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add a hidden table of contents for each section of an `index.md`: the pages that its list links to."""
+    if Path(docname).name == "index":
+        source[0] += "".join(
+            f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
+            for caption, text in SECTION.findall(source[0])
+            if (pages := PAGE_LINK.findall(text))
+        )
+
+
+class Mermaid(SphinxDirective):
+    """A Mermaid block, shown as the picture that was drawn from it."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        digest = hashlib.sha256("\n".join(self.content).encode()).hexdigest()[:12]
+        picture = Path(__file__).parent / "pictures" / f"diagram-{digest}.svg"
+        if not picture.exists():
+            raise self.error(f"no {picture.name}: run `python docs/pictures/diagrams.py`")
+        self.env.note_dependency(str(picture))
+        return [nodes.image(uri=f"/pictures/{picture.name}", alt=" ".join(self.content), classes=["diagram"])]
+
+
+def setup(app: Sphinx) -> None:
+    """Register what this file adds, and the languages of code blocks that are shown as plain text."""
+    app.connect("source-read", add_navigation)
+    app.add_directive("mermaid", Mermaid)
+    for language in ("crontab", "csv"):
+        app.add_lexer(language, TextLexer)
