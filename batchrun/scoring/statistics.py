@@ -1,16 +1,12 @@
 """Means with confidence intervals, paired differences with tests, and figures of repeated rows, over arrays.
 
-All functions are pure. All intervals are two-sided at 95 %. Formulas are scipy's if it has them; each of the others
-names its source. Randomness is seeded: the same table gives the same figures.
-
-`scipy.stats` takes more than three seconds of CPU to import, and most tables need little of it. Wilson's interval and
-the binomial test with p = 1/2 are therefore written out or taken from `scipy.special`; unit tests compare them with
-`scipy.stats`. Only the bootstrap and the tests of scores other than 0 and 1 import it.
+All functions are pure. All intervals are two-sided at 95 %. Each formula names its source. Randomness is seeded: the
+same table gives the same figures. Only numpy is needed; unit tests compare the figures with those of scipy and
+statsmodels.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -19,11 +15,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.scorers.extra import needs_eval
-
-# Imported at once, so that a missing package is reported before a table is scored. Unlike its parts, it is cheap.
-with needs_eval("statistics"):
-    import scipy  # noqa: F401
+from batchrun.scoring.probability import sign_tail, student_quantile, student_tail
+from batchrun.scoring.resampling import MAX_RESAMPLES, bootstrap, permutation_p
 
 __all__ = [
     "Difference",
@@ -43,10 +36,6 @@ CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
 _Z: Final = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _Z_POWER: Final = NormalDist().inv_cdf(POWER)
-_SEED: Final = 20_250_101
-_MAX_DRAWS: Final = 20_000_000
-_MAX_RESAMPLES: Final = 9_999
-_BCA_UP_TO: Final = 1_000
 _PERMUTATION_UP_TO: Final = 2_000
 _NO_SPREAD: Final = 1e-12
 
@@ -74,7 +63,7 @@ class Estimate:
     clusters: int | None = None
 
 
-def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples: int = _MAX_RESAMPLES) -> Estimate:
+def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples: int = MAX_RESAMPLES) -> Estimate:
     """Return the mean of scores from 0 to 1, with its interval.
 
     - Only 0 and 1: Wilson's interval.
@@ -122,37 +111,13 @@ def _wilson(right: int, n: int) -> tuple[float, float]:
 
 def _reach(error: float, groups: int) -> float:
     """Return half the width of an interval from a standard error over clusters."""
-    from scipy import special
-
-    return float(special.stdtrit(groups - 1, (1 + CONFIDENCE) / 2)) * error
+    return student_quantile((1 - CONFIDENCE) / 2, groups - 1) * error
 
 
 def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
-    n = len(values)
-    if n < 2 or np.ptp(values) < _NO_SPREAD:
+    if len(values) < 2 or np.ptp(values) < _NO_SPREAD:
         return None
-    from scipy import stats
-
-    def interval(method: Literal["BCa", "percentile"]) -> tuple[float, float]:
-        ends = stats.bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=CONFIDENCE,
-            n_resamples=min(resamples, max(200, _MAX_DRAWS // n)),
-            batch=max(1, 1_000_000 // n),
-            method=method,
-            rng=np.random.default_rng(_SEED),
-        ).confidence_interval
-        return float(ends.low), float(ends.high)
-
-    if n <= _BCA_UP_TO:
-        with warnings.catch_warnings():
-            # BCa returns NaN if it has no answer; its warning would not help the user.
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            low, high = interval("BCa")
-        if low == low and high == high:
-            return low, high
-    return interval("percentile")
+    return bootstrap(values, CONFIDENCE, resamples)
 
 
 def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | None, int]:
@@ -247,10 +212,8 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
         error, groups = _clustered_error(change, clusters)
         if error is None:
             return Difference(Estimate(n, mean, clusters=groups), None, "none", deviation)
-        from scipy import special
-
         reach = _reach(error, groups)
-        p_value = 2 * float(special.stdtr(groups - 1, -abs(mean) / error))
+        p_value = 2 * student_tail(abs(mean) / error, groups - 1)
         estimate = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
         return Difference(estimate, p_value, "clustered t", deviation)
     error = _standard_error(change)
@@ -258,48 +221,22 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
         better, worse = int((change > 0).sum()), int((change < 0).sum())
         estimate = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
         return Difference(estimate, _mcnemar(better, worse), "mcnemar", deviation)
-    ends = _bootstrap(change, _MAX_RESAMPLES)
+    ends = _bootstrap(change, MAX_RESAMPLES)
     estimate = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
-    if n > _PERMUTATION_UP_TO:
-        from scipy import stats
-
-        return Difference(estimate, float(stats.ttest_rel(b, a).pvalue), "paired t", deviation)
-    return Difference(estimate, _permutation(a, b), "permutation", deviation)
+    if n > _PERMUTATION_UP_TO and error:
+        return Difference(estimate, 2 * student_tail(abs(mean) / error, n - 1), "paired t", deviation)
+    return Difference(estimate, permutation_p(change), "permutation", deviation)
 
 
 def _mcnemar(better: int, worse: int) -> float:
     """Return the p-value of the binomial test with p = 1/2: twice the smaller tail, since it is symmetrical."""
-    from scipy import special
-
-    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
+    return min(1.0, 2 * sign_tail(min(better, worse), better + worse))
 
 
 def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
     up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
     reach = _Z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
     return max(-1.0, up - down - reach), min(1.0, up - down + reach)
-
-
-def _permutation(a: Floats, b: Floats) -> float | None:
-    # Swapping equal scores changes nothing. With fewer pairs, the test is exact more often.
-    apart = a != b
-    if apart.sum() < 2:
-        return 1.0
-    from scipy import stats
-
-    def mean_change(one: Floats, other: Floats, axis: int) -> Floats:
-        return np.asarray(np.mean(other - one, axis=axis), dtype=np.float64)
-
-    tested = stats.permutation_test(
-        (a[apart], b[apart]),
-        mean_change,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_MAX_RESAMPLES,
-        batch=max(1, 1_000_000 // int(apart.sum())),
-        rng=np.random.default_rng(_SEED),
-    )
-    return float(tested.pvalue)
 
 
 def pairs_needed(deviation: float, size: float) -> int:
