@@ -194,7 +194,7 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
       Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's interval after one pseudo-row
       is added for each direction.
     - Other values: a permutation test that swaps pairs (exact for at most 9,999 permutations; above 2,000 pairs the
-      paired t-test instead), and the bootstrap interval of the differences.
+      paired t-test instead, unless they all differ by the same), and the bootstrap interval of the differences.
     - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
 
     Args:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -152,20 +150,6 @@ def test_what_is_wrong_gets_one_line(tmp_path: Path, arguments: list[str], expec
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert expected in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
-
-
-def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
-    """Without scipy the message names the extra that installs it."""
-    write(tmp_path, "a.csv", 1, 0)
-    code = (
-        "import sys; sys.modules['scipy'] = None; from batchrun.cli import main; "
-        "sys.argv = ['batchrun', 'score', 'a.csv', '--target', 'truth', '--scorer', 'numeric']; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "batchrun: statistics: the package scipy is not installed; install it with pip install 'batchrun-llm[eval]'\n"
-    )
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K questions lie beside the project, not in it")
