@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = ["sign_tail", "student_quantile", "student_tail"]
 
+_EXACT_UP_TO: Final = 1_000
 _SERIES_FROM: Final = 100
 _CLOSE: Final = 2e-15
 _TINY: Final = 1e-300
@@ -20,14 +21,16 @@ _TINY: Final = 1e-300
 def sign_tail(fewer: int, n: int) -> float:
     """Return the probability of at most `fewer` heads in n throws of a fair coin.
 
-    The terms C(n, i) / 2ⁿ are computed from the largest, Γ(m + 1/2) / (√π Γ(m + 1)) for n = 2m
-    (https://dlmf.nist.gov/5.5#E5), by the ratio of neighbours, i / (n - i + 1). Nothing overflows or cancels, whatever
-    n is.
+    Up to 1,000 throws the binomial coefficients are added as whole numbers. Above, the terms C(n, i) / 2ⁿ are computed
+    from the largest, Γ(m + 1/2) / (√π Γ(m + 1)) for n = 2m (https://dlmf.nist.gov/5.5#E5), by the ratio of neighbours,
+    i / (n - i + 1): nothing overflows or cancels, whatever n is.
 
     Args:
         fewer: number of heads, at most n / 2.
         n: number of throws.
     """
+    if n <= _EXACT_UP_TO:
+        return sum(math.comb(n, i) for i in range(fewer + 1)) / (1 << n)
     middle = n // 2
     central = 1 / (math.sqrt(math.pi) * _gamma_ratio(middle + 0.5))
     if n % 2:
