@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
-    from batchrun.api.batches import arun, outcomes, run
+    from batchrun.api.run import arun, outcomes, run
     from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
 
 __all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
 
 _HOMES = {
-    **dict.fromkeys(("arun", "outcomes", "run"), "api.batches"),
+    **dict.fromkeys(("arun", "outcomes", "run"), "api.run"),
     "Job": "job.options",
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }

@@ -80,10 +80,10 @@ OUTPUT_COLUMNS: Mapping[str, type] = {
     "cost_usd": float,
     "attempts": int,
     "duration_s": float,
-    "completed_at": str,
+    "completed_at": datetime,
 }
 """The columns that batchrun adds after those of the input, in this order, with the type of their values (every value
-may be None)."""
+may be None). A moment is ISO 8601 text in cells and in text formats, and a timestamp in Parquet and in frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
 
 __all__ = ["Plan", "make_plan"]
 
@@ -39,12 +40,12 @@ class Plan:
 
     Attributes:
         job: with templates and instructions read from their files, and the model and the API filled in.
-        input_name: the path as the user gave it, "-" for standard input, None for a DataFrame.
+        input_name: the path as the user gave it, "-" for standard input, None for a table in memory.
         source: the input, with one row for each combination.
         rows: rows to answer: those of the input, times the combinations.
         destination: the service that answers.
         settings: what decides the answers, as stored in the journal.
-        write_output: False if only the journal is wanted (a DataFrame without an output path).
+        write_output: False if only the journal is wanted (a table in memory without an output path).
         combinations: the settings of each row; one if the job has neither a matrix nor epochs.
         variants: the job of each combination of settings, without epochs.
         added: the columns after the usual ones.
@@ -122,7 +123,7 @@ class _JobFiles:
 
 def make_plan(
     job: Job,
-    table: str | Path | pandas.DataFrame,
+    table: str | Path | pandas.DataFrame | pyarrow.Table,
     environment: Environment,
     output: Path,
     *,
@@ -147,8 +148,6 @@ def make_plan(
     files = _JobFiles(_toolbox(job), _structure(job), searched)
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
-    if not isinstance(table, (str, Path)) and not hasattr(table, "columns"):
-        raise InputError(f"the table must be a path or a DataFrame, not a {type(table).__name__}")
     if not _is_standard_input(table):
         return _plan_of_table(job, table, paths, destination, files, write_output=write_output)
     check_standard_input(paths)
@@ -165,7 +164,7 @@ def _is_standard_input(table: object) -> bool:
 
 def _plan_of_table(
     job: Job,
-    table: str | Path | pandas.DataFrame,
+    table: str | Path | pandas.DataFrame | pyarrow.Table,
     paths: Paths,
     destination: Destination,
     files: _JobFiles,
@@ -253,7 +252,9 @@ def _toolbox(job: Job) -> Toolbox | None:
         return None
     if job.functions:
         raise InputError("--tools and `functions` cannot be combined: batchrun can call only the functions of --tools")
-    return Toolbox.load(job.tools, timeout_s=job.tool_timeout)
+    if isinstance(job.tools, Path):
+        return Toolbox.load(job.tools, timeout_s=job.tool_timeout)
+    return Toolbox.of(job.tools, timeout_s=job.tool_timeout)
 
 
 def _structure(job: Job) -> Structure | None:
@@ -261,4 +262,6 @@ def _structure(job: Job) -> Structure | None:
         return None
     if job.response_format is not None or "response_format" in job.matrix:
         raise InputError("--schema and `response_format` cannot be combined: a schema sets the response format")
-    return Structure.load(job.schema, Path())
+    if isinstance(job.schema, str):
+        return Structure.load(job.schema, Path())
+    return Structure.of_schema(job.schema) if isinstance(job.schema, dict) else Structure.of_model(job.schema)

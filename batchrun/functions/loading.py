@@ -1,4 +1,4 @@
-"""Runs the user's file of functions as a module and returns its public functions."""
+"""Finds the user's functions: the public ones of a file, which is run as a module, or those given from Python."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -18,7 +18,7 @@ from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonObject
 
-__all__ = ["Function", "load_functions", "one_line", "text_of"]
+__all__ = ["Function", "load_functions", "named_functions", "one_line", "text_of"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -44,6 +44,25 @@ def load_functions(path: Path) -> Mapping[str, Function]:
             f"{path}: has no public function; define one with type hints and a docstring to make it a tool"
         )
     return found
+
+
+def named_functions(functions: Iterable[object]) -> Mapping[str, Function]:
+    """Return functions that were given from Python by their names, in order.
+
+    Raises:
+        InputError: one of them is not a function with a name, or two have the same name.
+    """
+    named: dict[str, Function] = {}
+    for number, function in enumerate(functions):
+        name = getattr(function, "__name__", None)
+        if not callable(function) or isinstance(function, type) or not isinstance(name, str):
+            raise InputError(f"tools[{number}]: expected a function with a name, got a {type(function).__name__}")
+        if name in named:
+            raise InputError(f"tools[{number}]: another function is named {name!r}; rename one")
+        named[name] = function
+    if not named:
+        raise InputError("tools: the list is empty; expected at least one function")
+    return named
 
 
 def one_line(exc: BaseException) -> str:

@@ -15,7 +15,7 @@ import anyio
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from batchrun.functions.loading import load_functions, text_of
+from batchrun.functions.loading import Function, load_functions, named_functions, text_of
 from batchrun.functions.schemas import Declared, declare
 from batchrun.functions.threads import run_in_thread
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
@@ -72,6 +72,16 @@ class Toolbox:
             InputError: the file, or a function in it, cannot be used.
         """
         tools = [declare(name, function) for name, function in load_functions(path).items()]
+        return cls(tools, timeout_s=timeout_s, max_parallel=max_parallel)
+
+    @classmethod
+    def of(cls, functions: Iterable[Function], *, timeout_s: float = 60.0, max_parallel: int = 8) -> Toolbox:
+        """Declare functions as tools under their own names.
+
+        Raises:
+            InputError: one of them is not a function or cannot be used, or two have the same name.
+        """
+        tools = [declare(name, function) for name, function in named_functions(functions).items()]
         return cls(tools, timeout_s=timeout_s, max_parallel=max_parallel)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ Python and, with dashes, its flag. This module imports no heavy library, because
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -128,7 +128,7 @@ class Job:
         repeated=True,
         decides_answer=True,
     )
-    schema: str | None = job_option(
+    schema: str | dict[str, Any] | type | None = job_option(
         None,
         "Prompt",
         "Schema of the answers: a JSON schema, or a pydantic model as module:Model or FILE.py:Model. "
@@ -169,7 +169,7 @@ class Job:
     )
 
     # Tools
-    tools: Path | None = job_option(
+    tools: Path | list[Callable[..., Any]] | None = job_option(
         None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py", path=True
     )
     tool_timeout: float = job_option(

@@ -14,6 +14,7 @@ from batchrun.errors import InputError
 from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
+from batchrun.job.python_values import read_python_values
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
@@ -34,6 +35,7 @@ def make_job(options: Settings) -> Job:
     from pydantic import TypeAdapter, ValidationError
 
     values = _with_turns_and_matrix(options)
+    read_python_values(values)
     for name, (option, _) in job_options().items():
         if option.pairs is not None and isinstance(values.get(name), (list, tuple)):
             values[name] = dict(_pair(name, text, option.pairs) for text in values[name])

@@ -107,10 +107,10 @@ def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> JsonDict:
         value = values.get(answer if name == "response" else prefix + name)
         if is_missing(value):
             cells[name] = None
-        elif kind is str:
-            cells[name] = as_text(value)
-        else:
+        elif kind in (int, float):
             cells[name] = _number(value, kind)
+        else:
+            cells[name] = as_text(value)
     if cells["status"] is None:
         cells["status"] = "failed" if cells["response"] is None else "completed"
         if cells["response"] is None and cells["error_type"] is None:

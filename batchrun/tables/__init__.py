@@ -1,7 +1,8 @@
 """Stages 1 and 7: reading the input table and writing the output table.
 
-Rows are read from CSV, TSV and JSON Lines (also gzipped), Parquet, standard input and pandas frames. The same formats
-are written, with the columns of the outcomes after those of the input. Every cell stays as the user wrote it.
+Rows are read from CSV, TSV and JSON Lines (also gzipped), Parquet, standard input, pandas frames and Arrow
+tables. The same formats are written, with the columns of the outcomes after those of the input. Every cell stays as the
+user wrote it.
 
 CSV is read and written with the csv module of the standard library, because it gives physical line numbers and the
 exact text (see `dialect`). Parquet is read and written with Arrow. Arrow and pandas are imported in the functions that

@@ -1,8 +1,9 @@
-"""Writing Parquet: the input as Arrow batches, with the columns of the outcomes added.
+"""Writing Parquet and Arrow tables: the input as Arrow batches, with the columns of the outcomes added.
 
 The types of the columns depend on the input:
 
-- Parquet: unchanged. Values are never converted to Python, so that nanoseconds, decimals and nested values stay exact.
+- Parquet, an Arrow table: unchanged. Values are never converted to Python, so that nanoseconds, decimals and nested
+  values stay exact.
 - A frame: the type that Arrow chooses for the column. A column that Arrow cannot convert is stored like JSON Lines.
 - CSV, TSV: text.
 - JSON Lines, and the columns of combinations: found in a first pass. The type is int64, float64, bool or text if all
@@ -16,24 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
 from typing import IO, Any, Final
 
 from batchrun.records import Cells, Row, Value
+from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
 from batchrun.tables.source import Source
-from batchrun.tables.table_options import WriteOptions
+from batchrun.tables.table_options import WriteOptions, check_added_columns
 from batchrun.tables.text import TextSource
-from batchrun.tables.values import ColumnKind, KindOf, json_text, kind_of, plain
+from batchrun.tables.values import AddedKind, ColumnKind, KindOf, added_kind, json_text, kind_of, plain
 
-__all__ = ["write_parquet"]
+__all__ = ["to_arrow", "write_parquet"]
 
 _GROUP_ROWS: Final = 1 << 16
 _GROUP_BYTES: Final = 1 << 26
 _BATCH_CHARS: Final = 1 << 26
-_ADDED: Final[Mapping[type, ColumnKind]] = {str: "text", int: "int", float: "float", bool: "bool"}
 
 
 def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
@@ -47,30 +49,19 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], optio
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema, batches = _input(source)
-    keys = options.keys
-    kinds: dict[str, ColumnKind] = {key: _ADDED.get(kind, "json") for key, kind in keys.items()}
-    for key, name in zip(keys, options.added_columns, strict=True):
-        schema = schema.append(pa.field(_utf8(name), _arrow_type(kinds[key])))
+    schema, batches = _joined(source, cells, options)
     rows = 0
     writer = pq.ParquetWriter(file, schema)
     try:
         group: list[Any] = []
         size = 0
         for batch in batches:
-            outcomes = list(islice(cells, batch.num_rows))
-            if len(outcomes) < batch.num_rows:
-                raise ValueError(f"there are fewer outcomes ({rows + len(outcomes)}) than rows in the input")
-            added = [_array([outcome[key] for outcome in outcomes], kind) for key, kind in kinds.items()]
-            joined = pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
-            group.append(joined)
-            rows += joined.num_rows
-            size += joined.nbytes
+            group.append(batch)
+            rows += batch.num_rows
+            size += batch.nbytes
             if len(group) * BATCH_ROWS >= _GROUP_ROWS or size >= _GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(group))
                 group, size = [], 0
-        if next(cells, None) is not None:
-            raise ValueError(f"there are more outcomes than rows in the input ({rows})")
         if group:
             writer.write_table(pa.Table.from_batches(group))
         writer.close()
@@ -82,13 +73,52 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], optio
     return rows
 
 
+def to_arrow(source: Source, cells: Iterator[Cells], options: WriteOptions) -> Any:
+    """Return input and outcomes side by side as a `pyarrow.Table`, with the types that Parquet output has.
+
+    Raises:
+        InputError: an added column has the name of a column of the input.
+        ValueError: `cells` and `source` have different numbers of rows.
+        KeyError: a mapping lacks a key.
+    """
+    import pyarrow as pa
+
+    check_added_columns(options, source.columns, source.name)
+    schema, batches = _joined(source, cells, options)
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tuple[Any, Iterator[Any]]:
+    """Return schema and batches of the input with the columns of the outcomes after its own."""
+    import pyarrow as pa
+
+    schema, batches = _input(source)
+    kinds = {key: added_kind(kind) for key, kind in options.keys.items()}
+    for key, name in zip(kinds, options.added_columns, strict=True):
+        schema = schema.append(pa.field(_utf8(name), _arrow_type(kinds[key])))
+
+    def joined() -> Iterator[Any]:
+        rows = 0
+        for batch in batches:
+            outcomes = list(islice(cells, batch.num_rows))
+            rows += len(outcomes)
+            if len(outcomes) < batch.num_rows:
+                raise ValueError(f"there are fewer outcomes ({rows}) than rows in the input")
+            added = [_array([outcome[key] for outcome in outcomes], kind) for key, kind in kinds.items()]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
+        if next(cells, None) is not None:
+            raise ValueError(f"there are more outcomes than rows in the input ({rows})")
+
+    return schema, joined()
+
+
 def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     """Return schema and batches of the input."""
     import pyarrow as pa
 
     if isinstance(source, ExpandedSource):
         return _expanded(source)
-    if isinstance(source, ParquetSource):
+    if isinstance(source, ParquetSource | ArrowSource):
         return source.schema(), source.batches()
     if isinstance(source, FrameSource):
         table = pa.table(
@@ -171,19 +201,22 @@ def _frame_column(source: FrameSource, position: int) -> Any:
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
-def _arrow_type(kind: ColumnKind) -> Any:
+def _arrow_type(kind: AddedKind) -> Any:
     import pyarrow as pa
 
-    return {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}.get(kind, pa.string())
+    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": pa.timestamp("us", tz="UTC")}
+    return types.get(kind, pa.string())
 
 
-def _array(values: list[Value], kind: ColumnKind) -> Any:
+def _array(values: list[Value], kind: AddedKind) -> Any:
     import pyarrow as pa
 
     if kind == "json":
         values = [None if value is None else json_text(plain(value)) for value in values]
     elif kind == "float":
         values = [None if value is None else float(value) for value in values]
+    elif kind == "time":
+        values = [None if value is None else datetime.fromisoformat(value) for value in values]
     try:
         return pa.array(values, _arrow_type(kind))
     except UnicodeEncodeError:

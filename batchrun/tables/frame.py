@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Cells, Row, Value
 from batchrun.tables.table_options import check_added_columns
 from batchrun.tables.text import check_columns
-from batchrun.tables.values import ColumnKind, json_text, kind_of, plain
+from batchrun.tables.values import AddedKind, added_kind, json_text, kind_of, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from batchrun.tables.source import Source
     from batchrun.tables.table_options import WriteOptions
 
-__all__ = ["FrameSource", "to_frame"]
+__all__ = ["FrameSource", "column_of", "content_fingerprint", "to_frame"]
 
 SLICE_ROWS: Final = 1024
 
-_DTYPES: Final[Mapping[ColumnKind, str]] = {"int": "Int64", "float": "Float64", "bool": "boolean"}
-_ADDED: Final[Mapping[type, ColumnKind]] = {int: "int", float: "float", bool: "bool"}
+_DTYPES: Final[Mapping[AddedKind, str]] = {
+    "int": "Int64",
+    "float": "Float64",
+    "bool": "boolean",
+    "time": "datetime64[us, UTC]",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +54,15 @@ class FrameSource:
             InputError: a column has no name or that of another, or the frame has no rows.
         """
         columns = [str(column) for column in frame.columns]
-        check_columns(columns, "DataFrame")
+        check_columns(columns, "data")
         if not columns or not len(frame):
-            raise InputError("DataFrame: the table has no rows")
+            raise InputError("data: the table has no rows")
         return cls(frame, tuple(columns))
 
     @property
     def name(self) -> str:
-        """Always `DataFrame`."""
-        return "DataFrame"
+        """Always `data`, the parameter of the Python functions."""
+        return "data"
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, which are converted one slice at a time."""
@@ -72,10 +77,15 @@ class FrameSource:
         """Return the SHA-256 (hex) of columns and values, which is the same in every process."""
         if self.original is not None:
             return self.original.fingerprint()
-        content = hashlib.sha256(json_text(list(self.columns)).encode("utf-8", "surrogatepass"))
-        for row in self.rows():
-            content.update(json_text(list(row.values.values())).encode("utf-8", "surrogatepass"))
-        return content.hexdigest()
+        return content_fingerprint(self)
+
+
+def content_fingerprint(source: Source) -> str:
+    """Return the SHA-256 (hex) of a table's columns and values."""
+    content = hashlib.sha256(json_text(list(source.columns)).encode("utf-8", "surrogatepass"))
+    for row in source.rows():
+        content.update(json_text(list(row.values.values())).encode("utf-8", "surrogatepass"))
+    return content.hexdigest()
 
 
 def _cells(column: pd.Series[Any]) -> list[Value]:
@@ -89,9 +99,11 @@ def _cells(column: pd.Series[Any]) -> list[Value]:
 def to_frame(source: Source, cells: Iterator[Cells], options: WriteOptions) -> pd.DataFrame:
     """Return input and outcomes side by side in one frame.
 
-    A frame as input keeps its dtypes and its index. Other inputs become `object` columns of text, or `Int64`, `Float64`
-    and `boolean` columns if every value is such a value or missing. Added columns of text are `object` with None for
-    missing values; added numbers are `Int64` and `Float64`.
+    A frame as input keeps its labels, its dtypes and its index. The columns of other inputs become `Int64`, `Float64`,
+    `boolean` or `str` if every value is such a value or missing, otherwise `object`; the index is the row's position in
+    the input, from 0. Added columns are `str`, `Int64`, `Float64` or `boolean`, and moments are `datetime64[us, UTC]`;
+    missing values are NaN in `str`, NaT in moments and NA elsewhere. In a table that was expanded, the rows of one
+    input row share its index value.
 
     Args:
         source: the input.
@@ -106,8 +118,7 @@ def to_frame(source: Source, cells: Iterator[Cells], options: WriteOptions) -> p
     import pandas as pd
 
     check_added_columns(options, source.columns, source.name)
-    keys = options.keys
-    added: dict[str, list[Any]] = {key: [] for key in keys}
+    added: dict[str, list[Any]] = {key: [] for key in options.keys}
     input_cells: dict[str, list[Value]] = {column: [] for column in source.columns}
     is_frame = isinstance(source, FrameSource)
     for row, outcome in zip(source.rows(), cells, strict=True):
@@ -117,20 +128,47 @@ def to_frame(source: Source, cells: Iterator[Cells], options: WriteOptions) -> p
             for column, value in row.values.items():
                 input_cells[column].append(value)
     if isinstance(source, FrameSource):
-        base = source.frame.set_axis(list(source.columns), axis="columns")
+        base = _labelled(source)
     else:
-        base = pd.DataFrame({column: _series(values, kind_of(values)) for column, values in input_cells.items()})
-    columns = {
-        options.prefix + key: _series(values, _ADDED.get(keys[key], "text")).set_axis(base.index)
-        for key, values in added.items()
-    }
-    return pd.concat([base, pd.DataFrame(columns, index=base.index)], axis="columns")
+        base = pd.DataFrame({column: column_of(values, kind_of(values)) for column, values in input_cells.items()})
+        base.index = _positions(source, len(base))
+    columns = {options.prefix + key: column_of(added[key], added_kind(kind)) for key, kind in options.keys.items()}
+    # Labels that are not unique cannot be aligned, but equal indexes are joined by position.
+    frame = pd.concat([base, pd.DataFrame(columns).set_axis(base.index)], axis="columns")
+    frame.attrs = dict(base.attrs)
+    return frame
 
 
-def _series(values: list[Any], kind: ColumnKind) -> pd.Series[Any]:
+def _labelled(source: FrameSource) -> pd.DataFrame:
+    """Return the frame with its own labels; labels of several levels, to which no column can be added, as text."""
+    if source.frame.columns.nlevels == 1:
+        return source.frame
+    return source.frame.set_axis(list(source.columns), axis="columns")
+
+
+def _positions(source: Source, rows: int) -> pd.Index[Any]:
+    """Return the position of each row's input row."""
+    import numpy as np
     import pandas as pd
 
+    times = len(getattr(source, "combinations", (None,)))
+    return pd.RangeIndex(rows) if times == 1 else pd.Index(np.repeat(np.arange(rows // times), times))
+
+
+def column_of(values: list[Any], kind: AddedKind) -> pd.Series[Any]:
+    """Return the values as a column of their kind. Text that UTF-8 cannot encode, and `json`, become `object`."""
+    import numpy as np
+    import pandas as pd
+
+    if kind == "text":
+        try:
+            # `str` by its name would mean another type under an option of pandas.
+            return pd.Series(values, dtype=pd.StringDtype(na_value=np.nan))
+        except UnicodeEncodeError:
+            return pd.Series(values, dtype="object")
     if kind == "float":
         # pandas makes an object column of integers and floats.
         values = [None if value is None else float(value) for value in values]
+    elif kind == "time":
+        values = [None if value is None else datetime.fromisoformat(value) for value in values]
     return pd.Series(values, dtype=_DTYPES.get(kind, "object"))

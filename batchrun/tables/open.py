@@ -1,4 +1,4 @@
-"""Opening a table in any format: from a path, standard input or a frame."""
+"""Opening a table in any format: from a path, standard input or memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 from batchrun.errors import InputError
 from batchrun.local_paths import check_local
+from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.atomic import replacing
 from batchrun.tables.files import TextFile, check_readable
+from batchrun.tables.frame import FrameSource
 from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.parquet import ParquetSource
+from batchrun.tables.source import Source
 from batchrun.tables.table_options import ReadOptions, format_of
 from batchrun.tables.text import TextSource
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     import pandas as pd
-from batchrun.tables.source import Source
+    import pyarrow as pa
 
 __all__ = ["has_answers", "open_source", "validate"]
 
@@ -36,7 +39,7 @@ _DELIMITER_NAMES: Final = {"tab": "\t", "\\t": "\t"}
 
 
 def open_source(
-    input: str | os.PathLike[str] | pd.DataFrame,  # noqa: A002 - the word of the command line and the job file
+    input: str | os.PathLike[str] | pd.DataFrame | pa.Table,  # noqa: A002 - the word of the command line and the job file
     options: ReadOptions,
     *,
     spool: Path | None = None,
@@ -44,7 +47,7 @@ def open_source(
     """Open a table and read its columns.
 
     Args:
-        input: a path whose extension names the format, `-` for CSV on standard input, or a frame.
+        input: a path whose extension names the format, `-` for CSV on standard input, a pandas frame or an Arrow table.
         options: encoding and delimiter.
         spool: file that standard input is copied to, so that it can be read again. Required for `-`.
 
@@ -54,10 +57,8 @@ def open_source(
         ValueError: `-` is given without a spool.
     """
     if not isinstance(input, str | os.PathLike):
-        from batchrun.tables.frame import FrameSource
-
-        _refuse(options, "DataFrame", encoding=True)
-        return FrameSource.open(input)
+        _refuse(options, "data", encoding=True)
+        return FrameSource.open(input) if hasattr(input, "iloc") else ArrowSource.open(input)
     name = os.fspath(input)
     if name == "-":
         if spool is None:

@@ -1,8 +1,8 @@
-"""Reading Parquet. Only this module, `frame` and `arrow` import Arrow or pandas, inside the functions that use them."""
+"""Reading Parquet. Arrow is imported in the functions that use it, here as in `frame`, `arrow` and `arrow_table`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from batchrun.tables.files import check_readable, digest, reading
 from batchrun.tables.text import check_columns
 from batchrun.tables.values import plain
 
-__all__ = ["ParquetSource"]
+__all__ = ["BATCH_ROWS", "ParquetSource", "rows_of"]
 
 BATCH_ROWS: Final = 256
 
@@ -64,17 +64,21 @@ class ParquetSource:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, streamed from the file."""
-        columns = self.columns
-        row_index = 0
-        for batch in self.batches():
-            cells = [_cells(batch.column(i)) for i in range(len(columns))]
-            for values in zip(*cells, strict=True):
-                yield Row(row_index, dict(zip(columns, values, strict=True)))
-                row_index += 1
+        return rows_of(self.batches(), self.columns)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the file's name, size and content."""
         return digest(self.path, self.name)
+
+
+def rows_of(batches: Iterator[Any], columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of Arrow batches (`pyarrow.RecordBatch`)."""
+    row_index = 0
+    for batch in batches:
+        cells = [_cells(batch.column(i)) for i in range(len(columns))]
+        for values in zip(*cells, strict=True):
+            yield Row(row_index, dict(zip(columns, values, strict=True)))
+            row_index += 1
 
 
 def _file(path: Path) -> Any:

@@ -15,7 +15,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The name for messages: the path that the user gave, `standard input` or `DataFrame`."""
+        """The name for messages: the path that the user gave, `standard input`, or `data` for a table in memory."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -31,5 +31,5 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Return the identity of the table, which is the same in every process.
 
-        It is the SHA-256 (hex) of a file's name, size and content, or of a frame's columns and values.
+        It is the SHA-256 (hex) of a file's name, size and content, or of the columns and values of a table in memory.
         """

@@ -11,10 +11,15 @@ from typing import Any, Final, Literal, TypeAlias
 
 from batchrun.records import Value
 
-__all__ = ["ColumnKind", "KindOf", "json_text", "kind_of", "plain"]
+__all__ = ["AddedKind", "ColumnKind", "KindOf", "added_kind", "json_text", "kind_of", "plain"]
 
 ColumnKind: TypeAlias = Literal["int", "float", "bool", "text", "json"]
 """The type in which a column of Python values can be stored without loss. `json`: only as JSON text."""
+
+AddedKind: TypeAlias = Literal["int", "float", "bool", "text", "json", "time"]
+"""The type of a column that batchrun adds. `time`: the cells are moments as ISO 8601 text."""
+
+_ADDED: Final[Mapping[type, AddedKind]] = {str: "text", int: "int", float: "float", bool: "bool", datetime: "time"}
 
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _EXACT_IN_FLOAT: Final = 2**53
@@ -111,3 +116,8 @@ def kind_of(values: Iterable[Value]) -> ColumnKind:
     for value in values:
         found.add(value)
     return found.kind
+
+
+def added_kind(cells: type) -> AddedKind:
+    """Return the kind of a column that batchrun adds, by the type of its cells (`WriteOptions.keys`)."""
+    return _ADDED.get(cells, "json")

@@ -28,7 +28,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_frame_pipes_through() -> None:
     """`df.pipe(batchrun.run, ...)` keeps the frame's index and columns, and adds the answers."""
     frame = pd.DataFrame(SUMS, index=list("abcde"))
-    answered = frame.pipe(batchrun.run, prompt="{{ question }}")  # type: ignore[call-overload]  # of the stubs: a keyword of **options
+    answered = frame.pipe(batchrun.run, prompt="{{ question }}")
     assert list(answered.index) == list("abcde")
     assert list(answered["response"]) == ANSWERS
 

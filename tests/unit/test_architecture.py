@@ -205,6 +205,7 @@ PARALLEL = {
     "clock": "the wall clock of the package, and the server's own",
     "errors": "the error tree of the package, and the server's own",
     "open": "opening a journal, opening a table",
+    "run": "running a batch, and the Python function that does",
     "numbers": "reading numbers in answers, and in the tutor's algebra",
     "schema": "the tables of the journal, and of the server's file",
     "uploads": "the journal's record of uploads, and the uploads",

@@ -25,7 +25,7 @@ _CONTEXT.set_forkserver_preload(
         "batchrun.batch.run",
         "batchrun.cli",
         "batchrun.batch.display",
-        "batchrun.api.batches",
+        "batchrun.api.run",
         "batchrun.batch.show",
         "batchrun.server",
         "batchrun.server.responders.fault_injection",

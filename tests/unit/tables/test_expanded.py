@@ -115,15 +115,17 @@ def test_all_formats(source: Source, tmp_path: Path, name: str) -> None:
 
 
 def test_as_a_frame(source: Source) -> None:
-    """A DataFrame keeps its dtypes and repeats its index; other inputs become frames as usual."""
+    """A DataFrame keeps its dtypes and repeats its index; other inputs are numbered, and their rows share a number."""
     frame = to_frame(expand(source, CELLS), numbered_answers(6), WriteOptions())
     assert frame["response"].tolist() == [f"answer {number}" for number in range(6)]
     assert frame["q"].tolist() == list("aaabbb")
     assert frame["epoch"].tolist() == [1, 2, 1] * 2
     assert frame["axis_model"].tolist() == ["m", "m", "n"] * 2
-    if source.name == "DataFrame":
+    if source.name == "data":
         assert frame["n"].dtype == "Int64"
         assert frame.index.tolist() == list("xxxyyy")
+    else:
+        assert frame.index.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_types_of_parquet_are_kept(tmp_path: Path) -> None:

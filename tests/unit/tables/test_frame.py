@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_unusable_frames(frame: pd.DataFrame, expected: str) -> None:
 @pytest.mark.parametrize("options", [ReadOptions(delimiter=","), ReadOptions(encoding="utf-8")])
 def test_options_of_text(options: ReadOptions) -> None:
     """Encoding and delimiter, which do not apply to a frame, are refused."""
-    with pytest.raises(InputError, match="DataFrame"):
+    with pytest.raises(InputError, match=r"^data: "):
         open_source(pd.DataFrame({"a": [1]}), options)
 
 
@@ -95,8 +96,8 @@ def test_frame_to_frame(outcomes: Outcomes) -> None:
     assert list(found.columns) == ["q", "n", *OUTPUT_COLUMNS, "passed"]
     assert found.index.tolist() == [7, 7]
     assert found["n"].dtype == frame["n"].dtype
-    assert found["response"].tolist() == ["x", None]
-    kinds = {str: "object", int: "Int64", float: "Float64", bool: "boolean"}
+    assert found["response"].fillna("").tolist() == ["x", ""]
+    kinds = {str: "str", int: "Int64", float: "Float64", bool: "boolean", datetime: "datetime64[us, UTC]"}
     for key, kind in {**OUTPUT_COLUMNS, "passed": bool}.items():
         assert found[key].dtype == kinds[kind], key
     assert found["prompt_tokens"].tolist() == [3, 3]
@@ -109,9 +110,46 @@ def test_files_to_frame(table: Open, outcomes: Outcomes) -> None:
     assert found[["a", "b", "o_response"]].iloc[0].tolist() == ["007", "", "x"]
     source = table('{"i": 1, "f": 1, "l": [1], "t": null}\n{"f": 0.5, "l": 36893488147419103232}\n', "in.jsonl")
     found = to_frame(source, outcomes("x", "y"), WriteOptions())
-    assert [str(found[column].dtype) for column in source.columns] == ["Int64", "Float64", "object", "object"]
+    assert [str(found[column].dtype) for column in source.columns] == ["Int64", "Float64", "object", "str"]
     assert found["l"].tolist() == [[1], 2**65]
     assert found["i"].tolist() == [1, pd.NA]
+
+
+def test_moments_and_lists(outcomes: Outcomes) -> None:
+    """Moments become timestamps in UTC, and a list stays a list."""
+    options = WriteOptions(extra_columns={"files": list})
+    moment = "2026-01-02T03:04:05.678+00:00"
+    found = to_frame(
+        open_source(pd.DataFrame({"q": ["a"]}), ReadOptions()), outcomes("x", completed_at=moment, files=["f"]), options
+    )
+    assert found.loc[0, "completed_at"] == pd.Timestamp(moment)
+    assert found.loc[0, "files"] == ["f"]
+
+
+def test_text_that_cannot_be_encoded(outcomes: Outcomes) -> None:
+    """Half a surrogate pair, which no text of dtype str can hold, is kept in a column of dtype object."""
+    found = to_frame(open_source(pd.DataFrame({"q": ["a"]}), ReadOptions()), outcomes("\ud800"), WriteOptions())
+    assert found["response"].tolist() == ["\ud800"]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 1)], names=["k", "n"]),
+        pd.date_range("2026-01-01", periods=2, name="day"),
+        pd.Index([None, None], dtype="object"),
+        pd.CategoricalIndex(["x", "y"]),
+        pd.RangeIndex(5, 9, 2),
+    ],
+)
+def test_any_index_is_kept(index: pd.Index[Any], outcomes: Outcomes) -> None:
+    """A frame keeps its index with names, levels and type, its own labels of columns and its attributes."""
+    frame = pd.DataFrame({0: ["a", "b"], "n": [1, 2]}).set_axis(index)
+    frame.attrs["source"] = "survey"
+    found = to_frame(open_source(frame, ReadOptions()), outcomes("x", "y"), WriteOptions())
+    pd.testing.assert_index_equal(found.index, index, exact=True)
+    pd.testing.assert_frame_equal(found[[0, "n"]], frame)
+    assert found.attrs == {"source": "survey"}
 
 
 def test_clash_and_count(outcomes: Outcomes) -> None:

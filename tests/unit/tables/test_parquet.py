@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,10 @@ def test_output_types_are_fixed(tmp_path: Path, table: Open, outcomes: Outcomes)
     write_table(tmp_path / "out.parquet", table("q\n007\n"), outcomes(None, **extra), options)
     schema = pq.read_schema(tmp_path / "out.parquet")
     assert schema.names == ["q", *("out_" + name for name in (*OUTPUT_COLUMNS, "score", "passed", "parts"))]
-    expected = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list: pa.string()}
+    expected = {
+        str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list: pa.string(),
+        datetime: pa.timestamp("us", tz="UTC"),
+    }  # fmt: skip
     for key, kind in {**OUTPUT_COLUMNS, **options.extra_columns}.items():
         assert schema.field("out_" + key).type == expected[kind], key
     (row,) = pq.read_table(tmp_path / "out.parquet").to_pylist()

@@ -1,0 +1,220 @@
+"""JobOptions: the options of a batch by name, for type checkers and editors.
+
+Generated from the fields of `batchrun.Job`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from pydantic import BaseModel
+
+from batchrun.job.options import Api
+
+__all__ = ["JobOptions"]
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of a batch that `run`, `arun` and `outcomes` take by name. Each is explained at `batchrun.Job`.
+
+    Examples:
+        >>> import batchrun
+        >>> options: batchrun.JobOptions = {"model": "tutor", "epochs": 2}
+        >>> batchrun.run(["1 + 1"], **options)["epoch"].tolist()
+        [1, 2]
+    """
+
+    output: str | Path | None
+    """Output file; its extension (.csv, .tsv, .jsonl, .parquet) sets the format. Default: the name of the input, in the
+    folder outputs."""
+
+    encoding: str | None
+    """Encoding of a text input. Default: from the byte order mark, otherwise UTF-8."""
+
+    delimiter: str | None
+    """Delimiter of a CSV input. Default: detected."""
+
+    output_prefix: str
+    """Prefix for the names of the columns that batchrun adds."""
+
+    safe_csv: bool
+    """Put an apostrophe before cells that a spreadsheet would read as formulas."""
+
+    key: str | None
+    """Column that identifies rows, so that the input can be edited between runs. Default: the row's position."""
+
+    prompt: str | list[str] | None
+    """Jinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which see
+    earlier answers as `responses`. Default: the column `prompt` or `question`, or the only column."""
+
+    turns: Sequence[Mapping[str, str]] | None
+    """All turns, each with a `prompt` and an optional condition `when` (job file and Python only)."""
+
+    constant_prompt: bool
+    """Allow a prompt that names no column, so that every row sends the same text."""
+
+    instructions: str | None
+    """Instructions for the model, or @FILE."""
+
+    model: str | list[str] | None
+    """Model name at the service. Repeat it to run every row with each model. `tutor` answers offline. Default:
+    environment variable BATCHRUN_MODEL."""
+
+    temperature: float | None
+    """Sampling temperature, from 0 to 2."""
+
+    top_p: float | None
+    """Nucleus sampling probability, above 0 and up to 1."""
+
+    max_completion_tokens: int | None
+    """Maximum tokens per answer."""
+
+    thread_column: str | None
+    """Column with the thread, conversation or response that a row continues; an empty cell starts a new one."""
+
+    attach: str | list[str] | None
+    """Column with the path or URL of a file or image to attach to the prompt. May be repeated."""
+
+    schema: type[BaseModel] | Mapping[str, Any] | str | Path | None
+    """Schema of the answers: a JSON schema, or a pydantic model as module:Model or FILE.py:Model. Its fields become
+    columns."""
+
+    schema_retries: int
+    """Maximum times that the model is asked to correct an answer that does not match the schema."""
+
+    matrix: Mapping[str, Sequence[Any]]
+    """Options with a list of values each; every row is run with all combinations (job file and Python only)."""
+
+    epochs: int
+    """Number of times that each row is run."""
+
+    dedupe: bool
+    """Send identical prompts once; every row gets the answer, and the cost is recorded on one of them."""
+
+    tools: Sequence[Callable[..., Any]] | str | Path | None
+    """Python file whose public functions the model may call."""
+
+    tool_timeout: float
+    """Timeout of one function call in seconds."""
+
+    max_tool_rounds: int
+    """Maximum rounds of function calls before the model must answer."""
+
+    file_search: str | list[str] | None
+    """Files that the model may search: a path, a folder or a pattern. Each file is uploaded once. May be repeated."""
+
+    code_interpreter: bool
+    """Let the model run Python at the service; files that it creates are downloaded to OUTPUT.files."""
+
+    api: Api | None
+    """API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key;
+    assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL)."""
+
+    base_url: str | None
+    """Base URL of the service. Default: environment variable OPENAI_BASE_URL."""
+
+    assistant: str | None
+    """Assistant that runs the rows (assistants only)."""
+
+    poll: bool
+    """Poll runs instead of streaming them, for servers without streaming (assistants only)."""
+
+    stream: bool
+    """Stream replies (responses and chat; assistants always stream unless --poll is given)."""
+
+    background: bool
+    """Let the service work in the background, so that its runs can be resumed (responses only)."""
+
+    conversation: bool
+    """Create a Conversation for each row, with one more request (responses only)."""
+
+    param: Mapping[str, Any]
+    """Additional model parameter, passed on unchanged; a value that is valid JSON is read as JSON. May be repeated."""
+
+    response_format: Mapping[str, Any] | None
+    """Format of the answer, as in the Assistants and Chat Completions APIs (job file and Python only)."""
+
+    functions: Sequence[Mapping[str, Any]] | None
+    """Functions that the model may request, each with name, description and parameters (job file and Python only)."""
+
+    header: Mapping[str, str]
+    """HTTP header to send with every request. May be repeated."""
+
+    query: Mapping[str, str]
+    """Query parameter to add to every request. May be repeated."""
+
+    organization: str | None
+    """OpenAI organization. Default: environment variable OPENAI_ORG_ID."""
+
+    project: str | None
+    """OpenAI project. Default: environment variable OPENAI_PROJECT_ID."""
+
+    azure: bool
+    """Use Azure OpenAI, with the resource's endpoint as --base-url and the key from AZURE_OPENAI_API_KEY."""
+
+    api_version: str | None
+    """Azure API version. Default: environment variable OPENAI_API_VERSION."""
+
+    script: str | Path | None
+    """File of patterns and recorded answers for the embedded server, to rehearse offline (docs/responders.md)."""
+
+    store: str | Path | None
+    """File in which the embedded server keeps its threads. Default: OUTPUT.store."""
+
+    concurrency: int | None
+    """Maximum concurrent rows. Default: adaptive, 20 to 1,000 (4 to 1,000 for a chat server on this machine)."""
+
+    rpm: float | None
+    """Maximum requests per minute, including polls and retries."""
+
+    tpm: float | None
+    """Maximum tokens per minute, prompt plus completion."""
+
+    max_attempts: int
+    """Maximum attempts per row for transient errors."""
+
+    row_timeout: float | None
+    """Timeout of a row in seconds, not counting waits for limits. Default: 600; 1,800 with `--param service_tier=flex`;
+    3,600 with --background."""
+
+    silence_timeout: float
+    """Seconds without data before a stream is closed and its run is looked up by id."""
+
+    max_outage: float
+    """Seconds after which the batch stops if the service is unavailable or refuses every request."""
+
+    keep_going: bool
+    """Continue although more than half of the rows fail (checked after 20 rows)."""
+
+    grace: float
+    """Seconds that rows in flight have to finish after the first Ctrl-C or SIGTERM."""
+
+    budget: float | None
+    """Maximum cost in US dollars; the batch stops before it would cost more."""
+
+    prices: Mapping[str, Mapping[str, float]]
+    """Prices of models in US dollars per million tokens: input, cached_input, output (job file and Python only)."""
+
+    fresh: bool
+    """Start over; the old journal is kept under a dated name."""
+
+    accept_changes: bool
+    """Continue although the input, the prompt or a setting changed. Rows with a changed prompt are run and paid for
+    again; a changed model or setting affects all rows."""
+
+    retry_failed: bool
+    """Retry rows that failed in an earlier run."""
+
+    max_age: str | None
+    """Maximum age of an answer, such as 90m, 12h or 7d; rows with older answers are run again."""
+
+    wait: bool
+    """Wait for another batch that is writing this output, instead of exiting with code 6."""
+
+    delete_threads: bool
+    """Delete each row's thread (or conversation, or stored response) once its answer is in the journal."""
+
+    ping: str | None
+    """Health-check URL: pings URL/start at the start, then URL on success or URL/fail on failure."""

@@ -1,0 +1,229 @@
+"""Batches from Python: a table in, a table of answers out."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import anyio
+from anyio.lowlevel import current_token
+
+from batchrun.api.call import Call, keeping_answers, resolve, run_call
+from batchrun.api.data import SeriesOf, TableT
+from batchrun.api.event_loop import run_in_thread, run_loop
+from batchrun.api.job_options import JobOptions
+from batchrun.api.signatures import CallOptions, with_options
+from batchrun.batch.results import result_cells
+from batchrun.errors import unwrapped
+from batchrun.interrupts import Interrupts
+from batchrun.job.environment import ApiKey
+from batchrun.job.options import Job
+from batchrun.journal import Journal
+from batchrun.records import Outcome, Settings
+
+if TYPE_CHECKING:
+    import pandas
+
+    from batchrun.api.data import Data, FrameData
+
+__all__ = ["arun", "outcomes", "run"]
+
+
+@overload
+def run(data: FrameData, job: Job | None = None, **options: Unpack[CallOptions]) -> pandas.DataFrame: ...
+@overload
+def run(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+@overload
+def run(data: TableT, job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+@with_options
+def run(
+    data: Data,
+    job: Job | None = None,
+    *,
+    api_key: ApiKey | None = None,
+    client_options: Settings | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    **options: Unpack[JobOptions],
+) -> Any:
+    """Run all rows of a table; return its columns and the outcomes, one row per input row, in order.
+
+    Args:
+        data: a pandas, polars or Arrow table; a pandas or polars Series, whose name is the column (else `prompt`); a
+            list of texts (the column `prompt`); a list of dicts; or the path of a CSV, TSV, JSON Lines or Parquet file,
+            or of a job file that names one.
+        job: a `batchrun.Job`. `options` take precedence over it, and it takes precedence over a job file.
+        api_key: the API key, or an async function that returns one whenever it is needed. Default: OPENAI_API_KEY from
+            the environment.
+        client_options: further arguments of the SDK's client, such as `{"workload_identity": ...}`.
+        on_outcome: called for each row that ends in this run, as soon as its outcome is in the journal. It runs on the
+            event loop, so it should be quick. An exception that it raises ends the batch; the journal keeps its rows.
+        options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
+            may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
+
+    Returns:
+        A polars frame for polars, an Arrow table for Arrow, otherwise a pandas frame. The columns of the input come
+        first and keep their types; a pandas frame also keeps its index. Other indexes are the position of the row in
+        the input, from 0. With `matrix`, several models or `epochs` there is one row per combination: the columns that
+        name it (`axis_model`, `epoch`) follow the input's own, and the rows of one input row share its index value.
+
+        These columns are added (dtypes of pandas; in Arrow and Parquet string, int64, double, bool and timestamp[us,
+        UTC]). Each may have missing values.
+
+        - `response`, `status`, `error_type`, `error`, `thread_id`, `run_id`, `model`: str. `status` is `completed`,
+          `incomplete`, `failed`, `expired` or `cancelled`; `pending` if the batch stopped before the row.
+        - `prompt_tokens`, `completion_tokens`, `total_tokens`, `cached_tokens`, `reasoning_tokens`, `attempts`: Int64.
+        - `cost_usd` (US dollars), `duration_s` (seconds in flight, without waits for limits): Float64.
+        - `completed_at`: datetime64[us, UTC].
+        - `response_1` and so on, the answers of several turns: str. The fields of a `schema`: str, Int64, Float64 or
+          boolean; objects and lists are JSON text.
+        - `tool_calls`, `tool_errors`, the numbers of function calls: Int64. `citations`, `files`: object, each a list.
+
+    With a path the output is also written to a file, as by the command line. For a table in memory no file is kept
+    unless `output=` names one: only then can the same call resume. If the batch is interrupted or ends with an
+    exception, its answers are kept in any case, and the exception or a note on it gives their path.
+
+    If an event loop is already running (in a notebook), the batch runs in a separate thread, and `on_outcome` is called
+    there. Ctrl-C, or the interruption of a notebook's cell, stops the batch as on the command line: rows in flight get
+    `grace` seconds, the output is written, and a KeyboardInterrupt gives the path of the answers. A second one drops
+    the rows in flight.
+
+    `df.pipe(batchrun.run, ...)` is the same call. There is no accessor `df.batchrun`: it could only be registered where
+    pandas was imported before batchrun, and would otherwise make `import batchrun` import pandas.
+
+    Raises:
+        InputError: the data, the template or an option is invalid.
+        BatchRefused: the service refused the batch (key, quota, model), and no row has an answer.
+        OutputError, OutputHeld, JournalMismatch: as for the command line.
+        KeyboardInterrupt: the batch was interrupted; the rows that have ended are kept.
+
+    Examples:
+        >>> import batchrun
+        >>> answers = batchrun.run(["What is 15% of 80?", "2 + 2"], model="tutor")
+        >>> answers["response"].tolist()
+        ['15% of 80 is 12.', '2 + 2 = 4.']
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"a": [1, 20]}, index=["x", "y"])
+        >>> batchrun.run(frame, prompt="{{ a }} + {{ a }}", model="tutor").loc["y", "response"]
+        '20 + 20 = 40.'
+    """
+    interrupts = Interrupts()
+
+    async def main() -> Any:
+        return await _answers(resolve(data, job, options, api_key, client_options), on_outcome, interrupts)
+
+    try:
+        current_token()
+    except RuntimeError:
+        # A program with its own SIGINT handler keeps it.
+        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with interrupts.installed((signal.SIGINT,) if ours else ()):
+            return run_loop(main(), interrupts)
+    return run_in_thread(main(), interrupts)
+
+
+@overload
+async def arun(data: FrameData, job: Job | None = None, **options: Unpack[CallOptions]) -> pandas.DataFrame: ...
+@overload
+async def arun(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+@overload
+async def arun(data: TableT, job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+@with_options
+async def arun(
+    data: Data,
+    job: Job | None = None,
+    *,
+    api_key: ApiKey | None = None,
+    client_options: Settings | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    **options: Unpack[JobOptions],
+) -> Any:
+    """Run all rows of a table, like `run`, from async code.
+
+    Cancellation ends the batch: the rows that have ended are kept, and a note on the exception gives their path.
+
+    Args:
+        data, job, api_key, client_options, on_outcome, options: as for `run`.
+
+    Raises:
+        BatchrunError: as for `run`.
+
+    Examples:
+        >>> import anyio, batchrun
+        >>> async def main():
+        ...     answers = await batchrun.arun(["7 * 6"], model="tutor")
+        ...     print(answers.loc[0, "response"])
+        >>> anyio.run(main)
+        7 * 6 = 42.
+    """
+    return await _answers(resolve(data, job, options, api_key, client_options), on_outcome)
+
+
+async def _answers(
+    call: Call, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
+) -> Any:
+    with keeping_answers(call):
+        plan = await run_call(call, on_outcome, interrupts)
+        with Journal(plan.paths.journal, read_only=True) as journal:
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            return call.data.to_answers(plan.source, cells, plan.write_options)
+
+
+@with_options
+@asynccontextmanager
+async def outcomes(
+    data: Data,
+    job: Job | None = None,
+    *,
+    api_key: ApiKey | None = None,
+    client_options: Settings | None = None,
+    **options: Unpack[JobOptions],
+) -> AsyncGenerator[AsyncIterator[Outcome]]:
+    """Yield the outcomes of a batch as they arrive.
+
+    Only rows that end in this run are yielded, in the order in which they end. The output is written after the last
+    one. Leaving the context earlier stops the batch: the journal keeps the rows that have ended, and the same call
+    resumes. The answers of a table in memory without `output=` are then kept in a folder that a warning, or a note on
+    the exception, names.
+
+    Args:
+        data, job, api_key, client_options, options: as for `run`.
+
+    Raises:
+        BatchrunError: as for `run`; raised while a row is awaited.
+
+    Examples:
+        >>> import anyio, batchrun
+        >>> async def main():
+        ...     async with batchrun.outcomes(["7 * 6"], model="tutor") as outcomes:
+        ...         async for outcome in outcomes:
+        ...             print(outcome.row_key, outcome.response)
+        >>> anyio.run(main)
+        0 7 * 6 = 42.
+    """
+    send, receive = anyio.create_memory_object_stream[Outcome](math.inf)
+    call = resolve(data, job, options, api_key, client_options)
+    with keeping_answers(call) as answers, unwrapped():
+
+        async def run_all() -> None:
+            with send:
+                await run_call(call, send.send_nowait)
+                answers.is_delivered = True
+
+        answers.is_delivered = False
+        raised: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_all)
+            with receive:
+                try:
+                    yield receive
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as exc:  # noqa: BLE001 - raised below, without the exception group of the tasks
+                    raised = exc
+                tasks.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
