@@ -158,7 +158,7 @@ class JobOptions(TypedDict, total=False):
     """Azure API version. Default: environment variable OPENAI_API_VERSION."""
 
     script: str | Path | None
-    """File of patterns and recorded answers for the embedded server, to rehearse offline (docs/responders.md)."""
+    """File of patterns and recorded answers for the embedded server, to rehearse offline (docs/guides/rehearsal.md)."""
 
     store: str | Path | None
     """File in which the embedded server keeps its threads. Default: OUTPUT.store."""

@@ -15,6 +15,7 @@ from batchrun.cli import EXIT_CODES, cli
 from batchrun.job.options import job_options
 from tests.support.command import batchrun
 from tests.support.documented import help_page
+from tests.support.job_options_module import job_options_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,14 @@ def test_every_option_is_a_flag_of_run() -> None:
 def test_the_command_reference_is_what_help_prints() -> None:
     """docs/reference/cli.md is generated; UPDATE_DOCS=1 pytest -k command_reference rewrites it."""
     path, wanted = ROOT / "docs" / "reference" / "cli.md", help_page()
+    if os.environ.get("UPDATE_DOCS"):
+        path.write_text(wanted, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == wanted
+
+
+def test_python_options_follow_the_command_reference() -> None:
+    """batchrun/api/job_options.py has every option with its help; UPDATE_DOCS=1 pytest -k command_reference rewrites it."""
+    path, wanted = ROOT / "batchrun" / "api" / "job_options.py", job_options_module()
     if os.environ.get("UPDATE_DOCS"):
         path.write_text(wanted, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == wanted
