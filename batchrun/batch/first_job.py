@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchrun.errors import InputError, OutputError
+from batchrun.errors import OutputError
 from batchrun.job.job_option import JobOption
 from batchrun.job.options import job_options
-from batchrun.prompts.templates import default_template
+from batchrun.prompts.placeholders import default_template, placeholder_of
 
 __all__ = ["first_job", "write_new"]
 
@@ -43,10 +43,7 @@ def first_job(input_name: str, columns: Sequence[str]) -> str:
 
 
 def _template(columns: Sequence[str]) -> str:
-    try:
-        return default_template(columns)
-    except InputError:
-        return "\n".join(f"{name}: {{{{ row[{name!r}] }}}}" for name in columns)
+    return default_template(columns) or "\n".join(f"{name}: {placeholder_of(name)}" for name in columns)
 
 
 _EXAMPLES = {

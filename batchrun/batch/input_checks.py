@@ -9,7 +9,7 @@ from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import Row
-from batchrun.tables import Source, validate
+from batchrun.tables import Source, longest_text_column, validate
 
 __all__ = ["check_rows"]
 
@@ -26,7 +26,7 @@ def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) 
     """
     rows = validate(source)
     if rows > combinations and not job.constant_prompt:
-        prompter.check_varies()
+        prompter.check_varies(longest_text_column(source))
     if job.key is not None:
         _check_keys(prompter, source, job.key)
     _check_first_prompt(prompter, source.rows(), combinations)

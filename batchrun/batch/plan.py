@@ -20,11 +20,21 @@ from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Job
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
+from batchrun.prompts.placeholders import default_template, no_prompt
 from batchrun.prompts.rendering_version import rendering_digest
-from batchrun.prompts.templates import Prompter, default_template, prompter_for
+from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.records import JsonDict, Settings
 from batchrun.structured import Structure
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, expand, open_source
+from batchrun.tables import (
+    ReadOptions,
+    Source,
+    WriteOptions,
+    check_output,
+    expand,
+    header_hint,
+    header_notice,
+    open_source,
+)
 from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
@@ -107,7 +117,11 @@ class Plan:
             "settings": dict(self.settings),
             "base_url": self.destination.base_url,
             "store": str(self.job.store.absolute()) if self.job.store is not None else None,
-            "read_options": {"encoding": self.job.encoding, "delimiter": self.job.delimiter},
+            "read_options": {
+                "encoding": self.job.encoding,
+                "delimiter": self.job.delimiter,
+                "no_header": self.job.no_header,
+            },
             "write_options": {"prefix": self.job.output_prefix, "safe_csv": self.job.safe_csv},
         }
 
@@ -172,16 +186,20 @@ def _plan_of_table(
     write_output: bool,
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
-    source = open_source(table, ReadOptions(job.encoding, job.delimiter), spool=paths.incoming)
+    source = open_source(table, ReadOptions(job.encoding, job.delimiter, job.no_header), spool=paths.incoming)
+    notices = continued_default_notice(job, table, paths.output)
     if job.prompt is None and job.turns is None and "prompt" not in job.matrix:
         job = replace(job, prompt=default_template(source.columns))
+        if job.prompt is None:
+            raise no_prompt(source)
+        notices += tuple(filter(None, (header_notice(source),)))
     settings = _settings(job, destination, files)
     combinations = combinations_of(settings)
     source = expand(source, [combination.cells for combination in combinations])
     added = AddedColumns(settings, files.structure)
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv, extra_columns=added.types)
     check_output(paths.output, source, write_options)
-    prompter = prompter_for(settings, source.columns, job.key)
+    prompter = _prompter(settings, source, job.key)
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,
@@ -201,8 +219,17 @@ def _plan_of_table(
         structure=files.structure,
         searched=files.searched,
         folder=Path(str(table)).parent if is_file else Path(),
-        notices=continued_default_notice(job, table, paths.output),
+        notices=notices,
     )
+
+
+def _prompter(settings: Settings, source: Source, key: str | None) -> Prompter:
+    """Return the prompter of the batch; its error says if the names of the columns look like a row."""
+    try:
+        return prompter_for(settings, source.columns, key)
+    except InputError as exc:
+        hint = header_hint(source)
+        raise InputError(f"{exc}; {hint}") if hint else exc from None
 
 
 def _with_texts(job: Job) -> Job:

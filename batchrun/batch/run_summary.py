@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
+from batchrun.shell_hint import command
 from batchrun.wording import cost_text, duration, rows_text, shown_path
 
 __all__ = [
@@ -242,9 +243,10 @@ def _service_lines(summary: Summary) -> Iterator[str]:
 def _next_lines(summary: Summary) -> Iterator[str]:
     """Yield the remaining steps, and the path of the output."""
     if summary.statistics.not_deleted:
+        cleanup = command("cleanup", *([Path(shown_path(summary.output))] if summary.output is not None else []))
         yield (
             f"{summary.statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
-            "batchrun cleanup deletes them"
+            f"{cleanup} deletes them"
         )
     if summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]:
         yield "run the same command again to finish the rest"

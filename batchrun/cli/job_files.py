@@ -26,12 +26,13 @@ def init(table: str, output: Path | None) -> None:
     The file can be run as it is; its comments explain every option.
     """
     from batchrun.batch.first_job import first_job, write_new
+    from batchrun.shell_hint import command
     from batchrun.tables import ReadOptions, open_source
 
     source = open_source(table, ReadOptions())
     path = output or Path(table).with_suffix(".toml")
     write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
-    note(f"written: {path}; next: batchrun check {path}")
+    note(f"written: {path}; next: {command('check', path)}")
 
 
 @cli.command()

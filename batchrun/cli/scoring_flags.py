@@ -57,6 +57,7 @@ def scoring_flags(use: Use) -> Callable[[Callable[..., Any]], Callable[..., Any]
                 name,
                 *flags,
                 type=_type(option, name),
+                is_flag=option.is_flag,
                 metavar=option.metavar,
                 help=_help(option, name, default, use),
                 multiple=option.repeated,
@@ -88,7 +89,7 @@ def _help(option: ScoreOption, name: str, default: object, use: Use) -> str:
         text = text.replace(", column or model-graded", " or column")
     if name == "scorer" and use == "run":
         text = text.replace("Scorer:", "Scorer for the output, after the batch:")
-    return text if default in (None, ()) else f"{text}. Default: {default}"
+    return text if default in (None, (), False) else f"{text}. Default: {default}"
 
 
 def parsed_options(flags: Settings) -> ScoreOptions:

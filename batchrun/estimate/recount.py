@@ -19,6 +19,7 @@ from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList
 from batchrun.records import Manifest
+from batchrun.shell_hint import command
 from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = [
@@ -258,7 +259,7 @@ def cost_lines(costs: Costs) -> list[str]:
         lines += [f"no price for {name}: set it with --prices FILE.toml" for name in unpriced]
     if costs.written is not None:
         lines.append(
-            f"{rows_text(costs.written)} changed in the journal; batchrun export {costs.output} writes the table"
+            f"{rows_text(costs.written)} changed in the journal; {command('export', costs.output)} writes the table"
         )
     return lines
 

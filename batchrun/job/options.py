@@ -41,6 +41,9 @@ class Job:
         None, "Tables", "Encoding of a text input. Default: from the byte order mark, otherwise UTF-8", metavar="NAME"
     )
     delimiter: str | None = job_option(None, "Tables", "Delimiter of a CSV input. Default: detected", metavar="CHAR")
+    no_header: bool = job_option(
+        False, "Tables", "Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …"
+    )
     output_prefix: str = job_option(
         "", "Tables", "Prefix for the names of the columns that batchrun adds", metavar="TEXT"
     )

@@ -1,26 +1,20 @@
-"""The template engine: its settings, the text of values, and hints for mistyped placeholders."""
+"""The template engine: its settings and the text of values."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import minijinja
 
 from batchrun.records import Value
 
-__all__ = ["placeholder_hint", "placeholder_of", "template_environment", "template_value"]
+__all__ = ["template_environment", "template_value"]
 
 FUEL = 1_000_000
 """Maximum instructions of the template engine for one rendering. A page of text takes some hundreds. The limit stops
 templates with an endless loop, which would otherwise stop the batch."""
-
-
-# -- values ---------------------------------------------------------------------------------------------------
 
 
 def template_environment(*, lists_as_python: bool = False) -> minijinja.Environment:
@@ -103,43 +97,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# -- hints for mistyped placeholders ----------------------------------------------------------------------------
-
-_OWN = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
-_PLACEHOLDERS = (
-    _OWN,
-    *(
-        re.compile(pattern)
-        for pattern in (
-            r"\$\{\s*([^{}]+?)\s*\}",
-            r"\{\s*([^{}]+?)\s*\}",
-            r"<\s*([^<>]+?)\s*>",
-            r"%\(\s*([^()]+?)\s*\)s",
-            r"\[\s*([^\[\]]+?)\s*\]",
-            r"\$(\w+)",
-            r"%(\w+)%",
-        )
-    ),
-)
-"""Placeholders of this and other tools. The first group is the name."""
-
-
-def placeholder_of(column: str) -> str:
-    """Return the placeholder for a column."""
-    return f"{{{{ {column} }}}}" if column.isidentifier() else f"{{{{ row[{column!r}] }}}}"
-
-
-def placeholder_hint(templates: Iterable[str], columns: Sequence[str]) -> str:
-    """Return a hint: the right placeholder for one that is mistyped or in another tool's syntax, or an example."""
-    known: Mapping[str, str] = {column.casefold(): column for column in columns}
-    for template in templates:
-        for pattern in _PLACEHOLDERS:
-            for found in pattern.finditer(template):
-                near = difflib.get_close_matches(found[1].casefold(), known, n=1)
-                if near and pattern is _OWN and found[1] == known[near[0]]:
-                    return f"{found[0]} is in a comment or in raw text, or a variable of that name is set before it"
-                if near:
-                    return f"write {placeholder_of(known[near[0]])} instead of {found[0]}"
-    return f"write a column as {placeholder_of(columns[0])}" if columns else "the table has no columns"

@@ -15,13 +15,11 @@ from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.template_engine import placeholder_hint, template_environment, template_value
+from batchrun.prompts.placeholders import expression_of, placeholder_hint
+from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
 
-__all__ = ["DEFAULT_COLUMNS", "PromptError", "Prompter", "default_template", "prompter_for"]
-
-DEFAULT_COLUMNS = ("prompt", "question")
-"""Columns that are the prompt if no template is given. The first one that exists is used."""
+__all__ = ["PromptError", "Prompter", "prompter_for"]
 
 _BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
 
@@ -39,24 +37,6 @@ class PromptError(Exception):
     def __init__(self, error_type: str, message: str) -> None:
         super().__init__(message)
         self.error_type = error_type
-
-
-def default_template(columns: Sequence[str]) -> str:
-    """Return the default template: the column `prompt` or `question`, or the only column.
-
-    Raises:
-        InputError: the input has no such column. The message names its columns.
-    """
-    for name in DEFAULT_COLUMNS:
-        if name in columns:
-            return f"{{{{ {name} }}}}"
-    if len(columns) == 1:
-        # In a table with a column `row`, the name `row` means the column.
-        return "{{ row }}" if columns[0] == "row" else "{{ row[" + repr(columns[0]) + "] }}"
-    raise InputError(
-        f"no column is named 'prompt' or 'question' (columns: {_listed(columns)}); "
-        "give a prompt, for example --prompt '{{ " + _example(columns) + " }}'"
-    )
 
 
 class Prompter:
@@ -160,7 +140,7 @@ class Prompter:
         except minijinja.TemplateError as exc:
             words = _message(exc, name)
             odd = next((column for column in columns if not column.isidentifier() and column in template), None)
-            hint = f"; write a column whose name is not an identifier as row[{odd!r}]" if odd is not None else ""
+            hint = f"; write the column {odd!r} as {expression_of(odd)}" if odd is not None else ""
             raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
         known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
         unknown = sorted(used - known)
@@ -173,8 +153,11 @@ class Prompter:
             )
         return used
 
-    def check_varies(self) -> None:
+    def check_varies(self, example: str) -> None:
         """Check that rows do not all send the same text.
+
+        Args:
+            example: column for the example of a message.
 
         Raises:
             InputError: all rows of a combination would send the same. The message has a hint if a placeholder seems to
@@ -185,7 +168,7 @@ class Prompter:
                 settings, cells = templates.combination.settings, templates.combination.cells
                 texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
                 input_columns = [column for column in self._columns if column not in cells]
-                hint = placeholder_hint(texts, input_columns)
+                hint = placeholder_hint(texts, input_columns, example if example in input_columns else None)
                 if "{{" in (settings.get("instructions") or ""):
                     hint = "--instructions are the same for all rows, name columns in --prompt"
                 raise InputError(
@@ -361,13 +344,8 @@ def _message(error: minijinja.TemplateError, name: str) -> str:
 def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:
     """Return a hint if an unknown name is the first word of a column: the engine reads `{{ Unit price }}` as `Unit`."""
     candidates = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
-    return f"; write a column whose name is not an identifier as row[{candidates[0]!r}]" if candidates else ""
+    return f"; write the column {candidates[0]!r} as {expression_of(candidates[0])}" if candidates else ""
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
-
-
-def _example(columns: Sequence[str]) -> str:
-    name = columns[0] if columns else "question"
-    return name if name.isidentifier() else f"row[{name!r}]"

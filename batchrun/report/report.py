@@ -27,6 +27,7 @@ from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score, as_text
 from batchrun.scoring.summary import summarize
 from batchrun.scoring.table import ScoredTable, open_scored
+from batchrun.shell_hint import command
 
 __all__ = ["Report", "check_page", "check_scoring", "default_report", "head", "make_report", "page_data"]
 
@@ -104,8 +105,8 @@ def make_report(output: Path, spec: ScoringSpec, *, baseline: str | None = None,
     paths = paths_for(output)
     if not output.exists() and paths.journal.exists():
         raise InputError(
-            f"{name}: there is a journal but no table yet; batchrun export {name} writes the rows so far, and "
-            f"batchrun view {name} shows the batch while it runs"
+            f"{name}: there is a journal but no table yet; {command('export', output)} writes the rows so far, and "
+            f"{command('view', output)} shows the batch while it runs"
         )
     table = _open(name, spec)
     tally = ScoreTally()

@@ -79,7 +79,7 @@ def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> Scori
         split=options.split,
         by=options.by,
     )
-    read = ReadOptions(options.encoding, options.delimiter)
+    read = ReadOptions(options.encoding, options.delimiter, options.no_header)
     return ScoringSpec(options.scorer, columns, options.failed_as, read, grading)
 
 

@@ -51,6 +51,7 @@ class ScoreOption:
         choices: allowed values; empty if any text is allowed.
         is_share: the value is a number from 0 to 1.
         is_path: the value names a file on this machine, in a job file relative to that file.
+        is_flag: the flag has no value.
         repeated: the flag may be repeated; in a job file the value is a list, or one text.
     """
 
@@ -62,6 +63,7 @@ class ScoreOption:
     choices: tuple[str, ...] = ()
     is_share: bool = False
     is_path: bool = False
+    is_flag: bool = False
     repeated: bool = False
 
 
@@ -139,6 +141,14 @@ class ScoreOptions:
     )
     delimiter: str | None = _option(
         None, "Scoring", "CSV delimiter. Default: detected", ("score", "compare", "report"), metavar="CHAR"
+    )
+
+    no_header: bool = _option(
+        False,
+        "Scoring",
+        "Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …",
+        ("score", "compare", "report"),
+        is_flag=True,
     )
 
     grader: tuple[Path, ...] = _option(

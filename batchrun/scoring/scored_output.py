@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
 
@@ -54,7 +54,9 @@ def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = Fal
     if isinstance(source, TextSource):
         # The writer takes a row, then its cells, in step: one pass over the table is enough.
         for_rows, scored = tee(scored)
-        source = _RowsReadOnce(source.file, source.delimiter, source.columns, (row for row, _ in for_rows))
+        source = _RowsReadOnce(
+            source.file, source.delimiter, source.columns, source.has_header, (row for row, _ in for_rows)
+        )
     cells = (table.cells(scores) for _, scores in scored)
     write_table(output, source, cells, _ScoresOnly(extra_columns=added))
     return tally
@@ -78,7 +80,7 @@ class _RowsReadOnce(TextSource):
         read: the rows.
     """
 
-    read: Iterator[Row]
+    read: Iterator[Row] = field(default_factory=lambda: iter(()))
 
     def rows(self) -> Iterator[Row]:
         """Return the rows; valid once."""

@@ -11,6 +11,7 @@ use them, so that this package is cheap to import. `pyarrow.dataset`, which impo
 
 from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
+from batchrun.tables.header import header_hint, header_notice, longest_text_column
 from batchrun.tables.input_watch import InputWatch
 from batchrun.tables.open import has_answers, open_source, validate
 from batchrun.tables.sink import check_output, write_table
@@ -26,6 +27,9 @@ __all__ = [
     "expand",
     "format_of",
     "has_answers",
+    "header_hint",
+    "header_notice",
+    "longest_text_column",
     "open_source",
     "to_frame",
     "validate",

@@ -149,7 +149,7 @@ def _ragged(file: TextFile, delimiter: str, line: int, found: int, width: int | 
         if width is not None and found > width
         else f"a cell or a {word} is missing, or a cell with a line break has no quotes around it"
     )
-    return InputError(f"{file.name}, line {line}: expected {width} cells as in the header, found {found}; {cause}")
+    return InputError(f"{file.name}, line {line}: expected {width} cells as in the first line, found {found}; {cause}")
 
 
 def _misquoted(reason: str, file: TextFile, delimiter: str, start: int, line: int) -> InputError:

@@ -37,6 +37,11 @@ class ExpandedSource:
         return getattr(self.source, "path", None)
 
     @property
+    def has_header(self) -> bool:
+        """Whether the first line of the input has the names of its columns."""
+        return getattr(self.source, "has_header", False)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the input and of the combinations."""
         return (*self.source.columns, *self.combinations[0])

@@ -48,7 +48,7 @@ def open_source(
 
     Args:
         input: a path whose extension names the format, `-` for CSV on standard input, a pandas frame or an Arrow table.
-        options: encoding and delimiter.
+        options: encoding, delimiter, and whether the first line is a row.
         spool: file that standard input is copied to, so that it can be read again. Required for `-`.
 
     Raises:
@@ -65,7 +65,7 @@ def open_source(
             raise ValueError("a spool file is required, because standard input can be read only once")
         _copy_stdin(spool)
         file = TextFile.find(spool, _STDIN, encoding=options.encoding, gzipped=False)
-        return TextSource.open(file, _delimiter(options))
+        return TextSource.open(file, _delimiter(options), has_header=not options.no_header)
     check_local(name, "the table")
     path = Path(name)
     check_readable(path, name)
@@ -75,11 +75,11 @@ def open_source(
         return ParquetSource.open(path, name)
     file = TextFile.find(path, name, encoding=options.encoding, gzipped=form.gzipped)
     if form.kind == "csv":
-        return TextSource.open(file, _delimiter(options))
+        return TextSource.open(file, _delimiter(options), has_header=not options.no_header)
     if form.kind == "tsv":
         if _delimiter(options) not in (None, "\t"):
             raise InputError(f"{name}: --delimiter is for .csv only; the delimiter of TSV is the tab")
-        return TextSource.open(file, "\t")
+        return TextSource.open(file, "\t", has_header=not options.no_header)
     _refuse(options, name, encoding=False)
     return JsonlSource.open(file)
 
@@ -127,5 +127,7 @@ def _refuse(options: ReadOptions, name: str, *, encoding: bool) -> None:
     """Raise InputError for options that do not apply to this format."""
     if options.delimiter is not None:
         raise InputError(f"{name}: --delimiter is for .csv only")
+    if options.no_header:
+        raise InputError(f"{name}: --no-header is for CSV and TSV only")
     if encoding and options.encoding is not None:
         raise InputError(f"{name}: --encoding is for text formats only")

@@ -45,10 +45,12 @@ class ReadOptions:
         encoding: name of a Python text encoding. None: from the byte order mark, otherwise UTF-8. Text formats only.
         delimiter: one character, or `tab`. None: detected from the header and the first rows, among `,` `;` tab `|`.
             CSV only; the delimiter of TSV is always the tab.
+        no_header: the first line is a row; the columns are named `column_1`, `column_2`, … CSV and TSV only.
     """
 
     encoding: str | None = None
     delimiter: str | None = None
+    no_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)

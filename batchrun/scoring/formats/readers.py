@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from batchrun.errors import InputError
 from batchrun.records import Value
 from batchrun.scoring.scorers.base import as_text, is_missing
+from batchrun.shell_hint import option
 from batchrun.wording import rows_text
 
 __all__ = ["CHECKS", "READERS", "Notes", "RowReader"]
@@ -129,7 +130,7 @@ def _read_batch_request(cells: Mapping[str, Value], where: str, notes: Notes) ->
         raise InputError(f'{where}: expected a request of the Batch API, with "custom_id" and "body"')
     notes.add_rest(cells, ("custom_id", "body", "method", "url"))
     if body.get("model"):
-        notes.add(f"body.model: use run --model {body['model']}")
+        notes.add(f"body.model: use run {option('--model', str(body['model']))}")
     notes.add_rest(body, ("model", "messages", "input", "instructions"), "body.")
     messages = body["messages"] if "messages" in body else body.get("input")
     row = {"custom_id": cells["custom_id"], **_conversation(messages, "body", notes)}

@@ -83,8 +83,8 @@ class Rubric:
             InputError: the syntax is wrong, or the template names an unknown column.
         """
         # Imported late: most scoring uses no grader.
+        from batchrun.prompts.placeholders import DEFAULT_COLUMNS
         from batchrun.prompts.template_engine import template_environment
-        from batchrun.prompts.templates import DEFAULT_COLUMNS
 
         self._environment = template_environment()
         self._columns = columns

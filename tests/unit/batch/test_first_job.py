@@ -45,7 +45,7 @@ def test_it_has_every_option_to_be_uncommented() -> None:
     [
         (["id", "question"], "{{ question }}"),
         (["text"], "{{ row['text'] }}"),
-        (["Name", 'Unit "price"'], "Name: {{ row['Name'] }}\nUnit \"price\": {{ row['Unit \"price\"'] }}"),
+        (["Name", 'Unit "price"'], 'Name: {{ Name }}\nUnit "price": {{ row[\'Unit "price"\'] }}'),
     ],
 )
 def test_the_prompt_uses_the_columns(columns: list[str], prompt: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from batchrun.prompts.template_engine import placeholder_hint
 from batchrun.prompts.templates import prompter_for
 from batchrun.records import Row
 from batchrun.scoring.grading.rubric import Rubric
@@ -104,33 +103,3 @@ def test_rubrics_print_the_same() -> None:
     )
     sample = Sample(answer="A", target=None, row=CELLS)
     assert rubric.render(sample) == f"{shown(OPTIONS)} {shown(NESTED)} A"
-
-
-@pytest.mark.parametrize(
-    "text", ["{question}", "{ Question }", "<question>", "%(question)s", "$question", "${question}"]
-)
-@pytest.mark.parametrize("around", ["{}", "Answer: {} please", '{{"json": 1}} {}'])
-def test_a_placeholder_of_another_tool(text: str, around: str) -> None:
-    """It is recognized by the column that it names, and the hint shows the right placeholder."""
-    template = around.replace("{}", text).replace("{{", "{").replace("}}", "}")
-    assert placeholder_hint([template], ["id", "question"]) == f"write {{{{ question }}}} instead of {text}"
-
-
-IN_RAW = "{{question}} is in a comment or in raw text, or a variable of that name is set before it"
-
-
-@pytest.mark.parametrize(
-    ("templates", "columns", "hint"),
-    [
-        (["{qestion}"], ["id", "question"], "write {{ question }} instead of {qestion}"),
-        (["Hi.", "{question}"], ["question"], "write {{ question }} instead of {question}"),
-        (["{% raw %}{{question}}{% endraw %}"], ["question"], IN_RAW),
-        (["{{ qestion }}"], ["question"], "write {{ question }} instead of {{ qestion }}"),
-        (["{Full name}"], ["Full name"], "write {{ row['Full name'] }} instead of {Full name}"),
-        (["{zzz}"], ["question"], "write a column as {{ question }}"),
-        (["Tell a joke."], ["Full name"], "write a column as {{ row['Full name'] }}"),
-    ],
-)
-def test_the_hint_names_a_column(templates: list[str], columns: list[str], hint: str) -> None:
-    """The hint names the nearest column, wherever it is, or shows an example of a placeholder."""
-    assert placeholder_hint(templates, columns) == hint

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import InputError
-from batchrun.prompts.templates import PromptError, default_template, prompter_for
+from batchrun.prompts.templates import PromptError, prompter_for
 from batchrun.records import Prompt, Row, Turn
 from tests.support.rows import prompter
 
@@ -25,32 +25,6 @@ def refused(template: str, **values: Any) -> PromptError:
     with pytest.raises(PromptError) as caught:
         rendered(template, **values)
     return caught.value
-
-
-@pytest.mark.parametrize(
-    ("columns", "template"),
-    [
-        (["id", "question", "prompt"], "{{ prompt }}"),
-        (["id", "question"], "{{ question }}"),
-    ],
-)
-def test_the_usual_columns(columns: list[str], template: str) -> None:
-    """Without a template the prompt is the column `prompt`, otherwise `question`."""
-    assert default_template(columns) == template
-
-
-@pytest.mark.parametrize("name", ["q", "Full name", "it's", 'say "x"', "row", "true", "日本", "a\\b", "x }} y"])
-def test_the_only_column(name: str) -> None:
-    """The only column is the prompt, whatever its name."""
-    assert rendered(default_template([name]), **{name: "What?"}) == "What?"
-
-
-def test_no_usual_column() -> None:
-    """If several columns have other names, the message lists them and shows an example."""
-    with pytest.raises(InputError) as caught:
-        default_template(["a", "Full name"])
-    assert "columns: 'a', 'Full name'" in str(caught.value)
-    assert "--prompt '{{ a }}'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -313,5 +287,5 @@ def test_invalid_conditions(when: str) -> None:
 
 def test_a_name_with_a_space_is_explained() -> None:
     """For `{{ Unit price }}`, which is not valid, the message shows the right placeholder."""
-    with pytest.raises(InputError, match=r"not an identifier as row\['Unit price'\]"):
+    with pytest.raises(InputError, match=r"write the column 'Unit price' as row\['Unit price'\]"):
         prompter(["What is {{ Unit price }}?"], ["Unit price"])

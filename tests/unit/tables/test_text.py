@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -242,3 +243,49 @@ def test_bad_delimiters(table: Open, delimiter: str) -> None:
 def test_the_first_fault_is_named(table: Open) -> None:
     """If a block has two errors, the first one is reported."""
     assert "line 2:" in message(table, 'a,b\n1,2,3\n"x" y,2\n', delimiter=",")
+
+
+def test_a_table_without_a_header(table: Open) -> None:
+    """The first line is a row, the columns have numbers, and all rows need the width of the first."""
+    source = table("1,What is 2+3?\n2,What is 4*5?\n", no_header=True)
+    assert source.columns == ("column_1", "column_2")
+    assert [(row.row_index, row.line, row.values["column_2"]) for row in source.rows()] == [
+        (0, 1, "What is 2+3?"),
+        (1, 2, "What is 4*5?"),
+    ]
+    with pytest.raises(InputError, match="line 2: expected 2 cells as in the first line, found 1"):
+        validate(table("a,b\nc\n", no_header=True))
+
+
+def test_a_single_row_without_a_header(table: Open) -> None:
+    """One line is a table of one row."""
+    assert [row.values for row in table("What is 2+3?\n", no_header=True).rows()] == [{"column_1": "What is 2+3?"}]
+
+
+def test_a_tsv_without_a_header(table: Open) -> None:
+    """TSV has the same option."""
+    assert [row.values for row in table("a\tb\n", "in.tsv", no_header=True).rows()] == [
+        {"column_1": "a", "column_2": "b"}
+    ]
+
+
+@pytest.mark.parametrize(("name", "content"), [("in.jsonl", '{"a": 1}\n'), ("in.parquet", "PAR1")])
+def test_formats_that_always_have_names(table: Open, name: str, content: str) -> None:
+    """JSON Lines and Parquet refuse the option."""
+    with pytest.raises(InputError, match=f"{name}: --no-header is for CSV and TSV only"):
+        table(content, name, no_header=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("1,1\n2,2\n", "two columns are named '1'; rename one, or add --no-header if this line is a row"),
+        ("a,a\n", "two columns are named 'a'; rename one, or add --no-header if this line is a row"),
+        (",question\n0,2+3\n", "has no name; give it one, or write the table without its index (to_csv(index=False))"),
+        ("question\n", "the table has a header but no rows; add rows, or --no-header if its only line is a row"),
+    ],
+)
+def test_a_header_that_may_be_a_row(table: Open, content: str, expected: str) -> None:
+    """The message says what to do if the first line is a row, or the index of a frame."""
+    with pytest.raises(InputError, match=re.escape(expected)):
+        table(content)
