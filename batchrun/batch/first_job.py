@@ -17,11 +17,12 @@ __all__ = ["first_job", "write_new"]
 WIDTH = 100
 
 
-def first_job(input_name: str, columns: Sequence[str]) -> str:
+def first_job(input_name: str, columns: Sequence[str], *, no_header: bool = False) -> str:
     """Return the text of a job file that runs as it is; each further option is a comment with an example.
 
     Args:
         input_name: path of the table, as the file shows it.
+        no_header: the first line of the table is a row.
     """
     lines = [
         f"# A batch over {_toml(input_name)}: batchrun run THIS_FILE",
@@ -29,11 +30,12 @@ def first_job(input_name: str, columns: Sequence[str]) -> str:
         "# Paths are relative to this file. Commented lines show examples; defaults apply until you uncomment them.",
         "",
         f"input = {_toml(input_name)}",
+        *(["no_header = true"] if no_header else []),
         f"prompt = {_toml(_template(columns))}",
     ]
     section = None
     for name, (option, default) in job_options().items():
-        if name == "prompt":
+        if name == "prompt" or (name == "no_header" and no_header):
             continue
         if option.section != section:
             section = option.section

@@ -38,6 +38,11 @@ _FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect
     metavar="TABLE",
     help="Table whose rows get the batch results, matched by --key",
 )
+@click.option(
+    "--no-header",
+    is_flag=True,
+    help="Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …",
+)
 def convert(file: str, output: Path, **options: Any) -> None:
     """Convert a table to the file format of another tool, or back.
 

@@ -20,7 +20,8 @@ __all__ = ["check", "init"]
 @cli.command()
 @click.argument("table", type=LocalPath(), metavar="TABLE")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
-def init(table: str, output: Path | None) -> None:
+@click.option("--no-header", is_flag=True, help="The first line of TABLE is a row; columns are column_1, column_2, …")
+def init(table: str, output: Path | None, *, no_header: bool) -> None:
     """Write a first job file for a table.
 
     The file can be run as it is; its comments explain every option.
@@ -29,9 +30,9 @@ def init(table: str, output: Path | None) -> None:
     from batchrun.shell_hint import command
     from batchrun.tables import ReadOptions, open_source
 
-    source = open_source(table, ReadOptions())
+    source = open_source(table, ReadOptions(no_header=no_header))
     path = output or Path(table).with_suffix(".toml")
-    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns))
+    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns, no_header=no_header))
     note(f"written: {path}; next: {command('check', path)}")
 
 

@@ -19,6 +19,7 @@ class Conversion:
         key: column with row ids; None selects `custom_id` or `id`, and numbers the rows if there is neither.
         model: model of batch requests.
         join: table whose rows get the answers of batch results, matched by `key`.
+        no_header: the first line of the CSV or TSV is a row; that of `join`, if there is one.
     """
 
     from_format: str = "table"
@@ -28,3 +29,4 @@ class Conversion:
     key: str | None = None
     model: str | None = None
     join: str | None = None
+    no_header: bool = False

@@ -37,7 +37,7 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
         InputError: the file does not have the given format, or an option is wrong.
         OutputError: the result cannot be written.
     """
-    source = open_source(name, ReadOptions())
+    source = open_source(name, ReadOptions(no_header=conversion.no_header and conversion.join is None))
     form = format_of(output, str(output))
     _check(name, output, form, conversion)
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
@@ -136,7 +136,7 @@ def _joined(source: Source, conversion: Conversion, notes: Notes) -> Iterator[di
     """Yield the rows of the joined table with the answers of batch results."""
     assert conversion.join is not None
     assert conversion.key is not None
-    table = open_source(conversion.join, ReadOptions())
+    table = open_source(conversion.join, ReadOptions(no_header=conversion.no_header))
     if conversion.key not in table.columns:
         raise InputError(f"--key {conversion.key}: {table.name} has no such column")
     twice = [column for column in table.columns if column in OUTPUT_COLUMNS]
