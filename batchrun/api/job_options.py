@@ -36,6 +36,9 @@ class JobOptions(TypedDict, total=False):
     delimiter: str | None
     """Delimiter of a CSV input. Default: detected."""
 
+    no_header: bool
+    """Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …."""
+
     output_prefix: str
     """Prefix for the names of the columns that batchrun adds."""
 
