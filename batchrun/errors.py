@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,9 +57,15 @@ __all__ = [
 
 
 class BatchrunError(Exception):
-    """Base of all errors that batchrun raises on purpose. `str(error)` is one line for a person."""
+    """Base of all errors that batchrun raises on purpose. `str(error)` is one line for a person.
+
+    Attributes:
+        exit_code: exit code of a command that ends with the error.
+        answers: the output file or journal with the answers so far; None if there are none.
+    """
 
     exit_code = 1
+    answers: Path | None = None
 
 
 class InputError(BatchrunError):

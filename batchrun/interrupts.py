@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final, TypeAlias
 
@@ -33,7 +34,13 @@ Listener: TypeAlias = Callable[[signal.Signals], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or the interruption of a notebook's cell; the message states where the answers are, if there are any."""
+    """Ctrl-C, or the interruption of a notebook's cell; the message states where the answers are, if there are any.
+
+    Attributes:
+        answers: the output file or journal with the answers so far; None if there are none.
+    """
+
+    answers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,15 +14,18 @@ from typing import Final
 
 import anyio
 
+from batchrun.api.caller import Caller
 from batchrun.api.data import Given, read_data
+from batchrun.api.progress_bar import watch_of
 from batchrun.batch.lock import is_held, refuse_held
 from batchrun.batch.output_path import output_of
 from batchrun.batch.paths import paths_for
 from batchrun.batch.ping import apinged
 from batchrun.batch.plan import Plan, make_plan
+from batchrun.batch.progress import Watch
 from batchrun.batch.results import result_cells
 from batchrun.batch.run import INPUT_CHANGED, run_batch
-from batchrun.batch.run_summary import refused_text, summary_line
+from batchrun.batch.run_summary import summary_line
 from batchrun.clock import utc_now
 from batchrun.errors import BatchRefused, BatchrunError, InputError
 from batchrun.interrupts import Interrupted, Interrupts
@@ -38,8 +39,6 @@ from batchrun.tables import write_table
 from batchrun.wording import shortened
 
 __all__ = ["Call", "keeping_answers", "resolve", "run_call"]
-
-logger = logging.getLogger("batchrun")
 
 _NEEDS_OUTPUT: Final = {
     "accept_changes": "without it nothing is kept that could be resumed",
@@ -59,6 +58,8 @@ class Call:
     Attributes:
         output: in a temporary folder if no output was named.
         keeps_output: the output is written and stays.
+        caller: the line that called, at which warnings are reported.
+        watch: shows the progress; None for nothing.
     """
 
     data: Given
@@ -66,10 +67,17 @@ class Call:
     environment: Environment
     output: Path
     keeps_output: bool
+    caller: Caller
+    watch: Watch | None
 
 
 def resolve(
-    data: object, job: Job | None, options: Settings, api_key: ApiKey | None, client_options: Settings | None
+    data: object,
+    job: Job | None,
+    options: Settings,
+    api_key: ApiKey | None,
+    client_options: Settings | None,
+    progress: bool | None,
 ) -> Call:
     """Return the call with these arguments (see `run`).
 
@@ -91,12 +99,15 @@ def resolve(
         given = Given(table)
     made = make_job(settings)
     keeps_output = made.output is not None or given.is_path
+    caller, watch = Caller.here(), watch_of(progress)
     if keeps_output:
-        return Call(given, made, environment, output_of(made, folder, str(given.table), utc_now), True)
+        output = output_of(made, folder, str(given.table), utc_now)
+        return Call(given, made, environment, output, keeps_output, caller, watch)
     for name, reason in _NEEDS_OUTPUT.items():
         if getattr(made, name):
             raise InputError(f"{name}: needs output=..., because {reason}")
-    return Call(given, made, environment, Path(tempfile.mkdtemp(prefix="batchrun-")) / "frame.csv", False)
+    output = Path(tempfile.mkdtemp(prefix="batchrun-")) / "frame.csv"
+    return Call(given, made, environment, output, keeps_output, caller, watch)
 
 
 @dataclass(slots=True)
@@ -115,21 +126,23 @@ def keeping_answers(call: Call) -> Iterator[_Delivery]:
         yield answers
     except BaseException as exc:
         answers.is_delivered = False
-        where = _place_of_answers(call)
-        if where is not None and not isinstance(exc, Interrupted):  # its text contains the path already
-            exc.add_note(where)
+        place = _place_of_answers(call)
+        if isinstance(exc, BatchrunError | Interrupted):
+            exc.answers = place
+        if place is not None and not isinstance(exc, Interrupted):  # its text contains the path already
+            exc.add_note(_how_to_resume(call, place))
         raise
     else:
-        where = None if answers.is_delivered else _place_of_answers(call)
-        if where is not None and not call.keeps_output:
-            _warn(f"the batch was left before its end: {where}")
+        place = None if answers.is_delivered else _place_of_answers(call)
+        if place is not None and not call.keeps_output:
+            call.caller.warn(f"the batch was left before its end: {_how_to_resume(call, place)}")
     finally:
         if not call.keeps_output and (answers.is_delivered or _place_of_answers(call) is None):
             shutil.rmtree(call.output.parent, ignore_errors=True)
 
 
-def _place_of_answers(call: Call) -> str | None:
-    """Return where the answers so far are, for people; None if there are none."""
+def _place_of_answers(call: Call) -> Path | None:
+    """Return the output or the journal with the answers so far; None if there are none."""
     journal = paths_for(call.output).journal
     try:
         with Journal(journal, read_only=True) as opened:
@@ -138,9 +151,15 @@ def _place_of_answers(call: Call) -> str | None:
                 return None
     except BatchrunError:
         return None
+    return call.output if call.output.exists() else journal
+
+
+def _how_to_resume(call: Call, place: Path | None) -> str:
+    """Return where the answers so far are and which call resumes the batch."""
+    if place is None:
+        return "no row has an answer yet"
     same_call = "the same call" if call.keeps_output else f"the same call with output={str(call.output)!r}"
-    table = call.output if call.output.exists() else journal
-    return f"the answers so far are in {table}; {same_call} resumes the batch"
+    return f"the answers so far are in {place}; {same_call} resumes the batch"
 
 
 async def run_call(
@@ -154,32 +173,34 @@ async def run_call(
     """
     if not call.job.wait:
         refuse_held(paths_for(call.output).lock)  # before a start is reported: the other batch is fine
-    async with apinged(call.job.ping, _warn) as final_status:
+    async with apinged(call.job.ping, call.caller.warn) as final_status:
         plan = make_plan(call.job, call.data.table, call.environment, call.output, write_output=call.keeps_output)
-        if plan.destination.why_embedded:
-            logger.warning(plan.destination.why_embedded)
-        for notice in plan.notices:
-            _warn(notice)
+        call.caller.announce(plan, is_chosen=bool(call.job.model or call.job.script))
         try:
-            summary = await run_batch(plan, call.environment, on_outcome=on_outcome, interrupts=interrupts)
+            summary = await run_batch(
+                plan,
+                call.environment,
+                watch=call.watch,
+                on_outcome=on_outcome,
+                interrupts=interrupts,
+                notify=call.caller.warn,
+            )
         except BaseException as exc:
             if not isinstance(exc, BatchrunError):
                 _write_so_far(plan)
             if interrupts is not None and isinstance(exc, anyio.get_cancelled_exc_class()):
-                place = _place_of_answers(call) or "no row has an answer yet"
-                raise Interrupted(f"interrupted: {place}") from exc
+                raise Interrupted(f"interrupted: {_how_to_resume(call, _place_of_answers(call))}") from exc
             raise
         final_status.exit_code, final_status.line = summary.exit_code, summary_line(summary)
-    if summary.totals.refused:
-        _warn(f"{refused_text(summary.totals.refused, summary.rows)}: it is not a language model")
     if interrupts is not None and summary.stop is not None and summary.stop.exit_code == 128 + signal.SIGINT:
         if not call.keeps_output:
             _write_so_far(plan)
-        raise Interrupted(f"{summary.stop.reason}: {_place_of_answers(call) or 'no row has an answer yet'}")
+        raise Interrupted(f"{summary.stop.reason}: {_how_to_resume(call, _place_of_answers(call))}")
     if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
         if summary.stop is INPUT_CHANGED:
             raise InputError(summary.stop.reason)
         raise BatchRefused(summary.stop.reason, error_type="batch_stopped")
+    call.caller.report(summary)
     return plan
 
 
@@ -194,7 +215,3 @@ def _write_so_far(plan: Plan) -> None:
                 write_table(plan.paths.output, plan.source, cells, plan.write_options)
     except BatchrunError:
         return  # the exception that ended the batch is the one to raise
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -48,7 +48,10 @@ def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
 
 
 def run_in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running."""
+    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running.
+
+    The thread has this thread's context variables: by them a notebook knows which cell shows the output.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
     ended = threading.Event()  # an interrupted `join` takes its thread for ended (Python up to 3.12)
@@ -60,7 +63,7 @@ def run_in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
             errors.append(exc)
         ended.set()
 
-    thread = threading.Thread(target=work, name="batchrun")
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="batchrun")
     thread.start()
     while not ended.is_set():
         try:

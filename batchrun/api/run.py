@@ -15,6 +15,7 @@ from batchrun.api.call import Call, keeping_answers, resolve, run_call
 from batchrun.api.data import SeriesOf, TableT
 from batchrun.api.event_loop import run_in_thread, run_loop
 from batchrun.api.job_options import JobOptions
+from batchrun.api.parameters import CallersWords
 from batchrun.api.signatures import CallOptions, with_options
 from batchrun.batch.results import result_cells
 from batchrun.errors import unwrapped
@@ -46,6 +47,7 @@ def run(
     api_key: ApiKey | None = None,
     client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
+    progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> Any:
     """Run all rows of a table; return its columns and the outcomes, one row per input row, in order.
@@ -60,6 +62,8 @@ def run(
         client_options: further arguments of the SDK's client, such as `{"workload_identity": ...}`.
         on_outcome: called for each row that ends in this run, as soon as its outcome is in the journal. It runs on the
             event loop, so it should be quick. An exception that it raises ends the batch; the journal keeps its rows.
+        progress: True shows how far the batch is: a bar in a notebook and on a terminal, elsewhere a line on standard
+            error every 30 seconds. False shows nothing. Default: the bar where there is a notebook or a terminal.
         options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
             may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
 
@@ -111,18 +115,16 @@ def run(
         '20 + 20 = 40.'
     """
     interrupts = Interrupts()
-
-    async def main() -> Any:
-        return await _answers(resolve(data, job, options, api_key, client_options), on_outcome, interrupts)
-
-    try:
-        current_token()
-    except RuntimeError:
-        # A program with its own SIGINT handler keeps it.
-        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with interrupts.installed((signal.SIGINT,) if ours else ()):
-            return run_loop(main(), interrupts)
-    return run_in_thread(main(), interrupts)
+    with CallersWords():
+        call = resolve(data, job, options, api_key, client_options, progress)
+        try:
+            current_token()
+        except RuntimeError:
+            # A program with its own SIGINT handler keeps it.
+            ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            with interrupts.installed((signal.SIGINT,) if ours else ()):
+                return run_loop(_answers(call, on_outcome, interrupts), interrupts)
+        return run_in_thread(_answers(call, on_outcome, interrupts), interrupts)
 
 
 @overload
@@ -139,6 +141,7 @@ async def arun(
     api_key: ApiKey | None = None,
     client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
+    progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> Any:
     """Run all rows of a table, like `run`, from async code.
@@ -146,7 +149,7 @@ async def arun(
     Cancellation ends the batch: the rows that have ended are kept, and a note on the exception gives their path.
 
     Args:
-        data, job, api_key, client_options, on_outcome, options: as for `run`.
+        data, job, api_key, client_options, on_outcome, progress, options: as for `run`.
 
     Raises:
         BatchrunError: as for `run`.
@@ -159,7 +162,8 @@ async def arun(
         >>> anyio.run(main)
         7 * 6 = 42.
     """
-    return await _answers(resolve(data, job, options, api_key, client_options), on_outcome)
+    with CallersWords():
+        return await _answers(resolve(data, job, options, api_key, client_options, progress), on_outcome)
 
 
 async def _answers(
@@ -180,6 +184,7 @@ async def outcomes(
     *,
     api_key: ApiKey | None = None,
     client_options: Settings | None = None,
+    progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> AsyncGenerator[AsyncIterator[Outcome]]:
     """Yield the outcomes of a batch as they arrive.
@@ -190,7 +195,7 @@ async def outcomes(
     the exception, names.
 
     Args:
-        data, job, api_key, client_options, options: as for `run`.
+        data, job, api_key, client_options, progress, options: as for `run`.
 
     Raises:
         BatchrunError: as for `run`; raised while a row is awaited.
@@ -205,8 +210,9 @@ async def outcomes(
         0 7 * 6 = 42.
     """
     send, receive = anyio.create_memory_object_stream[Outcome](math.inf)
-    call = resolve(data, job, options, api_key, client_options)
-    with keeping_answers(call) as answers, unwrapped():
+    with CallersWords():
+        call = resolve(data, job, options, api_key, client_options, progress)
+    with CallersWords(), keeping_answers(call) as answers, unwrapped():
 
         async def run_all() -> None:
             with send:

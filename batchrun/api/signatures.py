@@ -22,6 +22,7 @@ class CallOptions(JobOptions, total=False):
     api_key: ApiKey | None
     client_options: Settings | None
     on_outcome: Callable[[Outcome], None] | None
+    progress: bool | None
 
 
 def with_options(function: FunctionT) -> FunctionT:

@@ -15,7 +15,7 @@ from batchrun.wording import duration, visible_line
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["watch_cleanup", "watch_lines", "watch_terminal"]
+__all__ = ["watch_cleanup", "watch_lines", "watch_renderable", "watch_terminal"]
 
 ShowLine: TypeAlias = Callable[[str], None]
 """Shows one line."""
@@ -23,24 +23,43 @@ ShowLine: TypeAlias = Callable[[str], None]
 FRAME_EVERY_S = 0.25
 
 
-async def watch_terminal(view: BatchView, console: Console, ready: Callable[[], bool]) -> None:
+async def watch_terminal(
+    view: BatchView, console: Console, ready: Callable[[], bool], *, keeps_last: bool = False
+) -> None:
     """Draw the batch in place, four times a second, until cancelled.
 
     Args:
         ready: returns whether the terminal accepts output now. A frame that it does not accept is left out, so that a
             suspended terminal does not block the batch.
+        keeps_last: leave the last state on the terminal; otherwise nothing stays.
     """
     from rich.live import Live
 
-    progress = Progress(view.rows)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            facts = progress.take(view.statistics(), anyio.current_time())
+    with Live(console=console, auto_refresh=False, transient=not keeps_last) as live:
+
+        def show(facts: ProgressFacts) -> None:
             if ready():
                 if facts["stopping"] is not None:
                     console.show_cursor()  # a second Ctrl-C ends the process before anything can show it again
                 live.update(_panel(facts, embedded=view.embedded), refresh=True)
+
+        await _watch(view, show)
+
+
+async def watch_renderable(view: BatchView, show: Callable[[RenderableType], None]) -> None:
+    """Pass the batch to `show`, to be drawn in place of the last, four times a second and a last time at the end."""
+    await _watch(view, lambda facts: show(_panel(facts, embedded=view.embedded)))
+
+
+async def _watch(view: BatchView, show: Callable[[ProgressFacts], None]) -> None:
+    """Show the state of the batch until cancelled, and its last state then."""
+    progress = Progress(view.rows)
+    try:
+        while True:
+            show(progress.take(view.statistics(), anyio.current_time()))
             await anyio.sleep(FRAME_EVERY_S)
+    finally:
+        show(progress.take(view.statistics(), anyio.current_time()))
 
 
 def _panel(facts: ProgressFacts, *, embedded: bool) -> RenderableType:

@@ -114,7 +114,8 @@ class Progress:
             window.popleft()
         spent_s = now_s - window[0][0]
         rate = (ended - window[0][1]) / spent_s if spent_s > 0 else 0.0
-        return progress_facts(self.rows, statistics, elapsed_s=now_s - self._started_s, rows_per_s=rate, now_s=now_s)
+        elapsed_s = max(0.0, now_s - self._started_s)  # the loop's clock may be a millisecond behind
+        return progress_facts(self.rows, statistics, elapsed_s=elapsed_s, rows_per_s=rate, now_s=now_s)
 
 
 def _ended(statistics: EngineStatistics) -> int:

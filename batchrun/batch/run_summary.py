@@ -21,6 +21,7 @@ __all__ = [
     "summary_facts",
     "summary_line",
     "summary_lines",
+    "warning_lines",
 ]
 
 FAILURES_EXPLAINED = 20
@@ -176,6 +177,20 @@ def summary_lines(summary: Summary) -> list[str]:
     return [_counts_line(summary), *_outcome_lines(summary), *_service_lines(summary), *_next_lines(summary)]
 
 
+def warning_lines(summary: Summary) -> list[str]:
+    """Return a line for each way in which the answers are not complete, and for objects that should be deleted and
+    are not. There is no line if all is as the caller wants it."""
+    lines: list[str] = []
+    for line in _outcome_lines(summary):
+        if line.startswith("  "):
+            lines[-1] += f"\n{line}"  # the first error of a kind belongs to the line of failed rows
+        else:
+            lines.append(line)
+    if not_deleted := _not_deleted_line(summary):
+        lines.append(not_deleted)
+    return lines
+
+
 def _counts_line(summary: Summary) -> str:
     totals, statistics = summary.totals, summary.statistics
     parts = [rows_text(summary.rows), f"{totals.by_status['completed']:,} completed"]
@@ -240,14 +255,18 @@ def _service_lines(summary: Summary) -> Iterator[str]:
         yield "the service broke off overlapping replies, so rows were sent one at a time"
 
 
+def _not_deleted_line(summary: Summary) -> str:
+    left = summary.statistics.not_deleted
+    if not left:
+        return ""
+    cleanup = command("cleanup", *([Path(shown_path(summary.output))] if summary.output is not None else []))
+    return f"{left:,} threads, conversations or responses are not deleted yet: {cleanup} deletes them"
+
+
 def _next_lines(summary: Summary) -> Iterator[str]:
     """Yield the remaining steps, and the path of the output."""
-    if summary.statistics.not_deleted:
-        cleanup = command("cleanup", *([Path(shown_path(summary.output))] if summary.output is not None else []))
-        yield (
-            f"{summary.statistics.not_deleted:,} threads, conversations or responses are not deleted yet: "
-            f"{cleanup} deletes them"
-        )
+    if not_deleted := _not_deleted_line(summary):
+        yield not_deleted
     if summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]:
         yield "run the same command again to finish the rest"
     if summary.output is not None:
