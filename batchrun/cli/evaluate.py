@@ -63,7 +63,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     from batchrun.wording import shown_path
 
     print_summary(*score_lines(evaluation.summaries, evaluation.incomplete), *bar_lines(evaluation.bars))
-    note(f"written: {shown_path(evaluation.output)}")
+    if evaluation.output is not None:
+        note(f"written: {shown_path(evaluation.output)}")
 
 
 @cli.command(cls=CompareCommand)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
@@ -14,7 +13,6 @@ from batchrun.records import Settings
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
-    from batchrun.scoring.grading.grader import Grader
     from batchrun.scoring.grading.grader_report import GraderReport
     from batchrun.scoring.grading.grading import Grading
     from batchrun.scoring.score_options import ScoreOptions
@@ -37,7 +35,6 @@ def grading_for(
         before_exit: called before the process exits at once.
     """
     from batchrun.job.environment import Environment
-    from batchrun.scoring.grading.grader import Grader, load_grader
     from batchrun.scoring.grading.grader_report import grader_lines
     from batchrun.scoring.grading.grading import Grading
 
@@ -54,16 +51,4 @@ def grading_for(
         if not quiet:
             note(*grader_lines([done]))
 
-    def load(path: Path) -> Grader:
-        return load_grader(path, os.environ)
-
-    by_model = [Grader.of_model(name, service or {}, f"--grader-model {name}") for name in options.grader_model]
-    return Grading(
-        environment=environment,
-        run=run,
-        graders=[*map(load, options.grader), *by_model],
-        load=load,
-        vote=options.vote,
-        question=options.question,
-        tell=report,
-    )
+    return Grading.of(options, environment, run, environ=os.environ, service=service, tell=report)

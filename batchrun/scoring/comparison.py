@@ -67,7 +67,11 @@ def compare(
 
 
 def compare_parts(
-    table: ScoredTable, failed_as: FailedAs, detectable: Sequence[float] = DETECTABLE, baseline: str | None = None
+    table: ScoredTable,
+    tally: ScoreTally,
+    failed_as: FailedAs,
+    detectable: Sequence[float] = DETECTABLE,
+    baseline: str | None = None,
 ) -> Comparison:
     """Compare the parts of a table, one per value of the column `split`: each with the first, or with `baseline`.
 
@@ -76,6 +80,7 @@ def compare_parts(
 
     Args:
         table: with `columns.split`; its rows are paired by their key, or without a key column by their contents.
+        tally: of the table, for comparisons.
         failed_as: how failed rows count.
         detectable: differences for which the required number of rows is computed.
         baseline: a value of the column.
@@ -84,7 +89,6 @@ def compare_parts(
         InputError: the column has a single value, or very many, or not that of the baseline; or two parts share no row.
     """
     column = table.columns.split or ""
-    tally = table.tally(for_comparison=True)
     # Every row has a value on an axis: an empty cell is one of them.
     kept = range(len(tally.splits)) if column in table.axis_columns else _filled(tally.splits)
     positions: dict[str, list[int]] = defaultdict(list)

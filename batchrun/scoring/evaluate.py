@@ -17,12 +17,14 @@ from batchrun.scoring.pairing import DETECTABLE, pair
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_facts import EvaluationFacts
 from batchrun.scoring.score_options import BarOn, FailedAs, ScoreOptions
+from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scored_output import default_scored, write_scored
+from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.summary_text import comparison_markdown, score_markdown
-from batchrun.scoring.table import ScoredTable, open_scored
-from batchrun.tables import ReadOptions
+from batchrun.scoring.table import ScoredTable, scored_table
+from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.tables.atomic import replacing
 
 __all__ = [
@@ -31,7 +33,10 @@ __all__ = [
     "Evaluation",
     "ScoringSpec",
     "check_baseline",
+    "check_comparison",
     "compare_tables",
+    "comparison_of",
+    "evaluation_of",
     "score_table",
     "scoring_spec",
 ]
@@ -44,28 +49,31 @@ class ScoringSpec:
     """How tables are scored.
 
     Attributes:
-        scorers: scorers as the user writes them; see `batchrun.scoring.scorers.registry`.
+        scorers: scorers as the user writes them, see `batchrun.scoring.scorers.registry`, or made already.
         columns: the tables' columns by their meaning.
         failed_as: how failed rows count.
         read: encoding and delimiter of text tables.
         grading: how the graders of model-graded scorers are asked; None if no grader can be asked.
     """
 
-    scorers: Sequence[str]
+    scorers: Sequence[str | NamedScorer]
     columns: ScoreColumns
     failed_as: FailedAs = "skip"
     read: ReadOptions = field(default_factory=ReadOptions)
     grading: Grading | None = None
 
-    def open(self, name: str) -> ScoredTable:
-        """Open a table, with its own scorers; graders are asked if a scorer needs them.
+    def open(self, table: str | Source) -> ScoredTable:
+        """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs
+        them.
 
         Raises:
-            InputError: see `open_scored` and `make_scorers`.
+            InputError: see `open_source`, `scored_table` and `make_scorers`.
             GradingStopped, OutputError, OutputHeld: see `grade`.
         """
-        table = open_scored(name, make_scorers(self.scorers), self.columns, self.read)
-        return table if self.grading is None else grade(table, self.grading)
+        scorers = make_scorers(self.scorers)
+        source = open_source(table, self.read) if isinstance(table, str) else table
+        scored = scored_table(source, scorers, self.columns)
+        return scored if self.grading is None else grade(scored, self.grading)
 
 
 def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> ScoringSpec:
@@ -106,7 +114,7 @@ class Evaluation:
 
     Attributes:
         table: name of the table.
-        output: path of the table with its scores.
+        output: path of the table with its scores; None if it was not written.
         summaries: one per scorer.
         bars: results of the bars; empty without bars.
         incomplete: number of answers that were cut short.
@@ -114,7 +122,7 @@ class Evaluation:
     """
 
     table: str
-    output: Path
+    output: Path | None
     summaries: Sequence[ScoreSummary]
     bars: Sequence[Bar]
     incomplete: int
@@ -129,7 +137,7 @@ class Evaluation:
         """Return the evaluation as JSON."""
         return {
             "table": self.table,
-            "output": str(self.output),
+            "output": None if self.output is None else str(self.output),
             "scores": [each.facts() for each in self.summaries],
             "bars": [bar.facts() for bar in self.bars],
             "incomplete": self.incomplete,
@@ -153,9 +161,12 @@ class Evaluation:
             OutputError: the file cannot be written.
         """
         with replacing(path) as file:
-            notes = "".join(f"\n{line}\n" for line in grader_lines(self.graders))
-            text = score_markdown(self.table, self.summaries, self.bars) + notes
-            file.write(text.encode("utf-8", "replace"))
+            file.write(self.markdown().encode("utf-8", "replace"))
+
+    def markdown(self) -> str:
+        """Return figures and bars as Markdown."""
+        notes = "".join(f"\n{line}\n" for line in grader_lines(self.graders))
+        return score_markdown(self.table, self.summaries, self.bars) + notes
 
 
 def check_baseline(baseline: str | None, columns: ScoreColumns) -> None:
@@ -186,14 +197,36 @@ def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = 
     baseline = spec.open(bars.baseline) if bars.baseline is not None else None
     output = output or default_scored(name)
     tally = write_scored(table, output, for_comparison=baseline is not None)
-    summaries = summarize(tally, spec.failed_as)
+    return evaluation_of(table, tally, spec.failed_as, bars, baseline, output)
+
+
+def evaluation_of(
+    table: ScoredTable,
+    tally: ScoreTally,
+    failed_as: FailedAs,
+    bars: Bars,
+    baseline: ScoredTable | None = None,
+    output: Path | None = None,
+) -> Evaluation:
+    """Return the figures of a table that has been scored, and check its bars.
+
+    Args:
+        tally: of the table; for comparisons if there is a baseline.
+        failed_as: how failed rows count.
+        baseline: the table of `Bars.baseline`, which is scored now.
+        output: where the scored table was written; None if it was not.
+
+    Raises:
+        InputError: a cluster splits the epochs of a row, or the baseline shares no row.
+    """
+    summaries = summarize(tally, failed_as)
     results = [] if bars.fail_under is None else floor_bars(summaries, bars.fail_under, bars.on)
     if baseline is not None:
-        before = contender(baseline, spec.failed_as)
-        after = contender(table, spec.failed_as, tally)
-        pairings = [pair(before, after, each.name, spec.failed_as) for each in summaries]
+        before = contender(baseline, failed_as)
+        after = contender(table, failed_as, tally)
+        pairings = [pair(before, after, each.name, failed_as) for each in summaries]
         results += no_worse_bars(pairings, bars.margin, bars.on)
-    return Evaluation(name, output, summaries, results, tally.incomplete, reports_of(table))
+    return Evaluation(table.source.name, output, summaries, results, tally.incomplete, reports_of(table))
 
 
 def compare_tables(
@@ -217,22 +250,52 @@ def compare_tables(
         InputError: an argument or a table cannot be used.
         OutputError: the Markdown file cannot be written.
     """
-    split = spec.columns.split is not None
-    if baseline is not None and not split:
-        raise InputError("--baseline: names a value of the column that splits a table; add --split COLUMN")
-    if split and len(names) > 1:
-        raise InputError("--split: compares the rows of one table; name a single table")
-    if not split:
-        _check_tables(names, spec.columns)
+    check_comparison(names, spec.columns, baseline)
     tables = [spec.open(name) for name in names]
-    if split:
-        comparison = compare_parts(tables[0], spec.failed_as, detectable, baseline)
-    else:
-        comparison = compare([contender(table, spec.failed_as) for table in tables], spec.failed_as, detectable)
+    scored = [(table, table.tally(for_comparison=True)) for table in tables]
+    comparison = comparison_of(scored, spec.failed_as, detectable=detectable, baseline=baseline)
     if markdown is not None:
         with replacing(markdown) as file:
             file.write(comparison_markdown(comparison).encode("utf-8", "replace"))
     return comparison
+
+
+def check_comparison(names: Sequence[str], columns: ScoreColumns, baseline: str | None) -> None:
+    """Check that tables with these names can be compared, before any is scored.
+
+    Raises:
+        InputError: an option is missing, or does not fit the number of tables.
+    """
+    if columns.split is None and baseline is not None:
+        raise InputError("--baseline: names a value of the column that splits a table; add --split COLUMN")
+    if columns.split is not None and len(names) > 1:
+        raise InputError("--split: compares the rows of one table; name a single table")
+    if columns.split is None:
+        _check_tables(names, columns)
+
+
+def comparison_of(
+    scored: Sequence[tuple[ScoredTable, ScoreTally]],
+    failed_as: FailedAs,
+    *,
+    detectable: Sequence[float] = DETECTABLE,
+    baseline: str | None = None,
+) -> Comparison:
+    """Compare each pair of tables, or the parts of a single one.
+
+    Args:
+        scored: the tables with their tallies for comparisons.
+        failed_as: how failed rows count.
+        detectable: differences for which the required number of rows is computed.
+        baseline: value of the split column that the others are compared with; None for the first.
+
+    Raises:
+        InputError: two tables share no row, or the column that splits one has a single value.
+    """
+    if scored[0][0].columns.split is not None:
+        [(table, tally)] = scored
+        return compare_parts(table, tally, failed_as, detectable, baseline)
+    return compare([contender(table, failed_as, tally) for table, tally in scored], failed_as, detectable)
 
 
 def _check_tables(names: Sequence[str], columns: ScoreColumns) -> None:

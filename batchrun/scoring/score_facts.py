@@ -88,7 +88,7 @@ class EvaluationFacts(TypedDict):
     """The result of `batchrun score`."""
 
     table: str
-    output: str
+    output: str | None
     scores: list[ScoreFacts]
     bars: list[BarFacts]
     incomplete: int

@@ -242,24 +242,26 @@ def score_options(use: Use) -> dict[str, tuple[ScoreOption, Any]]:
     return {name: (option, default) for name, (option, default) in options.items() if use in option.uses}
 
 
-def make_score_options(given: JsonObject, where: str) -> ScoreOptions:
-    """Validate the options of a job file's table `[score]`, by their names with underscores.
+def make_score_options(given: JsonObject, where: str, use: Use = "job file") -> ScoreOptions:
+    """Validate the options of a job file's table `[score]`, or of a Python function, by their names with underscores.
 
     Args:
         where: prefix of messages.
+        use: where the options are given.
 
     Raises:
         InputError: names the option, the expected and the given value.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = score_options("job file")
-    if not given.get("scorer"):
+    known = score_options(use)
+    if use in ("job file", "run") and not given.get("scorer"):
         raise InputError(f"{where}: names no scorer, such as numeric; {next(iter(given), 'it')} requires one")
     if unknown := next((name for name in given if name not in known), None):
         raise InputError(f"{where}: unknown key {unknown!r}{suggestion(unknown, known)}")
     options = {
-        name: (value,) if known[name][0].repeated and isinstance(value, str) else value for name, value in given.items()
+        name: (value,) if known[name][0].repeated and isinstance(value, str | Path) else value
+        for name, value in given.items()
     }
     try:
         made = TypeAdapter(ScoreOptions).validate_python(options)

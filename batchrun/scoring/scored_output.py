@@ -16,7 +16,7 @@ from batchrun.tables.atomic import check_writable
 from batchrun.tables.table_options import format_of
 from batchrun.tables.text import TextSource
 
-__all__ = ["default_scored", "write_scored"]
+__all__ = ["check_scored_output", "default_scored", "score_columns", "write_scored"]
 
 
 def default_scored(name: str) -> Path:
@@ -39,15 +39,8 @@ def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = Fal
         InputError: the ending is unknown, the output is the table itself, or a column would be there twice.
         OutputError: the file cannot be written.
     """
-    format_of(output, str(output))
-    added: dict[str, type] = {}
-    for named in table.scorers:
-        added.update({f"score_{named.name}": float, f"score_{named.name}_read": str})
-    _check_columns(table, added)
-    check_writable(output)
-    path: Path | None = getattr(table.source, "path", None)
-    if path is not None and output.exists() and output.samefile(path):
-        raise InputError(f"{output}: the output is the input table itself; name another file with -o")
+    options = score_columns(table)
+    check_scored_output(table, output)
     tally = ScoreTally()
     source = table.source
     scored = table.scored(tally, for_comparison=for_comparison)
@@ -58,11 +51,33 @@ def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = Fal
             source.file, source.delimiter, source.columns, source.has_header, (row for row, _ in for_rows)
         )
     cells = (table.cells(scores) for _, scores in scored)
-    write_table(output, source, cells, _ScoresOnly(extra_columns=added))
+    write_table(output, source, cells, options)
     return tally
 
 
-def _check_columns(table: ScoredTable, added: Mapping[str, type]) -> None:
+def check_scored_output(table: ScoredTable, output: Path) -> None:
+    """Check that a scored table can be written.
+
+    Raises:
+        InputError: the ending is unknown, or the output is the table itself.
+        OutputError: the file cannot be written.
+    """
+    format_of(output, str(output))
+    check_writable(output)
+    path: Path | None = getattr(table.source, "path", None)
+    if path is not None and output.exists() and output.samefile(path):
+        raise InputError(f"{output}: the output is the input table itself; name another file with -o")
+
+
+def score_columns(table: ScoredTable) -> WriteOptions:
+    """Return the columns that are added to a scored table.
+
+    Raises:
+        InputError: the table has one of them already.
+    """
+    added: dict[str, type] = {}
+    for named in table.scorers:
+        added.update({f"score_{named.name}": float, f"score_{named.name}_read": str})
     column = next((column for column in table.source.columns if column in added), None)
     if column is not None:
         kind = column.removeprefix("score_")
@@ -70,6 +85,7 @@ def _check_columns(table: ScoredTable, added: Mapping[str, type]) -> None:
             f"{table.source.name}: the column {column!r} already exists; give the scorer another name, as in "
             f"--scorer second_{kind}=…, or score the table without scores"
         )
+    return _ScoresOnly(extra_columns=added)
 
 
 @dataclass(frozen=True, slots=True)

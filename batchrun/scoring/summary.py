@@ -56,6 +56,22 @@ class Figures:
     unjudged: int
     epochs: Epochs | None = None
 
+    @property
+    def n(self) -> int:
+        """Number of rows in the mean."""
+        return self.estimate.n
+
+    @property
+    def mean(self) -> float | None:
+        """The mean score, from 0 to 1; None without scored rows."""
+        return self.estimate.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the 95 % interval of the mean; None if there is no interval."""
+        low, high = self.estimate.low, self.estimate.high
+        return None if low is None or high is None else (low, high)
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreSummary:

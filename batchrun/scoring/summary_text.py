@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
-from batchrun.scoring.contender import Contender
+from batchrun.scoring.figure_tables import contender_rows, pairing_table, score_tables
 from batchrun.scoring.figures_text import interval, p_text, percent, signed
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
-from batchrun.wording import dollars, duration, rows_text
+from batchrun.wording import rows_text
 
-__all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "score_lines", "score_markdown"]
+__all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "left_out", "score_lines", "score_markdown"]
 
 _MAX_KEYS = 10
 
@@ -23,7 +23,7 @@ def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]
     lines = []
     for summary in summaries:
         lines.append(f"{summary.name}  {_estimate_text(summary.overall.estimate)}")
-        lines += [f"  {line}" for line in _left_out(summary)]
+        lines += [f"  {line}" for line in left_out(summary)]
         for column, groups in summary.groups.items():
             lines.append(f"  by {column}:")
             rows = [(label or "(empty)", *_group_cells(figures)) for label, figures in groups.items()]
@@ -42,11 +42,7 @@ def bar_lines(bars: Sequence[Bar]) -> list[str]:
 def comparison_lines(comparison: Comparison) -> list[str]:
     """Return a comparison as lines for the terminal."""
     lines = [f"warning: {line}" for line in comparison.warnings]
-    rows: list[tuple[str, ...]] = [
-        (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS)
-    ]
-    rows += [_contender_cells(each) for each in comparison.contenders]
-    lines += _aligned(rows)
+    lines += _aligned(contender_rows(comparison))
     several = len(comparison.contenders) > 2
     for pairing in comparison.pairings:
         estimate = pairing.difference.estimate
@@ -66,18 +62,13 @@ def score_markdown(title: str, summaries: Sequence[ScoreSummary], bars: Sequence
     """Return the summaries of a table, and its bars, as Markdown for a pull request."""
     parts = [f"### Scores of {_md(title)}", ""]
     if bars:
-        parts += _md_table(
-            [("", "bar", "found"), *(("✅" if bar.passed else "❌", bar.name, bar.found) for bar in bars)]
-        )
-        parts.append("")
-    head = ("scorer", "mean", "95 % interval", "scored", "failed", "not judged", "unfinished")
-    parts += _md_table([head, *((summary.name, *_md_cells(summary.overall)) for summary in summaries)])
-    parts += ["", *(f"- {_md(summary.name)}: {_md(line)}" for summary in summaries for line in _left_out(summary))]
-    for summary in summaries:
-        for column, groups in summary.groups.items():
-            rows = [(label or "(empty)", *_md_cells(figures)) for label, figures in groups.items()]
-            parts += ["", f"**{_md(summary.name)} by {_md(column)}**", ""]
-            parts += _md_table([(column, *head[1:]), *rows])
+        rows = [("✅" if bar.passed else "❌", bar.name, bar.found) for bar in bars]
+        parts += [*_md_table([("", "bar", "found"), *rows]), ""]
+    figures, *groups = score_tables(title, summaries)
+    parts += _md_table([figures.head, *figures.rows])
+    parts += ["", *(f"- {_md(summary.name)}: {_md(line)}" for summary in summaries for line in left_out(summary))]
+    for table in groups:
+        parts += ["", f"**{_md(table.title)}**", "", *_md_table([table.head, *table.rows])]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -85,29 +76,9 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return a comparison as Markdown for a pull request."""
     parts = ["### Comparison", ""]
     parts += [f"> ⚠️ {_md(line)}\n" for line in comparison.warnings]
-    parts += _md_table(
-        [
-            (comparison.split or "table", *(each.name for each in comparison.contenders[0].summaries), *_COSTS),
-            *(_contender_cells(each) for each in comparison.contenders),
-        ]
-    )
-    head = ("scorer", "first", "second", "pairs", "difference", "95 % interval", "p", "p after Holm", "better", "worse")
-    rows = [
-        (
-            each.scorer,
-            each.first,
-            each.second,
-            f"{each.pairs:,}",
-            signed(each.difference.estimate.mean),
-            interval(each.difference.estimate, signed=True).strip("()"),
-            p_text(each.difference.p_value),
-            p_text(each.corrected_p),
-            f"{len(each.better):,}",
-            f"{len(each.worse):,}",
-        )
-        for each in comparison.pairings
-    ]
-    return "\n".join([*parts, "", *_md_table([head, *rows])]) + "\n"
+    parts += _md_table(contender_rows(comparison))
+    pairings = pairing_table(comparison)
+    return "\n".join([*parts, "", *_md_table([pairings.head, *pairings.rows])]) + "\n"
 
 
 _TESTS = {
@@ -117,7 +88,6 @@ _TESTS = {
     "paired t": "paired t-test",
     "clustered t": "t-test over clusters",
 }
-_COSTS = ("cost", "median", "95 %", "tokens")
 
 
 def _estimate_text(estimate: Estimate) -> str:
@@ -153,7 +123,7 @@ def _epoch_range(epochs: Epochs) -> str:
     return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
 
 
-def _left_out(summary: ScoreSummary) -> list[str]:
+def left_out(summary: ScoreSummary) -> list[str]:
     """Return a line for each kind of row that is not in the mean, or counts as 0."""
     figures, lines = summary.overall, []
     if figures.failed and summary.failed_as == "skip":
@@ -183,30 +153,6 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]
         details.append(f"pass@{k} {percent(at_k.mean)}, pass^{k} {percent(hat_k.mean)}")
     return _mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)
-
-
-def _md_cells(figures: Figures) -> tuple[str, ...]:
-    estimate = figures.estimate
-    ends = f"{percent(estimate.low)} to {percent(estimate.high)}" if estimate.low is not None else "–"
-    counts = (estimate.n, figures.failed, figures.unjudged, figures.unfinished)
-    return percent(estimate.mean), ends, *(f"{count:,}" for count in counts)
-
-
-def _contender_cells(each: Contender) -> tuple[str, ...]:
-    costs = each.costs
-    cost = "–"
-    if costs.cost_usd is not None:
-        cost = dollars(costs.cost_usd)
-        if costs.priced < costs.rows:
-            cost += f" ({costs.priced:,} of {rows_text(costs.rows)})"
-    times = (duration(seconds) if seconds is not None else "–" for seconds in (costs.median_s, costs.p95_s))
-    tokens = "–" if costs.tokens is None else f"{costs.tokens:,.0f}"
-    means = (
-        percent(summary.overall.estimate.mean)
-        + (f" ({summary.overall.failed:,} failed)" if summary.overall.failed else "")
-        for summary in each.summaries
-    )
-    return (each.name, *means, cost, *times, tokens)
 
 
 def _some(keys: Sequence[str]) -> str:

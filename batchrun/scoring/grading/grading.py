@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 from batchrun.errors import GradingStopped, InputError, OutputHeld
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL
-from batchrun.records import Cells
+from batchrun.records import Cells, Settings
 from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdict, GraderVerdicts
-from batchrun.scoring.grading.grader import Grader
+from batchrun.scoring.grading.grader import Grader, load_grader
 from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.requests import write_requests
 from batchrun.scoring.grading.rubric import Rubric
-from batchrun.scoring.score_options import Vote
+from batchrun.scoring.score_options import ScoreOptions, Vote
 from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.table import ScoredTable
@@ -52,6 +52,7 @@ class Grading:
         tell: receives each report; None for no one.
         on_no_key: receives a message about a grader without an API key if no request will be sent; None refuses such
             a grader.
+        beside: the file next to which the verdicts are kept; None for the scored table.
     """
 
     environment: Environment
@@ -62,6 +63,45 @@ class Grading:
     question: str | None = None
     tell: Callable[[GraderReport], None] | None = None
     on_no_key: Callable[[str], None] | None = None
+    beside: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        options: ScoreOptions,
+        environment: Environment,
+        run: Callable[[Plan], Summary],
+        *,
+        environ: Mapping[str, str],
+        service: Settings | None = None,
+        tell: Callable[[GraderReport], None] | None = None,
+    ) -> Grading:
+        """Return how the graders of `options` are asked.
+
+        Args:
+            environment: keys and addresses.
+            run: runs a batch to its end and displays it.
+            environ: environment variables, for the job files of graders.
+            service: options of a batch whose service the graders of `--grader-model` share.
+            tell: receives each report.
+
+        Raises:
+            InputError: a grader's file or an option cannot be used.
+        """
+
+        def load(path: Path) -> Grader:
+            return load_grader(path, environ)
+
+        by_model = [Grader.of_model(name, service or {}, f"--grader-model {name}") for name in options.grader_model]
+        return cls(
+            environment=environment,
+            run=run,
+            graders=[*map(load, options.grader), *by_model],
+            load=load,
+            vote=options.vote,
+            question=options.question,
+            tell=tell,
+        )
 
     def graders_of(self, scorer: ModelGradedScorer) -> list[Grader]:
         """Return the graders of a scorer.
@@ -180,7 +220,7 @@ def _ask(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading, *
     from batchrun.batch.paths import paths_for
     from batchrun.batch.plan import make_plan
 
-    output = verdict_table(table.source.name, grader.name)
+    output = verdict_table(grading.beside or table.source.name, grader.name)
     paths = paths_for(output)
     if is_held(paths.lock) and not grader.job.wait:
         raise OutputHeld(f"another scoring asks this grader (lock: {paths.lock}); score again after it has ended")

@@ -46,6 +46,15 @@ class FunctionScorer(Scorer):
     warned_of: set[str] = field(default_factory=set)
 
     @classmethod
+    def of(cls, name: str, function: Callable[..., Any]) -> FunctionScorer:
+        """Return the scorer of a function.
+
+        Raises:
+            InputError: the function takes other arguments.
+        """
+        return cls(name, function, _takes_row(name, function))
+
+    @classmethod
     def load(cls, where: str) -> FunctionScorer:
         """Import `FILE.py:function`. The file is the user's code and is executed.
 
@@ -71,7 +80,7 @@ class FunctionScorer(Scorer):
         function = getattr(module, name, None)
         if not callable(function):
             raise InputError(f"{path}: has no function named {name!r}")
-        return cls(where, function, _takes_row(where, function))
+        return cls.of(where, function)
 
     def score(self, sample: Sample) -> Score:
         arguments = (sample.answer, sample.target, dict(sample.row))

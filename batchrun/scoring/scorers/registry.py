@@ -29,8 +29,8 @@ from batchrun.scoring.scorers.texts import (
 __all__ = ["SCORERS", "make_scorers"]
 
 
-def make_scorers(specs: Sequence[str]) -> list[NamedScorer]:
-    """Make the scorers of `--scorer`, each written `[NAME=]KIND[:OPTIONS]`.
+def make_scorers(specs: Sequence[str | NamedScorer]) -> list[NamedScorer]:
+    """Make the scorers of `--scorer`, each written `[NAME=]KIND[:OPTIONS]`; a scorer that is made already stays.
 
     Raises:
         InputError: a kind or an option is unknown, a value is wrong, or two scorers have the same name.
@@ -39,6 +39,11 @@ def make_scorers(specs: Sequence[str]) -> list[NamedScorer]:
         raise InputError(f"no scorer is given: add --scorer with one of {', '.join(SCORERS)}")
     chosen: list[NamedScorer] = []
     for spec in specs:
+        if isinstance(spec, NamedScorer):
+            if any(spec.name == other.name for other in chosen):
+                raise InputError(f"--scorer: there are two scorers named {spec.name!r}; give one another name")
+            chosen.append(spec)
+            continue
         named = _NAMED.fullmatch(spec)
         assert named is not None  # the pattern takes any text
         kind, options = named["kind"], named["options"] or ""

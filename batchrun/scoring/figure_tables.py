@@ -1,0 +1,100 @@
+"""Scores and comparisons as tables of text, which Markdown and notebooks show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchrun.scoring.bars import Bar
+from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.contender import Contender
+from batchrun.scoring.figures_text import interval, p_text, percent, signed
+from batchrun.scoring.summary import Figures, ScoreSummary
+from batchrun.wording import dollars, duration, rows_text
+
+__all__ = ["TextTable", "bar_table", "contender_rows", "pairing_table", "score_tables"]
+
+_FIGURES = ("mean", "95 % interval", "scored", "failed", "not judged", "unfinished")
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        head: names of the columns.
+        rows: cells; the first one names its row.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def score_tables(title: str, summaries: Sequence[ScoreSummary]) -> list[TextTable]:
+    """Return the figures of every scorer, then a table for each scorer and column that they are broken down by."""
+    tables = [TextTable(title, ("scorer", *_FIGURES), [(each.name, *_cells(each.overall)) for each in summaries])]
+    for summary in summaries:
+        for column, groups in summary.groups.items():
+            rows = [(label or "(empty)", *_cells(figures)) for label, figures in groups.items()]
+            tables.append(TextTable(f"{summary.name} by {column}", (column, *_FIGURES), rows))
+    return tables
+
+
+def bar_table(bars: Sequence[Bar]) -> TextTable:
+    """Return the bars with their results."""
+    rows = [(bar.name, "passed" if bar.passed else "FAILED", bar.found) for bar in bars]
+    return TextTable("Bars", ("bar", "result", "found"), rows)
+
+
+def contender_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return a row of names, then one row for each table: its means, its costs and its times."""
+    scorers = (each.name for each in comparison.contenders[0].summaries)
+    head = (comparison.split or "table", *scorers, "cost", "median", "95 %", "tokens")
+    return [head, *map(_contender_cells, comparison.contenders)]
+
+
+def pairing_table(comparison: Comparison) -> TextTable:
+    """Return a row for each pairing: its difference, its p-values and the rows that flipped."""
+    rows = [
+        (
+            each.scorer,
+            each.first,
+            each.second,
+            f"{each.pairs:,}",
+            signed(each.difference.estimate.mean),
+            interval(each.difference.estimate, signed=True).strip("()"),
+            p_text(each.difference.p_value),
+            p_text(each.corrected_p),
+            f"{len(each.better):,}",
+            f"{len(each.worse):,}",
+        )
+        for each in comparison.pairings
+    ]
+    head = ("scorer", "first", "second", "pairs", "difference", "95 % interval", "p", "p after Holm", "better", "worse")
+    return TextTable("Differences, second minus first", head, rows)
+
+
+def _cells(figures: Figures) -> tuple[str, ...]:
+    estimate = figures.estimate
+    ends = f"{percent(estimate.low)} to {percent(estimate.high)}" if estimate.low is not None else "–"
+    counts = (estimate.n, figures.failed, figures.unjudged, figures.unfinished)
+    return percent(estimate.mean), ends, *(f"{count:,}" for count in counts)
+
+
+def _contender_cells(each: Contender) -> tuple[str, ...]:
+    costs = each.costs
+    cost = "–"
+    if costs.cost_usd is not None:
+        cost = dollars(costs.cost_usd)
+        if costs.priced < costs.rows:
+            cost += f" ({costs.priced:,} of {rows_text(costs.rows)})"
+    times = (duration(seconds) if seconds is not None else "–" for seconds in (costs.median_s, costs.p95_s))
+    tokens = "–" if costs.tokens is None else f"{costs.tokens:,.0f}"
+    means = (
+        percent(summary.overall.estimate.mean)
+        + (f" ({summary.overall.failed:,} failed)" if summary.overall.failed else "")
+        for summary in each.summaries
+    )
+    return (each.name, *means, cost, *times, tokens)
