@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ from batchrun.engine.retry import GiveUp
 from batchrun.errors import BatchRefused, InputError, OutputError, ServiceFault, unwrapped
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
+from batchrun.job.sources import check_sources
 from batchrun.journal import Created, Journal, place_of
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
@@ -129,6 +131,7 @@ def _endpoint(place: str, store: Path, job: Job, environment: Environment) -> It
             yield endpoint
     else:
         # The recorded URL, even for the SDK's default: without one the SDK would use what the environment names today.
+        check_sources(replace(job, base_url=place), environment)
         yield endpoint_of(job, place, environment)
 
 

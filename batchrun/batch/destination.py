@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL, Api, Job
+from batchrun.job.sources import check_sources
 from batchrun.services.route import check_base_url
 from batchrun.wording import shown_path
 
@@ -62,6 +63,7 @@ def destination_of(job: Job, environment: Environment, *, model_from_environment
     base_url = job.base_url or environment.base_url
     if base_url is not None:
         check_base_url(base_url)
+    check_sources(job, environment)
     _check_key(environment, azure=job.azure)
     _check_azure(job, environment, base_url)
     models, assistants = _models_of(job), {variant.assistant for variant in variants_of(job)} - {None}

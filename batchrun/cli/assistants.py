@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import note, print_result
+from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.options import LocalPath
 from batchrun.records import Settings
 
@@ -29,12 +29,12 @@ def assistants() -> None:
 @click.option(
     "--base-url", help="Base URL of the service. Default: environment variable OPENAI_BASE_URL", metavar="URL"
 )
+@env_file_option
 def assistants_export(assistant_id: str, output: Path | None, base_url: str | None) -> None:
     """Fetch an assistant from a service and write it as a job file."""
-    from batchrun.job.environment import Environment
     from batchrun.services.assistant_object import fetch_assistant
 
-    _write_job(run_loop(fetch_assistant(assistant_id, base_url, Environment.read(os.environ))), output)
+    _write_job(run_loop(fetch_assistant(assistant_id, base_url, read_environment())), output)
 
 
 @assistants.command("import")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
 from batchrun.cli.console import note
+from batchrun.cli.env_file import announce_env_file, read_environment, variables_for
 from batchrun.records import Settings
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ def grading_for(
     from batchrun.scoring.grading.grader_report import grader_lines
     from batchrun.scoring.grading.grading import Grading
 
-    environment = Environment.read(os.environ)
+    # Other scorers need no key: their commands read no .env.
+    uses_graders = options.grader or options.grader_model or any("model-graded" in spec for spec in options.scorer)
+    environment = read_environment() if uses_graders else Environment()
 
     def run(plan: Plan) -> Summary:
         from batchrun.batch.run import run_batch
         from batchrun.cli.progress import progress_of
 
+        announce_env_file()  # the files of a scorer's own graders are read late
         watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=False)
         return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
 
@@ -51,4 +55,8 @@ def grading_for(
         if not quiet:
             note(*grader_lines([done]))
 
-    return Grading.of(options, environment, run, environ=os.environ, service=service, tell=report)
+    environ = variables_for() if uses_graders else os.environ
+    grading = Grading.of(options, environment, run, environ=environ, service=service, tell=report)
+    if uses_graders:
+        announce_env_file()
+    return grading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -11,6 +10,7 @@ import click
 
 from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal
+from batchrun.cli.env_file import announce_env_file, env_file_option, name_job_file, read_environment, variables_for
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, SectionedOption, job_parameters
 
@@ -45,12 +45,13 @@ def _output_path(name: str) -> Path:
     return paths_for(Path(name)).output
 
 
-def _named_output(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
+def _named_output(context: click.Context, _parameter: click.Parameter, name: str) -> Path:
     """Return the given output, or the output that `run` would write today for the given job file."""
     from batchrun.job.file import is_job_file
 
     if not is_job_file(name):
         return _output_path(name)
+    name_job_file(context, name)
     return JobArguments.read(name, {}, sends=False).job_and_output()[1]
 
 
@@ -98,6 +99,7 @@ def export(output: Path, *, to: Path | None) -> None:
     help="Job file with the [prices] to use. Default: the prices of the batch and the current price list",
     metavar="FILE.toml",
 )
+@env_file_option
 @click.option("--write", is_flag=True, help="Replace the recorded costs in the journal with the recalculated ones")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> None:
@@ -108,7 +110,9 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
     """
     from batchrun.estimate.recount import batch_costs, cost_facts, cost_lines, prices_of_file
 
-    own_prices = prices_of_file(prices, os.environ) if prices is not None else None
+    own_prices = prices_of_file(prices, variables_for(str(prices))) if prices is not None else None
+    if own_prices is not None:
+        announce_env_file()
     batch_cost = batch_costs(output, own_prices, write=write)
     print_result(*([facts_line(cost_facts(batch_cost))] if as_json else cost_lines(batch_cost)))
 
@@ -116,6 +120,7 @@ def costs(output: Path, prices: Path | None, *, write: bool, as_json: bool) -> N
 @cli.command()
 @output_argument
 @click.argument("row", metavar="ROW")
+@env_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def show(output: Path, row: str, *, as_json: bool) -> None:
     """Print the thread of one row.
@@ -124,15 +129,15 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
     starting at 0, or its key if the batch has --key. If a job file is given, the output that it names is used.
     """
     from batchrun.batch.show import row_facts, row_lines
-    from batchrun.job.environment import Environment
 
-    story = run_loop(row_facts(output, row, Environment.read(os.environ)))
+    story = run_loop(row_facts(output, row, read_environment()))
     print_result(*([facts_line(story)] if as_json else row_lines(story)))
 
 
 @cli.command(cls=CleanupCommand)
 @click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS)
+@env_file_option
 @click.option("--in-flight", is_flag=True, help="Also delete objects that rows in flight need", cls=CleanupOption)
 @click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=CleanupOption)
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
@@ -148,7 +153,6 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     from batchrun.batch.cleanup import clean_up
     from batchrun.batch.cleanup_summary import cleanup_facts, cleanup_line
     from batchrun.batch.display import watch_cleanup
-    from batchrun.job.environment import Environment
     from batchrun.job.file import is_job_file
     from batchrun.job.validation import make_job
 
@@ -161,7 +165,7 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
         clean_up(
             output,
             job,
-            Environment.read(os.environ),
+            read_environment(target),
             in_flight=in_flight,
             show=(lambda made: print_result(f"{made.kind} {made.object_id}")) if dry_run else None,
             watch=None if quiet or as_json else partial(watch_cleanup, cast(TextIO, terminal()), progress_line),

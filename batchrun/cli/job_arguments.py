@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchrun.cli.env_file import variables_for
 from batchrun.records import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class JobArguments:
         from batchrun.job.file import table_and_options
 
         given = {name: value for name, value in flags.items() if value not in (None, ())}
-        return cls(*table_and_options(table, given, os.environ if sends else None))
+        return cls(*table_and_options(table, given, variables_for(table) if sends else None))
 
     def job_and_output(self) -> tuple[Job, Path]:
         """Return the validated job and the path of its output."""

@@ -10,6 +10,7 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import note, print_result
 from batchrun.cli.dry_batch import batch_text, dry_run_of
+from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import LocalPath
 from batchrun.cli.scoring_flags import run_score_options
@@ -38,18 +39,18 @@ def init(table: str, output: Path | None, *, no_header: bool) -> None:
 
 @cli.command()
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
+@env_file_option
 def check(job: str) -> None:
     """Check a job file without sending anything.
 
     The table, the template and the output are checked too, and the cost is estimated.
     """
     from batchrun.estimate.dry_run import estimated_cost_text
-    from batchrun.job.environment import Environment
     from batchrun.wording import shown_path
 
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})
-    with dry_run_of(arguments, Environment.read(os.environ), scoring) as (plan, estimate):
+    with dry_run_of(arguments, read_environment(job), scoring) as (plan, estimate):
         print_result(
             f"{job}: {batch_text(plan, shown_path(Path(arguments.input_name)))}",
             f"cost: {estimated_cost_text(estimate)}",

@@ -13,6 +13,7 @@ import click
 from batchrun.cli.app import cli, interrupts, run_loop
 from batchrun.cli.console import facts_line, note, print_result, print_summary, terminal, warn
 from batchrun.cli.dry_batch import batch_text, dry_run_of
+from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.progress import progress_of
@@ -31,6 +32,7 @@ __all__ = ["run"]
 @cli.command(cls=SectionedCommand)
 @click.argument("table", type=LocalPath(), metavar="TABLE|JOB.toml")
 @job_parameters
+@env_file_option
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -53,11 +55,9 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     TABLE is a .csv, .tsv, .jsonl or .parquet file, or - for CSV on standard input. Run the same command again to
     resume: finished rows are not run again, and rows in flight continue where they were. Flags override the job file.
     """
-    from batchrun.job.environment import Environment
-
-    environment = Environment.read(os.environ)
     scoring = run_score_options(table, options)
     arguments = JobArguments.read(table, options)
+    environment = read_environment(table)
     if dry_run and pilot is not None:
         raise click.UsageError("--dry-run and --pilot cannot be combined; give one of them")
     if arguments.input_name == "-" and not quiet and sys.stdin is not None and sys.stdin.isatty():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
+from batchrun.cli.env_file import announce_env_file, env_file_option, variables_for
 from batchrun.cli.options import LocalPath
 from batchrun.errors import InputError
 
@@ -52,6 +52,7 @@ _ALLOWANCE = click.IntRange(1, 1_000_000_000)
 @click.option("--script", type=LocalPath(path_type=Path), help="File of rules to answer from", metavar="FILE")
 @click.option("--upstream", help="Base URL of a Chat Completions API that answers", metavar="URL")
 @click.option("--upstream-key-env", help="Environment variable with the API key of the upstream", metavar="NAME")
+@env_file_option
 @click.option(
     "--upstream-model", "models", multiple=True, help="Model for /models to list. May be repeated", metavar="NAME"
 )
@@ -127,7 +128,8 @@ def _embedder(model: str | None, upstream: str | None, upstream_key_env: str | N
 
 
 def _upstream_key(name: str | None) -> str | None:
-    key = os.environ.get(name) if name is not None else None
+    key = variables_for().expand(name, "upstream-key-env") if name is not None else None
+    announce_env_file()
     if name is not None and not key:
         raise InputError(f"--upstream-key-env: environment variable {name} is not set")
     return key

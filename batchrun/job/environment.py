@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from batchrun.job.variables import Variables
 from batchrun.records import Settings
 
 __all__ = ["ApiKey", "Environment"]
@@ -24,6 +25,7 @@ class Environment:
         azure_key: AZURE_OPENAI_API_KEY, or the same.
         client_options: further arguments for the SDK's client (Python only).
         certificates: SSL_CERT_FILE and SSL_CERT_DIR, as far as they are set.
+        variables: where the variables come from, if a `.env` may be among the sources; see `batchrun.job.sources`.
     """
 
     api_key: ApiKey | None = field(default=None, repr=False)
@@ -35,6 +37,7 @@ class Environment:
     model: str | None = None
     client_options: Settings = field(default_factory=dict, repr=False)
     certificates: Mapping[str, str] = field(default_factory=dict)
+    variables: Variables | None = field(default=None, repr=False)
 
     def with_key(self, api_key: ApiKey) -> Environment:
         """Return a copy with another key. An empty key counts as not set."""
@@ -56,4 +59,5 @@ class Environment:
             project=get("OPENAI_PROJECT_ID"),
             model=get("BATCHRUN_MODEL"),
             certificates={name: environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if get(name)},
+            variables=environ if isinstance(environ, Variables) else None,
         )

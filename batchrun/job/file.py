@@ -18,6 +18,7 @@ from typing import Any
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
 from batchrun.job.options import job_options
+from batchrun.job.variables import Variables
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import plain_path, shortened
@@ -201,9 +202,10 @@ def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> A
         return value
 
     def variable(match: re.Match[str]) -> str:
-        if match[1] not in environ:
+        value = environ.expand(match[1], key) if isinstance(environ, Variables) else environ.get(match[1])
+        if value is None:
             raise InputError(f"{path}: {key}: environment variable {match[1]} is not set")
-        return environ[match[1]]
+        return value
 
     return _VARIABLE.sub(variable, value)
 

@@ -8,6 +8,8 @@ from batchrun.engine import Limits
 from batchrun.errors import InputError, ServiceFault
 from batchrun.job.assistant import checked_assistant
 from batchrun.job.environment import Environment
+from batchrun.job.options import Job
+from batchrun.job.sources import check_sources
 from batchrun.records import JsonDict
 from batchrun.services.client import Endpoint
 from batchrun.services.route import check_base_url
@@ -35,6 +37,7 @@ async def fetch_assistant(assistant_id: str, base_url: str | None, environment: 
             " (OpenAI's own assistants no longer exist)"
         )
     check_base_url(where)
+    check_sources(Job(base_url=base_url), environment)
     endpoint = Endpoint(where, environment.api_key or "none", certificates=environment.certificates)
     wire = Wire(endpoint, Limits(), silence_timeout_s=30)
     try:
