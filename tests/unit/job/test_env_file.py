@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+import batchrun
 from batchrun.errors import InputError
 from batchrun.job.env_file import MAX_FILE_BYTES, EnvFile, find_env_file
 from batchrun.job.environment import Environment
 from batchrun.job.variables import FROM_ENV_FILE, Variables
 
 KEY = "OPENAI_API_KEY"
+PAGE = Path(batchrun.__file__).parents[1] / "docs" / "reference" / "environment.md"
 
 
 def written(folder: Path, content: bytes | str) -> EnvFile:
@@ -149,3 +152,12 @@ def test_only_listed_names_are_taken(tmp_path: Path) -> None:
     assert variables.passed_over() == others
     assert variables.expand("DATABASE_URL", "header") == "x"
     assert dict(os.environ) == before
+
+
+def test_the_page_lists_what_is_taken() -> None:
+    """The table of variables has each variable that a `.env` can set, and no other."""
+    rows = re.findall(r"^\| (`[A-Z].+?) \| .+ \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    taken = [name for names, rule in rows if rule != "never" for name in re.findall(r"[A-Z_]{4,}", names)]
+    assert sorted(taken) == sorted(FROM_ENV_FILE)
+    never = [name for names, rule in rows if rule == "never" for name in re.findall(r"[A-Z_]{4,}", names)]
+    assert {"HTTPS_PROXY", "SSL_CERT_FILE", "OPENAI_CUSTOM_HEADERS"} <= set(never)
