@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -133,41 +132,6 @@ def test_the_page_says_how_to_date_an_output(folder: Path) -> None:
     assert night(folder).returncode == 0
     (output,) = folder.glob("outputs/????-??-??/answers.csv")
     assert "completed" in output.read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_takes_the_units(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """`systemd-analyze verify` accepts the service and the timer."""
-    units = tmp_path_factory.mktemp("units")
-    service, timer = code_blocks(PAGE, "ini")
-    for name, text in (("nightly.service", service), ("nightly.timer", timer)):
-        (units / name).write_text(text.replace("/srv/nightly", str(folder)), encoding="utf-8")
-    verify = ["systemd-analyze", "verify", "--man=no", str(units / "nightly.service"), str(units / "nightly.timer")]
-    done = subprocess.run(verify, capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if "nightly." in line]
-    assert (done.returncode, complaints) == (0, [])
-    (command,) = re.findall(r"^ExecStart=(.*)$", service, re.M)
-    started = command.replace("/srv/nightly", str(folder)).split()
-    environment = {**environment_of(folder), "PATH": "/usr/bin:/bin"}
-    assert subprocess.run(started, cwd=folder, env=environment, capture_output=True).returncode == 0
-
-
-def test_the_workflow_runs(folder: Path, watch: ScriptedHttp) -> None:
-    """The workflow is YAML with a schedule, and its step runs with the variables that it names."""
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    workflow = yaml.safe_load(code_blocks(PAGE, "yaml")[0])
-    # YAML 1.1 reads the key `on` as true; GitHub does not.
-    assert workflow[True]["schedule"][0]["cron"] == "15 2 * * *"
-    steps = workflow["jobs"]["ask"]["steps"]
-    saved = [step["with"] for step in steps if step.get("uses", "").startswith("actions/cache/")]
-    assert {each["path"] for each in saved} == {"outputs"}
-    (step,) = [step for step in steps if step.get("name") == "ask"]
-    values = environment_of(folder)
-    environment = {name: values[name] for name in (*step["env"], "OPENAI_BASE_URL")}
-    environment["PATH"] = f"{BIN}:/usr/bin:/bin"
-    done = subprocess.run(["/bin/sh", "-e", "-c", step["run"]], cwd=folder, env=environment, capture_output=True)
-    assert done.returncode == 0
-    assert told(watch) == ["GET /start", "POST "]
 
 
 def test_the_page_cleans_up_with_its_own_command(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pages that are generated from the code."""
+"""Pages that are generated from the code, and commands in pages and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from batchrun.cli import cli
 
-__all__ = ["help_page"]
+__all__ = ["help_page", "refused"]
 
 HEAD = """# Commands and options
 
@@ -32,3 +32,22 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
             assert child is not None
             found += _sections(child, each, context)
     return found
+
+
+def refused(arguments: list[str]) -> str:
+    """Return why the command line refuses the arguments of `batchrun`, or an empty string.
+
+    The names of commands and options are checked, and that each option has its value; values and files are not.
+    """
+    command: click.Command = cli
+    try:
+        while isinstance(command, click.Group):
+            name, arguments = arguments[0], arguments[1:]
+            found = command.get_command(click.Context(command), name)
+            if found is None:
+                return f"no command {name}"
+            command = found
+        command.make_parser(click.Context(command)).parse_args(arguments)
+    except click.UsageError as exc:
+        return exc.format_message()
+    return ""
