@@ -144,7 +144,7 @@ def test_a_pull_request_is_evaluated(tmp_path: Path, tutor_url: str, targets: st
     folder.mkdir()
     shutil.copy(DEPLOY / "evaluation.toml", folder / "job.toml")
     rows = [
-        {"id": number, "topic": "sums", "question": f"What is {number} + 1?", "answer": target}
+        {"id": str(number), "topic": "sums", "question": f"What is {number} + 1?", "answer": target}
         for number, target in enumerate(targets.split(), 1)
     ]
     write_csv(folder / "questions.csv", rows)
