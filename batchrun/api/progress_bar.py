@@ -62,7 +62,7 @@ def _notebook_output() -> Show:
     """Return a function that shows a renderable in one output of the cell, in place of the one before."""
     from IPython.display import DisplayHandle
 
-    handle: Any = DisplayHandle()  # type: ignore[no-untyped-call]
+    handle: Any = DisplayHandle()
     show = handle.display
 
     def replace(renderable: RenderableType) -> None:
