@@ -1,58 +1,173 @@
-"""The first job file for a table: its prompt uses the table's columns, and every option is shown in a comment."""
+"""The first job file for a table: what most people set, or every option, with comments and examples."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchrun.errors import OutputError
+from batchrun.batch.column_roles import ColumnRoles, column_roles
+from batchrun.errors import InputError, OutputError
 from batchrun.job.job_option import JobOption
 from batchrun.job.options import job_options
-from batchrun.prompts.placeholders import default_template, placeholder_of
+from batchrun.shell_hint import quoted
+from batchrun.tables import ReadOptions, Source, WriteOptions
+from batchrun.wording import visible_line
 
-__all__ = ["first_job", "write_new"]
+__all__ = ["first_job", "key_help", "write_new"]
 
 WIDTH = 100
+_SHOWN_COLUMNS = 12
+_SHOWN_CHARS = 40
 
 
-def first_job(input_name: str, columns: Sequence[str], *, no_header: bool = False) -> str:
-    """Return the text of a job file that runs as it is; each further option is a comment with an example.
+def first_job(source: Source, input_name: str, read: ReadOptions, job_name: str, *, every_option: bool = False) -> str:
+    """Return the text of a job file that runs as it is; the other options are comments with an example.
 
     Args:
-        input_name: path of the table, as the file shows it.
-        no_header: the first line of the table is a row.
+        source: the table, which is read once.
+        input_name: path of the table relative to the job file.
+        read: options that the table needs to be read.
+        job_name: path of the job file, for the commands in its header.
+        every_option: add all options, section by section.
+
+    Raises:
+        InputError: the table cannot be read, or a name in it cannot be written to a file.
     """
-    lines = [
-        f"# A batch over {_toml(input_name)}: batchrun run THIS_FILE",
-        f"# Columns: {', '.join(_toml(name) for name in columns)}",
-        "# Paths are relative to this file. Commented lines show examples; defaults apply until you uncomment them.",
+    try:
+        input_name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{input_name!r}: the name is not valid Unicode, so a job file cannot hold it") from None
+    roles = column_roles(source)
+    lines = [*_header(source.columns, input_name, job_name, every_option=every_option)]
+    lines += _basic_lines(source, input_name, read, roles)
+    if every_option:
+        lines += _further_options(shown={line.removeprefix("# ").partition(" = ")[0] for line in lines})
+    return "\n".join([*lines, *_score_lines(roles)]) + "\n"
+
+
+def _header(columns: Sequence[str], input_name: str, job_name: str, *, every_option: bool) -> Iterator[str]:
+    commands = [(f"check {quoted(job_name)}", "shows what would be sent, and sends nothing")]
+    commands.append((f"run {quoted(job_name)}", "runs the rows; the same command again runs what is missing"))
+    if not every_option:
+        commands.append(("init TABLE --all -o FILE.toml", "writes a file with every option"))
+    width = max(len(command) for command, _ in commands)
+    names = [_shown(name) for name in columns[:_SHOWN_COLUMNS]]
+    if more := len(columns) - len(names):
+        names.append(f"and {more:,} more")
+    yield f"# A batch over {_shown(input_name)}, with one request for each row:"
+    for command, effect in commands:
+        yield f"#   batchrun {command.ljust(width)}  {effect}"
+    yield "# Paths are relative to this file. Lines with # are off: to use one, change its value and remove the #."
+    yield from _comment(f"Columns: {', '.join(names)}")
+
+
+def _basic_lines(source: Source, input_name: str, read: ReadOptions, roles: ColumnRoles) -> Iterator[str]:
+    """Yield what most people set."""
+    yield ""
+    yield f"input = {_toml(input_name)}"
+    for name, value in (("encoding", read.encoding), ("delimiter", read.delimiter), ("no_header", read.no_header)):
+        if value:
+            yield f"{name} = {_toml(value)}"
+    if prefix := _prefix(source.columns):
+        yield "# The table has a column with the name of an output column, so the output columns get a prefix."
+        yield f"output_prefix = {_toml(prefix)}"
+    yield f"{_example('output')}  # .csv, .tsv, .jsonl or .parquet; default: outputs/ and the name of the input"
+    yield from ("", '# Template over the columns of a row, or "@FILE"')
+    yield f"prompt = {_toml(roles.template)}"
+    yield _example("instructions")
+    yield from (
         "",
-        f"input = {_toml(input_name)}",
-        *(["no_header = true"] if no_header else []),
-        f"prompt = {_toml(_template(columns))}",
-    ]
+        "# Column that identifies rows, so that the table can be edited between runs; default: the position",
+    )
+    key = _toml(roles.key or roles.possible_key or "id")
+    yield f"key = {key}" if roles.key is not None else f"# key = {key}"
+    yield from ("", *_NO_MODEL)
+    yield from map(_example, ("model", "base_url", "temperature", "max_completion_tokens"))
+    yield from ("", "# Limits: rows at once, requests and tokens per minute, US dollars for the whole batch")
+    yield from map(_example, ("concurrency", "rpm", "tpm", "budget"))
+
+
+_NO_MODEL = (
+    "# Without a model, BATCHRUN_MODEL of the environment names it. With neither of them, no key (OPENAI_API_KEY)",
+    "# and no base URL, the embedded tutor answers offline; it is not a language model.",
+)
+
+
+def _further_options(shown: set[str]) -> Iterator[str]:
+    """Yield the options that are not shown yet, by section."""
     section = None
-    for name, (option, default) in job_options().items():
-        if name == "prompt" or (name == "no_header" and no_header):
+    for name, (option, _) in job_options().items():
+        if name in shown:
             continue
         if option.section != section:
             section = option.section
-            lines += ["", f"# -- {section.lower()} --"]
-        lines += [*_wrapped(option.help), f"# {name} = {_example(name, option, default)}"]
-    return "\n".join(lines) + "\n"
+            yield from ("", f"# -- {section.lower()} --")
+        yield from _comment(key_help(name))
+        yield _example(name)
 
 
-def _template(columns: Sequence[str]) -> str:
-    return default_template(columns) or "\n".join(f"{name}: {placeholder_of(name)}" for name in columns)
+def _score_lines(roles: ColumnRoles) -> Iterator[str]:
+    """Yield the table `[score]`, if a column looks like an expected answer. TOML wants tables after all other keys."""
+    if roles.target is None:
+        return
+    yield from ("", "# Score the answers against an expected answer when the batch has ended:")
+    yield "# [score]"
+    yield f"# scorer = {_toml(roles.scorer)}"
+    yield f"# target = {_toml(roles.target)}"
 
 
-_EXAMPLES = {
+def _prefix(columns: Sequence[str]) -> str:
+    """Return a prefix for the output columns; empty if the table has no column of their names."""
+    if not set(columns) & set(WriteOptions().added_columns):
+        return ""
+    candidates = ("answer_", *(f"answer{number}_" for number in range(2, len(columns) + 3)))
+    return next(each for each in candidates if not any(name.startswith(each) for name in columns))
+
+
+# -- the texts of keys ------------------------------------------------------------------------------------------
+
+
+def key_help(name: str) -> str:
+    """Return the help text of an option as a key of a job file.
+
+    >>> key_help("stream")
+    'Stream replies (responses and chat; assistants always stream unless poll is true)'
+    """
+    text = _TEXTS.get(name) or job_options()[name][0].help.replace(" (job file and Python only)", "")
+    return _FLAG.sub(lambda flag: flag[1].replace("-", "_"), text)
+
+
+_FLAG = re.compile(r"`?--([a-z][a-z-]*)`?")
+
+_TEXTS: Mapping[str, str] = {
+    "prompt": 'Template over the columns of a row, "@FILE", or a list of them for several turns in one thread. '
+    "Default: the column `prompt` or `question`, or the only column",
+    "instructions": 'Instructions for the model, or "@FILE"',
+    "model": "Model name at the service, or a list of names to run every row with each. `tutor` answers offline. "
+    "Default: environment variable BATCHRUN_MODEL",
+    "attach": "Columns with the path or URL of a file or image to attach to the prompt",
+    "file_search": "Files that the model may search: paths, folders or patterns. Each file is uploaded once",
+    "api": "API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key; "
+    "assistants with `assistant`, or offline",
+    "stream": "Stream replies (responses and chat; assistants always stream unless poll is true)",
+    "param": "Additional model parameters, passed on unchanged",
+    "header": "HTTP headers to send with every request. `${NAME}` is replaced by an environment variable",
+    "query": "Query parameters to add to every request. `${NAME}` is replaced by an environment variable",
+    "row_timeout": "Timeout of a row in seconds, not counting waits for limits. Default: 600; 1,800 with "
+    "service_tier flex in param; 3,600 with background",
+}
+"""Texts of keys that differ from those of the flags in more than the names of options."""
+
+_EXAMPLES: Mapping[str, Any] = {
     "output": "outputs/{date}.csv",
     "encoding": "cp1252",
     "delimiter": ";",
     "key": "id",
+    "prompt": "{{ question }}",
     "turns": [{"prompt": "{{ question }}"}, {"prompt": "Say it shorter.", "when": "responses[0] | length > 200"}],
     "instructions": "Answer in one sentence.",
     "model": "NAME",
@@ -66,6 +181,13 @@ _EXAMPLES = {
     "store": "threads.store",
     "api": "responses",
     "base_url": "http://127.0.0.1:8000/v1",
+    "assistant": "asst_ID",
+    "organization": "org-ID",
+    "project": "proj_ID",
+    "api_version": "VERSION",
+    "param": {"seed": 7},
+    "header": {"X-Team": "${TEAM}"},
+    "query": {"team": "${TEAM}"},
     "temperature": 0.2,
     "top_p": 0.9,
     "max_completion_tokens": 500,
@@ -83,14 +205,23 @@ _EXAMPLES = {
 """Example values of options whose default is nothing."""
 
 
-def _example(name: str, option: JobOption, default: Any) -> str:
+def _example(name: str) -> str:
+    """Return the commented line of an option: an example, or its default."""
+    option, default = job_options()[name]
+    return f"# {name} = {_toml(_example_value(name, option, default))}"
+
+
+def _example_value(name: str, option: JobOption, default: Any) -> Any:
     if name in _EXAMPLES:
-        return _toml(_EXAMPLES[name])
+        return _EXAMPLES[name]
+    if default is False:
+        return True
     if default is not None:
-        return _toml(default)
-    if option.pairs is not None:
-        return "{ NAME = 'VALUE' }"
-    return '"..."'
+        return default
+    return {"NAME": "VALUE"} if option.pairs is not None else "..."
+
+
+# -- text -------------------------------------------------------------------------------------------------------
 
 
 def _toml(value: Any) -> str:
@@ -102,10 +233,13 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _wrapped(text: str) -> Iterator[str]:
-    import textwrap
+def _shown(name: str) -> str:
+    """Return a name for a comment, on one line and not too long."""
+    return visible_line(_toml(name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"))
 
-    for line in textwrap.wrap(text, WIDTH):
+
+def _comment(text: str) -> Iterator[str]:
+    for line in textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False):
         yield f"# {line}"
 
 
@@ -119,6 +253,6 @@ def write_new(path: Path, text: str) -> None:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise OutputError(f"{path} already exists: choose another name or delete it") from None
+        raise OutputError(f"{path} already exists: choose another name with --output, or delete it") from None
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({(exc.strerror or str(exc)).lower()})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,8 +13,9 @@ from batchrun.cli.console import note, print_result
 from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
-from batchrun.cli.options import LocalPath
+from batchrun.cli.options import LocalPath, job_parameters
 from batchrun.cli.scoring_flags import run_score_options
+from batchrun.job.file import is_job_file
 
 __all__ = ["check", "init"]
 
@@ -21,20 +23,43 @@ __all__ = ["check", "init"]
 @cli.command()
 @click.argument("table", type=LocalPath(), metavar="TABLE")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
-@click.option("--no-header", is_flag=True, help="The first line of TABLE is a row; columns are column_1, column_2, …")
-def init(table: str, output: Path | None, *, no_header: bool) -> None:
+@click.option("--all", "every_option", is_flag=True, help="Show every option, not only what most people set")
+@partial(job_parameters, only=("encoding", "delimiter", "no_header"))
+def init(
+    table: str,
+    output: Path | None,
+    *,
+    every_option: bool,
+    encoding: str | None,
+    delimiter: str | None,
+    no_header: bool | None,
+) -> None:
     """Write a first job file for a table.
 
-    The file can be run as it is; its comments explain every option.
+    The file can be run as it is. The prompt is the column `prompt` or `question`, or the longest text column. A column
+    of unique ids becomes the key. The other options are comments with examples.
     """
     from batchrun.batch.first_job import first_job, write_new
     from batchrun.shell_hint import command
-    from batchrun.tables import ReadOptions, open_source
+    from batchrun.tables import ReadOptions, header_hint, open_source
 
-    source = open_source(table, ReadOptions(no_header=no_header))
-    path = output or Path(table).with_suffix(".toml")
-    write_new(path, first_job(os.path.relpath(table, path.parent), source.columns, no_header=no_header))
+    if table == "-":
+        raise click.UsageError("a job file names its table: give a file, not standard input")
+    path = output or _job_path(Path(table))
+    if not is_job_file(path.name):
+        raise click.UsageError(f"--output: the name of a job file ends with .toml, got {path}")
+    options = ReadOptions(encoding, delimiter, no_header=bool(no_header))
+    source = open_source(table, options)
+    name = os.path.relpath(table, path.parent)
+    write_new(path, first_job(source, name, options, path.name, every_option=every_option))
+    if hint := header_hint(source):
+        note(f"{table}: {hint}")
     note(f"written: {path}; next: {command('check', path)}")
+
+
+def _job_path(table: Path) -> Path:
+    """Return the path of a table with .toml in place of its extension."""
+    return (table.with_suffix("") if table.suffix.lower() == ".gz" else table).with_suffix(".toml")
 
 
 @cli.command()
