@@ -20,14 +20,36 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
+    from batchrun.api.evaluation import compare, score
+    from batchrun.api.reports import ReportPage, report
     from batchrun.api.run import arun, outcomes, run
+    from batchrun.api.scores import ScoreComparison, Scores
     from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
 
-__all__ = ["Completed", "Failed", "Job", "Outcome", "Usage", "__version__", "arun", "outcomes", "run"]
+__all__ = [
+    "Completed",
+    "Failed",
+    "Job",
+    "Outcome",
+    "ReportPage",
+    "ScoreComparison",
+    "Scores",
+    "Usage",
+    "__version__",
+    "arun",
+    "compare",
+    "outcomes",
+    "report",
+    "run",
+    "score",
+]
 
 _HOMES = {
     **dict.fromkeys(("arun", "outcomes", "run"), "api.run"),
+    **dict.fromkeys(("compare", "score"), "api.evaluation"),
+    **dict.fromkeys(("ReportPage", "report"), "api.reports"),
+    **dict.fromkeys(("ScoreComparison", "Scores"), "api.scores"),
     "Job": "job.options",
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }

@@ -11,13 +11,30 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import anyio
+from anyio.lowlevel import current_token
 
 from batchrun.interrupts import Interrupted, Interrupts
 
-__all__ = ["run_in_thread", "run_loop"]
+__all__ = ["run_to_end"]
 
 
 T = TypeVar("T")
+
+
+def run_to_end(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine for code that is not async; in a thread of its own if this thread's loop is running already.
+
+    Raises:
+        Interrupted: SIGINT cancelled it.
+    """
+    try:
+        current_token()
+    except RuntimeError:
+        # A program with its own SIGINT handler keeps it.
+        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with interrupts.installed((signal.SIGINT,) if ours else ()):
+            return run_loop(main, interrupts)
+    return run_in_thread(main, interrupts)
 
 
 def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:

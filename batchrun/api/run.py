@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import anyio
-from anyio.lowlevel import current_token
 
 from batchrun.api.call import Call, keeping_answers, resolve, run_call
 from batchrun.api.data import SeriesOf, TableT
-from batchrun.api.event_loop import run_in_thread, run_loop
+from batchrun.api.event_loop import run_to_end
 from batchrun.api.job_options import JobOptions
 from batchrun.api.parameters import CallersWords
 from batchrun.api.signatures import CallOptions, with_options
@@ -117,14 +115,7 @@ def run(
     interrupts = Interrupts()
     with CallersWords():
         call = resolve(data, job, options, api_key, client_options, progress)
-        try:
-            current_token()
-        except RuntimeError:
-            # A program with its own SIGINT handler keeps it.
-            ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            with interrupts.installed((signal.SIGINT,) if ours else ()):
-                return run_loop(_answers(call, on_outcome, interrupts), interrupts)
-        return run_in_thread(_answers(call, on_outcome, interrupts), interrupts)
+        return run_to_end(_answers(call, on_outcome, interrupts), interrupts)
 
 
 @overload

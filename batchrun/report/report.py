@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from batchrun.batch.paths import paths_for
+from batchrun.batch.paths import Paths, paths_for
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row
@@ -25,11 +25,23 @@ from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score, as_text
-from batchrun.scoring.summary import summarize
-from batchrun.scoring.table import ScoredTable, open_scored
+from batchrun.scoring.summary import ScoreSummary, summarize
+from batchrun.scoring.table import ScoredTable
 from batchrun.shell_hint import command
 
-__all__ = ["Report", "check_page", "check_scoring", "default_report", "head", "make_report", "page_data"]
+__all__ = [
+    "Report",
+    "check_journal_alone",
+    "check_page",
+    "check_scoring",
+    "default_report",
+    "head",
+    "make_report",
+    "page_data",
+    "report_of",
+]
+
+_IN_MEMORY = "A table in memory has no journal: attempts, prompts and refusals are unknown."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +52,13 @@ class Report:
         facts: figures, as JSON.
         columns: columns of the page's table.
         rows: all rows, in the table's order.
+        summaries: the figures of each scorer, as in `facts`.
     """
 
     facts: PageFacts
     columns: RowColumns
     rows: Sequence[ReportRow]
+    summaries: Sequence[ScoreSummary] = ()
 
 
 def default_report(output: Path) -> Path:
@@ -59,7 +73,7 @@ def check_page(path: Path) -> None:
         InputError: the name does not end in .html or .htm.
     """
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"-o {path}: expected a name that ends in .html, since the output is a page")
+        raise InputError(f"--output {str(path)!r}: expected a name that ends in .html, since the output is a page")
 
 
 def page_data(report: Report, max_rows: int | None = None) -> PageData:
@@ -101,29 +115,57 @@ def make_report(output: Path, spec: ScoringSpec, *, baseline: str | None = None,
         OutputError: the journal cannot be read.
     """
     check_scoring(spec, baseline)
-    name = str(output)
     paths = paths_for(output)
-    if not output.exists() and paths.journal.exists():
+    check_journal_alone(paths)
+    table = spec.open(str(output), may_lack_scorers=True)
+    other = None if baseline is None else spec.open(baseline, may_lack_scorers=True)
+    return report_of(table, other, spec.failed_as, clock, paths)
+
+
+def check_journal_alone(paths: Paths) -> None:
+    """Check that there is a table, and not only its journal.
+
+    Raises:
+        InputError: there is only a journal.
+    """
+    if not paths.output.exists() and paths.journal.exists():
         raise InputError(
-            f"{name}: there is a journal but no table yet; {command('export', output)} writes the rows so far, and "
-            f"{command('view', output)} shows the batch while it runs"
+            f"{paths.output}: there is a journal but no table yet; {command('export', paths.output)} writes the rows "
+            f"so far, and {command('view', paths.output)} shows the batch while it runs"
         )
-    table = _open(name, spec)
+
+
+def report_of(
+    table: ScoredTable, baseline: ScoredTable | None, failed_as: FailedAs, clock: WallClock, paths: Paths | None
+) -> Report:
+    """Read a table of answers, and score it if it has scorers.
+
+    Args:
+        baseline: table that it is compared with; None for no comparison.
+        failed_as: how failed rows count.
+        clock: clock for the time of the report.
+        paths: the files of its batch; None for a table in memory.
+
+    Raises:
+        InputError: a table cannot be read or scored.
+        OutputError: the journal cannot be read.
+    """
     tally = ScoreTally()
     rows, names = _rows_of(table, tally, for_comparison=baseline is not None)
-    scores = [each.facts() for each in summarize(tally, spec.failed_as)]
+    summaries = summarize(tally, failed_as)
     comparison = None
     if baseline is not None:
-        rows, comparison = _compared(rows, table, tally, _open(baseline, spec), spec.failed_as)
-    batch = BatchRecord.read(paths, len(rows))
+        rows, comparison = _compared(rows, table, tally, baseline, failed_as)
+    batch = BatchRecord(notes=[_IN_MEMORY]) if paths is None else BatchRecord.read(paths, len(rows))
     rows = batch.join(rows)
-    facts = page_facts(head(name, clock), figures(rows, batch.cool_downs), batch.facts, batch.notes)
+    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), batch.facts, batch.notes)
     if table.scorers:
-        facts["scores"] = scores
+        facts["scores"] = [each.facts() for each in summaries]
     if comparison is not None:
         facts["comparison"] = comparison
     key = table.columns.key or batch.key
-    return Report(facts, columns_of(table.source.columns, table.prefix, names, key, table.columns.target), rows)
+    columns = columns_of(table.source.columns, table.prefix, names, key, table.columns.target)
+    return Report(facts, columns, rows, summaries)
 
 
 def head(name: str, clock: WallClock) -> HeadFacts:
@@ -148,10 +190,6 @@ def check_scoring(spec: ScoringSpec, baseline: str | None = None) -> None:
                 raise InputError(f"{option}: is an option of scoring: add --scorer, as in --scorer numeric")
     if baseline is not None and spec.columns.key is None:
         raise InputError("--compare: pairs the rows of two tables; name their id column with --key COLUMN")
-
-
-def _open(name: str, spec: ScoringSpec) -> ScoredTable:
-    return spec.open(name) if spec.scorers else open_scored(name, (), spec.columns, spec.read)
 
 
 def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> tuple[list[ReportRow], ColumnNames]:

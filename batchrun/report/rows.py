@@ -10,7 +10,7 @@ from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
-__all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cells_of", "pending_cells", "row_json"]
+__all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cell_of", "cells_of", "pending_cells", "row_json"]
 
 Role: TypeAlias = Literal["own", "output", "score", "read"]
 """Origin of a column: the table, batchrun, a scorer's value, or the text that the scorer read."""
@@ -134,7 +134,7 @@ def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
     `p` its prompt, or the position of the column with the same text; `d` its dialogue; `t` its attempts; `b` its
     answer and scores in the other table of a comparison.
     """
-    cells = [_cell(row, column) for column in columns.listed]
+    cells = [cell_of(row, column) for column in columns.listed]
     data: JsonDict = {"k": row.key, "c": cells}
     if row.prompt is not None:
         data["p"] = cells.index(row.prompt) if row.prompt in cells else row.prompt
@@ -169,19 +169,19 @@ def _citation_text(citation: Any) -> str:
     return f"{source}{where}{quote}"
 
 
-def _cell(row: ReportRow, column: Column) -> str | int | float | bool | None:
+def cell_of(row: ReportRow, column: Column) -> str | int | float | bool | None:
     match column.role:
         case "own":
-            return _json_cell(row.values.get(column.key))
+            return _jsoncell_of(row.values.get(column.key))
         case "output":
-            return _json_cell(row.cells[column.key])
+            return _jsoncell_of(row.cells[column.key])
         case "score":
             return row.scores.get(column.key)
         case "read":
             return row.reads.get(column.key)
 
 
-def _json_cell(value: Value) -> str | int | float | bool | None:
+def _jsoncell_of(value: Value) -> str | int | float | bool | None:
     """Return a cell as JSON that JavaScript reads without loss: large integers, lists and objects become text."""
     if value is None or isinstance(value, str | bool):
         return value

@@ -62,15 +62,18 @@ class ScoringSpec:
     read: ReadOptions = field(default_factory=ReadOptions)
     grading: Grading | None = None
 
-    def open(self, table: str | Source) -> ScoredTable:
+    def open(self, table: str | Source, *, may_lack_scorers: bool = False) -> ScoredTable:
         """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs
         them.
+
+        Args:
+            may_lack_scorers: whether a table without scorers is of use.
 
         Raises:
             InputError: see `open_source`, `scored_table` and `make_scorers`.
             GradingStopped, OutputError, OutputHeld: see `grade`.
         """
-        scorers = make_scorers(self.scorers)
+        scorers = make_scorers(self.scorers) if self.scorers or not may_lack_scorers else []
         source = open_source(table, self.read) if isinstance(table, str) else table
         scored = scored_table(source, scorers, self.columns)
         return scored if self.grading is None else grade(scored, self.grading)

@@ -66,7 +66,7 @@ def check_scored_output(table: ScoredTable, output: Path) -> None:
     check_writable(output)
     path: Path | None = getattr(table.source, "path", None)
     if path is not None and output.exists() and output.samefile(path):
-        raise InputError(f"{output}: the output is the input table itself; name another file with -o")
+        raise InputError(f"{output}: the output is the input table itself; name another file with --output PATH")
 
 
 def score_columns(table: ScoredTable) -> WriteOptions:

@@ -13,7 +13,15 @@ from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.wording import rows_text
 
-__all__ = ["bar_lines", "comparison_lines", "comparison_markdown", "left_out", "score_lines", "score_markdown"]
+__all__ = [
+    "bar_lines",
+    "comparison_lines",
+    "comparison_markdown",
+    "left_out",
+    "mean_text",
+    "score_lines",
+    "score_markdown",
+]
 
 _MAX_KEYS = 10
 
@@ -94,10 +102,11 @@ def _estimate_text(estimate: Estimate) -> str:
     if estimate.mean is None:
         return "no row has a score"
     grouped = f" in {estimate.clusters:,} clusters" if estimate.clusters is not None else ""
-    return f"{_mean_text(estimate)}  of {rows_text(estimate.n)}{grouped}"
+    return f"{mean_text(estimate)}  of {rows_text(estimate.n)}{grouped}"
 
 
-def _mean_text(estimate: Estimate) -> str:
+def mean_text(estimate: Estimate) -> str:
+    """Return a mean in percent with its interval."""
     ends = f"({percent(estimate.low)} to {percent(estimate.high)})" if estimate.low is not None else "(no interval)"
     return f"{percent(estimate.mean)}  {ends}"
 
@@ -110,7 +119,7 @@ def _epoch_lines(summary: ScoreSummary) -> list[str]:
             return []
         return [f"no pass@k: several rows are {summary.duplicate}; separate them with --by, or with compare --split"]
     rows = [
-        (f"pass@{k}", _mean_text(epochs.pass_at_k[k]), f"pass^{k}", _mean_text(epochs.pass_hat_k[k]))
+        (f"pass@{k}", mean_text(epochs.pass_at_k[k]), f"pass^{k}", mean_text(epochs.pass_hat_k[k]))
         for k in epochs.pass_at_k
     ]
     return [
@@ -152,7 +161,7 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         k = figures.epochs.most
         at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]
         details.append(f"pass@{k} {percent(at_k.mean)}, pass^{k} {percent(hat_k.mean)}")
-    return _mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)
+    return mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)
 
 
 def _some(keys: Sequence[str]) -> str:

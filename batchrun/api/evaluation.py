@@ -1,0 +1,253 @@
+"""Scores and comparisons from Python, as `batchrun score` and `batchrun compare` make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from batchrun.api.parameters import CallersWords
+from batchrun.api.scores import ScoreComparison, Scores
+from batchrun.api.scoring_call import ScorerGiven, ScoringCall, options_given, scoring_call
+from batchrun.errors import InputError
+from batchrun.job.environment import ApiKey
+from batchrun.scoring.evaluate import Bars, Evaluation, check_baseline, check_comparison, comparison_of, evaluation_of
+from batchrun.scoring.pairing import DETECTABLE
+
+if TYPE_CHECKING:
+    import pandas
+
+    from batchrun.api.data import Data
+    from batchrun.api.scoring_call import ScoredRows
+
+__all__ = ["compare", "score"]
+
+
+def score(
+    data: Data,
+    scorer: ScorerGiven,
+    *,
+    target: str | None = None,
+    answer: str | None = None,
+    by: str | Sequence[str] = (),
+    key: str | None = None,
+    epochs_column: str | None = None,
+    cluster: str | None = None,
+    failed_as: Literal["skip", "wrong"] = "skip",
+    fail_under: float | None = None,
+    no_worse_than: Data | None = None,
+    margin: float | None = None,
+    bar_on: Literal["value", "interval"] = "value",
+    grader: str | Path | Sequence[str | Path] = (),
+    grader_model: str | Sequence[str] = (),
+    vote: Literal["majority", "mean"] | None = None,
+    question: str | None = None,
+    output: str | Path | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    api_key: ApiKey | None = None,
+    progress: bool | None = None,
+) -> Scores:
+    """Score the answers of a batch, or of any table.
+
+    Args:
+        data: a pandas, polars or Arrow table, a list of dicts, or the path of a table, such as the output of a batch.
+        scorer: as on the command line: exact, includes, regex:PATTERN, numeric, choice, json, fuzzy, f1, rougeL, bleu,
+            math, python:FILE.py:function, column:COLUMN or model-graded, with options after a colon; or a function of
+            the answer and the target, and of the row as a dict if it takes three arguments, which returns a bool, a
+            number from 0 to 1, or None for a row that cannot be judged. Several are given as a list, or as a dict by
+            their names.
+        target: column with the expected answer.
+        answer: column with the answer. Default: response.
+        by: columns to break the scores down by.
+        key: column with row ids; rows with the same id are epochs of one row.
+        epochs_column: column with the epoch of a row, its repetition. Default: epoch, if the table has it.
+        cluster: column with the cluster of a row; rows of one cluster are not independent.
+        failed_as: how failed rows count: not at all (`skip`) or as 0 (`wrong`); they are reported in either case.
+        fail_under: lowest accepted mean of each scorer; `Scores.passed` and `Scores.bars` have the result.
+        no_worse_than: another table, whose scores are the baseline; needs `key`.
+        margin: accepted loss against that baseline. Default: 0.
+        bar_on: the figure that must reach a bar: the mean, or the lower end of its 95 % confidence interval.
+        grader: for model-graded scorers: job files of graders, whose prompt is the rubric.
+        grader_model: for model-graded scorers: models that grade by the default rubric.
+        vote: how several verdicts are combined. Default: mean for grades on a scale, else majority.
+        question: question shown to graders: a column or a template. Default: the column prompt or question.
+        output: file for the scored table. Default: none is written.
+        encoding, delimiter: of a text table.
+        api_key: key of the graders' service. Default: OPENAI_API_KEY from the environment.
+        progress: whether the batch of a grader is shown, as for `run`.
+
+    Verdicts of graders are kept next to a table that is a file, or next to `output`: nothing is graded twice. Without
+    either, they are deleted after the call.
+
+    Raises:
+        InputError: the table, a scorer, a column or an option cannot be used.
+        GradingStopped: the batch of a grader ended early.
+        OutputError: the output cannot be written.
+
+    Examples:
+        >>> import batchrun
+        >>> answers = batchrun.run(["What is 2 + 2?", "What is 7 * 6?"], model="tutor")
+        >>> answers["truth"] = [4, 43]
+        >>> print(batchrun.score(answers, "numeric", target="truth"))
+        numeric  50.0 %  (9.5 % to 90.5 %)  of 2 rows
+
+        >>> def short(answer, target):
+        ...     return len(answer) < 20
+        >>> batchrun.score(answers, short).mean
+        1.0
+    """
+    with CallersWords():
+        given = options_given(
+            target=target,
+            answer=answer,
+            by=by,
+            key=key,
+            epochs_column=epochs_column,
+            cluster=cluster,
+            failed_as=failed_as,
+            fail_under=fail_under,
+            no_worse_than=None if no_worse_than is None else "baseline",
+            margin=margin,
+            bar_on=bar_on,
+            grader=grader,
+            grader_model=grader_model,
+            vote=vote,
+            question=question,
+            output=output,
+            encoding=encoding,
+            delimiter=delimiter,
+        )
+        with scoring_call("score", scorer, given, api_key=api_key, progress=progress) as call:
+            return _scores(call, data, no_worse_than)
+
+
+def _scores(call: ScoringCall, data: object, baseline: object) -> Scores:
+    options = call.options
+    check_baseline(options.no_worse_than, call.spec.columns)
+    scored = call.scored(data, for_comparison=baseline is not None)
+    name = None if isinstance(baseline, str | Path) else "no_worse_than"
+    other = None if baseline is None else call.open(baseline, name)[1]
+    evaluation = evaluation_of(
+        scored.table,
+        scored.tally,
+        call.spec.failed_as,
+        Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on),
+        other,
+        options.output,
+    )
+    return Scores(_without_deleted(evaluation, call), scored.frame)
+
+
+def _without_deleted(evaluation: Evaluation, call: ScoringCall) -> Evaluation:
+    """Return an evaluation whose graders name no file that is deleted after the call."""
+    graders = [
+        replace(each, table=None) if each.table is not None and each.table.parent == call.folder else each
+        for each in evaluation.graders
+    ]
+    return replace(evaluation, graders=graders)
+
+
+def compare(
+    *tables: Data,
+    scorer: ScorerGiven,
+    key: str | None = None,
+    target: str | None = None,
+    answer: str | None = None,
+    split: str | None = None,
+    baseline: str | None = None,
+    names: Sequence[str] | None = None,
+    epochs_column: str | None = None,
+    cluster: str | None = None,
+    failed_as: Literal["skip", "wrong"] = "skip",
+    detect: float | Sequence[float] = DETECTABLE,
+    grader: str | Path | Sequence[str | Path] = (),
+    grader_model: str | Sequence[str] = (),
+    vote: Literal["majority", "mean"] | None = None,
+    question: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    api_key: ApiKey | None = None,
+    progress: bool | None = None,
+) -> ScoreComparison:
+    """Compare the scores of tables row by row, or of the parts of one table.
+
+    Args:
+        tables: two or more tables, as for `score`; or one table and `split`.
+        scorer: the scorers, as for `score`.
+        key: column with row ids, by which the tables are paired. With `split` it is optional.
+        target: column with the expected answer.
+        answer: column with the answer. Default: response.
+        split: column whose values split one table into parts to compare: `model` for a batch with several models.
+        baseline: with `split`: the value that the others are compared with. Default: the first.
+        names: names of the tables. Default: the path of a file; A, B, C … for tables in memory.
+        epochs_column, cluster, failed_as: as for `score`.
+        detect: differences for which the required number of rows is computed.
+        grader, grader_model, vote, question, encoding, delimiter, api_key, progress: as for `score`.
+
+    Raises:
+        InputError: a table, a scorer, a column or an option cannot be used, or two tables share no row.
+        GradingStopped: the batch of a grader ended early.
+
+    Examples:
+        >>> import batchrun
+        >>> questions = [{"id": n, "question": f"{n} + {n}", "truth": 2 * n} for n in range(8)]
+        >>> answers = batchrun.run(questions, prompt="{{ question }}", key="id", model="tutor")
+        >>> guesses = answers.assign(response="4")
+        >>> comparison = batchrun.compare(guesses, answers, scorer="numeric", key="id", target="truth")
+        >>> comparison.difference, comparison.p_value
+        (0.875, 0.015625)
+    """
+    with CallersWords():
+        given = options_given(
+            target=target,
+            answer=answer,
+            key=key,
+            split=split,
+            epochs_column=epochs_column,
+            cluster=cluster,
+            failed_as=failed_as,
+            grader=grader,
+            grader_model=grader_model,
+            vote=vote,
+            question=question,
+            encoding=encoding,
+            delimiter=delimiter,
+        )
+        sizes = _sizes(detect)
+        labels = _labels(tables, names)
+        with scoring_call("compare", scorer, given, api_key=api_key, progress=progress) as call:
+            check_comparison(labels, call.spec.columns, baseline)
+            scored = [call.scored(data, label, for_comparison=True) for data, label in zip(tables, labels, strict=True)]
+            pairs = [(each.table, each.tally) for each in scored]
+            found = comparison_of(pairs, call.spec.failed_as, detectable=sizes, baseline=baseline)
+            return ScoreComparison(found, _joined(scored))
+
+
+def _sizes(detect: float | Sequence[float]) -> Sequence[float]:
+    sizes = [detect] if isinstance(detect, int | float) else list(detect)
+    for size in sizes:
+        if not 0 < size <= 1:
+            raise InputError(f"detect: expected numbers above 0 and at most 1, got {size!r}")
+    return sizes
+
+
+def _labels(tables: Sequence[object], names: Sequence[str] | None) -> Sequence[str]:
+    if names is None:
+        return [str(each) if isinstance(each, str | Path) else _letter(place) for place, each in enumerate(tables)]
+    if isinstance(names, str) or len(names) != len(tables):
+        raise InputError(f"names: expected a list with one name for each of {len(tables)} tables, got {names!r}")
+    return names
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else f"table {place + 1}"
+
+
+def _joined(scored: Sequence[ScoredRows]) -> pandas.DataFrame:
+    import pandas as pd
+
+    if len(scored) == 1:
+        return scored[0].frame
+    return pd.concat([each.frame for each in scored], keys=[each.table.source.name for each in scored], names=["table"])
