@@ -14,10 +14,10 @@ from batchrun.api.scoring_call import ScorerGiven, options_given, scoring_call
 from batchrun.batch.paths import paths_for
 from batchrun.clock import utc_now
 from batchrun.errors import InputError
-from batchrun.report.html import report_page
-from batchrun.report.page_facts import HeadlineFacts, PageFacts
-from batchrun.report.report import Report, check_journal_alone, check_page, check_scoring, page_data, report_of
-from batchrun.report.rows import cell_of
+from batchrun.reporting.html import report_page
+from batchrun.reporting.page_facts import HeadlineFacts, PageFacts
+from batchrun.reporting.report import Report, check_journal_alone, check_page, check_scoring, page_data, report_of
+from batchrun.reporting.rows import cell_of
 from batchrun.scoring.summary_text import score_lines
 from batchrun.tables.atomic import replacing
 from batchrun.wording import dollars, rows_text

@@ -53,8 +53,8 @@ def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: 
     more if the batch's journal is next to OUTPUT. If a job file is given, the output that it names is used.
     """
     from batchrun.clock import utc_now
-    from batchrun.report.html import report_page
-    from batchrun.report.report import check_page, default_report, make_report, page_data
+    from batchrun.reporting.html import report_page
+    from batchrun.reporting.report import check_page, default_report, make_report, page_data
     from batchrun.scoring.evaluate import scoring_spec
     from batchrun.tables.atomic import replacing
 
@@ -90,7 +90,7 @@ def view(output: Path, *, port: int, browser: bool | None, **flags: Any) -> None
     used.
     """
     from batchrun.clock import utc_now
-    from batchrun.report.serve import view_forever
+    from batchrun.reporting.serve import view_forever
     from batchrun.scoring.evaluate import scoring_spec
 
     opens_browser = _has_display() if browser is None else browser

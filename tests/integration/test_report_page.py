@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchrun.journal.live import RecordedRun
-from batchrun.report.facts import figures
-from batchrun.report.html import report_page
-from batchrun.report.page_facts import page_facts
-from batchrun.report.report import Report, head, page_data
-from batchrun.report.rows import ReportRow, pending_cells
-from batchrun.report.table_columns import ColumnNames, columns_of
+from batchrun.reporting.facts import figures
+from batchrun.reporting.html import report_page
+from batchrun.reporting.page_facts import page_facts
+from batchrun.reporting.report import Report, head, page_data
+from batchrun.reporting.rows import ReportRow, pending_cells
+from batchrun.reporting.table_columns import ColumnNames, columns_of
 from tests.support.answers import SCORE, numbered, write
 from tests.support.browser import Watched, open_browser, watched_page
 from tests.support.command import batchrun

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from batchrun.report.live_batch import FollowedBatch
+from batchrun.reporting.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
 from tests.support.browser import open_browser, watched_page

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchrun.report.columns_json import MISSING, SEPARATOR
+from batchrun.reporting.columns_json import MISSING, SEPARATOR
 
 __all__ = ["data_of", "unpacked"]
 
@@ -27,7 +27,7 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 def unpacked(portion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a portion as `batchrun.report.rows.row_json` made them."""
+    """Yield the rows of a portion as `batchrun.reporting.rows.row_json` made them."""
     count = len(portion["i"])
     names, cells = _column(portion["k"], count), [_column(column, count) for column in portion["c"]]
     lists = {name: _column(portion[name], count) for name in ("p", "t") if name in portion}

@@ -18,7 +18,7 @@ Packed: TypeAlias = dict[str, Any]
 
 `i`: positions; `k`: keys; `c`: cells, one list per column; `p`, `t`: prompts and attempts, if any row has them; `d`,
 `b`: index in this portion → dialogue, or the row in the other table of a comparison, for rows that have one. See
-`batchrun.report.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
+`batchrun.reporting.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
 `MISSING` for None; a list in which all entries are the same number may be that number.
 """
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from batchrun.journal.live import CoolDown
 from batchrun.records import Cells
-from batchrun.report.page_facts import SessionFacts
-from batchrun.report.rows import WITHOUT_ANSWER, ReportRow
+from batchrun.reporting.page_facts import SessionFacts
+from batchrun.reporting.rows import WITHOUT_ANSWER, ReportRow
 
 __all__ = ["sessions"]
 

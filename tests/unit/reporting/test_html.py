@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.report.columns_json import packed
-from batchrun.report.html import Policy, embedded_json, live_page, report_page
+from batchrun.reporting.columns_json import packed
+from batchrun.reporting.html import Policy, embedded_json, live_page, report_page
 
 HOSTILE = [
     "</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028\u2029", "\0", "\ud800", "{{script}} {{data}}", "&lt;", "\\u003c",
@@ -96,7 +96,7 @@ def test_a_live_page_has_no_rows() -> None:
 
 def test_the_licences_come_along() -> None:
     """The package has a licence for every part of the bundle."""
-    folder = files("batchrun.report").joinpath("assets", "vendor")
+    folder = files("batchrun.reporting").joinpath("assets", "vendor")
     licences = folder.joinpath("LICENSES.txt").read_text(encoding="utf-8")
     wanted = json.loads(folder.joinpath("package.json").read_text(encoding="utf-8"))["dependencies"]
     assert all(f"{name} {version} (" in licences for name, version in wanted.items())
@@ -106,7 +106,7 @@ def test_the_page_requests_nothing() -> None:
     """No part of the page contains the address of another place."""
     own = "".join(
         each.read_text(encoding="utf-8")
-        for each in files("batchrun.report").joinpath("assets").iterdir()
+        for each in files("batchrun.reporting").joinpath("assets").iterdir()
         if each.is_file()
     )
     assert not re.search(r"https?://|@import|url\(|innerHTML|insertAdjacent|document\.write|\beval\b", own)

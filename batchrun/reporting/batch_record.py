@@ -16,8 +16,8 @@ from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, Re
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Manifest
-from batchrun.report.page_facts import BatchFacts
-from batchrun.report.rows import ReportRow
+from batchrun.reporting.page_facts import BatchFacts
+from batchrun.reporting.rows import ReportRow
 
 __all__ = ["BatchRecord", "batch_facts"]
 

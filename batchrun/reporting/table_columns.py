@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchrun.records import OUTPUT_COLUMNS
-from batchrun.report.rows import Column, RowColumns
+from batchrun.reporting.rows import Column, RowColumns
 
 __all__ = ["ColumnNames", "columns_of"]
 

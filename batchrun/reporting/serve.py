@@ -22,8 +22,8 @@ from starlette.routing import Route
 
 from batchrun.clock import WallClock
 from batchrun.errors import BatchrunError, InputError
-from batchrun.report.html import Policy, embedded_json, live_page
-from batchrun.report.live_batch import FollowedBatch
+from batchrun.reporting.html import Policy, embedded_json, live_page
+from batchrun.reporting.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["view_app", "view_forever"]

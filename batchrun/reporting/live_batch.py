@@ -17,14 +17,14 @@ from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Cells, JsonDict, Row
-from batchrun.report.batch_record import batch_facts
-from batchrun.report.columns_json import packed
-from batchrun.report.facts import figures
-from batchrun.report.live_scores import LiveScores
-from batchrun.report.page_facts import News, PageFacts, page_facts
-from batchrun.report.report import check_scoring, head
-from batchrun.report.rows import ReportRow, RowColumns, pending_cells, row_json
-from batchrun.report.table_columns import ColumnNames, columns_of
+from batchrun.reporting.batch_record import batch_facts
+from batchrun.reporting.columns_json import packed
+from batchrun.reporting.facts import figures
+from batchrun.reporting.live_scores import LiveScores
+from batchrun.reporting.page_facts import News, PageFacts, page_facts
+from batchrun.reporting.report import check_scoring, head
+from batchrun.reporting.rows import ReportRow, RowColumns, pending_cells, row_json
+from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["FollowedBatch"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.report.rows import ReportRow, cells_of, pending_cells, row_json
-from batchrun.report.table_columns import ColumnNames, columns_of
+from batchrun.reporting.rows import ReportRow, cells_of, pending_cells, row_json
+from batchrun.reporting.table_columns import ColumnNames, columns_of
 
 
 def test_numbers_of_text_tables_are_numbers() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.report.columns_json import packed, portions
+from batchrun.reporting.columns_json import packed, portions
 from tests.support.pages import unpacked
 
 TEXT = st.text(alphabet=st.sampled_from('ab\x7f\x80\n\0"é'), max_size=4)

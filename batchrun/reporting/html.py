@@ -20,7 +20,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from batchrun.report.page_facts import PageData
+from batchrun.reporting.page_facts import PageData
 
 __all__ = ["Policy", "embedded_json", "live_page", "report_page"]
 
@@ -124,4 +124,4 @@ def _script() -> str:
 
 def _asset(name: str) -> str:
     # Browsers read every line end of a document as \n, so the hash is computed with \n.
-    return files("batchrun.report").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    return files("batchrun.reporting").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")

@@ -11,12 +11,12 @@ import pytest
 
 from batchrun.batch.lock import held
 from batchrun.errors import InputError, OutputError, ServerFault
-from batchrun.report.live_batch import FollowedBatch
+from batchrun.reporting.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
 from tests.support.pages import unpacked
 from tests.support.rows import completed, noon
-from tests.unit.report.conftest import StartBatch, WrittenBatch
+from tests.unit.reporting.conftest import StartBatch, WrittenBatch
 
 NUMERIC = ScoringSpec(["numeric"], ScoreColumns(target="truth"))
 

@@ -11,7 +11,7 @@ import pytest
 
 from batchrun.errors import InputError
 from batchrun.records import Row
-from batchrun.report.live_scores import LiveScores
+from batchrun.reporting.live_scores import LiveScores
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
 

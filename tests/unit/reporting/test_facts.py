@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.journal.live import CoolDown, RecordedAttempt
-from batchrun.report.distributions import distribution, nice_step
-from batchrun.report.facts import error_types, figures, headline
-from batchrun.report.rows import ReportRow, pending_cells
-from batchrun.report.sessions import sessions
+from batchrun.reporting.distributions import distribution, nice_step
+from batchrun.reporting.facts import error_types, figures, headline
+from batchrun.reporting.rows import ReportRow, pending_cells
+from batchrun.reporting.sessions import sessions
 
 
 def row(status: str = "completed", attempts: tuple[RecordedAttempt, ...] = (), **cells: Any) -> ReportRow:

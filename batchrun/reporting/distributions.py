@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from batchrun.report.page_facts import DistributionFacts, HistogramFacts
-from batchrun.report.rows import ReportRow
+from batchrun.reporting.page_facts import DistributionFacts, HistogramFacts
+from batchrun.reporting.rows import ReportRow
 
 __all__ = ["distribution", "distributions", "nice_step"]
 

@@ -12,12 +12,12 @@ from batchrun.batch.paths import Paths, paths_for
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row
-from batchrun.report.batch_record import BatchRecord
-from batchrun.report.columns_json import portions
-from batchrun.report.facts import figures
-from batchrun.report.page_facts import HeadFacts, PageData, PageFacts, page_facts
-from batchrun.report.rows import ReportRow, RowColumns, cells_of, row_json
-from batchrun.report.table_columns import ColumnNames, columns_of
+from batchrun.reporting.batch_record import BatchRecord
+from batchrun.reporting.columns_json import portions
+from batchrun.reporting.facts import figures
+from batchrun.reporting.page_facts import HeadFacts, PageData, PageFacts, page_facts
+from batchrun.reporting.rows import ReportRow, RowColumns, cells_of, row_json
+from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.comparison import compare
 from batchrun.scoring.contender import contender
 from batchrun.scoring.evaluate import ScoringSpec

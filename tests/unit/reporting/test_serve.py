@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from batchrun.errors import InputError, OutputError
-from batchrun.report.serve import view_forever
+from batchrun.reporting.serve import view_forever
 from tests.support.rows import noon
-from tests.unit.report.conftest import WrittenBatch
+from tests.unit.reporting.conftest import WrittenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.unit.report.conftest import StartBatch
+    from tests.unit.reporting.conftest import StartBatch
 
 PATIENCE_S = 60.0
 T = TypeVar("T")

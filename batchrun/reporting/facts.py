@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from batchrun.batch.totals import Totals
 from batchrun.journal.live import CoolDown
-from batchrun.report.distributions import distributions
-from batchrun.report.page_facts import ErrorFacts, HeadlineFacts, SessionFacts, TableFigures
-from batchrun.report.rows import WITHOUT_ANSWER, ReportRow
-from batchrun.report.sessions import sessions
+from batchrun.reporting.distributions import distributions
+from batchrun.reporting.page_facts import ErrorFacts, HeadlineFacts, SessionFacts, TableFigures
+from batchrun.reporting.rows import WITHOUT_ANSWER, ReportRow
+from batchrun.reporting.sessions import sessions
 
 __all__ = ["error_types", "figures", "headline"]
 

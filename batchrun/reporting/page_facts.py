@@ -194,9 +194,9 @@ class PageData(TypedDict):
     """The whole page as JSON.
 
     Attributes:
-        columns: see `batchrun.report.rows.RowColumns.facts`.
+        columns: see `batchrun.reporting.rows.RowColumns.facts`.
         shown: number of rows on the page.
-        portions: the rows, see `batchrun.report.columns_json`.
+        portions: the rows, see `batchrun.reporting.columns_json`.
     """
 
     facts: PageFacts
