@@ -123,7 +123,7 @@ def make_report(output: Path, spec: ScoringSpec, *, baseline: str | None = None,
 
 
 def check_journal_alone(paths: Paths) -> None:
-    """Check that there is a table, and not only its journal.
+    """Check that a journal has its table next to it.
 
     Raises:
         InputError: there is only a journal.
