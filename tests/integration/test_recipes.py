@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
-import shlex
 import shutil
 import tomllib
 from datetime import datetime
@@ -20,20 +18,12 @@ import pytest
 from batchrun.engine.dialogue import CORRECTION
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.structured import SchemaMismatch, Structure
-from tests.support.command import Result, batchrun
+from tests.support.command import batchrun
+from tests.support.page_reader import PageReader, rows_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guides" / "recipes.md"
-BLOCK = re.compile(r"<!-- (file|run|prints|says|shows)(?:: ([^\n]+?))? -->\n(```\w+\n.*?```\n|(?:\|[^\n]*\n)*)", re.S)
 SECTION = re.compile(r"^## ", re.M)
-SECONDS = re.compile(r"\b[\d.]+ s\b")
-MAX_CELL_CHARS = 100
-"""Characters of a cell in the tables of the page."""
-
-
-def undated(lines: str) -> str:
-    """Return the printed lines without the first and last line of a log, whose date no page can show."""
-    return re.sub(r"^\d{4}-\d\d-\d\d [^\n]*\n", "", lines, flags=re.M)
 
 
 def sections() -> list[str]:
@@ -52,70 +42,10 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Reader:
-    """Follows a section as its reader would. Mutable state: the results of the commands in the last block."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._printed: list[Result] = []
-
-    def block(self, match: re.Match[str]) -> str:
-        """Run the block if it is a command, and return it as the page should show it."""
-        kind, argument, shown = match[1], match[2], match[3]
-        if kind == "file":
-            language = {".toml": "toml", ".py": "python", ".json": "json"}[Path(argument).suffix]
-            new = fenced(language, (ROOT / "inputs" / argument).read_text(encoding="utf-8"))
-        elif kind == "run":
-            self._run(shown.splitlines()[1:-1], int(argument or 0))
-            new = shown
-        elif kind == "shows":
-            path, *columns = argument.split()
-            new = table(self._folder / path, columns)
-        else:
-            new = fenced(
-                "text", "".join(each.stdout if kind == "prints" else undated(each.stderr) for each in self._printed)
-            )
-            if timeless(new) == timeless(shown):
-                new = shown
-        return match[0].removesuffix(shown) + new if shown else match[0] + new
-
-    def _run(self, commands: list[str], exit_code: int) -> None:
-        self._printed = []
-        for line in commands:
-            program, *arguments = shlex.split(line, comments=True)
-            assert program == "batchrun"
-            self._printed.append(batchrun(self._folder, *arguments))
-        last = self._printed[-1]
-        assert last.returncode == exit_code, last.stderr
-
-
-def timeless(text: str) -> str:
-    """Return printed text without its seconds and without the column widths that depend on them."""
-    return re.sub(" +", " ", SECONDS.sub("", text))
-
-
-def fenced(language: str, text: str) -> str:
-    return f"```{language}\n{text}```\n"
-
-
-def table(path: Path, columns: list[str]) -> str:
-    """Return these columns of an output as a Markdown table."""
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[cell(row[column]) for column in columns] for row in rows_of(path)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def rows_of(path: Path) -> list[dict[str, object]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
-
-
-def cell(value: object) -> str:
-    """Return a cell on one line; a citation is reduced to its file name."""
-    if isinstance(value, list):
-        value = ", ".join(each["filename"] if isinstance(each, dict) else str(each) for each in value)
-    text = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
-    return text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS].rstrip()}…"
+def repository_file(name: str, _shown: str) -> str:
+    """Return the block that the page should have for a file of inputs/."""
+    language = {".toml": "toml", ".py": "python", ".json": "json"}[Path(name).suffix]
+    return f"```{language}\n{(ROOT / 'inputs' / name).read_text(encoding='utf-8')}```\n"
 
 
 def protocols() -> list[tuple[str, str, str]]:
@@ -136,7 +66,7 @@ def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
     """Each job file runs with its command, prints the lines on the page and writes the table on the page."""
     if "code.toml -->" in section and find_sandbox() is None:
         pytest.skip("this machine has no sandbox to run code in")
-    found = BLOCK.sub(Reader(checkout).block, section)
+    found = PageReader(checkout, repository_file).read(section)
     if os.environ.get("UPDATE_DOCS"):
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(page.replace(section, found), encoding="utf-8")
@@ -147,7 +77,7 @@ def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
 def test_every_job_is_a_recipe() -> None:
     """Each job file of inputs/ is on the page, and in its table of protocols if it can be run."""
     jobs = {path.stem for path in (ROOT / "inputs").glob("*.toml") if not path.stem.endswith(".script")}
-    assert {Path(match[2]).stem for match in BLOCK.finditer(PAGE.read_text("utf-8")) if match[1] == "file"} >= jobs
+    assert {Path(name).stem for name in re.findall(r"<!-- file: (\S+) -->", PAGE.read_text("utf-8"))} >= jobs
     assert {job for job, _, _ in protocols()} == jobs - {"base", "judge"}
 
 
