@@ -21,17 +21,35 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api.evaluation import compare, score
+    from batchrun.api.job_options import JobOptions
     from batchrun.api.reports import ReportPage, report
     from batchrun.api.run import arun, outcomes, run
     from batchrun.api.scores import ScoreComparison, Scores
+    from batchrun.errors import (
+        BatchRefused,
+        BatchrunError,
+        GradingStopped,
+        InputError,
+        JournalMismatch,
+        OutputError,
+        OutputHeld,
+    )
     from batchrun.job.options import Job
     from batchrun.records import Completed, Failed, Outcome, Usage
 
 __all__ = [
+    "BatchRefused",
+    "BatchrunError",
     "Completed",
     "Failed",
+    "GradingStopped",
+    "InputError",
     "Job",
+    "JobOptions",
+    "JournalMismatch",
     "Outcome",
+    "OutputError",
+    "OutputHeld",
     "ReportPage",
     "ScoreComparison",
     "Scores",
@@ -50,13 +68,32 @@ _HOMES = {
     **dict.fromkeys(("compare", "score"), "api.evaluation"),
     **dict.fromkeys(("ReportPage", "report"), "api.reports"),
     **dict.fromkeys(("ScoreComparison", "Scores"), "api.scores"),
+    "JobOptions": "api.job_options",
+    **dict.fromkeys(
+        (
+            "BatchRefused",
+            "BatchrunError",
+            "GradingStopped",
+            "InputError",
+            "JournalMismatch",
+            "OutputError",
+            "OutputHeld",
+        ),
+        "errors",
+    ),
     "Job": "job.options",
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }
+"""Public name → the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a member on its first use: `run` and its variants import pandas and the SDK, which takes time."""
+    """Import a public name on its first use: `run` and its variants import the SDK, which takes time."""
     if name in _HOMES:
         return getattr(import_module(f"batchrun.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names only, from which editors and notebooks complete."""
+    return list(__all__)

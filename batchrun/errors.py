@@ -62,6 +62,14 @@ class BatchrunError(Exception):
     Attributes:
         exit_code: exit code of a command that ends with the error.
         answers: the output file or journal with the answers so far; None if there are none.
+
+    Examples:
+        >>> import batchrun
+        >>> try:
+        ...     batchrun.run(["1 + 1"], model="tutor", temperature=3)
+        ... except batchrun.BatchrunError as exc:
+        ...     print(type(exc).__name__, exc.exit_code)
+        InputError 2
     """
 
     exit_code = 1
@@ -70,25 +78,64 @@ class BatchrunError(Exception):
 
 class InputError(BatchrunError):
     """The user's input cannot be used. The message states where (file, physical line, column), what was expected and
-    what to do."""
+    what to do.
+
+    Examples:
+        >>> import batchrun
+        >>> try:
+        ...     batchrun.run(["1 + 1"], promt="{{ prompt }}")
+        ... except batchrun.InputError as exc:
+        ...     print(exc)
+        unknown option 'promt'; did you mean 'prompt'?
+    """
 
     exit_code = 2
 
 
 class OutputError(BatchrunError):
-    """An output file, journal or store cannot be written or read (permissions, disk full, another program's file)."""
+    """An output file, journal or store cannot be written or read (permissions, disk full, another program's file).
+
+    Examples:
+        >>> import batchrun, pathlib
+        >>> pathlib.Path("taken.csv").mkdir()
+        >>> try:
+        ...     batchrun.run(["1 + 1"], model="tutor", output="taken.csv")
+        ... except batchrun.OutputError as exc:
+        ...     print(exc)
+        taken.csv: is a folder; expected an output file
+    """
 
     exit_code = 2
 
 
 class JournalMismatch(BatchrunError):
-    """The journal of this output was written by another job; the message names the changes."""
+    """The journal of this output was written by another job; the message names the changes.
+
+    Examples:
+        >>> import batchrun
+        >>> answers = batchrun.run(["1 + 1"], model="tutor", output="a.csv")
+        >>> try:
+        ...     batchrun.run(["1 + 1"], model="tutor", output="a.csv", temperature=0.5)
+        ... except batchrun.JournalMismatch as exc:
+        ...     print(exc)  # doctest: +ELLIPSIS
+        a.csv.journal belongs to a batch that differs: temperature was None and is 0.5. ...
+    """
 
     exit_code = 2
 
 
 class OutputHeld(BatchrunError):
-    """Another process is writing this output."""
+    """Another batch is writing this output.
+
+    Examples:
+        >>> import batchrun, filelock
+        >>> with filelock.FileLock("a.csv.lock"):  # as a batch holds it
+        ...     try:
+        ...         batchrun.run(["1 + 1"], model="tutor", output="a.csv")
+        ...     except batchrun.OutputHeld as exc:
+        ...         print(exc)  # doctest: +ELLIPSIS
+        another batch is writing this output (lock: a.csv.lock); ...
+    """
 
     exit_code = 6
 
@@ -213,7 +260,16 @@ class Refused(PermanentFault):
 
 
 class BatchRefused(PermanentFault):
-    """Every row would fail the same way (key, permission, quota, unknown model): the batch stops."""
+    """Every row would fail the same way (key, permission, quota, unknown model): the batch stops.
+
+    Examples:
+        >>> import batchrun
+        >>> try:  # no service listens on this port
+        ...     batchrun.run(["1 + 1"], model="m", base_url="http://127.0.0.1:9/v1", max_outage=0.1)
+        ... except batchrun.BatchRefused as exc:
+        ...     print(exc)  # doctest: +ELLIPSIS
+        the service has been unavailable for 0.1 s ...
+    """
 
     exit_code = 5
 

@@ -225,6 +225,13 @@ class Usage:
         prompt_tokens: tokens read, including cached ones.
         completion_tokens: tokens written, including reasoning.
         raw: the service's own usage object, kept so that costs can be recalculated.
+
+    Examples:
+        >>> import batchrun
+        >>> ended = []
+        >>> answers = batchrun.run(["7 * 6"], model="tutor", on_outcome=ended.append)
+        >>> ended[0].usage.prompt_tokens, ended[0].usage.completion_tokens
+        (6, 3)
     """
 
     prompt_tokens: int | None = None
@@ -374,6 +381,13 @@ class Completed:
         completed_at: wall clock, UTC.
         cost_usd: US dollars, None if the price is unknown.
         extras: `citations` and `files` (lists), `tool_calls` and `tool_errors` (numbers), if there are any.
+
+    Examples:
+        >>> import batchrun
+        >>> ended = []
+        >>> answers = batchrun.run(["7 * 6"], model="tutor", on_outcome=ended.append)
+        >>> ended[0].status, ended[0].response
+        ('completed', '7 * 6 = 42.')
     """
 
     row_key: str
@@ -400,6 +414,13 @@ class Failed:
         error: one line for a person.
         usage: tokens that were charged nevertheless, if the service reported them.
         response: text obtained before the failure, None if there is none.
+
+    Examples:
+        >>> import batchrun
+        >>> ended = []
+        >>> answers = batchrun.run([""], model="tutor", on_outcome=ended.append)
+        >>> ended[0].error_type, ended[0].error
+        ('empty_prompt', 'the rendered prompt is empty')
     """
 
     row_key: str

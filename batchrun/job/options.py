@@ -6,7 +6,7 @@ Python and, with dashes, its flag. This module imports no heavy library, because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,7 +23,16 @@ EMBEDDED_MODEL = "tutor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The options of one batch. Build it with `make_job`, which validates them."""
+    """The options of one batch, to be used in several calls. They are validated when a batch begins.
+
+    Examples:
+        >>> import batchrun
+        >>> job = batchrun.Job(prompt="{{ a }} + {{ a }}", model="tutor")
+        >>> batchrun.run([{"a": 20}], job)["response"].tolist()
+        ['20 + 20 = 40.']
+        >>> batchrun.run([{"a": 20}], job, epochs=2)["response"].tolist()
+        ['20 + 20 = 40.', '20 + 20 = 40.']
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
@@ -172,7 +181,7 @@ class Job:
     )
 
     # Tools
-    tools: Path | list[Callable[..., Any]] | None = job_option(
+    tools: Path | list[Any] | None = job_option(
         None, "Tools", "Python file whose public functions the model may call", metavar="FILE.py", path=True
     )
     tool_timeout: float = job_option(

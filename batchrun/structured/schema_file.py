@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-__all__ = ["load_model", "model_name", "read_schema", "references", "rooted"]
+__all__ = ["load_model", "model_name", "read_schema", "references", "rooted", "unwrapped"]
 
 _MODEL: Final = re.compile(r"(?P<module>.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 _ROOT_REMARKS: Final = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "$comment"})
@@ -58,10 +58,11 @@ def read_schema(path: Path, name: str) -> JsonDict:
         raise InputError(f"{name}: is nested too deeply") from None
     if not isinstance(schema, dict):
         raise InputError(f"{name}: is not a JSON schema; expected an object with `type` and `properties`")
-    return _unwrapped(schema)
+    return dict(unwrapped(schema))
 
 
-def _unwrapped(found: JsonDict) -> JsonDict:
+def unwrapped(found: JsonObject) -> JsonObject:
+    """Return the schema in an object that may be a request's `response_format` or `json_schema`, with its name."""
     inner = found.get("json_schema", found)
     if isinstance(inner, dict) and isinstance(inner.get("schema"), dict) and "properties" not in inner:
         title = inner.get("name")

@@ -16,7 +16,7 @@ from batchrun.structured.column_kinds import COLUMN_TYPES, Kind, Unfit, cell, ki
 from batchrun.structured.json_in_text import find_object
 from batchrun.structured.mismatch import SchemaMismatch, model_lines, raise_if_any
 from batchrun.structured.patterns import bounded
-from batchrun.structured.schema_file import load_model, model_name, read_schema, references, rooted
+from batchrun.structured.schema_file import load_model, model_name, read_schema, references, rooted, unwrapped
 from batchrun.structured.strict_mode import closed, sent, strict_fault
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ class Structure:
     def of_schema(cls, schema: JsonObject) -> Structure:
         """Return the structure of a schema, such as the `schema` of another structure, without a model.
 
+        As in a file, the schema may be wrapped as in a request. Without a title, its name for the service is `answer`.
+
         Raises:
             InputError: it is not a JSON schema of an object with properties.
         """
-        return cls._of(schema, "the schema")
+        return cls._of(unwrapped(schema), "the schema")
 
     @classmethod
     def of_model(cls, model: type[BaseModel], where: str | None = None) -> Structure:
