@@ -27,7 +27,7 @@ from batchrun.batch.results import result_cells
 from batchrun.batch.run import INPUT_CHANGED, run_batch
 from batchrun.batch.run_summary import summary_line
 from batchrun.clock import utc_now
-from batchrun.errors import BatchRefused, BatchrunError, InputError
+from batchrun.errors import BatchRefused, BatchrunError, InputError, JournalMismatch
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job.environment import ApiKey, Environment
 from batchrun.job.file import table_and_options
@@ -129,7 +129,8 @@ def keeping_answers(call: Call) -> Iterator[_Delivery]:
         place = _place_of_answers(call)
         if isinstance(exc, BatchrunError | Interrupted):
             exc.answers = place
-        if place is not None and not isinstance(exc, Interrupted):  # its text contains the path already
+        # The text of Interrupted contains the path already, and the same call cannot resume the batch of another job.
+        if place is not None and not isinstance(exc, Interrupted | JournalMismatch):
             exc.add_note(_how_to_resume(call, place))
         raise
     else:

@@ -150,7 +150,7 @@ def test_what_is_not_a_table(data: Any, message: str) -> None:
         ({"wait": True}, "wait: needs output="),
         ({"safe_csv": True}, "safe_csv: needs output="),
         ({"code_interpreter": True}, "code_interpreter: needs output=..., because the files"),
-        ({"encoding": "utf-8"}, "data: --encoding is for text formats only"),
+        ({"encoding": "utf-8"}, "data: encoding is for text formats only"),
         ({"prompts": "x"}, "unknown option 'prompts'; did you mean 'prompt'\\?"),
         ({"job": "{{ question }}"}, "job: expected a batchrun.Job, got '{{ question }}'; a prompt is given as prompt="),
     ],

@@ -65,6 +65,7 @@ def test_an_unknown_name() -> None:
         batchrun.nothing  # noqa: B018
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")  # a row that fails gives one
 @pytest.mark.parametrize("name", [name for name in batchrun.__all__ if name not in WITHOUT_EXAMPLE])
 def test_every_public_name_has_an_example_that_runs(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
