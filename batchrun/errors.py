@@ -145,6 +145,17 @@ class GradingStopped(BatchrunError):
 
     Attributes:
         exit_code: exit code of that batch.
+
+    Examples:
+        >>> import batchrun, pathlib
+        >>> job = 'model = "m"\\nbase_url = "http://127.0.0.1:9/v1"\\nmax_outage = 0.1'  # no service listens there
+        >>> size = pathlib.Path("grader.toml").write_text(job)
+        >>> table = [{"question": "1 + 1", "truth": "2", "response": "two"}]
+        >>> try:
+        ...     batchrun.score(table, "model-graded", target="truth", grader="grader.toml")
+        ... except batchrun.GradingStopped as exc:
+        ...     print(exc)  # doctest: +ELLIPSIS
+        grader grader stopped: the service has been unavailable for 0.1 s ...
     """
 
     def __init__(self, message: str, *, exit_code: int) -> None:

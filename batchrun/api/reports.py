@@ -201,7 +201,7 @@ def report(
         >>> print(page.summary())
         1 row: 1 completed
         answered by tutor: 1 row
-        10 tokens in, 8 out
+        8 tokens in, 3 out
         numeric  100.0 %  (20.7 % to 100.0 %)  of 1 row
     """
     with CallersWords():
