@@ -14,6 +14,7 @@ The way of a row through the package:
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,10 @@ _HOMES = {
     **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
 }
 """Public name → the module that defines it."""
+
+
+# A library does not print: `logging.getLogger("batchrun")` says nothing until the program gives it a handler.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

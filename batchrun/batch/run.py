@@ -33,6 +33,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
 from batchrun.records import Outcome
 from batchrun.tables import InputWatch
+from batchrun.wording import rows_text, visible_line
 
 __all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
 
@@ -73,6 +74,7 @@ async def run_batch(
         InputError: a budget without a price, or an invalid price table.
     """
     started_s = time.monotonic()
+    log.info("%s, answered by %s", rows_text(plan.rows), visible_line(plan.answered_by()))
     _prepare_process(plan)
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
@@ -203,4 +205,6 @@ async def keep_checkpoints(journal: Journal) -> None:
     """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds. Runs until cancelled."""
     while True:
         await anyio.sleep(CHECKPOINT_EVERY_S)
+        began_s = time.monotonic()
         await anyio.to_thread.run_sync(journal.checkpoint)
+        logging.getLogger("batchrun.journal").debug("checkpoint after %.3f s", time.monotonic() - began_s)

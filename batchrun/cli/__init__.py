@@ -16,6 +16,7 @@ import click
 from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
 from batchrun.cli.console import warn, warn_of_failed_output
+from batchrun.cli.logs import print_warnings
 from batchrun.cli.options import EXIT_CODES
 from batchrun.cli.safe_stream import safe_streams
 from batchrun.errors import BatchrunError
@@ -37,7 +38,8 @@ def main() -> NoReturn:
     with safe_streams(), interrupts.installed():
         # The SDK warns on every Assistants call. Users of batchrun chose that API, so exactly this warning is silenced.
         warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
-        exit_code = _command(interrupts)
+        with print_warnings():
+            exit_code = _command(interrupts)
     sys.exit(exit_code)
 
 

@@ -9,6 +9,7 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import facts_line, note, print_result, print_summary
 from batchrun.cli.graders import grading_for
+from batchrun.cli.logs import with_log
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
 
@@ -23,6 +24,7 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_flags("score")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+@with_log
 def score(table: str, *, as_json: bool, **flags: Any) -> int:
     """Score the answers of a batch, or of any table.
 
@@ -86,6 +88,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     cls=ComparisonOption,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all rows that flipped", cls=SectionedOption)
+@with_log
 def compare(
     tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
 ) -> None:

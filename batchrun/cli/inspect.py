@@ -12,6 +12,7 @@ from batchrun.cli.app import cli, run_loop
 from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal
 from batchrun.cli.env_file import announce_env_file, env_file_option, name_job_file, read_environment, variables_for
 from batchrun.cli.job_arguments import JobArguments
+from batchrun.cli.logs import with_log
 from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, SectionedOption, job_parameters
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=CleanupOption)
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+@with_log
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Delete the objects that a batch created at the service.
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from batchrun.cli.console import note, progress_line, terminal
+from batchrun.cli.logs import is_verbose
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
@@ -40,7 +41,7 @@ def progress_of(
         watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)
     elif quiet:
         watch = None
-    elif console.is_terminal:
+    elif console.is_terminal and not is_verbose():
         watch = partial(watch_terminal, console=console, ready=stream.is_ready)
     else:
         watch = partial(watch_lines, show_line=progress_line, as_json=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from batchrun.cli.console import facts_line, note, print_result, print_summary, 
 from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
+from batchrun.cli.logs import with_log
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
 from batchrun.cli.progress import progress_of
 from batchrun.cli.score_run import run_spec, score_run
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from batchrun.scoring.score_options import ScoreOptions
 
 __all__ = ["run"]
+
+logger = logging.getLogger("batchrun")
 
 
 @cli.command(cls=SectionedCommand)
@@ -49,6 +53,7 @@ __all__ = ["run"]
 @scoring_flags("run")
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
+@with_log
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Run every row of a table, or a job file.
 
@@ -178,6 +183,8 @@ def _run_plan(
     watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=as_json)
     notify = (lambda _: None) if quiet else note
     summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify))
+    for line in summary_lines(summary):
+        logger.info(line)
     if as_json:
         print_summary(facts_line(summary_facts(summary)))
     elif not quiet:

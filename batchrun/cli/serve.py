@@ -10,6 +10,7 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
 from batchrun.cli.env_file import announce_env_file, env_file_option, variables_for
+from batchrun.cli.logs import with_log
 from batchrun.cli.options import LocalPath
 from batchrun.errors import InputError
 
@@ -60,6 +61,7 @@ _ALLOWANCE = click.IntRange(1, 1_000_000_000)
 @click.option("--faults", type=LocalPath(path_type=Path), help="File of faults to inject", metavar="FILE")
 @click.option("--rpm", type=_ALLOWANCE, help="Maximum requests per minute for each key", metavar="N")
 @click.option("--tpm", type=_ALLOWANCE, help="Maximum tokens per minute for each key", metavar="N")
+@with_log
 def serve(
     host: str,
     port: int,

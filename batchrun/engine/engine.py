@@ -28,9 +28,11 @@ from batchrun.engine.row_context import DialogueSettings, Price, RowContext, Row
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.thread_locks import ThreadLocks
+from batchrun.engine.trace import row_trace
 from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
 from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
+from batchrun.wording import visible_line
 
 __all__ = ["Engine", "Forget", "RowWork", "SkippedRow", "Stop"]
 
@@ -137,6 +139,7 @@ class Engine:
             stopped=anyio.Event(),
             dialogue_settings=dialogue_settings or DialogueSettings(),
             locks=ThreadLocks().through,
+            trace=row_trace(scrub),
         )
         self._keep_going = keep_going
         self._budget = budget
@@ -171,6 +174,7 @@ class Engine:
         """
         self._rows.deadline = min(self._rows.deadline, anyio.current_time() + grace_s)
         if self.stop is None:
+            log.info("the batch stops: %s", visible_line(self._scrub(stop.reason)))
             self.stop = stop
             self._context.stopped.set()
             self._context.limits.close()
@@ -339,6 +343,8 @@ class Engine:
     ) -> None:
         self._context.journal.finish(outcome, fingerprint, with_ids=with_ids, carried=carried)
         self._tally.count(outcome, carried)
+        if self._context.trace is not None:
+            self._context.trace.ended(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 

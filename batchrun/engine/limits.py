@@ -21,6 +21,7 @@ from batchrun.engine.durations import parse_reset
 from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import START, SlotPolicy
+from batchrun.engine.trace import health_trace
 from batchrun.errors import ServiceFault
 from batchrun.records import Usage
 
@@ -163,7 +164,7 @@ class Limits:
     Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have
     a turn; `_changed`, set when one of these may have changed; `_reported_until_s`, loop time of the end of the last
     reported cool-down; the pacers and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`,
-    sent so far; `_closed`, set once no attempt may start.
+    sent so far; `_closed`, set once no attempt may start; `_trace`, the log of the health, None if it is not enabled.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Limits:
         self._reported_until_s = float("-inf")
         self._on_cool_down = on_cool_down
         self._waiting_for: Waiting | None = None
+        self._trace = health_trace(self.health)
 
     async def admit(self, prompt_chars: int) -> Lease:
         """Wait for a slot, tokens, a turn at the service and the first request; in the order of the calls."""
@@ -258,6 +260,8 @@ class Limits:
         """Count a run that ended with an answer. The row keeps its turn for its next request."""
         lease.trouble = Trouble()
         self.health.answered(self._in_use, lease.sent_at_s, anyio.current_time())
+        if self._trace is not None:
+            self._trace.look()
         self._changed.set()
 
     def failed(self, lease: Lease | None, fault: ServiceFault) -> str | None:
@@ -272,12 +276,16 @@ class Limits:
         why = self.health.failed(fault, self._in_use, sent_at_s, now_s, trouble)
         if self._cool_down_s() > max(held_s, 0.0):
             self._report(fault.error_type)
+        if self._trace is not None:
+            self._trace.look()
         self._give_back(lease)
         return why
 
     def timed_out(self, lease: Lease) -> None:
         """Count a row whose time ran out before its answer came."""
         self.health.timed_out(lease.sent_at_s, anyio.current_time())
+        if self._trace is not None:
+            self._trace.look()
         self._give_back(lease)
 
     def _give_back(self, lease: Lease | None) -> None:
@@ -343,8 +351,12 @@ class Limits:
         now_s = anyio.current_time()
         wait_s = self._cool_down_s()
         cooling = self._reported_until_s > now_s
-        if self._on_cool_down is not None and (not cooling or now_s + wait_s > self._reported_until_s + REPORTED_S):
-            self._reported_until_s = now_s + wait_s
+        if cooling and now_s + wait_s <= self._reported_until_s + REPORTED_S:
+            return
+        self._reported_until_s = now_s + wait_s
+        if self._trace is not None:
+            self._trace.held(wait_s, reason)
+        if self._on_cool_down is not None:
             self._on_cool_down(wait_s, reason)
 
     def observe(self, headers: Mapping[str, str]) -> None:

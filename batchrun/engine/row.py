@@ -106,12 +106,15 @@ class RowRun:
             )
             self._redo_from_turn = None
             attempts.start()
+            if context.trace is not None:
+                context.trace.begin(self._prompt.row_key, attempts.current.number)
             try:
                 reply = await self._attempt()
                 if reply is None and self._lease.stopwatch.overslept:
                     raise Silence("this process was suspended while the row was in flight", error_type="suspended")
             except ServiceFault as fault:
                 decision = self._decide(fault)
+                self._trace_fault(fault, decision)
                 if isinstance(decision, GiveUp):
                     return await self._give_up(fault)
                 if await self._stopped_before_retry(fault, decision):
@@ -127,6 +130,7 @@ class RowRun:
             # The empty answer has been paid for; another run is asked for one that is not empty.
             empty = ServiceFault("the answer is empty", error_type=EMPTY_ANSWER, run_ended=True, usage=reply.usage)
             self._record(empty)
+            self._trace_fault(empty, RetryAfter(0.0, shared=False))
             self._retry(empty)
         return None
 
@@ -224,6 +228,10 @@ class RowRun:
         attempts.fail(fault)
         context.journal.record_fault(self._prompt.row_key, attempts.current.number, fault)
 
+    def _trace_fault(self, fault: ServiceFault, decision: RetryAfter | GiveUp) -> None:
+        if self._context.trace is not None:
+            self._context.trace.fault(self._prompt.row_key, self.attempts.current.number, fault, decision)
+
     async def _stopped_before_retry(self, fault: ServiceFault, decision: RetryAfter) -> bool:
         """Wait before a retry; return whether the batch stopped meanwhile.
 
@@ -287,6 +295,7 @@ class RowRun:
         limit_s = self._lease.stopwatch.limit_s
         fault = Silence(f"not finished within {limit_s:g} s (--row-timeout)", error_type="row_timeout")
         self._record(fault)
+        self._trace_fault(fault, GiveUp())
         self._context.limits.timed_out(self._lease)
         return await self._fail(fault)
 

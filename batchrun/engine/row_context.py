@@ -15,6 +15,7 @@ from batchrun.engine.limits import Limits
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
+from batchrun.engine.trace import RowTrace
 from batchrun.journal import Journal
 from batchrun.records import Attempt, CallKey, Prompt, RunEnd, ToolOutput, Usage
 
@@ -75,6 +76,7 @@ class RowContext:
         stopped: set when the batch admits no more rows. A row that waits for its next attempt then ends without an
             outcome; the next run of the batch continues it.
         locks: locks of existing threads, so that rows use the same thread one after the other.
+        trace: logs what happens to rows; None if the log is not enabled.
     """
 
     service: Service
@@ -89,3 +91,4 @@ class RowContext:
     stopped: anyio.Event
     dialogue_settings: DialogueSettings
     locks: LockThread
+    trace: RowTrace | None = None

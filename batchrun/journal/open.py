@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,9 +18,11 @@ from batchrun.journal.journal import Journal
 from batchrun.prompts.rendering_version import FIRST_RENDERING
 from batchrun.records import Manifest
 from batchrun.tables import has_answers
-from batchrun.wording import rows_text
+from batchrun.wording import rows_text, visible_line
 
 __all__ = ["check_not_lost", "objection", "open_journal"]
+
+logger = logging.getLogger("batchrun.journal")
 
 _PARTS = ("-wal", "-shm", "")
 """Suffixes of the files of a journal."""
@@ -65,10 +68,12 @@ def open_journal(
             journal.write_manifest(
                 {**manifest, "batch_id": f"batch_{secrets.token_hex(8)}", "created_at": clock().isoformat()}
             )
+            logger.info("%s: new", visible_line(str(path)))
             return journal
         refusal = objection(journal, stored, manifest, count_strange, accept_changes=accept_changes)
         if refusal is not None:
             raise JournalMismatch(f"{path} {refusal}")
+        _log_resumed(path, journal, changes(stored, manifest))
         moved = _service_of(stored) != _service_of(manifest)
         if moved:
             journal.created.gather(stored)  # while their place is known
@@ -79,6 +84,16 @@ def open_journal(
         journal.close()
         raise
     return journal
+
+
+def _log_resumed(path: Path, journal: Journal, changed: Sequence[str]) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        counts = journal.counts()
+        logger.info(
+            "%s: resumed, %d completed, %d incomplete, %d failed, %d in flight%s",
+            visible_line(str(path)), counts.completed, counts.incomplete, counts.failed, counts.in_flight,
+            "".join(f"; changed: {visible_line(each)}" for each in changed),
+        )  # fmt: skip
 
 
 def _create_file(path: Path) -> None:
@@ -227,6 +242,8 @@ def _set_aside(path: Path, clock: WallClock) -> None:
             path.with_name(path.name + ending).rename(target.with_name(target.name + ending))
     except OSError as exc:
         raise OutputError(f"{path}: cannot rename the old journal ({exc.strerror or exc})") from None
+    if parts:
+        logger.info("%s: the old journal is now %s", visible_line(str(path)), visible_line(target.name))
 
 
 def _finish_log(path: Path) -> None:

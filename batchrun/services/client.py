@@ -16,6 +16,7 @@ from batchrun.records import JsonDict, JsonObject
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
+from batchrun.services.request_log import LoggingClient, is_enabled, mark_sent
 from batchrun.services.retry_after import parse_retry_after
 from batchrun.services.route import Route, trusted_certificates
 
@@ -182,10 +183,15 @@ def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence
 
 def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> httpx2.AsyncClient:
     verify = trusted_certificates(endpoint.certificates)
+    is_logged = is_enabled()
+    client_class = LoggingClient if is_logged else openai.DefaultAioHttpClient  # the SDK's fastest transport
     try:
-        return openai.DefaultAioHttpClient(  # the SDK's fastest transport
+        client = client_class(
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-            event_hooks={"request": [hooks.before], "response": [hooks.after]},
+            event_hooks={
+                "request": [hooks.before, mark_sent] if is_logged else [hooks.before],
+                "response": [hooks.after],
+            },
             # A redirect would carry headers, query and prompts to another place, and turn a POST into a GET.
             follow_redirects=False,
             trust_env=endpoint.trust_env,
@@ -197,3 +203,6 @@ def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> httpx2.
             "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: the value is not the URL of a proxy; expected one such as "
             "http://HOST:PORT"
         ) from None
+    if isinstance(client, LoggingClient):
+        client.scrub = lambda text: scrubbed(text, endpoint.secrets)
+    return client

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -131,9 +132,11 @@ class OperationEndpoint:
         self._keyring = keyring
         self._operation = op
         self._writes = op.method in ("POST", "DELETE")
+        self._is_logged = logger.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id("req_")
+        began_s = time.monotonic()
         try:
             settings = self._core.parts.settings
             if self._operation.upload:
@@ -160,6 +163,11 @@ class OperationEndpoint:
             )
         reply.headers["x-request-id"] = request_id
         await reply.send(send)
+        if self._is_logged:
+            # The raw path has no character that needs an escape, and the query may hold a key.
+            path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+            duration_s = time.monotonic() - began_s
+            logger.debug("%s %s: %d after %.3f s (%s)", scope["method"], path, reply.status, duration_s, request_id)
 
     def _decide(self, scope: Scope, received: bytes | Upload) -> HttpReply:
         core, op = self._core, self._operation
