@@ -8,11 +8,12 @@ from typing import TypedDict
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
+from batchrun.errors import OutputError
 from batchrun.journal import Journal
 from batchrun.records import Settings
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["StatusFacts", "batch_status", "status_lines"]
+__all__ = ["StatusFacts", "batch_status", "status_facts", "status_lines"]
 
 
 class StatusFacts(TypedDict):
@@ -48,14 +49,25 @@ def batch_status(output: Path) -> StatusFacts:
     """
     paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:
-        manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
+        return status_facts(paths.output, journal, running=is_held(paths.lock))
+
+
+def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFacts:
+    """Return the state of the batch in an open journal.
+
+    Raises:
+        OutputError: the journal holds no batch, or cannot be read.
+    """
+    manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
+    if "batch_id" not in manifest:
+        raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
     rows = manifest["rows"]
     ended = counts.completed + counts.incomplete + counts.failed
     return {
-        "output": str(paths.output),
+        "output": str(output),
         "batch_id": manifest["batch_id"],
         "created_at": manifest["created_at"],
-        "running": is_held(paths.lock),
+        "running": running,
         "input": manifest["input"],
         "model": _models(manifest["settings"]),
         "embedded": manifest["settings"]["embedded"],

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
@@ -25,6 +26,7 @@ __all__ = [
     "print_summary",
     "progress_line",
     "terminal",
+    "terminal_width",
     "warn",
     "warn_of_failed_output",
 ]
@@ -76,7 +78,12 @@ def progress_line(line: str, *, for_people: bool = True) -> None:
         _print(stream, line)
 
 
-def facts_line(facts: Settings) -> str:
+def terminal_width() -> int | None:
+    """Return the cells in a line of standard output if it is a terminal, otherwise None."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def facts_line(facts: Settings | Sequence[Settings]) -> str:
     """Return JSON on one line."""
     return json.dumps(facts, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""The commands `status`, `export`, `costs`, `show` and `cleanup`, which work on an existing batch."""
+"""The commands `status`, `list`, `export`, `costs`, `show` and `cleanup`, which work on an existing batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from batchrun.cli.app import cli, run_loop
-from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal
+from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal, terminal_width
 from batchrun.cli.env_file import announce_env_file, env_file_option, name_job_file, read_environment, variables_for
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.logs import with_log
@@ -18,7 +18,7 @@ from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, Secti
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "output_argument", "show", "status"]
+__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "list_", "output_argument", "show", "status"]
 
 
 CLEANUP_OPTIONS = frozenset(
@@ -74,6 +74,33 @@ def status(output: Path, *, as_json: bool) -> None:
 
     facts = batch_status(output)
     print_result(*([facts_line(facts)] if as_json else status_lines(facts)))
+
+
+@cli.command("list")
+@click.argument("folder", required=False, type=LocalPath(path_type=Path), metavar="[FOLDER]")
+@click.option("-r", "--recursive", is_flag=True, help="List the batches in all subfolders too")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array")
+def list_(folder: Path | None, *, recursive: bool, as_json: bool) -> int:
+    """List the batches in a folder, even while they run.
+
+    FOLDER holds outputs with their journals. Default: the working folder and its folder outputs. Batches that run come
+    first, then those that ran last. Nothing is written.
+    """
+    from batchrun.batch.listing import list_batches
+    from batchrun.batch.listing_table import listing_lines
+    from batchrun.clock import utc_now
+
+    if folder is not None and not folder.is_dir():
+        raise click.UsageError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: is not a folder")
+    folders = [folder] if folder is not None else [Path(), Path("outputs")]
+    batches, unreadable = list_batches(folders, recursive=recursive)
+    if as_json:
+        print_result(facts_line([*batches, *({"journal": str(e.journal), "problem": e.problem} for e in unreadable)]))
+        return 0
+    if not batches and not unreadable:
+        note(f"no batches in {' or '.join(str(each) for each in folders)}" + ("" if recursive else "; -r looks deeper"))
+    print_result(*listing_lines(batches, unreadable, now=utc_now().astimezone(), width=terminal_width()))
+    return 0
 
 
 @cli.command()

@@ -28,14 +28,22 @@ class Database:
         version: the version of the tables. A file of an earlier version is migrated unless it is opened read-only.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False, patience_s: float = 10) -> None:
         """
+        Args:
+            path: the file.
+            read_only: nothing is written, and a file of an earlier version is not migrated.
+            untouched: with `read_only`: create no file next to the journal either, not even while it is read.
+            patience_s: how long to wait for another process that has locked the file.
+
         Raises:
             OutputError: the file cannot be opened, is not a journal, or has a later version.
         """
         self.path = path
         try:
-            self._connection = _connect(path) if not read_only else _connect_read_only(path)
+            self._connection = (
+                _connect_read_only(path, patience_s, untouched=untouched) if read_only else _connect(path, patience_s)
+            )
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
         try:
@@ -143,21 +151,23 @@ class Database:
         return OutputError(f"{self.path}: {_reason(exc)}")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=10)
+def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=patience_s)
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path, patience_s: float, *, untouched: bool) -> sqlite3.Connection:
     if not path.exists():
         raise OutputError(f"{path}: no journal here")
     # A connection that may write, under query_only, removes the files that SQLite creates next to a journal while it
     # reads; a connection without the right to write leaves them.
-    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    mode = "rw" if not untouched and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
     log = path.with_name(path.name + "-wal")
     if mode == "ro" and not (log.exists() and log.stat().st_size > 0):
         # SQLite has to create files next to a journal to read it; without a log there is nothing that it could miss.
         mode = "ro&immutable=1"
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=patience_s
+    )
 
 
 def _reason(exc: sqlite3.Error) -> str:

@@ -112,13 +112,17 @@ class Journal:
     look-ups.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False, patience_s: float = 10) -> None:
         """
+        Args:
+            path: the file.
+            read_only, untouched, patience_s: see `Database`.
+
         Raises:
             OutputError: the file cannot be opened, is not a journal, or has a later version.
         """
         self.path = path
-        self._db = Database(path, read_only=read_only)
+        self._db = Database(path, read_only=read_only, untouched=untouched, patience_s=patience_s)
         self._write, self._one, self._all = self._db.write, self._db.one, self._db.all
         try:
             self._read_start()
@@ -402,6 +406,14 @@ class Journal:
             completion_tokens=int(completion_tokens),
             cost_usd=cost_usd,
         )
+
+    def last_at(self) -> str | None:
+        """Return when the last row ended or the last attempt began, whichever is later; None if nothing was sent."""
+        ends = (
+            self._one("SELECT max(completed_at) FROM outcomes")[0],
+            self._one("SELECT max(started_at) FROM attempts")[0],
+        )
+        return max((each for each in ends if each is not None), default=None)
 
     def failures(self) -> dict[str, int]:
         """Return error_type → number of failed rows, the most frequent first."""
