@@ -44,6 +44,7 @@ class DryRun:
         to_ask: rows that would be sent.
         runs: runs that would answer those rows.
         prices: model → price, None if it is unknown. The model is None if the assistant decides it.
+        to_replace: of those, rows with an answer to another prompt or with other settings.
         finished_before: rows with a valid outcome in the journal.
         asked_alike: rows that would get the answer of another row (--dedupe).
         unaskable: error_type → rows whose prompt cannot be made.
@@ -65,6 +66,7 @@ class DryRun:
     prices: Mapping[str | None, MatchedPrice | None]
     budget_usd: float | None
     to_ask: int = 0
+    to_replace: int = 0
     finished_before: int = 0
     asked_alike: int = 0
     runs: int = 0
@@ -162,6 +164,8 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
                 estimate.asked_alike += 1
             else:
                 estimate.count_task(prompt, guess)
+                if history is not None and history.answered and history.fingerprint != prompt.fingerprint:
+                    estimate.to_replace += 1
             if plan.job.dedupe and prompt.thread_id is None:
                 sent.add(prompt.fingerprint)
 
@@ -203,6 +207,7 @@ class DryRunFacts(TypedDict):
     event: str
     rows: int
     to_ask: int
+    to_replace: int
     finished_before: int
     asked_alike: int
     unaskable: dict[str, int]
@@ -229,6 +234,7 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
         "event": "dry_run",
         "rows": estimate.rows,
         "to_ask": estimate.to_ask,
+        "to_replace": estimate.to_replace,
         "finished_before": estimate.finished_before,
         "asked_alike": estimate.asked_alike,
         "unaskable": dict(estimate.unaskable.most_common()),
@@ -260,6 +266,7 @@ def dry_run_lines(estimate: DryRun) -> list[str]:
     more = unaskable - len(estimate.examples)
     lines = [
         " · ".join(parts),
+        *_replaced_lines(estimate),
         *(f"  {example}" for example in estimate.examples),
         *([f"  and {more:,} more"] if more else []),
         f"answered by: {estimate.answered_by}",
@@ -271,6 +278,15 @@ def dry_run_lines(estimate: DryRun) -> list[str]:
         lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
     lines += estimate.notices
     return [*lines, *(f"problem: {problem}" for problem in estimate.problems), "nothing was sent or written"]
+
+
+def _replaced_lines(estimate: DryRun) -> list[str]:
+    """Return what a run does with rows that have an answer to another prompt; nothing if there are none."""
+    if not estimate.to_replace:
+        return []
+    have = "has an answer" if estimate.to_replace == 1 else "have answers"
+    effect = "does not start: see the problem below" if estimate.problems else "asks again and replaces the answers"
+    return [f"{rows_text(estimate.to_replace)} already {have} to another prompt or with other settings; a run {effect}"]
 
 
 def estimated_cost_text(estimate: DryRun) -> str:

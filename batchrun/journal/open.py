@@ -64,7 +64,7 @@ def open_journal(
         stored = journal.read_manifest()
         if not stored:
             if not fresh:
-                _check_no_answers(path, output, "holds no batch")
+                _check_output_is_free(path, output, "holds no batch")
             journal.write_manifest(
                 {**manifest, "batch_id": f"batch_{secrets.token_hex(8)}", "created_at": clock().isoformat()}
             )
@@ -187,13 +187,13 @@ def _short(value: object) -> str:
 
 
 def check_not_lost(path: Path, output: Path | None) -> None:
-    """Refuse a journal that is gone or empty although a batch had begun.
+    """Refuse a journal that is gone or empty although a batch had begun, and an output that no batch has written.
 
     A new journal in its place would have every answered row sent and paid for again, and SQLite would even remove the
-    write-ahead log next to it.
+    write-ahead log next to it. A file of the user's own would be replaced by the output.
 
     Raises:
-        OutputError: the journal is lost; the message gives the evidence, and what to do.
+        OutputError: the journal or the file would be lost; the message gives the evidence, and what to do.
     """
     log = path.with_name(path.name + "-wal")
     try:
@@ -205,16 +205,19 @@ def check_not_lost(path: Path, output: Path | None) -> None:
         return
     if logged:
         raise _lost(path, state, "the log next to it shows that the batch had begun")
-    _check_no_answers(path, output, state)
+    _check_output_is_free(path, output, state)
 
 
-def _check_no_answers(path: Path, output: Path | None, state: str) -> None:
-    """Refuse if the output holds answers: a table that batchrun has written belongs to a journal.
-
-    Any other file is replaced, as the user asked.
-    """
-    if output is not None and output.exists() and has_answers(output):
+def _check_output_is_free(path: Path, output: Path | None, state: str) -> None:
+    """Refuse if there is an output: its journal is lost, or it is a file of the user's own. An empty file is free."""
+    if output is None or not output.exists() or not output.stat().st_size:
+        return
+    if has_answers(output):
         raise _lost(path, state, f"{output.name} next to it holds answers of a batch")
+    raise OutputError(
+        f"{output}: this file exists, and batchrun has not written it; a batch would replace it. Name another output "
+        "(-o), move the file away, or give --fresh to replace it"
+    )
 
 
 def _lost(path: Path, state: str, evidence: str) -> OutputError:

@@ -220,6 +220,20 @@ def test_a_dry_run_knows_answered_rows(bench: Bench) -> None:
     assert len(bench.responder.asked) == 4
 
 
+def test_a_dry_run_after_an_edited_prompt(bench: Bench) -> None:
+    """The rows that have an answer to the earlier prompt are counted; a line says what a run does with them."""
+    job = str(bench.job(*numbered(3)))
+    assert bench.run("run", job).returncode == 0
+    edited = ("run", job, "--dry-run", "--prompt", "Please: {{ question }}")
+    refused, accepted = bench.run(*edited), bench.run(*edited, "--accept-changes")
+    assert (refused.returncode, accepted.returncode) == (2, 0)
+    assert "3 rows already have answers to another prompt" in refused.stdout
+    assert "other settings; a run does not start: see the problem below" in refused.stdout
+    assert "other settings; a run asks again and replaces the answers" in accepted.stdout
+    facts = bench.json(*edited, "--accept-changes")
+    assert (facts["to_ask"], facts["to_replace"]) == (3, 3)
+
+
 def test_a_dry_run_of_answers_that_are_too_old_or_failed(bench: Bench) -> None:
     """It counts the rows that the run would send: stale answers, and failed rows with --retry-failed."""
     job = str(bench.job("long", "refuse"))

@@ -132,12 +132,24 @@ def test_what_other_commands_write_is_ours_too(folder: Path, command: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "name,status\nx,done\n", "question,response,status\nx,y,z\n", '"unfinished', "\x00\x01"],
-    ids=["empty", "a table", "some columns alike", "broken", "no text"],
+    ["name,status\nx,done\n", "question,response,status\nx,y,z\n", '"unfinished', "\x00\x01"],
+    ids=["a table", "some columns alike", "broken", "no text"],
 )
-def test_a_file_of_somebody_elses_is_replaced(folder: Path, text: str) -> None:
-    """A file without batchrun's columns in the output's place never had a journal: the output replaces it."""
+def test_a_file_of_somebody_elses_is_kept(folder: Path, text: str) -> None:
+    """A file that batchrun has not written is not replaced, and nothing is sent, unless `--fresh` is given."""
     (folder / "a.csv").write_text(text)
+    for refused in (run(folder), batchrun(folder, "run", "q.csv", "-o", "a.csv", "--dry-run")):
+        assert refused.returncode == 2
+        assert "a.csv: this file exists, and batchrun has not written it" in refused.stderr
+        assert (folder / "a.csv").read_text() == text
+        assert not (folder / "a.csv.journal").exists()
+    assert run(folder, "--fresh").returncode == 0
+    assert "answer" in (folder / "a.csv").read_text()
+
+
+def test_an_empty_file_is_replaced(folder: Path) -> None:
+    """An empty file in the output's place, as `mktemp` makes it, holds nothing that could be lost."""
+    (folder / "a.csv").touch()
     assert run(folder).returncode == 0
     assert "answer" in (folder / "a.csv").read_text()
 
