@@ -5,6 +5,7 @@ An unknown cost is None, never 0. The list is that of the installed package; a n
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -133,6 +134,26 @@ class MatchedPrice:
             f"{self.model} priced as {self.matched} ({self.source}): {read} in, {cached} cached, {written} out "
             f"per million tokens{more}"
         )
+
+
+def no_price_text(model: str | None, place: str | None = None) -> str:
+    """Return that a price is unknown and how to set it.
+
+    Args:
+        model: the model; None if the assistant decides it.
+        place: the service; None if it does not matter.
+
+    >>> no_price_text("m", "http://127.0.0.1:8000/v1").partition("; ")[0]
+    'no price is known for m at http://127.0.0.1:8000/v1'
+    >>> no_price_text("m").partition(", such as ")[2]
+    'prices."m" = { input = 0.5, output = 2.0 }'
+    """
+    at = f" at {place}" if place is not None else ""
+    key = json.dumps(model if model is not None else "NAME", ensure_ascii=False)
+    return (
+        f"no price is known for {model or 'the model of the assistant'}{at}; set it in a job file, in US dollars "
+        f"per million tokens, such as prices.{key} = {{ input = 0.5, output = 2.0 }}"
+    )
 
 
 def _rate_facts(rates: Rates) -> RateFacts:

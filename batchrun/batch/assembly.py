@@ -16,7 +16,7 @@ from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
 from batchrun.job.options import Job
 from batchrun.journal import Created, Journal, place_of
-from batchrun.pricing import MatchedPrice, PriceList
+from batchrun.pricing import MatchedPrice, PriceList, no_price_text
 from batchrun.records import Outcome, Usage
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
@@ -224,10 +224,7 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
     costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
     unknown = [model for model, cost in costs.items() if cost is None]
     if unknown:
-        raise InputError(
-            f"--budget: the price of {unknown[0] or 'the assistant'} is unknown: "
-            "set it in the job file, for example prices.NAME = {input = 0.5, output = 2.0}"
-        )
+        raise InputError(f"--budget: {no_price_text(unknown[0], plan.place)}")
     most_expensive = max(models, key=lambda model: costs[model] or 0.0)
     turns = len(job.turns or (1,))
     return Budget(

@@ -33,6 +33,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.job.sources import check_sources
 from batchrun.journal import Created, Journal, place_of
+from batchrun.journal.database import no_journal
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire
@@ -78,7 +79,7 @@ async def clean_up(
     started_s = time.monotonic()
     paths, journal_path = _paths(target)
     if not journal_path.is_file() or journal_path.stat().st_size == 0:  # to open an empty journal would fill it
-        raise OutputError(f"{journal_path}: no journal here")
+        raise no_journal(journal_path)
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
         journal = stack.enter_context(Journal(journal_path))

@@ -18,7 +18,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Job
-from batchrun.prompts.combinations import Combination, combinations_of
+from batchrun.prompts.combinations import Combination, combinations_notice, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.placeholders import default_template, no_prompt
 from batchrun.prompts.rendering_version import rendering_digest
@@ -94,6 +94,11 @@ class Plan:
     def has_several_runs(self) -> bool:
         """Whether a row may need more than one run."""
         return len(self.job.turns or ()) > 1 or self.toolbox is not None or self.structure is not None
+
+    @property
+    def place(self) -> str:
+        """The service, for people."""
+        return "the embedded server" if self.destination.is_embedded else self.destination.base_url or "OpenAI"
 
     def answered_by(self) -> str:
         """Return the model, the service and the protocol, for people."""
@@ -200,13 +205,15 @@ def _plan_of_table(
     write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv, extra_columns=added.types)
     check_output(paths.output, source, write_options)
     prompter = _prompter(settings, source, job.key)
+    rows = check_rows(source, prompter, job, len(combinations))
+    notices += tuple(filter(None, (combinations_notice(rows // len(combinations), settings),)))
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,
         input_name=str(table) if isinstance(table, (str, Path)) else None,
         paths=paths,
         source=source,
-        rows=check_rows(source, prompter, job, len(combinations)),
+        rows=rows,
         prompter=prompter,
         destination=destination,
         settings=settings,

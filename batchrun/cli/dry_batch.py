@@ -43,12 +43,11 @@ def dry_run_of(
 
 def batch_text(plan: Plan, input_name: str) -> str:
     """Return the rows, the service and the output of a batch in one text."""
-    from batchrun.wording import rows_text, shown_path
+    from batchrun.prompts.combinations import rows_times_text
+    from batchrun.wording import shown_path
 
-    return (
-        f"{rows_text(plan.rows)} of {input_name} · answered by {plan.answered_by()} · "
-        f"output: {shown_path(plan.paths.output)}"
-    )
+    rows = rows_times_text(plan.rows // len(plan.combinations), plan.settings)
+    return f"{rows} of {input_name} · answered by {plan.answered_by()} · output: {shown_path(plan.paths.output)}"
 
 
 def _warn_of_missing_key(problem: str) -> None:

@@ -19,7 +19,7 @@ from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_t
 from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal
 from batchrun.journal.open import objection
-from batchrun.pricing import MatchedPrice, PriceFacts
+from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Prompt, Row
 from batchrun.wording import FREE, dollars, rows_text
@@ -54,12 +54,14 @@ class DryRun:
         cost: US dollars of the rows to send, None if a price is unknown.
         rule: how tokens were estimated, for people.
         answered_by: model, service and protocol, for people.
+        place: the service, for people.
         notices: further lines for people.
     """
 
     rows: int
     embedded: bool
     answered_by: str
+    place: str
     key_missing: bool
     notices: tuple[str, ...]
     rule: str
@@ -79,9 +81,9 @@ class DryRun:
     problems: list[str] = field(default_factory=list)
 
     @property
-    def unpriced(self) -> list[str]:
-        """The models without a price, for people."""
-        return [model or "the assistant" for model, price in self.prices.items() if price is None]
+    def unpriced(self) -> list[str | None]:
+        """The models without a price; None for that of the assistant."""
+        return [model for model, price in self.prices.items() if price is None]
 
     @property
     def exit_code(self) -> int:
@@ -124,6 +126,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         rows=plan.rows,
         embedded=plan.destination.is_embedded,
         answered_by=plan.answered_by(),
+        place=plan.place,
         key_missing=plan.destination.missing_key is not None,
         notices=_notices(plan),
         rule=guess.rule,
@@ -133,7 +136,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     if not estimate.unpriced:
         estimate.cost = Decimal(0)
     elif plan.job.budget is not None:
-        estimate.problems.append(f"--budget: the price of {estimate.unpriced[0]} is unknown")
+        estimate.problems.append(f"--budget: {no_price_text(estimate.unpriced[0], estimate.place)}")
     _count_rows(plan, clock, guess, estimate)
     estimate.time = _time(estimate, guess, plan)
     return estimate
@@ -296,4 +299,4 @@ def estimated_cost_text(estimate: DryRun) -> str:
         return f"about {dollars(float(estimate.cost))} ({lines})"
     if estimate.embedded:
         return f"{FREE}, the embedded server answers"
-    return f"unknown: no price for {', '.join(estimate.unpriced)} at this service; set it in [prices] of the job file"
+    return f"unknown: {'; '.join(no_price_text(model, estimate.place) for model in estimate.unpriced)}"

@@ -17,7 +17,7 @@ from batchrun.job.file import load_job_file
 from batchrun.job.validation import make_job
 from batchrun.journal import Journal
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
-from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList
+from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList, no_price_text
 from batchrun.records import Manifest
 from batchrun.shell_hint import command
 from batchrun.wording import FREE, dollars, rows_text
@@ -252,11 +252,11 @@ def cost_lines(costs: Costs) -> list[str]:
         return [f"{costs.output}: no row has used tokens yet"]
     lines = _table(costs)
     lines += dict.fromkeys(entry.price.line() for entry in costs.models if entry.price is not None)
-    unpriced = dict.fromkeys(entry.model or "an unknown model" for entry in costs.models if entry.price is None)
+    unpriced = dict.fromkeys(entry.model for entry in costs.models if entry.price is None)
     if costs.embedded:
         lines += [f"{FREE}: the embedded server answered"] if unpriced else []
     else:
-        lines += [f"no price for {name}: set it with --prices FILE.toml" for name in unpriced]
+        lines += [f"{no_price_text(name)}, and give that file with --prices" for name in unpriced]
     if costs.written is not None:
         lines.append(
             f"{rows_text(costs.written)} changed in the journal; {command('export', costs.output)} writes the table"

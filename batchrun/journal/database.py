@@ -16,7 +16,7 @@ from batchrun.errors import OutputError
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import JsonDict, JsonObject
 
-__all__ = ["Database"]
+__all__ = ["Database", "no_journal"]
 
 
 class Database:
@@ -69,7 +69,7 @@ class Database:
         if version > len(STEPS):
             raise OutputError(f"{self.path}: was written by a later version of batchrun; upgrade to read it")
         if read_only and version == 0:
-            raise OutputError(f"{self.path}: no journal here")
+            raise no_journal(self.path)
         return version
 
     def _configure(self) -> None:
@@ -151,13 +151,26 @@ class Database:
         return OutputError(f"{self.path}: {_reason(exc)}")
 
 
+def no_journal(path: Path) -> OutputError:
+    """Return the error for an output without a journal; it names a batch that was most likely meant."""
+    output = path.with_name(path.name.removesuffix(".journal"))
+    meant = output.parent / "outputs" / output.name
+    remedy = (
+        f"did you mean {meant}?"
+        if (meant.with_name(meant.name + ".journal")).exists()
+        else "name the output of a batch, or the job file that it was run with"
+    )
+    state = "is empty" if path.exists() else "does not exist"
+    return OutputError(f"{output}: no batch has written this output, since its journal {path} {state}; {remedy}")
+
+
 def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, timeout=patience_s)
 
 
 def _connect_read_only(path: Path, patience_s: float, *, untouched: bool) -> sqlite3.Connection:
     if not path.exists():
-        raise OutputError(f"{path}: no journal here")
+        raise no_journal(path)
     # A connection that may write, under query_only, removes the files that SQLite creates next to a journal while it
     # reads; a connection without the right to write leaves them.
     mode = "rw" if not untouched and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"

@@ -10,8 +10,17 @@ from typing import Any
 
 from batchrun.job.fingerprint import digest
 from batchrun.records import Cells, JsonDict, Settings
+from batchrun.wording import rows_text
 
-__all__ = ["AXIS_PREFIX", "EPOCH", "Combination", "combinations_of"]
+__all__ = [
+    "AXIS_PREFIX",
+    "EPOCH",
+    "Combination",
+    "axis_name",
+    "combinations_notice",
+    "combinations_of",
+    "rows_times_text",
+]
 
 AXIS_PREFIX = "axis_"
 """Prefix of columns with the options of a combination; `model` itself is the model that the service reported."""
@@ -20,6 +29,7 @@ EPOCH = "epoch"
 """Name of the column with the number of the repetition, counted from 1."""
 
 _AXES = ("matrix", "epochs")
+_PLURALS = {"model": "models", "prompt": "prompts", "instructions": "instructions", "assistant": "assistants"}
 _MAX_SUFFIX_CHARS = 40
 """Values longer than this appear in row keys as a hash."""
 
@@ -68,6 +78,42 @@ def combinations_of(settings: Settings) -> tuple[Combination, ...]:
             suffix = "".join(f"|{part}" for part in parts)
             combinations.append(Combination(variant, merged, cells, suffix, epoch))
     return tuple(combinations)
+
+
+def rows_times_text(rows: int, settings: Settings) -> str:
+    """Return the rows of the input with their repetitions, such as `60 rows × 2 models × 3 epochs`; else `60 rows`."""
+    matrix, epochs = settings.get("matrix") or {}, settings.get("epochs") or 1
+    parts = [rows_text(rows)]
+    parts += [f"{len(values):,} {_PLURALS.get(name, f'values of {name}')}" for name, values in matrix.items()]
+    parts += [f"{epochs:,} epochs"] if epochs > 1 else []
+    return " × ".join(parts)
+
+
+def combinations_notice(rows: int, settings: Settings) -> str:
+    """Return a line about the rows and columns of a batch of several combinations; empty text for other batches.
+
+    Args:
+        rows: rows of the input.
+    """
+    combinations = combinations_of(settings)
+    columns = list(combinations[0].cells)
+    if not columns:
+        return ""
+    names = f"columns {', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else f"column {columns[0]}"
+    verb = "identify" if len(columns) > 1 else "identifies"
+    return (
+        f"{rows_times_text(rows, settings)} = {rows_text(rows * len(combinations))} in the output; there the {names} "
+        f"{verb} the combination of each row"
+    )
+
+
+def axis_name(column: str) -> str:
+    """Return the name of a column for people.
+
+    >>> axis_name("axis_model"), axis_name("topic")
+    ('model (axis_model)', 'topic')
+    """
+    return f"{column.removeprefix(AXIS_PREFIX)} ({column})" if column.startswith(AXIS_PREFIX) else column
 
 
 def _merged(fixed: Settings, chosen: Settings) -> JsonDict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.contender import Contender
@@ -38,7 +39,7 @@ def score_tables(title: str, summaries: Sequence[ScoreSummary]) -> list[TextTabl
     for summary in summaries:
         for column, groups in summary.groups.items():
             rows = [(label or "(empty)", *_cells(figures)) for label, figures in groups.items()]
-            tables.append(TextTable(f"{summary.name} by {column}", (column, *_FIGURES), rows))
+            tables.append(TextTable(f"{summary.name} by {axis_name(column)}", (axis_name(column), *_FIGURES), rows))
     return tables
 
 
@@ -51,7 +52,7 @@ def bar_table(bars: Sequence[Bar]) -> TextTable:
 def contender_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return a row of names, then one row for each table: its means, its costs and its times."""
     scorers = (each.name for each in comparison.contenders[0].summaries)
-    head = (comparison.split or "table", *scorers, "cost", "median", "95 %", "tokens")
+    head = (axis_name(comparison.split or "table"), *scorers, "cost", "median", "95 %", "tokens")
     return [head, *map(_contender_cells, comparison.contenders)]
 
 

@@ -42,6 +42,7 @@ class RowTally:
             for_comparison: whether costs and content hashes are kept too.
         """
         self._tally = tally
+        tally.axes = tuple(axes)
         self._columns = columns
         self._answer = columns.answer or ""
         self._status = f"{prefix}status"

@@ -50,7 +50,8 @@ class ScoreTally:
         keys: row ids as text. Without a key column, but with epochs, a split or an axis, rows that are alike in all
             columns that batchrun did not add share an id. Otherwise empty.
         epochs, clusters, splits: cells as text; empty if there is no such column.
-        variants: the cells of a batch's other axes, `axis_…`; empty without axes.
+        axes: the names of a batch's other axes, `axis_…`.
+        variants: the cells of these axes; empty without axes.
         labels: column of `--by` → cells as text.
         cut_short: positions of rows whose answer was cut short; these are scored like the others.
         costs: costs of the rows; only for comparisons.
@@ -63,6 +64,7 @@ class ScoreTally:
     reasons: dict[str, dict[int, str]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     epochs: list[str] = field(default_factory=list)
+    axes: tuple[str, ...] = ()
     variants: list[tuple[str, ...]] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -108,6 +110,7 @@ class ScoreTally:
             },
             keys=selected(self.keys),
             epochs=selected(self.epochs),
+            axes=self.axes,
             variants=selected(self.variants),
             clusters=selected(self.clusters),
             splits=selected(self.splits),

@@ -22,13 +22,17 @@ class Epochs:
     """Figures over repeated rows whose scores are 0 or 1.
 
     Attributes:
-        keys: number of different rows.
+        keys: number of different rows; the same row with two models counts twice.
+        rows: number of different rows of the input.
+        axes: columns of the settings with which each of these rows was run; () if there is one setting.
         fewest, most: scored epochs of a row.
         pass_at_k: k → mean of pass@k over the rows with at least k epochs.
         pass_hat_k: k → mean of pass^k over the same rows.
     """
 
     keys: int
+    rows: int
+    axes: tuple[str, ...]
     fewest: int
     most: int
     pass_at_k: Mapping[int, Estimate]
@@ -269,4 +273,6 @@ def _epochs(tally: ScoreTally, values: Sequence[float | None], indexes: Sequence
         some = _repeated([cluster for cluster, is_enough in zip(clusters, enough, strict=True) if is_enough])
         at_k[k] = estimate(pass_at_k(right_counts[enough], counts[enough], k), some)
         hat_k[k] = estimate(pass_hat_k(right_counts[enough], counts[enough], k), some)
-    return Epochs(len(counts), int(counts.min()), most, at_k, hat_k)
+    variants = len({key.variant for key in epochs})
+    rows = len({key.key for key in epochs})
+    return Epochs(len(counts), rows, tally.axes if variants > 1 else (), int(counts.min()), most, at_k, hat_k)

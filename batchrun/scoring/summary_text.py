@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.figure_tables import contender_rows, pairing_table, score_tables
@@ -33,7 +34,7 @@ def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]
         lines.append(f"{summary.name}  {_estimate_text(summary.overall.estimate)}")
         lines += [f"  {line}" for line in left_out(summary)]
         for column, groups in summary.groups.items():
-            lines.append(f"  by {column}:")
+            lines.append(f"  by {axis_name(column)}:")
             rows = [(label or "(empty)", *_group_cells(figures)) for label, figures in groups.items()]
             lines += [f"    {line}" for line in _aligned(rows)]
         lines += [f"  {line}" for line in _epoch_lines(summary)]
@@ -123,9 +124,20 @@ def _epoch_lines(summary: ScoreSummary) -> list[str]:
         for k in epochs.pass_at_k
     ]
     return [
-        f"{epochs.keys:,} different rows, {_epoch_range(epochs)} epochs each:",
+        f"{_rows_of(epochs)}, {_epoch_range(epochs)} epochs each:",
         *(f"  {line}" for line in _aligned(rows)),
     ]
+
+
+def _rows_of(epochs: Epochs) -> str:
+    """Return `60 rows × 2 models`; if some of these have no score, the number of all that have one."""
+    variants, rest = divmod(epochs.keys, epochs.rows)
+    if not epochs.axes:
+        return rows_text(epochs.keys)
+    kind = "models" if epochs.axes == ("axis_model",) else f"combinations of {', '.join(map(axis_name, epochs.axes))}"
+    if rest:
+        return f"{rows_text(epochs.rows)} with several {kind}, {epochs.keys:,} in all"
+    return f"{rows_text(epochs.rows)} × {variants:,} {kind}"
 
 
 def _epoch_range(epochs: Epochs) -> str:

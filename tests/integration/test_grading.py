@@ -414,7 +414,7 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
             [*SCORE, "--grader", "nameless.toml"],
             'nameless.toml: the grader has no model: add a line such as model = "NAME"',
         ),
-        ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: the price of m2 is unknown"),
+        ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: no price is known for m2"),
         ([*SCORE, "--grader", "api.toml"], "api.toml: --background requires --api responses"),
         (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader requires --scorer model-graded"),
     ],

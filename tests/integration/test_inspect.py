@@ -47,7 +47,10 @@ def test_looking_needs_no_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("", "q.csv.journal: no journal here"), ("outptu = 'a.csv'", "unknown key 'outptu'; did you mean 'output'?")],
+    [
+        ("", "q.csv: no batch has written this output"),
+        ("outptu = 'a.csv'", "unknown key 'outptu'; did you mean 'output'?"),
+    ],
     ids=["never run", "wrong"],
 )
 @pytest.mark.parametrize("command", [["status"], ["export"], ["show"], ["costs"], ["cleanup"]])

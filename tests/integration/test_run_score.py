@@ -115,7 +115,7 @@ def test_graders_see_the_prompt(tmp_path: Path, url: str) -> None:
 def test_repeated_rows_are_scored_as_such(tmp_path: Path, url: str) -> None:
     """The epochs of a batch are the epochs of its scores."""
     done = run(tmp_path, url, *SCORE, "--epochs", "2")
-    assert "4 different rows, 2 epochs each:" in done.stdout
+    assert "4 rows, 2 epochs each:" in done.stdout
 
 
 def test_a_grader_that_stops_ends_the_command(tmp_path: Path, url: str) -> None:

@@ -172,7 +172,9 @@ def test_what_cannot_be_scored_is_one_line(finished: Path, options: tuple[str, .
     assert line in done.stderr
 
 
-@pytest.mark.parametrize(("output", "line"), [("none.csv", "no journal here"), ("", "expected the path of a file")])
+@pytest.mark.parametrize(
+    ("output", "line"), [("none.csv", "no batch has written this output"), ("", "expected the path of a file")]
+)
 def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: str) -> None:
     """Without a batch the command gives exit code 2 and one line."""
     done = batchrun(tmp_path, "view", output, "--no-browser")

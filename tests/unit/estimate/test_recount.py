@@ -153,7 +153,8 @@ def test_the_table_for_people(output: Path) -> None:
         "gone      1         20       0    3              unknown            unknown",
         "total     2                          $0.5000 + 1 unknown  $1.00 + 1 unknown",
         "m priced as m (own): $1 in, $1 cached, $2 out per million tokens",
-        "no price for gone: set it with --prices FILE.toml",
+        "no price is known for gone; set it in a job file, in US dollars per million tokens, such as "
+        'prices."gone" = { input = 0.5, output = 2.0 }, and give that file with --prices',
     ]
 
 

@@ -328,11 +328,13 @@ def test_a_later_version(path: Path) -> None:
 
 def test_nothing_there_to_read(path: Path) -> None:
     """Reading makes no file: neither a missing nor an empty one is a journal."""
-    with pytest.raises(OutputError, match="no journal here"):
+    with pytest.raises(
+        OutputError, match="no batch has written this output, since its journal .* does not exist; name"
+    ):
         reopened(path)
     assert not path.exists()
     path.touch()
-    with pytest.raises(OutputError, match="no journal here"):
+    with pytest.raises(OutputError, match="is empty"):
         reopened(path)
 
 
@@ -388,3 +390,12 @@ def test_ids_that_came_with_the_outcome(tmp_path: Path) -> None:
         (found,) = journal.attempts("0")
         assert (found["thread_id"], found["run_id"]) == ("resp_1", "resp_1")
         assert journal.counts().completed == 1
+
+
+def test_the_output_that_was_meant(path: Path) -> None:
+    """If the folder `outputs` has a batch of that name, the message names it."""
+    other = path.parent / "outputs" / path.name
+    other.parent.mkdir()
+    other.touch()
+    with pytest.raises(OutputError, match=f"did you mean {other.with_name(path.name.removesuffix('.journal'))}"):
+        reopened(path)

@@ -127,7 +127,7 @@ def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
     groups = found.groups["truth"]
     assert groups["3"].epochs is not None
     assert groups["3"].epochs.pass_at_k[3].mean == 1
-    assert "  3 different rows, 3 epochs each:" in score_lines([found], 0)
+    assert "  3 rows, 3 epochs each:" in score_lines([found], 0)
 
 
 def test_a_column_of_another_name_can_number_the_epochs(tmp_path: Path) -> None:
@@ -251,3 +251,16 @@ def test_a_function_sees_the_row(tmp_path: Path) -> None:
     table = open_scored(str(tmp_path / "t.csv"), make_scorers([f"python:{tmp_path}/mine.py:weighed"]), ScoreColumns())
     write_scored(table, tmp_path / "out.csv")
     assert [row["score_weighed"] for row in read_csv(tmp_path / "out.csv")] == ["0.0", "1.0"]
+
+
+def test_rows_with_several_models_are_counted_once(tmp_path: Path) -> None:
+    """The line of epochs has the rows of the input times the models, or states that some have no score."""
+    rows = [f"{key},1,{model},{epoch},1\n" for key in "ab" for model in ("m", "n") for epoch in (1, 2)]
+    text = "id,truth,axis_model,epoch,response\n"
+    columns = ScoreColumns(target="truth", key="id", by=("axis_model",))
+    [found] = scored(tmp_path, text + "".join(rows), columns)
+    lines = score_lines([found], 0)
+    assert "  2 rows × 2 models, 2 epochs each:" in lines
+    assert "  by model (axis_model):" in lines
+    [some] = scored(tmp_path, text + "".join(rows[:-2]), columns)
+    assert "  2 rows with several models, 3 in all, 2 epochs each:" in score_lines([some], 0)
