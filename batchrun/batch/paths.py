@@ -34,6 +34,18 @@ class Paths:
     incoming: Path
     files: Path
 
+    def beside(self) -> str:
+        """Return the files that are next to the output now, with their purposes, for people."""
+        kept = (
+            (self.journal, "the record from which the same command resumes: keep it"),
+            (self.lock, "empty; keeps a second run away"),
+            (self.store, "the threads of the embedded server"),
+            (self.spool, "a copy of standard input"),
+            (self.files, "files that runs produced"),
+        )
+        found = [f"{path.name} ({purpose})" for path, purpose in kept if path.exists()]
+        return f"next to it: {', '.join(found)}"
+
     def with_store(self, store: str | Path | None) -> Paths:
         """Return the same paths with the embedded server's threads in a file that the user named (--store)."""
         return self if store is None else replace(self, store=Path(store))

@@ -18,7 +18,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Job
-from batchrun.prompts.combinations import Combination, combinations_notice, combinations_of
+from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.placeholders import default_template, no_prompt
 from batchrun.prompts.rendering_version import rendering_digest
@@ -206,7 +206,6 @@ def _plan_of_table(
     check_output(paths.output, source, write_options)
     prompter = _prompter(settings, source, job.key)
     rows = check_rows(source, prompter, job, len(combinations))
-    notices += tuple(filter(None, (combinations_notice(rows // len(combinations), settings),)))
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,

@@ -27,6 +27,7 @@ __all__ = [
     "progress_line",
     "terminal",
     "terminal_width",
+    "waiting_line",
     "warn",
     "warn_of_failed_output",
 ]
@@ -92,6 +93,22 @@ def terminal() -> SafeStream:
     """Return standard error for a display that draws with terminal sequences. It must escape outside text itself."""
     stream = sys.stderr
     return stream.unescaped() if isinstance(stream, SafeStream) else SafeStream(stream, escape=False)
+
+
+@contextlib.contextmanager
+def waiting_line(text: str) -> Iterator[None]:
+    """Show a line on the terminal while the block runs, then erase it. Nothing is shown without a terminal."""
+    stream = terminal()
+    if not stream.isatty():
+        yield
+        return
+    stream.write(f"{visible_line(text)[: shutil.get_terminal_size().columns - 1]}\r")
+    stream.flush()
+    try:
+        yield
+    finally:
+        stream.write("\x1b[K")
+        stream.flush()
 
 
 def warn_of_failed_output() -> None:

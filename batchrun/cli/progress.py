@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
-from batchrun.cli.console import note, progress_line, terminal
+from batchrun.cli.console import note, progress_line, terminal, waiting_line
 from batchrun.cli.logs import is_verbose
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
-    from batchrun.batch.progress import Watch
+    from batchrun.batch.progress import BatchView, Watch
 
-__all__ = ["progress_of"]
+__all__ = ["progress_of", "reading"]
+
+
+@contextmanager
+def reading(input_name: str, *, quiet: bool) -> Iterator[None]:
+    """Show on a terminal that the input is being read, while the block plans a batch; a large table takes seconds.
+
+    Nothing is shown for standard input, which may be typed at the same terminal, and between the lines of --verbose.
+    """
+    with nullcontext() if quiet or input_name == "-" or is_verbose() else waiting_line(f"reading {input_name} …"):
+        yield
+
+
+async def _watch_instead(waiting: ExitStack, watch: Watch, view: BatchView) -> None:
+    """Erase a waiting line, and watch the batch."""
+    waiting.close()
+    await watch(view)
 
 
 def progress_of(
@@ -31,18 +48,23 @@ def progress_of(
     from rich.console import Console
 
     from batchrun.batch.display import watch_lines, watch_terminal
+    from batchrun.prompts.combinations import combinations_notice
 
     stream = terminal()
     console = Console(file=cast(TextIO, stream))
     if not quiet:
-        note(*filter(None, (plan.destination.why_embedded, *plan.notices)))
+        combinations = combinations_notice(plan.rows // len(plan.combinations), plan.settings)
+        note(*filter(None, (combinations, plan.destination.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)
     elif quiet:
         watch = None
     elif console.is_terminal and not is_verbose():
-        watch = partial(watch_terminal, console=console, ready=stream.is_ready)
+        starting = ExitStack()
+        starting.enter_context(waiting_line("starting …"))
+        drawing = partial(watch_terminal, console=console, ready=stream.is_ready)
+        watch = partial(_watch_instead, starting, drawing)
     else:
         watch = partial(watch_lines, show_line=progress_line, as_json=False)
 

@@ -18,7 +18,7 @@ from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.logs import with_log
 from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
-from batchrun.cli.progress import progress_of
+from batchrun.cli.progress import progress_of, reading
 from batchrun.cli.score_run import run_spec, score_run
 from batchrun.cli.scoring_flags import run_score_options, scoring_flags
 
@@ -71,7 +71,9 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     if dry_run:
         return _dry_run(arguments, environment, scoring, quiet=quiet, as_json=as_json)
     if pilot is not None:
-        return _run_pilot(_plan(arguments, environment), pilot, environment, quiet=quiet, as_json=as_json)
+        with reading(arguments.input_name, quiet=quiet):
+            plan = _plan(arguments, environment)
+        return _run_pilot(plan, pilot, environment, quiet=quiet, as_json=as_json)
     return _run_and_score(arguments, environment, scoring, quiet=quiet, as_json=as_json)
 
 
@@ -86,7 +88,8 @@ def _run_and_score(
     url = arguments.options.get("ping")
     # From here on, every error is reported to the monitor. `make_job` refuses a URL that is not text.
     with pinged(url if isinstance(url, str) else None, warn) as (verdict, before_exit):
-        plan = _plan(arguments, environment)
+        with reading(arguments.input_name, quiet=quiet):
+            plan = _plan(arguments, environment)
         spec = None
         if scoring is not None:
             spec = run_spec(plan, scoring, arguments.options, quiet=quiet or as_json, before_exit=before_exit)
@@ -143,7 +146,7 @@ def _dry_run(
 ) -> int:
     from batchrun.estimate.dry_run import dry_run_facts, dry_run_lines
 
-    with dry_run_of(arguments, environment, scoring) as (_, estimate):
+    with reading(arguments.input_name, quiet=quiet), dry_run_of(arguments, environment, scoring) as (_, estimate):
         pass
     if as_json:
         print_result(facts_line(dry_run_facts(estimate)))
@@ -182,6 +185,7 @@ def _run_plan(
         note(f"{_now()} · started: {batch_text(plan, shown_path(Path(plan.input_name or '-')))}")
     watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=as_json)
     notify = (lambda _: None) if quiet else note
+    is_new = not plan.paths.journal.exists()
     summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify))
     for line in summary_lines(summary):
         logger.info(line)
@@ -189,6 +193,8 @@ def _run_plan(
         print_summary(facts_line(summary_facts(summary)))
     elif not quiet:
         note(*summary_lines(summary))
+        if is_new and summary.output is not None:
+            note(plan.paths.beside())
     elif summary.exit_code:
         warn(f"{_now()} · {summary_line(summary)}")
     return summary

@@ -20,6 +20,7 @@ from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal
 from batchrun.journal.open import objection
 from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
+from batchrun.prompts.combinations import combinations_notice
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Prompt, Row
 from batchrun.wording import FREE, dollars, rows_text
@@ -145,7 +146,8 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
 def _notices(plan: Plan) -> tuple[str, ...]:
     missing = plan.destination.missing_key
     no_key = f"no API key is set: batchrun run would stop with exit code 2: {missing}" if missing else ""
-    return tuple(filter(None, (plan.destination.why_embedded, *plan.notices, no_key)))
+    combinations = combinations_notice(plan.rows // len(plan.combinations), plan.settings)
+    return tuple(filter(None, (combinations, plan.destination.why_embedded, *plan.notices, no_key)))
 
 
 def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRun) -> None:

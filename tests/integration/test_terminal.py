@@ -43,6 +43,29 @@ def test_a_terminal_shows_what_is_being_read(tmp_path: Path) -> None:
     assert "1 + 1 = 2." in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
+def shown(folder: Path, *options: str) -> str:
+    """Run a batch with standard error at a terminal, and return what the terminal received."""
+    ours, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-m", "batchrun", "run", "q.csv", "-o", "a.csv", *options]
+        done = subprocess.run(command, stderr=theirs, cwd=folder, check=False, timeout=60)
+        assert done.returncode == 0
+        return os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_is_never_empty(tmp_path: Path) -> None:
+    """Before the bar, a line shows what the command does, and is erased; without a first run the files are not named."""
+    (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
+    text = shown(tmp_path)
+    assert text.startswith("reading q.csv …\r\x1b[K")
+    assert "starting …\r\x1b[K" in text
+    assert "next to it: a.csv.journal (the record from which the same command resumes: keep it), a.csv.lock" in text
+    assert "next to it" not in shown(tmp_path)
+
+
 @pytest.mark.nightly
 def test_quiet_says_nothing_at_a_terminal(tmp_path: Path) -> None:
     """With --quiet there is no hint."""

@@ -329,7 +329,7 @@ def test_a_later_version(path: Path) -> None:
 def test_nothing_there_to_read(path: Path) -> None:
     """Reading makes no file: neither a missing nor an empty one is a journal."""
     with pytest.raises(
-        OutputError, match="no batch has written this output, since its journal .* does not exist; name"
+        OutputError, match=r"no batch has written this output, since its journal .* does not exist; name"
     ):
         reopened(path)
     assert not path.exists()

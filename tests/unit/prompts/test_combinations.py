@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchrun.job.fingerprint import settings_of
 from batchrun.job.validation import make_job
-from batchrun.prompts.combinations import combinations_of
+from batchrun.prompts.combinations import combinations_notice, combinations_of, rows_times_text
 
 
 def suffixes(**settings: Any) -> list[str]:
@@ -112,3 +112,27 @@ def test_a_job_becomes_combinations() -> None:
     assert len(found) == 8
     assert found[-1].settings == {"prompt": "p", "model": "b", "temperature": 1.0}
     assert {each.settings["temperature"] for each in found} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "60 rows"),
+        ({"epochs": 3}, "60 rows × 3 epochs"),
+        ({"matrix": {"model": ["a", "b"]}, "epochs": 3}, "60 rows × 2 models × 3 epochs"),
+        ({"matrix": {"prompt": ["a", "b"], "temperature": [0, 1]}}, "60 rows × 2 prompts × 2 values of temperature"),
+    ],
+)
+def test_rows_times_what(settings: dict[str, Any], text: str) -> None:
+    """People read the rows of their table, and how often each is run."""
+    assert rows_times_text(60, settings) == text
+
+
+def test_the_columns_of_combinations_are_explained() -> None:
+    """A notice names the columns that identify a combination; a batch without combinations has none."""
+    assert combinations_notice(60, {}) == ""
+    assert combinations_notice(60, {"matrix": {"model": ["a", "b"]}, "epochs": 3}) == (
+        "60 rows × 2 models × 3 epochs = 360 rows in the output; there the columns axis_model and epoch identify the "
+        "combination of each row"
+    )
+    assert "the column axis_model identifies" in combinations_notice(1, {"matrix": {"model": ["a", "b"]}})
