@@ -35,16 +35,10 @@ class Paths:
     files: Path
 
     def beside(self) -> str:
-        """Return the files that are next to the output now, with their purposes, for people."""
-        kept = (
-            (self.journal, "the record from which the same command resumes: keep it"),
-            (self.lock, "empty; keeps a second run away"),
-            (self.store, "the threads of the embedded server"),
-            (self.spool, "a copy of standard input"),
-            (self.files, "files that runs produced"),
-        )
-        found = [f"{path.name} ({purpose})" for path, purpose in kept if path.exists()]
-        return f"next to it: {', '.join(found)}"
+        """Return a line for people about the files that are next to the output now."""
+        others = [path for path in (self.lock, self.store, self.spool, self.files) if path.exists()]
+        endings = "".join(f", {path.name.removeprefix(self.journal.stem)}" for path in others)
+        return f"next to it: {self.journal.name} (keep it: the same command resumes from it){endings}"
 
     def with_store(self, store: str | Path | None) -> Paths:
         """Return the same paths with the embedded server's threads in a file that the user named (--store)."""

@@ -62,7 +62,7 @@ def test_a_terminal_is_never_empty(tmp_path: Path) -> None:
     text = shown(tmp_path)
     assert text.startswith("reading q.csv …\r\x1b[K")
     assert "starting …\r\x1b[K" in text
-    assert "next to it: a.csv.journal (the record from which the same command resumes: keep it), a.csv.lock" in text
+    assert "next to it: a.csv.journal (keep it: the same command resumes from it), .lock, .store" in text
     assert "next to it" not in shown(tmp_path)
 
 

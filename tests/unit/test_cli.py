@@ -79,7 +79,10 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
     assert lines[1].startswith("no API key (OPENAI_API_KEY)")
     assert "tutor, which is not a language model" in lines[1]
     assert lines[2].startswith("1 row · 1 completed · ")
-    assert lines[-2] == "written: outputs/q.csv"
+    assert lines[-3:-1] == [
+        "written: outputs/q.csv",
+        "next to it: q.csv.journal (keep it: the same command resumes from it), .lock, .store",
+    ]
 
 
 def test_a_log_is_dated(tmp_path: Path) -> None:
