@@ -164,9 +164,15 @@ def _how_to_resume(call: Call, place: Path | None) -> str:
 
 
 async def run_call(
-    call: Call, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
+    call: Call,
+    on_outcome: Callable[[Outcome], None] | None,
+    interrupts: Interrupts | None = None,
+    check: Callable[[Plan], None] | None = None,
 ) -> Plan:
     """Run the batch of a call to its end and return its plan.
+
+    Args:
+        check: called with the plan before the first row is sent.
 
     Raises:
         BatchrunError: as for `run`.
@@ -176,6 +182,8 @@ async def run_call(
         refuse_held(paths_for(call.output).lock)  # before a start is reported: the other batch is fine
     async with apinged(call.job.ping, call.caller.warn) as final_status:
         plan = make_plan(call.job, call.data.table, call.environment, call.output, write_output=call.keeps_output)
+        if check is not None:
+            check(plan)
         call.caller.announce(plan, is_chosen=bool(call.job.model or call.job.script))
         try:
             summary = await run_batch(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from batchrun.api.parameters import CallersWords
 from batchrun.api.scores import ScoreComparison, Scores
-from batchrun.api.scoring_call import ScorerGiven, ScoringCall, options_given, scoring_call
+from batchrun.api.scoring_call import ScorerGiven, options_given, scoring_call
 from batchrun.errors import InputError
 from batchrun.job.environment import ApiKey
-from batchrun.scoring.evaluate import Bars, Evaluation, check_baseline, check_comparison, comparison_of, evaluation_of
+from batchrun.scoring.evaluate import check_baseline, check_comparison, comparison_of
 from batchrun.scoring.pairing import DETECTABLE
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def score(
             cluster=cluster,
             failed_as=failed_as,
             fail_under=fail_under,
-            no_worse_than=None if no_worse_than is None else "baseline",
+            no_worse_than=None if no_worse_than is None else "no_worse_than",
             margin=margin,
             bar_on=bar_on,
             grader=grader,
@@ -120,33 +119,9 @@ def score(
             delimiter=delimiter,
         )
         with scoring_call("score", scorer, given, api_key=api_key, progress=progress) as call:
-            return _scores(call, data, no_worse_than)
-
-
-def _scores(call: ScoringCall, data: object, baseline: object) -> Scores:
-    options = call.options
-    check_baseline(options.no_worse_than, call.spec.columns)
-    scored = call.scored(data, for_comparison=baseline is not None)
-    name = None if isinstance(baseline, str | Path) else "no_worse_than"
-    other = None if baseline is None else call.open(baseline, name)[1]
-    evaluation = evaluation_of(
-        scored.table,
-        scored.tally,
-        call.spec.failed_as,
-        Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on),
-        other,
-        options.output,
-    )
-    return Scores(_without_deleted(evaluation, call), scored.frame)
-
-
-def _without_deleted(evaluation: Evaluation, call: ScoringCall) -> Evaluation:
-    """Return an evaluation whose graders name no file that is deleted after the call."""
-    graders = [
-        replace(each, table=None) if each.table is not None and each.table.parent == call.folder else each
-        for each in evaluation.graders
-    ]
-    return replace(evaluation, graders=graders)
+            check_baseline(call.options.no_worse_than, call.spec.columns)
+            scored = call.scored(data, for_comparison=no_worse_than is not None, output=call.options.output)
+            return call.scores(scored, no_worse_than, call.options.output)
 
 
 def compare(

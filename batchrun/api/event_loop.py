@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
+from sniffio import current_async_library_cvar
 
 from batchrun.interrupts import Interrupted, Interrupts
 
@@ -80,7 +81,9 @@ def run_in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
             errors.append(exc)
         ended.set()
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="batchrun")
+    context = contextvars.copy_context()
+    context.run(current_async_library_cvar.set, None)  # the thread starts an event loop of its own
+    thread = threading.Thread(target=context.run, args=(work,), name="batchrun")
     thread.start()
     while not ended.is_set():
         try:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import anyio
+from anyio import to_thread
 
 from batchrun.api.call import Call, keeping_answers, resolve, run_call
 from batchrun.api.data import SeriesOf, TableT
 from batchrun.api.event_loop import run_to_end
 from batchrun.api.job_options import JobOptions
 from batchrun.api.parameters import CallersWords
-from batchrun.api.signatures import CallOptions, with_options
+from batchrun.api.scored_run import Mode, estimated, mode_of, piloted, scoring_of
+from batchrun.api.signatures import CallOptions, PlainOptions, RunOptions, with_options
+from batchrun.batch.plan import Plan
 from batchrun.batch.results import result_cells
 from batchrun.errors import unwrapped
 from batchrun.interrupts import Interrupts
@@ -27,16 +30,32 @@ if TYPE_CHECKING:
     import pandas
 
     from batchrun.api.data import Data, FrameData
+    from batchrun.api.estimates import DryRunEstimate, PilotEstimate
+    from batchrun.api.scores import Scores
+    from batchrun.api.scoring_call import ScorerGiven
 
 __all__ = ["arun", "outcomes", "run"]
 
 
 @overload
-def run(data: FrameData, job: Job | None = None, **options: Unpack[CallOptions]) -> pandas.DataFrame: ...
+def run(data: FrameData, job: Job | None = None, **options: Unpack[PlainOptions]) -> pandas.DataFrame: ...
 @overload
-def run(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+def run(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[PlainOptions]) -> TableT: ...
 @overload
-def run(data: TableT, job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+def run(data: TableT, job: Job | None = None, **options: Unpack[PlainOptions]) -> TableT: ...
+@overload
+def run(
+    data: Data,
+    job: Job | None = None,
+    *,
+    dry_run: Literal[True],
+    score: ScorerGiven | None = None,
+    **options: Unpack[CallOptions],
+) -> DryRunEstimate: ...
+@overload
+def run(data: Data, job: Job | None = None, *, pilot: int, **options: Unpack[CallOptions]) -> PilotEstimate: ...
+@overload
+def run(data: Data, job: Job | None = None, *, score: ScorerGiven, **options: Unpack[CallOptions]) -> Scores: ...
 @with_options
 def run(
     data: Data,
@@ -46,7 +65,10 @@ def run(
     client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
     progress: bool | None = None,
-    **options: Unpack[JobOptions],
+    score: ScorerGiven | None = None,
+    dry_run: bool = False,
+    pilot: int | None = None,
+    **options: Unpack[RunOptions],
 ) -> Any:
     """Run all rows of a table; return its columns and the outcomes, one row per input row, in order.
 
@@ -65,7 +87,16 @@ def run(
         options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
             may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
 
+        score: the scorers of `batchrun.score`, which then scores the answers; its options (`target`, `by`, `fail_under`
+            …) may be given too. They are checked before the first row is sent.
+        dry_run: only estimate tokens, cost and time. Nothing is sent or written.
+        pilot: number of random rows to run, for an estimate of the whole table. It needs `output`: the same call
+            without `pilot` runs the other rows.
+
     Returns:
+        With `score` a `Scores`, whose `to_frame()` has answers and scores; with `dry_run` a `DryRunEstimate`; with
+        `pilot` a `PilotEstimate`. Otherwise a table.
+
         A polars frame for polars, an Arrow table for Arrow, otherwise a pandas frame. The columns of the input come
         first and keep their types; a pandas frame also keeps its index. Other indexes are the position of the row in
         the input, from 0. With `matrix`, several models or `epochs` there is one row per combination: the columns that
@@ -114,16 +145,31 @@ def run(
     """
     interrupts = Interrupts()
     with CallersWords():
-        call = resolve(data, job, options, api_key, client_options, progress)
-        return run_to_end(_answers(call, on_outcome, interrupts), interrupts)
+        job_options: dict[str, Any] = {**options}
+        mode = mode_of(data, job_options, score=score, dry_run=dry_run, pilot=pilot)
+        call = resolve(data, job, job_options, api_key, client_options, progress)
+        return run_to_end(_result(call, mode, data, on_outcome, interrupts), interrupts)
 
 
 @overload
-async def arun(data: FrameData, job: Job | None = None, **options: Unpack[CallOptions]) -> pandas.DataFrame: ...
+async def arun(data: FrameData, job: Job | None = None, **options: Unpack[PlainOptions]) -> pandas.DataFrame: ...
 @overload
-async def arun(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+async def arun(data: SeriesOf[TableT], job: Job | None = None, **options: Unpack[PlainOptions]) -> TableT: ...
 @overload
-async def arun(data: TableT, job: Job | None = None, **options: Unpack[CallOptions]) -> TableT: ...
+async def arun(data: TableT, job: Job | None = None, **options: Unpack[PlainOptions]) -> TableT: ...
+@overload
+async def arun(
+    data: Data,
+    job: Job | None = None,
+    *,
+    dry_run: Literal[True],
+    score: ScorerGiven | None = None,
+    **options: Unpack[CallOptions],
+) -> DryRunEstimate: ...
+@overload
+async def arun(data: Data, job: Job | None = None, *, pilot: int, **options: Unpack[CallOptions]) -> PilotEstimate: ...
+@overload
+async def arun(data: Data, job: Job | None = None, *, score: ScorerGiven, **options: Unpack[CallOptions]) -> Scores: ...
 @with_options
 async def arun(
     data: Data,
@@ -133,14 +179,17 @@ async def arun(
     client_options: Settings | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
     progress: bool | None = None,
-    **options: Unpack[JobOptions],
+    score: ScorerGiven | None = None,
+    dry_run: bool = False,
+    pilot: int | None = None,
+    **options: Unpack[RunOptions],
 ) -> Any:
     """Run all rows of a table, like `run`, from async code.
 
     Cancellation ends the batch: the rows that have ended are kept, and a note on the exception gives their path.
 
     Args:
-        data, job, api_key, client_options, on_outcome, progress, options: as for `run`.
+        data, job, api_key, client_options, on_outcome, progress, score, dry_run, pilot, options: as for `run`.
 
     Raises:
         BatchrunError: as for `run`.
@@ -154,14 +203,45 @@ async def arun(
         7 * 6 = 42.
     """
     with CallersWords():
-        return await _answers(resolve(data, job, options, api_key, client_options, progress), on_outcome)
+        job_options: dict[str, Any] = {**options}
+        mode = mode_of(data, job_options, score=score, dry_run=dry_run, pilot=pilot)
+        call = resolve(data, job, job_options, api_key, client_options, progress)
+        return await _result(call, mode, data, on_outcome)
+
+
+async def _result(
+    call: Call,
+    mode: Mode,
+    data: object,
+    on_outcome: Callable[[Outcome], None] | None,
+    interrupts: Interrupts | None = None,
+) -> Any:
+    """Return the answers of a call, or what its mode asks for."""
+    if mode.unused is not None:
+        call.caller.warn(f"{mode.unused}: its table [score] is not used; score=... scores the answers with its options")
+    try:
+        if mode.pilot is not None:
+            return await piloted(call, mode.pilot, interrupts)
+        if mode.score is None:
+            return estimated(call) if mode.dry_run else await _answers(call, on_outcome, interrupts)
+        with scoring_of(call, mode, data) as scored:
+            if mode.dry_run:
+                return estimated(call, scored)
+            answers = await _answers(scored.in_pandas, on_outcome, interrupts, scored.check)
+            return await to_thread.run_sync(scored.scores, answers)
+    finally:
+        if not call.keeps_output and call.output.parent.exists() and not any(call.output.parent.iterdir()):
+            call.output.parent.rmdir()  # nothing was kept in the temporary folder
 
 
 async def _answers(
-    call: Call, on_outcome: Callable[[Outcome], None] | None, interrupts: Interrupts | None = None
+    call: Call,
+    on_outcome: Callable[[Outcome], None] | None,
+    interrupts: Interrupts | None = None,
+    check: Callable[[Plan], None] | None = None,
 ) -> Any:
     with keeping_answers(call):
-        plan = await run_call(call, on_outcome, interrupts)
+        plan = await run_call(call, on_outcome, interrupts, check)
         with Journal(plan.paths.journal, read_only=True) as journal:
             cells = result_cells(plan.source, plan.prompter, journal, plan.added)
             return call.data.to_answers(plan.source, cells, plan.write_options)

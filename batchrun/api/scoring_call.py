@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from batchrun.api.data import read_data
 from batchrun.api.event_loop import run_to_end
 from batchrun.api.progress_bar import watch_of
+from batchrun.api.scores import Scores
 from batchrun.batch.run import run_batch
 from batchrun.errors import GradingStopped, InputError
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job.environment import ApiKey, Environment
-from batchrun.records import Row
-from batchrun.scoring.evaluate import ScoringSpec, scoring_spec
+from batchrun.records import Row, Settings
+from batchrun.scoring.evaluate import Bars, ScoringSpec, evaluation_of, scoring_spec
+from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.grading import Grading
 from batchrun.scoring.score_options import ScoreOptions, Use, make_score_options
 from batchrun.scoring.score_tally import ScoreTally
@@ -28,16 +30,27 @@ from batchrun.scoring.scored_output import check_scored_output, score_columns
 from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.python import FunctionScorer
 from batchrun.scoring.table import ScoredTable
-from batchrun.tables import Source, format_of, open_source, to_frame, write_table
+from batchrun.tables import ReadOptions, Source, format_of, open_source, to_frame, write_table
 from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     import pandas
 
     from batchrun.batch.plan import Plan
+    from batchrun.batch.progress import Watch
     from batchrun.batch.run_summary import Summary
 
-__all__ = ["OneScorer", "ScoredRows", "ScorerGiven", "ScoringCall", "options_given", "scorers_of", "scoring_call"]
+__all__ = [
+    "OneScorer",
+    "ScoredRows",
+    "ScorerGiven",
+    "ScoringCall",
+    "grading_of",
+    "options_given",
+    "resolved_scoring",
+    "scorers_of",
+    "scoring_call",
+]
 
 OneScorer: TypeAlias = str | Callable[..., Any]
 """A scorer as on the command line, or a function of the answer and the target, and of the row if it takes three."""
@@ -74,7 +87,9 @@ def _scorer(given: OneScorer, name: str | None) -> str | NamedScorer:
 
 def options_given(**given: object) -> dict[str, Any]:
     """Return the options that are not left out."""
-    return {name: value for name, value in given.items() if value is not None and value != ()}
+    return {
+        name: value for name, value in given.items() if not (value is None or (isinstance(value, tuple) and not value))
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +144,12 @@ class ScoringCall:
     folder: Path
 
     def open(
-        self, data: object, name: str | None = None, *, may_lack_scorers: bool = False
+        self,
+        data: object,
+        name: str | None = None,
+        *,
+        may_lack_scorers: bool = False,
+        beside: Path | None = None,
     ) -> tuple[Source, ScoredTable]:
         """Return a table, and the same table with its scorers; graders are asked if a scorer needs them.
 
@@ -137,6 +157,7 @@ class ScoringCall:
             data: what the caller gave.
             name: for messages and figures; None for the path, or `data` for a table in memory.
             may_lack_scorers: whether a table without scorers is of use.
+            beside: the file next to which verdicts on a table in memory are kept.
 
         Raises:
             InputError: it is not a table, or cannot be scored.
@@ -146,30 +167,76 @@ class ScoringCall:
         source = open_source(str(given.table) if given.is_path else given.table, self.spec.read)
         spec = self.spec
         if spec.grading is not None:
-            # A table in memory has no file beside which its verdicts could be.
-            beside = source.name if given.is_path else str(self.options.output or self.folder / f"{name or 'data'}.csv")
-            spec = replace(spec, grading=replace(spec.grading, beside=beside))
+            kept = source.name if given.is_path else str(beside or self.folder / f"{name or 'data'}.csv")
+            spec = replace(spec, grading=replace(spec.grading, beside=kept))
         named = source if name is None else _NamedTable(source, name)
         return source, spec.open(named, may_lack_scorers=may_lack_scorers)
 
-    def scored(self, data: object, name: str | None = None, *, for_comparison: bool = False) -> ScoredRows:
-        """Score a table, and write it if the options name an output.
+    def scored(
+        self,
+        data: object,
+        name: str | None = None,
+        *,
+        for_comparison: bool = False,
+        output: Path | None = None,
+        batch: Path | None = None,
+    ) -> ScoredRows:
+        """Score a table.
+
+        Args:
+            data, name: as for `open`.
+            for_comparison: whether the tally gets what comparisons need.
+            output: file for the scored table; None writes none.
+            batch: output of the batch whose rows `data` has, if it is a file: the scored table has its cells.
 
         Raises:
             InputError, OutputError, GradingStopped: as for `open`; or the output cannot be written.
         """
-        output = self.options.output
         if output is not None:
             format_of(output, str(output))
-        source, table = self.open(data, name)
+        source, table = self.open(data, name, beside=batch or output)
         columns = score_columns(table)
+        written = source if batch is None else open_source(str(batch), ReadOptions())
         if output is not None:
-            check_scored_output(replace(table, source=source), output)
+            check_scored_output(replace(table, source=written), output)
         tally = ScoreTally()
         cells = [table.cells(scores) for _, scores in table.scored(tally, for_comparison=for_comparison)]
         if output is not None:
-            write_table(output, source, iter(cells), columns)
+            write_table(output, written, iter(cells), columns)
         return ScoredRows(table, tally, to_frame(source, iter(cells), columns))
+
+    def scores(self, scored: ScoredRows, baseline: object, output: Path | None) -> Scores:
+        """Return the figures of a scored table, and check its bars.
+
+        Args:
+            baseline: the table of `no_worse_than`; None for none.
+            output: where the scored table was written; None if it was not.
+
+        Raises:
+            InputError, GradingStopped: as for `open`.
+            OutputError: a file that the options name cannot be written.
+        """
+        options = self.options
+        name = None if isinstance(baseline, str | Path) else "no_worse_than"
+        evaluation = evaluation_of(
+            scored.table,
+            scored.tally,
+            self.spec.failed_as,
+            Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on),
+            None if baseline is None else self.open(baseline, name)[1],
+            output,
+        )
+        if options.junit is not None:
+            evaluation.write_junit(options.junit)
+        if options.markdown is not None:
+            evaluation.write_markdown(options.markdown)
+        kept = [self._without_deleted(each) for each in evaluation.graders]
+        return Scores(replace(evaluation, graders=kept), scored.frame)
+
+    def _without_deleted(self, report: GraderReport) -> GraderReport:
+        """Return a report that names no file that is deleted after the call."""
+        is_deleted = report.table is not None and report.table.parent == self.folder
+        return replace(report, table=None) if is_deleted else report
 
 
 @contextmanager
@@ -181,8 +248,7 @@ def scoring_call(
     api_key: ApiKey | None = None,
     progress: bool | None = None,
 ) -> Iterator[ScoringCall]:
-    """Resolve the arguments of a scoring call. Verdicts on tables in memory are deleted at the end, unless the graders
-    stopped early.
+    """Resolve the arguments of `score`, `compare` or `report`.
 
     Args:
         use: the function, whose options they are.
@@ -195,18 +261,39 @@ def scoring_call(
         InputError: an option or a scorer is wrong.
     """
     options = make_score_options(dict(given), use, use)
-    scorers = scorers_of(scorer)
     environment = Environment.read(os.environ)
     if api_key is not None:
         environment = environment.with_key(api_key)
-    watch = watch_of(progress)
+    grading = None if use == "report" else grading_of(options, environment, watch_of(progress))
+    with resolved_scoring(options, scorers_of(scorer), grading) as call:
+        yield call
+
+
+def grading_of(
+    options: ScoreOptions, environment: Environment, watch: Watch | None, service: Settings | None = None
+) -> Grading:
+    """Return how graders are asked: each by a batch on an event loop of its own.
+
+    Args:
+        watch: shows the progress of a grader's batch; None for nothing.
+        service: options of a batch whose service the graders of `grader_model` share.
+
+    Raises:
+        InputError: a grader's file or an option cannot be used.
+    """
 
     def run(plan: Plan) -> Summary:
         interrupts = Interrupts()
         return run_to_end(run_batch(plan, environment, watch=watch, interrupts=interrupts), interrupts)
 
-    can_grade = use in ("score", "compare")
-    grading = Grading.of(options, environment, run, environ=os.environ) if can_grade else None
+    return Grading.of(options, environment, run, environ=os.environ, service=service)
+
+
+@contextmanager
+def resolved_scoring(
+    options: ScoreOptions, scorers: Sequence[str | NamedScorer], grading: Grading | None
+) -> Iterator[ScoringCall]:
+    """Provide a folder for verdicts on tables in memory, which is deleted at the end unless a grader stopped early."""
     spec = replace(scoring_spec(options, grading), scorers=scorers)
     folder = Path(tempfile.mkdtemp(prefix="batchrun-"))
     keeps_folder = False

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from batchrun.api.job_options import JobOptions
+from batchrun.api.scored_run import ScoringOptions
 from batchrun.job.environment import ApiKey
 from batchrun.job.options import job_options
 from batchrun.records import Outcome, Settings
+from batchrun.scoring.score_options import score_options
 
-__all__ = ["CallOptions", "with_options"]
+__all__ = ["CallOptions", "PlainOptions", "RunOptions", "with_options"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class CallOptions(JobOptions, total=False):
-    """All keyword arguments of `run` and `arun`, so that each of their overloads is one line."""
+class RunOptions(JobOptions, ScoringOptions, total=False):
+    """The options of a batch, and those of scoring its answers."""
+
+
+class CallOptions(RunOptions, total=False):
+    """The keyword arguments of `run` and `arun` without those that decide what is returned."""
 
     api_key: ApiKey | None
     client_options: Settings | None
@@ -25,18 +31,29 @@ class CallOptions(JobOptions, total=False):
     progress: bool | None
 
 
+class PlainOptions(CallOptions, total=False):
+    """The keyword arguments of a call that returns a table of answers, so that each of its overloads is one line."""
+
+    score: None
+    dry_run: Literal[False]
+    pilot: None
+
+
 def with_options(function: FunctionT) -> FunctionT:
     """Give a function's signature one parameter per option in place of `**options`: notebooks complete from it."""
     signature = inspect.signature(function)
     parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    defaults = {name: default for name, (_, default) in job_options().items()}
+    if "RunOptions" in str(signature.parameters["options"].annotation):
+        defaults |= {name: default for name, (_, default) in score_options("run").items() if name != "scorer"}
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_annotation(name))
-        for name, (_, default) in job_options().items()
+        for name, default in defaults.items()
     ]
     function.__signature__ = signature.replace(parameters=[*parameters, *options])  # type: ignore[attr-defined]
     return function
 
 
 def _annotation(name: str) -> str:
-    annotation = JobOptions.__annotations__[name]
+    annotation = (JobOptions.__annotations__ | ScoringOptions.__annotations__)[name]
     return getattr(annotation, "__forward_arg__", str(annotation))

@@ -38,16 +38,11 @@ def run_spec(
         before_exit: called before the process exits at once.
         on_no_key: see `Grading`.
     """
+    from batchrun.scoring.after_batch import with_batch_columns
     from batchrun.scoring.evaluate import scoring_spec
     from batchrun.scoring.precheck import check_spec
 
-    # With several prompts or turns there is no single question: then the columns decide.
-    options = replace(
-        options,
-        answer=options.answer or f"{plan.job.output_prefix}response",
-        key=plan.job.key,
-        question=options.question or plan.job.prompt,
-    )
+    options = with_batch_columns(options, plan.job)
     grading = grading_for(options, given, quiet=quiet, before_exit=before_exit)
     spec = scoring_spec(options, replace(grading, on_no_key=on_no_key))
     columns = [*plan.source.columns, *plan.write_options.added_columns]

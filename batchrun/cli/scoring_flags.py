@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedCommand, SectionedOption
-from batchrun.errors import InputError
 from batchrun.records import JsonDict, Settings
-from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, make_score_options, score_options
+from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, score_options
 
 __all__ = ["CompareCommand", "ComparisonOption", "ScoreCommand", "parsed_options", "run_score_options", "scoring_flags"]
 
@@ -103,13 +102,7 @@ def run_score_options(table: str, flags: JsonDict) -> ScoreOptions | None:
     Args:
         flags: all flags of `run`; those of scoring are taken out.
     """
-    from batchrun.job.file import is_job_file, read_job_file
+    from batchrun.scoring.after_batch import options_after_batch
 
     given = {name: flags.pop(name, None) for name in score_options("run")}
-    given = {name: value for name, value in given.items() if value not in (None, ())}
-    in_file = read_job_file(Path(table), None, ("score",))[2].get("score") if is_job_file(table) else None
-    if in_file is None:
-        return make_score_options(given, "--score") if given else None
-    if not isinstance(in_file, dict):
-        raise InputError(f"{table}: score: expected a table [score], got {in_file!r}")
-    return make_score_options({**in_file, **given}, f"{table}: score")
+    return options_after_batch(table, {name: value for name, value in given.items() if value not in (None, ())})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from batchrun.batch.paths import paths_for
 from batchrun.batch.plan import Plan, make_plan
@@ -16,13 +17,22 @@ from batchrun.job.options import Job
 from batchrun.journal.open import check_not_lost
 from batchrun.tables import check_output
 
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+    Table: TypeAlias = str | Path | pandas.DataFrame | pyarrow.Table
+
 __all__ = ["dry_plan"]
 
 
 @contextmanager
-def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> Iterator[Plan]:
+def dry_plan(job: Job, table: Table, environment: Environment, output: Path) -> Iterator[Plan]:
     """Make a plan that needs no key, and delete at the end what planning created: the folder of the output and the
     copy of standard input.
+
+    Args:
+        table: a path, `-` for standard input, or a table in memory.
 
     Raises:
         InputError, OutputError: as for `make_plan`; also if the journal of an earlier run is lost.
@@ -30,11 +40,12 @@ def dry_plan(job: Job, table: str, environment: Environment, output: Path) -> It
     journal = paths_for(output).journal
     if not job.fresh:
         check_not_lost(journal, output)
-    if table != "-" and journal.exists() and not Path(table).exists():
+    is_stdin = isinstance(table, str) and table == "-"
+    if isinstance(table, str | Path) and not is_stdin and journal.exists() and not Path(table).exists():
         raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
-        if table != "-":
+        if not is_stdin:
             yield make_plan(job, table, environment, output, will_send=False)
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
