@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
+    from batchrun.api.estimates import DryRunEstimate, PilotEstimate
     from batchrun.api.evaluation import compare, score
     from batchrun.api.job_options import JobOptions
     from batchrun.api.reports import ReportPage, report
@@ -42,6 +43,7 @@ __all__ = [
     "BatchRefused",
     "BatchrunError",
     "Completed",
+    "DryRunEstimate",
     "Failed",
     "GradingStopped",
     "InputError",
@@ -51,6 +53,7 @@ __all__ = [
     "Outcome",
     "OutputError",
     "OutputHeld",
+    "PilotEstimate",
     "ReportPage",
     "ScoreComparison",
     "Scores",
@@ -66,6 +69,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("arun", "outcomes", "run"), "api.run"),
+    **dict.fromkeys(("DryRunEstimate", "PilotEstimate"), "api.estimates"),
     **dict.fromkeys(("compare", "score"), "api.evaluation"),
     **dict.fromkeys(("ReportPage", "report"), "api.reports"),
     **dict.fromkeys(("ScoreComparison", "Scores"), "api.scores"),

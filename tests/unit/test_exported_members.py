@@ -14,7 +14,16 @@ import batchrun
 
 PUBLIC = {
     "batches": ["arun", "outcomes", "run"],
-    "scores and reports": ["compare", "report", "score", "ReportPage", "ScoreComparison", "Scores"],
+    "scores and reports": [
+        "compare",
+        "report",
+        "score",
+        "DryRunEstimate",
+        "PilotEstimate",
+        "ReportPage",
+        "ScoreComparison",
+        "Scores",
+    ],
     "options": ["Job", "JobOptions"],
     "outcomes of rows": ["Completed", "Failed", "Outcome", "Usage"],
     "errors": [
