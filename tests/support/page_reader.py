@@ -117,11 +117,13 @@ class PageReader:
                 "ignore", DeprecationWarning
             )  # the SDK's own, about the protocol that the page is about
             if isinstance(last, ast.Expr):
-                exec(compile(ast.Module(statements, []), "page", "exec"), self._names)
-                if (value := eval(compile(ast.Expression(last.value), "page", "eval"), self._names)) is not None:
+                exec(compile(ast.Module(statements, []), "page", "exec", dont_inherit=True), self._names)
+                if (
+                    value := eval(compile(ast.Expression(last.value), "page", "eval", dont_inherit=True), self._names)
+                ) is not None:
                     print(value)
             else:
-                exec(compile(program, "page", "exec"), self._names)
+                exec(compile(program, "page", "exec", dont_inherit=True), self._names)
         return Result(0, out.getvalue(), "")
 
 
