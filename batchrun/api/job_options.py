@@ -112,8 +112,9 @@ class JobOptions(TypedDict, total=False):
     """Let the model run Python at the service; files that it creates are downloaded to OUTPUT.files."""
 
     api: Api | None
-    """API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key;
-    assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL)."""
+    """API to use: assistants, responses or chat. Default: responses at OpenAI and Azure; chat at every other base URL;
+    assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL); a batch in
+    progress keeps its API."""
 
     base_url: str | None
     """Base URL of the service. Default: environment variable OPENAI_BASE_URL."""

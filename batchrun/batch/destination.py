@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
+from batchrun.batch.protocol_choice import api_of_service
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL, Api, Job
@@ -23,6 +24,8 @@ class Destination:
         api: the protocol that the batch uses.
         base_url: the URL of the service, None for the SDK's default and for the embedded server.
         why_embedded: the reason for which the embedded server answers, for people; "" if a service answers.
+        continued: a line for people if the batch keeps the protocol that it began with, and a new one would use
+            another; "" otherwise.
         missing_key: the reason for which no row can be sent: the job's models need an API key that is not set. None if
             nothing is missing. A plan with a missing key can be inspected, not run.
     """
@@ -30,6 +33,7 @@ class Destination:
     api: Api
     base_url: str | None = None
     why_embedded: str = ""
+    continued: str = ""
     missing_key: str | None = None
 
     @property
@@ -41,12 +45,15 @@ class Destination:
 _TUTOR = "answered offline by the embedded server's rule-based tutor, which is not a language model"
 
 
-def destination_of(job: Job, environment: Environment, *, model_from_environment: bool) -> Destination:
+def destination_of(
+    job: Job, environment: Environment, *, model_from_environment: bool, recorded: Api | None = None
+) -> Destination:
     """Return the embedded server for --script and --model tutor, and if neither a model, a key nor a base URL is given;
     else the service that the job or the environment names.
 
     Args:
         model_from_environment: the job's model was taken from BATCHRUN_MODEL.
+        recorded: the protocol of the answers in the journal, which the batch keeps unless the job names one.
 
     Raises:
         InputError: the service lacks a setting, or its protocol an option of the job.
@@ -85,11 +92,16 @@ def destination_of(job: Job, environment: Environment, *, model_from_environment
             f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url: set one of them; "
             f"--model {EMBEDDED_MODEL} rehearses offline"
         )
-    # A server without a key is mostly a local model server, and each of them speaks the chat protocol.
-    is_chat_server = base_url is not None and key is None and not environment.client_options
-    api: Api = job.api or ("assistants" if assistants else "chat" if is_chat_server else "responses")
+    default: Api = "assistants" if assistants else api_of_service(base_url, azure=job.azure)
+    api = job.api or (recorded if recorded is not None and not assistants else default)
     check_protocol(job, api)
-    return Destination(api, base_url, missing_key=missing_key)
+    continued = ""
+    if job.api is None and api != default:
+        continued = (
+            f"this batch continues with --api {api}, in which its rows were answered; a new batch at this service "
+            f"would use {default}"
+        )
+    return Destination(api, base_url, continued=continued, missing_key=missing_key)
 
 
 def _models_of(job: Job) -> set[str | None]:

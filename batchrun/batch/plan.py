@@ -11,13 +11,14 @@ from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.input_checks import check_rows
 from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
+from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
-from batchrun.job.options import EMBEDDED_MODEL, Job
+from batchrun.job.options import EMBEDDED_MODEL, Api, Job
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.placeholders import default_template, no_prompt
@@ -158,7 +159,8 @@ def make_plan(
         InputError, OutputError: one line with the cause and the remedy.
     """
     paths = paths_for(output).with_store(job.store)
-    job, destination = _with_destination(_with_texts(job), environment)
+    recorded = None if job.api is not None or job.fresh else recorded_api(paths.journal)
+    job, destination = _with_destination(_with_texts(job), environment, recorded)
     if destination.missing_key is not None and will_send:
         raise InputError(destination.missing_key)
     if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
@@ -192,7 +194,7 @@ def _plan_of_table(
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
     source = open_source(table, ReadOptions(job.encoding, job.delimiter, job.no_header), spool=paths.incoming)
-    notices = continued_default_notice(job, table, paths.output)
+    notices = (*filter(None, (destination.continued,)), *continued_default_notice(job, table, paths.output))
     if job.prompt is None and job.turns is None and "prompt" not in job.matrix:
         job = replace(job, prompt=default_template(source.columns))
         if job.prompt is None:
@@ -255,12 +257,17 @@ def _with_texts(job: Job) -> Job:
     )
 
 
-def _with_destination(job: Job, environment: Environment) -> tuple[Job, Destination]:
-    """Return the service that answers, and the job with the model and the API that this decides."""
+def _with_destination(job: Job, environment: Environment, recorded: Api | None) -> tuple[Job, Destination]:
+    """Return the service that answers, and the job with the model and the API that this decides.
+
+    Args:
+        recorded: see `destination_of`.
+    """
     is_unnamed = job.model is None and "model" not in job.matrix
     if is_unnamed and environment.model is not None:
         job = replace(job, model=environment.model)
-    destination = destination_of(job, environment, model_from_environment=is_unnamed and job.model is not None)
+    from_environment = is_unnamed and job.model is not None
+    destination = destination_of(job, environment, model_from_environment=from_environment, recorded=recorded)
     job = replace(job, api=destination.api)
     if is_unnamed and job.model is None and destination.is_embedded:
         job = replace(job, model="script" if job.script is not None else EMBEDDED_MODEL)

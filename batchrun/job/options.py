@@ -214,8 +214,9 @@ class Job:
     api: Api | None = job_option(
         None,
         "Service",
-        "API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key; "
-        "assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL)",
+        "API to use: assistants, responses or chat. Default: responses at OpenAI and Azure; chat at every other base "
+        "URL; assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL); a "
+        "batch in progress keeps its API",
         metavar="NAME",
         decides_answer=True,
     )

@@ -302,3 +302,61 @@ def test_the_tutor_is_not_a_grader(folder: Path) -> None:
     for name, words in (("gpt-5", NO_KEY), ("tutor", "the embedded server's tutor cannot grade")):
         done = command(folder, "score", "out.csv", *target, "--scorer", "model-graded", "--grader-model", name)
         assert (done.returncode, words in done.stderr) == (2, True)
+
+
+# -- which protocol ---------------------------------------------------------------------------------------------
+
+
+def test_a_key_and_ones_own_server_speak_chat(folder: Path, service_url: str) -> None:
+    """A server that is neither OpenAI nor Azure is asked through Chat Completions, with and without a key."""
+    for environment in ({"OPENAI_API_KEY": "sk-1"}, {}):
+        dry = command(folder, "run", "q.csv", "--model", "m", "--base-url", service_url, "--dry-run", **environment)
+        assert f"answered by: m at {service_url} (chat)" in dry.stdout
+    azure = command(
+        folder, "run", "q.csv", "--model", "m", "--base-url", "https://x.openai.azure.com/openai/v1", "--dry-run"
+    )
+    assert "(responses)" in azure.stdout
+
+
+@pytest.mark.parametrize("began", ["responses", "assistants"])
+def test_a_batch_keeps_its_protocol(folder: Path, service_url: str, began: str) -> None:
+    """A batch that began in another protocol than today's default continues in it: finished rows are not sent again, new
+    rows use it too, and one line says so; `--api` overrides it as any changed setting does."""
+    arguments = ["run", "q.csv", "-o", "a.csv", "--model", "m", "--base-url", service_url, "--key", "id"]
+    assert command(folder, *arguments, "--api", began, OPENAI_API_KEY="sk-1").returncode == 0
+    before = read_csv(folder / "a.csv")
+    (folder / "q.csv").write_text(f"{TABLE}c,What is 3 + 3?\n", encoding="utf-8")
+    dry = command(folder, *arguments, "--dry-run", OPENAI_API_KEY="sk-1")
+    assert "1 to send" in dry.stdout
+    done = command(folder, *arguments, OPENAI_API_KEY="sk-1")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "this batch continues" in line]
+    assert lines == [
+        f"this batch continues with --api {began}, in which its rows were answered; a new batch at this service would use chat"
+    ]
+    after = read_csv(folder / "a.csv")
+    assert after[:2] == before
+    assert after[2]["run_id"].startswith("resp_" if began == "responses" else "run_")
+    other = command(folder, *arguments, "--api", "chat", OPENAI_API_KEY="sk-1")
+    assert other.returncode == 2
+    assert f"api was '{began}' and is 'chat'" in other.stderr
+
+
+def test_a_batch_without_an_answer_takes_the_default(folder: Path, service_url: str) -> None:
+    """A batch of which no row was answered has nothing to lose: it uses the protocol of its service, without a word."""
+    arguments = ["run", "q.csv", "-o", "a.csv", "--model", "m", "--max-attempts", "1"]
+    failed = command(folder, *arguments, "--api", "responses", "--base-url", service_url.replace("/v1", "/nothing"))
+    assert failed.returncode == 5
+    done = command(folder, *arguments, "--base-url", service_url, OPENAI_API_KEY="sk-1")
+    assert done.returncode == 0, done.stderr
+    assert "continues with --api" not in done.stderr
+    assert [row["run_id"][:9] for row in read_csv(folder / "a.csv")] == ["chatcmpl-", "chatcmpl-"]
+
+
+def test_a_fresh_start_takes_the_default(folder: Path, service_url: str) -> None:
+    """`--fresh` begins a new batch, in the protocol of its service; a rehearsal's protocol is not kept either."""
+    arguments = ["run", "q.csv", "-o", "a.csv", "--model", "m", "--base-url", service_url]
+    assert command(folder, *arguments, "--api", "responses", OPENAI_API_KEY="sk-1").returncode == 0
+    done = command(folder, *arguments, "--fresh", OPENAI_API_KEY="sk-1")
+    assert done.returncode == 0, done.stderr
+    assert all(row["run_id"].startswith("chatcmpl-") for row in read_csv(folder / "a.csv"))
