@@ -1,4 +1,4 @@
-"""The command line: the entry point and its exit codes (`batchrun.cli.options.EXIT_CODES`).
+"""The command line: the entry point and its exit codes (`batchrun.cli.exit_codes`).
 
 Heavy libraries are imported inside the commands that need them, so that `batchrun --help` stays fast.
 """
@@ -16,8 +16,8 @@ import click
 from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
 from batchrun.cli.console import warn, warn_of_failed_output
+from batchrun.cli.exit_codes import EXIT_CODES
 from batchrun.cli.logs import print_warnings
-from batchrun.cli.options import EXIT_CODES
 from batchrun.cli.safe_stream import safe_streams
 from batchrun.errors import BatchrunError
 from batchrun.interrupts import Interrupts

@@ -10,12 +10,32 @@ import click
 from batchrun.interrupts import Interrupts
 from batchrun.version import __version__
 
-__all__ = ["cli", "interrupts", "run_loop"]
+__all__ = ["SECTIONS", "cli", "interrupts", "run_loop"]
+
+SECTIONS = {
+    "Run": ("run", "init", "check"),
+    "Inspect": ("list", "status", "show", "costs", "export", "view", "report", "cleanup"),
+    "Evaluate": ("score", "compare"),
+    "Other programs": ("convert", "assistants", "serve"),
+}
+"""The sections of the list of commands, in the order of the help."""
 
 T = TypeVar("T")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """A group whose help lists its commands in sections, each with its whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the commands, section by section. Lines that are too long are wrapped, not cut."""
+        width = max(map(len, self.commands))
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                lines = [(name.ljust(width), self.commands[name].get_short_help_str(limit=1_000)) for name in names]
+                formatter.write_dl(lines)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="batchrun %(version)s")
 def cli() -> None:
     """Turn a table of prompts into a table of answers: one thread and one run per row."""

@@ -1,4 +1,4 @@
-"""Options of commands: the options of `Job`, the sections of the help, types of values, exit codes."""
+"""Options of commands: the options of `Job`, the sections of the help, types of values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from batchrun.cli.exit_codes import CLEANUP, EXIT_CODES, ExitCode
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
 
 __all__ = [
-    "EXIT_CODES",
     "CleanupCommand",
     "CleanupOption",
     "CostOption",
@@ -22,19 +22,6 @@ __all__ = [
     "SectionedOption",
     "job_parameters",
 ]
-
-
-EXIT_CODES = (
-    ("0", "every row completed"),
-    ("1", "internal error"),
-    ("2", "invalid usage, input or settings"),
-    ("3", "finished with failed rows"),
-    ("4", "budget reached"),
-    ("5", "the service refused the batch (authentication, quota, unknown model) or could not be reached"),
-    ("6", "another batch is writing this output"),
-    ("7", "score below the bar"),
-    ("129, 130, 143", "interrupted"),
-)
 
 
 class FiniteRange(click.FloatRange):
@@ -51,7 +38,7 @@ class FiniteRange(click.FloatRange):
 class SectionedCommand(click.Command):
     """A command whose help groups the options in sections."""
 
-    exit_codes: tuple[tuple[str, str], ...] = EXIT_CODES
+    exit_codes: tuple[ExitCode, ...] = EXIT_CODES
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
@@ -68,7 +55,7 @@ class SectionedCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the exit codes."""
         with formatter.section("Exit codes"):
-            formatter.write_dl(list(self.exit_codes))
+            formatter.write_dl([(each.code, each.meaning) for each in self.exit_codes])
 
 
 class SectionedOption(click.Option):
@@ -86,15 +73,7 @@ class CleanupOption(SectionedOption):
 class CleanupCommand(SectionedCommand):
     """A command that deletes objects, with the exit codes for that."""
 
-    exit_codes = (
-        ("0", "everything was deleted"),
-        ("1", "internal error"),
-        ("2", "invalid usage or settings"),
-        ("3", "something could not be deleted"),
-        ("5", "the service refused the request or cannot delete objects"),
-        ("6", "a batch is writing this output"),
-        ("130", "interrupted"),
-    )
+    exit_codes = CLEANUP
 
 
 class LocalPath(click.Path):

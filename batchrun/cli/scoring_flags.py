@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchrun.cli.exit_codes import COMPARE, SCORE
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedCommand, SectionedOption
 from batchrun.records import JsonDict, Settings
 from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, score_options
@@ -27,21 +28,13 @@ class ComparisonOption(SectionedOption):
 class CompareCommand(SectionedCommand):
     """A command that scores tables."""
 
-    exit_codes: tuple[tuple[str, str], ...] = (
-        ("0", "success"),
-        ("1", "internal error"),
-        ("2", "invalid usage, input or settings"),
-        ("4", "budget of a grader reached"),
-        ("5", "a grader's service refused the request or could not be reached"),
-        ("6", "another process is asking the same grader about the same table"),
-        ("130", "interrupted"),
-    )
+    exit_codes = COMPARE
 
 
 class ScoreCommand(CompareCommand):
     """A command that scores tables and checks bars."""
 
-    exit_codes = (*CompareCommand.exit_codes[:-1], ("7", "score below the bar"), CompareCommand.exit_codes[-1])
+    exit_codes = SCORE
 
 
 def scoring_flags(use: Use) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -80,6 +80,11 @@ def serve(
     from batchrun.server import ServerError, ServerSettings, serve_forever
     from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder
 
+    def started(url: str) -> None:
+        note(_announcement(url, settings, _responder_text(faults=faults, **responder)))
+        if responder["upstream"] is not None:
+            _check_upstream(responder["upstream"], _upstream_key(responder["upstream_key_env"]))
+
     try:
         settings = ServerSettings(
             host=host, port=port, data=data, api_keys=keys, requests_per_minute=rpm, tokens_per_minute=tpm
@@ -92,7 +97,7 @@ def serve(
             chosen if plan is None else FaultyResponder(chosen, plan),
             faults=plan,
             embedder=embedder,
-            on_started=lambda url: note(_announcement(url, settings, _responder_text(faults=faults, **responder))),
+            on_started=started,
         )
     except (ServerError, OSError) as exc:
         raise InputError(str(exc)) from exc
@@ -135,6 +140,17 @@ def _upstream_key(name: str | None) -> str | None:
     if name is not None and not key:
         raise InputError(f"--upstream-key-env: environment variable {name} is not set")
     return key
+
+
+def _check_upstream(url: str, key: str | None) -> None:
+    """Print whether the upstream can be reached, without delaying the server."""
+    import threading
+
+    import anyio
+
+    from batchrun.server.responders.upstream_check import upstream_line
+
+    threading.Thread(target=lambda: note(anyio.run(upstream_line, url, key)), daemon=True).start()
 
 
 def _responder_text(*, script: Path | None, upstream: str | None, faults: Path | None, **_: Any) -> str:

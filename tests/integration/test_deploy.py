@@ -189,7 +189,7 @@ def test_kubernetes_retries_what_a_second_pod_can_mend() -> None:
     rule = job["podFailurePolicy"]["rules"][0]
     assert (rule["action"], rule["onExitCodes"]["containerName"]) == ("FailJob", "batchrun")
     assert job["template"]["spec"]["restartPolicy"] == "Never", "a podFailurePolicy needs it"
-    codes = {int(code) for codes, _ in EXIT_CODES for code in codes.split(", ")}
+    codes = {int(code) for each in EXIT_CODES for code in each.code.split(", ")}
     assert set(rule["onExitCodes"]["values"]) == codes - {0, 6, 129, 130, 143}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from batchrun.cli import cli
+from batchrun.cli.exit_codes import CLEANUP, COMPARE, EXIT_CODES, SCORE, ExitCode
 
-__all__ = ["help_page", "refused"]
+__all__ = ["exit_codes_page", "help_page", "refused"]
 
 HEAD = """# Commands and options
 
@@ -14,9 +15,31 @@ Generated from `--help`; a test compares the two. [Guides](../index.md) explain 
 """
 
 
+EXIT_CODES_HEAD = """\
+# Exit codes
+
+`batchrun run` ends with one of these codes. The other commands end with 0 for success, 1 for a bug and 2 for invalid usage or
+input, and with the codes below. A message on standard error gives the reason.
+"""
+
+
 def help_page() -> str:
     """docs/reference/cli.md: the help of every command."""
     return HEAD + "".join(_sections(cli, "batchrun", None))
+
+
+def exit_codes_page() -> str:
+    """docs/reference/exit-codes.md: the exit codes of the commands."""
+    rows = [f"| {each.code} | {_meaning(each)} | {each.remedy} |\n" for each in EXIT_CODES]
+    page = f"{EXIT_CODES_HEAD}\n| code | meaning | after a scheduled run |\n|---|---|---|\n{''.join(rows)}"
+    for names, codes in (("score", SCORE), ("compare", COMPARE), ("cleanup", CLEANUP)):
+        rows = [f"| {each.code} | {_meaning(each)} |\n" for each in codes]
+        page += f"\n## batchrun {names}\n| code | meaning |\n|---|---|\n{''.join(rows)}"
+    return page
+
+
+def _meaning(each: ExitCode) -> str:
+    return f"{each.meaning}, {each.detail}" if each.detail else each.meaning
 
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:

@@ -46,6 +46,19 @@ def test_the_start_names_the_responder(tmp_path: Path, options: list[str], expec
     assert rest == expected + "\n"
 
 
+def test_the_start_checks_the_upstream(tmp_path: Path) -> None:
+    """The second line says whether the upstream can be reached; the server runs in any case."""
+    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", "--upstream", "http://127.0.0.1:9/v1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stderr is not None
+            lines = [process.stderr.readline() for _ in range(2)]
+        finally:
+            process.terminate()
+    assert lines[0].startswith("serving ")
+    assert lines[1].startswith("upstream http://127.0.0.1:9/v1: cannot be reached now, and runs fail until it can: ")
+
+
 @pytest.mark.parametrize(
     "url",
     ["foo", "", "ftp://host/v1", "http://", "http:///v1", "http://[::1", "http://host:99999/v1", "http://a b/v1"],
