@@ -5,7 +5,6 @@ Heavy libraries are imported inside the commands that need them, so that `batchr
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 import warnings
@@ -15,7 +14,7 @@ import click
 
 from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
-from batchrun.cli.console import warn, warn_of_failed_output
+from batchrun.cli.console import warn_of_error, warn_of_failed_output
 from batchrun.cli.exit_codes import EXIT_CODES
 from batchrun.cli.logs import print_warnings
 from batchrun.cli.safe_stream import safe_streams
@@ -26,10 +25,6 @@ __all__ = ["EXIT_CODES", "cli", "main"]
 
 # Importing a module adds its commands to the group.
 _COMMANDS = (assistants, convert, evaluate, inspect, job_files, report, run, serve)
-
-
-_LONG_WORD = re.compile(r"(\S{1000})\S+")
-"""Matches a word of an input that is too long to be repeated in a message."""
 
 
 def main() -> NoReturn:
@@ -55,7 +50,7 @@ def _command(interrupts: Interrupts) -> int:
         exc.show()
         return 2
     except BatchrunError as exc:
-        warn(_LONG_WORD.sub(lambda word: f"{word[1]}…", str(exc)))
+        warn_of_error(exc)
         return exc.exit_code
     except SystemExit as exc:  # SIGTERM and SIGHUP in commands that do not handle them
         return exc.code if isinstance(exc.code, int) else 1

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
-from batchrun.errors import OutputError
+from batchrun.clock import utc_now
+from batchrun.errors import BatchrunError, OutputError
 from batchrun.records import Settings
 from batchrun.wording import visible_line
 
 __all__ = [
     "facts_line",
     "note",
+    "now_text",
     "print_result",
     "print_summary",
     "progress_line",
@@ -29,6 +32,7 @@ __all__ = [
     "terminal_width",
     "waiting_line",
     "warn",
+    "warn_of_error",
     "warn_of_failed_output",
 ]
 
@@ -41,6 +45,21 @@ def note(*lines: str) -> None:
 def warn(text: str) -> None:
     """Print one line about a problem on standard error."""
     note(f"batchrun: {text}")
+
+
+def warn_of_error(error: BatchrunError, *, is_dated: bool = False) -> None:
+    """Print the line of the error that ends a command; with the date and time if the line goes to a log."""
+    text = _LONG_WORD.sub(lambda word: f"{word[1]}…", str(error))
+    warn(f"{now_text()} · {text}" if is_dated else text)
+
+
+_LONG_WORD = re.compile(r"(\S{1000})\S+")
+"""Matches a word of an input that is too long to be repeated in a message."""
+
+
+def now_text() -> str:
+    """Return the date and time in the time zone of this machine, with its offset. Lines of a log begin with it."""
+    return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def print_summary(*lines: str) -> None:

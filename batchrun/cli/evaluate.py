@@ -24,7 +24,7 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_flags("score")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
-@with_log
+@with_log()
 def score(table: str, *, as_json: bool, **flags: Any) -> int:
     """Score the answers of a batch, or of any table.
 
@@ -88,7 +88,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     cls=ComparisonOption,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all rows that flipped", cls=SectionedOption)
-@with_log
+@with_log()
 def compare(
     tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
 ) -> None:

@@ -170,7 +170,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="List the objects without deleting them", cls=CleanupOption)
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
-@with_log
+@with_log()
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Delete the objects that a batch created at the service.
 

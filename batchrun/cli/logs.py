@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from batchrun.cli.console import note, warn
+from batchrun.cli.console import note, terminal, warn, warn_of_error
 from batchrun.cli.options import LocalPath, SectionedOption
 from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.version import __version__
@@ -88,27 +88,47 @@ def print_warnings() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def with_log(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--verbose` and `--log-file` to a command."""
+def with_log(*, dates_errors: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds `--verbose` and `--log-file` to a command.
 
-    @functools.wraps(command)
-    def logged(*arguments: Any, verbose: bool, log_file: Path | None, **options: Any) -> Any:
-        if verbose and options.get("quiet"):
-            raise click.UsageError("--quiet and --verbose cannot be combined; give one of them")
-        click.get_current_context().meta[_VERBOSE] = verbose
-        with _logging(log_file, verbose=verbose):
-            return command(*arguments, **options)
+    Args:
+        dates_errors: put the date and time before the error that ends the command, if standard error is not a terminal.
+    """
 
-    logged = click.option(
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def logged(*arguments: Any, verbose: bool, log_file: Path | None, **options: Any) -> Any:
+            if verbose and options.get("quiet"):
+                raise click.UsageError("--quiet and --verbose cannot be combined; give one of them")
+            click.get_current_context().meta[_VERBOSE] = verbose
+            try:
+                with _logging(log_file, verbose=verbose):
+                    return command(*arguments, **options)
+            except BatchrunError as exc:
+                if not dates_errors or terminal().isatty():
+                    raise
+                warn_of_error(exc, is_dated=True)
+                return exc.exit_code
+
+        for option in reversed(_OPTIONS):
+            logged = option(logged)
+        return logged
+
+    return add
+
+
+_OPTIONS = (
+    click.option(
+        "--verbose", is_flag=True, help="Print every request, retry and wait on standard error", cls=SectionedOption
+    ),
+    click.option(
         "--log-file",
         type=LocalPath(path_type=Path),
         metavar="PATH",
         help="File to append every request, retry and wait to, with time (UTC), row, attempt, status and duration",
         cls=SectionedOption,
-    )(logged)
-    return click.option(
-        "--verbose", is_flag=True, help="Print every request, retry and wait on standard error", cls=SectionedOption
-    )(logged)
+    ),
+)
 
 
 def is_verbose() -> bool:

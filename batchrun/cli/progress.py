@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
-from batchrun.cli.console import note, progress_line, terminal, waiting_line
+from batchrun.cli.console import note, now_text, progress_line, terminal, waiting_line
 from batchrun.cli.logs import is_verbose
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def progress_of(
         drawing = partial(watch_terminal, console=console, ready=stream.is_ready)
         watch = partial(_watch_instead, starting, drawing)
     else:
-        watch = partial(watch_lines, show_line=progress_line, as_json=False)
+        is_log = not console.is_terminal
+        watch = partial(watch_lines, show_line=_dated_line if is_log else progress_line, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
         # A terminal that accepts nothing must not delay the exit.
@@ -76,3 +77,7 @@ def progress_of(
         os._exit(exit_code)
 
     return watch, leave
+
+
+def _dated_line(line: str) -> None:
+    progress_line(f"{now_text()} · {line}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.app import cli, interrupts, run_loop
-from batchrun.cli.console import facts_line, note, print_result, print_summary, terminal, warn
+from batchrun.cli.console import facts_line, note, now_text, print_result, print_summary, terminal, warn
 from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
@@ -53,7 +53,7 @@ logger = logging.getLogger("batchrun")
 @scoring_flags("run")
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and summary as JSON lines", cls=SectionedOption)
-@with_log
+@with_log(dates_errors=True)
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Run every row of a table, or a job file.
 
@@ -101,7 +101,7 @@ def _run_and_score(
                 verdict.exit_code = summary.exit_code or score_code
                 verdict.line = f"{missed_bars} · {verdict.line}"
     if _is_logged(quiet=quiet, as_json=as_json):
-        note(f"{_now()} · ended with exit code {verdict.exit_code}")
+        note(f"{now_text()} · ended with exit code {verdict.exit_code}")
     return verdict.exit_code
 
 
@@ -125,13 +125,6 @@ def _refuse_overlap(arguments: JobArguments) -> None:
 def _is_logged(*, quiet: bool, as_json: bool) -> bool:
     """Return whether lines for people go to a log, where they need a date."""
     return not quiet and not as_json and not terminal().isatty()
-
-
-def _now() -> str:
-    """Return the date and time in the time zone of this machine, with its offset."""
-    from batchrun.clock import utc_now
-
-    return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _plan(arguments: JobArguments, environment: Environment) -> Plan:
@@ -158,9 +151,17 @@ def _dry_run(
     return estimate.exit_code
 
 
+def _batch_text(plan: Plan) -> str:
+    from batchrun.wording import shown_path
+
+    return batch_text(plan, shown_path(Path(plan.input_name or "-")))
+
+
 def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:
     from batchrun.estimate.pilot import pilot_facts, pilot_lines, run_pilot
 
+    if _is_logged(quiet=quiet, as_json=as_json):
+        note(f"{now_text()} · started: pilot of {size:,} of {_batch_text(plan)}")
     watch, leave = progress_of(plan, os._exit, quiet=quiet, as_json=as_json)
     pilot = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
@@ -168,7 +169,9 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
     elif not quiet:
         note(*pilot_lines(pilot))
     elif pilot.summary.stop is not None:
-        warn(pilot.summary.stop.reason)
+        warn(f"{now_text()} · {pilot.summary.stop.reason}")
+    if _is_logged(quiet=quiet, as_json=as_json):
+        note(f"{now_text()} · ended with exit code {pilot.exit_code}")
     return pilot.exit_code
 
 
@@ -178,11 +181,10 @@ def _run_plan(
     from batchrun.batch.assembly import price_list
     from batchrun.batch.run import run_batch
     from batchrun.batch.run_summary import summary_facts, summary_line, summary_lines
-    from batchrun.wording import shown_path
 
     price_list(plan)  # wrong prices are refused before the log says that the batch has started
     if _is_logged(quiet=quiet, as_json=as_json):
-        note(f"{_now()} · started: {batch_text(plan, shown_path(Path(plan.input_name or '-')))}")
+        note(f"{now_text()} · started: {_batch_text(plan)}")
     watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=as_json)
     notify = (lambda _: None) if quiet else note
     is_new = not plan.paths.journal.exists()
@@ -196,5 +198,5 @@ def _run_plan(
         if is_new and summary.output is not None:
             note(plan.paths.beside())
     elif summary.exit_code:
-        warn(f"{_now()} · {summary_line(summary)}")
+        warn(f"{now_text()} · {summary_line(summary)}")
     return summary

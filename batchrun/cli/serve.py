@@ -61,7 +61,7 @@ _ALLOWANCE = click.IntRange(1, 1_000_000_000)
 @click.option("--faults", type=LocalPath(path_type=Path), help="File of faults to inject", metavar="FILE")
 @click.option("--rpm", type=_ALLOWANCE, help="Maximum requests per minute for each key", metavar="N")
 @click.option("--tpm", type=_ALLOWANCE, help="Maximum tokens per minute for each key", metavar="N")
-@with_log
+@with_log()
 def serve(
     host: str,
     port: int,

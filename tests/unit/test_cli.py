@@ -122,12 +122,19 @@ def test_a_first_run_says_who_answered(tmp_path: Path) -> None:
 
 
 def test_a_log_is_dated(tmp_path: Path) -> None:
-    """Without a terminal, the first line has the start time and the batch, the last one the end time and the exit code."""
+    """Without a terminal, the first line has the start time and the batch, the last one the end time and the exit code;
+    those of a pilot and the error that ends a run are dated too."""
     questions(tmp_path)
     lines = batchrun(tmp_path, "run", "q.csv").stderr.splitlines()
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
     assert re.fullmatch(moment + r" · started: 1 row of q\.csv · answered by .* · output: outputs/q\.csv", lines[0])
     assert re.fullmatch(moment + r" · ended with exit code 0", lines[-1])
+    questions(tmp_path, "question\n1+1\n2+2\n")
+    pilot = batchrun(tmp_path, "run", "q.csv", "-o", "p.csv", "--pilot", "1").stderr.splitlines()
+    assert re.fullmatch(moment + r" · started: pilot of 1 of 2 rows of q\.csv · answered by .*", pilot[0])
+    assert re.fullmatch(moment + r" · ended with exit code 0", pilot[-1])
+    error = batchrun(tmp_path, "run", "nothere.csv").stderr
+    assert re.fullmatch("batchrun: " + moment + r" · .*nothere\.csv.*\n", error)
 
 
 def test_a_run_is_distinguished_from_earlier_ones(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_files_for_threads_of_an_assistant_of_the_users(bench: Bench) -> None:
     bench.ask("a", thread=["thread_1"])
     done = bench.run("--assistant", "asst_1", "--thread-column", "thread", "--file-search", "*.md")
     assert done.returncode == 2
-    assert done.stderr.startswith("batchrun: --file-search cannot be used with threads that exist already")
+    assert "--file-search cannot be used with threads that exist already" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")

@@ -109,8 +109,9 @@ def test_chats_have_no_threads_to_continue(bench: Bench) -> None:
     bench.ask("one", thread=["thread_1"])
     done = bench.run(*MODES["chat"], "--thread-column", "thread")
     assert done.returncode == 2
-    assert done.stderr.strip() == (
-        "batchrun: --thread-column requires --api assistants or responses, and this batch uses --api chat"
+    assert done.stderr.startswith("batchrun: ")
+    assert done.stderr.rstrip().endswith(
+        " · --thread-column requires --api assistants or responses, and this batch uses --api chat"
     )
     assert bench.responder.asked == []
 
