@@ -19,14 +19,18 @@ def test_the_overview_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     with text, as the overview's code expects."""
     shown: list[Any] = []
     names: dict[str, Any] = {"display": shown.append}  # IPython's, in a notebook
+    clients: dict[int, Any] = {}  # a later block replaces the client of an earlier one
     with EmbeddedServer(ServerSettings(api_keys=("sk-test",)), Obliging()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
         for number, block in enumerate(code_blocks(OVERVIEW, "python")):
             exec(compile(block, f"overview.md, block {number}", "exec"), names)
+            if "client" in names:
+                clients[id(names["client"])] = names["client"]
         runs = [names["wait_on_run"](names[f"run{n}"], names[f"thread{n}"]) for n in (1, 2, 3)]
         answers = [names["get_response"](names[f"thread{n}"]).data[-1].content[0].text.value for n in (1, 2, 3)]
-        names["client"].close()
+        for client in clients.values():
+            client.close()
     assistant, thread, message, queued, ended, listed, explained = shown
     assert assistant["instructions"].startswith("You are a personal math tutor.")
     assert thread["tool_resources"] == {"code_interpreter": None, "file_search": None}
