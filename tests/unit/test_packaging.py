@@ -109,6 +109,12 @@ def test_every_extra_is_an_extra_of_all() -> None:
     assert ours.extras == {"all", "docs"}
 
 
+def test_the_page_lists_the_extras() -> None:
+    """docs/reference/installation.md has a line for each extra that is for users."""
+    page = (ROOT / "docs" / "reference" / "installation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(PROJECT["optional-dependencies"]) - {"dev", "docs"}
+
+
 def test_every_dependency_has_a_lower_bound() -> None:
     """An older release than those that were tried is not installed."""
     listed = [*PROJECT["dependencies"], *(each for some in PROJECT["optional-dependencies"].values() for each in some)]
