@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from docutils import nodes
 from pygments.lexers.special import TextLexer
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 from batchrun.version import __version__
@@ -27,8 +28,12 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 nitpicky = True
-# Only batchrun's own names have a page here.
-nitpick_ignore_regex = [("py:.*", r"(?!batchrun\b).*")]
+default_role = "py:obj"  # `run` in a docstring is a link where there is such a name, and code in any case
+# Names of other packages, and batchrun's own that are JSON or a whole report, have no page here.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!batchrun\.).*"),
+    ("py:.*", r"batchrun\.(scoring|reporting)\.\w+\.\w*(Facts|Report)"),
+]
 
 myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
@@ -58,6 +63,13 @@ def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:
         )
 
 
+def drop_overloads(_app: Sphinx) -> None:
+    """Let `run` and `arun` be shown with the signature that the page gives: their overloads are for type checkers."""
+    analyzer = ModuleAnalyzer.for_module("batchrun.api.run")
+    analyzer.analyze()
+    analyzer.overloads.clear()
+
+
 class Mermaid(SphinxDirective):
     """A Mermaid block, shown as the picture that was drawn from it."""
 
@@ -75,6 +87,7 @@ class Mermaid(SphinxDirective):
 def setup(app: Sphinx) -> None:
     """Register what this file adds, and the languages of code blocks that are shown as plain text."""
     app.connect("source-read", add_navigation)
+    app.connect("builder-inited", drop_overloads)
     app.add_directive("mermaid", Mermaid)
     for language in ("crontab", "csv"):
         app.add_lexer(language, TextLexer)
