@@ -38,6 +38,7 @@ nitpick_ignore_regex = [
 myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
 autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
