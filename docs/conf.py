@@ -32,7 +32,7 @@ default_role = "py:obj"  # `run` in a docstring is a link where there is such a 
 # Names of other packages, and batchrun's own that are JSON or a whole report, have no page here.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!batchrun\.).*"),
-    ("py:.*", r"batchrun\.(scoring|reporting)\.\w+\.\w*(Facts|Report)"),
+    ("py:.*", r"batchrun\.(scoring|reporting|estimate|batch)\.\w+\.\w*(Facts|Report|Summary)"),
 ]
 
 myst_heading_anchors = 4
