@@ -103,7 +103,7 @@ def read_data(data: object) -> Given:
 def _is(data: object, module: str, *names: str) -> bool:
     """Return whether `data` is of one of a library's types. A library that is not imported has no objects."""
     library = sys.modules.get(module)
-    return library is not None and isinstance(data, tuple(getattr(library, name) for name in names))
+    return isinstance(data, tuple(kind for name in names if (kind := getattr(library, name, None)) is not None))
 
 
 def _named(series: Any) -> Any:

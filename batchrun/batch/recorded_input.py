@@ -21,11 +21,11 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
         spool: the copy of standard input.
 
     Raises:
-        InputError: the input cannot be read, or was a DataFrame.
+        InputError: the input cannot be read, or was a table in memory.
     """
     name = manifest["input"]
     if name is None:
-        raise InputError("the input of this batch was a DataFrame, which is gone: run the batch again to see its rows")
+        raise InputError("the input of this batch was a table in memory, which is gone: run the batch again to see its rows")
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
     options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)
@@ -36,7 +36,7 @@ def existing_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOpti
     """Return `recorded_source` for a batch whose input is still at its place.
 
     Raises:
-        InputError: the input is missing, or was a DataFrame.
+        InputError: the input is missing, or was a table in memory.
     """
     name = paths.spool if manifest["input"] == "-" else manifest["input"]
     if name is not None and not Path(name).exists():
