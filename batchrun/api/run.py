@@ -84,14 +84,13 @@ def run(
             event loop, so it should be quick. An exception that it raises ends the batch; the journal keeps its rows.
         progress: True shows how far the batch is: a bar in a notebook and on a terminal, elsewhere a line on standard
             error every 30 seconds. False shows nothing. Default: the bar where there is a notebook or a terminal.
-        options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
-            may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
-
         score: the scorers of `batchrun.score`, which then scores the answers; its options (`target`, `by`, `fail_under`
             …) may be given too. They are checked before the first row is sent.
         dry_run: only estimate tokens, cost and time. Nothing is sent or written.
         pilot: number of random rows to run, for an estimate of the whole table. It needs `output`: the same call
             without `pilot` runs the other rows.
+        options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
+            may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
 
     Returns:
         With `score` a `Scores`, whose `to_frame()` has answers and scores; with `dry_run` a `DryRunEstimate`; with

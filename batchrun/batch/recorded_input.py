@@ -25,7 +25,9 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
     """
     name = manifest["input"]
     if name is None:
-        raise InputError("the input of this batch was a table in memory, which is gone: run the batch again to see its rows")
+        raise InputError(
+            "the input of this batch was a table in memory, which is gone: run the batch again to see its rows"
+        )
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
     options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)

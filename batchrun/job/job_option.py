@@ -45,5 +45,7 @@ class JobOption:
 def job_option(default: Any, section: str, help: str, **rest: Any) -> Any:  # noqa: A002 - as in click
     """Return a dataclass field that carries a `JobOption`. `dict` as the default gives each job an empty dict."""
     option = JobOption(section, help, **rest)
-    settings: dict[str, Any] = {"metadata": {"option": option}, "repr": not option.secret}
-    return field(default_factory=dict, **settings) if default is dict else field(default=default, **settings)
+    metadata = {"option": option}
+    return (
+        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    )

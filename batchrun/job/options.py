@@ -21,13 +21,15 @@ EMBEDDED_MODEL = "tutor"
 """Model name that selects the tutor of the embedded server, unless the job names another service for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Job:
     """The options of one batch, to be used in several calls. They are validated when a batch begins.
 
     Examples:
         >>> import batchrun
         >>> job = batchrun.Job(prompt="{{ a }} + {{ a }}", model="tutor")
+        >>> job
+        Job(prompt='{{ a }} + {{ a }}', model='tutor')
         >>> batchrun.run([{"a": 20}], job)["response"].tolist()
         ['20 + 20 = 40.']
         >>> batchrun.run([{"a": 20}], job, epochs=2)["response"].tolist()
@@ -415,6 +417,14 @@ class Job:
         metavar="URL",
         secret=True,
     )
+
+    def __repr__(self) -> str:
+        """Return the options that differ from their defaults. The value of one that may contain a key is not shown."""
+        options = job_options()
+        shown = (
+            f"{name}={'…' if options[name][0].secret else repr(value)}" for name, value in changed_options(self).items()
+        )
+        return f"Job({', '.join(shown)})"
 
     @property
     def row_timeout_s(self) -> float:

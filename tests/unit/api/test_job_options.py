@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import batchrun
 from batchrun.api.job_options import JobOptions
+from batchrun.api.signatures import PlainOptions
 from tests.support.job_options_module import WIDER
 
 
@@ -20,3 +21,9 @@ def test_signatures_name_every_option() -> None:
     """The signatures of `run`, `arun` and `outcomes`, from which notebooks complete, name every option."""
     for function in (batchrun.run, batchrun.arun, batchrun.outcomes):
         assert JobOptions.__annotations__.keys() <= inspect.signature(function).parameters.keys()
+
+
+def test_the_overloads_take_what_the_functions_take() -> None:
+    """The keyword arguments that type checkers see in the overloads are those of `run` and `arun`."""
+    for function in (batchrun.run, batchrun.arun):
+        assert PlainOptions.__annotations__.keys() == inspect.signature(function).parameters.keys() - {"data", "job"}

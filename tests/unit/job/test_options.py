@@ -153,3 +153,4 @@ def test_no_secret_shows_in_a_repr() -> None:
     job = make_job({"header": ["X-Key=planted-1"], "query": ["sig=planted-2"], "ping": "https://hc.example/planted-3"})
     assert job.header == {"X-Key": "planted-1"}
     assert "planted" not in repr(job)
+    assert "header=…" in repr(job)
