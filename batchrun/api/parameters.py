@@ -67,6 +67,7 @@ def _parameters() -> Mapping[str, _Parameter]:
             words = (*scoring.choices, *choices.get(name, ()))
             found.setdefault(name.replace("_", "-"), _Parameter(name, default is False, choices=words))
     found |= {name: _Parameter(name, is_switch=False) for name in ("baseline", "compare", "pilot", "split")}
+    found["score"] = _Parameter("score", is_switch=False, choices=choices["scorer"])
     found["dry-run"] = _Parameter("dry_run", is_switch=True)
     return found
 

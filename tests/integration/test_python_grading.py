@@ -1,0 +1,128 @@
+"""Answers graded by a model from Python: the same batch of a judge, from a file, from memory and in a running loop."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pandas as pd
+import pytest
+
+import batchrun
+from batchrun.errors import GradingStopped
+from batchrun.server import EmbeddedServer, ServerSettings
+from tests.integration.test_grading import Bench, Judge, answers
+
+GRADED: dict[str, Any] = {"scorer": "model-graded", "target": "truth", "grader": "strict.toml"}
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
+    """A judge, its job file, 30 answers in a file, and a folder for temporary files."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BATCHRUN_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    judge = Judge()
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), judge) as server:
+        # The judge's own files are elsewhere.
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        bench = Bench(tmp_path, server.url, judge)
+        bench.table(answers(30))
+        bench.grader()
+        yield bench
+
+
+def frame() -> pd.DataFrame:
+    """Return the table of the file, in memory."""
+    return pd.read_csv("a.csv", keep_default_na=False)
+
+
+def test_a_file_is_graded_as_by_the_command(bench: Bench) -> None:
+    """The figures and the verdicts are those of the command; nothing is graded twice, whoever asks first."""
+    scores = batchrun.score("a.csv", **GRADED)
+    assert len(bench.judge.asked) == 27
+    wanted = bench.score("--grader", "strict.toml")
+    assert len(bench.judge.asked) == 27
+    assert json.loads(json.dumps(scores.facts()["scores"])) == wanted["scores"]
+    [grader] = scores.graders
+    assert (grader.requests, grader.asked, grader.read) == (27, 27, 27)
+    assert "grader strict · 27 verdicts" in scores.summary()
+
+
+def test_a_table_in_memory_leaves_no_verdicts(bench: Bench) -> None:
+    """Without `output` the verdicts are deleted after the call, and no report names their file."""
+    scores = batchrun.score(frame(), **GRADED)
+    assert (scores.n, scores.failed) == (27, 3)
+    assert scores.to_frame()["score_model-graded"].tolist()[0] == 0.0
+    assert scores.graders[0].table is None
+    assert list((bench.folder / "temporary").iterdir()) == []
+
+
+def test_verdicts_are_kept_next_to_the_output(bench: Bench) -> None:
+    """With `output` the second call grades nothing again."""
+    for _ in range(2):
+        scores = batchrun.score(frame(), **GRADED, output="scored.csv")
+    assert len(bench.judge.asked) == 27
+    assert scores.graders[0].asked == 0
+    assert Path("scored.csv.grader-strict.csv").exists()
+
+
+def test_a_grader_in_a_notebook(bench: Bench) -> None:
+    """Where an event loop is running already, as in a notebook, graders run in a thread."""
+
+    async def main() -> float | None:
+        return batchrun.score(frame(), **GRADED).mean
+
+    assert anyio.run(main) == pytest.approx(18 / 27)
+
+
+def test_two_tables_in_memory_are_compared(bench: Bench) -> None:
+    """Each table is graded, and the verdicts exist only while the call runs."""
+    right = frame()
+    right["response"] = [
+        f"{truth} Yes." if given == "nonsense" else given
+        for truth, given in zip(right["truth"], right["response"], strict=True)
+    ]
+    comparison = batchrun.compare(frame(), right, key="question", **GRADED)
+    assert comparison.scores["B"]["model-graded"].mean == 1.0
+    assert comparison.difference == pytest.approx(9 / 27)
+    assert len(comparison.better) == 9
+    assert list((bench.folder / "temporary").iterdir()) == []
+
+
+def test_a_grader_that_stops_keeps_its_verdicts(bench: Bench) -> None:
+    """A spent budget is one line with the exit code, and a note names the output with which the call continues."""
+    limits = "concurrency = 1\nmax_completion_tokens = 20\n"
+    bench.grader(f"budget = 0.002\n{limits}")
+    with pytest.raises(GradingStopped, match=r"^grader strict stopped: ") as raised:
+        batchrun.score(frame(), **GRADED)
+    assert raised.value.exit_code == 4
+    [note] = raised.value.__notes__
+    output = note.split("'")[1]
+    asked = len(bench.judge.asked)
+    assert 0 < asked < 27
+    bench.grader(f"budget = 1\n{limits}")
+    scores = batchrun.score(frame(), **GRADED, output=output)
+    assert (scores.n, len(bench.judge.asked)) == (27, 27)
+
+
+def test_a_batch_and_its_grader_share_the_service(bench: Bench) -> None:
+    """`run` with `grader_model` asks the batch's own service, which here answers everything like a judge."""
+    rows = pd.DataFrame({"question": ["one", "two"], "truth": ["x", "y"]})
+    bench.judge.say = lambda prompt: "GRADE: C"
+    scores = batchrun.run(
+        rows,
+        prompt="{{ question }}",
+        model="m",
+        base_url=bench.url,
+        score="model-graded",
+        target="truth",
+        grader_model="m",
+    )
+    assert (scores.mean, scores.n) == (1.0, 2)
+    assert len(bench.judge.asked) == 4
