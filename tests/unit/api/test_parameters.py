@@ -59,6 +59,8 @@ def test_outside_text_stays_as_it_is(message: str) -> None:
 
 
 OF_COMMANDS = {
+    "all": "of init",
+    "no-env-file": "of commands: the Python functions read no .env",
     "in-flight": "of cleanup",
     "json": "of commands that print",
     "port": "of view and serve",
