@@ -49,7 +49,7 @@ class JobOptions(TypedDict, total=False):
     """Column that identifies rows, so that the input can be edited between runs. Default: the row's position."""
 
     prompt: str | list[str] | None
-    """Jinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which see
+    """MiniJinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which see
     earlier answers as `responses`. Default: the column `prompt` or `question`, or the only column."""
 
     turns: Sequence[Mapping[str, str]] | None

@@ -72,8 +72,8 @@ class Job:
     prompt: str | None = job_option(
         None,
         "Prompt",
-        "Jinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which see "
-        "earlier answers as `responses`. Default: the column `prompt` or `question`, or the only column",
+        "MiniJinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which "
+        "see earlier answers as `responses`. Default: the column `prompt` or `question`, or the only column",
         metavar="TEXT|@FILE",
         repeated=True,
         decides_answer=True,

@@ -8,6 +8,7 @@ from typing import Any
 
 import minijinja
 
+from batchrun.prompts.template_filters import add_filters
 from batchrun.records import Value
 
 __all__ = ["template_environment", "template_value"]
@@ -23,9 +24,11 @@ def template_environment(*, lists_as_python: bool = False) -> minijinja.Environm
     Args:
         lists_as_python: render lists and objects as Python does, as the first versions did.
     """
-    return minijinja.Environment(
+    environment = minijinja.Environment(
         undefined_behavior="strict", fuel=FUEL, finalizer=None if lists_as_python else _printed
     )
+    add_filters(environment)
+    return environment
 
 
 def template_value(value: Value, *, lists_as_python: bool = False) -> Value:

@@ -17,6 +17,7 @@ from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.placeholders import expression_of, placeholder_hint
 from batchrun.prompts.template_engine import template_environment, template_value
+from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
 
 __all__ = ["PromptError", "Prompter", "prompter_for"]
@@ -138,7 +139,7 @@ class Prompter:
             self._environment.add_template(name, template)
             used = frozenset(self._environment.undeclared_variables_in_template(name))
         except minijinja.TemplateError as exc:
-            words = _message(exc, name)
+            words = explained(exc)
             odd = next((column for column in columns if not column.isidentifier() and column in template), None)
             hint = f"; write the column {odd!r} as {expression_of(odd)}" if odd is not None else ""
             raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
@@ -243,8 +244,8 @@ class Prompter:
             context["responses"] = list(responses)
         try:
             return self._environment.render_template(name, **context)
-        except minijinja.TemplateError as exc:
-            raise PromptError("template_error", f"the template fails on this row: {_message(exc, name)}") from None
+        except TEMPLATE_ERRORS as exc:
+            raise PromptError("template_error", f"the template fails on this row: {explained(exc)}") from None
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
@@ -334,11 +335,6 @@ def prompter_for(
         thread_column=settings.get("thread_column"),
         lists_as_python=lists_as_python,
     )
-
-
-def _message(error: minijinja.TemplateError, name: str) -> str:
-    """Return the message of the template engine without the internal name of the template."""
-    return str(error.message).replace(f" (in {name}:{error.line})", "")
 
 
 def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:

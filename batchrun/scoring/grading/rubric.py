@@ -111,11 +111,13 @@ class Rubric:
         """Add a template, and return the names that it uses."""
         from minijinja import TemplateError
 
+        from batchrun.prompts.template_filters import explained
+
         try:
             self._environment.add_template(name, template)
             used = set(self._environment.undeclared_variables_in_template(name))
         except TemplateError as exc:
-            raise InputError(f"{where}: {exc.message} (line {exc.line or 1} of the template)") from None
+            raise InputError(f"{where}: {explained(exc)} (line {exc.line or 1} of the template)") from None
         unknown = sorted(used - {*self._columns, *known, "range", "dict", "namespace"})
         if unknown:
             raise InputError(
@@ -137,15 +139,15 @@ class Rubric:
             "response": sample.answer,
             "target": "" if is_missing(sample.target) else " or ".join(targets_of(sample.target)),
         }
-        from minijinja import TemplateError
+        from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 
         try:
             if self._needs_question:
                 texts["question"] = self._environment.render_template("question", **{**row, "row": row})
             context = {**row, **self._fixed, **texts, "fence": _fence(texts, row), "row": row}
             text = self._environment.render_template("rubric", **context)
-        except TemplateError as exc:
-            raise RubricError(f"the rubric fails on this row: {exc.message}") from None
+        except TEMPLATE_ERRORS as exc:
+            raise RubricError(f"the rubric fails on this row: {explained(exc)}") from None
         if not text.strip():
             raise RubricError("the rubric is empty on this row")
         return text
