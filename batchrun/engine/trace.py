@@ -68,11 +68,11 @@ class RowTrace:
         """Log how a row ended."""
         row, usage = self._shown(outcome.row_key), outcome.usage
         attempts = f"{outcome.attempts} attempt{'' if outcome.attempts == 1 else 's'}"
+        tokens = f", {usage.prompt_tokens} tokens in, {usage.completion_tokens} out" if usage.prompt_tokens else ""
         error = f" with {outcome.error_type}: {self._shown(outcome.error)}" if isinstance(outcome, Failed) else ""
         logger.log(
             logging.INFO if error else logging.DEBUG,
-            "row %s: %s after %s, %.3f s, %s tokens in, %s out%s",
-            row, outcome.status, attempts, outcome.duration_s, usage.prompt_tokens, usage.completion_tokens, error,
+            "row %s: %s after %s, %.3f s%s%s", row, outcome.status, attempts, outcome.duration_s, tokens, error,
             extra={"row": row, "attempt": outcome.attempts, "duration_s": outcome.duration_s, "ended": outcome.status},
         )  # fmt: skip
 
