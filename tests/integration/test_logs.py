@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -16,9 +17,11 @@ import pytest
 import batchrun
 from tests.support.chat import chat_reply
 from tests.support.command import batchrun as command
+from tests.support.markdown import code_blocks
 from tests.support.rows import write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "logs.md"
 KEY, HEADER, QUERY = "sk-secret-0123456789", "gateway-secret-0123", "signature-secret-01"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) batchrun(\.[a-z]+)?: .+")
 
@@ -172,6 +175,25 @@ def test_nothing_is_printed_by_default(folder: Path, service: ScriptedHttp) -> N
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_page_shows_what_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of docs/guides/logs.md write the lines that the page shows, apart from times and ids."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "questions.csv").write_text(code_blocks(PAGE, "csv")[0], encoding="utf-8")
+    (tmp_path / "busy.toml").write_text(code_blocks(PAGE, "toml")[0], encoding="utf-8")
+    run, grep = code_blocks(PAGE, "sh")[0].splitlines()
+    assert command(tmp_path, *shlex.split(run)[1:]).returncode == 0
+    pattern = re.compile(shlex.split(grep)[2])
+    lines = (tmp_path / "batch.log").read_text(encoding="utf-8").splitlines()
+    assert [plain(line) for line in lines if pattern.search(line)] == [
+        plain(line) for line in code_blocks(PAGE, "text")[0].splitlines()
+    ]
+
+
+def plain(line: str) -> str:
+    """A line without what differs from run to run."""
+    return re.sub(r"^\S+|req_\w+|\d+\.\d{3} s|, waited .* before", "…", line)
 
 
 def test_the_server_logs_its_requests(folder: Path) -> None:
