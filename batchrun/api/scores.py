@@ -197,7 +197,7 @@ def _epochs_html(summary: ScoreSummary) -> str:
     if epochs is None:
         return ""
     rows = [(f"{k}", mean_text(epochs.pass_at_k[k]), mean_text(epochs.pass_hat_k[k])) for k in epochs.pass_at_k]
-    title = f"{summary.name} over the epochs of {epochs.keys:,} different rows"
+    title = f"{summary.name} over the epochs of {rows_text(epochs.keys)}"
     return table_html(TextTable(title, ("k", "pass@k", "pass^k"), rows))
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import batchrun
 from batchrun.errors import BatchrunError, InputError
+from tests.support.browser import open_browser, watched_page
 from tests.support.command import batchrun as command
 
 HOSTILE = '<script>alert("1")</script>'
@@ -146,6 +147,16 @@ def test_bars_and_a_baseline() -> None:
     assert scores.bars[1].name == "numeric: no worse than no_worse_than by more than 0.1"
     assert not scores.passed
     assert "FAILED  numeric: no worse than" in scores.summary()
+
+
+def test_repeated_rows_give_pass_at_k() -> None:
+    """With epochs the interval is over the rows, and pass@k is an attribute and a table of the notebook."""
+    frame = pd.concat([table().assign(epoch=1), table(wrong_every=4).assign(epoch=2)], ignore_index=True)
+    scores = batchrun.score(frame, "numeric", target="truth", key="id")
+    assert scores.epochs is not None
+    assert (scores.epochs.keys, scores.epochs.most) == (10, 2)
+    assert scores.epochs.pass_at_k[2].mean == pytest.approx(0.9)
+    assert "numeric over the epochs of 10 rows" in Page(scores._repr_html_()).texts
 
 
 def test_a_comparison_is_that_of_the_command(folder: Path) -> None:
@@ -313,6 +324,21 @@ def test_a_report_in_a_notebook() -> None:
     assert page.save("pages/report.html").read_text() == page.to_html()
     with pytest.raises(InputError, match=r"expected a name that ends in \.html"):
         page.save("report.txt")
+
+
+def test_a_report_inside_a_notebook_works() -> None:
+    """Inside the frame of a notebook the page draws itself: its scripts run, nothing is requested, no policy is violated;
+    and a cell with markup does nothing to the page around it."""
+    answers = table().assign(**{HOSTILE: HOSTILE})
+    page = batchrun.report(answers, "numeric", target="truth", by="topic")
+    Path("notebook.html").write_text(f"<!doctype html><meta charset=utf-8>{page._repr_html_()}", encoding="utf-8")
+    with open_browser() as browser, watched_page(browser) as shown:
+        shown.page.goto(Path("notebook.html").absolute().as_uri())
+        frame = shown.page.frame_locator("iframe")
+        frame.get_by_text("12 rows").first.wait_for()
+        assert frame.get_by_text("31.3 % to 83.2 %").count() >= 1
+        assert shown.violations() == []
+        assert [url for url in shown.requests if not url.startswith(("file:", "about:", "data:"))] == []
 
 
 def test_a_report_of_a_batch_has_its_journal(folder: Path) -> None:
