@@ -48,9 +48,10 @@ def warn(text: str) -> None:
 
 
 def warn_of_error(error: BatchrunError, *, is_dated: bool = False) -> None:
-    """Print the line of the error that ends a command; with the date and time if the line goes to a log."""
-    text = _LONG_WORD.sub(lambda word: f"{word[1]}…", str(error))
-    warn(f"{now_text()} · {text}" if is_dated else text)
+    """Print the line of the error that ends a command, and those of its notes; dated if the lines go to a log."""
+    for line in (str(error), *getattr(error, "__notes__", ())):
+        text = _LONG_WORD.sub(lambda word: f"{word[1]}…", line)
+        warn(f"{now_text()} · {text}" if is_dated else text)
 
 
 _LONG_WORD = re.compile(r"(\S{1000})\S+")

@@ -35,7 +35,7 @@ def dry_run_of(
     from batchrun.estimate.token_guess import o200k_counter
 
     job, output = arguments.job_and_output()
-    with dry_plan(job, arguments.input_name, environment, output) as plan:
+    with arguments.located(), dry_plan(job, arguments.input_name, environment, output) as plan:
         if scoring is not None:
             run_spec(plan, scoring, arguments.options, on_no_key=_warn_of_missing_key)
         yield plan, dry_run(plan, count=o200k_counter())

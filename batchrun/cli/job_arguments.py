@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.cli.env_file import variables_for
+from batchrun.errors import InputError
+from batchrun.local_paths import check_local
 from batchrun.records import Settings
 
 if TYPE_CHECKING:
+    from batchrun.job.file import JobFile
     from batchrun.job.options import Job
 
 __all__ = ["JobArguments"]
@@ -23,11 +28,15 @@ class JobArguments:
         input_name: path of the input, or `-` for standard input.
         folder: folder for the default output: that of the job file, or the working directory.
         options: the options of the job file, updated with the given flags.
+        file: the job file, None if the argument is a table.
+        flags: names of the options that were given as flags.
     """
 
     input_name: str
     folder: Path
     options: Settings
+    file: JobFile | None = None
+    flags: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, table: str, flags: Settings, *, sends: bool = True) -> JobArguments:
@@ -38,10 +47,30 @@ class JobArguments:
             flags: values of flags by option name; None and () for flags that are not given.
             sends: False for commands that send nothing, so that environment variables for keys may be missing.
         """
-        from batchrun.job.file import table_and_options
+        from batchrun.job.file import is_job_file, read_job_file, table_and_options
+        from batchrun.scoring.score_options import score_problems
 
         given = {name: value for name, value in flags.items() if value not in (None, ())}
-        return cls(*table_and_options(table, given, variables_for(table) if sends else None))
+        if not is_job_file(table):
+            return cls(*table_and_options(table, given, None))
+        check_local(table, "the table")
+        file = read_job_file(Path(table), variables_for(table) if sends else None, {"score": score_problems})
+        options = {**file.options, **given}
+        return cls(file.checked_input(), Path(table).parent, options, file, frozenset(given))
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Give errors of the block that name a key of the job file the line of that key.
+
+        An error about an option that a flag gave is left in the words of the command line.
+        """
+        try:
+            yield
+        except InputError as exc:
+            if self.file is not None:
+                keys = self.file.options.keys() - self.flags
+                exc.args = (self.file.origins.located(str(exc), dict.fromkeys(keys)), *exc.args[1:])
+            raise
 
     def job_and_output(self) -> tuple[Job, Path]:
         """Return the validated job and the path of its output."""
@@ -49,5 +78,6 @@ class JobArguments:
         from batchrun.clock import utc_now
         from batchrun.job.validation import make_job
 
-        job = make_job(self.options)
-        return job, output_of(job, self.folder, self.input_name, utc_now)
+        with self.located():
+            job = make_job(self.options)
+            return job, output_of(job, self.folder, self.input_name, utc_now)

@@ -131,7 +131,8 @@ def _plan(arguments: JobArguments, environment: Environment) -> Plan:
     from batchrun.batch.plan import make_plan
 
     job, output = arguments.job_and_output()
-    return make_plan(job, arguments.input_name, environment, output)
+    with arguments.located():
+        return make_plan(job, arguments.input_name, environment, output)
 
 
 def _dry_run(

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from batchrun.errors import InputError
+from batchrun.job.file_problems import FileProblems, Origins, option_problems
 from batchrun.job.option_values import suggestion
 from batchrun.job.options import job_options
+from batchrun.job.toml_lines import KeyPath, TomlLines
 from batchrun.job.variables import Variables
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
-from batchrun.wording import plain_path, shortened
+from batchrun.wording import plain_path, shortened, shown_path
 
-__all__ = ["is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
+__all__ = ["JobFile", "is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
 
 PATHS = ("input", "output", "tools", "store", "script")
 SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
@@ -40,8 +43,8 @@ def is_job_file(name: str) -> bool:
 
 def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, JsonDict]:
     """Return (input, options) of a job file; see `read_job_file`."""
-    name, options, _ = read_job_file(path, environ, ("score",))
-    return name, options
+    file = read_job_file(path, environ, ("score",))
+    return file.input, file.options
 
 
 def table_and_options(table: str, overrides: Settings, environ: Mapping[str, str] | None) -> tuple[str, Path, JsonDict]:
@@ -58,57 +61,154 @@ def table_and_options(table: str, overrides: Settings, environ: Mapping[str, str
     check_local(table, "the table")
     if not is_job_file(table):
         return table, Path(), dict(overrides)
-    name, options = load_job_file(Path(table), environ)
-    if name is None:
-        raise InputError(f'{table}: the job file has no input; add a line such as input = "questions.csv"')
-    return name, Path(table).parent, {**options, **overrides}
+    file = read_job_file(Path(table), environ, ("score",))
+    return file.checked_input(), Path(table).parent, {**file.options, **overrides}
 
 
-def read_job_file(
-    path: Path, environ: Mapping[str, str] | None, tables: Sequence[str]
-) -> tuple[str | None, JsonDict, JsonDict]:
-    """Return (input, options, tables) of a job file, with absolute paths, also in `@file`.
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A job file with those that it extends.
+
+    Attributes:
+        path: its path.
+        input: path of the table, None if the file names none.
+        options: the options, with absolute paths.
+        tables: the TOML tables besides the options of a batch, such as `score`.
+        origins: where the keys are.
+    """
+
+    path: Path
+    input: str | None
+    options: JsonDict
+    tables: JsonDict
+    origins: Origins
+
+    def checked_input(self) -> str:
+        """Return the input.
+
+        Raises:
+            InputError: the file has no input.
+        """
+        if self.input is None:
+            example = 'input = "questions.csv"'
+            raise InputError(f"{shown_path(self.path)}: the job file has no input; add a line such as {example}")
+        return self.input
+
+
+Tables: TypeAlias = Sequence[str] | Mapping[str, Callable[[Any], Iterable[tuple[KeyPath, str]]]]
+"""Names of TOML tables that may exist besides the options of a batch, each with a function that yields the path (within
+the table) and the text of each problem."""
+
+
+def read_job_file(path: Path, environ: Mapping[str, str] | None, tables: Tables) -> JobFile:
+    """Return a job file whose options are valid, with absolute paths, also in `@file`.
 
     Args:
         path: the job file.
         environ: environment variables for `${NAME}`; None leaves `${NAME}` unchanged, for commands that send nothing.
-        tables: names of TOML tables that may exist besides the options of a batch. They are returned unchanged.
+        tables: TOML tables that may exist besides the options of a batch. They are returned unchanged.
 
     Raises:
-        InputError: the file cannot be read, its TOML is not valid (names line and column), a key is unknown (names the
-            nearest one), or an environment variable is not set.
+        InputError: the file cannot be read, its TOML is not valid (names line and column), or something in it is wrong:
+            the error is the first problem, and has the others as notes. Each names the file and the line.
     """
-    options = _load(path.absolute(), environ, tables, parents=())
-    name = options.pop("input", None)
-    found_tables = {table: options.pop(table) for table in tables if table in options}
-    return name, options, found_tables
+    problems, origins = FileProblems(), Origins()
+    merged = _load(path.absolute(), _Reading(environ, tuple(tables), problems, origins), parents=())
+    name = merged.pop("input", None)
+    found_tables = {table: merged.pop(table) for table in tables if table in merged}
+    for key, text in option_problems(merged):
+        problems.add(*origins.find(key, path.absolute()), text)
+    for table, check in tables.items() if isinstance(tables, Mapping) else ():
+        if table in found_tables:
+            for key, text in check(found_tables[table]):
+                problems.add(*origins.find((table, *key), path.absolute()), f"{table}: {text}")
+    problems.check()
+    return JobFile(path, name, merged, found_tables, origins)
 
 
-def _load(path: Path, environ: Mapping[str, str] | None, tables: Sequence[str], parents: tuple[Path, ...]) -> JsonDict:
-    if path in parents:
-        raise InputError(f"{path}: the file extends itself through {' and '.join(str(each) for each in parents)}")
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
-    except RecursionError:
-        raise InputError(f"{path}: is not valid TOML: nested too deeply") from None
-    except ValueError as exc:  # invalid TOML or UTF-8, or an integer of more than 4,300 digits
-        raise InputError(f"{path}: is not valid TOML: {exc}") from None
-    base = raw.pop("extends", None)
-    if not isinstance(raw.get("input", ""), str):
-        raise InputError(f"{path}: input: expected the path of a table, got {shortened(raw['input'])}")
-    known = {"input", *job_options(), *tables}
-    for key in raw:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Shared by the functions that read a file: the variables, the names of tables, the problems and the places of keys so far."""
+
+    environ: Mapping[str, str] | None
+    tables: Sequence[str]
+    problems: FileProblems
+    origins: Origins
+
+
+def _load(path: Path, reading: _Reading, parents: tuple[Path, ...]) -> JsonDict:
+    """Return the keys of a file and of those that it extends; add the problems of keys that are left out."""
+    raw, lines = _parsed(path)
+    problems = reading.problems
+    base, merged = raw.pop("extends", None), JsonDict()
+    if base is not None:
+        try:
+            merged = _load(_base_path(base, path, parents), reading, (*parents, path))
+        except InputError as exc:
+            problems.add(path, lines.line_of(("extends",)), f"extends: {exc}")
+    known = {"input", "extends", *job_options(), *reading.tables}
+    own: JsonDict = {}
+    for key, value in raw.items():
+        line = lines.line_of((key,))
         if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}{suggestion(key, known)}")
-    own = {key: _resolved(key, value, path, environ) for key, value in raw.items()}
-    if base is None:
-        return own
+            what = f"table [{key}]" if isinstance(value, dict) else f"key {key!r}"
+            problems.add(path, line, f"unknown {what}{suggestion(key, known)}")
+        elif key == "input" and not isinstance(value, str):
+            problems.add(path, line, f"input: expected the path of a table, got {shortened(value)}")
+        else:
+            try:
+                own[key] = _resolved(key, value, path, reading.environ)
+            except InputError as exc:
+                problems.add(path, line, str(exc))
+    reading.origins.files.append((path, lines))
+    return _merged(merged, own)
+
+
+def _base_path(base: Any, path: Path, parents: tuple[Path, ...]) -> Path:
+    """Return the path of the file that a file extends."""
     if not isinstance(base, str):
-        raise InputError(f"{path}: extends: expected the path of one file, got {shortened(base)}")
-    _check_local("extends", base, path)
-    return _merged(_load((path.parent / base).resolve(), environ, tables, (*parents, path)), own)
+        raise InputError(f"expected the path of one file, got {shortened(base)}")
+    check_local(base, "the path")
+    found = (path.parent / base).resolve()
+    circle = [*parents, path]
+    if found in circle:
+        names = " and ".join(shown_path(each) for each in circle[circle.index(found) :])
+        raise InputError(f"the file extends itself through {names}")
+    return found
+
+
+def _parsed(path: Path) -> tuple[JsonDict, TomlLines]:
+    """Return the content of one TOML file and the lines of its keys."""
+    name = shown_path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text), TomlLines.of(text)
+    except OSError as exc:
+        raise InputError(f"{name}: {(exc.strerror or str(exc)).lower()}") from None
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        raise InputError(f"{name}, line {line}: is not UTF-8 text (byte {exc.start}); save it as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{name}: is not valid TOML: nested too deeply") from None
+    except ValueError as exc:  # invalid TOML, or an integer of more than 4,300 digits
+        raise InputError(_toml_problem(name, str(exc), text)) from None
+
+
+def _toml_problem(name: str, problem: str, text: str) -> str:
+    """Return the message of the TOML parser with the place first, as for other problems."""
+    found = _TOML_PLACE.search(problem)
+    if found is None:
+        return f"{name}: is not valid TOML: {problem}"
+    what = problem[: found.start()].replace("Cannot overwrite a value", "the key or table is there twice")
+    if found["line"] is None:
+        return f"{name}, line {text.rstrip().count(chr(10)) + 1}: is not valid TOML: {what} (at the end of the file)"
+    line, column = int(found["line"]), int(found["column"])
+    value = text.splitlines()[line - 1][column - 1 :].strip() if what == "Invalid value" else ""
+    hint = "; a text needs quotes" if value and (value[0].isalpha() or value[0] in "./{$@") else ""
+    return f"{name}, line {line}, column {column}: is not valid TOML: {what}{hint}"
+
+
+_TOML_PLACE = re.compile(r" \(at (?:end of document|line (?P<line>\d+), column (?P<column>\d+))\)$")
 
 
 def _merged(base: JsonDict, own: JsonDict) -> JsonDict:
@@ -123,8 +223,8 @@ def _merged(base: JsonDict, own: JsonDict) -> JsonDict:
 def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | None) -> Any:
     """Return the value of a key with environment variables inserted or paths made absolute."""
     if key in FROM_ENVIRONMENT and environ is not None:
-        return _expanded(value, path, key, environ)
-    _check_local(key, value, path)
+        return _expanded(value, key, environ)
+    _check_local(key, value)
     if key == "score" and isinstance(value, dict):
         return {name: _absolute(each, path) if name in SCORE_PATHS else each for name, each in value.items()}
     if key == "file_search":
@@ -146,19 +246,19 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     return value
 
 
-def _check_local(key: str, value: Any, path: Path) -> None:
+def _check_local(key: str, value: Any) -> None:
     """Raise InputError if a key for a local path has a URL, also inside lists and tables."""
     if isinstance(value, list):
         for each in value:
-            _check_local(key, each, path)
+            _check_local(key, each)
     elif isinstance(value, dict) and key in ("score", "turns", "matrix"):
         for name, each in value.items():
-            _check_local(name, each, path)
+            _check_local(name, each)
     elif isinstance(value, str):
         if key in TEXT_FILES and value.startswith("@"):
-            check_local(value[1:], f"{path}: {key}")
-        elif key in (*PATHS, *SCORE_PATHS, "extends", "file_search", "schema"):
-            check_local(value, f"{path}: {key}")
+            check_local(value[1:], key)
+        elif key in (*PATHS, *SCORE_PATHS, "file_search", "schema"):
+            check_local(value, key)
 
 
 def _resolved_texts(table: Any, path: Path) -> Any:
@@ -195,16 +295,16 @@ def _absolute(value: Any, path: Path) -> Any:
     return plain_path(path.parent / value) if isinstance(value, str) else value
 
 
-def _expanded(value: Any, path: Path, key: str, environ: Mapping[str, str]) -> Any:
+def _expanded(value: Any, key: str, environ: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {name: _expanded(each, path, key, environ) for name, each in value.items()}
+        return {name: _expanded(each, key, environ) for name, each in value.items()}
     if not isinstance(value, str):
         return value
 
     def variable(match: re.Match[str]) -> str:
         value = environ.expand(match[1], key) if isinstance(environ, Variables) else environ.get(match[1])
         if value is None:
-            raise InputError(f"{path}: {key}: environment variable {match[1]} is not set")
+            raise InputError(f"{key}: environment variable {match[1]} is not set")
         return value
 
     return _VARIABLE.sub(variable, value)

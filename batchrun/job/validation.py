@@ -8,7 +8,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from batchrun.errors import InputError
 from batchrun.job.job_option import JobOption
@@ -18,6 +19,9 @@ from batchrun.job.python_values import read_python_values
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["make_job"]
 
@@ -32,7 +36,7 @@ def make_job(options: Settings) -> Job:
     Raises:
         InputError: names the option, the expected value and the given one.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     values = _with_turns_and_matrix(options)
     read_python_values(values)
@@ -44,7 +48,7 @@ def make_job(options: Settings) -> Job:
         if option.path:
             _check_paths(name, values.get(name))
     try:
-        job = TypeAdapter(Job).validate_python(values)
+        job = _validator().validate_python(values)
     except ValidationError as exc:
         problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
@@ -60,6 +64,13 @@ def make_job(options: Settings) -> Job:
     _check_prices(job.prices)
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
+
+
+@cache
+def _validator() -> TypeAdapter[Job]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Job)
 
 
 def _check_paths(name: str, value: Any) -> None:
@@ -262,4 +273,5 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
     if known is not None and known[0].secret:
         place = "".join(f"[{part!r}]" for part in location[1:2] if isinstance(part, int))
         return f"{shown}{place}: {message[0].lower()}{message[1:]} (the value is not shown, because it may be secret)"
-    return f"{shown}: {message[0].lower()}{message[1:]}, got {shortened(value)}"
+    place = "".join(f"[{part!r}]" for part in location[1:] if part != "[key]")
+    return f"{shown}{place}: {message[0].lower()}{message[1:]}, got {shortened(value)}"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from batchrun.errors import InputError
 from batchrun.job.file import is_job_file, read_job_file
 from batchrun.job.options import Job
 from batchrun.records import JsonObject
-from batchrun.scoring.score_options import ScoreOptions, make_score_options
+from batchrun.scoring.score_options import ScoreOptions, make_score_options, score_problems
 
 __all__ = ["job_file_scoring", "options_after_batch", "with_batch_columns"]
 
@@ -18,12 +17,11 @@ def job_file_scoring(table: str) -> JsonObject | None:
     """Return the table `[score]` of a job file; None for another file, or without such a table.
 
     Raises:
-        InputError: the job file cannot be read, or `score` is not a table.
+        InputError: the job file cannot be read, or something in it is wrong: see `read_job_file`.
     """
-    in_file = read_job_file(Path(table), None, ("score",))[2].get("score") if is_job_file(table) else None
-    if in_file is not None and not isinstance(in_file, dict):
-        raise InputError(f"{table}: score: expected a table [score], got {in_file!r}")
-    return in_file
+    if not is_job_file(table):
+        return None
+    return read_job_file(Path(table), None, {"score": score_problems}).tables.get("score")
 
 
 def options_after_batch(table: str, given: JsonObject) -> ScoreOptions | None:

@@ -7,18 +7,29 @@ library at import time, since `batchrun --help` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
+from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
 from batchrun.records import JsonObject
 from batchrun.wording import shortened
 
-__all__ = ["BarOn", "FailedAs", "ScoreOption", "ScoreOptions", "Use", "Vote", "make_score_options", "score_options"]
+__all__ = [
+    "BarOn",
+    "FailedAs",
+    "ScoreOption",
+    "ScoreOptions",
+    "Use",
+    "Vote",
+    "make_score_options",
+    "score_options",
+    "score_problems",
+]
 
 FailedAs: TypeAlias = Literal["skip", "wrong"]
 """How failed rows count: not at all, or as 0."""
@@ -240,6 +251,21 @@ def score_options(use: Use) -> dict[str, tuple[ScoreOption, Any]]:
     """Field name → the option and its default, for one command or the job file, in the order of the help."""
     options = {each.name: (each.metadata["option"], each.default) for each in fields(ScoreOptions)}
     return {name: (option, default) for name, (option, default) in options.items() if use in option.uses}
+
+
+def score_problems(given: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the text of each problem of a table `[score]` that no other key or flag can solve."""
+    if not isinstance(given, dict):
+        yield (), f"expected a table [score], got {shortened(given)}"
+        return
+    for name, value in given.items():
+        try:
+            # With a scorer and a baseline, no key lacks another one.
+            make_score_options({"scorer": "exact", "no_worse_than": "baseline.csv", name: value}, "score")
+        except InputError as exc:
+            misplaced = name in job_options() and name not in score_options("job file")
+            hint = "; in TOML, options of the batch come before the first [table]" if misplaced else ""
+            yield (name,), str(exc).removeprefix("score: ") + hint
 
 
 def make_score_options(given: JsonObject, where: str, use: Use = "job file") -> ScoreOptions:

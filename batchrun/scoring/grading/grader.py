@@ -93,8 +93,9 @@ def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
     Raises:
         InputError: the file cannot be read, or a key or value in it is wrong.
     """
-    name, options, tables = read_job_file(path, environ, ("grader",))
-    given = {**options, "input": name}
+    file = read_job_file(path, environ, ("grader",))
+    options, tables = file.options, file.tables
+    given = {**options, "input": file.input}
     for key, reason in _REFUSED_OPTIONS.items():
         if given.get(key):
             raise InputError(f"{path}: {key}: {reason}; remove the line")

@@ -42,10 +42,10 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
     path.write_text(
         'input = "q.csv"\n[score]\nscorer = "exact"\nby = "a"\ngrader = ["g.toml"]\nno_worse_than = "b.csv"\njunit = "j.xml"\n'
     )
-    _, options, tables = read_job_file(path, {}, ("score",))
+    file = read_job_file(path, {}, ("score",))
     beside = {"grader": [f"{tmp_path}/g.toml"], "no_worse_than": f"{tmp_path}/b.csv", "junit": f"{tmp_path}/j.xml"}
-    assert tables["score"] == {"scorer": "exact", "by": "a", **beside}
-    assert load_job_file(path, {})[1] == options == {}
+    assert file.tables["score"] == {"scorer": "exact", "by": "a", **beside}
+    assert load_job_file(path, {})[1] == file.options == {}
 
 
 @pytest.mark.parametrize(
