@@ -45,11 +45,11 @@ def init(
 
     if table == "-":
         raise click.UsageError("a job file names its table: give a file, not standard input")
-    path = output or _job_path(Path(table))
-    if not is_job_file(path.name):
-        raise click.UsageError(f"--output: the name of a job file ends with .toml, got {path}")
+    if output is not None and not is_job_file(output.name):
+        raise click.UsageError(f"--output: the name of a job file ends with .toml, got {output}")
     options = ReadOptions(encoding, delimiter, no_header=bool(no_header))
     source = open_source(table, options)
+    path = output or _job_path(Path(table))
     name = os.path.relpath(table, path.parent)
     write_new(path, first_job(source, name, options, path.name, every_option=every_option))
     if hint := header_hint(source):

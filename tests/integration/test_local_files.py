@@ -47,6 +47,7 @@ PLACES: list[list[str]] = [
     ["run", "q.csv", "--score", "exact", "--target", "id", "--no-worse-than", "URL"],
     ["run", "q.csv", "--score", "model-graded", "--grader", "URL"],
     ["init", "URL"],
+    ["list", "URL"],
     ["init", "q.csv", "-o", "URL"],
     ["check", "URL"],
     ["status", "URL"],
@@ -146,7 +147,7 @@ def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
     for words in (["run", "other.toml"], ["check", "other.toml"], ["run", "other.toml", "--dry-run"]):
         done = command(folder, *words)
         assert done.returncode == 2
-        assert "other.toml: " in done.stderr
+        assert "other.toml, line " in done.stderr
         assert "s3://… is not a local file" in done.stderr
         assert done.stderr.count("\n") == 1
 
