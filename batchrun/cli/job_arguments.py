@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from batchrun.cli.env_file import variables_for
 from batchrun.errors import InputError
-from batchrun.local_paths import check_local
 from batchrun.records import Settings
 
 if TYPE_CHECKING:
@@ -44,16 +43,18 @@ class JobArguments:
 
         Args:
             table: path of a table or a job file, or `-`.
-            flags: values of flags by option name; None and () for flags that are not given.
+            flags: values of flags by option name; None and () for flags that are not given. Those of scoring are
+                left out.
             sends: False for commands that send nothing, so that environment variables for keys may be missing.
         """
         from batchrun.job.file import is_job_file, read_job_file, table_and_options
+        from batchrun.job.options import job_options
         from batchrun.scoring.score_options import score_problems
 
-        given = {name: value for name, value in flags.items() if value not in (None, ())}
+        known = job_options()
+        given = {name: value for name, value in flags.items() if name in known and value not in (None, ())}
         if not is_job_file(table):
             return cls(*table_and_options(table, given, None))
-        check_local(table, "the table")
         file = read_job_file(Path(table), variables_for(table) if sends else None, {"score": score_problems})
         options = {**file.options, **given}
         return cls(file.checked_input(), Path(table).parent, options, file, frozenset(given))

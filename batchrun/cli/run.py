@@ -60,8 +60,8 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     TABLE is a .csv, .tsv, .jsonl or .parquet file, or - for CSV on standard input. Run the same command again to
     resume: finished rows are not run again, and rows in flight continue where they were. Flags override the job file.
     """
-    scoring = run_score_options(table, options)
     arguments = JobArguments.read(table, options)
+    scoring = run_score_options(table, options)
     environment = read_environment(table)
     if dry_run and pilot is not None:
         raise click.UsageError("--dry-run and --pilot cannot be combined; give one of them")

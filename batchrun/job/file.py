@@ -112,6 +112,7 @@ def read_job_file(path: Path, environ: Mapping[str, str] | None, tables: Tables)
         InputError: the file cannot be read, its TOML is not valid (names line and column), or something in it is wrong:
             the error is the first problem, and has the others as notes. Each names the file and the line.
     """
+    check_local(path, "the job file")
     problems, origins = FileProblems(), Origins()
     merged = _load(path.absolute(), _Reading(environ, tuple(tables), problems, origins), parents=())
     name = merged.pop("input", None)
@@ -128,7 +129,7 @@ def read_job_file(path: Path, environ: Mapping[str, str] | None, tables: Tables)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Shared by the functions that read a file: the variables, the names of tables, the problems and the places of keys so far."""
+    """Shared by the functions that read a file: variables, names of tables, problems and places of keys so far."""
 
     environ: Mapping[str, str] | None
     tables: Sequence[str]

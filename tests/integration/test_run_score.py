@@ -155,7 +155,7 @@ def test_a_job_file_says_how_it_is_scored(tmp_path: Path, url: str) -> None:
     ("score", "arguments", "expected"),
     [
         ('[score]\nscorer = "numeric"\ntraget = "a"', (), "score: unknown key 'traget'; did you mean 'target'?"),
-        ('[scores]\nscorer = "numeric"', (), "unknown key 'scores'; did you mean 'score'?"),
+        ('[scores]\nscorer = "numeric"', (), "unknown table [scores]; did you mean 'score'?"),
         ("score = 3", (), "score: expected a table [score], got 3"),
         ("", ("--target", "answer"), "--score: names no scorer, such as numeric; target requires one"),
         ("", ("--score", "numerc", "--target", "answer"), "unknown scorer 'numerc'"),
