@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,8 @@ def refused(folder: Path, text: str, *arguments: str) -> list[str]:
     (folder / "job.toml").write_text(text, encoding="utf-8")
     result = batchrun(folder, *(arguments or ("check", "job.toml")))
     assert result.returncode == 2, result
-    return result.stderr.splitlines()
+    # `run` dates its lines, since they may go to a log.
+    return [re.sub(r"^batchrun: \d{4}-\d\d-\d\d \S+ · ", "batchrun: ", line) for line in result.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("command", ["check", "run", "status", "export"])
