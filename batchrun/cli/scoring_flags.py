@@ -49,7 +49,7 @@ def scoring_flags(use: Use) -> Callable[[Callable[..., Any]], Callable[..., Any]
                 name,
                 *flags,
                 type=_type(option, name),
-                is_flag=option.is_flag or None,  # False would let the option stand without a value
+                is_flag=option.is_flag or None,  # False would make the value optional
                 metavar=option.metavar,
                 help=_help(option, name, default, use),
                 multiple=option.repeated,
