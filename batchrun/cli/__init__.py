@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands that need them, so that `batchr
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -14,6 +15,7 @@ import click
 
 from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
+from batchrun.cli.completion import VARIABLE
 from batchrun.cli.console import warn_of_error, warn_of_failed_output
 from batchrun.cli.exit_codes import EXIT_CODES
 from batchrun.cli.logs import print_warnings
@@ -29,6 +31,8 @@ _COMMANDS = (assistants, convert, evaluate, inspect, job_files, report, run, ser
 
 def main() -> NoReturn:
     """Run the command line and exit with its exit code."""
+    if VARIABLE in os.environ:
+        cli.main(prog_name="batchrun")  # a shell asks for completions: click prints them, as bytes, and exits
     interrupts = Interrupts()
     with safe_streams(), interrupts.installed():
         # The SDK warns on every Assistants call. Users of batchrun chose that API, so exactly this warning is silenced.

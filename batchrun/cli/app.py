@@ -36,7 +36,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="batchrun %(version)s")
+@click.version_option(__version__, "-V", "--version", message="batchrun %(version)s")
 def cli() -> None:
     """Turn a table of prompts into a table of answers: one thread and one run per row."""
 

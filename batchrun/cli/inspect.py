@@ -50,7 +50,7 @@ def _named_output(context: click.Context, _parameter: click.Parameter, name: str
     """Return the given output, or the output that `run` would write today for the given job file."""
     from batchrun.job.file import is_job_file
 
-    if not is_job_file(name):
+    if not is_job_file(name) or context.resilient_parsing:
         return _output_path(name)
     name_job_file(context, name)
     return JobArguments.read(name, {}, sends=False).job_and_output()[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchrun.cli.completion import completion_of
 from batchrun.cli.exit_codes import CLEANUP, EXIT_CODES, ExitCode
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
@@ -112,6 +113,7 @@ def job_parameters(command: Callable[..., Any], only: Container[str] | None = No
                 metavar=option.metavar,
                 help=text,
                 cls=SectionedOption,
+                shell_complete=completion_of(name, option.metavar, is_path=option.path),
                 multiple=option.pairs is not None or option.repeated,
             )
         command = parameter(command)

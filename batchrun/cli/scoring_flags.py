@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchrun.cli.completion import completion_of
 from batchrun.cli.exit_codes import COMPARE, SCORE
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedCommand, SectionedOption
 from batchrun.records import JsonDict, Settings
@@ -52,6 +53,7 @@ def scoring_flags(use: Use) -> Callable[[Callable[..., Any]], Callable[..., Any]
                 is_flag=option.is_flag or None,  # False would make the value optional
                 metavar=option.metavar,
                 help=_help(option, name, default, use),
+                shell_complete=completion_of(name, option.metavar),
                 multiple=option.repeated,
                 required=name == "scorer" and use in _SCORER_REQUIRED,
                 cls=SectionedOption,
