@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from pathlib import Path
 
 import batchrun
+from batchrun.api.job_options import JobOptions
+from batchrun.api.scored_run import ScoringOptions
 
 DOCS = Path(batchrun.__file__).parents[1] / "docs"
 PICTURES = DOCS / "pictures"
@@ -24,3 +27,19 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\.\. auto\w+:: (\w+)", page, re.M))
     assert set(batchrun.__all__) - {"__version__"} <= documented
+
+
+def test_the_reference_shows_the_parameters_of_the_functions() -> None:
+    """Its signatures of `run`, `arun` and `outcomes`, where `**options` means all options, have every other one."""
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    options = JobOptions.__annotations__.keys() | ScoringOptions.__annotations__.keys()
+    for name in ("run", "arun", "outcomes"):
+        signature = inspect.signature(getattr(batchrun, name))
+        parameters = [
+            each.name if each.default is each.empty else f"{each.name}={each.default!r}"
+            for each in signature.parameters.values()
+            if each.name not in options
+        ]
+        shown = re.search(rf"^\.\. autofunction:: {name}\((.*)\)$", page, re.M)
+        assert shown is not None
+        assert {*shown[1].split(", ")} - {"*"} == {*parameters, "**options"}
