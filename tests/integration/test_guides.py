@@ -6,6 +6,7 @@ a server that answers from the script of the page's name in `tests/integration/g
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -40,6 +41,15 @@ def with_a_key(page: str) -> Iterator[dict[str, str]]:
         return
     with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(script)) as server:
         yield {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": server.url}
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The level of the logger, which a page sets, as it was before."""
+    logger = logging.getLogger("batchrun")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.mark.parametrize("page", PAGES)
