@@ -66,7 +66,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
     print_summary(*score_lines(evaluation.summaries, evaluation.incomplete), *bar_lines(evaluation.bars))
     if evaluation.output is not None:
-        note(f"written: {shown_path(evaluation.output)}")
+        note(f"written: {shown_path(evaluation.output)}", *filter(None, [evaluation.notice]))
 
 
 @cli.command(cls=CompareCommand)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison, compare, compare_parts
 from batchrun.scoring.contender import contender
+from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
 from batchrun.scoring.grading.grading import Grading, grade, reports_of
 from batchrun.scoring.pairing import DETECTABLE, pair
@@ -18,7 +19,7 @@ from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_facts import EvaluationFacts
 from batchrun.scoring.score_options import BarOn, FailedAs, ScoreOptions
 from batchrun.scoring.score_tally import ScoreTally
-from batchrun.scoring.scored_output import default_scored, write_scored
+from batchrun.scoring.scored_output import default_scored, score_columns, write_scored
 from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
@@ -122,6 +123,7 @@ class Evaluation:
         bars: results of the bars; empty without bars.
         incomplete: number of answers that were cut short.
         graders: one report per grader.
+        notice: a line about scores that the output had before; may be empty.
     """
 
     table: str
@@ -130,6 +132,7 @@ class Evaluation:
     bars: Sequence[Bar]
     incomplete: int
     graders: Sequence[GraderReport] = ()
+    notice: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -189,7 +192,7 @@ def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = 
         name: path of the table.
         spec: how to score it.
         bars: bars for its scores.
-        output: file to write; None for `default_scored`.
+        output: file to write, which is replaced; None for `default_scored`, which keeps the scores of other scorers.
 
     Raises:
         InputError: an argument or the table cannot be used.
@@ -198,9 +201,12 @@ def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = 
     check_baseline(bars.baseline, spec.columns)
     table = spec.open(name)
     baseline = spec.open(bars.baseline) if bars.baseline is not None else None
-    output = output or default_scored(name)
-    tally = write_scored(table, output, for_comparison=baseline is not None)
-    return evaluation_of(table, tally, spec.failed_as, bars, baseline, output)
+    earlier = EarlierScores()
+    if output is None:
+        output = default_scored(name)
+        earlier = earlier_scores(output, table.source, list(score_columns(table).extra_columns))
+    tally = write_scored(table, output, for_comparison=baseline is not None, earlier=earlier)
+    return replace(evaluation_of(table, tally, spec.failed_as, bars, baseline, output), notice=earlier.notice)
 
 
 def evaluation_of(

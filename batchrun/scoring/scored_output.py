@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchrun.errors import InputError
 from batchrun.records import Row
+from batchrun.scoring.earlier_scores import EarlierScores
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables import WriteOptions, write_table
@@ -27,13 +28,16 @@ def default_scored(name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
 
 
-def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = False) -> ScoreTally:
+def write_scored(
+    table: ScoredTable, output: Path, *, for_comparison: bool = False, earlier: EarlierScores | None = None
+) -> ScoreTally:
     """Score the table and write it with two more columns for each scorer: `score_NAME`, `score_NAME_read`.
 
     Args:
         table: the table to score.
         output: the file to write; its ending gives the format.
         for_comparison: whether the tally gets what comparisons need.
+        earlier: scores of other scorers that the output has already, and keeps before the new ones.
 
     Raises:
         InputError: the ending is unknown, the output is the table itself, or a column would be there twice.
@@ -51,6 +55,9 @@ def write_scored(table: ScoredTable, output: Path, *, for_comparison: bool = Fal
             source.file, source.delimiter, source.columns, source.has_header, (row for row, _ in for_rows)
         )
     cells = (table.cells(scores) for _, scores in scored)
+    if earlier is not None and earlier.columns:
+        options = _ScoresOnly(extra_columns={**earlier.columns, **options.extra_columns})
+        cells = ({**kept, **new} for kept, new in zip(earlier.cells(), cells, strict=True))
     write_table(output, source, cells, options)
     return tally
 
