@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from batchrun.interrupts import Interrupts
+from batchrun.shell_hint import command
 from batchrun.version import __version__
 
 __all__ = ["SECTIONS", "cli", "interrupts", "run_loop"]
@@ -23,8 +25,22 @@ SECTIONS = {
 T = TypeVar("T")
 
 
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".toml", ".gz"})
+
+
 class Commands(click.Group):
     """A group whose help lists its commands in sections, each with its whole first sentence."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command. If a table or a job file is in its place, the message has the command that runs it."""
+        if args and args[0] not in self.commands:
+            if Path(args[0]).suffix.lower() in _TABLES:
+                ctx.fail(f"No such command {args[0]!r}. To run a table or a job file: {command('run', Path(args[0]))}")
+            if args[0] == "help":
+                ctx.fail("No such command 'help'. Use batchrun --help, or batchrun COMMAND --help.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the commands, section by section. Lines that are too long are wrapped, not cut."""

@@ -36,10 +36,37 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+_INSTEAD = {
+    "--api-key": "Set the environment variable OPENAI_API_KEY: other users of the machine can read a command line.",
+    "--token": "Set the environment variable OPENAI_API_KEY: other users of the machine can read a command line.",
+    "--input": "Give the table as the argument: batchrun run TABLE.",
+    "--file": "Give the table as the argument: batchrun run TABLE.",
+    "--column": "Name the column in the prompt: --prompt '{{ COLUMN }}'.",
+    "--system": "Use --instructions TEXT.",
+    "--max-tokens": "Use --max-completion-tokens N.",
+    "--workers": "Use --concurrency N.",
+    "--resume": "Run the same command again: it resumes.",
+    "--overwrite": "Use --fresh to start over; the old journal is kept.",
+    "--force": "Use --fresh to start over; the old journal is kept.",
+}
+"""Options that people know from other programs, and what to do here."""
+
+
 class SectionedCommand(click.Command):
     """A command whose help groups the options in sections."""
 
     exit_codes: tuple[ExitCode, ...] = EXIT_CODES
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Options of other programs get a message with what batchrun has instead."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            if exc.option_name in _INSTEAD:
+                raise click.UsageError(
+                    f"No such option '{exc.option_name}'. {_INSTEAD[exc.option_name]}", ctx
+                ) from None
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -13,9 +14,10 @@ import minijinja
 
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
+from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.placeholders import expression_of, placeholder_hint
+from batchrun.prompts.placeholders import expression_of, placeholder_hint, placeholder_of
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
@@ -80,7 +82,10 @@ class Prompter:
             *(("attach", name) for name in attachment_columns),
         ):
             if name is not None and name not in columns:
-                raise InputError(f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})")
+                raise InputError(
+                    f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})"
+                    f"{suggestion(name, columns)}"
+                )
         self._lists_as_python = lists_as_python
         self._environment = template_environment(lists_as_python=lists_as_python)
         self._templates = [self._templates_of(combination, columns) for combination in combinations]
@@ -151,6 +156,7 @@ class Prompter:
                 + _hint_for_spaces(unknown, columns)
                 + ("; only later turns have `responses`" if unknown == ["responses"] else "")
                 + ")"
+                + _near_placeholder(unknown[0], columns)
             )
         return used
 
@@ -341,6 +347,13 @@ def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:
     """Return a hint if an unknown name is the first word of a column: the engine reads `{{ Unit price }}` as `Unit`."""
     candidates = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
     return f"; write the column {candidates[0]!r} as {expression_of(candidates[0])}" if candidates else ""
+
+
+def _near_placeholder(unknown: str, columns: Sequence[str]) -> str:
+    """Return the placeholder of a column that was most likely meant, as a question; else empty text."""
+    words = {word: column for column in columns for word in (column.casefold(), *column.casefold().split())}
+    near = difflib.get_close_matches(unknown.casefold(), words, n=1)
+    return f"; did you mean {placeholder_of(words[near[0]])}?" if near else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ class EarlierScores:
     Attributes:
         columns: types of the columns to keep, by name; empty if there are none.
         source: the table with these columns; None if nothing is kept.
-        notice: a line for people about what is kept or lost; may be empty.
+        notice: a line for people about these scores; may be empty.
     """
 
     columns: Mapping[str, type] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
@@ -75,9 +76,10 @@ def _answer_column(source: Source, named: str | None) -> tuple[str, str]:
     prefixes = [prefix for prefix in prefixes if f"{prefix}status" in source.columns]
     if len(prefixes) == 1:
         return f"{prefixes[0]}response", prefixes[0]
+    meant = Path(source.name).parent / "outputs" / Path(source.name).name
     raise InputError(
         f"{source.name}: the table has no column 'response'; name the answer column with --answer COLUMN "
-        f"({_listed(source.columns)})"
+        f"({_listed(source.columns)}){f'; did you mean {meant}?' if meant.exists() else ''}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import gzip
 import hashlib
 import io
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from batchrun.errors import InputError
+from batchrun.wording import shown_path
 
 __all__ = ["TextFile", "check_readable", "digest", "reading"]
 
@@ -31,17 +33,45 @@ _BOMS: Final = (
 _BOM_FAMILIES: Final = frozenset({"utf-8", "utf-8-sig", "utf-16", "utf-32"})
 
 
+_OTHER_FORMATS: Final = (
+    (b"PK\x03\x04", "an Excel workbook or a ZIP file", "save it as CSV UTF-8 from the spreadsheet program"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)", "save it as CSV UTF-8 from the spreadsheet program"),
+    (b"\x1f\x8b", "compressed with gzip", "let its name end in .gz"),
+    (b"PAR1", "a Parquet file", "let its name end in .parquet"),
+    (b"%PDF", "a PDF", "give a table"),
+)
+"""The first bytes of files that are often named like a table, what they are, and what to do."""
+
+
 def check_readable(path: Path, name: str) -> None:
     """Raise InputError if `path` does not exist, is not a regular file or is empty."""
     with reading(name):
         if not path.exists():
-            raise InputError(f"{name}: no such file")
+            raise InputError(f"{name}: no such file{_near_file(path)}")
         if path.is_dir():
             raise InputError(f"{name}: is a folder; expected a table")
         if not path.is_file():
             raise InputError(f"{name}: is not a regular file; pipe it in and give - as the input")
         if path.stat().st_size == 0:
             raise InputError(f"{name}: is empty; a table needs a header (or keys) and at least one row")
+
+
+def _near_file(path: Path) -> str:
+    """Return a file of a similar name in the same folder, as a question; else the folder that was searched."""
+    folder = path.absolute().parent
+    try:
+        others = sorted(each.name for each in folder.iterdir() if each.suffix.lower() == path.suffix.lower())
+    except OSError:
+        return "; its folder does not exist or cannot be read"
+    near = difflib.get_close_matches(path.name, others, n=1)
+    return f"; did you mean {shown_path(path.with_name(near[0]))}?" if near else f" in {folder}"
+
+
+def _check_text(name: str, head: bytes) -> None:
+    """Raise InputError for a file that is named like a text table and is something else."""
+    for beginning, found, remedy in _OTHER_FORMATS:
+        if head.startswith(beginning):
+            raise InputError(f"{name}: is {found}, not text; {remedy}")
 
 
 def digest(path: Path, name: str) -> str:
@@ -91,6 +121,7 @@ class TextFile:
             _check_encoding(encoding)
         with reading(name), _open_bytes(path, gzipped) as file:
             head = file.read(4)
+        _check_text(name, head)
         marked = next((codec for bom, codec in _BOMS if head.startswith(bom)), None)
         if encoding is None or (marked and codecs.lookup(encoding).name in _BOM_FAMILIES):
             encoding = marked or encoding or "utf-8"

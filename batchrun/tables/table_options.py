@@ -24,6 +24,17 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
+_SPREADSHEET = "; save the sheet as CSV UTF-8 from the spreadsheet program"
+_REMEDIES: Mapping[str, str] = {
+    ".xlsx": _SPREADSHEET,
+    ".xls": _SPREADSHEET,
+    ".ods": _SPREADSHEET,
+    ".json": "; write one JSON object per line, and name the file .jsonl",
+    ".txt": "; if each line is a prompt, name the file .tsv and add --no-header",
+}
+"""What to do with a file of another format, by its extension."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """The format that a file extension names.
@@ -95,8 +106,11 @@ def format_of(path: Path, name: str) -> Format:
         suffixes.pop()
     kind = _KINDS.get(suffixes[-1]) if suffixes else None
     if kind is None or (gzipped and kind == "parquet"):
+        remedy = _REMEDIES.get(suffixes[-1], "") if suffixes else f"; give it one, such as {path.name}.csv"
+        problem = "unknown" if suffixes else "no"
         raise InputError(
-            f"{name}: unknown file extension; expected {', '.join(_KINDS)} (all except .parquet may be followed by .gz)"
+            f"{name}: {problem} file extension; expected {', '.join(_KINDS)} "
+            f"(all except .parquet may be followed by .gz){remedy}"
         )
     return Format(kind, gzipped)
 

@@ -57,6 +57,8 @@ class TextSource:
         if not has_header:
             return cls(file, delimiter, tuple(unnamed(len(header))), has_header)
         remedy = f", or add {NO_HEADER} if this line is a row" if looks_like_row(header) else ""
+        if header[0].lower().startswith("sep="):
+            raise InputError(f"{file.name}, line {line}: is a line for Excel, not the header; delete it")
         if not header[0]:  # as pandas names the index of a frame
             remedy = ", or write the table without its index (to_csv(index=False))"
         check_columns(header, f"{file.name}, line {line}", remedy)

@@ -1,0 +1,103 @@
+"""First tries of people who do not know batchrun: one message that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import batchrun
+
+FILES: dict[str, bytes] = {
+    "q.csv": b"id,Full question,note\n1,What is 2+3?,x\n2,What is 4*5?,y\n",
+    "outputs/q.csv": b"id,response\n1,5\n",
+    "book.csv": b"PK\x03\x04\x14\x00",
+    "old.csv": b"\xd0\xcf\x11\xe0\xa1\xb1",
+    "book.xlsx": b"PK\x03\x04",
+    "packed.csv": b"\x1f\x8b\x08\x00",
+    "arrow.csv": b"PAR1",
+    "paper.csv": b"%PDF-1.7",
+    "list.json": b'[{"question": "2+3"}]',
+    "prompts.txt": b"What is 2+3?\n",
+    "excel.csv": b"sep=;\r\nquestion;answer\r\nWhat is 2+3?;5\r\n",
+    "index.csv": b",question\n0,2+3\n",
+    "twice.csv": b"1,1\n2,2\n",
+    "latin.csv": "question\nGrüße\n".encode("cp1252"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ("run qq.csv", "no such file; did you mean q.csv?"),
+        ("run zebra.csv", "no such file in "),
+        ("run nowhere/q.csv", "no such file; its folder does not exist or cannot be read"),
+        ("run book.csv", "is an Excel workbook or a ZIP file, not text; save it as CSV UTF-8"),
+        ("run old.csv", "is an Excel workbook (.xls), not text; save it as CSV UTF-8"),
+        ("run book.xlsx", "save the sheet as CSV UTF-8 from the spreadsheet program"),
+        ("run packed.csv", "is compressed with gzip, not text; let its name end in .gz"),
+        ("run arrow.csv", "is a Parquet file, not text; let its name end in .parquet"),
+        ("run paper.csv", "is a PDF, not text; give a table"),
+        ("run list.json", "write one JSON object per line, and name the file .jsonl"),
+        ("run prompts.txt", "if each line is a prompt, name the file .tsv and add --no-header"),
+        ("run excel.csv", "line 1: is a line for Excel, not the header; delete it"),
+        ("run index.csv", "or write the table without its index (to_csv(index=False))"),
+        ("run twice.csv", "rename one, or add --no-header if this line is a row"),
+        ("run latin.csv", "save it as UTF-8, or try --encoding cp1252"),
+        ("run q.csv --prompt {{question}}", "did you mean {{ row['Full question'] }}?"),
+        ("run q.csv --prompt {{notes}}", "did you mean {{ note }}?"),
+        ("run q.csv --prompt {note}", "write {{ note }} instead of {note}"),
+        ("run q.csv --prompt {{note}} --key idd", "did you mean 'id'?"),
+        ("run q.csv --prompt {{note}} -o answers", "no file extension; expected .csv"),
+        ("run q.csv --prompt {{note}} -o answers", "give it one, such as answers.csv"),
+        ("run q.csv --api-key sk-1", "Set the environment variable OPENAI_API_KEY"),
+        ("run q.csv --max-tokens 5", "Use --max-completion-tokens N."),
+        ("run q.csv --resume", "Run the same command again: it resumes."),
+        ("run --input q.csv", "Give the table as the argument: batchrun run TABLE."),
+        ("q.csv", "To run a table or a job file: batchrun run q.csv"),
+        ("help", "Use batchrun --help"),
+        ("runn q.csv", "Did you mean 'run'?"),
+        ("status q.csv", "no batch has written this output"),
+        ("score q.csv --scorer exact --target note", "did you mean outputs/q.csv?"),
+        ("init q.csv -o outputs", "ends with .toml"),
+    ],
+)
+def test_a_first_try(folder: Path, arguments: str, remedy: str) -> None:
+    """The message names the problem and the next step, without a traceback."""
+    done = batchrun(folder, *arguments.split())
+    assert done.returncode == 2
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "sk-1" not in done.stderr
+
+
+def test_lines_of_a_text_file_can_be_run(folder: Path) -> None:
+    """The advice for a text file with one prompt in each line is right, even if a prompt contains commas."""
+    (folder / "prompts.tsv").write_bytes(b"What is 2+3, please?\nWhat is 4*5?\n")
+    done = batchrun(folder, "run", "prompts.tsv", "--no-header", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"\d+ [+*] \d+ = \d+", (folder / "outputs/prompts.tsv").read_text()) == [
+        "2 + 3 = 5",
+        "4 * 5 = 20",
+    ]
+
+
+def test_every_option_that_is_named_instead_exists() -> None:
+    """The options that people are sent to are options of `run`."""
+    from batchrun.cli import cli
+    from batchrun.cli.options import _INSTEAD
+
+    flags = {flag for parameter in cli.commands["run"].params for flag in parameter.opts}
+    named = {flag for remedy in _INSTEAD.values() for flag in re.findall(r"--[a-z-]+", remedy)}
+    assert named <= flags
+    assert not flags & set(_INSTEAD)
