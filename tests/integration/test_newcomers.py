@@ -1,4 +1,4 @@
-"""First tries of people who do not know batchrun: one message that says what to do, and exit code 2."""
+"""First commands of people who do not know batchrun: one message that says what to do, and exit code 2."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
         ("init q.csv -o outputs", "ends with .toml"),
     ],
 )
-def test_a_first_try(folder: Path, arguments: str, remedy: str) -> None:
+def test_a_first_command(folder: Path, arguments: str, remedy: str) -> None:
     """The message names the problem and the next step, without a traceback."""
     done = batchrun(folder, *arguments.split())
     assert done.returncode == 2
