@@ -76,3 +76,37 @@ def test_a_pipe_gets_no_hint(tmp_path: Path) -> None:
     """A pipe needs no hint."""
     done = batchrun(tmp_path, "run", "-", "-o", "a.csv", stdin="question\n1+1\n")
     assert (done.returncode, HINT in done.stderr) == (0, False)
+
+
+def test_verbose_draws_nothing(tmp_path: Path) -> None:
+    """With --verbose a terminal gets the log as lines; a bar would be drawn over them."""
+    (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
+    text = shown(tmp_path, "--model", "tutor", "--verbose")
+    assert "DEBUG batchrun.services: row 0, attempt 1: POST /v1/threads/runs: 200 after " in text
+    assert "━" not in text
+
+
+@pytest.mark.parametrize(("progress", "is_drawn"), [("None", True), ("True", True), ("False", False)])
+def test_a_python_program_shows_a_bar(progress: str, is_drawn: bool, tmp_path: Path) -> None:
+    """`batchrun.run` draws a bar on a terminal, whose last state stays, unless `progress=False`."""
+    program = f"import batchrun; batchrun.run(['1 + 1', '2 + 2'], model='tutor', progress={progress})"
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run([sys.executable, "-c", program], stderr=theirs, cwd=tmp_path, check=True, timeout=60)
+        os.set_blocking(ours, False)
+        try:
+            text = os.read(ours, 1 << 16).decode()
+        except BlockingIOError:
+            text = ""
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ("━" in text) is is_drawn
+    assert ("2/2" in text and "2 done · 0 failed · 0 in flight" in text) is is_drawn
+
+
+def test_a_python_program_without_a_terminal_shows_nothing(tmp_path: Path) -> None:
+    """A program whose standard error is not a terminal, such as a job in CI, prints no progress on its own account."""
+    program = "import batchrun; batchrun.run(['1 + 1'], model='tutor')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=tmp_path, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
