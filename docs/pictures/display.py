@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.script import ScriptResponder
@@ -63,7 +64,7 @@ def recorded(command: list[str], folder: Path) -> str:
         while piece := _read(ours):
             written += piece
     os.close(ours)
-    return written.decode()
+    return written.decode().replace("\r\n", "\n")
 
 
 def _read(terminal: int) -> bytes:
@@ -96,9 +97,10 @@ def draw(path: Path) -> None:
             written = recorded([sys.executable, "-m", "batchrun", "run", "reviews.toml"], folder)
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print("[bold]$ batchrun run reviews.toml[/bold]", highlight=False)
-    for part in filter(str.strip, parts_shown(written)):
-        console.print()
-        for line in AnsiDecoder().decode(part.replace("\r", "").strip("\n")):
+    for part in parts_shown(written):
+        # The decoder drops what the terminal has written over.
+        lines = [line for line in AnsiDecoder().decode(part) if line.plain.strip()]
+        for line in [Text(), *lines] if lines else []:
             console.print(line, soft_wrap=True)
     drawing = console.export_svg(title="batchrun", theme=MONOKAI, unique_id="display")
     # The picture asks no server for a font.
