@@ -51,9 +51,9 @@ def completed(table: Table) -> int:
 def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """With 64 descriptors the embedded server answers every row at its first attempt, and a line reports how many rows
     can be in flight."""
-    table = write_table(tmp_path, 300)
+    table = write_table(tmp_path, 150)
     ended = limited(table, "ulimit -n 64", "--model", "tutor", *arguments)
-    assert (ended.returncode, completed(table)) == (0, 300), ended.stderr
+    assert (ended.returncode, completed(table)) == (0, 150), ended.stderr
     assert LINE in ended.stderr
     assert {row["attempts"] for row in read_csv(table.output)} == {"1"}
 
@@ -61,12 +61,12 @@ def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_few_descriptors_with_a_server_elsewhere(tmp_path: Path) -> None:
     """With 64 descriptors a service in another process answers every row."""
-    table = write_table(tmp_path, 300)
+    table = write_table(tmp_path, 150)
     with ScriptedHttp(completion) as server:
         ended = limited(
             table, "ulimit -n 64", "--model", "m", "--api", "chat", "--base-url", server.url, "--concurrency", "400"
         )
-    assert (ended.returncode, completed(table), len(server.requests)) == (0, 300, 300), ended.stderr
+    assert (ended.returncode, completed(table), len(server.requests)) == (0, 150, 150), ended.stderr
     assert LINE in ended.stderr
 
 
