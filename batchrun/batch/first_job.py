@@ -146,6 +146,7 @@ _FLAG = re.compile(r"`?--([a-z][a-z-]*)`?")
 _TEXTS: Mapping[str, str] = {
     "prompt": 'Template over the columns of a row, "@FILE", or a list of them for several turns in one thread. '
     "Default: the column `prompt` or `question`, or the only column",
+    "turns": "All turns, in place of `prompt`, each with a `prompt` and an optional condition `when`",
     "instructions": 'Instructions for the model, or "@FILE"',
     "model": "Model name at the service, or a list of names to run every row with each. `tutor` answers offline. "
     "Default: environment variable BATCHRUN_MODEL",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchrun.job.environment import Environment
     from batchrun.scoring.score_options import ScoreOptions
 
-__all__ = ["batch_text", "dry_run_of"]
+__all__ = ["batch_text", "dry_run_of", "rows_of_table"]
 
 
 @contextmanager
@@ -43,11 +43,17 @@ def dry_run_of(
 
 def batch_text(plan: Plan, input_name: str) -> str:
     """Return the rows, the service and the output of a batch in one text."""
-    from batchrun.prompts.combinations import rows_times_text
     from batchrun.wording import shown_path
 
-    rows = rows_times_text(plan.rows // len(plan.combinations), plan.settings)
-    return f"{rows} of {input_name} · answered by {plan.answered_by()} · output: {shown_path(plan.paths.output)}"
+    rows = rows_of_table(plan, input_name)
+    return f"{rows} · answered by {plan.answered_by()} · output: {shown_path(plan.paths.output)}"
+
+
+def rows_of_table(plan: Plan, input_name: str) -> str:
+    """Return the rows of a batch, with the combinations that they are run in, and their table."""
+    from batchrun.prompts.combinations import rows_times_text
+
+    return f"{rows_times_text(plan.rows // len(plan.combinations), plan.settings)} of {input_name}"
 
 
 def _warn_of_missing_key(problem: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import note, print_result
-from batchrun.cli.dry_batch import batch_text, dry_run_of
+from batchrun.cli.dry_batch import dry_run_of, rows_of_table
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.options import LocalPath, job_parameters
@@ -65,19 +65,18 @@ def _job_path(table: Path) -> Path:
 @cli.command()
 @click.argument("job", type=LocalPath(), metavar="JOB.toml")
 @env_file_option
-def check(job: str) -> None:
+def check(job: str) -> int:
     """Check a job file without sending anything.
 
-    The table, the template and the output are checked too, and the cost is estimated.
+    Everything that is wrong in the file is listed. The table, the template and the output are checked too. The result
+    states how many rows would be sent, who answers, what it costs, and what prevents a start.
     """
-    from batchrun.estimate.dry_run import estimated_cost_text
+    from batchrun.estimate.dry_run import check_lines
     from batchrun.wording import shown_path
 
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})
     with dry_run_of(arguments, read_environment(job), scoring) as (plan, estimate):
-        print_result(
-            f"{job}: {batch_text(plan, shown_path(Path(arguments.input_name)))}",
-            f"cost: {estimated_cost_text(estimate)}",
-            *estimate.notices,
-        )
+        rows = f"{job}: {rows_of_table(plan, shown_path(Path(arguments.input_name)))}"
+        print_result(*check_lines(estimate, rows, shown_path(plan.paths.output)))
+    return 2 if estimate.problems else 0

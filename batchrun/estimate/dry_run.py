@@ -25,7 +25,7 @@ from batchrun.prompts.templates import PromptError
 from batchrun.records import Prompt, Row
 from batchrun.wording import FREE, dollars, rows_text
 
-__all__ = ["DryRun", "DryRunFacts", "dry_run", "dry_run_facts", "dry_run_lines", "estimated_cost_text"]
+__all__ = ["DryRun", "DryRunFacts", "check_lines", "dry_run", "dry_run_facts", "dry_run_lines"]
 
 FIRST_TOKEN_S = 1.0
 TOKENS_PER_S = 50.0
@@ -263,26 +263,60 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
 
 def dry_run_lines(estimate: DryRun) -> list[str]:
     """Return a dry run for people."""
-    unaskable = estimate.unaskable.total()
-    parts = [rows_text(estimate.rows), f"{estimate.to_ask:,} to send"]
-    parts += [f"{estimate.finished_before:,} from an earlier run"] if estimate.finished_before else []
-    parts += [f"{estimate.asked_alike:,} duplicates of other rows"] if estimate.asked_alike else []
-    parts += [f"{unaskable:,} cannot be sent"] if unaskable else []
-    more = unaskable - len(estimate.examples)
     lines = [
-        " · ".join(parts),
+        f"{rows_text(estimate.rows)} · {_work_text(estimate)}",
         *_replaced_lines(estimate),
-        *(f"  {example}" for example in estimate.examples),
-        *([f"  and {more:,} more"] if more else []),
+        *_unaskable_lines(estimate, MAX_EXAMPLES),
         f"answered by: {estimate.answered_by}",
         f"tokens: about {estimate.prompt_tokens:,} in, {estimate.completion_tokens:,} out ({estimate.rule})",
-        f"cost: {estimated_cost_text(estimate)}",
+        f"cost: {_cost_text(estimate)}",
         f"time: {time_text(estimate.time, 'assumed')}",
     ]
+    return [*lines, *_known_lines(estimate), "nothing was sent or written"]
+
+
+def check_lines(estimate: DryRun, rows: str, output: str) -> list[str]:
+    """Return what a run of a job file would do, for people.
+
+    Args:
+        rows: the rows and their table.
+        output: path of the output.
+    """
+    return [
+        f"{rows} · {_work_text(estimate)}",
+        *_replaced_lines(estimate),
+        *_unaskable_lines(estimate, 1),
+        f"answered by: {estimate.answered_by}",
+        f"output: {output}",
+        f"cost: {_cost_text(estimate)}",
+        f"time: {time_text(estimate.time, 'assumed')}",
+        *_known_lines(estimate),
+    ]
+
+
+def _work_text(estimate: DryRun) -> str:
+    """Return how many rows would be sent, and why not the others."""
+    numbers = (
+        (estimate.finished_before, "from an earlier run"),
+        (estimate.asked_alike, "duplicates of other rows"),
+        (estimate.unaskable.total(), "cannot be sent"),
+    )
+    return " · ".join((f"{estimate.to_ask:,} to send", *(f"{number:,} {words}" for number, words in numbers if number)))
+
+
+def _unaskable_lines(estimate: DryRun, most: int) -> list[str]:
+    """Return the first rows whose prompt cannot be made, each with its reason."""
+    shown = estimate.examples[:most]
+    more = estimate.unaskable.total() - len(shown)
+    return [*(f"  {example}" for example in shown), *([f"  and {more:,} more"] if more else [])]
+
+
+def _known_lines(estimate: DryRun) -> list[str]:
+    """Return what else is known before the start, and what would prevent it."""
+    lines = []
     if estimate.cost is not None and estimate.budget_usd is not None and estimate.cost > estimate.budget_usd:
         lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
-    lines += estimate.notices
-    return [*lines, *(f"problem: {problem}" for problem in estimate.problems), "nothing was sent or written"]
+    return [*lines, *estimate.notices, *(f"problem: {problem}" for problem in estimate.problems)]
 
 
 def _replaced_lines(estimate: DryRun) -> list[str]:
@@ -294,7 +328,7 @@ def _replaced_lines(estimate: DryRun) -> list[str]:
     return [f"{rows_text(estimate.to_replace)} already {have} to another prompt or with other settings; a run {effect}"]
 
 
-def estimated_cost_text(estimate: DryRun) -> str:
+def _cost_text(estimate: DryRun) -> str:
     """Return the cost of the rows to send, or the reason for which it is unknown."""
     if estimate.cost is not None:
         lines = "; ".join(price.line() for price in estimate.prices.values() if price is not None)

@@ -22,18 +22,14 @@ _NAMED = re.compile(r"--([a-z]+(?:-[a-z]+)*)|([a-z]+(?:_[a-z]+)*)(?=:| and |\[)"
 _TEMPLATE_LINE = re.compile(r" \(line (\d+) of the template\)")
 
 
-def as_keys(text: str, names: Mapping[str, Any] | None = None) -> str:
-    """Return a message of the command line with keys in place of flags.
-
-    Args:
-        text: the message.
-        names: the options to rename; None for all options of a batch.
+def as_keys(text: str, *, count: int = 0) -> str:
+    """Return a message of the command line with keys in place of the first `count` flags, 0 for all.
 
     >>> as_keys("--max-outage: must be above 0, got 0")
     'max_outage: must be above 0, got 0'
     """
-    known = job_options() if names is None else names
-    return _FLAG.sub(lambda flag: key if (key := flag[1].replace("-", "_")) in known else flag[0], text)
+    known = job_options()
+    return _FLAG.sub(lambda flag: key if (key := flag[1].replace("-", "_")) in known else flag[0], text, count=count)
 
 
 @dataclass(slots=True)
@@ -67,11 +63,13 @@ class Origins:
         return None
 
     def located(self, text: str, keys: Mapping[str, Any]) -> str:
-        """Return a message with the file and line of the key that it begins with, in the words of the file.
+        """Return a message with the file and line of the key that it begins with, in place of its flag.
+
+        Flags that the message proposes as a remedy stay: a command with a job file takes them too.
 
         Args:
             text: a message of the command line.
-            keys: the options that the file gives; flags of other options stay as they are.
+            keys: the options that the file gives.
         """
         path = _path_of(text)
         if not path or path[0] not in keys:
@@ -82,7 +80,7 @@ class Origins:
         if found is not None and inside is not None and path in found[1].texts:
             place = f"{shown_path(found[0])}, line {found[1].texts[path] + int(inside[1]) - 1}"
             text = _TEMPLATE_LINE.sub("", text, count=1)
-        return text if place is None else f"{place}: {as_keys(text, keys)}"
+        return text if place is None else f"{place}: {as_keys(text, count=1) if text.startswith('--') else text}"
 
 
 def _path_of(text: str) -> KeyPath:
