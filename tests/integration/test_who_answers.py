@@ -34,7 +34,7 @@ def job_file(folder: Path, text: str) -> str:
 
 NAMED: dict[str, tuple[list[str], str, dict[str, str], list[str]]] = {
     "flag": (["--model", "gpt-5"], "", {}, ["--model gpt-5"]),
-    "job file": ([], 'model = "gpt-5"', {}, ["--model gpt-5"]),
+    "job file": ([], 'model = "gpt-5"', {}, ["job.toml, line 3: model gpt-5"]),
     "environment": ([], "", {"BATCHRUN_MODEL": "gpt-5"}, ["BATCHRUN_MODEL gpt-5"]),
     "several models": (["--model", "gpt-5", "--model", "o9"], "", {}, ["gpt-5, o9"]),
     "one of several": (["--model", "tutor", "--model", "o9"], "", {}, ["o9"]),
