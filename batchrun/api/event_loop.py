@@ -7,7 +7,7 @@ import contextvars
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -22,8 +22,8 @@ __all__ = ["run_to_end"]
 T = TypeVar("T")
 
 
-def run_to_end(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine for code that is not async; in a thread of its own if this thread's loop is running already.
+def run_to_end(main: Callable[[], Coroutine[Any, Any, T]], interrupts: Interrupts) -> T:
+    """Run an async function for code that is not async; in a new thread if this thread's loop is running already.
 
     Raises:
         Interrupted: SIGINT cancelled it.
@@ -38,9 +38,11 @@ def run_to_end(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
     return run_in_thread(main, interrupts)
 
 
-def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on uvloop, which is the fastest event loop; on Windows on asyncio's. A signal cancels the
-    coroutine, unless it handles signals itself.
+def run_loop(main: Callable[[], Coroutine[Any, Any, T]], interrupts: Interrupts) -> T:
+    """Run an async function on uvloop, which is the fastest event loop; on Windows on asyncio's. A signal cancels the
+    function, unless it handles signals itself.
+
+    The function is called on the loop: a signal that ends the process before leaves no coroutine without its await.
 
     Raises:
         Interrupted: SIGINT cancelled it.
@@ -57,7 +59,7 @@ def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
                 loop.call_soon_threadsafe(scope.cancel, context=context)
 
             with interrupts.listening(cancel):
-                return await main
+                return await main()
         if received[0] is signal.SIGINT:
             raise Interrupted("interrupted")
         raise SystemExit(128 + received[0])
@@ -65,8 +67,8 @@ def run_loop(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
     return anyio.run(call, backend_options={"use_uvloop": os.name != "nt"})
 
 
-def run_in_thread(main: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine on an event loop in a new thread, since this thread's loop is already running.
+def run_in_thread(main: Callable[[], Coroutine[Any, Any, T]], interrupts: Interrupts) -> T:
+    """Run an async function on an event loop in a new thread, since this thread's loop is already running.
 
     The thread has this thread's context variables: by them a notebook knows which cell shows the output.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import anyio
@@ -147,7 +148,7 @@ def run(
         job_options: dict[str, Any] = {**options}
         mode = mode_of(data, job_options, score=score, dry_run=dry_run, pilot=pilot)
         call = resolve(data, job, job_options, api_key, client_options, progress)
-        return run_to_end(_result(call, mode, data, on_outcome, interrupts), interrupts)
+        return run_to_end(partial(_result, call, mode, data, on_outcome, interrupts), interrupts)
 
 
 @overload

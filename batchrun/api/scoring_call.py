@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -284,7 +285,7 @@ def grading_of(
 
     def run(plan: Plan) -> Summary:
         interrupts = Interrupts()
-        return run_to_end(run_batch(plan, environment, watch=watch, interrupts=interrupts), interrupts)
+        return run_to_end(partial(run_batch, plan, environment, watch=watch, interrupts=interrupts), interrupts)
 
     return Grading.of(options, environment, run, environ=os.environ, service=service)
 

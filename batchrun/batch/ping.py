@@ -4,6 +4,8 @@ At the start `/start` is added to the path of the URL, at a failed end `/fail`; 
 unchanged. A query stays after the path (`https://hc-ping.com/<key>/<slug>?create=1`). The start is a GET request, the
 end a POST request with one line as its body. Source: https://healthchecks.io/docs/http_api/.
 
+A redirect is not followed: it would send the URL's secret elsewhere, and turn the POST into a GET without the line.
+
 The URL is a secret: everybody who has it can report success. It appears in no message, and in no log of the HTTP
 library.
 """
@@ -153,7 +155,7 @@ def _request(url: str, line: str | None, timeout_s: float) -> tuple[int, str]:
     headers = {"User-Agent": f"batchrun/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-    with _unlogged(url), httpx2.Client(timeout=timeout_s, follow_redirects=True, headers=headers) as client:  # noqa: SIM117 - the stream needs the client
+    with _unlogged(url), httpx2.Client(timeout=timeout_s, follow_redirects=False, headers=headers) as client:  # noqa: SIM117 - the stream needs the client
         with client.stream("GET" if body is None else "POST", url, content=body) as response:
             chunk = next(response.iter_bytes(200), b"")
             return response.status_code, chunk.decode("utf-8", "replace").strip()
@@ -180,6 +182,8 @@ def _refusal(status: int, text: str) -> str | None:
 
     healthchecks.io answers with status 200 even to a ping that it ignores: `OK (not found)`, `OK (rate limited)`.
     """
+    if 300 <= status < 400:
+        return f"it redirects (status {status}), and redirects are not followed; give the URL that it redirects to"
     if not 200 <= status < 300:
         return f"it answered with status {status}"
     return f"it answered {text[:40]!r}" if text.startswith("OK (") else None

@@ -18,6 +18,7 @@ from batchrun.cli.app import cli
 from batchrun.cli.completion import VARIABLE
 from batchrun.cli.console import warn_of_error, warn_of_failed_output
 from batchrun.cli.exit_codes import EXIT_CODES
+from batchrun.cli.hard_exit import no_hard_success
 from batchrun.cli.logs import print_warnings
 from batchrun.cli.safe_stream import safe_streams
 from batchrun.errors import BatchrunError
@@ -34,7 +35,7 @@ def main() -> NoReturn:
     if VARIABLE in os.environ:
         cli.main(prog_name="batchrun")  # a shell asks for completions: click prints them, as bytes, and exits
     interrupts = Interrupts()
-    with safe_streams(), interrupts.installed():
+    with safe_streams(), interrupts.installed(), no_hard_success():
         # The SDK warns on every Assistants call. Users of batchrun chose that API, so exactly this warning is silenced.
         warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
         with print_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,8 +64,8 @@ def interrupts() -> Interrupts:
     return installed
 
 
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of a command. A signal cancels it, unless the coroutine handles signals itself."""
+def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run an async function of a command. A signal cancels it, unless the function handles signals itself."""
     from batchrun.api import event_loop
 
     return event_loop.run_loop(main, interrupts())

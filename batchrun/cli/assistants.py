@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,7 +35,7 @@ def assistants_export(assistant_id: str, output: Path | None, base_url: str | No
     """Fetch an assistant from a service and write it as a job file."""
     from batchrun.services.assistant_object import fetch_assistant
 
-    _write_job(run_loop(fetch_assistant(assistant_id, base_url, read_environment())), output)
+    _write_job(run_loop(partial(fetch_assistant, assistant_id, base_url, read_environment())), output)
 
 
 @assistants.command("import")

@@ -8,6 +8,7 @@ import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import facts_line, note, print_result, print_summary
+from batchrun.cli.env_file import env_file_option
 from batchrun.cli.graders import grading_for
 from batchrun.cli.logs import with_log
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
@@ -23,6 +24,7 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 @cli.command(cls=ScoreCommand)
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_flags("score")
+@env_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 @with_log()
 def score(table: str, *, as_json: bool, **flags: Any) -> int:
@@ -72,6 +74,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 @cli.command(cls=CompareCommand)
 @click.argument("tables", type=LocalPath(), nargs=-1, required=True, metavar="A [B C…]")
 @scoring_flags("compare")
+@env_file_option
 @click.option(
     "--baseline",
     metavar="VALUE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
@@ -49,7 +50,7 @@ def grading_for(
 
         announce_env_file()  # the files of a scorer's own graders are read late
         watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=False)
-        return run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
+        return run_loop(partial(run_batch, plan, environment, watch=watch, interrupts=interrupts(), leave=leave))
 
     def report(done: GraderReport) -> None:
         if not quiet:

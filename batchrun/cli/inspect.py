@@ -158,7 +158,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
     """
     from batchrun.batch.show import row_facts, row_lines
 
-    story = run_loop(row_facts(output, row, read_environment()))
+    story = run_loop(partial(row_facts, output, row, read_environment()))
     print_result(*([facts_line(story)] if as_json else row_lines(story)))
 
 
@@ -191,7 +191,8 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     else:
         job, output = make_job(arguments.options), _output_path(target)
     summary = run_loop(
-        clean_up(
+        partial(
+            clean_up,
             output,
             job,
             read_environment(target),

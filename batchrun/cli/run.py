@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,7 @@ def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, 
     if _is_logged(quiet=quiet, as_json=as_json):
         note(f"{now_text()} · started: pilot of {size:,} of {_batch_text(plan)}")
     watch, leave = progress_of(plan, os._exit, quiet=quiet, as_json=as_json)
-    pilot = run_loop(run_pilot(plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
+    pilot = run_loop(partial(run_pilot, plan, environment, size, watch=watch, interrupts=interrupts(), leave=leave))
     if as_json:
         print_summary(facts_line(pilot_facts(pilot)))
     elif not quiet:
@@ -189,7 +190,9 @@ def _run_plan(
     watch, leave = progress_of(plan, before_exit, quiet=quiet, as_json=as_json)
     notify = (lambda _: None) if quiet else note
     is_new = not plan.paths.journal.exists()
-    summary = run_loop(run_batch(plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify))
+    summary = run_loop(
+        partial(run_batch, plan, environment, watch=watch, interrupts=interrupts(), leave=leave, notify=notify)
+    )
     for line in summary_lines(summary):
         logger.info(line)
     if as_json:

@@ -86,6 +86,14 @@ def test_no_env_file_ignores_it(folder: Path) -> None:
     assert ".env" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["run", "check", "score", "compare", "show", "cleanup", "costs", "assistants export", "serve"]
+)
+def test_each_command_that_reads_it_can_ignore_it(folder: Path, name: str) -> None:
+    """Every command that reads keys from the environment has --no-env-file."""
+    assert "--no-env-file" in command(folder, *name.split(), "--help").stdout
+
+
 def test_quiet_and_json_keep_the_line_apart(folder: Path, service: ScriptedHttp) -> None:
     """--quiet prints no line; with --json it is on standard error, where no program reads JSON."""
     env_file(folder, OPENAI_API_KEY=OWN, OPENAI_BASE_URL=service.url, BATCHRUN_MODEL="m")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,23 @@ def test_a_file_that_ends_the_program(tmp_path: Path, end: str) -> None:
         done = batchrun(tmp_path, "run", "q.csv", *option)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "code.py" in done.stderr
+
+
+@pytest.mark.parametrize("at_import", [False, True])
+def test_a_scorer_that_ends_the_process_is_not_a_success(tmp_path: Path, at_import: bool) -> None:
+    """`os._exit(0)` in a scorer ends the process at once, with exit code 1 and a line, so that CI does not pass."""
+    scorer = scorer_file(tmp_path, "import os; os._exit(0)", at_import=at_import)
+    command = [sys.executable, "-m", "batchrun", "score", "t.csv", *scorer, "--fail-under", "0.6"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "os._exit(0) was called by a scorer, a tool or a library" in done.stderr
+
+
+def test_a_tool_that_ends_the_process_is_not_a_success(tmp_path: Path) -> None:
+    """`os._exit(0)` in a tool file does not look like a finished batch either."""
+    (tmp_path / "q.csv").write_text("question\na\n")
+    (tmp_path / "tools.py").write_text("import os\nos._exit(0)\n")
+    command = [sys.executable, "-m", "batchrun", "run", "q.csv", "--model", "tutor", "--tools", "tools.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "os._exit(0) was called" in done.stderr

@@ -224,3 +224,15 @@ async def test_the_async_form_reports_the_same() -> None:
                 raise InputError("no such file")
     assert told(server) == ["GET /check/start", "POST /check", "GET /check/start", "POST /check/fail"]
     assert [request.body for request in server.requests if request.method == "POST"] == ["fine", "no such file"]
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """A redirect would lose the line and show the secret to another server: it is a failed ping with the remedy."""
+    with ScriptedHttp.answering({}) as other:
+        moved = Answer(f"HTTP/1.1 302 X\r\nlocation: {url_of(other)}\r\ncontent-length: 0\r\n\r\n".encode())
+        with watch(end=moved) as server:
+            warnings = run_one(server, FinalStatus(0, "25 rows"))
+        assert other.requests == []
+    assert len(warnings) == 1
+    assert "it redirects (status 302), and redirects are not followed; give the URL that it redirects to" in warnings[0]
+    assert SECRET not in warnings[0]
