@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from typing import NoReturn
 
 import pytest
 
@@ -13,7 +13,7 @@ from batchrun.interrupts import Interrupts, Listener
 class _Ended(Interrupts):
     """A process that SIGTERM ends while the loop starts."""
 
-    def listening(self, stop: Listener, leave: Listener | None = None) -> AbstractContextManager[None]:
+    def listening(self, stop: Listener, leave: Listener | None = None) -> NoReturn:
         raise SystemExit(143)
 
 
