@@ -216,7 +216,7 @@ def _check_output_is_free(path: Path, output: Path | None, state: str) -> None:
         raise _lost(path, state, f"{output.name} next to it holds answers of a batch")
     raise OutputError(
         f"{output}: this file exists, and batchrun has not written it; a batch would replace it. Name another output "
-        "(-o), move the file away, or give --fresh to replace it"
+        "(--output), move the file away, or give --fresh to replace it"
     )
 
 

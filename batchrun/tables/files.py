@@ -63,7 +63,7 @@ def _near_file(path: Path) -> str:
         others = sorted(each.name for each in folder.iterdir() if each.suffix.lower() == path.suffix.lower())
     except OSError:
         return "; its folder does not exist or cannot be read"
-    near = difflib.get_close_matches(path.name, others, n=1)
+    near = difflib.get_close_matches(path.name, others, n=1, cutoff=0.75)
     return f"; did you mean {shown_path(path.with_name(near[0]))}?" if near else f" in {folder}"
 
 
