@@ -90,8 +90,8 @@ def test_compare_within_one_table(tmp_path: Path) -> None:
     done = batchrun(tmp_path, "compare", "a.csv", "--split", "model", "--key", "id", *SCORE)
     assert done.returncode == 0
     assert done.stdout.splitlines()[:2] == [
-        "axis_model  numeric  cost  median  95 %  tokens",
-        "m           60.0 %   –     –       –     –",
+        "model (axis_model)  numeric  cost  median  95 %  tokens",
+        "m                   60.0 %   –     –       –     –",
     ]
     assert "numeric: n against m, 10 pairs" in done.stdout
     other = batchrun(
