@@ -162,6 +162,8 @@ class _ScoredRun:
             output=output,
             batch=batch,
         )
+        if scored.lost:
+            self.call.caller.warn(scored.lost)
         return self.scoring.scores(scored, self.baseline, output)
 
 

@@ -22,16 +22,17 @@ from batchrun.errors import GradingStopped, InputError
 from batchrun.interrupts import Interrupted, Interrupts
 from batchrun.job.environment import ApiKey, Environment
 from batchrun.records import Row, Settings
+from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.evaluate import Bars, ScoringSpec, evaluation_of, scoring_spec
 from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.grading import Grading
 from batchrun.scoring.score_options import ScoreOptions, Use, make_score_options
 from batchrun.scoring.score_tally import ScoreTally
-from batchrun.scoring.scored_output import check_scored_output, score_columns
+from batchrun.scoring.scored_output import check_scored_output, score_columns, write_after
 from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.python import FunctionScorer
 from batchrun.scoring.table import ScoredTable
-from batchrun.tables import ReadOptions, Source, format_of, open_source, to_frame, write_table
+from batchrun.tables import ReadOptions, Source, format_of, open_source, to_frame
 from batchrun.wording import shortened
 
 if TYPE_CHECKING:
@@ -123,11 +124,13 @@ class ScoredRows:
         table: the table with its scorers.
         tally: what statistics need of it.
         frame: its rows with their scores.
+        lost: a line about the scores of other scorers that the output had and has no more; may be empty.
     """
 
     table: ScoredTable
     tally: ScoreTally
     frame: pandas.DataFrame
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +205,13 @@ class ScoringCall:
             check_scored_output(replace(table, source=written), output)
         tally = ScoreTally()
         cells = [table.cells(scores) for _, scores in table.scored(tally, for_comparison=for_comparison)]
+        earlier = EarlierScores()
         if output is not None:
-            write_table(output, written, iter(cells), columns)
-        return ScoredRows(table, tally, to_frame(source, iter(cells), columns))
+            if self.options.output is None:
+                earlier = earlier_scores(output, written, list(columns.extra_columns))
+            write_after(earlier, output, written, iter(cells), columns)
+        lost = earlier.notice if not earlier.columns else ""
+        return ScoredRows(table, tally, to_frame(source, iter(cells), columns), lost)
 
     def scores(self, scored: ScoredRows, baseline: object, output: Path | None) -> Scores:
         """Return the figures of a scored table, and check its bars.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
+
+from batchrun.probability import student_quantile
 
 __all__ = ["Total", "TotalFacts", "sample_positions", "total_of"]
 
@@ -53,28 +54,8 @@ def total_of(sampled: Sequence[float], rows: int) -> Total | None:
     if n == 1:
         return Total(total, None, None)
     error = rows * ((1 - n / rows) * statistics.variance(sampled) / n) ** 0.5
-    half = _student_t(n - 1) * error
+    half = student_quantile(0.025, n - 1) * error
     return Total(total, max(total - half, sum(sampled)), total + half)
-
-
-def _student_t(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t distribution.
-
-    Exact for 1 and 2 degrees of freedom; else by Abramowitz & Stegun 26.7.5, with an error below 0.3 %.
-    """
-    if freedom == 1:
-        return 12.7062
-    if freedom == 2:
-        return 4.3027
-    z = statistics.NormalDist().inv_cdf(0.975)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return math.fsum(term / float(freedom) ** power for power, term in enumerate(terms))
 
 
 def sample_positions(rows: int, size: int, seed: str) -> frozenset[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchrun.errors import InputError
+from batchrun.job.option_values import suggestion
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
 from batchrun.tables import Source
 
@@ -84,7 +85,8 @@ def _answer_column(source: Source, named: str | None) -> tuple[str, str]:
 
 
 def _no_column(option: str, column: str, source: Source) -> InputError:
-    return InputError(f"--{option} {column}: {source.name} has no such column ({_listed(source.columns)})")
+    near = suggestion(column, source.columns)
+    return InputError(f"--{option} {column}: {source.name} has no such column ({_listed(source.columns)}){near}")
 
 
 def _listed(columns: Sequence[str]) -> str:

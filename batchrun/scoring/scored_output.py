@@ -8,16 +8,16 @@ from itertools import tee
 from pathlib import Path
 
 from batchrun.errors import InputError
-from batchrun.records import Row
+from batchrun.records import JsonDict, Row
 from batchrun.scoring.earlier_scores import EarlierScores
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.table import ScoredTable
-from batchrun.tables import WriteOptions, write_table
+from batchrun.tables import Source, WriteOptions, write_table
 from batchrun.tables.atomic import check_writable
 from batchrun.tables.table_options import format_of
 from batchrun.tables.text import TextSource
 
-__all__ = ["check_scored_output", "default_scored", "score_columns", "write_scored"]
+__all__ = ["check_scored_output", "default_scored", "score_columns", "write_after", "write_scored"]
 
 
 def default_scored(name: str) -> Path:
@@ -55,11 +55,26 @@ def write_scored(
             source.file, source.delimiter, source.columns, source.has_header, (row for row, _ in for_rows)
         )
     cells = (table.cells(scores) for _, scores in scored)
-    if earlier is not None and earlier.columns:
+    write_after(earlier or EarlierScores(), output, source, cells, options)
+    return tally
+
+
+def write_after(
+    earlier: EarlierScores, output: Path, source: Source, cells: Iterator[JsonDict], options: WriteOptions
+) -> None:
+    """Write a table with the scores that the output has already, then with new ones.
+
+    Args:
+        cells: the new scores of each row.
+        options: the columns of the new scores.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if earlier.columns:
         options = _ScoresOnly(extra_columns={**earlier.columns, **options.extra_columns})
         cells = ({**kept, **new} for kept, new in zip(earlier.cells(), cells, strict=True))
     write_table(output, source, cells, options)
-    return tally
 
 
 def check_scored_output(table: ScoredTable, output: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.probability import sign_tail, student_quantile, student_tail
+from batchrun.probability import sign_tail, student_quantile, student_tail
 from batchrun.scoring.resampling import MAX_RESAMPLES, bootstrap, permutation_p
 
 __all__ = [

@@ -73,6 +73,14 @@ def test_a_path_gives_the_files_of_the_command(folder: Path) -> None:
     assert files[0][0].keys() == files[1][0].keys()
 
 
+def test_the_scored_table_keeps_other_scorers(folder: Path) -> None:
+    """A second run with another scorer keeps the first one's scores in the scored table, as the command does."""
+    for scorer in ("numeric", "includes"):
+        batchrun.run("q.csv", **TUTOR, output="out.csv", score=scorer, target="truth")
+    [first, *_] = read_csv(folder / "out.scored.csv")
+    assert (first["score_numeric"], first["score_includes"]) == ("1.0", "1.0")
+
+
 def test_scores_from_async_code() -> None:
     """`arun` scores too, and so does a call inside a running event loop, as in a notebook."""
 

@@ -206,6 +206,10 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
         lambda: batchrun.score(table(), "numeric", target="nope"),
         "target nope: data has no such column (columns: 'id', 'topic', 'truth', 'response', 'status')",
     ),
+    (
+        lambda: batchrun.score([{"truth": 1, "response": "1"}], "numeric", target="thruth"),
+        "target thruth: data has no such column (columns: 'truth', 'response'); did you mean 'truth'?",
+    ),
     (lambda: batchrun.score("nothere.csv", "numeric"), "nothere.csv: no such file"),
     (lambda: batchrun.score(table(), 3), "scorer: expected a name such as 'numeric', or a function, got 3"),  # type: ignore[arg-type]
     (

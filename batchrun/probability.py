@@ -1,4 +1,4 @@
-"""Tails of Student's t and of the binomial distribution with p = 1/2, written out: scoring works without scipy.
+"""Tails of Student's t and of the binomial distribution with p = 1/2, written out: no scipy is needed.
 
 Unit tests compare each function with scipy and with exact fractions.
 """

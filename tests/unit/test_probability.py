@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from scipy import special
 
-from batchrun.scoring.probability import sign_tail, student_quantile, student_tail
+from batchrun.probability import sign_tail, student_quantile, student_tail
 
 FREEDOM = (1, 2, 3, 4, 5, 10, 39, 99, 199, 200, 201, 1_000, 5_000)
 VALUES = (0.0, 0.1, 0.5, 1.0, 1.5, 1.7, 1.75, 2.0, 3.0, 5.0, 8.0, 12.0, 30.0)
