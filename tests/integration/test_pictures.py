@@ -27,12 +27,13 @@ def drawn(script: str, path: Path) -> Path:
 
 
 def lines(picture: Path) -> list[str]:
-    """Return the lines of a drawn terminal but the one about slots, with # in place of each number and of the bar."""
+    """Return the lines of a drawn terminal but the counts of the moment, with # for each number and for the bar."""
     by_height: dict[str, str] = {}
     for text in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text"):
         if height := text.get("y"):
             by_height[height] = by_height.get(height, "") + "".join(text.itertext()).replace("\xa0", " ")
-    return [re.sub(r"[\d.,]+|[━╸╺]+", "#", line).rstrip() for line in by_height.values() if "slots" not in line]
+    shown = (line.rstrip() for line in by_height.values() if "in flight" not in line)
+    return [re.sub(r"[\d.,:]+( s\b| min\b)?|[━╸╺]+", "#", line) for line in shown]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
