@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from batchrun.job.options import Api
+from batchrun.job.options import Api, TableFormat
 
 __all__ = ["JobOptions"]
 
@@ -27,8 +27,8 @@ class JobOptions(TypedDict, total=False):
     """
 
     output: str | Path | None
-    """Output file; its extension (.csv, .tsv, .jsonl, .parquet) sets the format. Default: the name of the input, in the
-    folder outputs."""
+    """Output file; its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather, .xlsx) sets the format. Default: the
+    name of the input, in the folder outputs."""
 
     encoding: str | None
     """Encoding of a text input. Default: from the byte order mark, otherwise UTF-8."""
@@ -37,7 +37,22 @@ class JobOptions(TypedDict, total=False):
     """Delimiter of a CSV input. Default: detected."""
 
     no_header: bool
-    """Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …."""
+    """Read the first line of a CSV, TSV or sheet as a row; the columns are named column_1, column_2, …."""
+
+    skip_rows: int | None
+    """Lines above the header of a CSV or TSV, or rows above that of a sheet. Default: recognised in CSV and TSV."""
+
+    format: TableFormat | None
+    """Format of the input. Default: from its content and extension; CSV for standard input."""
+
+    sheet: str | None
+    """Sheet of an Excel workbook. Default: the first visible one that has cells."""
+
+    output_delimiter: str | None
+    """Delimiter of a CSV output. Default: that of a CSV input, otherwise the comma."""
+
+    bom: bool
+    """Begin a CSV or TSV output with a byte order mark, as Excel needs it; that of a CSV input is always kept."""
 
     output_prefix: str
     """Prefix for the names of the columns that batchrun adds."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchrun.services.client import MAX_CONNECTIONS
+from batchrun.tables import format_of
 
 __all__ = ["ConnectionLimit", "connection_limit", "import_early", "raise_limit"]
 
@@ -91,20 +92,24 @@ def _in_use() -> int:
     return 32
 
 
-def import_early(*, parquet: bool) -> None:
+def import_early(output: Path | None) -> None:
     """Import modules that would otherwise be imported in the middle of a batch, possibly without a free descriptor.
 
     They are not imported with batchrun itself, since that takes seconds.
 
     Args:
-        parquet: pyarrow writes the output.
+        output: the output that is written in the end, None for none.
     """
     names = ["email.utils", "encodings.idna", "traceback"]
-    if parquet:
+    form = None if output is None else format_of(output, str(output))
+    arrow = form is not None and (form.kind in ("parquet", "feather") or form.compression == "zstd")
+    if arrow:
         names += ["batchrun.tables.arrow", "pyarrow.parquet"]
+    if form is not None and form.kind == "xlsx":
+        names += ["batchrun.tables.excel_sink", "openpyxl", "openpyxl.cell"]
     for name in names:
         importlib.import_module(name)
-    if parquet:
+    if arrow:
         import pyarrow as pa
 
         pa.array([{}])  # makes pyarrow look for pandas

@@ -55,10 +55,11 @@ def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[JsonDict
 
 
 def _write_table(plan: Plan, journal: Journal, source: Source, cells: Iterator[JsonDict]) -> tuple[Path | None, Totals]:
-    """Write the table, unless every row is pending: an earlier output is better than none."""
+    """Write the table, unless every row is pending: an earlier output is better than none. A table without rows has
+    only a header."""
     totals = Totals()
     cells = count_cells(cells, totals)
-    if plan.write_output and not journal.is_empty():
+    if plan.write_output and (not journal.is_empty() or plan.rows == 0):
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()
         write_table(plan.paths.output, source, cells, plan.write_options)

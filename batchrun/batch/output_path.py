@@ -22,10 +22,15 @@ def _with_date(output: Path, clock: WallClock) -> Path:
 
 
 def _default_output(input_name: str) -> Path:
-    """Return `outputs/` with the input's own name, and so in its format; CSV for standard input and unknown endings."""
-    name = "stdin" if input_name == "-" else Path(input_name).name
+    """Return `outputs/` with the input's own name, and so in its format.
+
+    CSV for standard input, unknown endings, plain lines and archives; `.xlsx` for `.xlsm`, which is only read.
+    """
+    name = "stdin.csv" if input_name == "-" else Path(input_name).name
+    name = re.sub(r"\.zip$", "", re.sub(r"\.xlsm$", ".xlsx", name, flags=re.IGNORECASE), flags=re.IGNORECASE)
     try:
-        format_of(Path(name), name)
+        if format_of(Path(name), name).kind == "txt":
+            name = Path(name).name.partition(".txt")[0] + ".csv"
     except InputError:
         name = f"{name or 'output'}.csv"
     return Path("outputs") / name

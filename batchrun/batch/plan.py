@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from batchrun.batch.input_checks import check_rows
 from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
+from batchrun.batch.recorded_input import with_columns
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
@@ -33,7 +34,8 @@ from batchrun.tables import (
     check_output,
     expand,
     header_hint,
-    header_notice,
+    header_refusal,
+    notes_of,
     open_source,
 )
 from batchrun.wording import shown_path
@@ -123,12 +125,13 @@ class Plan:
             "settings": dict(self.settings),
             "base_url": self.destination.base_url,
             "store": str(self.job.store.absolute()) if self.job.store is not None else None,
-            "read_options": {
-                "encoding": self.job.encoding,
-                "delimiter": self.job.delimiter,
-                "no_header": self.job.no_header,
+            "read_options": asdict(read_options(self.job)),
+            "write_options": {
+                "prefix": self.job.output_prefix,
+                "safe_csv": self.job.safe_csv,
+                "delimiter": self.job.output_delimiter,
+                "bom": self.job.bom,
             },
-            "write_options": {"prefix": self.job.output_prefix, "safe_csv": self.job.safe_csv},
         }
 
 
@@ -193,18 +196,32 @@ def _plan_of_table(
     write_output: bool,
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
-    source = open_source(table, ReadOptions(job.encoding, job.delimiter, job.no_header), spool=paths.incoming)
-    notices = (*filter(None, (destination.continued,)), *continued_default_notice(job, table, paths.output))
+    source = open_source(table, read_options(job), spool=paths.incoming)
+    source = with_columns(source, job, paths.journal)
+    notices = (
+        *filter(None, (destination.continued,)),
+        *continued_default_notice(job, table, paths.output),
+        *notes_of(source),
+    )
     if job.prompt is None and job.turns is None and "prompt" not in job.matrix:
         job = replace(job, prompt=default_template(source.columns))
         if job.prompt is None:
             raise no_prompt(source)
-        notices += tuple(filter(None, (header_notice(source),)))
+        named = {job.key, job.thread_column, *(job.attach or ())}
+        refusal = "" if named & set(source.columns) else header_refusal(source)
+        if refusal:
+            raise InputError(f"{source.name}: {refusal}")
     settings = _settings(job, destination, files)
     combinations = combinations_of(settings)
     source = expand(source, [combination.cells for combination in combinations])
     added = AddedColumns(settings, files.structure)
-    write_options = WriteOptions(prefix=job.output_prefix, safe_csv=job.safe_csv, extra_columns=added.types)
+    write_options = WriteOptions(
+        prefix=job.output_prefix,
+        safe_csv=job.safe_csv,
+        delimiter=job.output_delimiter,
+        bom=job.bom,
+        extra_columns=added.types,
+    )
     check_output(paths.output, source, write_options)
     prompter = _prompter(settings, source, job.key)
     rows = check_rows(source, prompter, job, len(combinations))
@@ -229,6 +246,11 @@ def _plan_of_table(
         folder=Path(str(table)).parent if is_file else Path(),
         notices=notices,
     )
+
+
+def read_options(job: Job) -> ReadOptions:
+    """Return how the job's table is read."""
+    return ReadOptions(job.encoding, job.delimiter, job.no_header, job.format, job.sheet, job.skip_rows)
 
 
 def _prompter(settings: Settings, source: Source, key: str | None) -> Prompter:

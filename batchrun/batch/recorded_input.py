@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.paths import Paths
 from batchrun.errors import InputError
+from batchrun.job.options import Job
+from batchrun.journal import Journal
 from batchrun.prompts.combinations import combinations_of
+from batchrun.prompts.template_engine import names_in
 from batchrun.records import Manifest
 from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
+from batchrun.tables.jsonl import JsonlSource
 
-__all__ = ["existing_source", "recorded_source"]
+__all__ = ["existing_source", "recorded_source", "with_columns"]
 
 
 def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptions]:
@@ -32,6 +37,28 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
     options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)
     return source, options
+
+
+def with_columns(source: Source, job: Job, journal: Path) -> Source:
+    """Return the source of an empty JSON array, which has no columns, with those that its batch uses.
+
+    They are the columns of the batch so far, otherwise the names in its templates, otherwise `prompt`. A nightly job
+    whose table is empty for once can then be checked, and continues when the table has rows again.
+
+    Args:
+        journal: path of the batch's journal, which need not exist.
+    """
+    if source.columns or not isinstance(source, JsonlSource):
+        return source
+    columns: tuple[str, ...] = ()
+    if journal.exists():
+        with Journal(journal, read_only=True) as opened:
+            columns = tuple(opened.read_manifest().get("columns") or ())
+    if not columns:
+        templates = [*(turn["prompt"] for turn in job.turns or ()), job.prompt or ""]
+        names = {name for template in templates for name in names_in(template)}
+        columns = (*sorted({*names, *filter(None, (job.key, job.thread_column))}), *(job.attach or ())) or ("prompt",)
+    return replace(source, columns=columns)
 
 
 def existing_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOptions]:

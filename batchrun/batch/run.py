@@ -107,7 +107,7 @@ def _prepare_process(plan: Plan) -> None:
     """
     price_list(plan).matched(plan.job.model or "any")
     raise_limit()
-    import_early(parquet=plan.write_output and plan.paths.output.suffix == ".parquet")
+    import_early(plan.paths.output if plan.write_output else None)
 
 
 def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journal:

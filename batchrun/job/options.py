@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal
 from batchrun.job.job_option import JobOption, job_option
 from batchrun.job.option_values import LONGEST_S
 
-__all__ = ["EMBEDDED_MODEL", "Api", "Job", "changed_options", "job_options"]
+__all__ = ["EMBEDDED_MODEL", "Api", "Job", "TableFormat", "changed_options", "job_options"]
 
 Api = Literal["assistants", "responses", "chat"]
+TableFormat = Literal["csv", "tsv", "jsonl", "json", "txt", "parquet", "feather", "xlsx"]
 EMBEDDED_MODEL = "tutor"
 """Model name that selects the tutor of the embedded server, unless the job names another service for it."""
 
@@ -42,7 +43,7 @@ class Job:
     output: Path | None = job_option(
         None,
         "Tables",
-        "Output file; its extension (.csv, .tsv, .jsonl, .parquet) sets the format. "
+        "Output file; its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather, .xlsx) sets the format. "
         "Default: the name of the input, in the folder outputs",
         metavar="PATH",
         flags=("-o", "--output"),
@@ -53,7 +54,33 @@ class Job:
     )
     delimiter: str | None = job_option(None, "Tables", "Delimiter of a CSV input. Default: detected", metavar="CHAR")
     no_header: bool = job_option(
-        False, "Tables", "Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …"
+        False,
+        "Tables",
+        "Read the first line of a CSV, TSV or sheet as a row; the columns are named column_1, column_2, …",
+    )
+    skip_rows: int | None = job_option(
+        None,
+        "Tables",
+        "Lines above the header of a CSV or TSV, or rows above that of a sheet. Default: recognised in CSV and TSV",
+        metavar="N",
+        at_least=0,
+        at_most=1_000_000,
+    )
+    format: TableFormat | None = job_option(
+        None,
+        "Tables",
+        "Format of the input. Default: from its content and extension; CSV for standard input",
+    )
+    sheet: str | None = job_option(
+        None, "Tables", "Sheet of an Excel workbook. Default: the first visible one that has cells", metavar="NAME"
+    )
+    output_delimiter: str | None = job_option(
+        None, "Tables", "Delimiter of a CSV output. Default: that of a CSV input, otherwise the comma", metavar="CHAR"
+    )
+    bom: bool = job_option(
+        False,
+        "Tables",
+        "Begin a CSV or TSV output with a byte order mark, as Excel needs it; that of a CSV input is always kept",
     )
     output_prefix: str = job_option(
         "", "Tables", "Prefix for the names of the columns that batchrun adds", metavar="TEXT"

@@ -11,7 +11,7 @@ import minijinja
 from batchrun.prompts.template_filters import add_filters
 from batchrun.records import Value
 
-__all__ = ["template_environment", "template_value"]
+__all__ = ["names_in", "template_environment", "template_value"]
 
 FUEL = 1_000_000
 """Maximum instructions of the template engine for one rendering. A page of text takes some hundreds. The limit stops
@@ -29,6 +29,16 @@ def template_environment(*, lists_as_python: bool = False) -> minijinja.Environm
     )
     add_filters(environment)
     return environment
+
+
+def names_in(template: str) -> set[str]:
+    """Return the names that a template takes from outside; none if its syntax is wrong."""
+    environment = minijinja.Environment()
+    try:
+        environment.add_template("template", template)
+    except minijinja.TemplateError:
+        return set()
+    return set(environment.undeclared_variables_in_template("template")) - {"row", "responses"}
 
 
 def template_value(value: Value, *, lists_as_python: bool = False) -> Value:

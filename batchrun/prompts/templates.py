@@ -21,6 +21,7 @@ from batchrun.prompts.placeholders import expression_of, placeholder_hint, place
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
+from batchrun.tables.values import ErrorCell
 
 __all__ = ["PromptError", "Prompter", "prompter_for"]
 
@@ -34,7 +35,7 @@ class PromptError(Exception):
     """The prompt of a row cannot be rendered. The row fails and the batch continues.
 
     Attributes:
-        error_type: `empty_prompt`, `template_error`, `bad_text` or `bad_attachment`.
+        error_type: `empty_prompt`, `template_error`, `error_cell`, `bad_text` or `bad_attachment`.
     """
 
     def __init__(self, error_type: str, message: str) -> None:
@@ -122,6 +123,7 @@ class Prompter:
             varies=uses_cells or self._thread_column is not None or bool(settings.get("attach")),
             settings_digest=digest(*digested),
             columns_used=columns_used,
+            cells=tuple(columns if used & {"row", "debug"} else used & set(columns)),
         )
 
     def _add(
@@ -197,9 +199,14 @@ class Prompter:
         """Return the prompt of a row: its first turn, and an object that renders the others.
 
         Raises:
-            PromptError: the rendered text is empty, or the template fails on this row.
+            PromptError: the rendered text is empty, a cell that it uses has an error of Excel, or the template fails on
+                this row.
         """
         templates = self._templates[row.row_index % len(self._templates)]
+        for column in templates.cells:
+            if type(row.values[column]) is ErrorCell:
+                text = f"the cell in column {column!r} has the error {row.values[column]}; mend it in the workbook"
+                raise PromptError("error_cell", text)
         as_python = self._lists_as_python
         values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
         attached = _attachments(row, templates.combination.settings.get("attach") or ())
@@ -271,6 +278,7 @@ class _CombinationTemplates:
         settings_digest: hash of the settings and later turns that decide answers, without the text of the first turn.
         columns_used: columns that later turns use. Their text is not known before the first answer.
         varies: whether the sent text may differ between rows.
+        cells: columns that any of the templates may use.
     """
 
     combination: Combination
@@ -278,6 +286,7 @@ class _CombinationTemplates:
     settings_digest: str
     columns_used: tuple[str, ...]
     varies: bool
+    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,9 @@ def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> Scori
         split=options.split,
         by=options.by,
     )
-    read = ReadOptions(options.encoding, options.delimiter, options.no_header)
+    read = ReadOptions(
+        options.encoding, options.delimiter, options.no_header, sheet=options.sheet, skip_rows=options.skip_rows
+    )
     return ScoringSpec(options.scorer, columns, options.failed_as, read, grading)
 
 

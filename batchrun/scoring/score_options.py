@@ -162,6 +162,21 @@ class ScoreOptions:
         is_flag=True,
     )
 
+    skip_rows: int | None = _option(
+        None,
+        "Scoring",
+        "Lines above the header of a CSV or TSV, or rows above that of a sheet. Default: recognised in CSV and TSV",
+        ("score", "compare", "report"),
+        metavar="N",
+    )
+    sheet: str | None = _option(
+        None,
+        "Scoring",
+        "Sheet of an Excel workbook. Default: the first visible one that has cells",
+        ("score", "compare", "report"),
+        metavar="NAME",
+    )
+
     grader: tuple[Path, ...] = _option(
         (),
         "Graders",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import tee
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables import Source, WriteOptions, write_table
 from batchrun.tables.atomic import check_writable
-from batchrun.tables.table_options import format_of
+from batchrun.tables.table_options import check_output_format
 from batchrun.tables.text import TextSource
 
 __all__ = ["check_scored_output", "default_scored", "score_columns", "write_after", "write_scored"]
@@ -51,9 +51,8 @@ def write_scored(
     if isinstance(source, TextSource):
         # The writer takes a row, then its cells, in step: one pass over the table is enough.
         for_rows, scored = tee(scored)
-        source = _RowsReadOnce(
-            source.file, source.delimiter, source.columns, source.has_header, (row for row, _ in for_rows)
-        )
+        own = {each.name: getattr(source, each.name) for each in fields(source)}
+        source = _RowsReadOnce(**{**own, "read": (row for row, _ in for_rows)})
     cells = (table.cells(scores) for _, scores in scored)
     write_after(earlier or EarlierScores(), output, source, cells, options)
     return tally
@@ -84,7 +83,7 @@ def check_scored_output(table: ScoredTable, output: Path) -> None:
         InputError: the ending is unknown, or the output is the table itself.
         OutputError: the file cannot be written.
     """
-    format_of(output, str(output))
+    check_output_format(output, str(output))
     check_writable(output)
     path: Path | None = getattr(table.source, "path", None)
     if path is not None and output.exists() and output.samefile(path):

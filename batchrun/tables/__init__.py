@@ -11,11 +11,11 @@ use them, so that this package is cheap to import. `pyarrow.dataset`, which impo
 
 from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
-from batchrun.tables.header import header_hint, header_notice, longest_text_column
+from batchrun.tables.header import header_hint, header_refusal, longest_text_column
 from batchrun.tables.input_watch import InputWatch
 from batchrun.tables.open import has_answers, open_source, validate
 from batchrun.tables.sink import check_output, write_table
-from batchrun.tables.source import Source
+from batchrun.tables.source import Source, notes_of
 from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
 
 __all__ = [
@@ -28,8 +28,9 @@ __all__ = [
     "format_of",
     "has_answers",
     "header_hint",
-    "header_notice",
+    "header_refusal",
     "longest_text_column",
+    "notes_of",
     "open_source",
     "to_frame",
     "validate",

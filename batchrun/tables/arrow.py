@@ -1,9 +1,9 @@
-"""Writing Parquet and Arrow tables: the input as Arrow batches, with the columns of the outcomes added.
+"""Writing Parquet and Arrow files (Feather): the input as Arrow batches, with the columns of the outcomes added.
 
 The types of the columns depend on the input:
 
-- Parquet, an Arrow table: unchanged. Values are never converted to Python, so that nanoseconds, decimals and nested
-  values stay exact.
+- Parquet, Arrow: unchanged. Values are never converted to Python, so that nanoseconds, decimals and nested values stay
+  exact.
 - A frame: the type that Arrow chooses for the column. A column that Arrow cannot convert is stored like JSON Lines.
 - CSV, TSV: text.
 - JSON Lines, and the columns of combinations: found in a first pass. The type is int64, float64, bool or text if all
@@ -23,22 +23,24 @@ from typing import IO, Any, Final
 
 from batchrun.records import Cells, Row, Value
 from batchrun.tables.arrow_table import ArrowSource
+from batchrun.tables.columnar import BATCH_ROWS, ColumnarKind, ColumnarSource
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
-from batchrun.tables.parquet import BATCH_ROWS, ParquetSource
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import WriteOptions, check_added_columns
 from batchrun.tables.text import TextSource
 from batchrun.tables.values import AddedKind, ColumnKind, KindOf, added_kind, json_text, kind_of, plain
 
-__all__ = ["to_arrow", "write_parquet"]
+__all__ = ["to_arrow", "write_columnar"]
 
 _GROUP_ROWS: Final = 1 << 16
 _GROUP_BYTES: Final = 1 << 26
 _BATCH_CHARS: Final = 1 << 26
 
 
-def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
+def write_columnar(
+    file: IO[bytes], kind: ColumnarKind, source: Source, cells: Iterator[Cells], options: WriteOptions
+) -> int:
     """Write input and outcomes in row groups of at most 65,536 rows or about 64 MiB, and return the number of rows.
 
     Raises:
@@ -47,11 +49,10 @@ def write_parquet(file: IO[bytes], source: Source, cells: Iterator[Cells], optio
         OSError: the file cannot be written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema, batches = _joined(source, cells, options)
     rows = 0
-    writer = pq.ParquetWriter(file, schema)
+    writer = _writer(file, kind, schema)
     try:
         group: list[Any] = []
         size = 0
@@ -112,13 +113,23 @@ def _joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tu
     return schema, joined()
 
 
+def _writer(file: IO[bytes], kind: ColumnarKind, schema: Any) -> Any:
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(file, schema)
+    import pyarrow as pa
+
+    return pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+
+
 def _input(source: Source) -> tuple[Any, Iterator[Any]]:
     """Return schema and batches of the input."""
     import pyarrow as pa
 
     if isinstance(source, ExpandedSource):
         return _expanded(source)
-    if isinstance(source, ParquetSource | ArrowSource):
+    if isinstance(source, ColumnarSource | ArrowSource):
         return source.schema(), source.batches()
     if isinstance(source, FrameSource):
         table = pa.table(

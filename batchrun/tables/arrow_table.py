@@ -8,9 +8,9 @@ from typing import Any
 
 from batchrun.errors import InputError
 from batchrun.records import Row
+from batchrun.tables.column_names import check_columns
+from batchrun.tables.columnar import BATCH_ROWS, rows_of
 from batchrun.tables.frame import content_fingerprint
-from batchrun.tables.parquet import BATCH_ROWS, rows_of
-from batchrun.tables.text import check_columns
 
 __all__ = ["ArrowSource"]
 
@@ -32,12 +32,12 @@ class ArrowSource:
         """Return the source after checking names and size.
 
         Raises:
-            InputError: a column has no name or that of another, or the table has no rows.
+            InputError: a column has no name or that of another, or there are no columns.
         """
         columns = list(table.column_names)
         check_columns(columns, "data")
-        if not columns or not table.num_rows:
-            raise InputError("data: the table has no rows")
+        if not columns:
+            raise InputError("data: the table has no columns")
         return cls(table, tuple(columns))
 
     @property

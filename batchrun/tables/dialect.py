@@ -11,15 +11,24 @@ from __future__ import annotations
 
 import csv
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.tables.files import TextFile
 
-__all__ = ["CANDIDATES", "NO_DELIMITER", "Record", "find_delimiter", "records"]
+__all__ = [
+    "CANDIDATES",
+    "NO_DELIMITER",
+    "Record",
+    "delimiter_of",
+    "find_delimiter",
+    "parsed",
+    "records",
+    "sample_of",
+]
 
 CANDIDATES: Final = (",", ";", "\t", "|")
 
@@ -48,22 +57,24 @@ def _long_cells() -> Iterator[None]:
 
 
 class _Lines:
-    """The lines of a file for csv.reader.
+    """The lines of a file for csv.reader, without the first `skip`.
 
-    Mutable state: `delivered`, the number of lines that were passed to the reader so far.
+    Mutable state: `delivered`, the number of lines of the file up to the last one that was passed to the reader.
     """
 
-    def __init__(self, file: TextFile) -> None:
+    def __init__(self, file: TextFile, skip: int) -> None:
         self._file = file
+        self._skip = skip
         self.delivered = 0
 
     def blocks(self) -> Iterator[list[str]]:
         for block in self._file.blocks(newline=""):
+            above = max(0, self._skip - self.delivered)
             self.delivered += len(block)
-            yield block
+            yield block[above:] if above else block
 
 
-def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[Record]]:
+def records(file: TextFile, delimiter: str, width: int | None, skip: int = 0) -> Iterator[list[Record]]:
     """Yield the records of a file without blank lines, in lists of about one block of the file.
 
     Args:
@@ -71,13 +82,14 @@ def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[
         delimiter: one character.
         width: number of cells that each record must have. None: any number, and each list has one record, so that the
             first records can be read before an error after them is raised.
+        skip: lines above the first record.
 
     Raises:
         InputError: a row has the wrong number of cells, a quote is misplaced, or the file cannot be read.
     """
-    lines = _Lines(file)
+    lines = _Lines(file, skip)
     reader = csv.reader(chain.from_iterable(lines.blocks()), delimiter=delimiter, strict=True)
-    start = 1
+    start = skip + 1
     is_at_end = False
     while not is_at_end:
         batch: list[Record] = []
@@ -88,37 +100,56 @@ def records(file: TextFile, delimiter: str, width: int | None) -> Iterator[list[
                         batch.append((start, cells))
                     elif cells:
                         raise _ragged(file, delimiter, start, len(cells), width)
-                    start = reader.line_num + 1
+                    start = skip + reader.line_num + 1
                     if start > lines.delivered or width is None:
                         break
                 else:
                     is_at_end = True
             except csv.Error as exc:
-                raise _misquoted(str(exc), file, delimiter, start, reader.line_num) from exc
+                raise _misquoted(str(exc), file, delimiter, start, skip + reader.line_num) from exc
         yield batch
 
 
-def find_delimiter(file: TextFile) -> str:
-    """Return the delimiter with which the header and the first rows have the same number of cells.
-
-    Quoted delimiters do not count. Only delimiters in the header are candidates: a header without any of them means
-    that the table has one column, and that delimiters in its rows are text.
+def sample_of(file: TextFile, skip: int = 0) -> tuple[list[str], bool]:
+    """Return the first lines of a file after the first `skip`, and whether the file has more.
 
     Raises:
         InputError: the file cannot be read.
     """
     lines: list[str] = []
     size = 0
-    cut = False
-    for block in file.blocks(newline=""):
-        for line in block:
-            lines.append(line)
-            size += len(line)
-            if size >= _SAMPLE_CHARS:
-                cut = True
-                break
-        if cut:
-            break
+    for number, line in enumerate(chain.from_iterable(file.blocks(newline=""))):
+        if number < skip:
+            continue
+        lines.append(line)
+        size += len(line)
+        if size >= _SAMPLE_CHARS:
+            return lines, True
+    return lines, False
+
+
+def find_delimiter(file: TextFile, skip: int = 0) -> str:
+    """Return the delimiter with which the header and the first rows have the same number of cells.
+
+    Args:
+        skip: lines above the header.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    lines, cut = sample_of(file, skip)
+    return delimiter_of(lines, cut=cut)
+
+
+def delimiter_of(lines: Sequence[str], *, cut: bool) -> str:
+    """Return the delimiter with which the first line and the others have the same number of cells.
+
+    Quoted delimiters do not count. Only delimiters in the header are candidates: a header without any of them means
+    that the table has one column, and that delimiters in its rows are text.
+
+    Args:
+        cut: the last line may be incomplete.
+    """
     best, best_score = NO_DELIMITER, (0.0, 0)
     for candidate in CANDIDATES:
         score = _agreement(lines, candidate, cut)
@@ -127,7 +158,15 @@ def find_delimiter(file: TextFile) -> str:
     return best
 
 
-def _agreement(lines: list[str], delimiter: str, cut: bool) -> tuple[float, int]:
+def parsed(lines: Iterable[str], delimiter: str) -> list[list[str]]:
+    """Return the records of a sample without blank lines; those before an error, if quotes are misplaced."""
+    found: list[list[str]] = []
+    with _long_cells(), suppress(csv.Error):
+        found.extend(cells for cells in csv.reader(lines, delimiter=delimiter) if cells)
+    return found
+
+
+def _agreement(lines: Sequence[str], delimiter: str, cut: bool) -> tuple[float, int]:
     """Return the share of the sampled rows that are as wide as the header, and the width; zeros if the width is 1."""
     with _long_cells():
         try:
@@ -136,10 +175,13 @@ def _agreement(lines: list[str], delimiter: str, cut: bool) -> tuple[float, int]
             return 0.0, 0
     if cut and len(sample) > 1:  # the last row may be incomplete
         sample.pop()
-    if not sample or len(sample[0]) == 1:
+    if not sample or len(sample[0]) == 1 or not any(sample[0]):
         return 0.0, 0
     width = len(sample[0])
-    return sum(len(cells) == width for cells in sample) / len(sample), width
+    agreeing = sum(len(cells) == width for cells in sample)
+    if agreeing == 1 < len(sample) and (not all(sample[0]) or len({*sample[0]}) < width):
+        return 0.0, 0  # a mark in a name, not a delimiter: the cells could not be names
+    return agreeing / len(sample), width
 
 
 def _ragged(file: TextFile, delimiter: str, line: int, found: int, width: int | None) -> InputError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
 from batchrun.tables.frame import FrameSource
-from batchrun.tables.source import Source
+from batchrun.tables.source import Source, notes_of
 
 __all__ = ["ExpandedSource", "expand"]
 
@@ -45,6 +45,11 @@ class ExpandedSource:
     def columns(self) -> tuple[str, ...]:
         """The columns of the input and of the combinations."""
         return (*self.source.columns, *self.combinations[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lines about the input."""
+        return notes_of(self.source)
 
     def rows(self) -> Iterator[Row]:
         """Yield the input's rows in order, each in all combinations. `row_index` counts the yielded rows."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import gzip
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Final
 
 from batchrun.errors import InputError
-from batchrun.wording import shown_path
+from batchrun.tables.compression import DAMAGED, Compression, open_bytes
+from batchrun.tables.encodings import suggestions
+from batchrun.wording import shown_path, visible_line
 
 __all__ = ["TextFile", "check_readable", "digest", "reading"]
 
@@ -33,16 +33,6 @@ _BOMS: Final = (
 _BOM_FAMILIES: Final = frozenset({"utf-8", "utf-8-sig", "utf-16", "utf-32"})
 
 
-_OTHER_FORMATS: Final = (
-    (b"PK\x03\x04", "an Excel workbook or a ZIP file", "save it as CSV UTF-8 from the spreadsheet program"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)", "save it as CSV UTF-8 from the spreadsheet program"),
-    (b"\x1f\x8b", "compressed with gzip", "let its name end in .gz"),
-    (b"PAR1", "a Parquet file", "let its name end in .parquet"),
-    (b"%PDF", "a PDF", "give a table"),
-)
-"""The first bytes of files that are often named like a table, what they are, and what to do."""
-
-
 def check_readable(path: Path, name: str) -> None:
     """Raise InputError if `path` does not exist, is not a regular file or is empty."""
     with reading(name):
@@ -53,7 +43,7 @@ def check_readable(path: Path, name: str) -> None:
         if not path.is_file():
             raise InputError(f"{name}: is not a regular file; pipe it in and give - as the input")
         if path.stat().st_size == 0:
-            raise InputError(f"{name}: is empty; a table needs a header (or keys) and at least one row")
+            raise InputError(f"{name}: is empty; a table needs a header or keys")
 
 
 def _near_file(path: Path) -> str:
@@ -65,13 +55,6 @@ def _near_file(path: Path) -> str:
         return "; its folder does not exist or cannot be read"
     near = difflib.get_close_matches(path.name, others, n=1, cutoff=0.75)
     return f"; did you mean {shown_path(path.with_name(near[0]))}?" if near else f" in {folder}"
-
-
-def _check_text(name: str, head: bytes) -> None:
-    """Raise InputError for a file that is named like a text table and is something else."""
-    for beginning, found, remedy in _OTHER_FORMATS:
-        if head.startswith(beginning):
-            raise InputError(f"{name}: is {found}, not text; {remedy}")
 
 
 def digest(path: Path, name: str) -> str:
@@ -87,8 +70,8 @@ def reading(name: str) -> Iterator[None]:
     """Turn errors of the system while a file is read into an InputError of one line."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise InputError(f"{name}: is a damaged gzip file ({exc}); compress it again") from exc
+    except DAMAGED as exc:
+        raise InputError(f"{name}: is a damaged compressed file ({exc}); compress it again") from exc
     except OSError as exc:
         raise InputError(f"{name}: cannot be read ({exc.strerror or exc})") from exc
 
@@ -101,16 +84,20 @@ class TextFile:
         name: the name that the user gave, for messages.
         path: path of the file.
         encoding: name of a Python codec. If the file has a byte order mark, the codec does not handle it.
-        gzipped: the content is compressed with gzip.
+        compression: how the content is compressed, None if it is not.
+        bom: the file begins with the byte order mark of UTF-8.
+        notes: lines for people about the file.
     """
 
     name: str
     path: Path
     encoding: str
-    gzipped: bool
+    compression: Compression | None = None
+    bom: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, path: Path, name: str, *, encoding: str | None, gzipped: bool) -> TextFile:
+    def find(cls, path: Path, name: str, *, encoding: str | None, compression: Compression | None) -> TextFile:
         """Return the file with its encoding: from the byte order mark, otherwise `encoding`, otherwise UTF-8.
 
         Raises:
@@ -119,13 +106,12 @@ class TextFile:
         check_readable(path, name)
         if encoding is not None:
             _check_encoding(encoding)
-        with reading(name), _open_bytes(path, gzipped) as file:
+        with reading(name), open_bytes(path, name, compression) as file:
             head = file.read(4)
-        _check_text(name, head)
         marked = next((codec for bom, codec in _BOMS if head.startswith(bom)), None)
         if encoding is None or (marked and codecs.lookup(encoding).name in _BOM_FAMILIES):
             encoding = marked or encoding or "utf-8"
-        return cls(name, path, encoding, gzipped)
+        return cls(name, path, encoding, compression, head.startswith(codecs.BOM_UTF8))
 
     def blocks(self, newline: str) -> Iterator[list[str]]:
         r"""Yield the lines with their line ends, in lists of about `BLOCK_CHARS` characters, without byte order mark.
@@ -147,9 +133,8 @@ class TextFile:
                 yield lines
 
     def _open(self, newline: str) -> io.TextIOWrapper:
-        return io.TextIOWrapper(
-            _open_bytes(self.path, self.gzipped), encoding=self.encoding, errors="strict", newline=newline
-        )
+        stream = open_bytes(self.path, self.name, self.compression)
+        return io.TextIOWrapper(stream, encoding=self.encoding, errors="strict", newline=newline)
 
     def _nul_found(self, lines: list[str], count: int) -> InputError:
         line = count + next(i for i, text in enumerate(lines, start=1) if "\0" in text)
@@ -167,15 +152,15 @@ class TextFile:
             raise self._undecodable() from exc
 
     def _undecodable(self) -> InputError:
-        """Return the error with its line and byte.
+        """Return the error with its line and byte, and the encodings that fit the line.
 
         The file is decoded again to find them, because the error of a text stream counts from the start of its buffer.
         """
         decoder = codecs.getincrementaldecoder(self.encoding)("strict")
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         offset, line = 0, 1
-        where = f"{self.name}"
-        with reading(self.name), _open_bytes(self.path, self.gzipped) as file:
+        where, sample, is_cut = f"{self.name}", b"", False
+        with reading(self.name), open_bytes(self.path, self.name, self.compression) as file:
             while True:
                 chunk = file.read(BLOCK_CHARS)
                 offset += len(chunk)
@@ -186,14 +171,34 @@ class TextFile:
                     line += newlines.decode(good, final=True).count("\n")
                     at = offset - len(exc.object) + exc.start
                     where = f"{self.name}, line {line}, byte {at} (0x{exc.object[exc.start]:02x})"
+                    is_cut = not chunk
+                    sample = exc.object[exc.object.rfind(b"\n", 0, exc.start) + 1 :] + file.read(_SAMPLE_BYTES)
                     break
                 except UnicodeError:
                     break
                 line += newlines.decode(text).count("\n")
                 if not chunk:
                     break
-        other = "--encoding cp1252" if codecs.lookup(self.encoding).name == "utf-8" else "another --encoding"
-        return InputError(f"{where}: is not {self.encoding.upper()} text; save it as UTF-8, or try {other}")
+        if is_cut:
+            return InputError(f"{where}: the file ends in the middle of a character; it is cut off: copy it again")
+        return InputError(f"{where}: is not {self.encoding.upper()} text; {_remedy(self.encoding, sample)}")
+
+
+_SAMPLE_BYTES: Final = 1 << 16
+_SHOWN_CHARS: Final = 40
+
+
+def _remedy(encoding: str, sample: bytes) -> str:
+    """Return what to do about bytes that are not text in `encoding`: the encodings that fit, with the line in each."""
+    if codecs.lookup(encoding).name != "utf-8":
+        return "save it as UTF-8, or try another --encoding"
+    lines = sample[:_SAMPLE_BYTES].rpartition(b"\n")[0] or sample[:_SAMPLE_BYTES]
+    fitting = [
+        f"--encoding {each.encoding} reads {visible_line(each.line)[:_SHOWN_CHARS]!r}" for each in suggestions(lines)
+    ]
+    if not fitting:
+        return "save it as UTF-8, or name its --encoding (none of the usual ones fits)"
+    return f"save it as UTF-8, or choose what reads right: {', '.join(fitting)}"
 
 
 def _check_encoding(encoding: str) -> None:
@@ -207,8 +212,3 @@ def _check_encoding(encoding: str) -> None:
         raise InputError(
             f"--encoding {encoding!r}: unknown text encoding; common ones are utf-8, utf-16, cp1252, latin-1"
         ) from exc
-
-
-def _open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
-    # GzipFile is a binary stream, but typeshed does not declare it as IO[bytes].
-    return cast("IO[bytes]", gzip.open(path, "rb")) if gzipped else path.open("rb")

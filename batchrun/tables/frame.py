@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Cells, Row, Value
+from batchrun.tables.column_names import check_columns
 from batchrun.tables.table_options import check_added_columns
-from batchrun.tables.text import check_columns
 from batchrun.tables.values import AddedKind, added_kind, json_text, kind_of, plain
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ class FrameSource:
         """Return the source after checking names and size.
 
         Raises:
-            InputError: a column has no name or that of another, or the frame has no rows.
+            InputError: a column has no name or that of another, or there are no columns.
         """
         columns = [str(column) for column in frame.columns]
         check_columns(columns, "data")
-        if not columns or not len(frame):
-            raise InputError("data: the table has no rows")
+        if not columns:
+            raise InputError("data: the table has no columns")
         return cls(frame, tuple(columns))
 
     @property

@@ -1,42 +1,26 @@
-"""The first line of a CSV: the names of the columns, or a row of a table without names."""
+"""Whether the first line of a CSV may be a row or a title, and what to say then; the column with the most text."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
+from batchrun.tables.column_names import _NUMBER, NO_HEADER, looks_like_row
+from batchrun.tables.dialect import NO_DELIMITER, delimiter_of, parsed, sample_of
 from batchrun.tables.source import Source
+from batchrun.tables.text import TextSource
 from batchrun.wording import shortened
 
-__all__ = ["NO_HEADER", "header_hint", "header_notice", "longest_text_column", "looks_like_row", "unnamed"]
+__all__ = ["header_hint", "header_refusal", "longest_text_column"]
 
-NO_HEADER: Final = "--no-header"
-"""The option for a table whose first line is a row."""
 
-_NUMBER: Final = re.compile(r"[-+]?[\d.,]*\d%?")
-_SENTENCE: Final = re.compile(r"\S+\s.*[.?!…]|(\S+\s+){7}.*", re.S)
-"""A question or a sentence with its mark, or eight words."""
+_PROMPT: Final = re.compile(r"#|.*\?\s*$|\s*(\S+\s+){4}\S", re.S)
+"""A comment or heading, a question, or five words."""
+_USUAL_NAMES: Final = ("prompt", "question")
 
 _SAMPLE_ROWS: Final = 100
-
-
-def unnamed(width: int) -> list[str]:
-    """Return the names of the columns of a table without names: `column_1`, `column_2`, …"""
-    return [f"column_{number}" for number in range(1, width + 1)]
-
-
-def looks_like_row(names: Sequence[str]) -> bool:
-    """Return whether the cells of a header look like those of a row: a number, a sentence, or a cell twice.
-
-    >>> looks_like_row(["id", "Full question"]), looks_like_row(["1", "What is 2+3?"])
-    (False, True)
-    """
-    return len(set(names)) < len(names) or any(
-        _NUMBER.fullmatch(name.strip()) or _SENTENCE.fullmatch(name.strip()) for name in names
-    )
 
 
 def header_hint(source: Source) -> str:
@@ -49,14 +33,26 @@ def header_hint(source: Source) -> str:
     )
 
 
-def header_notice(source: Source) -> str:
-    """Return a line for people if the name of the only column looks like a row; else empty text."""
-    if len(source.columns) > 1 or not header_hint(source):
+def header_refusal(source: Source) -> str:
+    """Return why the name of the only column of a CSV may be a row or a title, with what to do; else empty text."""
+    if len(source.columns) > 1 or not isinstance(source, TextSource) or not source.has_header:
         return ""
-    return (
-        f"{source.name}: the first line, {shortened(source.columns[0])}, is used as the name of the column; if it is a "
-        f"row, add {NO_HEADER}"
-    )
+    name = source.columns[0]
+    if _PROMPT.match(name) or looks_like_row(source.columns):
+        return (
+            f"the first line, {shortened(name)}, would be the name of the column; if it is a prompt, add {NO_HEADER}; "
+            f"if it is a title, add --skip-rows {source.skip + 1}; if it is the name, name it with --prompt"
+        )
+    lines, cut = sample_of(source.file, source.skip + 1)
+    rows = lines[: max(1, len(lines) - cut)]
+    if name not in _USUAL_NAMES and (delimiter := delimiter_of(rows, cut=cut)) != NO_DELIMITER:
+        widths = {len(cells) for cells in parsed(rows, delimiter)}
+        if len(widths) == 1:
+            return (
+                f"the first line, {shortened(name)}, has one cell, and the following lines have {widths.pop()}; if it "
+                f"is a title, add --skip-rows {source.skip + 1}; if it is the name of the column, name it with --prompt"
+            )
+    return ""
 
 
 def longest_text_column(source: Source) -> str:

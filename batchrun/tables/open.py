@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -11,12 +12,15 @@ from batchrun.errors import InputError
 from batchrun.local_paths import check_local
 from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.atomic import replacing
+from batchrun.tables.columnar import ColumnarSource
+from batchrun.tables.compression import COMPRESSIONS
+from batchrun.tables.content import CALLED, Found, content_of
 from batchrun.tables.files import TextFile, check_readable
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.jsonl import JsonlSource
-from batchrun.tables.parquet import ParquetSource
+from batchrun.tables.lines import LinesSource
 from batchrun.tables.source import Source
-from batchrun.tables.table_options import ReadOptions, format_of
+from batchrun.tables.table_options import BINARY, Kind, ReadOptions, delimiter_named, format_of
 from batchrun.tables.text import TextSource
 
 if TYPE_CHECKING:
@@ -33,9 +37,6 @@ _ANSWER_COLUMNS: Final = ("response", "status", "error_type", "run_id", "attempt
 
 
 _STDIN: Final = "standard input"
-
-
-_DELIMITER_NAMES: Final = {"tab": "\t", "\\t": "\t"}
 
 
 def open_source(
@@ -60,28 +61,82 @@ def open_source(
         _refuse(options, "data", encoding=True)
         return FrameSource.open(input) if hasattr(input, "iloc") else ArrowSource.open(input)
     name = os.fspath(input)
+    path, where = Path(name), name
     if name == "-":
         if spool is None:
             raise ValueError("a spool file is required, because standard input can be read only once")
         _copy_stdin(spool)
-        file = TextFile.find(spool, _STDIN, encoding=options.encoding, gzipped=False)
-        return TextSource.open(file, _delimiter(options), has_header=not options.no_header)
-    check_local(name, "the table")
-    path = Path(name)
-    check_readable(path, name)
-    form = format_of(path, name)
-    if form.kind == "parquet":
+        path, where = spool, _STDIN
+    else:
+        check_local(name, "the table")
+    check_readable(path, where)
+    return _open_file(path, where, options)
+
+
+def _open_file(path: Path, name: str, options: ReadOptions) -> Source:
+    """Open a file by its content; a text file by the format that an option or its extension names."""
+    found = content_of(path, name)
+    kind, notes = _kind(path, name, found, options)
+    if kind != "xlsx" and options.sheet is not None:
+        raise InputError(f"{name}: --sheet is for .xlsx only")
+    if kind == "xlsx":
+        from batchrun.tables.excel import ExcelSource
+
+        _refuse(replace(options, no_header=False, skip_rows=None), name, encoding=True)
+        return ExcelSource.open(path, name, options, notes)
+    if kind in ("parquet", "feather"):
         _refuse(options, name, encoding=True)
-        return ParquetSource.open(path, name)
-    file = TextFile.find(path, name, encoding=options.encoding, gzipped=form.gzipped)
-    if form.kind == "csv":
-        return TextSource.open(file, _delimiter(options), has_header=not options.no_header)
-    if form.kind == "tsv":
+        return ColumnarSource.open(path, name, kind, notes)
+    file = replace(TextFile.find(path, name, encoding=options.encoding, compression=found.compression), notes=notes)
+    if kind == "csv":
+        return TextSource.open(file, _delimiter(options), has_header=not options.no_header, skip=options.skip_rows)
+    if kind == "tsv":
         if _delimiter(options) not in (None, "\t"):
             raise InputError(f"{name}: --delimiter is for .csv only; the delimiter of TSV is the tab")
-        return TextSource.open(file, "\t", has_header=not options.no_header)
+        return TextSource.open(file, "\t", has_header=not options.no_header, skip=options.skip_rows)
     _refuse(options, name, encoding=False)
-    return JsonlSource.open(file)
+    return LinesSource.open(file) if kind == "txt" else JsonlSource.open(file)
+
+
+def _kind(path: Path, name: str, found: Found, options: ReadOptions) -> tuple[Kind, tuple[str, ...]]:
+    """Return the format of a file, and a line if its name promises another.
+
+    Raises:
+        InputError: the extension is unknown, or content and name or option contradict each other.
+    """
+    named = options.format
+    if named is None and found.content != "text":
+        try:
+            promised = format_of(path, name).kind
+        except InputError:
+            promised = None
+        if promised == found.content or name == _STDIN:
+            return found.content, ()
+        return found.content, (f"{name}: is {CALLED[found.content]}, whatever its name says, and is read as one",)
+    if named is not None and found.content not in ("text", named):
+        raise InputError(f"{name}: is {CALLED[found.content]}; --format {named} does not fit")
+    if named is None:
+        named = "csv" if name == _STDIN else _format_inside(path, name, found)
+    if named in BINARY and found.content == "text":
+        raise InputError(f"{name}: is not {CALLED[named]}, but text or damaged; name its format with --format")
+    return named, _compression_note(path, name, found)
+
+
+def _format_inside(path: Path, name: str, found: Found) -> Kind:
+    """Return the format that the name of a text file promises, or that of the file in an archive."""
+    if found.member is not None:
+        return format_of(Path(found.member), f"{name} ({found.member})").kind
+    stem = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return format_of(stem, name).kind
+
+
+def _compression_note(path: Path, name: str, found: Found) -> tuple[str, ...]:
+    promised = COMPRESSIONS.get(path.suffix.lower())
+    if name == _STDIN or promised == found.compression:
+        return ()
+    if found.compression is None:
+        return (f"{name}: is not compressed, whatever its name says, and is read as it is",)
+    return (f"{name}: is compressed with {found.compression}, whatever its name says, and is read so",)
 
 
 def has_answers(path: Path) -> bool:
@@ -115,12 +170,7 @@ def _copy_stdin(spool: Path) -> None:
 
 
 def _delimiter(options: ReadOptions) -> str | None:
-    if options.delimiter is None:
-        return None
-    delimiter = _DELIMITER_NAMES.get(options.delimiter, options.delimiter)
-    if len(delimiter) != 1 or delimiter in '"\r\n\0':
-        raise InputError(f"--delimiter {options.delimiter!r}: expected one character such as ; or |, or 'tab'")
-    return delimiter
+    return None if options.delimiter is None else delimiter_named(options.delimiter, "delimiter")
 
 
 def _refuse(options: ReadOptions, name: str, *, encoding: bool) -> None:
@@ -128,6 +178,8 @@ def _refuse(options: ReadOptions, name: str, *, encoding: bool) -> None:
     if options.delimiter is not None:
         raise InputError(f"{name}: --delimiter is for .csv only")
     if options.no_header:
-        raise InputError(f"{name}: --no-header is for CSV and TSV only")
+        raise InputError(f"{name}: --no-header is for CSV, TSV and Excel only")
+    if options.skip_rows is not None:
+        raise InputError(f"{name}: --skip-rows is for CSV, TSV and Excel only")
     if encoding and options.encoding is not None:
         raise InputError(f"{name}: --encoding is for text formats only")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Cells, Value
 from batchrun.tables.atomic import check_writable, replacing
+from batchrun.tables.compression import Sink, compressed
+from batchrun.tables.dialect import CANDIDATES
+from batchrun.tables.excel import need_openpyxl
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
 from batchrun.tables.source import Source
-from batchrun.tables.table_options import Format, WriteOptions, check_added_columns, format_of
+from batchrun.tables.table_options import Kind, WriteOptions, check_added_columns, check_output_format, delimiter_named
+from batchrun.tables.text import TextSource
 from batchrun.tables.values import json_text, plain
 
 __all__ = ["CsvLines", "check_output", "disarmed", "write_table"]
@@ -38,7 +42,15 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         InputError: the extension is unknown, two columns would have the same name, or the output is the input.
         OutputError: the folder is not writable, or `path` is not a regular file.
     """
-    format_of(path, str(path))
+    form = check_output_format(path, str(path))
+    if form.kind == "xlsx":
+        need_openpyxl(str(path))
+    if form.kind != "csv" and options.delimiter is not None:
+        raise InputError(f"{path}: --output-delimiter is for .csv only")
+    if form.kind not in ("csv", "tsv") and options.bom:
+        raise InputError(f"{path}: --bom is for .csv and .tsv only")
+    if options.delimiter is not None:
+        delimiter_named(options.delimiter, "output-delimiter")
     check_added_columns(options, source.columns, source.name)
     check_writable(path)
     input_path: Path | None = getattr(source, "path", None)
@@ -50,7 +62,8 @@ def write_table(path: Path, source: Source, cells: Iterator[Cells], options: Wri
     """Write the input's columns, unchanged and in order, followed by the columns of `options.keys`.
 
     The old file is replaced when the new one is complete and on the disk; after any failure the old file is kept (see
-    `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8 without byte order mark, with lines that end in `\\n`.
+    `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8; delimiter, byte order mark and line ends are those
+    of a CSV input, otherwise the comma, no mark and `\\n`.
     None is an empty cell, lists and objects are compact JSON, booleans are `true` and `false`. Rows that were read from
     JSON Lines keep their text in JSON Lines, and no missing keys are added. NUL in CSV and lone surrogates in any
     format become escapes (`\\x00`, `\\ud800`), because an answer may contain anything. For Parquet see
@@ -71,16 +84,20 @@ def write_table(path: Path, source: Source, cells: Iterator[Cells], options: Wri
         ValueError: `cells` and `source` have different numbers of rows.
         KeyError: a mapping lacks a key.
     """
-    form = format_of(path, str(path))
+    form = check_output_format(path, str(path))
     with replacing(path, advice=_ADVICE) as file:
-        if form.kind == "parquet":
-            from batchrun.tables.arrow import write_parquet
+        if form.kind in ("parquet", "feather"):
+            from batchrun.tables.arrow import write_columnar
 
-            return write_parquet(file, source, cells, options)
-        with _stream(file, form) as stream:
-            if form.kind == "jsonl":
-                return _write_jsonl(stream, source, cells, options)
-            return _write_delimited(stream, "\t" if form.kind == "tsv" else ",", source, cells, options)
+            return write_columnar(file, form.kind, source, cells, options)
+        if form.kind == "xlsx":
+            from batchrun.tables.excel_sink import write_excel
+
+            return write_excel(file, str(path), source, cells, options)
+        with compressed(file, form.compression) as stream:
+            if form.kind in ("jsonl", "json"):
+                return _write_json(stream, form.kind == "json", source, cells, options)
+            return _write_delimited(stream, _dialect(form.kind, source, options), source, cells, options)
 
 
 def disarmed(text: str) -> str:
@@ -103,62 +120,64 @@ def _is_same(path: Path, other: Path) -> bool:
         return False  # usually the output does not exist yet
 
 
-def _stream(file: IO[bytes], form: Format) -> Any:
-    return _gzipped(file) if form.gzipped else nullcontext(file)
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """How delimited text is written.
 
-
-class _Gzip:
-    """A gzip stream without a buffer of uncompressed data.
-
-    Since Python 3.12 `gzip.GzipFile` has such a buffer. If the disk is full, it is written again when the object is
-    garbage-collected. The header contains neither a name nor a time, so that the same table gives the same bytes.
+    Attributes:
+        header: the names of the input's columns. A column without a name keeps none.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        # Adding 16 selects the header and trailer of gzip.
-        self._compressor = zlib.compressobj(9, zlib.DEFLATED, wbits=16 + zlib.MAX_WBITS)
-
-    def write(self, data: bytes) -> int:
-        self._file.write(self._compressor.compress(data))
-        return len(data)
-
-    def finish(self) -> None:
-        """Write the remaining data and the checksum."""
-        self._file.write(self._compressor.flush())
+    delimiter: str
+    bom: bool
+    line_end: str
+    header: tuple[str, ...]
 
 
-@contextmanager
-def _gzipped(file: IO[bytes]) -> Iterator[_Gzip]:
-    stream = _Gzip(file)
-    yield stream
-    stream.finish()
+def _dialect(kind: Kind, source: Source, options: WriteOptions) -> _Dialect:
+    """Return the dialect that the options name, otherwise that of an input of the same format."""
+    original = source.source if isinstance(source, ExpandedSource) else source
+    delimiter, bom, line_end, header = ",", False, "\n", source.columns
+    if isinstance(original, TextSource):
+        if original.header is not None:
+            header = (*original.header, *source.columns[len(original.columns) :])
+        bom, line_end = original.file.bom, original.line_end
+        if original.delimiter in CANDIDATES:
+            delimiter = original.delimiter
+    if kind == "tsv":
+        delimiter = "\t"
+    elif options.delimiter is not None:
+        delimiter = delimiter_named(options.delimiter, "output-delimiter")
+    return _Dialect(delimiter, bom or options.bom, line_end, header)
 
 
 class CsvLines:
-    """A file for csv.writer that writes UTF-8, ends lines with `\\n` and escapes what text cannot contain.
+    """A file for csv.writer that writes UTF-8, ends lines as asked and escapes what text cannot contain.
 
     The writer must be set to CRLF line ends: up to Python 3.12 it quotes a carriage return inside a cell only if the
     line end contains one.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Sink, line_end: str = "\n") -> None:
         self._stream = stream
+        self._line_end = line_end
 
     def write(self, line: str) -> int:
-        text = line[:-2].replace("\0", "\\x00") + "\n"
+        text = line[:-2].replace("\0", "\\x00") + self._line_end
         return self._stream.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _write_delimited(
-    stream: IO[bytes],
-    delimiter: str,
+    stream: Sink,
+    dialect: _Dialect,
     source: Source,
     cells: Iterator[Cells],
     options: WriteOptions,
 ) -> int:
-    writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
-    writer.writerow([*source.columns, *options.added_columns])
+    if dialect.bom:
+        stream.write(codecs.BOM_UTF8)
+    writer = csv.writer(CsvLines(stream, dialect.line_end), delimiter=dialect.delimiter, lineterminator="\r\n")
+    writer.writerow([*dialect.header, *options.added_columns])
     take = itemgetter(*options.keys)
     rows = 0
     for row, outcome in zip(source.rows(), cells, strict=True):
@@ -177,15 +196,19 @@ def _csv_cell(value: Any) -> Value:
     return json_text(value) if isinstance(value, bool | dict | list) else value
 
 
-def _write_jsonl(stream: IO[bytes], source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
+def _write_json(stream: Sink, as_array: bool, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
+    """Write JSON Lines, or one array with an object on each line."""
     names = dict(zip(options.keys, options.added_columns, strict=True))
     rows = 0
     for start, outcome in zip(_openings(source), cells, strict=True):
         added = json_text({name: plain(outcome[key]) for key, name in names.items()})
-        line = f"{start}{'' if start == '{' else ','}{added[1:]}\n"
+        before = "" if not as_array else ",\n" if rows else "[\n"
+        line = f"{before}{start}{'' if start == '{' else ','}{added[1:]}{'' if as_array else chr(10)}"
         # The escape that Python writes for a lone surrogate is also JSON's.
         stream.write(line.encode("utf-8", "backslashreplace"))
         rows += 1
+    if as_array:
+        stream.write(b"\n]\n" if rows else b"[]\n")
     return rows
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from batchrun.records import Row
 
-__all__ = ["Source"]
+__all__ = ["Source", "notes_of"]
 
 
 class Source(Protocol):
@@ -33,3 +33,9 @@ class Source(Protocol):
 
         It is the SHA-256 (hex) of a file's name, size and content, or of the columns and values of a table in memory.
         """
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    """Return lines for people about what was read and how, such as the sheet of a workbook."""
+    notes: tuple[str, ...] = getattr(source, "notes", ())
+    return notes

@@ -6,33 +6,44 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS
+from batchrun.tables.compression import COMPRESSIONS, Compression
 
-__all__ = ["Format", "Kind", "ReadOptions", "WriteOptions", "check_added_columns", "format_of"]
+__all__ = [
+    "BINARY",
+    "KINDS",
+    "Format",
+    "Kind",
+    "ReadOptions",
+    "WriteOptions",
+    "check_added_columns",
+    "check_output_format",
+    "delimiter_named",
+    "format_of",
+]
 
-Kind: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet"]
+Kind: TypeAlias = Literal["csv", "tsv", "jsonl", "json", "txt", "parquet", "feather", "xlsx"]
+"""`txt` has one prompt a line and is only read. `feather` is Arrow's file format."""
 
-_KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, Kind] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
+    ".txt": "txt",
     ".parquet": "parquet",
+    ".feather": "feather",
+    ".arrow": "feather",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
 }
-
-
-_SPREADSHEET = "; save the sheet as CSV UTF-8 from the spreadsheet program"
-_REMEDIES: Mapping[str, str] = {
-    ".xlsx": _SPREADSHEET,
-    ".xls": _SPREADSHEET,
-    ".ods": _SPREADSHEET,
-    ".json": "; write one JSON object per line, and name the file .jsonl",
-    ".txt": "; if each line is a prompt, name the file .tsv and add --no-header",
-}
-"""What to do with a file of another format, by its extension."""
+"""File extension → format."""
+BINARY: Final = frozenset({"parquet", "feather", "xlsx"})
+"""Formats with a compression of their own: another one around them is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +52,11 @@ class Format:
 
     Attributes:
         kind: the format of the table.
-        gzipped: the extension is followed by `.gz`; text formats only.
+        compression: the one that a second extension such as `.gz` names, None for none; text formats only.
     """
 
     kind: Kind
-    gzipped: bool = False
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,17 @@ class ReadOptions:
         delimiter: one character, or `tab`. None: detected from the header and the first rows, among `,` `;` tab `|`.
             CSV only; the delimiter of TSV is always the tab.
         no_header: the first line is a row; the columns are named `column_1`, `column_2`, … CSV and TSV only.
+        format: the format of the input. None: from its content and its extension; CSV for standard input.
+        sheet: title of the sheet of a workbook. None: the first visible one with cells.
+        skip_rows: lines above the header of a CSV or TSV, rows above that of a workbook. None: found by itself.
     """
 
     encoding: str | None = None
     delimiter: str | None = None
     no_header: bool = False
+    format: Kind | None = None
+    sheet: str | None = None
+    skip_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +88,16 @@ class WriteOptions:
     Attributes:
         prefix: prefix for the names of the columns that batchrun adds (`--output-prefix`).
         safe_csv: disarm cells that a spreadsheet would run as a formula (`--safe-csv`); CSV and TSV only.
+        delimiter: one character, or `tab`. None: that of a CSV input, otherwise the comma. CSV only.
+        bom: begin with a byte order mark, which is also done if a CSV input has one. CSV and TSV only.
         extra_columns: name → type of the columns after `OUTPUT_COLUMNS`. The types are those of `OUTPUT_COLUMNS` or
             `bool`; cells of any other type are written as JSON text.
     """
 
     prefix: str = ""
     safe_csv: bool = False
+    delimiter: str | None = None
+    bom: bool = False
     extra_columns: Mapping[str, type] = field(default_factory=dict)
 
     @property
@@ -90,6 +111,21 @@ class WriteOptions:
         return tuple(self.prefix + key for key in self.keys)
 
 
+_DELIMITER_NAMES: Final = {"tab": "\t", "\\t": "\t"}
+
+
+def delimiter_named(text: str, option: str) -> str:
+    """Return the delimiter that an option names.
+
+    Raises:
+        InputError: it is not one character that can separate cells.
+    """
+    delimiter = _DELIMITER_NAMES.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\r\n\0':
+        raise InputError(f"--{option} {text!r}: expected one character such as ; or |, or 'tab'")
+    return delimiter
+
+
 def format_of(path: Path, name: str) -> Format:
     """Return the format that the extension of `path` names, regardless of case.
 
@@ -101,18 +137,31 @@ def format_of(path: Path, name: str) -> Format:
         InputError: the extension is unknown.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    gzipped = suffixes[-1:] == [".gz"]
-    if gzipped:
+    compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    if compression is not None:
         suffixes.pop()
-    kind = _KINDS.get(suffixes[-1]) if suffixes else None
-    if kind is None or (gzipped and kind == "parquet"):
-        remedy = _REMEDIES.get(suffixes[-1], "") if suffixes else f"; give it one, such as {path.name}.csv"
+    kind = KINDS.get(suffixes[-1]) if suffixes else None
+    if kind is None or (compression is not None and kind in BINARY):
+        remedy = "" if suffixes else f"; give it one, such as {path.name}.csv"
         problem = "unknown" if suffixes else "no"
         raise InputError(
-            f"{name}: {problem} file extension; expected {', '.join(_KINDS)} "
-            f"(all except .parquet may be followed by .gz){remedy}"
+            f"{name}: {problem} file extension; expected {', '.join(KINDS)}"
+            f" (text formats may be followed by {', '.join(COMPRESSIONS)}){remedy}"
         )
-    return Format(kind, gzipped)
+    return Format(kind, compression)
+
+
+def check_output_format(path: Path, name: str) -> Format:
+    """Return the format of an output.
+
+    Raises:
+        InputError: the extension is unknown, or names a format that is only read.
+    """
+    form = format_of(path, name)
+    if form.kind == "txt" or form.compression == "zip" or path.suffix.lower() == ".xlsm":
+        writable = [ending for ending in KINDS if ending not in (".txt", ".xlsm")]
+        raise InputError(f"{name}: batchrun only reads {''.join(path.suffixes[-2:])}; expected {', '.join(writable)}")
+    return form
 
 
 def check_added_columns(options: WriteOptions, columns: Sequence[str], name: str) -> None:

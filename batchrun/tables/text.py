@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from batchrun.errors import InputError
 from batchrun.records import Row
+from batchrun.tables.column_names import NO_HEADER, check_columns, looks_like_row, named, unnamed
 from batchrun.tables.dialect import find_delimiter, records
 from batchrun.tables.files import TextFile, digest
-from batchrun.tables.header import NO_HEADER, looks_like_row, unnamed
+from batchrun.tables.preamble import Preamble, preamble_of
 
-__all__ = ["TextSource", "check_columns"]
+__all__ = ["TextSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +27,66 @@ class TextSource:
     Attributes:
         file: the text file.
         delimiter: one character.
-        columns: the cells of the header; `column_1`, `column_2`, … without one.
-        has_header: the first record has the names of the columns; False if it is a row.
+        columns: the names of the columns: the cells of the header, or `column_1`, `column_2`, … where there is none.
+        header: the cells of the header as they are in the file, None if the first record is a row.
+        skip: physical lines above the header.
+        notes: lines for people about what was read.
     """
 
     file: TextFile
     delimiter: str
     columns: tuple[str, ...]
-    has_header: bool = True
+    header: tuple[str, ...] | None
+    skip: int = 0
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, file: TextFile, delimiter: str | None, *, has_header: bool = True) -> TextSource:
-        """Return the source after reading its header and checking that a row follows.
+    def open(
+        cls, file: TextFile, delimiter: str | None, *, has_header: bool = True, skip: int | None = None
+    ) -> TextSource:
+        """Return the source after reading its header.
 
         Args:
             file: the text file.
             delimiter: one character; None detects it.
-            has_header: see the attribute.
+            has_header: the first record has the names of the columns.
+            skip: physical lines above the header; None finds comments, titles and Excel's `sep=` line.
 
         Raises:
-            InputError: there is no header or no row, a column has no name or that of another, or the first block of the
-                file cannot be read.
+            InputError: there is no header, no column has a name, two have the same, or the first block of the file
+                cannot be read.
         """
+        above = Preamble(skip) if skip is not None else preamble_of(file, delimiter)
+        if not has_header and above.delimiter is None and skip is None:
+            above = Preamble()  # without a header nothing shows where the table begins
+        notes = [f"{file.name}: {above.note}"] if above.note else []
         if delimiter is None:
-            delimiter = find_delimiter(file)
-        first = list(islice(chain.from_iterable(records(file, delimiter, None)), 2))
-        if not first:
-            raise InputError(f"{file.name}: is empty; a table needs a header and at least one row")
-        line, header = first[0]
+            delimiter = above.delimiter or find_delimiter(file, above.lines)
+        first = next(chain.from_iterable(records(file, delimiter, None, above.lines)), None)
+        if first is None:
+            raise InputError(f"{file.name}: is empty; a table needs a header")
+        line, header = first
+        where = f"{file.name}, line {line}"
         if not has_header:
-            return cls(file, delimiter, tuple(unnamed(len(header))), has_header)
-        remedy = f", or add {NO_HEADER} if this line is a row" if looks_like_row(header) else ""
-        if header[0].lower().startswith("sep="):
-            raise InputError(f"{file.name}, line {line}: is a line for Excel, not the header; delete it")
-        if not header[0]:  # as pandas names the index of a frame
-            remedy = ", or write the table without its index (to_csv(index=False))"
-        check_columns(header, f"{file.name}, line {line}", remedy)
-        if len(first) == 1:
-            raise InputError(
-                f"{file.name}: the table has a header but no rows; add rows, or {NO_HEADER} if its only line is a row"
-            )
-        return cls(file, delimiter, tuple(header))
+            names = unnamed(len(header))
+        else:
+            names, nameless = named(header)
+            notes += [f"{where}: {nameless}"] if nameless else []
+            remedy = f", or add {NO_HEADER} if this line is a row" if looks_like_row(header) else ""
+            check_columns(names, where, remedy)
+        own = tuple(header) if has_header else None
+        return cls(file, delimiter, tuple(names), own, above.lines, (*file.notes, *notes))
+
+    @property
+    def line_end(self) -> str:
+        """The end of the file's first line: `\\r\\n` or `\\n`."""
+        first = next(chain.from_iterable(self.file.blocks(newline="")), "")
+        return "\r\n" if first.endswith("\r\n") else "\n"
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record has the names of the columns."""
+        return self.header is not None
 
     @property
     def name(self) -> str:
@@ -82,12 +102,12 @@ class TextSource:
         """Yield the rows, streamed from the file."""
         columns = self.columns
         row_index = -1 if self.has_header else 0
-        for batch in records(self.file, self.delimiter, len(columns)):
+        for batch in records(self.file, self.delimiter, len(columns), self.skip):
             for line, cells in batch:
                 # The first record is the header. `records` checks the width of each record.
                 if row_index >= 0:
                     yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
-                elif tuple(cells) != columns:
+                elif tuple(cells) != self.header:
                     raise InputError(
                         f"{self.name}, line {line}: the columns differ; the file changed while it was read"
                     )
@@ -96,20 +116,3 @@ class TextSource:
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the file's name, size and content."""
         return digest(self.file.path, self.file.name)
-
-
-def check_columns(columns: list[str], where: str, remedy: str = "") -> None:
-    """Raise InputError if a name is empty or occurs twice.
-
-    Args:
-        columns: the names in order.
-        where: beginning of the message.
-        remedy: end of the message.
-    """
-    seen: set[str] = set()
-    for position, column in enumerate(columns, start=1):
-        if not column:
-            raise InputError(f"{where}: column {position} of {len(columns)} has no name; give it one{remedy}")
-        if column in seen:
-            raise InputError(f"{where}: two columns are named {column!r}; rename one{remedy}")
-        seen.add(column)

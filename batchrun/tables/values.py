@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.records import Value
 
-__all__ = ["AddedKind", "ColumnKind", "KindOf", "added_kind", "json_text", "kind_of", "plain"]
+if TYPE_CHECKING:
+    pass
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from typing import Literal, TypeAlias
+
+__all__ = ["AddedKind", "ColumnKind", "ErrorCell", "KindOf", "added_kind", "json_text", "kind_of", "plain"]
 
 ColumnKind: TypeAlias = Literal["int", "float", "bool", "text", "json"]
 """The type in which a column of Python values can be stored without loss. `json`: only as JSON text."""
@@ -90,7 +95,7 @@ class KindOf:
         """Take the next value of the column into account."""
         if value is None:
             return
-        self.types.add(type(value))
+        self.types.add(str if isinstance(value, str) else type(value))
         if type(value) is int:
             # int64 also has -2**63. A column with it is stored as text, which loses nothing.
             self.largest = max(self.largest, abs(value))
@@ -121,3 +126,9 @@ def kind_of(values: Iterable[Value]) -> ColumnKind:
 def added_kind(cells: type) -> AddedKind:
     """Return the kind of a column that batchrun adds, by the type of its cells (`WriteOptions.keys`)."""
     return _ADDED.get(cells, "json")
+
+
+class ErrorCell(str):
+    """The text of a cell with an error, such as `#N/A`. A prompt that uses it is not sent."""
+
+    __slots__ = ()

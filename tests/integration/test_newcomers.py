@@ -12,16 +12,11 @@ from tests.support.command import batchrun
 FILES: dict[str, bytes] = {
     "q.csv": b"id,Full question,note\n1,What is 2+3?,x\n2,What is 4*5?,y\n",
     "outputs/q.csv": b"id,response\n1,5\n",
-    "book.csv": b"PK\x03\x04\x14\x00",
-    "old.csv": b"\xd0\xcf\x11\xe0\xa1\xb1",
+    "old.csv": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "Workbook".encode("utf-16-le"),
     "book.xlsx": b"PK\x03\x04",
     "packed.csv": b"\x1f\x8b\x08\x00",
     "arrow.csv": b"PAR1",
     "paper.csv": b"%PDF-1.7",
-    "list.json": b'[{"question": "2+3"}]',
-    "prompts.txt": b"What is 2+3?\n",
-    "excel.csv": b"sep=;\r\nquestion;answer\r\nWhat is 2+3?;5\r\n",
-    "index.csv": b",question\n0,2+3\n",
     "twice.csv": b"1,1\n2,2\n",
     "latin.csv": "question\nGrüße\n".encode("cp1252"),
 }
@@ -42,18 +37,13 @@ def folder(tmp_path: Path) -> Path:
         ("run qq.csv", "no such file; did you mean q.csv?"),
         ("run zebra.csv", "no such file in "),
         ("run nowhere/q.csv", "no such file; its folder does not exist or cannot be read"),
-        ("run book.csv", "is an Excel workbook or a ZIP file, not text; save it as CSV UTF-8"),
-        ("run old.csv", "is an Excel workbook (.xls), not text; save it as CSV UTF-8"),
-        ("run book.xlsx", "save the sheet as CSV UTF-8 from the spreadsheet program"),
-        ("run packed.csv", "is compressed with gzip, not text; let its name end in .gz"),
-        ("run arrow.csv", "is a Parquet file, not text; let its name end in .parquet"),
-        ("run paper.csv", "is a PDF, not text; give a table"),
-        ("run list.json", "write one JSON object per line, and name the file .jsonl"),
-        ("run prompts.txt", "if each line is a prompt, name the file .tsv and add --no-header"),
-        ("run excel.csv", "line 1: is a line for Excel, not the header; delete it"),
-        ("run index.csv", "or write the table without its index (to_csv(index=False))"),
+        ("run old.csv", "is an Excel workbook of the old format (.xls, Excel 97); save it as .xlsx"),
+        ("run book.xlsx", "is a damaged compressed file"),
+        ("run packed.csv", "is a damaged compressed file"),
+        ("run arrow.csv", "is not a Parquet file or is damaged"),
+        ("run paper.csv", "is a PDF document, not a table; export its table as CSV or Excel"),
         ("run twice.csv", "rename one, or add --no-header if this line is a row"),
-        ("run latin.csv", "save it as UTF-8, or try --encoding cp1252"),
+        ("run latin.csv", "save it as UTF-8, or choose what reads right: --encoding cp1252 reads 'Grüße'"),
         ("run q.csv --prompt {{question}}", "did you mean {{ row['Full question'] }}?"),
         ("run q.csv --prompt {{notes}}", "did you mean {{ note }}?"),
         ("run q.csv --prompt {note}", "write {{ note }} instead of {note}"),
@@ -82,11 +72,11 @@ def test_a_first_command(folder: Path, arguments: str, remedy: str) -> None:
 
 
 def test_lines_of_a_text_file_can_be_run(folder: Path) -> None:
-    """The advice for a text file with one prompt in each line is right, even if a prompt contains commas."""
-    (folder / "prompts.tsv").write_bytes(b"What is 2+3, please?\nWhat is 4*5?\n")
-    done = batchrun(folder, "run", "prompts.tsv", "--no-header", "--quiet")
+    """A text file with one prompt in each line is a table, even if a prompt contains commas."""
+    (folder / "prompts.txt").write_bytes(b"What is 2+3, please?\nWhat is 4*5?\n")
+    done = batchrun(folder, "run", "prompts.txt", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"\d+ [+*] \d+ = \d+", (folder / "outputs/prompts.tsv").read_text()) == [
+    assert re.findall(r"\d+ [+*] \d+ = \d+", (folder / "outputs/prompts.csv").read_text()) == [
         "2 + 3 = 5",
         "4 * 5 = 20",
     ]

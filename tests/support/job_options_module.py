@@ -22,7 +22,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from batchrun.job.options import Api
+from batchrun.job.options import Api, TableFormat
 
 __all__ = ["JobOptions"]
 

@@ -234,7 +234,7 @@ def test_status_and_show(tmp_path: Path) -> None:
         ),
         (["run", "q.csv", "--budget", "1"], "--budget: no price is known for tutor"),
         (["run", "q.csv", "-o", "q.csv"], "q.csv"),
-        (["run", "q.csv", "-o", "a.xlsx"], "a.xlsx"),
+        (["run", "q.csv", "-o", "a.doc"], "a.doc"),
         (["status", "gone.csv"], "gone.csv: no batch has written this output"),
         (["show", "gone.csv", "0"], "gone.csv: no batch has written this output"),
         (["run", "gone.toml"], "gone.toml: no such file"),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import gzip
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
@@ -18,8 +16,9 @@ from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.tables.atomic import replacing
-from batchrun.tables.sink import CsvLines
-from batchrun.tables.table_options import Format, WriteOptions, format_of
+from batchrun.tables.compression import Sink, compressed
+from batchrun.tables.sink import CsvLines, write_table
+from batchrun.tables.table_options import Format, Kind, WriteOptions, check_output_format, format_of
 from batchrun.tables.values import KindOf, json_text
 
 __all__ = ["FORMATS", "convert"]
@@ -38,7 +37,7 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
         OutputError: the result cannot be written.
     """
     source = open_source(name, ReadOptions(no_header=conversion.no_header and conversion.join is None))
-    form = format_of(output, str(output))
+    form = check_output_format(output, str(output))
     _check(name, output, form, conversion)
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
     notes = Notes()
@@ -47,10 +46,12 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
     if conversion.to_format != "table":
         write = WRITERS[conversion.to_format]
         rows = (write(row, index, conversion, notes) for index, row in enumerate(rows))
-    with replacing(output) as file, _stream(file, gzipped=form.gzipped) as stream:
-        if form.kind == "parquet":
-            _write_parquet(stream, table, notes)
-        elif form.kind == "jsonl":
+    if form.kind not in ("csv", "tsv", "jsonl"):
+        _note_json_text(table, form, notes)
+        write_table(output, table, ({} for _ in range(table.count)), _NoColumns())
+        return table.count, notes
+    with replacing(output) as file, compressed(file, form.compression) as stream:
+        if form.kind == "jsonl":
             for line in rows:
                 stream.write(json_text(line).encode("utf-8", "backslashreplace") + b"\n")
         else:
@@ -109,7 +110,9 @@ class _Table:
 def _check(name: str, output: Path, form: Format, conversion: Conversion) -> None:
     if conversion.from_format == conversion.to_format == "table" and form.kind == format_of(Path(name), name).kind:
         raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
-    kinds = {"table": ("csv", "tsv", "jsonl", "parquet"), "promptfoo": ("csv",)}.get(conversion.to_format, ("jsonl",))
+    kinds = {"table": ("csv", "tsv", "jsonl", "json", "parquet", "feather", "xlsx"), "promptfoo": ("csv",)}.get(
+        conversion.to_format, ("jsonl",)
+    )
     if form.kind not in kinds:
         raise InputError(
             f"{output}: convert --to {conversion.to_format} writes {' or '.join(f'.{kind}' for kind in kinds)}"
@@ -152,19 +155,17 @@ def _joined(source: Source, conversion: Conversion, notes: Notes) -> Iterator[di
         notes.add(f"results whose custom_id is not in {table.name}")
 
 
-def _stream(file: IO[bytes], *, gzipped: bool) -> Any:
-    return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) if gzipped else nullcontext(file)
-
-
-def _write_parquet(stream: IO[bytes], table: _Table, notes: Notes) -> None:
-    from batchrun.tables.arrow import write_parquet
-
+def _note_json_text(table: _Table, form: Format, notes: Notes) -> None:
+    if form.kind == "json":
+        return
     for column, seen in table.kinds.items():
         if seen.kind == "json":
-            notes.rows[f"{column}: lists, objects or values of several types, which become JSON text in Parquet"] = (
-                table.count
-            )
-    write_parquet(stream, table, ({} for _ in range(table.count)), _NoColumns())
+            notes.rows[
+                f"{column}: lists, objects or values of several types, which become JSON text in {_CALLED[form.kind]}"
+            ] = table.count
+
+
+_CALLED: Final[Mapping[Kind, str]] = {"parquet": "Parquet", "feather": "Arrow", "xlsx": "Excel"}
 
 
 class _NoColumns(WriteOptions):
@@ -178,7 +179,7 @@ class _NoColumns(WriteOptions):
         return {}
 
 
-def _write_text(stream: IO[bytes], delimiter: str, rows: Iterator[Cells], notes: Notes) -> None:
+def _write_text(stream: Sink, delimiter: str, rows: Iterator[Cells], notes: Notes) -> None:
     writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
     for index, row in enumerate(rows):
         if not index:

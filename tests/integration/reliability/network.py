@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 from anyio.from_thread import start_blocking_portal
 
 __all__ = ["Fault", "Proxy", "Request", "planned"]
@@ -87,6 +88,9 @@ class Proxy:
             server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=1_024)
             yield server.sockets[0].getsockname()[1]
             server.close()
+            # A connection that asyncio has just accepted is owned by nobody until the task that serves it has begun.
+            for _ in range(2):
+                await anyio.lowlevel.checkpoint()
             connections.cancel_scope.cancel()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

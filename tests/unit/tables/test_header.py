@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from batchrun.tables import Source, header_hint, header_notice, longest_text_column
-from batchrun.tables.header import looks_like_row
+from batchrun.tables import Source, header_hint, header_refusal, longest_text_column
+from batchrun.tables.column_names import looks_like_row
 
 Table = Callable[..., Source]
 
@@ -46,14 +46,29 @@ def test_only_a_header_gets_a_hint(table: Table) -> None:
     assert header_hint(table("id,question\n1,2\n")) == ""
 
 
-def test_the_only_column_is_announced(table: Table) -> None:
-    """A list of questions without a header would lose its first question: the notice quotes it."""
-    notice = header_notice(table("What is 2+3?\nWhat is 4*5?\n"))
-    assert notice.endswith(
-        "the first line, 'What is 2+3?', is used as the name of the column; if it is a row, add --no-header"
-    )
-    assert header_notice(table("question\nWhat is 4*5?\n")) == ""
-    assert header_notice(table("1,2\n3,4\n")) == ""
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "What is 2+3?\nWhat is 4*5?\n",
+            "'What is 2+3?', would be the name of the column; if it is a prompt, add --no-",
+        ),
+        ("# heading\nWhat is 4*5?\n", "add --skip-rows 1"),
+        ("name the capital of France\nWhat?\n", "add --no-header"),
+        ("Report\nid,q\n1,What?\n", "'Report', has one cell, and the following lines have 2; if it is a title"),
+        ("question\nWhat is 1, 2?\nAnd 3, 4?\n", ""),
+        ('text\n"What is 1, 2?"\n"And 3, 4?"\n', ""),
+        ("text\nWhat is 1, 2?\nWhat is 3?\n", ""),
+        ("question\nWhat is 4*5?\n", ""),
+        ("1,2\n3,4\n", ""),
+    ],
+)
+def test_the_only_column_may_be_a_row(table: Table, content: str, expected: str) -> None:
+    """A list of prompts without a header would lose its first prompt, and a title is not a column."""
+    refusal = header_refusal(table(content))
+    assert expected in refusal
+    assert bool(expected) == bool(refusal)
+    assert header_refusal(table(content, no_header=True)) == ""
 
 
 @pytest.mark.parametrize(

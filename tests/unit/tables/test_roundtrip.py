@@ -67,7 +67,7 @@ def test_delimited(table: tuple[list[str], list[list[str]]], delimiter: str, lin
         assert source.columns == tuple(header)
         assert cells(source, len(header)) == rows
         for name in ("out.csv", "out.tsv", "out.jsonl", "out.parquet"):
-            again = through(folder, source, name, len(rows), "," if name == "out.csv" else None)
+            again = through(folder, source, name, len(rows), delimiter if name == "out.csv" else None)
             assert again.columns[: len(header)] == tuple(header)
             assert cells(again, len(header)) == rows
 

@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 def test_csv_bytes(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
     """CSV is UTF-8 without byte order mark, lines end in LF, only cells that need quotes have them, None is empty."""
-    source = table('\ufeffa,b\r\n007,"x,y"\r\nNA,\r\n')
+    source = table('a,b\n007,"x,y"\nNA,\n')
     cells = outcomes("é\r", 'say "hi"\n', prompt_tokens=3, cost_usd=0.5, parts={"k": ["é", None]}, ok=True)
     count = write_table(tmp_path / "out.csv", source, cells, WriteOptions(extra_columns={"parts": dict, "ok": bool}))
     assert count == 2
@@ -42,6 +42,25 @@ def test_csv_bytes(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
         "a,b," + ",".join(OUTPUT_COLUMNS) + ",parts,ok\n"
         '007,"x,y","é\r"' + tail + 'NA,,"say ""hi""\n"' + tail
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_csv_keeps_the_dialect_of_a_csv_input(
+    tmp_path: Path, table: Open, outcomes: Outcomes, bom: str, line_end: str, delimiter: str
+) -> None:
+    """Delimiter, byte order mark, line ends and columns without a name are those of the input, unless options differ."""
+    source = table(bom + line_end.join([f"a{delimiter}{delimiter}b", f"1{delimiter}2{delimiter}3", ""]))
+    assert source.columns == ("a", "column_2", "b")
+    write_table(tmp_path / "out.csv", source, outcomes("x"), WriteOptions())
+    header, row, _ = (tmp_path / "out.csv").read_bytes().decode().split(line_end)
+    assert header.startswith(bom + delimiter.join(["a", "", "b", "response", "status"]))
+    assert row.startswith(delimiter.join(["1", "2", "3", "x"]))
+    write_table(tmp_path / "out.csv", source, outcomes("x"), WriteOptions(delimiter="tab", bom=True))
+    assert (tmp_path / "out.csv").read_bytes().decode().startswith("\ufeffa\t\tb\tresponse\t")
+    write_table(tmp_path / "out.jsonl", source, outcomes("x"), WriteOptions())
+    assert (tmp_path / "out.jsonl").read_text().startswith('{"a":"1","column_2":"2","b":"3","response":"x"')
 
 
 def test_tsv_and_gzip(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
@@ -188,7 +207,10 @@ def test_check_of_the_input_itself(tmp_path: Path, table: Open) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "expected"),
     [
-        ("out.txt", InputError, "unknown file extension"),
+        ("out.doc", InputError, "unknown file extension"),
+        ("out.parquet.gz", InputError, "unknown file extension"),
+        ("out.txt", InputError, r"only reads \.txt"),
+        ("out.csv.zip", InputError, r"only reads \.csv\.zip"),
         ("folder.csv", OutputError, "is a folder; expected an output file"),
         ("device.csv", OutputError, "not a regular file"),
         ("in.csv/out.csv", OutputError, "cannot be written"),

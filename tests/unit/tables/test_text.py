@@ -184,9 +184,7 @@ def test_other_encodings(table: Open) -> None:
         ('id,text\n1,"hello\n2,"foo"\n3,bar\n', ["line 3:", "closing quote", "began on line 2"]),
         ("a,b\n1,2\n3,\x004\n", ["line 3:", "NUL"]),
         ("a,b,a\n1,2,3\n", ["line 1", "'a'", "two columns"]),
-        ("a,,c\n1,2,3\n", ["line 1", "column 2", "no name"]),
-        ("a,b\n", ["no rows"]),
-        ("a,b\n\n\n", ["no rows"]),
+        (",,2\n1,2,3\n", ["line 1", "column 1", "no name"]),
         ("", ["empty"]),
         ("\n\n", ["empty"]),
         ("\ufeff", ["empty"]),
@@ -205,7 +203,7 @@ def test_bad_tables(table: Open, content: str | bytes, expected: list[str]) -> N
 @pytest.mark.parametrize(
     ("encoding", "content", "expected"),
     [
-        ("utf-16-le", "a,b\nx,".encode("utf-16-le") + b"\x00\xd8", ["line 2, byte 12", "UTF-16-LE"]),
+        ("utf-16-le", "a,b\nx,".encode("utf-16-le") + b"\x00\xd8", ["line 2, byte 12", "cut off"]),
         ("ascii", b"a,b\r\n1,2\r\n\r\xff,3\r\n", ["line 4, byte 11 (0xff)", "another --encoding"]),
         ("klingon", b"a\n1\n", ["'klingon'", "unknown text encoding"]),
         ("base64", b"a\n1\n", ["'base64'", "unknown text encoding"]),
@@ -226,12 +224,10 @@ def test_a_bad_byte_far_behind(table: Open) -> None:
     assert f"line 100002, byte {4 + len(good) + 2} (0xff)" in text
 
 
-@pytest.mark.parametrize(
-    "content", [gzip.compress(b"a,b\n" + b"1,2\n" * 999, mtime=0)[:-12], b"a,b\n1,2\n", b"\x1f\x8b\x08"]
-)
+@pytest.mark.parametrize("content", [gzip.compress(b"a,b\n" + b"1,2\n" * 999, mtime=0)[:-12], b"\x1f\x8b\x08"])
 def test_broken_gzip(table: Open, content: bytes) -> None:
     """A truncated or invalid gzip file is refused in one line."""
-    assert "in.csv.gz: is a damaged gzip file" in message(table, content, "in.csv.gz")
+    assert "in.csv.gz: is a damaged compressed file" in message(table, content, "in.csv.gz")
 
 
 @pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n", "\0"])
@@ -272,7 +268,7 @@ def test_a_tsv_without_a_header(table: Open) -> None:
 @pytest.mark.parametrize(("name", "content"), [("in.jsonl", '{"a": 1}\n'), ("in.parquet", "PAR1")])
 def test_formats_that_always_have_names(table: Open, name: str, content: str) -> None:
     """JSON Lines and Parquet refuse the option."""
-    with pytest.raises(InputError, match=f"{name}: --no-header is for CSV and TSV only"):
+    with pytest.raises(InputError, match=f"{name}: --no-header is for CSV, TSV and Excel only"):
         table(content, name, no_header=True)
 
 
@@ -281,8 +277,7 @@ def test_formats_that_always_have_names(table: Open, name: str, content: str) ->
     [
         ("1,1\n2,2\n", "two columns are named '1'; rename one, or add --no-header if this line is a row"),
         ("a,a\n", "two columns are named 'a'; rename one, or add --no-header if this line is a row"),
-        (",question\n0,2+3\n", "has no name; give it one, or write the table without its index (to_csv(index=False))"),
-        ("question\n", "the table has a header but no rows; add rows, or --no-header if its only line is a row"),
+        (",1\n0,2+3\n", "has no name; give it one, or add --no-header if this line is a row"),
     ],
 )
 def test_a_header_that_may_be_a_row(table: Open, content: str, expected: str) -> None:
