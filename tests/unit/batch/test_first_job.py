@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.batch.first_job import first_job, key_help, write_new
@@ -242,6 +242,8 @@ def test_the_job_of_any_table_can_be_run(
 ) -> None:
     """Whatever the columns are named, `init` writes a file that a dry run accepts without a problem."""
     header, rows = table
+    # A CSV of one column cannot show that a mark in its name is not the delimiter.
+    assume(ending != ".csv" or len(header) > 1 or not set(header[0]) & set(",;|\t"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_table(folder / f"in{ending}", header, rows, delimiter)
