@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from batchrun.cli.app import cli
-from batchrun.cli.console import note, print_result
+from batchrun.cli.console import note, print_result, warn
 from batchrun.cli.dry_batch import dry_run_of, rows_of_table
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
@@ -79,4 +79,6 @@ def check(job: str) -> int:
     with dry_run_of(arguments, read_environment(job), scoring) as (plan, estimate):
         rows = f"{job}: {rows_of_table(plan, shown_path(Path(arguments.input_name)))}"
         print_result(*check_lines(estimate, rows, shown_path(plan.paths.output)))
+    for problem in estimate.problems:
+        warn(problem)
     return 2 if estimate.problems else 0

@@ -272,11 +272,12 @@ def dry_run_lines(estimate: DryRun) -> list[str]:
         f"cost: {_cost_text(estimate)}",
         f"time: {time_text(estimate.time, 'assumed')}",
     ]
-    return [*lines, *_known_lines(estimate), "nothing was sent or written"]
+    problems = (f"problem: {problem}" for problem in estimate.problems)
+    return [*lines, *_known_lines(estimate), *problems, "nothing was sent or written"]
 
 
 def check_lines(estimate: DryRun, rows: str, output: str) -> list[str]:
-    """Return what a run of a job file would do, for people.
+    """Return what a run of a job file would do, for people; `DryRun.problems` are left to the caller.
 
     Args:
         rows: the rows and their table.
@@ -312,11 +313,11 @@ def _unaskable_lines(estimate: DryRun, most: int) -> list[str]:
 
 
 def _known_lines(estimate: DryRun) -> list[str]:
-    """Return what else is known before the start, and what would prevent it."""
+    """Return what else is known before the start."""
     lines = []
     if estimate.cost is not None and estimate.budget_usd is not None and estimate.cost > estimate.budget_usd:
         lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
-    return [*lines, *estimate.notices, *(f"problem: {problem}" for problem in estimate.problems)]
+    return [*lines, *estimate.notices]
 
 
 def _replaced_lines(estimate: DryRun) -> list[str]:

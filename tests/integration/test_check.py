@@ -18,10 +18,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def checked(folder: Path, exit_code: int = 0) -> list[str]:
+def checked(folder: Path) -> list[str]:
     result = batchrun(folder, "check", "job.toml")
-    assert result.returncode == exit_code, result
-    assert not result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert len(lines) <= 10
     return lines
@@ -49,12 +48,14 @@ def test_new_changed_and_finished_rows(folder: Path) -> None:
 
 
 def test_what_prevents_a_start_is_a_problem(folder: Path) -> None:
-    """A changed model is reported, with exit code 2, before the night's run refuses it."""
+    """A changed setting is reported as an error, with exit code 2, before the night's run refuses it."""
     assert batchrun(folder, "run", "job.toml").returncode == 0
     (folder / "job.toml").write_text('input = "q.csv"\nkey = "id"\ntemperature = 0.5\n', encoding="utf-8")
-    problem = checked(folder, exit_code=2)[-1]
-    assert problem.startswith("problem: ")
-    assert "temperature was None and is 0.5" in problem
+    result = batchrun(folder, "check", "job.toml")
+    assert result.returncode == 2
+    assert result.stderr.startswith("batchrun: outputs/q.csv.journal belongs to a batch that differs")
+    assert "temperature was None and is 0.5" in result.stderr
+    assert result.stderr.count("\n") == 1
     assert batchrun(folder, "run", "job.toml").returncode == 2
 
 
