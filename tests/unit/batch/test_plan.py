@@ -66,8 +66,8 @@ def test_a_service_that_is_not_there_to_speak_to(table: Path) -> None:
 
 
 def test_an_unknown_column(table: Path) -> None:
-    """A template that names a missing column is refused with a list of the columns."""
-    assert refusal(table, prompt="{{ qestion }}").endswith("(columns: 'id', 'question')")
+    """A template that names a missing column is refused with a list of the columns, and the one that was meant."""
+    assert refusal(table, prompt="{{ qestion }}").endswith("(columns: 'id', 'question'); did you mean {{ question }}?")
 
 
 def test_a_template_that_fails_on_the_first_row(table: Path) -> None:
