@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,10 @@ def _basic_lines(source: Source, input_name: str, read: ReadOptions, roles: Colu
     """Yield what most people set."""
     yield ""
     yield f"input = {_toml(input_name)}"
-    for name, value in (("encoding", read.encoding), ("delimiter", read.delimiter), ("no_header", read.no_header)):
-        if value:
-            yield f"{name} = {_toml(value)}"
+    for each in fields(read):
+        value = getattr(read, each.name)
+        if value is not None and value is not False:
+            yield f"{each.name} = {_toml(value)}"
     if prefix := _prefix(source.columns):
         yield "# The table has a column with the name of an output column, so the output columns get a prefix."
         yield f"output_prefix = {_toml(prefix)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,27 +20,23 @@ from batchrun.job.file import is_job_file
 
 __all__ = ["check", "init"]
 
+READ_OPTIONS = ("encoding", "delimiter", "no_header", "format", "sheet", "skip_rows")
+"""The options of `Job` that say how a table is read; `init` writes those that are given into the job file."""
+
 
 @cli.command()
 @click.argument("table", type=LocalPath(), metavar="TABLE")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
 @click.option("--all", "every_option", is_flag=True, help="Show every option, not only what most people set")
-@partial(job_parameters, only=("encoding", "delimiter", "no_header"))
-def init(
-    table: str,
-    output: Path | None,
-    *,
-    every_option: bool,
-    encoding: str | None,
-    delimiter: str | None,
-    no_header: bool | None,
-) -> None:
+@partial(job_parameters, only=READ_OPTIONS)
+def init(table: str, output: Path | None, *, every_option: bool, **read: Any) -> None:
     """Write a first job file for a table.
 
     The file can be run as it is. The prompt is the column `prompt` or `question`, or the longest text column. A column
     of unique ids becomes the key. The other options are comments with examples.
     """
     from batchrun.batch.first_job import first_job, write_new
+    from batchrun.job.validation import make_job
     from batchrun.shell_hint import command
     from batchrun.tables import ReadOptions, header_hint, open_source
 
@@ -47,7 +44,8 @@ def init(
         raise click.UsageError("a job file names its table: give a file, not standard input")
     if output is not None and not is_job_file(output.name):
         raise click.UsageError(f"--output: the name of a job file ends with .toml, got {output}")
-    options = ReadOptions(encoding, delimiter, no_header=bool(no_header))
+    job = make_job({name: value for name, value in read.items() if value is not None})
+    options = ReadOptions(**{name: getattr(job, name) for name in READ_OPTIONS})
     source = open_source(table, options)
     path = output or _job_path(Path(table))
     name = os.path.relpath(table, path.parent)

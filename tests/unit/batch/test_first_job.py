@@ -170,6 +170,10 @@ def test_the_options_that_read_the_table_are_in_the_file(tmp_path: Path) -> None
     assert batchrun(tmp_path, "init", "q.csv", "--encoding", "cp1252", "--delimiter", "/").returncode == 0
     assert tomllib.loads((tmp_path / "q.toml").read_text(encoding="utf-8"))["encoding"] == "cp1252"
     assert batchrun(tmp_path, "check", "q.toml").returncode == 0
+    (tmp_path / "r.csv").write_text("a title\nid,question\n1,1+1\n", encoding="utf-8")
+    assert batchrun(tmp_path, "init", "r.csv", "--skip-rows", "1").returncode == 0
+    assert tomllib.loads((tmp_path / "r.toml").read_text(encoding="utf-8"))["skip_rows"] == 1
+    assert batchrun(tmp_path, "check", "r.toml").returncode == 0
 
 
 @pytest.mark.parametrize(
