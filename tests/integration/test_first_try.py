@@ -47,7 +47,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, base_url: str, *options: str, model: str = "right", key: str = "right") -> Result:
-    fixed = ("--api", "chat", "--base-url", base_url, "--model", model, "--max-attempts", "1", "--json")
+    # A row that alone is left cannot be told from an outage, which would be waited out.
+    fixed = (
+        "--api",
+        "chat",
+        "--base-url",
+        base_url,
+        "--model",
+        model,
+        "--max-attempts",
+        "1",
+        "--max-outage",
+        "2",
+        "--json",
+    )
     return batchrun(folder, "run", "q.csv", "-o", "a.csv", *fixed, *options, OPENAI_API_KEY=key)
 
 
