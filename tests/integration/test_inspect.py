@@ -158,11 +158,11 @@ def test_a_dry_run_without_its_input(tmp_path: Path, command: list[str]) -> None
     table = tmp_path / "night" / "q.csv"
     text = table.read_bytes()
     table.unlink()
-    assert batchrun(tmp_path, *command, job).stderr.endswith("q.csv: no such file\n")
+    assert "q.csv: no such file in " in batchrun(tmp_path, *command, job).stderr
     table.write_bytes(text)
     assert batchrun(tmp_path, "run", job).returncode == 0
     table.unlink()
     done = batchrun(tmp_path, *command, job)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "q.csv: no such file; " in done.stderr
+    assert "q.csv: no such file" in done.stderr
     assert done.stderr.endswith("q.csv.journal still holds the answers of an earlier run over it\n")

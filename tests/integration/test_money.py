@@ -171,10 +171,9 @@ def test_a_wrong_table_of_prices_stops_before_anything_is_made(bench: Bench) -> 
     job = bench.job("long", prices='[prices."m"]\ninput = 1.0\n')
     before = bench.files()
     done = bench.run("run", str(job))
-    assert (done.returncode, done.stderr) == (
-        2,
-        "batchrun: prices: 'm': output is missing: expected US dollars per million tokens\n",
-    )
+    date, _, error = done.stderr.partition(" · ")
+    assert (done.returncode, error) == (2, "prices: 'm': output is missing: expected US dollars per million tokens\n")
+    assert date.startswith("batchrun: 20")
     assert bench.files() == before
     assert bench.responder.asked == []
 

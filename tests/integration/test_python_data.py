@@ -131,7 +131,7 @@ def test_every_kind_resumes_a_batch_over_the_same_cells(kind: str) -> None:
         (["a", None], "data\\[1\\]: expected a text as in data\\[0\\], got None$"),
         ([{"a": 1}, "b"], "data\\[1\\]: expected a dict as in data\\[0\\], got a str$"),
         ([{1: "a"}], "data\\[0\\]: the key 1 is not a text"),
-        (pa.table({"a": []}), "data: the table has no rows"),
+        (pa.table({}), "data: the table has no columns"),
     ],
 )
 def test_what_is_not_a_table(data: Any, message: str) -> None:

@@ -140,8 +140,9 @@ def _in_folder(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 def _undated(lines: str) -> str:
-    """Return the printed lines without the first and last line of a log, whose date no page can show."""
-    return re.sub(r"^\d{4}-\d\d-\d\d [^\n]*\n", "", lines, flags=re.M)
+    """Return the printed lines without what no page can show: the first and last line of a log, and an error's date."""
+    lines = re.sub(r"^\d{4}-\d\d-\d\d [^\n]*\n", "", lines, flags=re.M)
+    return re.sub(r"^batchrun: \d{4}-\d\d-\d\d \S+ · ", "batchrun: ", lines, flags=re.M)
 
 
 def _timeless(text: str) -> str:

@@ -15,7 +15,7 @@ import batchrun
 from batchrun import shell_hint
 from batchrun.prompts import placeholders
 from batchrun.shell_hint import command, option, quoted
-from batchrun.tables import header
+from batchrun.tables import column_names
 from batchrun.wording import visible_line
 from tests.support.odd_names import each_odd_name
 
@@ -43,7 +43,7 @@ def test_a_shell_reads_the_command(name: str) -> None:
     assert words(option("--key", name)) == ["--key", name]
 
 
-@pytest.mark.parametrize("module", [shell_hint, placeholders, header], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [shell_hint, placeholders, column_names], ids=lambda module: module.__name__)
 def test_the_examples(module: object) -> None:
     """The examples of the docstrings are true."""
     found = doctest.testmod(module)  # type: ignore[arg-type] # a parameter's type is object
@@ -86,7 +86,7 @@ def is_quoted(value: ast.expr) -> bool:
         name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
         return name in _QUOTING or ast.unparse(value) == "' or '.join(apis)"
     text = ast.unparse(value)
-    return text.isupper() or text in ("api", "conversion.to_format")
+    return text.isupper() or text in ("api", "conversion.to_format", "named", "source.skip + 1")
 
 
 def test_every_message_quotes_what_it_shows_in_a_command() -> None:

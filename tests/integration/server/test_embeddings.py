@@ -38,6 +38,8 @@ CONCEPTS = {
 
 def embedded(request: Request) -> Answer:
     """Return the frequency of each concept: words of equal meaning count as one concept."""
+    if request.method == "GET":  # `serve` asks for the models to see whether the upstream can be reached
+        return json_answer({"object": "list", "data": []})
     vectors = []
     for text in request.body["input"]:
         vector = [0.0] * 4
@@ -103,7 +105,7 @@ def test_a_paraphrase_is_found_by_its_embedding_only(endpoint: ScriptedHttp, ser
     assert found(meaning, store_id) == ["1.txt", "0.txt"]
     assert found(meaning, store_id, max_num_results=1) == ["1.txt"]
     assert [request.body["input"] for request in endpoint.requests[:2]] == [[BILLS], [NOTES]]
-    assert {request.body["model"] for request in endpoint.requests} == {"small"}
+    assert {request.body["model"] for request in endpoint.requests if request.method == "POST"} == {"small"}
 
 
 async def search(conversation: Conversation) -> AsyncIterator[Part]:
@@ -349,7 +351,7 @@ def test_the_command_line_names_the_model(endpoint: ScriptedHttp, tmp_path: Path
             process.terminate()
             process.wait()
     assert {request.headers["authorization"] for request in endpoint.requests} == {f"Bearer {KEY}"}
-    assert {request.body["model"] for request in endpoint.requests} == {"small"}
+    assert {request.body["model"] for request in endpoint.requests if request.method == "POST"} == {"small"}
 
 
 def test_embeddings_need_an_upstream(tmp_path: Path) -> None:

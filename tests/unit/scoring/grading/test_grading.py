@@ -59,7 +59,7 @@ def test_a_model_shares_the_service_of_a_batch() -> None:
     ("text", "expected"),
     [
         ('modle = "m"', "unknown key 'modle'; did you mean 'model'?"),
-        ("[score]\nscorer = 'x'", "unknown key 'score'"),
+        ("[score]\nscorer = 'x'", "unknown table [score]"),
         ("grader = 3", "grader: expected a table [grader], got 3"),
         ("[grader]\nvote = 3", "grader: unknown key 'vote'; did you mean 'votes'?"),
         ("[grader]\nvotes = 0", "grader: votes: expected a whole number from 1 to 100, got 0"),
