@@ -1,6 +1,11 @@
 """Turns a table of prompts into a table of answers: one thread and one run per row.
 
-The way of a row through the package:
+- `run(table, prompt="{{ question }}", model="NAME")` returns the table with its answers. `arun` and `outcomes` are for
+  async code. `Job` explains the options.
+- `score` judges answers, `compare` pairs the answers of two models or prompts, `report` makes a page of them.
+- `run` with `model="tutor"`, or with neither a model nor a key, answers offline.
+
+The path of a row through the package:
 
 1. `tables.source` reads the input in chunks and yields a `Row`.
 2. `prompts` renders the row into a `Prompt` (its turns, its fingerprint).

@@ -71,6 +71,12 @@ def drop_overloads(_app: Sphinx) -> None:
     analyzer.overloads.clear()
 
 
+def drop_option_help(_app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Leave the options out of the docstring of `Job`: the reference has them with their types, at `JobOptions`."""
+    if name.endswith(".Job") and "Options:" in lines:
+        del lines[lines.index("Options:") :]
+
+
 class Mermaid(SphinxDirective):
     """A Mermaid block, shown as the picture that was drawn from it."""
 
@@ -89,6 +95,7 @@ def setup(app: Sphinx) -> None:
     """Register what this file adds, and the languages of code blocks that are shown as plain text."""
     app.connect("source-read", add_navigation)
     app.connect("builder-inited", drop_overloads)
+    app.connect("autodoc-process-docstring", drop_option_help)
     app.add_directive("mermaid", Mermaid)
     for language in ("crontab", "csv"):
         app.add_lexer(language, TextLexer)

@@ -90,8 +90,8 @@ def run(
         dry_run: only estimate tokens, cost and time. Nothing is sent or written.
         pilot: number of random rows to run, for an estimate of the whole table. It needs `output`: the same call
             without `pilot` runs the other rows.
-        options: the options of the command line, with underscores in their names (`batchrun.JobOptions`). A `schema`
-            may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
+        options: the options of the command line, with underscores in their names; `batchrun.Job` explains each. A
+            `schema` may also be a pydantic model or a dict, and `tools` a list of functions, sync or async.
 
     Returns:
         With `score` a `Scores`, whose `to_frame()` has answers and scores; with `dry_run` a `DryRunEstimate`; with

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import inspect
+import textwrap
+from dataclasses import dataclass, field, fields
+from itertools import groupby
 from typing import Any, Literal
 
-__all__ = ["JobOption", "job_option"]
+__all__ = ["JobOption", "add_option_help", "job_option"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,17 @@ def job_option(default: Any, section: str, help: str, **rest: Any) -> Any:  # no
     return (
         field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
     )
+
+
+def add_option_help(job: type) -> None:
+    """Append the help of every option to the docstring of `job`, which notebooks and `help` show."""
+    if job.__doc__ is None:  # python -OO
+        return
+    named = [(option_field.name, option_field.metadata["option"]) for option_field in fields(job)]
+    lines = [inspect.cleandoc(job.__doc__), "", "Options:"]
+    for section, options in groupby(named, lambda named_option: named_option[1].section):
+        lines += ["", f"    {section}"]
+        for name, option in options:
+            text = f"{name}: {option.help.removesuffix('.')}."
+            lines += textwrap.wrap(text, 112, initial_indent="    - ", subsequent_indent="      ")
+    job.__doc__ = "\n".join(lines)

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from batchrun.job.job_option import JobOption, job_option
+from batchrun.job.job_option import JobOption, add_option_help, job_option
 from batchrun.job.option_values import LONGEST_S
 
 __all__ = ["EMBEDDED_MODEL", "Api", "Job", "TableFormat", "changed_options", "job_options"]
@@ -473,3 +473,6 @@ def changed_options(job: Job) -> dict[str, Any]:
     defaults = Job()
     named = ((f.name, getattr(job, f.name)) for f in fields(Job))
     return {name: value for name, value in named if value != getattr(defaults, name)}
+
+
+add_option_help(Job)

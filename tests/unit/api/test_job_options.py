@@ -27,3 +27,10 @@ def test_the_overloads_take_what_the_functions_take() -> None:
     """The keyword arguments that type checkers see in the overloads are those of `run` and `arun`."""
     for function in (batchrun.run, batchrun.arun):
         assert PlainOptions.__annotations__.keys() == inspect.signature(function).parameters.keys() - {"data", "job"}
+
+
+def test_the_docstring_of_job_explains_every_option() -> None:
+    """`batchrun.Job?` in a notebook shows the help of every option under its name."""
+    text = " ".join((batchrun.Job.__doc__ or "").split())
+    for field in fields(batchrun.Job):
+        assert f"- {field.name}: {' '.join(field.metadata['option'].help.removesuffix('.').split())}." in text
