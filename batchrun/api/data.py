@@ -136,7 +136,11 @@ def _frame_of_list(rows: Sequence[object]) -> pandas.DataFrame:
             )
     cells = _columns(rows) if kind is Mapping else {"prompt": list(rows)}
     columns = {name: column_of(values, kind_of(values)) for name, values in cells.items()}
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(rows))).infer_objects()
+    frame = pd.DataFrame(columns, index=pd.RangeIndex(len(rows)))
+    try:
+        return frame.infer_objects()
+    except UnicodeEncodeError:  # half of a surrogate pair, which pandas keeps only in a column of objects
+        return frame
 
 
 def _columns(rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -162,8 +166,8 @@ def _of_polars(frame: Any) -> Given:
 
         joined = to_arrow(source, cells, options)
         added = polars.from_arrow(joined.select(range(frame.width, joined.num_columns)))
-        times = joined.num_rows // frame.height
-        rows = frame if times == 1 else frame[[row for row in range(frame.height) for _ in range(times)]]
+        times = joined.num_rows // max(frame.height, 1)  # a frame may have no rows
+        rows = frame if times <= 1 else frame[[row for row in range(frame.height) for _ in range(times)]]
         return polars.concat([rows, added], how="horizontal")
 
     return Given(frame.to_arrow(compat_level=polars.CompatLevel.oldest()), to_answers)

@@ -20,12 +20,13 @@ from batchrun.api.scored_run import Mode, estimated, mode_of, piloted, scoring_o
 from batchrun.api.signatures import CallOptions, PlainOptions, RunOptions, with_options
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import result_cells
-from batchrun.errors import unwrapped
+from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import ApiKey
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.records import Outcome, Settings
+from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -216,10 +217,16 @@ async def _result(
     on_outcome: Callable[[Outcome], None] | None,
     interrupts: Interrupts | None = None,
 ) -> Any:
-    """Return the answers of a call, or what its mode asks for."""
+    """Return the answers of a call, or what its mode asks for.
+
+    Raises:
+        InputError: `on_outcome` cannot be called.
+    """
     if mode.unused is not None:
         call.caller.warn(f"{mode.unused}: its table [score] is not used; score=... scores the answers with its options")
     try:
+        if on_outcome is not None and not callable(on_outcome):
+            raise InputError(f"on_outcome: expected a function that takes an outcome, got {shortened(on_outcome)}")
         if mode.pilot is not None:
             return await piloted(call, mode.pilot, interrupts)
         if mode.score is None:

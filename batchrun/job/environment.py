@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from batchrun.errors import InputError
 from batchrun.job.variables import Variables
 from batchrun.records import Settings
 
@@ -40,7 +41,14 @@ class Environment:
     variables: Variables | None = field(default=None, repr=False)
 
     def with_key(self, api_key: ApiKey) -> Environment:
-        """Return a copy with another key. An empty key counts as not set."""
+        """Return a copy with another key. An empty key counts as not set.
+
+        Raises:
+            InputError: the key is neither a text nor a function. The message does not show it.
+        """
+        if not isinstance(api_key, str) and not callable(api_key):
+            kind = type(api_key).__name__
+            raise InputError(f"api_key: expected a text or an async function that returns one, got a value of type {kind}")
         return replace(self, api_key=api_key or None, azure_key=api_key or None)
 
     @classmethod

@@ -120,6 +120,15 @@ def _check_parameters(job: Job) -> None:
     for name in job.param:
         if option := _OPTION_OF_PARAMETER.get(name):
             raise InputError(f"param: {name} cannot be set as a model parameter; use {option}")
+    for option_name, value in (*((f"param: {name}", value) for name, value in job.param.items()), *_flagless(job)):
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as exc:
+            raise InputError(f"{option_name}: cannot be sent as JSON: {exc}") from None
+
+
+def _flagless(job: Job) -> tuple[tuple[str, object], ...]:
+    return ("response_format", job.response_format), ("functions", job.functions)
 
 
 def _check_turns(job: Job) -> None:

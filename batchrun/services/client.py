@@ -30,6 +30,8 @@ NO_KEY = "none"
 _RESERVED_OPTIONS = frozenset({"base_url", "default_headers", "default_query", "http_client", "max_retries", "timeout"})
 """Arguments of the SDK's client that batchrun sets from its own options, or on which the rate limits depend."""
 
+_OPENAI_URL = "https://api.openai.com/v1"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -177,7 +179,8 @@ def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence
         if endpoint.api_version is not None:
             options["api_version"] = endpoint.api_version
     else:
-        options["base_url"] = endpoint.base_url
+        # With None the SDK would read OPENAI_BASE_URL itself, and take an empty variable for a URL.
+        options["base_url"] = endpoint.base_url or _OPENAI_URL
     return options
 
 

@@ -71,6 +71,21 @@ def test_arrow_comes_back_as_arrow(make: Callable[[Any], Any]) -> None:
     assert batchrun.run(table).schema.metadata == {b"made": b"here"}
 
 
+def test_polars_without_rows() -> None:
+    """A polars frame without rows comes back without rows, with the columns of the answers."""
+    polars = pytest.importorskip("polars")
+    answers = batchrun.run(polars.DataFrame({"question": []}, schema={"question": polars.String}))
+    assert (answers.height, answers.columns[:2]) == (0, ["question", "response"])
+
+
+def test_half_of_a_surrogate_pair() -> None:
+    """A text that UTF-8 cannot encode fails its own row only."""
+    with pytest.warns(RuntimeWarning, match="bad_text"):
+        answers = batchrun.run(["\ud800", "1 + 1"], model="tutor")
+    assert answers["error_type"].fillna("").tolist() == ["bad_text", ""]
+    assert answers["response"].tolist()[1] == ANSWERS[0]
+
+
 def test_polars_comes_back_as_polars() -> None:
     """A polars frame or Series comes back as a frame that keeps its types, also with several rows per input row."""
     polars = pytest.importorskip("polars")

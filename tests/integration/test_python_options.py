@@ -169,6 +169,11 @@ def test_one_column_to_attach(script: str) -> None:
         ({"tools": [weigh, weigh]}, "tools\\[1\\]: another function is named 'weigh'"),
         ({"tools": [lambda: "x"]}, "<lambda>: is not a valid tool name"),
         ({"tools": [weigh], "functions": [{"name": "f"}]}, "tools and `functions` cannot be combined"),
+        ({"param": {"a": {1}}}, "param: a: cannot be sent as JSON"),
+        ({"param": {"a": float("nan")}}, "param: a: cannot be sent as JSON"),
+        ({"response_format": {"type": {1}}}, "response_format: cannot be sent as JSON"),
+        ({"on_outcome": 3}, "on_outcome: expected a function that takes an outcome, got 3"),
+        ({"api_key": 3}, "api_key: expected a text or an async function that returns one, got a value of type int"),
         ({"attach": "nothing"}, "no column named 'nothing'|'nothing'"),
     ],
 )  # fmt: skip

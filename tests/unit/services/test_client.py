@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import BatchRefused, InputError, ServiceFault
-from batchrun.services.client import Endpoint
+from batchrun.services.client import Endpoint, open_client
 from batchrun.services.wire import Wire
 from tests.support.scripted_http import Request, ScriptedHttp, json_answer
 
@@ -72,6 +72,15 @@ async def test_headers_and_queries(server: ScriptedHttp) -> None:
     request = server.requests[0]
     assert (request.headers["authorization"], request.headers["x-team"]) == ("Basic Zm9v", "a b")
     assert request.query == {"tier": "1"}
+
+
+@pytest.mark.parametrize("value", ["", "http://127.0.0.1:9/other"])
+async def test_the_service_does_not_depend_on_the_sdks_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Without a base URL the client is OpenAI's: the SDK reads no OPENAI_BASE_URL, of which an empty one has no host."""
+    monkeypatch.setenv("OPENAI_BASE_URL", value)
+    client, _ = open_client(Endpoint(None, KEY), Limits(), silence_timeout_s=5)
+    async with client:
+        assert str(client.base_url) == "https://api.openai.com/v1/"
 
 
 async def test_no_key(server: ScriptedHttp) -> None:
