@@ -48,7 +48,9 @@ class Environment:
         """
         if not isinstance(api_key, str) and not callable(api_key):
             kind = type(api_key).__name__
-            raise InputError(f"api_key: expected a text or an async function that returns one, got a value of type {kind}")
+            raise InputError(
+                f"api_key: expected a text or an async function that returns one, got a value of type {kind}"
+            )
         return replace(self, api_key=api_key or None, azure_key=api_key or None)
 
     @classmethod
