@@ -46,11 +46,10 @@ class Environment:
         Raises:
             InputError: the key is neither a text nor a function. The message does not show it.
         """
-        if not isinstance(api_key, str) and not callable(api_key):
-            kind = type(api_key).__name__
-            raise InputError(
-                f"api_key: expected a text or an async function that returns one, got a value of type {kind}"
-            )
+        given: object = api_key  # callers without a type checker give anything
+        if not isinstance(given, str) and not callable(given):
+            name = type(given).__name__
+            raise InputError(f"api_key: expected a text or an async function that returns one, got a {name}")
         return replace(self, api_key=api_key or None, azure_key=api_key or None)
 
     @classmethod

@@ -173,7 +173,7 @@ def test_one_column_to_attach(script: str) -> None:
         ({"param": {"a": float("nan")}}, "param: a: cannot be sent as JSON"),
         ({"response_format": {"type": {1}}}, "response_format: cannot be sent as JSON"),
         ({"on_outcome": 3}, "on_outcome: expected a function that takes an outcome, got 3"),
-        ({"api_key": 3}, "api_key: expected a text or an async function that returns one, got a value of type int"),
+        ({"api_key": 3}, "api_key: expected a text or an async function that returns one, got a int"),
         ({"attach": "nothing"}, "no column named 'nothing'|'nothing'"),
     ],
 )  # fmt: skip
