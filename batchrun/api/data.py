@@ -189,6 +189,8 @@ def _hint(data: object) -> str:
         return "; pandas.DataFrame(data) makes a table of a dict of columns, [data] a table of one row"
     if _is(data, "polars", "LazyFrame"):
         return "; data.collect() makes a table of it"
+    if hasattr(data, "to_frame") and not hasattr(data, "__iter__"):  # `Scores` and comparisons
+        return "; data.to_frame() makes a table of it"
     if hasattr(data, "__arrow_c_stream__"):
         return "; pyarrow.table(data) makes a table of it"
     if hasattr(data, "__iter__") and not isinstance(data, bytes | bytearray):

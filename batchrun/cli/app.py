@@ -25,7 +25,9 @@ SECTIONS = {
 T = TypeVar("T")
 
 
-_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".toml", ".gz"})
+_TABLES = frozenset(
+    {".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet", ".xlsx", ".toml", ".gz", ".zst", ".xz", ".zip"}
+)
 
 
 class Commands(click.Group):

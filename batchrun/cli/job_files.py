@@ -57,7 +57,9 @@ def init(table: str, output: Path | None, *, every_option: bool, **read: Any) ->
 
 def _job_path(table: Path) -> Path:
     """Return the path of a table with .toml in place of its extension."""
-    return (table.with_suffix("") if table.suffix.lower() == ".gz" else table).with_suffix(".toml")
+    from batchrun.tables.table_options import without_ending
+
+    return table.with_name(f"{without_ending(table.name)}.toml")
 
 
 @cli.command()

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,17 @@ __all__ = ["is_verbose", "print_warnings", "with_log"]
 
 logger = logging.getLogger("batchrun")
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (
+    *(".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".feather", ".arrow", ".xlsx", ".xlsm"),
+    *(".gz", ".zst", ".xz", ".zip"),
+)
+_DAMAGED: Mapping[str, str] = {
+    **dict.fromkeys(_TABLES, "a table"),
+    **dict.fromkeys((".journal", ".lock", ".store"), "a file of a batch"),
+    ".toml": "a job file",
+    ".py": "a Python file",
+}
+"""File extension → what a log under this name could damage, because it is appended."""
 _VERBOSE = "batchrun.verbose"
 
 
@@ -182,11 +192,11 @@ def _ends_logged() -> Iterator[None]:
 def _open(path: Path) -> logging.Handler:
     """
     Raises:
-        InputError: the path looks like a table, which the log would damage.
+        InputError: the path looks like a table or another file that the log would damage.
         OutputError: the file cannot be written.
     """
-    if path.suffix.lower() in _TABLES:
-        raise InputError(f"--log-file {path}: is the name of a table; give the log a name such as batch.log")
+    if (damaged := _DAMAGED.get(path.suffix.lower())) is not None:
+        raise InputError(f"--log-file {path}: is the name of {damaged}; give the log a name such as batch.log")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The log holds row keys and the service's messages: only its owner may read it.

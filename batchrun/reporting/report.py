@@ -28,6 +28,7 @@ from batchrun.scoring.scorers.base import Score, as_text
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.table import ScoredTable
 from batchrun.shell_hint import command
+from batchrun.tables.table_options import without_ending
 
 __all__ = [
     "Report",
@@ -63,7 +64,7 @@ class Report:
 
 def default_report(output: Path) -> Path:
     """Return the default path of a report: `answers.csv` → `answers.report.html`, next to it."""
-    return output.with_name(f"{output.name.removesuffix('.gz').rpartition('.')[0] or output.name}.report.html")
+    return output.with_name(f"{without_ending(output.name)}.report.html")
 
 
 def check_page(path: Path) -> None:

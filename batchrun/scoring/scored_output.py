@@ -14,7 +14,7 @@ from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables import Source, WriteOptions, write_table
 from batchrun.tables.atomic import check_writable
-from batchrun.tables.table_options import check_output_format
+from batchrun.tables.table_options import check_output_format, without_ending
 from batchrun.tables.text import TextSource
 
 __all__ = ["check_scored_output", "default_scored", "score_columns", "write_after", "write_scored"]
@@ -23,9 +23,8 @@ __all__ = ["check_scored_output", "default_scored", "score_columns", "write_afte
 def default_scored(name: str) -> Path:
     """Return the default path of a scored table: `answers.csv` → `answers.scored.csv`, next to it."""
     path = Path(name)
-    endings = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
-    ending = "".join(endings)
-    return path.with_name(f"{path.name.removesuffix(ending)}.scored{ending}")
+    stem = without_ending(path.name)
+    return path.with_name(f"{stem}.scored{path.name.removeprefix(stem)}")
 
 
 def write_scored(

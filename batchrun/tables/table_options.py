@@ -23,6 +23,7 @@ __all__ = [
     "check_output_format",
     "delimiter_named",
     "format_of",
+    "without_ending",
 ]
 
 Kind: TypeAlias = Literal["csv", "tsv", "jsonl", "json", "txt", "parquet", "feather", "xlsx"]
@@ -162,6 +163,12 @@ def check_output_format(path: Path, name: str) -> Format:
         writable = [ending for ending in KINDS if ending not in (".txt", ".xlsm")]
         raise InputError(f"{name}: batchrun only reads {''.join(path.suffixes[-2:])}; expected {', '.join(writable)}")
     return form
+
+
+def without_ending(name: str) -> str:
+    """Return a file's name without its extension, and without that of a compression: `a.csv.zst` → `a`."""
+    path = Path(name)
+    return (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).stem
 
 
 def check_added_columns(options: WriteOptions, columns: Sequence[str], name: str) -> None:

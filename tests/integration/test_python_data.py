@@ -141,6 +141,10 @@ def test_every_kind_resumes_a_batch_over_the_same_cells(kind: str) -> None:
         ((text for text in TEXTS), "got a generator; list\\(data\\) makes"),
         (pa.array(TEXTS), "got a pyarrow.StringArray; list\\(data\\) makes"),
         ("What is 2 + 2?", "no file 'What is 2 \\+ 2\\?'; prompts are given as a list of texts$"),
+        (
+            batchrun.score(pd.DataFrame({"response": ["1"], "t": ["1"]}), scorer="exact", target="t"),
+            "data.to_frame\\(\\) makes",
+        ),
         ([], "data: the list is empty"),
         ([1], "got a list with 1$"),
         (["a", None], "data\\[1\\]: expected a text as in data\\[0\\], got None$"),

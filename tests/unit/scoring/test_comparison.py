@@ -313,7 +313,13 @@ def test_markdown_is_harmless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("o/a.csv", "o/a.scored.csv"), ("a.b.csv.gz", "a.b.scored.csv.gz"), ("a.parquet", "a.scored.parquet")],
+    [
+        ("o/a.csv", "o/a.scored.csv"),
+        ("a.b.csv.gz", "a.b.scored.csv.gz"),
+        ("a.csv.ZST", "a.scored.csv.ZST"),
+        ("a.jsonl.xz", "a.scored.jsonl.xz"),
+        ("a.parquet", "a.scored.parquet"),
+    ],
 )
 def test_where_scores_go(name: str, wanted: str) -> None:
     """The default output is next to the table, with its own name and the table's ending."""
