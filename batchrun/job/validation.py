@@ -166,7 +166,10 @@ def _check_axis(name: str, values: list[Any], job: Job) -> None:
     options = job_options()
     known = {each for each, (option, _) in options.items() if option.decides_answer} - {"matrix", "epochs"}
     if name not in known:
-        raise InputError(f"matrix: {name!r} is not an option that affects answers{suggestion(name, known)}")
+        raise InputError(
+            f"matrix: {name!r} is not an option that affects answers{suggestion(name, known)} "
+            f"(options: {', '.join(sorted(known - set(_SAME_FOR_ALL)))})"
+        )
     if name in _SAME_FOR_ALL:
         raise InputError(f"matrix: {name} must be the same for all rows; compare two batches instead")
     option, default = options[name]

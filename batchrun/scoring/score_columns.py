@@ -26,7 +26,7 @@ class ScoreColumns:
         cluster: column with the cluster of a row; the rows of a cluster are not independent.
         split: column by which rows are split into parts that are compared. The name of a batch's option selects its
             axis: `model` selects `axis_model` if the table has it, else the model that answered.
-        by: columns to break scores down by.
+        by: columns to break scores down by; the name of a batch's option selects its axis, as for `split`.
     """
 
     answer: str | None = None
@@ -48,21 +48,25 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
         InputError: a named column does not exist, or no answer column is found.
     """
     answer, prefix = _answer_column(source, columns.answer)
-    split = columns.split
-    if split is not None and f"{AXIS_PREFIX}{split}" in source.columns:
-        split = f"{AXIS_PREFIX}{split}"
+    split = None if columns.split is None else _axis_or_column(columns.split, source)
+    by = tuple(_axis_or_column(column, source) for column in columns.by)
     for option, column in (
         ("target", columns.target),
         ("key", columns.key),
         ("epochs-column", columns.epoch),
         ("cluster", columns.cluster),
-        *(("by", column) for column in columns.by),
+        *(("by", column) for column in by),
         ("split", split),
     ):
         if column is not None and column not in source.columns:
             raise _no_column(option, column, source)
     epoch = columns.epoch or (EPOCH if EPOCH in source.columns else None)
-    return replace(columns, answer=answer, epoch=epoch, split=split), prefix
+    return replace(columns, answer=answer, epoch=epoch, split=split, by=by), prefix
+
+
+def _axis_or_column(name: str, source: Source) -> str:
+    """Return the axis of a batch's option if the table has it, else the name."""
+    return f"{AXIS_PREFIX}{name}" if f"{AXIS_PREFIX}{name}" in source.columns else name
 
 
 def _answer_column(source: Source, named: str | None) -> tuple[str, str]:

@@ -59,7 +59,8 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
             while process.running:  # two that come together are delivered as one
                 time.sleep(0.05)
                 process.signal(signal.SIGINT)
-            assert process.wait() == -signal.SIGINT  # what a shell calls 130
+            # By the operating system, or by the handler if the loop is late: a shell calls both 130.
+            assert process.wait() in (-signal.SIGINT, 130)
             assert process.stderr == ""
         assert not table.output.exists()
         with batchrun(table.folder, *arguments) as process:
