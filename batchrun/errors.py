@@ -287,19 +287,23 @@ class BatchRefused(PermanentFault):
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Raise errors of this tree bare, out of the exception group of a task group inside the context.
+    """Raise errors bare, out of the exception group of a task group inside the context.
 
-    Of several at once, the first is raised; a group that holds a bug is raised as it is.
+    A single error of any kind is raised as it is, so that `except` finds what a callback raised. Of several errors of
+    this tree, the first is raised; a group of several with a bug among them is raised as it is.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        ours, others = group.split(BatchrunError)
-        if ours is None or others is not None:
+        leaves = list(_leaves(group))
+        if len(leaves) > 1 and not all(isinstance(each, BatchrunError) for each in leaves):
             raise
-        raise _first_leaf(ours) from None
+        raise leaves[0] from leaves[0].__cause__
 
 
-def _first_leaf(group: BaseExceptionGroup[BatchrunError]) -> BatchrunError:
-    error = group.exceptions[0]
-    return _first_leaf(error) if isinstance(error, BaseExceptionGroup) else error
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -42,7 +42,10 @@ def assistants_export(assistant_id: str, output: Path | None, base_url: str | No
 @click.argument("file", type=LocalPath(path_type=Path), metavar="FILE.json")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: standard output")
 def assistants_import(file: Path, output: Path | None) -> None:
-    """Convert the JSON of an assistant, as the API returns it, into a job file."""
+    """Convert the JSON of an assistant into a job file.
+
+    FILE.json holds the assistant as the API returns it.
+    """
     from batchrun.job.assistant import read_assistant
 
     _write_job(read_assistant(file), output)

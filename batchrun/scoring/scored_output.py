@@ -24,7 +24,12 @@ def default_scored(name: str) -> Path:
     """Return the default path of a scored table: `answers.csv` → `answers.scored.csv`, next to it."""
     path = Path(name)
     stem = without_ending(path.name)
-    return path.with_name(f"{stem}.scored{path.name.removeprefix(stem)}")
+    scored = path.with_name(f"{stem}.scored{path.name.removeprefix(stem)}")
+    try:
+        check_output_format(scored, str(scored))
+    except InputError:  # a format that is only read
+        return path.with_name(f"{stem}.scored.csv")
+    return scored
 
 
 def write_scored(

@@ -72,9 +72,8 @@ def test_an_error_of_the_callback_loses_nothing() -> None:
     def fail(outcome: batchrun.Outcome) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         batchrun.run(pd.DataFrame(SUMS), output="a.csv", concurrency=1, on_outcome=fail)
-    assert caught.group_contains(ZeroDivisionError)
     seen: list[batchrun.Outcome] = []
     answers = batchrun.run(pd.DataFrame(SUMS), output="a.csv", on_outcome=seen.append)
     assert list(answers["response"]) == ANSWERS
