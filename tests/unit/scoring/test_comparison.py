@@ -314,6 +314,8 @@ def test_markdown_is_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
+        ("out/a.csv.zip", "out/a.scored.csv"),
+        ("a.txt", "a.scored.csv"),
         ("o/a.csv", "o/a.scored.csv"),
         ("a.b.csv.gz", "a.b.scored.csv.gz"),
         ("a.csv.ZST", "a.scored.csv.ZST"),
