@@ -17,7 +17,7 @@ from batchrun.tables.compression import DAMAGED, Compression, open_bytes
 from batchrun.tables.encodings import suggestions
 from batchrun.wording import shown_path, visible_line
 
-__all__ = ["TextFile", "check_readable", "digest", "reading"]
+__all__ = ["OfTextFile", "TextFile", "check_readable", "digest", "reading"]
 
 BLOCK_CHARS: Final = 1 << 18
 """Characters to read at once. A block ends with a complete line."""
@@ -199,6 +199,36 @@ def _remedy(encoding: str, sample: bytes) -> str:
     if not fitting:
         return "save it as UTF-8, or name its --encoding (none of the usual ones fits)"
     return f"save it as UTF-8, or choose what reads right: {', '.join(fitting)}"
+
+
+class OfTextFile:
+    """What all tables of text files have of their file.
+
+    Attributes:
+        file: the text file.
+    """
+
+    __slots__ = ()
+    file: TextFile
+
+    @property
+    def name(self) -> str:
+        """The name that the user gave."""
+        return self.file.name
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self.file.path
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people about what was read."""
+        return self.file.notes
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the file's name, size and content."""
+        return digest(self.file.path, self.file.name)
 
 
 def _check_encoding(encoding: str) -> None:

@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
 from batchrun.tables.column_names import check_columns
-from batchrun.tables.files import TextFile, digest
+from batchrun.tables.files import OfTextFile, TextFile
 
 __all__ = ["JsonlSource"]
 
@@ -21,7 +20,7 @@ JSON_SPACE: Final = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class JsonlSource:
+class JsonlSource(OfTextFile):
     """A table of JSON objects. Nested values stay dict and list. Blank lines are skipped.
 
     The content decides how the objects are arranged, whatever the extension is: one on each line, one after the other
@@ -62,21 +61,6 @@ class JsonlSource:
         check_columns(list(columns), file.name)
         return cls(file, is_document, tuple(columns))
 
-    @property
-    def name(self) -> str:
-        """The name that the user gave."""
-        return self.file.name
-
-    @property
-    def path(self) -> Path:
-        """The path of the file."""
-        return self.file.path
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines for people about the file."""
-        return self.file.notes
-
     def rows(self) -> Iterator[Row]:
         """Yield the rows, streamed from the file."""
         columns = self.columns
@@ -90,10 +74,6 @@ class JsonlSource:
             if not cells.keys() <= known:
                 raise InputError(f"{self.name}, line {line}: the row has a new key; the file changed while it was read")
             yield line, text, cells
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the file's name, size and content."""
-        return digest(self.file.path, self.file.name)
 
 
 class _NotJson(ValueError):

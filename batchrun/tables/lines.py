@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from batchrun.records import Row
-from batchrun.tables.files import TextFile, digest
+from batchrun.tables.files import OfTextFile, TextFile
 
 __all__ = ["LinesSource"]
 
@@ -16,7 +15,7 @@ COLUMN: Final = "prompt"
 
 
 @dataclass(frozen=True, slots=True)
-class LinesSource:
+class LinesSource(OfTextFile):
     """A text file as a table with the one column `prompt`. Blank lines are skipped; other lines are kept as they are.
 
     Attributes:
@@ -33,24 +32,9 @@ class LinesSource:
         return cls(file)
 
     @property
-    def name(self) -> str:
-        """The name that the user gave."""
-        return self.file.name
-
-    @property
-    def path(self) -> Path:
-        """The path of the file."""
-        return self.file.path
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """Always `prompt`."""
         return (COLUMN,)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines for people about the file."""
-        return self.file.notes
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, streamed from the file."""
@@ -62,7 +46,3 @@ class LinesSource:
                 if text.strip():
                     yield Row(row_index, {COLUMN: text}, line)
                     row_index += 1
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the file's name, size and content."""
-        return digest(self.file.path, self.file.name)

@@ -93,7 +93,7 @@ def _open_file(path: Path, name: str, options: ReadOptions) -> Source:
     if kind == "tsv":
         if _delimiter(options) not in (None, "\t"):
             raise InputError(f"{name}: --delimiter is for .csv only; the delimiter of TSV is the tab")
-        return TextSource.open(file, "\t", has_header=not options.no_header, skip=options.skip_rows)
+        return TextSource.open(file, "\t", has_header=not options.no_header, skip=options.skip_rows, is_tsv=True)
     _refuse(options, name, encoding=False)
     return LinesSource.open(file) if kind == "txt" else JsonlSource.open(file)
 

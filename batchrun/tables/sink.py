@@ -142,7 +142,7 @@ def _dialect(kind: Kind, source: Source, options: WriteOptions) -> _Dialect:
         if original.header is not None:
             header = (*original.header, *source.columns[len(original.columns) :])
         bom, line_end = original.file.bom, original.line_end
-        if original.delimiter in CANDIDATES and original.path.suffix.lower() != ".tsv":
+        if original.delimiter in CANDIDATES and not original.is_tsv:
             delimiter = original.delimiter
     if kind == "tsv":
         delimiter = "\t"

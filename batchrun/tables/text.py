@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 
 from batchrun.errors import InputError
 from batchrun.records import Row
 from batchrun.tables.column_names import NO_HEADER, check_columns, looks_like_row, named, unnamed
 from batchrun.tables.dialect import find_delimiter, records
-from batchrun.tables.files import TextFile, digest
+from batchrun.tables.files import OfTextFile, TextFile
 from batchrun.tables.preamble import Preamble, preamble_of
 
 __all__ = ["TextSource"]
 
 
 @dataclass(frozen=True, slots=True)
-class TextSource:
+class TextSource(OfTextFile):
     """A table of delimited text. Every cell is the text that the user wrote.
 
     `007` and `NA` are not converted, and an empty cell is `""`, never None. Blank lines are skipped, as in other csv
@@ -30,7 +29,7 @@ class TextSource:
         columns: the names of the columns: the cells of the header, or `column_1`, `column_2`, … where there is none.
         header: the cells of the header as they are in the file, None if the first record is a row.
         skip: physical lines above the header.
-        notes: lines for people about what was read.
+        is_tsv: the format is TSV, whose delimiter says nothing about that of a CSV output.
     """
 
     file: TextFile
@@ -38,11 +37,17 @@ class TextSource:
     columns: tuple[str, ...]
     header: tuple[str, ...] | None
     skip: int = 0
-    notes: tuple[str, ...] = ()
+    is_tsv: bool = False
 
     @classmethod
     def open(
-        cls, file: TextFile, delimiter: str | None, *, has_header: bool = True, skip: int | None = None
+        cls,
+        file: TextFile,
+        delimiter: str | None,
+        *,
+        has_header: bool = True,
+        skip: int | None = None,
+        is_tsv: bool = False,
     ) -> TextSource:
         """Return the source after reading its header.
 
@@ -51,6 +56,7 @@ class TextSource:
             delimiter: one character; None detects it.
             has_header: the first record has the names of the columns.
             skip: physical lines above the header; None finds comments, titles and Excel's `sep=` line.
+            is_tsv: see the attribute.
 
         Raises:
             InputError: there is no header, no column has a name, two have the same, or the first block of the file
@@ -75,7 +81,8 @@ class TextSource:
             remedy = f", or add {NO_HEADER} if this line is a row" if looks_like_row(header) else ""
             check_columns(names, where, remedy)
         own = tuple(header) if has_header else None
-        return cls(file, delimiter, tuple(names), own, above.lines, (*file.notes, *notes))
+        file = replace(file, notes=(*file.notes, *notes))
+        return cls(file, delimiter, tuple(names), own, above.lines, is_tsv)
 
     @property
     def line_end(self) -> str:
@@ -87,16 +94,6 @@ class TextSource:
     def has_header(self) -> bool:
         """Whether the first record has the names of the columns."""
         return self.header is not None
-
-    @property
-    def name(self) -> str:
-        """The name that the user gave."""
-        return self.file.name
-
-    @property
-    def path(self) -> Path:
-        """The path of the file."""
-        return self.file.path
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, streamed from the file."""
@@ -112,7 +109,3 @@ class TextSource:
                         f"{self.name}, line {line}: the columns differ; the file changed while it was read"
                     )
                 row_index += 1
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the file's name, size and content."""
-        return digest(self.file.path, self.file.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import lzma
 import signal
 import stat
 import subprocess
@@ -61,6 +62,16 @@ def test_csv_keeps_the_dialect_of_a_csv_input(
     assert (tmp_path / "out.csv").read_bytes().decode().startswith("\ufeffa\t\tb\tresponse\t")
     write_table(tmp_path / "out.jsonl", source, outcomes("x"), WriteOptions())
     assert (tmp_path / "out.jsonl").read_text().startswith('{"a":"1","column_2":"2","b":"3","response":"x"')
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in.tsv.gz", "in.tsv.xz"])
+def test_a_tsv_gives_a_csv_with_commas(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
+    """The tab of a TSV is not the delimiter of a CSV output, however the TSV is compressed."""
+    content = b"a\tb\n1\t2\n"
+    packed = {".tsv": content, ".gz": gzip.compress(content), ".xz": lzma.compress(content)}
+    source = table(packed[Path(name).suffix], name)
+    write_table(tmp_path / "out.csv", source, outcomes("x"), WriteOptions())
+    assert (tmp_path / "out.csv").read_text().startswith("a,b,response,")
 
 
 def test_tsv_and_gzip(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
