@@ -11,6 +11,7 @@ from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.tables import format_of
+from batchrun.tables.table_options import without_ending
 from batchrun.wording import shown_path
 
 __all__ = ["continued_default_notice", "output_of"]
@@ -26,14 +27,15 @@ def _default_output(input_name: str) -> Path:
 
     CSV for standard input, unknown endings, plain lines and archives; `.xlsx` for `.xlsm`, which is only read.
     """
-    name = "stdin.csv" if input_name == "-" else Path(input_name).name
-    name = re.sub(r"\.zip$", "", re.sub(r"\.xlsm$", ".xlsx", name, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    path = Path("stdin.csv" if input_name == "-" else Path(input_name).name)
+    ending = path.suffix.lower()
+    if ending in (".zip", ".xlsm"):
+        path = path.with_suffix(".xlsx" if ending == ".xlsm" else "")
     try:
-        if format_of(Path(name), name).kind == "txt":
-            name = Path(name).name.partition(".txt")[0] + ".csv"
+        is_lines = format_of(path, path.name).kind == "txt"
     except InputError:
-        name = f"{name or 'output'}.csv"
-    return Path("outputs") / name
+        return Path("outputs") / f"{path.name or 'output'}.csv"
+    return Path("outputs") / (f"{without_ending(path.name)}.csv" if is_lines else path.name)
 
 
 def _former_default_output(input_name: str) -> Path:

@@ -28,17 +28,12 @@ __all__ = ["is_verbose", "print_warnings", "with_log"]
 
 logger = logging.getLogger("batchrun")
 
-_TABLES = (
-    *(".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".feather", ".arrow", ".xlsx", ".xlsm"),
-    *(".gz", ".zst", ".xz", ".zip"),
-)
 _DAMAGED: Mapping[str, str] = {
-    **dict.fromkeys(_TABLES, "a table"),
     **dict.fromkeys((".journal", ".lock", ".store"), "a file of a batch"),
     ".toml": "a job file",
     ".py": "a Python file",
 }
-"""File extension → what a log under this name could damage, because it is appended."""
+"""File extension → what a log under this name could damage, because it is appended; tables are known to `tables`."""
 _VERBOSE = "batchrun.verbose"
 
 
@@ -195,7 +190,14 @@ def _open(path: Path) -> logging.Handler:
         InputError: the path looks like a table or another file that the log would damage.
         OutputError: the file cannot be written.
     """
-    if (damaged := _DAMAGED.get(path.suffix.lower())) is not None:
+    from batchrun.tables.compression import COMPRESSIONS
+    from batchrun.tables.table_options import KINDS
+
+    ending = path.suffix.lower()
+    # Logs are often called .txt, as are lists of prompts.
+    is_table = ending != ".txt" and (ending in KINDS or ending in COMPRESSIONS)
+    damaged = "a table" if is_table else _DAMAGED.get(ending)
+    if damaged is not None:
         raise InputError(f"--log-file {path}: is the name of {damaged}; give the log a name such as batch.log")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
