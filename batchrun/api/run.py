@@ -290,7 +290,7 @@ async def outcomes(
     send, receive = anyio.create_memory_object_stream[Outcome](math.inf)
     with CallersWords():
         call = resolve(data, job, options, api_key, client_options, progress)
-    with CallersWords(), keeping_answers(call) as answers, unwrapped():
+    with CallersWords(), keeping_answers(call) as answers:
 
         async def run_all() -> None:
             with send:
@@ -299,15 +299,16 @@ async def outcomes(
 
         answers.is_delivered = False
         raised: BaseException | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run_all)
-            with receive:
-                try:
-                    yield receive
-                except anyio.get_cancelled_exc_class():
-                    raise
-                except BaseException as exc:  # noqa: BLE001 - raised below, without the exception group of the tasks
-                    raised = exc
-                tasks.cancel_scope.cancel()
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run_all)
+                with receive:
+                    try:
+                        yield receive
+                    except anyio.get_cancelled_exc_class():
+                        raise
+                    except BaseException as exc:  # noqa: BLE001 - raised below, outside of the group of the tasks
+                        raised = exc
+                    tasks.cancel_scope.cancel()
         if raised is not None:
             raise raised

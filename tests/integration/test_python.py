@@ -99,6 +99,13 @@ async def test_leaving_early_keeps_what_has_ended() -> None:
     assert len(seen) < 5
 
 
+async def test_an_exception_group_of_the_caller_stays_one() -> None:
+    """A group that the caller's own code raises in the context is not unwrapped."""
+    with pytest.raises(ExceptionGroup, match="mine"):
+        async with batchrun.outcomes(pd.DataFrame(SUMS), output="a.csv"):
+            raise ExceptionGroup("mine", [ZeroDivisionError()])
+
+
 async def test_an_iteration_that_cannot_begin() -> None:
     """An error in the call is raised unchanged, as by `run`."""
 
