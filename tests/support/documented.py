@@ -57,6 +57,11 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
     return found
 
 
+def _context(command: click.Command) -> click.Context:
+    """Return a context with the names of the help flag, since click keeps those of the first context that asks."""
+    return click.Context(command, **cli.context_settings)
+
+
 def refused(arguments: list[str]) -> str:
     """Return why the command line refuses the arguments of `batchrun`, or an empty string.
 
@@ -66,11 +71,11 @@ def refused(arguments: list[str]) -> str:
     try:
         while isinstance(command, click.Group):
             name, arguments = arguments[0], arguments[1:]
-            found = command.get_command(click.Context(command), name)
+            found = command.get_command(_context(command), name)
             if found is None:
                 return f"no command {name}"
             command = found
-        command.make_parser(click.Context(command)).parse_args(arguments)
+        command.make_parser(_context(command)).parse_args(arguments)
     except click.UsageError as exc:
         return exc.format_message()
     return ""

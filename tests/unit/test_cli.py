@@ -80,7 +80,7 @@ def test_every_command_is_in_one_section() -> None:
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_the_list_of_commands_is_not_cut(width: int) -> None:
     """Every command has its whole sentence; at 80 columns on one line."""
-    context = click.Context(cli, info_name="batchrun", terminal_width=width)
+    context = click.Context(cli, info_name="batchrun", terminal_width=width, **cli.context_settings)
     text = cli.get_help(context)
     assert "..." not in text.replace("[ARGS]...", "")
     assert max(map(len, text.splitlines())) <= width

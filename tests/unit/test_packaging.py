@@ -123,10 +123,12 @@ def test_every_dependency_has_a_lower_bound() -> None:
 
 
 def test_the_source_distribution_has_what_tests_read() -> None:
-    """Every file and folder of the checkout is in the source distribution, but outputs and what .gitignore names."""
+    """Every file and folder of the checkout is in the source distribution, but outputs, virtual environments and what
+    .gitignore names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
     always = {"pyproject.toml", ".gitignore", "PKG-INFO"}
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()]
-    there = {path.name for path in ROOT.iterdir() if not any(path.match(pattern) for pattern in [*ignored, ".git"])}
+    own = [path for path in ROOT.iterdir() if not (path / "pyvenv.cfg").exists()]
+    there = {path.name for path in own if not any(path.match(pattern) for pattern in [*ignored, ".git"])}
     assert there - always - {"outputs"} == included

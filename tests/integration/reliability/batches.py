@@ -117,8 +117,8 @@ class Moments:
 
     def starting(self, process: Batchrun) -> bool:
         """Wait for a time between the first instruction and the first rows."""
-        until = time.monotonic() + self.draw.uniform(0.0, 0.6)
-        return killed_when(process, lambda: time.monotonic() >= until)
+        until, ended = time.monotonic() + self.draw.uniform(0.0, 0.6), self.table.count(ENDED)
+        return killed_when(process, lambda: time.monotonic() >= until or self.table.count(ENDED) > ended)
 
     def under_way(self, process: Batchrun, kills_left: int) -> bool:
         """Wait for a random number of further rows, and then a random moment."""
