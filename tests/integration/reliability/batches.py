@@ -116,9 +116,12 @@ class Moments:
     draw: random.Random
 
     def starting(self, process: Batchrun) -> bool:
-        """Wait for a time between the first instruction and the first rows."""
+        """Wait for a time between the first instruction and the first rows, or the output if all rows have ended."""
         until, ended = time.monotonic() + self.draw.uniform(0.0, 0.6), self.table.count(ENDED)
-        return killed_when(process, lambda: time.monotonic() >= until or self.table.count(ENDED) > ended)
+        written = self._is_written_again()
+        return killed_when(
+            process, lambda: time.monotonic() >= until or self.table.count(ENDED) > ended or written(), pause_s=0.0
+        )
 
     def under_way(self, process: Batchrun, kills_left: int) -> bool:
         """Wait for a random number of further rows, and then a random moment."""
