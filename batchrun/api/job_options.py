@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from batchrun.job.options import Api, TableFormat
+from batchrun.job.options import Api
+from batchrun.job.row_options import TableFormat
 
 __all__ = ["JobOptions"]
 
