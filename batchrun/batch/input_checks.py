@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 from batchrun.errors import InputError
 from batchrun.job.options import Job
@@ -29,7 +28,7 @@ def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) 
         prompter.check_varies(longest_text_column(source))
     if job.key is not None:
         _check_keys(prompter, source, job.key)
-    _check_first_prompt(prompter, source.rows(), combinations)
+    _check_first_prompt(prompter, source, combinations)
     return rows
 
 
@@ -54,12 +53,12 @@ def _position(row: Row) -> str:
     return f"line {row.line}" if row.line is not None else f"row {row.row_index}"
 
 
-def _check_first_prompt(prompter: Prompter, rows: Iterator[Row], combinations: int) -> None:
+def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -> None:
     """A template that fails on the first row most likely fails on all: refuse it before anything is sent.
 
     Other errors of a prompt (an empty cell, a missing file) concern a single row, which fails when its turn comes.
     """
-    for row in itertools.islice(rows, combinations):
+    for row in itertools.islice(source.rows(), combinations):
         try:
             prompter.render(row)
         except PromptError as exc:

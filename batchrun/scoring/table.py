@@ -93,8 +93,7 @@ class ScoredTable:
             axes=self.axes,
             for_comparison=for_comparison,
         )
-        rows = self.source.rows()
-        while chunk := list(islice(rows, _CHUNK_ROWS)):
+        for chunk in _chunks(self.source.rows()):
             kinds = [row_tally.add(row, self.source.name) for row in chunk]
             by_scorer = [self._scores(named, chunk, kinds, tally) for named in self.scorers]
             by_row: Iterator[Sequence[Score | None]] = zip(*by_scorer, strict=True) if by_scorer else repeat(())
@@ -139,6 +138,11 @@ class ScoredTable:
                 reasons[len(values)] = each.explanation
             values.append(None if each is None else each.value)
         return scores
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        yield chunk
 
 
 def open_scored(

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import csv
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import Final
 
@@ -67,7 +67,7 @@ class _Lines:
         self._skip = skip
         self.delivered = 0
 
-    def blocks(self) -> Iterator[list[str]]:
+    def blocks(self) -> Generator[list[str], None, None]:
         for block in self._file.blocks(newline=""):
             above = max(0, self._skip - self.delivered)
             self.delivered += len(block)
@@ -88,26 +88,28 @@ def records(file: TextFile, delimiter: str, width: int | None, skip: int = 0) ->
         InputError: a row has the wrong number of cells, a quote is misplaced, or the file cannot be read.
     """
     lines = _Lines(file, skip)
-    reader = csv.reader(chain.from_iterable(lines.blocks()), delimiter=delimiter, strict=True)
     start = skip + 1
     is_at_end = False
-    while not is_at_end:
-        batch: list[Record] = []
-        with _long_cells():
-            try:
-                for cells in reader:
-                    if len(cells) == width or (cells and width is None):
-                        batch.append((start, cells))
-                    elif cells:
-                        raise _ragged(file, delimiter, start, len(cells), width)
-                    start = skip + reader.line_num + 1
-                    if start > lines.delivered or width is None:
-                        break
-                else:
-                    is_at_end = True
-            except csv.Error as exc:
-                raise _misquoted(str(exc), file, delimiter, start, skip + reader.line_num) from exc
-        yield batch
+    # Closed also if an error is raised here, because its traceback would keep the file open.
+    with closing(lines.blocks()) as blocks:
+        reader = csv.reader(chain.from_iterable(blocks), delimiter=delimiter, strict=True)
+        while not is_at_end:
+            batch: list[Record] = []
+            with _long_cells():
+                try:
+                    for cells in reader:
+                        if len(cells) == width or (cells and width is None):
+                            batch.append((start, cells))
+                        elif cells:
+                            raise _ragged(file, delimiter, start, len(cells), width)
+                        start = skip + reader.line_num + 1
+                        if start > lines.delivered or width is None:
+                            break
+                    else:
+                        is_at_end = True
+                except csv.Error as exc:
+                    raise _misquoted(str(exc), file, delimiter, start, skip + reader.line_num) from exc
+            yield batch
 
 
 def sample_of(file: TextFile, skip: int = 0) -> tuple[list[str], bool]:
@@ -215,8 +217,7 @@ def _misquoted(reason: str, file: TextFile, delimiter: str, start: int, line: in
 def _last_quote(file: TextFile, delimiter: str, start: int, stop: int) -> int:
     """Return the physical line on which the last quoted cell opens, in the record on lines `start` to `stop`."""
     opened, inside = start, False
-    text = chain.from_iterable(file.blocks(newline=""))
-    for number, line in enumerate(text, start=1):
+    for number, line in enumerate(chain.from_iterable(file.blocks(newline="")), start=1):
         if number > stop:
             break
         if number < start:
