@@ -169,7 +169,8 @@ def test_records_have_their_values_as_attributes(
     bad = [each for each in requests if each["row"] == "bad"]
     assert [(each["attempt"], each["status"]) for each in bad][:2] == [(1, 500), (2, 429)]
     assert {(each["method"], each["path"]) for each in bad} == {("POST", "/v1/chat/completions")}
-    assert all(each["duration_s"] > 0 and each["wait_s"] >= 0 for each in bad)
+    # The clock of the event loop has steps of a millisecond: a fast reply may take none of them.
+    assert all(0 <= each["duration_s"] < 60 and 0 <= each["wait_s"] < 60 for each in bad)
     assert {each["row"] for each in requests} == {"good", "bad", "fine"}
 
 
