@@ -20,10 +20,11 @@ from batchrun.pricing import MatchedPrice, PriceList, no_price_text
 from batchrun.records import Outcome, Usage
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
-from batchrun.services.factory import make_service, model_parameters
+from batchrun.services.factory import make_service
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.files.uploads import Uploads
+from batchrun.services.parameters import model_parameters
 from batchrun.services.per_variant import Variants
 from batchrun.services.redaction import scrubbed
 from batchrun.services.tutor_refusal import Tutoring
@@ -94,7 +95,7 @@ def wire_of(plan: Plan, endpoint: Endpoint, limits: Limits) -> Wire:
         endpoint,
         limits,
         silence_timeout_s=plan.job.silence_timeout,
-        settings={name for variant in plan.variants for name in model_parameters(variant, api)},
+        settings={name for job in plan.variants for name in (*model_parameters(job, api), *job.param)},
     )
 
 

@@ -26,6 +26,7 @@ from batchrun.prompts.placeholders import default_template, no_prompt
 from batchrun.prompts.rendering_version import rendering_digest
 from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.records import JsonDict, Settings
+from batchrun.services.parameters import check_parameters
 from batchrun.structured import Structure
 from batchrun.tables import (
     ReadOptions,
@@ -211,6 +212,9 @@ def _plan_of_table(
         refusal = "" if named & set(source.columns) else header_refusal(source)
         if refusal:
             raise InputError(f"{source.name}: {refusal}")
+    structure = files.structure.response_format() if files.structure is not None else None
+    for variant in variants_of(job):
+        check_parameters(variant, destination.api, structure)
     settings = _settings(job, destination, files)
     combinations = combinations_of(settings)
     source = expand(source, [combination.cells for combination in combinations])

@@ -105,6 +105,9 @@ _OPTION_OF_PARAMETER = {
     "model": "--model",
     "messages": "--prompt",
     "input": "--prompt",
+    "thread": "--prompt",
+    "additional_messages": "--prompt",
+    "instructions": "--instructions",
     "assistant_id": "--assistant",
     "stream": "--stream",
     "background": "--background",
@@ -112,13 +115,15 @@ _OPTION_OF_PARAMETER = {
     "previous_response_id": "--thread-column",
     "n": "--epochs",
 }
-"""Model parameters that batchrun sets itself, with the option that controls each of them."""
+"""Model parameters that batchrun sets itself, with the option that controls each of them. Of `n`, 1 is allowed: a row
+has one answer."""
 
 
 def _check_parameters(job: Job) -> None:
     """Raise InputError if `param` sets a parameter that belongs to another option."""
-    for name in job.param:
-        if option := _OPTION_OF_PARAMETER.get(name):
+    for name, value in job.param.items():
+        is_one = name == "n" and (value is None or (value == 1 and not isinstance(value, bool)))
+        if (option := _OPTION_OF_PARAMETER.get(name)) and not is_one:
             raise InputError(f"param: {name} cannot be set as a model parameter; use {option}")
     for option_name, value in (*((f"param: {name}", value) for name, value in job.param.items()), *_flagless(job)):
         try:

@@ -29,6 +29,7 @@ from batchrun.services.assistants_replies import (
 )
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.parameters import with_tools
 from batchrun.services.polling import pages, poll
 from batchrun.services.reply_fields import billed, in_path, loaded, mapping, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
@@ -260,7 +261,7 @@ class AssistantsService:
         if files is not None:
             message = await files.message(exchange.turn)
             if needed := files.assistants_tools(exchange.thread_attachments):
-                body["tools"] = [*needed, *(body.get("tools") or ())]
+                body["tools"] = with_tools(needed, body.get("tools"))
         if tools := body.get("tools"):
             # The tools of a run replace all tools of its assistant, so the hosted ones are repeated here.
             named = [tool["type"] for tool in tools]

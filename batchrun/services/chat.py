@@ -15,6 +15,7 @@ from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.chat_replies import Completion, whole_completion
 from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.parameters import USAGE_TOO
 from batchrun.services.reply_fields import loaded
 from batchrun.services.wire import EventReader, RequestBody, Wire
 
@@ -96,7 +97,7 @@ class ChatService:
         settings = self._settings
         body: RequestBody = {"model": settings.model, "messages": [*exchange.history, *added]}
         if settings.stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            body |= {"stream": True, "stream_options": dict(USAGE_TOO)}
         body |= settings.parameters
         if exchange.structured and settings.structure is not None:
             body["response_format"] = settings.structure

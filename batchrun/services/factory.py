@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import assert_never
 
 from batchrun.engine.service import Service
 from batchrun.job.options import Api, Job
-from batchrun.records import JsonDict, JsonObject
+from batchrun.records import JsonObject
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.parameters import metadata_of, model_parameters, response_format
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
 
-__all__ = ["make_service", "model_parameters", "response_format"]
-
-
-def model_parameters(job: Job, api: Api) -> JsonDict:
-    """Return the model parameters that the user set, under the names of the protocol. `--param` takes precedence."""
-    responses = api == "responses"
-    named = {
-        "temperature": job.temperature,
-        "top_p": job.top_p,
-        "max_output_tokens" if responses else "max_completion_tokens": job.max_completion_tokens,
-        "text" if responses else "response_format": response_format(job.response_format, api),
-        "tools": [_tool(function, responses=responses) for function in job.functions] if job.functions else None,
-    }
-    return {name: value for name, value in named.items() if value is not None} | job.param
-
-
-def response_format(wanted: JsonObject | None, api: Api) -> JsonDict | None:
-    """Return a response format as the protocol has it.
-
-    Responses expects the fields of a schema next to its type, not below it, and all of it under `format`.
-    """
-    if wanted is None or api != "responses":
-        return dict(wanted) if wanted is not None else None
-    schema = wanted.get("json_schema")
-    return {"format": {"type": wanted["type"], **schema} if isinstance(schema, Mapping) else dict(wanted)}
-
-
-def _tool(function: JsonObject, *, responses: bool) -> JsonDict:
-    """Return a function as a tool. Responses expects its fields next to the tool's type, and requires `strict`."""
-    if responses:
-        return {"type": "function", "strict": False, **function}
-    return {"type": "function", "function": dict(function)}
+__all__ = ["make_service"]
 
 
 def make_service(
@@ -87,7 +57,7 @@ def _assistant_settings(
         name=f"batchrun {batch_id}",
         model=job.model,
         instructions=job.instructions,
-        metadata={"batch": batch_id},
+        metadata=metadata_of(job, batch_id),
         parameters=model_parameters(job, "assistants"),
         structure=structure,
     )
@@ -97,7 +67,7 @@ def _response_settings(job: Job, batch_id: str, structure: JsonObject | None) ->
     return ResponseSettings(
         model=job.model,
         instructions=job.instructions,
-        metadata={"batch": batch_id},
+        metadata=metadata_of(job, batch_id),
         conversation=job.conversation,
         stream=job.stream,
         background=job.background,

@@ -15,6 +15,7 @@ from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
 from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
 from batchrun.services.responses_replies import TERMINAL, answer_in, reply_of_response, status_of, thread_id_of
@@ -176,11 +177,11 @@ class ResponsesService:
             body["background"] = True
         body |= settings.parameters
         if self._row_files is not None:
-            body["tools"] = [*self._row_files.responses_tools(), *body.get("tools", ())]
+            body["tools"] = with_tools(self._row_files.responses_tools(), body.get("tools"))
             if not exchange.outputs:
                 body["input"] = await self._row_files.input(exchange.turn)
         if exchange.structured and settings.structure is not None:
-            body["text"] = settings.structure
+            body["text"] = with_format(body.get("text"), settings.structure)
         return body
 
     async def _create_conversation(self, exchange: Exchange, attempt: Attempt) -> str:

@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.job.assistant import job_of_assistant, read_assistant
 from batchrun.job.file import job_toml, load_job_file
 from batchrun.job.validation import make_job
-from batchrun.services.factory import model_parameters
+from batchrun.services.parameters import model_parameters
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": ["string", "null"], "enum": ["a", None]}}}
 FUNCTION = {"name": "look_up", "description": "Looks up.", "parameters": SCHEMA, "strict": None}

@@ -20,7 +20,7 @@ from batchrun.job.validation import make_job
 from batchrun.services.assistants import AssistantsService
 from batchrun.services.chat import ChatService
 from batchrun.services.client import Endpoint
-from batchrun.services.factory import make_service, model_parameters
+from batchrun.services.factory import make_service
 from batchrun.services.responses import ResponsesService
 from batchrun.services.wire import Wire
 from tests.support.rows import write_csv
@@ -91,15 +91,6 @@ def test_modes_of_other_protocols(tmp_path: Path, api: str, option: str, apis: s
     else:
         with pytest.raises(InputError, match=f"--{option}"):
             planned(tmp_path, environment, api=api, **{option: True})
-
-
-@pytest.mark.parametrize("api", get_args(Api))
-def test_names_of_parameters(api: Api) -> None:
-    """The token limit has its protocol's name; unset parameters are not sent; --param takes precedence."""
-    bound = "max_output_tokens" if api == "responses" else "max_completion_tokens"
-    assert model_parameters(make_job({}), api) == {}
-    job = make_job({"temperature": 0, "max_completion_tokens": 9, "param": {"seed": 7, "temperature": 1.5}})
-    assert model_parameters(job, api) == {"temperature": 1.5, bound: 9, "seed": 7}
 
 
 @pytest.mark.anyio
