@@ -191,7 +191,6 @@ class Responses(Supervisor[LiveResponse]):
         body = live.body
         items = [*self.earlier_items(live.owner, body), *live.hidden["input"]]
         text_format = body["text"]["format"]
-        choice = body["tool_choice"]
         return Conversation(
             model=body["model"],
             instructions=body["instructions"] or "",
@@ -199,10 +198,9 @@ class Responses(Supervisor[LiveResponse]):
             tools=[
                 {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
                 for tool in body["tools"]
+                if tool["type"] == "function"
             ],
-            tool_choice=(
-                choice if isinstance(choice, str) else {"type": "function", "function": {"name": choice["name"]}}
-            ),
+            tool_choice=_tool_choice(body["tool_choice"]),
             parallel_tool_calls=body["parallel_tool_calls"],
             response_format=_chat_format(text_format),
             max_completion_tokens=body["max_output_tokens"],
@@ -258,6 +256,13 @@ def _error_body(failure: Exception) -> Body:
         return {"code": failure.code, "message": str(failure)}
     reported = failure if isinstance(failure, ApiError) else server_error()
     return {"code": "server_error", "message": reported.message}
+
+
+def _tool_choice(choice: str | Body) -> str | Body:
+    """Return a tool choice in the form of Chat Completions. A hosted tool is not called here, whatever is chosen."""
+    if isinstance(choice, str):
+        return choice
+    return {"type": "function", "function": {"name": choice["name"]}} if choice["type"] == "function" else "auto"
 
 
 def _chat_format(text_format: Body) -> Body | None:

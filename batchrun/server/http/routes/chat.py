@@ -9,9 +9,11 @@ from batchrun.server.errors import bad_value
 from batchrun.server.execution.chats import LiveChat
 from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.resources import refuse_other_tools
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
+from batchrun.server.protocol.requests.tools import NamedToolChoice
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Stream, Waiting
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput, answering_model
@@ -34,6 +36,7 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     log.single = True
     if call.keyed:
         add_kept_reply(call.parts, call.owner, log)
+    refuse_other_tools(call, request.tools)
     options = request.stream_options
     conversation = _conversation(request)
     chat = LiveChat(
@@ -56,16 +59,16 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
     leading = [message for message in request.messages if message.role in ("system", "developer")]
     instructions = "\n".join(_text(message) for message in leading)
     choice = request.tool_choice
+    named = choice.model_dump(exclude_none=True) if isinstance(choice, NamedToolChoice) else None
     parameters: Body = {name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None}
+    parameters |= request.model_extra or {}  # an upstream service may know them
     response_format = request.response_format
     return Conversation(
         model=request.model,
         instructions=instructions,
         messages=tuple(_messages(request)),
-        tools=[tool.model_dump(exclude_none=True) for tool in request.tools or ()],
-        tool_choice=(
-            "auto" if choice is None else choice if isinstance(choice, str) else choice.model_dump(exclude_none=True)
-        ),
+        tools=[tool.model_dump(exclude_none=True) for tool in request.tools or () if tool.type == "function"],
+        tool_choice=choice if isinstance(choice, str) else named or "auto",
         parallel_tool_calls=True if request.parallel_tool_calls is None else request.parallel_tool_calls,
         response_format=(
             None

@@ -14,9 +14,25 @@ if TYPE_CHECKING:
 
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.bodies import Body, MessageBody
+    from batchrun.server.protocol.requests.items import ResponseFunctionTool
+    from batchrun.server.protocol.requests.tools import FunctionTool, OtherTool
     from batchrun.server.store.hidden import UsableResources
 
-__all__ = ["attach_files", "check_attachments", "resources_body", "usable_resources"]
+__all__ = ["attach_files", "check_attachments", "refuse_other_tools", "resources_body", "usable_resources"]
+
+
+def refuse_other_tools(call: Call, tools: Sequence[FunctionTool | ResponseFunctionTool | OtherTool] | None) -> None:
+    """Refuse tools that run at a service, unless a script answers: it rehearses requests to a service that has them.
+
+    Raises:
+        ApiError: 400: names the tool.
+    """
+    if call.parts.responder.name == "script":
+        return
+    for index, tool in enumerate(tools or ()):
+        if tool.type != "function":
+            where = f"tools[{index}].type"
+            raise bad_value(where, f"Invalid value: '{tool.type}'. Supported values are: 'function'.")
 
 
 def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:

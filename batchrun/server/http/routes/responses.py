@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from batchrun.server.errors import ApiError, bad_value, no_such
 from batchrun.server.execution.responses import LiveResponse, announce_start
 from batchrun.server.http.endpoint import find_log, operation
+from batchrun.server.http.routes.resources import refuse_other_tools
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.items import check_calls, item_body
 from batchrun.server.protocol.requests.items import CreateResponse
+from batchrun.server.protocol.requests.tools import OtherTool
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
@@ -29,6 +31,7 @@ __all__ = ["OPERATIONS"]
 def create_response(call: Call, request: CreateResponse) -> HttpReply:
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
+    refuse_other_tools(call, request.tools)
     model = answering_model(call.parts.responder, request.model)
     body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
@@ -118,7 +121,9 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
     }
 
 
-def _tool_body(tool: ResponseFunctionTool) -> Body:
+def _tool_body(tool: ResponseFunctionTool | OtherTool) -> Body:
+    if isinstance(tool, OtherTool):
+        return tool.model_dump()
     return {
         "type": "function",
         "name": tool.name,

@@ -50,7 +50,8 @@ def create_thread_and_run(call: Call, request: CreateThreadAndRun) -> HttpReply:
     )
     own = request.tool_resources
     resources = assistant["tool_resources"] if own is None else resources_body(call, own)
-    return _started(call, run, thread, resources, assistant.get("reasoning_effort"), stream=bool(request.stream))
+    effort = request.reasoning_effort or assistant.get("reasoning_effort")
+    return _started(call, run, thread, resources, effort, stream=bool(request.stream))
 
 
 def create_run(call: Call, request: CreateRun) -> HttpReply:

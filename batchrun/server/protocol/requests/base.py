@@ -11,13 +11,22 @@ from pydantic.types import AllowInfNan
 from batchrun.server.errors import ApiError
 from batchrun.server.protocol.bodies import Body
 
-__all__ = ["Metadata", "RequestModel", "parse_json", "refusal", "validate"]
+__all__ = ["Metadata", "OpenModel", "RequestModel", "parse_json", "refusal", "validate"]
 
 
 class RequestModel(BaseModel):
     """Base of all request bodies. Unknown keys are errors, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class OpenModel(RequestModel):
+    """Base of bodies that may have any further key: a service has parameters that this server does not know.
+
+    They change nothing here. A rehearsal must not stop at a parameter that the real service takes.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AllowInfNan, Field
+from pydantic import AllowInfNan, Discriminator, Field, Tag
 
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
 from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import (
     FunctionTool,
     JsonObjectFormat,
     JsonSchemaFormat,
     NamedToolChoice,
+    OtherTool,
+    OtherToolChoice,
     TextFormat,
+    tool_tag,
 )
 
 __all__ = ["ChatMessage", "CreateChatCompletion"]
@@ -75,7 +78,7 @@ class ChatMessage(RequestModel):
     function_call: None = None
 
 
-class ChatStreamOptions(RequestModel):
+class ChatStreamOptions(OpenModel):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -83,13 +86,18 @@ class ChatStreamOptions(RequestModel):
 Penalty = Annotated[float, Field(ge=-2, le=2), AllowInfNan(False)]
 
 
-class CreateChatCompletion(RequestModel):
+ChatTool: TypeAlias = Annotated[
+    Annotated[FunctionTool, Tag("function")] | Annotated[OtherTool, Tag("OtherTool")], Discriminator(tool_tag)
+]
+
+
+class CreateChatCompletion(OpenModel):
     model: ModelName
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     stream: bool | None = None
     stream_options: ChatStreamOptions | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tools: Annotated[list[ChatTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | OtherToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
         None
@@ -103,7 +111,7 @@ class CreateChatCompletion(RequestModel):
     presence_penalty: Penalty | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    logit_bias: dict[str, int] | None = None
+    logit_bias: dict[str, float] | None = None
     reasoning_effort: ReasoningEffort | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     metadata: Metadata | None = None

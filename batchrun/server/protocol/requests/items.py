@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from batchrun.server.protocol.bodies import Body
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
 from batchrun.server.protocol.requests.threads import Detail, ModelName, ReasoningEffort
-from batchrun.server.protocol.requests.tools import FunctionName, checked_schema
+from batchrun.server.protocol.requests.tools import FunctionName, OtherTool, OtherToolChoice, checked_schema, tool_tag
 
 __all__ = ["CreateConversation", "CreateItems", "CreateResponse", "InputItem", "UpdateConversation"]
 
@@ -91,7 +91,7 @@ InputItem: TypeAlias = Annotated[
 ]
 
 
-class ResponseFunctionTool(RequestModel):
+class ResponseFunctionTool(OpenModel):
     type: Literal["function"]
     name: FunctionName
     description: str | None = None
@@ -116,12 +116,12 @@ class SchemaFormat(RequestModel):
     strict: bool | None = None
 
 
-class TextOptions(RequestModel):
+class TextOptions(OpenModel):
     format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class Reasoning(RequestModel):
+class Reasoning(OpenModel):
     effort: ReasoningEffort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
@@ -131,18 +131,23 @@ class ConversationReference(RequestModel):
     id: str
 
 
-class StreamOptions(RequestModel):
+class StreamOptions(OpenModel):
     include_obfuscation: bool | None = None
 
 
-class CreateResponse(RequestModel):
+ResponseTool: TypeAlias = Annotated[
+    Annotated[ResponseFunctionTool, Tag("function")] | Annotated[OtherTool, Tag("OtherTool")], Discriminator(tool_tag)
+]
+
+
+class CreateResponse(OpenModel):
     model: ModelName
     input: Text | list[InputItem] | None = None
     instructions: Text | None = None
     previous_response_id: str | None = None
     conversation: str | ConversationReference | None = None
-    tools: Annotated[list[ResponseFunctionTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
+    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction | OtherToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
@@ -156,7 +161,7 @@ class CreateResponse(RequestModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     include: list[str] | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     user: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
 from batchrun.server.protocol.requests.threads import (
     CreateMessage,
     CreateThread,
@@ -24,7 +24,7 @@ class Truncation(RequestModel):
     last_messages: Annotated[int, Field(ge=1)] | None = None
 
 
-class RunOptions(RequestModel):
+class RunOptions(OpenModel):
     """The fields that both ways of creating a run have."""
 
     assistant_id: str
@@ -36,17 +36,17 @@ class RunOptions(RequestModel):
     top_p: Probability | None = None
     stream: bool | None = None
     max_prompt_tokens: Annotated[int, Field(ge=256)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=256)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     truncation_strategy: Truncation | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class CreateRun(RunOptions):
     additional_instructions: Instructions | None = None
     additional_messages: Annotated[list[CreateMessage], Field(max_length=100_000)] | None = None
-    reasoning_effort: ReasoningEffort | None = None
 
 
 class CreateThreadAndRun(RunOptions):

@@ -8,9 +8,19 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.json_schemas import schema_fault
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel
+from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel
 
-__all__ = ["ResponseFormat", "Tool", "ToolChoice", "ToolResources", "ToolResourcesUpdate", "checked_schema"]
+__all__ = [
+    "OtherTool",
+    "OtherToolChoice",
+    "ResponseFormat",
+    "Tool",
+    "ToolChoice",
+    "ToolResources",
+    "ToolResourcesUpdate",
+    "checked_schema",
+    "tool_tag",
+]
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -47,6 +57,30 @@ class FileSearchTool(RequestModel):
 
 
 Tool: TypeAlias = Annotated[FunctionTool | CodeInterpreterTool | FileSearchTool, Field(discriminator="type")]
+
+
+class OtherTool(OpenModel):
+    """A tool that runs at a service, such as web search. Only a script leaves it out: see `refuse_other_tools`."""
+
+    type: str
+
+
+def tool_tag(value: object) -> str:
+    """Return the member of a union to which a tool belongs: a function, or another one."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "function" if kind == "function" else "OtherTool"
+
+
+def _other_type(kind: str) -> str:
+    if kind == "function":
+        raise ValueError("A choice of a function needs its name.")
+    return kind
+
+
+class OtherToolChoice(OpenModel):
+    """A choice that does not name a function: a hosted tool, or a list of allowed tools."""
+
+    type: Annotated[str, AfterValidator(_other_type)]
 
 
 class FunctionChoiceName(RequestModel):
