@@ -118,15 +118,20 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user message and the run that answers it.
+    """One user message, or a conversation, and the run that answers it.
 
     Attributes:
+        text: the message; of a conversation, its text for people.
         number: from 1.
+        messages: the messages of a conversation, in the form of Chat Completions; empty for a single user message.
+        examples: messages before it that are the same for all rows, in the same form.
     """
 
     text: str
     number: int = 1
     attachments: tuple[Attachment, ...] = ()
+    messages: tuple[JsonObject, ...] = ()
+    examples: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def make_job(options: Settings) -> Job:
     _check_size(job)
     _check_parameters(job)
     _check_prices(job.prices)
+    _check_messages(job)
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
 
@@ -103,7 +104,7 @@ def _with_turns_and_matrix(options: Settings) -> JsonDict:
 
 _OPTION_OF_PARAMETER = {
     "model": "--model",
-    "messages": "--prompt",
+    "messages": "--messages",
     "input": "--prompt",
     "thread": "--prompt",
     "additional_messages": "--prompt",
@@ -134,6 +135,13 @@ def _check_parameters(job: Job) -> None:
 
 def _flagless(job: Job) -> tuple[tuple[str, object], ...]:
     return ("response_format", job.response_format), ("functions", job.functions)
+
+
+def _check_messages(job: Job) -> None:
+    """Raise InputError if both a conversation and a prompt are given: the conversation is all that a row sends."""
+    if job.messages is not None and (job.prompt is not None or job.turns is not None or "prompt" in job.matrix):
+        other = "turns" if job.turns is not None else "a prompt"
+        raise InputError(f"messages: cannot be combined with {other}; a conversation is the whole question of its row")
 
 
 def _check_turns(job: Job) -> None:
@@ -194,7 +202,7 @@ def _has_repetition(values: list[Any]) -> bool:
     return any(value in values[:index] or texts[index] in texts[:index] for index, value in enumerate(values))
 
 
-_SAME_FOR_ALL = ("api", "turns", "thread_column", "code_interpreter", "functions")
+_SAME_FOR_ALL = ("api", "turns", "messages", "thread_column", "code_interpreter", "functions")
 """Options that affect answers but cannot be axes of a matrix."""
 
 
