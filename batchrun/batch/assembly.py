@@ -232,6 +232,6 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
         job.budget,
         journal.spent_usd(),
         lambda usage: price(most_expensive, usage),
-        fixed_chars=max(len(variant.instructions or "") for variant in plan.variants),
+        fixed_chars=max(len(variant.instructions or "") for variant in plan.variants) + plan.prompter.example_chars,
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )

@@ -176,6 +176,8 @@ _EXAMPLES: Mapping[str, Any] = {
     "key": "id",
     "prompt": "{{ question }}",
     "turns": [{"prompt": "{{ question }}"}, {"prompt": "Say it shorter.", "when": "responses[0] | length > 200"}],
+    "messages": "messages",
+    "examples": "examples.csv",
     "instructions": "Answer in one sentence.",
     "model": "NAME",
     "thread_column": "thread_id",

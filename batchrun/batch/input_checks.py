@@ -54,7 +54,8 @@ def _position(row: Row) -> str:
 
 
 def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -> None:
-    """A template that fails on the first row most likely fails on all: refuse it before anything is sent.
+    """A template that fails on the first row most likely fails on all: refuse it before anything is sent. The same
+    holds for a column whose first cell is not a list of messages.
 
     Other errors of a prompt (an empty cell, a missing file) concern a single row, which fails when its turn comes.
     """
@@ -64,3 +65,6 @@ def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -
         except PromptError as exc:
             if exc.error_type == "template_error":
                 raise InputError(f"--prompt: the first row cannot be rendered: {exc}") from None
+            if exc.error_type == "not_messages":
+                column = prompter.conversation
+                raise InputError(f"{source.name}, {_position(row)}: column {column!r}: {exc}") from None

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.destination import Destination, destination_of, variants_of
+from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
+from batchrun.batch.message_column import answers_notice, default_conversation
 from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
@@ -204,18 +206,15 @@ def _plan_of_table(
         *continued_default_notice(job, table, paths.output),
         *notes_of(source),
     )
-    if job.prompt is None and job.turns is None and "prompt" not in job.matrix:
-        job = replace(job, prompt=default_template(source.columns))
-        if job.prompt is None:
-            raise no_prompt(source)
-        named = {job.key, job.thread_column, *(job.attach or ())}
-        refusal = "" if named & set(source.columns) else header_refusal(source)
-        if refusal:
-            raise InputError(f"{source.name}: {refusal}")
+    examples = read_examples(job.examples, _first_prompts(job)) if job.examples is not None else None
+    if job.messages is None and not _first_prompts(job):
+        job = _with_default_prompt(job, source)
+    if job.messages is not None:
+        notices += answers_notice(source, job.messages, str(table) if isinstance(table, str | Path) else None)
     structure = files.structure.response_format() if files.structure is not None else None
     for variant in variants_of(job):
         check_parameters(variant, destination.api, structure)
-    settings = _settings(job, destination, files)
+    settings = _settings(job, destination, files, examples)
     combinations = combinations_of(settings)
     source = expand(source, [combination.cells for combination in combinations])
     added = AddedColumns(settings, files.structure)
@@ -250,6 +249,32 @@ def _plan_of_table(
         folder=Path(str(table)).parent if is_file else Path(),
         notices=notices,
     )
+
+
+def _first_prompts(job: Job) -> list[str]:
+    """Return the prompts of the first turn that the job gives: one, one of each combination, or none."""
+    if job.turns is not None:
+        return [job.turns[0]["prompt"]]
+    return [job.prompt] if job.prompt is not None else job.matrix.get("prompt", [])
+
+
+def _with_default_prompt(job: Job, source: Source) -> Job:
+    """Return the job with the column that is asked if neither a prompt nor a column is given.
+
+    Raises:
+        InputError: the table has no such column, or its header looks like a row.
+    """
+    conversation = default_conversation(source)
+    if conversation is not None:
+        return replace(job, messages=conversation)
+    prompt = default_template(source.columns)
+    if prompt is None:
+        raise no_prompt(source)
+    named = {job.key, job.thread_column, *(job.attach or ())}
+    refusal = "" if named & set(source.columns) else header_refusal(source)
+    if refusal:
+        raise InputError(f"{source.name}: {refusal}")
+    return replace(job, prompt=prompt)
 
 
 def read_options(job: Job) -> ReadOptions:
@@ -300,7 +325,7 @@ def _with_destination(job: Job, environment: Environment, recorded: Api | None) 
     return job, destination
 
 
-def _settings(job: Job, destination: Destination, files: _JobFiles) -> JsonDict:
+def _settings(job: Job, destination: Destination, files: _JobFiles, examples: ExamplePairs | None) -> JsonDict:
     """Return what decides the answers: the same settings give the same fingerprints, so answers in a journal hold.
 
     Files count by their content, so that an edited file asks its rows again and a moved one does not.
@@ -310,6 +335,8 @@ def _settings(job: Job, destination: Destination, files: _JobFiles) -> JsonDict:
         settings["schema"] = files.structure.schema
     if files.searched:
         settings["file_search"] = digest(*sorted(file.sha256 for file in files.searched))
+    if examples is not None:
+        settings["examples"] = examples
     return settings
 
 

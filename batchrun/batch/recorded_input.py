@@ -57,7 +57,10 @@ def with_columns(source: Source, job: Job, journal: Path) -> Source:
     if not columns:
         templates = [*(turn["prompt"] for turn in job.turns or ()), job.prompt or ""]
         names = {name for template in templates for name in names_in(template)}
-        columns = (*sorted({*names, *filter(None, (job.key, job.thread_column))}), *(job.attach or ())) or ("prompt",)
+        columns = (
+            *sorted({*names, *filter(None, (job.key, job.thread_column, job.messages))}),
+            *(job.attach or ()),
+        ) or ("prompt",)
     return replace(source, columns=columns)
 
 

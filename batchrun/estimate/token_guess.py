@@ -54,7 +54,7 @@ class TokenGuess:
         Each run reads the instructions and all earlier turns with their answers again. Later turns may depend on
         answers, so they are assumed to be as long as the first.
         """
-        read = self._instructions
+        read = self._instructions + sum(self._text(message["content"]) for message in prompt.first.examples)
         text = self._text(prompt.first.text)
         for _ in range(prompt.later.count if prompt.later is not None else 1):
             read += text

@@ -91,6 +91,21 @@ class RowOptions:
         flagless=True,
         decides_answer=True,
     )
+    messages: str | None = job_option(
+        None,
+        "Prompt",
+        "Column with conversations: lists of messages with `role` and `content`, or with `from` and `value`. "
+        "Default: `messages` or `conversations`, in a table without `prompt` and `question`",
+        metavar="COLUMN",
+        decides_answer=True,
+    )
+    examples: Path | None = job_option(
+        None,
+        "Prompt",
+        "Table of questions and answers that are sent before each row's question (few-shot examples)",
+        metavar="FILE",
+        path=True,
+    )
     constant_prompt: bool = job_option(
         False, "Prompt", "Allow a prompt that names no column, so that every row sends the same text"
     )

@@ -24,6 +24,7 @@ __all__ = [
     "ends_with_answer",
     "is_conversation",
     "messages_in",
+    "question_text",
     "text_of_messages",
     "without_answer",
 ]
@@ -144,6 +145,17 @@ def text_of_messages(messages: Sequence[JsonObject]) -> str:
     if len(messages) == 1 and messages[0]["role"] == "user":
         return _text_of(messages[0])
     return "\n\n".join(f"{message['role']}:\n{_text_of(message)}" for message in messages)
+
+
+def question_text(messages: Sequence[JsonObject]) -> str:
+    """Return the text of the last user message; "" if there is none."""
+    last = next((message for message in reversed(messages) if message["role"] == "user"), None)
+    if last is None:
+        return ""
+    content = last["content"]
+    return (
+        content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
+    )
 
 
 # -- the list ---------------------------------------------------------------------------------------------------

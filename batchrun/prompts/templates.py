@@ -17,10 +17,11 @@ from batchrun.job.fingerprint import digest
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
+from batchrun.prompts.conversations import ConversationError, messages_in, question_text, text_of_messages
 from batchrun.prompts.placeholders import expression_of, placeholder_hint, placeholder_of
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
-from batchrun.records import Attachment, JsonDict, Prompt, Row, Settings, Turn, Value
+from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Row, Settings, Turn, Value
 from batchrun.tables.values import ErrorCell
 
 __all__ = ["PromptError", "Prompter", "prompter_for"]
@@ -35,7 +36,8 @@ class PromptError(Exception):
     """The prompt of a row cannot be rendered. The row fails and the batch continues.
 
     Attributes:
-        error_type: `empty_prompt`, `template_error`, `error_cell`, `bad_text` or `bad_attachment`.
+        error_type: `empty_prompt`, `template_error`, `error_cell`, `bad_text`, `bad_attachment`, `bad_messages` or
+            `not_messages`.
     """
 
     def __init__(self, error_type: str, message: str) -> None:
@@ -44,7 +46,7 @@ class PromptError(Exception):
 
 
 class Prompter:
-    """Renders rows with the templates of their turns.
+    """Renders rows with the templates of their turns, or reads their conversations.
 
     A template can use every column by its name, or as `{{ row['Full name'] }}` if the name is not an identifier. All
     values are plain Python values. A missing cell (None, NaN) is rendered as empty text, a list or an object as JSON.
@@ -78,6 +80,7 @@ class Prompter:
         self._thread_column = thread_column
         attachment_columns = {name: None for each in combinations for name in each.settings.get("attach") or ()}
         for option, name in (
+            ("messages", combinations[0].settings.get("messages")),
             ("key", key),
             ("thread-column", thread_column),
             *(("attach", name) for name in attachment_columns),
@@ -95,9 +98,10 @@ class Prompter:
     def _templates_of(self, combination: Combination, columns: Sequence[str]) -> _CombinationTemplates:
         """Add the templates of a combination to the engine and return their names and the columns that they use."""
         settings = combination.settings
-        turns = settings.get("turns") or [{"prompt": settings["prompt"]}]
+        conversation = settings.get("messages")
+        turns = () if conversation is not None else settings.get("turns") or [{"prompt": settings["prompt"]}]
         names = []
-        used: set[str] = set()
+        used: set[str] = {conversation} if conversation is not None else set()
         for number, turn in enumerate(turns, start=1):
             name = f"{combination.variant}: turn {number}"
             used |= self._add(name, turn["prompt"], number, columns)
@@ -109,7 +113,8 @@ class Prompter:
         uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
         # The prompt of the first turn is left out: its rendered text is in the fingerprint of each row. The text of
         # later turns is not known before the first answer, so their templates and the cells that they use represent it.
-        digested: list[Any] = [{name: value for name, value in settings.items() if name not in ("prompt", "turns")}]
+        left_out = ("prompt", "turns", "messages")
+        digested: list[Any] = [{name: value for name, value in settings.items() if name not in left_out}]
         columns_used: tuple[str, ...] = ()
         if len(turns) > 1:
             digested += [turns[1:], sorted(used & set(columns))]
@@ -124,7 +129,29 @@ class Prompter:
             settings_digest=digest(*digested),
             columns_used=columns_used,
             cells=tuple(columns if used & {"row", "debug"} else used & set(columns)),
+            conversation=conversation,
+            examples=self._examples(combination, names[0][0] if names else ""),
         )
+
+    def _examples(self, combination: Combination, template: str) -> tuple[JsonObject, ...]:
+        """Return the messages of the batch's examples.
+
+        Args:
+            template: name of the template for questions that are given as cells.
+
+        Raises:
+            InputError: the template fails on an example.
+        """
+        messages: list[JsonObject] = []
+        for number, (question, answer) in enumerate(combination.settings.get("examples") or (), start=1):
+            if not isinstance(question, str):
+                values = {name: template_value(value) for name, value in {**combination.cells, **question}.items()}
+                try:
+                    question = self.text(template, values, ())
+                except PromptError as exc:
+                    raise InputError(f"--examples: example {number}: {exc}") from None
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return tuple(messages)
 
     def _add(
         self, name: str, template: str, number: int, columns: Sequence[str], option: str = "prompt"
@@ -185,6 +212,16 @@ class Prompter:
                     f"so every row would send the same text: {hint}, or give --constant-prompt if that is intended"
                 )
 
+    @property
+    def conversation(self) -> str | None:
+        """The column of the conversations; None for prompts."""
+        return self._templates[0].conversation
+
+    @property
+    def example_chars(self) -> int:
+        """Characters of the examples before each question, of the combination that has the most."""
+        return max(sum(len(message["content"]) for message in each.examples) for each in self._templates)
+
     def row_key(self, row: Row) -> str:
         """Return the key of a row, which is the same in all runs of the batch."""
         combinations = len(self._templates)
@@ -209,8 +246,7 @@ class Prompter:
                 raise PromptError("error_cell", text)
         as_python = self._lists_as_python
         values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
-        attached = _attachments(row, templates.combination.settings.get("attach") or ())
-        first = Turn(self.text(templates.names[0][0], values, ()), 1, attached)
+        first = self._first_turn(templates, row, values)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         combination = templates.combination
         return Prompt(
@@ -223,6 +259,16 @@ class Prompter:
             variant=combination.variant,
             model=combination.settings.get("model"),
         )
+
+    def _first_turn(self, templates: _CombinationTemplates, row: Row, values: Mapping[str, Value]) -> Turn:
+        settings = templates.combination.settings
+        attached = _attachments(row, settings.get("attach") or ())
+        if templates.conversation is None:
+            return Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
+        messages = _messages(row.values[templates.conversation], settings)
+        if attached and not question_text(messages):
+            raise PromptError("bad_attachment", "the conversation has no message of the user to attach the file to")
+        return Turn(text_of_messages(messages), 1, attached, messages, templates.examples)
 
     def text(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
         """Return the rendered text of a template.
@@ -268,6 +314,17 @@ def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
         raise PromptError(exc.error_type, str(exc)) from None
 
 
+def _messages(cell: Value, settings: Settings) -> tuple[JsonObject, ...]:
+    """Return the messages of a row's conversation."""
+    try:
+        messages = messages_in(cell, settings.get("api"))
+    except ConversationError as exc:
+        raise PromptError(exc.error_type, str(exc)) from None
+    if _SURROGATE.search(json.dumps(messages, ensure_ascii=False)):
+        raise PromptError("bad_text", "the conversation contains half of a surrogate pair, which UTF-8 cannot encode")
+    return messages
+
+
 @dataclass(frozen=True, slots=True)
 class _CombinationTemplates:
     """The templates of one combination.
@@ -279,6 +336,8 @@ class _CombinationTemplates:
         columns_used: columns that later turns use. Their text is not known before the first answer.
         varies: whether the sent text may differ between rows.
         cells: columns that any of the templates may use.
+        conversation: column of the conversations; None for prompts.
+        examples: messages before each question.
     """
 
     combination: Combination
@@ -287,6 +346,8 @@ class _CombinationTemplates:
     columns_used: tuple[str, ...]
     varies: bool
     cells: tuple[str, ...]
+    conversation: str | None
+    examples: tuple[JsonObject, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +378,7 @@ def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[
     The length of each part is written before it, so that different parts never give the same bytes.
     """
     whole = hashlib.blake2b(templates.settings_digest.encode(), digest_size=16)
-    parts = [first.text]
+    parts = [f"messages {json.dumps(first.messages, sort_keys=True)}" if first.messages else first.text]
     if templates.columns_used:
         parts.append(json.dumps([values[column] for column in templates.columns_used], default=str))
     if thread_id:

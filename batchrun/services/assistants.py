@@ -27,6 +27,7 @@ from batchrun.services.assistants_replies import (
     reply_of_run,
     status_of,
 )
+from batchrun.services.conversations import question_of, thread_messages
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.parameters import with_tools
@@ -257,21 +258,23 @@ class AssistantsService:
             "stream": stream,
             **settings.parameters,
         }
-        message: JsonObject = {"role": "user", "content": exchange.turn.text}
+        question: JsonObject | None = None
         if files is not None:
-            message = await files.message(exchange.turn)
+            if exchange.turn.attachments:
+                question = await files.message(question_of(exchange.turn))
             if needed := files.assistants_tools(exchange.thread_attachments):
                 body["tools"] = with_tools(needed, body.get("tools"))
         if tools := body.get("tools"):
             # The tools of a run replace all tools of its assistant, so the hosted ones are repeated here.
             named = [tool["type"] for tool in tools]
             body["tools"] = [*tools, *(tool for tool in self._hosted_tools if tool["type"] not in named)]
+        messages = thread_messages(exchange.turn, question)
         if exchange.thread_id is None:
-            body["thread"] = {"messages": [message], "metadata": metadata}
+            body["thread"] = {"messages": messages, "metadata": metadata}
             if files is not None and settings.assistant_id is not None:
                 body["thread"]["tool_resources"] = files.searched_resources()
         else:
-            body["additional_messages"] = [message]
+            body["additional_messages"] = messages
         if exchange.structured and settings.structure is not None:
             body["response_format"] = settings.structure
         if settings.assistant_id is not None:

@@ -13,7 +13,7 @@ from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, TransientFault
 from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.chat_replies import Completion, whole_completion
-from batchrun.services.files.messages import MessageContent
+from batchrun.services.conversations import chat_messages, question_of
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.parameters import USAGE_TOO
 from batchrun.services.reply_fields import loaded
@@ -85,13 +85,13 @@ class ChatService:
             return [
                 {"role": "tool", "tool_call_id": output.call_id, "content": output.text} for output in exchange.outputs
             ]
-        content: MessageContent = exchange.turn.text
-        if self._row_files is not None:
-            content = await self._row_files.content(exchange.turn)
-        message = {"role": "user", "content": content}
+        question: JsonObject | None = None
+        if self._row_files is not None and exchange.turn.attachments:
+            question = {"role": "user", "content": await self._row_files.content(question_of(exchange.turn))}
+        messages = chat_messages(exchange.turn, question)
         if exchange.history or self._settings.instructions is None:
-            return [message]
-        return [{"role": "system", "content": self._settings.instructions}, message]
+            return messages
+        return [{"role": "system", "content": self._settings.instructions}, *messages]
 
     def _body(self, exchange: Exchange, added: Sequence[JsonObject]) -> RequestBody:
         settings = self._settings

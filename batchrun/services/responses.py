@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
-from batchrun.records import Attempt, Exchange, JsonObject
+from batchrun.records import Attempt, Exchange, JsonObject, Turn
+from batchrun.services.conversations import question_of, response_items
+from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
@@ -161,7 +163,7 @@ class ResponsesService:
         settings = self._settings
         body: RequestBody = {
             "model": settings.model,
-            "input": _outputs(exchange) if exchange.outputs else exchange.turn.text,
+            "input": _outputs(exchange) if exchange.outputs else await self._input(exchange.turn),
             "store": True,
             "metadata": self._metadata(exchange, attempt),
         }
@@ -178,11 +180,17 @@ class ResponsesService:
         body |= settings.parameters
         if self._row_files is not None:
             body["tools"] = with_tools(self._row_files.responses_tools(), body.get("tools"))
-            if not exchange.outputs:
-                body["input"] = await self._row_files.input(exchange.turn)
         if exchange.structured and settings.structure is not None:
             body["text"] = with_format(body.get("text"), settings.structure)
         return body
+
+    async def _input(self, turn: Turn) -> MessageContent:
+        question = None
+        if self._row_files is not None and turn.attachments:
+            question = await self._row_files.input(question_of(turn))
+        if question is None and not turn.messages and not turn.examples:
+            return turn.text
+        return response_items(turn, question)
 
     async def _create_conversation(self, exchange: Exchange, attempt: Attempt) -> str:
         conversation = await self._wire.post(

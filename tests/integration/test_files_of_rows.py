@@ -18,7 +18,7 @@ from batchrun.server.responders.base import Conversation, Finish, Part, TextDelt
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.services.assistants_replies import TERMINAL, message_text
 from batchrun.services.deletion import delete_object
-from batchrun.services.files.messages import assistants_message, chat_content, responses_input
+from batchrun.services.files.messages import assistants_message, chat_content, responses_message
 from batchrun.services.files.produced import citations_of_messages, produced_by_steps, produced_in_messages
 from batchrun.services.polling import poll
 from batchrun.services.wire import BETA
@@ -143,8 +143,8 @@ async def test_a_response_reads_the_rows_file(service: Filing, tmp_path: Path) -
     """In the Responses protocol the file is sent by its id, and uploaded once for two rows."""
     uploads = service.uploads()
     for _ in range(2):
-        given = await responses_input(turn(tmp_path, "notes.md"), uploads)
-        response = await service.wire.post("/responses", {"model": "scripted-1", "input": given}, {})
+        given = await responses_message(turn(tmp_path, "notes.md"), uploads)
+        response = await service.wire.post("/responses", {"model": "scripted-1", "input": [given]}, {})
         text = response["output"][0]["content"][0]["text"]
         assert text == f"You said: notes.md:\n\n{NOTES.strip()}\nWhen are the dahlias watered?"
     assert service.names() == ["notes.md"]

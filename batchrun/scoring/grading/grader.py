@@ -25,6 +25,7 @@ _REFUSED_OPTIONS: Final = {
         ("input", "output", "output_prefix", "key", "encoding", "delimiter", "safe_csv", "thread_column", "attach"),
         "a grader grades the table that is scored",
     ),
+    **dict.fromkeys(("messages", "examples"), "a grader is asked by its rubric: put everything into it"),
     "turns": "a grader is asked once per answer: put everything into the rubric",
     "matrix": "a grader is one model with one rubric: use several graders",
     "epochs": "use votes in the table [grader]",

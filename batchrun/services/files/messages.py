@@ -17,7 +17,7 @@ from batchrun.prompts.attachments import IMAGE_TYPES
 from batchrun.records import Attachment, JsonDict, JsonObject, Turn
 from batchrun.services.files.uploads import SEARCHED, Uploads, attachment_fault, opened
 
-__all__ = ["MessageContent", "assistants_message", "chat_content", "responses_input", "tools_for"]
+__all__ = ["MessageContent", "assistants_message", "chat_content", "responses_message", "tools_for"]
 
 MessageContent: TypeAlias = str | list[JsonObject]
 """The text of a message, or its parts."""
@@ -81,14 +81,13 @@ def tools_for(attachment: Attachment, *, code_interpreter: bool) -> list[dict[st
     return tools
 
 
-async def responses_input(turn: Turn, uploads: Uploads) -> MessageContent:
-    """Return the `input` of a response. The service copies the files into the code interpreter's container itself.
+async def responses_message(turn: Turn, uploads: Uploads) -> JsonObject:
+    """Return a user message with attachments as an item of a response's input. The service copies the files into the
+    code interpreter's container itself.
 
     Raises:
         ServiceFault: a file cannot be uploaded, or not now.
     """
-    if not turn.attachments:
-        return turn.text
     parts: list[JsonObject] = []
     for each in turn.attachments:
         if each.kind == "image":
@@ -97,7 +96,7 @@ async def responses_input(turn: Turn, uploads: Uploads) -> MessageContent:
         else:
             place = {"file_url": each.source} if each.sha256 is None else await _by_id(each, uploads, "user_data")
             parts.append({"type": "input_file", **place})
-    return [{"role": "user", "content": [*parts, {"type": "input_text", "text": turn.text}]}]
+    return {"role": "user", "content": [*parts, {"type": "input_text", "text": turn.text}]}
 
 
 async def _by_id(attachment: Attachment, uploads: Uploads, purpose: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from batchrun.services.files.messages import (
     MessageContent,
     assistants_message,
     chat_content,
-    responses_input,
+    responses_message,
     tools_for,
 )
 from batchrun.services.files.produced import (
@@ -127,9 +127,9 @@ class RowFiles:
             await self._checked(turn), self._uploads, code_interpreter=self.code_interpreter
         )
 
-    async def input(self, turn: Turn) -> MessageContent:
-        """Return a turn as the input of a response. Raises as `message` does."""
-        return await responses_input(await self._checked(turn), self._uploads)
+    async def input(self, turn: Turn) -> JsonObject:
+        """Return a turn with attachments as an item of a response's input. Raises as `message` does."""
+        return await responses_message(await self._checked(turn), self._uploads)
 
     async def content(self, turn: Turn) -> MessageContent:
         """Return a turn as the content of a chat message. Raises as `message` does."""

@@ -12,7 +12,7 @@ import pytest
 from batchrun.errors import PermanentFault
 from batchrun.prompts.attachments import Attachments
 from batchrun.records import Attachment, Turn
-from batchrun.services.files.messages import MAX_INLINE_BYTES, assistants_message, chat_content, responses_input
+from batchrun.services.files.messages import MAX_INLINE_BYTES, assistants_message, chat_content, responses_message
 from tests.support.filing import Filing
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,6 @@ async def test_nothing_attached_is_plain_text(service: Filing, tmp_path: Path) -
     """Rows without files are plain text."""
     plain, uploads = Turn("Hello"), service.uploads()
     assert await assistants_message(plain, uploads) == {"role": "user", "content": "Hello"}
-    assert await responses_input(plain, uploads) == "Hello"
     assert await chat_content(plain, tmp_path) == "Hello"
     assert service.limits.requests == 0
 
@@ -94,7 +93,7 @@ async def test_an_input_with_images_and_files(service: Filing, tmp_path: Path) -
     uploads = service.uploads()
     local = turn(tmp_path, photo_png=PNG, report_pdf=PDF)
     both = Turn(local.text, attachments=(*local.attachments, *urls("b.jpg", "b.docx").attachments))
-    given: Any = await responses_input(both, uploads)
+    given: Any = await responses_message(both, uploads)
     ids = {name: file_id for file_id, name in uploads.names.items()}
     assert given == [
         {
