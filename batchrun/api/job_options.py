@@ -71,6 +71,13 @@ class JobOptions(TypedDict, total=False):
     turns: Sequence[Mapping[str, str]] | None
     """All turns, each with a `prompt` and an optional condition `when` (job file and Python only)."""
 
+    messages: str | None
+    """Column with conversations: lists of messages with `role` and `content`, or with `from` and `value`. Default:
+    `messages` or `conversations`, in a table without `prompt` and `question`."""
+
+    examples: Path | None
+    """Table of questions and answers that are sent before each row's question (few-shot examples)."""
+
     constant_prompt: bool
     """Allow a prompt that names no column, so that every row sends the same text."""
 

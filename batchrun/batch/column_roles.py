@@ -10,6 +10,7 @@ from typing import Literal
 
 from minijinja import TemplateError
 
+from batchrun.batch.message_column import default_conversation
 from batchrun.errors import InputError
 from batchrun.prompts.placeholders import DEFAULT_COLUMNS, expression_of
 from batchrun.prompts.template_engine import template_environment, template_value
@@ -35,6 +36,7 @@ class ColumnRoles:
 
     Attributes:
         template: a prompt of the column that holds the prompt.
+        messages: the column that holds conversations, which are asked in place of a prompt; None if there is none.
         key: a column that is named as an identifier and is different in every row, None if there is none.
         possible_key: a column of another name whose values could identify the rows, None if there is none or a `key`.
         target: a column that is named as an expected answer, None if there is none.
@@ -42,6 +44,7 @@ class ColumnRoles:
     """
 
     template: str
+    messages: str | None
     key: str | None
     possible_key: str | None
     target: str | None
@@ -104,6 +107,7 @@ def column_roles(source: Source) -> ColumnRoles:
     key = next((name for name in named if name in unique), None)
     return ColumnRoles(
         template=template,
+        messages=default_conversation(source),
         key=key,
         possible_key=unique[0] if unique and key is None else None,
         target=target.name if target is not None else None,

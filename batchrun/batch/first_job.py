@@ -78,8 +78,12 @@ def _basic_lines(source: Source, input_name: str, read: ReadOptions, roles: Colu
         yield "# The table has a column with the name of an output column, so the output columns get a prefix."
         yield f"output_prefix = {_toml(prefix)}"
     yield f"{_example('output')}  # .csv, .tsv, .jsonl or .parquet; default: outputs/ and the name of the input"
-    yield from ("", '# Template over the columns of a row, or "@FILE"')
-    yield f"prompt = {_toml(roles.template)}"
+    if roles.messages is not None:
+        yield from ("", "# Column with the conversations")
+        yield f"messages = {_toml(roles.messages)}"
+    else:
+        yield from ("", '# Template over the columns of a row, or "@FILE"')
+        yield f"prompt = {_toml(roles.template)}"
     yield _example("instructions")
     yield from (
         "",
@@ -149,6 +153,8 @@ _TEXTS: Mapping[str, str] = {
     "prompt": 'Template over the columns of a row, "@FILE", or a list of them for several turns in one thread. '
     "Default: the column `prompt` or `question`, or the only column",
     "turns": "All turns, in place of `prompt`, each with a `prompt` and an optional condition `when`",
+    "messages": "Column with conversations, in place of `prompt`: lists of messages with `role` and `content`, or with "
+    "`from` and `value`. Default: `messages` or `conversations`, in a table without `prompt` and `question`",
     "instructions": 'Instructions for the model, or "@FILE"',
     "model": "Model name at the service, or a list of names to run every row with each. `tutor` answers offline. "
     "Default: environment variable BATCHRUN_MODEL",

@@ -80,7 +80,7 @@ def test_each_line_can_be_uncommented(tmp_path: Path, *, every_option: bool) -> 
         if line.startswith(("[", "scorer", "target")):
             continue
         edited = text.replace(f"# {line}", line)
-        if line.startswith("turns"):  # its comment says that it takes the place of the prompt
+        if line.startswith(("turns", "messages")):  # their comments say that they take the place of the prompt
             edited = edited.replace('\nprompt = "{{ question }}"', "")
         (tmp_path / "job.toml").write_text(edited, encoding="utf-8")
         assert line.partition(" = ")[0] in load_job_file(tmp_path / "job.toml", {"TEAM": "t", "PING_URL": "u"})[1]
@@ -88,6 +88,14 @@ def test_each_line_can_be_uncommented(tmp_path: Path, *, every_option: bool) -> 
         text.replace("# [score]", "[score]").replace("# scorer", "scorer").replace("# target", "target")
     )
     assert make_score_options(score["score"], "score").target == "answer"
+
+
+def test_a_table_of_conversations_has_no_prompt(tmp_path: Path) -> None:
+    """The first job of a table with conversations names their column, and the rows are asked as such."""
+    cell = '[{""role"": ""system"", ""content"": ""Be short""}, {""role"": ""user"", ""content"": ""1+1?""}]'
+    job = tomllib.loads(job_of(tmp_path, f'id,messages,target\n1,"{cell}",2\n'))
+    assert job["messages"] == "messages"
+    assert "prompt" not in job
 
 
 def test_its_texts_are_those_of_a_job_file() -> None:

@@ -95,18 +95,16 @@ async def test_an_input_with_images_and_files(service: Filing, tmp_path: Path) -
     both = Turn(local.text, attachments=(*local.attachments, *urls("b.jpg", "b.docx").attachments))
     given: Any = await responses_message(both, uploads)
     ids = {name: file_id for file_id, name in uploads.names.items()}
-    assert given == [
-        {
-            "role": "user",
-            "content": [
-                {"type": "input_image", "detail": "auto", "file_id": ids["photo.png"]},
-                {"type": "input_file", "file_id": ids["report.pdf"]},
-                {"type": "input_image", "detail": "auto", "image_url": URL + "b.jpg"},
-                {"type": "input_file", "file_url": URL + "b.docx"},
-                {"type": "input_text", "text": "What is this?"},
-            ],
-        }
-    ]
+    assert given == {
+        "role": "user",
+        "content": [
+            {"type": "input_image", "detail": "auto", "file_id": ids["photo.png"]},
+            {"type": "input_file", "file_id": ids["report.pdf"]},
+            {"type": "input_image", "detail": "auto", "image_url": URL + "b.jpg"},
+            {"type": "input_file", "file_url": URL + "b.docx"},
+            {"type": "input_text", "text": "What is this?"},
+        ],
+    }
     assert {file.filename: file.purpose for file in service.client.files.list()} == {
         "photo.png": "vision",
         "report.pdf": "user_data",

@@ -1,0 +1,52 @@
+"""Examples are read from tables as people have them; what is missing is one line with the file's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchrun.batch.examples import read_examples
+from batchrun.errors import InputError
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "shots.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts", "pairs"),
+    [
+        ("question,answer\n1+1,2\n2+2,4\n", [], [("1+1", "2"), ("2+2", "4")]),
+        ("id,prompt,completion\n1,1+1,2\n", [], [("1+1", "2")]),
+        ("answer,target,question\nno,2,1+1\n", [], [("1+1", "2")]),
+        ("text,label\nGood,positive\n", ["Judge: {{ text }}"], [({"text": "Good"}, "positive")]),
+        ("a b,answer\nGood,yes\n", ["Judge: {{ row['a b'] }}"], [({"a b": "Good", "answer": "yes"}, "yes")]),
+        ("sentence,label\nGood,positive\n", ["{{ sentence }}", "Judge: {{ sentence }}"], [({"sentence": "Good"}, "positive")]),
+        ("sentence,answer\nGood,positive\n", [], [("Good", "positive")]),
+    ],
+)  # fmt: skip
+def test_the_columns_of_examples(tmp_path: Path, text: str, prompts: list[str], pairs: list[object]) -> None:
+    """Questions are made by the job's prompt, or are in the default columns; answers have the names of answers."""
+    assert read_examples(table(tmp_path, text), prompts) == pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,answer\n1,2,3\n", "no column is named 'prompt' or 'question' (columns: 'a', 'b', 'answer')"),
+        ("question,a,b\n1,2,3\n", "no column has the answers of the examples (columns: 'question', 'a', 'b')"),
+        ("question,answer\n1+1,\n", "line 2: example 1 has no answer"),
+        ("question,answer\n1+1,2\n,4\n", "line 3: example 2 has no question"),
+        ("question,answer\n", "the table has no rows, so there are no examples"),
+    ],
+)
+def test_a_table_that_has_no_examples(tmp_path: Path, text: str, words: str) -> None:
+    """The message names the file, and the line or the columns."""
+    with pytest.raises(InputError) as caught:
+        read_examples(table(tmp_path, text), [])
+    assert str(caught.value).startswith("--examples")
+    assert "shots.csv" in str(caught.value)
+    assert words in str(caught.value)
