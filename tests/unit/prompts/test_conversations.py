@@ -87,7 +87,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": URL, "detail": "low"}}
         ),
     ],
 )  # fmt: skip
-def test_what_is_sent_of_a_conversation(cell: Any, sent: list[Any]) -> None:
+def test_the_messages_that_are_sent(cell: Any, sent: list[Any]) -> None:
     """Nulls, training weights and the answer at the end are not sent; everything else is, as it is in the cell."""
     assert list(messages_in(cell, "chat")) == sent
 
@@ -139,7 +139,7 @@ def test_what_is_sent_of_a_conversation(cell: Any, sent: list[Any]) -> None:
         ([{"from": "human", "value": "a", "rank": 1}], "bad_messages", "unknown key 'rank' (known: from, value)"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_sent(cell: Any, error_type: str, words: str) -> None:
+def test_cells_that_cannot_be_sent(cell: Any, error_type: str, words: str) -> None:
     """A cell that is not a conversation, and a message that would lose a part, is refused in one line with its place."""
     with pytest.raises(ConversationError) as caught:
         messages_in(cell, "chat")
