@@ -55,9 +55,11 @@ JsonDict: TypeAlias = dict[str, Any]
 Settings: TypeAlias = Mapping[str, Any]
 """Name of an option → its value as given, not validated yet."""
 
-RowStatus: TypeAlias = Literal["completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending"]
-"""The `status` column. The first five are outcomes; the last two appear only in exports of a running or interrupted
-batch."""
+RowStatus: TypeAlias = Literal[
+    "completed", "incomplete", "failed", "expired", "cancelled", "in_flight", "pending", "skipped"
+]
+"""The `status` column. The first five are outcomes; `in_flight` and `pending` appear only if a batch is running or was
+interrupted. A `skipped` row was left out by the options that select rows, and counts nowhere."""
 
 EMPTY_ANSWER = "empty_answer"
 """Reason of an incomplete answer without content: no text, no file, no refusal."""

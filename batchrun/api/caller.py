@@ -57,7 +57,8 @@ class Caller:
         if plan.destination.why_embedded:
             (logger.info if is_chosen else self.warn)(plan.destination.why_embedded)
         for notice in plan.notices:
-            self.warn(notice)
+            is_as_asked = plan.selection is not None and notice == plan.selection.note and not plan.selection.is_short
+            (logger.info if is_as_asked else self.warn)(notice)
 
     def report(self, summary: Summary) -> None:
         """Log how a batch ended, and warn of everything that its table of answers lacks."""

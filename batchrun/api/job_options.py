@@ -64,6 +64,20 @@ class JobOptions(TypedDict, total=False):
     key: str | None
     """Column that identifies rows, so that the input can be edited between runs. Default: the row's position."""
 
+    where: str | None
+    """Expression over the row's columns, in the language of the prompt, such as "lang == 'de'"; rows for which it is
+    not true are skipped."""
+
+    sample: int | None
+    """Number of random rows to run, of those that --where selects; the others are skipped. A row's place in the random
+    order depends on --seed and on its key (without --key, its position) alone."""
+
+    seed: int | None
+    """Seed of --sample. Default: 0."""
+
+    limit: int | None
+    """Number of rows to run: the first ones of those that --where and --sample select; the others are skipped."""
+
     prompt: str | list[str] | None
     """MiniJinja template over the row's columns, or @FILE. Repeat it for further turns in the same thread, which see
     earlier answers as `responses`. Default: the column `prompt` or `question`, or the only column."""

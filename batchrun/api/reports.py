@@ -59,7 +59,7 @@ class ReportPage:
 
     @property
     def rows(self) -> int:
-        """Number of rows of the table."""
+        """Number of rows of the table, without skipped ones."""
         return self._headline["rows"]
 
     @property

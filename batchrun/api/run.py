@@ -107,7 +107,8 @@ def run(
         UTC]). Each may have missing values.
 
         - `response`, `status`, `error_type`, `error`, `thread_id`, `run_id`, `model`: str. `status` is `completed`,
-          `incomplete`, `failed`, `expired` or `cancelled`; `pending` if the batch stopped before the row.
+          `incomplete`, `failed`, `expired` or `cancelled`; `pending` if the batch stopped before the row; `skipped`
+          if `where`, `sample` or `limit` left the row out.
         - `prompt_tokens`, `completion_tokens`, `total_tokens`, `cached_tokens`, `reasoning_tokens`, `attempts`: Int64.
         - `cost_usd` (US dollars), `duration_s` (seconds in flight, without waits for limits): Float64.
         - `completed_at`: datetime64[us, UTC].
@@ -250,7 +251,7 @@ async def _answers(
     with keeping_answers(call):
         plan = await run_call(call, on_outcome, interrupts, check)
         with Journal(plan.paths.journal, read_only=True) as journal:
-            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added, plan.selection)
             return call.data.to_answers(plan.source, cells, plan.write_options)
 
 

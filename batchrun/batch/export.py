@@ -8,6 +8,7 @@ from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import result_cells
+from batchrun.batch.selection import recorded_selection
 from batchrun.journal import Journal
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.tables import check_output, write_table
@@ -28,6 +29,5 @@ def export_table(output: Path, target: Path) -> int:
         source, options = existing_source(manifest, paths)
         check_output(target, source, options)
         prompter = prompter_of(manifest, source.columns)
-        return write_table(
-            target, source, result_cells(source, prompter, journal, AddedColumns(manifest["settings"])), options
-        )
+        added, selection = AddedColumns(manifest["settings"]), recorded_selection(manifest, source)
+        return write_table(target, source, result_cells(source, prompter, journal, added, selection), options)

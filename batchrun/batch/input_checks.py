@@ -13,11 +13,12 @@ from batchrun.tables import Source, longest_text_column, validate
 __all__ = ["check_rows"]
 
 
-def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) -> int:
+def check_rows(source: Source, asked: Source, prompter: Prompter, job: Job, combinations: int) -> int:
     """Read the whole table once; return its number of rows.
 
     Args:
         source: with one row for each combination.
+        asked: the rows of `source` that are run.
         combinations: rows of `source` per row of the input.
 
     Raises:
@@ -28,7 +29,7 @@ def check_rows(source: Source, prompter: Prompter, job: Job, combinations: int) 
         prompter.check_varies(longest_text_column(source))
     if job.key is not None:
         _check_keys(prompter, source, job.key)
-    _check_first_prompt(prompter, source, combinations)
+    _check_first_prompt(prompter, asked, combinations)
     return rows
 
 

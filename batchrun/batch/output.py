@@ -8,6 +8,7 @@ from pathlib import Path
 from batchrun.batch.plan import Plan
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import pending_cells, result_cells
+from batchrun.batch.selection import recorded_selection
 from batchrun.batch.totals import Totals, count_cells
 from batchrun.errors import InputError
 from batchrun.journal import Journal
@@ -29,7 +30,7 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
     """
     try:
         if not input_watch.changed():
-            cells = result_cells(plan.source, plan.prompter, journal, plan.added)
+            cells = result_cells(plan.source, plan.prompter, journal, plan.added, plan.selection)
             return _write_table(plan, journal, plan.source, cells)
     except (InputError, ValueError):  # ValueError: the input became longer or shorter while the output was written
         if not input_watch.changed():
@@ -47,19 +48,20 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
 
 def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[JsonDict]:
     """Yield the result cells of an input that changed."""
+    selection = recorded_selection(journal.read_manifest(), source)
     try:
         prompter = prompter_for(plan.settings, source.columns, plan.job.key)
     except InputError:
-        return pending_cells(source, plan.added)
-    return result_cells(source, prompter, journal, plan.added)
+        return pending_cells(source, plan.added, selection)
+    return result_cells(source, prompter, journal, plan.added, selection)
 
 
 def _write_table(plan: Plan, journal: Journal, source: Source, cells: Iterator[JsonDict]) -> tuple[Path | None, Totals]:
     """Write the table, unless every row is pending: an earlier output is better than none. A table without rows has
-    only a header."""
+    only a header, one of which no row is selected has its rows without answers."""
     totals = Totals()
     cells = count_cells(cells, totals)
-    if plan.write_output and (not journal.is_empty() or plan.rows == 0):
+    if plan.write_output and (not journal.is_empty() or plan.rows_to_ask == 0):
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()
         write_table(plan.paths.output, source, cells, plan.write_options)

@@ -15,6 +15,7 @@ from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
+from batchrun.batch.selection import SelectedRows, Selection, SelectionOptions, select_rows
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
@@ -58,7 +59,7 @@ class Plan:
         job: with templates and instructions read from their files, and the model and the API filled in.
         input_name: the path as the user gave it, "-" for standard input, None for a table in memory.
         source: the input, with one row for each combination.
-        rows: rows to answer: those of the input, times the combinations.
+        rows: rows of the input, times the combinations.
         destination: the service that answers.
         settings: what decides the answers, as stored in the journal.
         write_output: False if only the journal is wanted (a table in memory without an output path).
@@ -70,6 +71,7 @@ class Plan:
         searched: files that the model may search.
         folder: base of relative attachment paths.
         notices: further lines to show before the first row is sent.
+        selection: the rows that this run asks; None for all. It is not a setting of the batch.
     """
 
     job: Job
@@ -90,6 +92,17 @@ class Plan:
     searched: tuple[LocalFile, ...] = ()
     folder: Path = Path()
     notices: tuple[str, ...] = ()
+    selection: Selection | None = None
+
+    @property
+    def asked(self) -> Source:
+        """The rows that this run asks."""
+        return self.source if self.selection is None else SelectedRows(self.source, self.selection)
+
+    @property
+    def rows_to_ask(self) -> int:
+        """Rows that this run asks, times the combinations."""
+        return self.rows if self.selection is None else self.selection.rows
 
     @property
     def is_tutored(self) -> bool:
@@ -227,7 +240,9 @@ def _plan_of_table(
     )
     check_output(paths.output, source, write_options)
     prompter = _prompter(settings, source, job.key)
-    rows = check_rows(source, prompter, job, len(combinations))
+    selection = select_rows(SelectionOptions.of(job), source, combinations, job.key)
+    asked = source if selection is None else SelectedRows(source, selection)
+    rows = check_rows(source, asked, prompter, job, len(combinations))
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,
@@ -247,7 +262,8 @@ def _plan_of_table(
         structure=files.structure,
         searched=files.searched,
         folder=Path(str(table)).parent if is_file else Path(),
-        notices=notices,
+        notices=notices if selection is None else (*notices, selection.note),
+        selection=selection,
     )
 
 

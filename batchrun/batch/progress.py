@@ -35,7 +35,7 @@ class BatchView:
     """A running batch, as a display sees it.
 
     Attributes:
-        rows: rows of the input, times the combinations.
+        rows: rows that this run asks, times the combinations.
         statistics: takes a snapshot.
         embedded: the batch runs its own server, which costs nothing.
     """

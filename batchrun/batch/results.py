@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.selection import Selection
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Prompt, Row
@@ -26,20 +27,28 @@ def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, P
             yield row_key, row, exc
 
 
-def result_cells(source: Source, prompter: Prompter, journal: Journal, added: AddedColumns) -> Iterator[JsonDict]:
+def result_cells(
+    source: Source, prompter: Prompter, journal: Journal, added: AddedColumns, selection: Selection | None = None
+) -> Iterator[JsonDict]:
     """Yield one mapping per row, in order, with the keys of `OUTPUT_COLUMNS` and of `added`.
 
     An outcome belongs to a row only if the row's prompt is still the one that was answered. A row that was edited
     meanwhile is pending, rather than next to the answer to another question.
+
+    Args:
+        selection: the rows that the last run asked; the others are skipped unless they have an answer. None for all.
     """
     has_more = bool(added.types)
-    for row_key, _, prompt in prompts_of(source, prompter):
+    for row_key, row, prompt in prompts_of(source, prompter):
         fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
         cells = journal.cells(row_key, fingerprint)
-        yield {**cells, **added.cells(journal, row_key, fingerprint, cells)} if has_more else cells
+        if has_more:
+            cells = {**cells, **added.cells(journal, row_key, fingerprint, cells)}
+        yield cells if selection is None else selection.cells(row, cells)
 
 
-def pending_cells(source: Source, added: AddedColumns) -> Iterator[JsonDict]:
-    """Yield the cells of a table that the batch's prompt does not fit: every row is pending."""
-    for _ in source.rows():
-        yield {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}
+def pending_cells(source: Source, added: AddedColumns, selection: Selection | None) -> Iterator[JsonDict]:
+    """Yield the cells of a table that the batch's prompt does not fit: every selected row is pending."""
+    for row in source.rows():
+        cells = {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}
+        yield cells if selection is None else selection.cells(row, cells)

@@ -21,6 +21,7 @@ from batchrun.batch.output import write_output
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.run_summary import Summary
+from batchrun.batch.selection import selection_record
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, work_of
@@ -74,7 +75,7 @@ async def run_batch(
         InputError: a budget without a price, or an invalid price table.
     """
     started_s = time.monotonic()
-    log.info("%s, answered by %s", rows_text(plan.rows), visible_line(plan.answered_by()))
+    log.info("%s, answered by %s", rows_text(plan.rows_to_ask), visible_line(plan.answered_by()))
     _prepare_process(plan)
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
@@ -90,12 +91,13 @@ async def run_batch(
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(
             output=output,
-            rows=plan.rows,
+            rows=plan.rows - totals.by_status["skipped"],
             totals=totals,
             statistics=engine.statistics(),
             elapsed_s=time.monotonic() - started_s,
             stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
             embedded=plan.destination.is_embedded,
+            kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
         )
 
 
@@ -126,8 +128,9 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journa
             clock=clock,
         )
     )
-    # Only the report reads the limits. They decide no answer, so they are not in the manifest that is compared.
-    journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}})
+    # Limits and selected rows decide no answer, so they are not in the manifest that is compared.
+    selected = selection_record(plan.selection, plan.prompter, journal)
+    journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}, **selected})
     if plan.input_name == "-":
         keep_standard_input(plan.paths)
     return journal
@@ -147,7 +150,7 @@ def _connected_engine(
     # Counted after the embedded server has opened its files, and before the first connection.
     available = connection_limit(embedded=plan.destination.is_embedded)
     if available is not None:
-        notice = available.notice(min(plan.rows, plan.job.concurrency or CEILING))
+        notice = available.notice(min(plan.rows_to_ask, plan.job.concurrency or CEILING))
         if notice is not None:
             notify(notice)
     limits = limits_of(plan, journal, clock, None if available is None else available.connections)
@@ -164,7 +167,7 @@ async def _run_rows(
         async with anyio.create_task_group() as beside:
             if watch is not None:
                 embedded = plan.destination.is_embedded
-                beside.start_soon(watch, BatchView(plan.rows, plan.paths.output, engine.statistics, embedded))
+                beside.start_soon(watch, BatchView(plan.rows_to_ask, plan.paths.output, engine.statistics, embedded))
             beside.start_soon(keep_checkpoints, journal)
             await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
             beside.cancel_scope.cancel()

@@ -36,12 +36,13 @@ class Summary:
 
     Attributes:
         output: None if no output was written, since the journal knows no row.
-        rows: rows of the input, times the combinations.
+        rows: rows of the input, times the combinations, without those that are skipped.
         totals: over all rows, with the outcomes of earlier runs.
         statistics: of this run.
         elapsed_s: duration of this run in seconds.
         stop: why the batch ended before its last row, None if it did not.
         embedded: the batch ran its own server, which costs nothing.
+        kept: rows that this run left out and that keep the answer of an earlier one.
     """
 
     output: Path | None
@@ -51,6 +52,12 @@ class Summary:
     elapsed_s: float
     stop: Stop | None
     embedded: bool
+    kept: int = 0
+
+    @property
+    def finished_before(self) -> int:
+        """Rows that an earlier run finished, and whose outcome holds."""
+        return self.statistics.finished_before + self.kept
 
     @property
     def exit_code(self) -> int:
@@ -103,6 +110,7 @@ class SummaryFacts(TypedDict):
     incompletes: dict[str, int]
     in_flight: int
     pending: int
+    skipped: int
     not_answered_by_tutor: int
     finished_before: int
     asked_alike: int
@@ -137,8 +145,9 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         "incompletes": dict(totals.incompletes.most_common()),
         "in_flight": totals.by_status["in_flight"],
         "pending": totals.by_status["pending"],
+        "skipped": totals.by_status["skipped"],
         "not_answered_by_tutor": totals.refused,
-        "finished_before": statistics.finished_before,
+        "finished_before": summary.finished_before,
         "asked_alike": statistics.asked_alike,
         "tool_calls": statistics.tool_calls,
         "tool_errors": statistics.tool_errors,
@@ -201,14 +210,15 @@ def _counts_line(summary: Summary) -> str:
             (totals.failed, "failed"),
             (totals.by_status["in_flight"], "in flight"),
             (totals.by_status["pending"], "pending"),
-            (statistics.finished_before, "from an earlier run"),
+            (totals.by_status["skipped"], "skipped"),
+            (summary.finished_before, "from an earlier run"),
             (statistics.asked_alike, "duplicates of other rows"),
         )
         if number
     ]
     cost = cost_text(totals.cost_usd, unpriced=summary.unpriced, embedded=summary.embedded)
     spent = [f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out", cost]
-    if statistics.finished_before:
+    if summary.finished_before:
         spent = [_this_run_text(summary), f"all runs: {', '.join(filter(None, spent))}"]
     return " · ".join(part for part in [*parts, *spent, duration(summary.elapsed_s)] if part)
 
@@ -269,6 +279,9 @@ def _next_lines(summary: Summary) -> Iterator[str]:
         yield not_deleted
     if summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]:
         yield "run the same command again to finish the rest"
+    if skipped := summary.totals.by_status["skipped"]:
+        verb = "is" if skipped == 1 else "are"
+        yield f"{rows_text(skipped)} {verb} skipped: run without --where, --sample and --limit to answer them too"
     if summary.output is not None:
         yield f"written: {shown_path(summary.output)}"
 

@@ -19,7 +19,8 @@ __all__ = ["StatusFacts", "batch_status", "status_facts", "status_lines"]
 class StatusFacts(TypedDict):
     """The state of a batch, as `status --json` prints it.
 
-    `input` is "-" for standard input and None for a DataFrame. Cost is in US dollars, None if no row's cost is known.
+    `rows` leaves out the skipped ones. `input` is "-" for standard input and None for a DataFrame. Cost is in US
+    dollars, None if no row's cost is known.
     """
 
     output: str
@@ -36,6 +37,7 @@ class StatusFacts(TypedDict):
     failures: Mapping[str, int]
     in_flight: int
     pending: int
+    skipped: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
@@ -61,8 +63,11 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
     manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
     if "batch_id" not in manifest:
         raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
-    rows = manifest["rows"]
-    ended = counts.completed + counts.incomplete + counts.failed
+    left_out = manifest.get("selection") or {"skipped": 0, "in_flight": 0, "failures": {}}
+    rows = manifest["rows"] - left_out["skipped"]
+    failures = _less(failures, left_out["failures"])
+    failed, in_flight = sum(failures.values()), max(0, counts.in_flight - left_out["in_flight"])
+    ended = counts.completed + counts.incomplete + failed
     return {
         "output": str(output),
         "batch_id": manifest["batch_id"],
@@ -74,15 +79,22 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "rows": rows,
         "completed": counts.completed,
         "incomplete": counts.incomplete,
-        "failed": counts.failed,
+        "failed": failed,
         "failures": failures,
-        "in_flight": counts.in_flight,
+        "in_flight": in_flight,
         # Rows of an earlier, longer input may still be in the journal.
-        "pending": max(0, rows - ended - counts.in_flight),
+        "pending": max(0, rows - ended - in_flight),
+        "skipped": left_out["skipped"],
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
     }
+
+
+def _less(failures: Mapping[str, int], left_out: Mapping[str, int]) -> dict[str, int]:
+    """Return the failures without those of rows that are skipped now."""
+    left = {kind: number - left_out.get(kind, 0) for kind, number in failures.items()}
+    return {kind: number for kind, number in left.items() if number > 0}
 
 
 def _models(settings: Settings) -> str | None:
@@ -108,7 +120,7 @@ def status_lines(facts: StatusFacts) -> list[str]:
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
         f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
-        f"{facts['pending']:,} pending",
+        f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else ""),
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]

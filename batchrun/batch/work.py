@@ -20,12 +20,12 @@ __all__ = ["count_changed_rows", "oldest_valid_answer", "remaining_task", "with_
 
 
 def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]:
-    """Yield one item per row: a task, a failure before anything was sent, or the reason for which nothing is left."""
+    """Yield one item per row to ask: a task, a failure before anything was sent, or why nothing is left."""
     job = plan.job
     stale_before = oldest_valid_answer(job, clock)
     if job.dedupe:
         journal.duplicates.begin(stale_before)
-    for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
+    for row_key, _, prompt in prompts_of(plan.asked, plan.prompter):
         history = journal.history(row_key)
         if isinstance(prompt, PromptError):
             # The same failure is not recorded twice: an unchanged row counts as finished.

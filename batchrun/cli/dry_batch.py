@@ -53,7 +53,7 @@ def rows_of_table(plan: Plan, input_name: str) -> str:
     """Return the rows of a batch, with the combinations that they are run in, and their table."""
     from batchrun.prompts.combinations import rows_times_text
 
-    return f"{rows_times_text(plan.rows // len(plan.combinations), plan.settings)} of {input_name}"
+    return f"{rows_times_text(plan.rows_to_ask // len(plan.combinations), plan.settings)} of {input_name}"
 
 
 def _warn_of_missing_key(problem: str) -> None:

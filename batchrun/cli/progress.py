@@ -53,7 +53,7 @@ def progress_of(
     stream = terminal()
     console = Console(file=cast(TextIO, stream))
     if not quiet:
-        combinations = combinations_notice(plan.rows // len(plan.combinations), plan.settings)
+        combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
         note(*filter(None, (combinations, plan.destination.why_embedded, *plan.notices)))
     watch: Watch | None
     if as_json:

@@ -41,7 +41,8 @@ class DryRun:
     Mutable state: all counts and lists; `dry_run` fills them.
 
     Attributes:
-        rows: rows of the input, times the combinations.
+        rows: rows of the input, times the combinations, without the skipped ones.
+        skipped: rows that --where, --sample and --limit leave out.
         to_ask: rows that would be sent.
         runs: runs that would answer those rows.
         prices: model → price, None if it is unknown. The model is None if the assistant decides it.
@@ -60,6 +61,7 @@ class DryRun:
     """
 
     rows: int
+    skipped: int
     embedded: bool
     answered_by: str
     place: str
@@ -124,7 +126,8 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     prices = price_list(plan, clock)
     models = dict.fromkeys(variant.model for variant in plan.variants)
     estimate = DryRun(
-        rows=plan.rows,
+        rows=plan.rows_to_ask,
+        skipped=plan.rows - plan.rows_to_ask,
         embedded=plan.destination.is_embedded,
         answered_by=plan.answered_by(),
         place=plan.place,
@@ -146,7 +149,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
 def _notices(plan: Plan) -> tuple[str, ...]:
     missing = plan.destination.missing_key
     no_key = f"no API key is set: batchrun run would stop with exit code 2: {missing}" if missing else ""
-    combinations = combinations_notice(plan.rows // len(plan.combinations), plan.settings)
+    combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
     return tuple(filter(None, (combinations, plan.destination.why_embedded, *plan.notices, no_key)))
 
 
@@ -156,7 +159,7 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
         journal = _journal(plan, stack, estimate)
         stale_before = oldest_valid_answer(plan.job, clock)
         sent: set[str] = set()
-        for row_key, row, prompt in prompts_of(plan.source, plan.prompter):
+        for row_key, row, prompt in prompts_of(plan.asked, plan.prompter):
             if isinstance(prompt, PromptError):
                 estimate.count_unaskable(row, prompt)
                 continue
@@ -211,6 +214,7 @@ class DryRunFacts(TypedDict):
 
     event: str
     rows: int
+    skipped: int
     to_ask: int
     to_replace: int
     finished_before: int
@@ -238,6 +242,7 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
     return {
         "event": "dry_run",
         "rows": estimate.rows,
+        "skipped": estimate.skipped,
         "to_ask": estimate.to_ask,
         "to_replace": estimate.to_replace,
         "finished_before": estimate.finished_before,
@@ -301,6 +306,7 @@ def _work_text(estimate: DryRun) -> str:
         (estimate.finished_before, "from an earlier run"),
         (estimate.asked_alike, "duplicates of other rows"),
         (estimate.unaskable.total(), "cannot be sent"),
+        (estimate.skipped, "skipped"),
     )
     return " · ".join((f"{estimate.to_ask:,} to send", *(f"{number:,} {words}" for number, words in numbers if number)))
 

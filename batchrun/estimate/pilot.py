@@ -67,7 +67,7 @@ class Pilot:
 
     Attributes:
         summary: of the run of the sample.
-        rows: rows of the whole table.
+        rows: rows of the whole table, or those that --where, --sample and --limit select.
         sampled: rows in the sample.
         without_usage: rows of the sample that were sent and whose usage the service did not report; the totals leave
             them out.
@@ -115,7 +115,10 @@ async def run_pilot(
     Raises:
         BatchrunError: as for `run_batch`.
     """
-    positions = sample_positions(plan.rows, size, plan.source.fingerprint())
+    positions = sample_positions(plan.rows_to_ask, size, plan.source.fingerprint())
+    if plan.selection is not None:
+        selected = plan.selection.positions()
+        positions = frozenset(selected[position] for position in positions)
     sampled = replace(plan, source=PilotSample(plan.source, positions), write_output=False)
 
     async def watch_sample(view: BatchView) -> None:
@@ -182,24 +185,25 @@ def _usage_of_sample(sampled: Plan, journal: Journal) -> _SampleUsage:
 
 
 def _estimate(plan: Plan, summary: Summary, sampled: int, usage: _SampleUsage) -> Pilot:
-    """Estimate the whole table from the sample."""
-    read, written = total_of(usage.prompt_tokens, plan.rows), total_of(usage.completion_tokens, plan.rows)
+    """Estimate the whole table, or its selected rows, from the sample."""
+    rows = plan.rows_to_ask
+    read, written = total_of(usage.prompt_tokens, rows), total_of(usage.completion_tokens, rows)
     is_priced = bool(usage.costs_usd) and not usage.unpriced
     time = None
     if usage.durations_s:
-        left = plan.rows - sampled
-        share = left / plan.rows
+        left = rows - sampled
+        share = left / rows
         tokens = share * (read.estimate + written.estimate) if read is not None and written is not None else 0.0
         requests = left * summary.statistics.limits.requests / max(1, len(usage.durations_s))
         time = time_needed(left, max(left, requests), tokens, statistics.fmean(usage.durations_s), plan.job)
     return Pilot(
         summary=summary,
-        rows=plan.rows,
+        rows=rows,
         sampled=sampled,
         without_usage=usage.without_usage,
         prompt_tokens=read,
         completion_tokens=written,
-        cost_usd=total_of(usage.costs_usd, plan.rows) if is_priced else None,
+        cost_usd=total_of(usage.costs_usd, rows) if is_priced else None,
         spent_usd=sum(usage.costs_usd) if is_priced else None,
         time=time,
     )

@@ -74,6 +74,35 @@ class RowOptions:
         metavar="COLUMN",
     )
 
+    # Rows to run
+    where: str | None = job_option(
+        None,
+        "Rows to run",
+        "Expression over the row's columns, in the language of the prompt, such as \"lang == 'de'\"; rows for which it "
+        "is not true are skipped",
+        metavar="EXPR",
+    )
+    sample: int | None = job_option(
+        None,
+        "Rows to run",
+        "Number of random rows to run, of those that --where selects; the others are skipped. A row's place in the "
+        "random order depends on --seed and on its key (without --key, its position) alone",
+        metavar="N",
+        at_least=1,
+        at_most=100_000_000,
+    )
+    seed: int | None = job_option(
+        None, "Rows to run", "Seed of --sample. Default: 0", metavar="S", at_least=0, at_most=2**63 - 1
+    )
+    limit: int | None = job_option(
+        None,
+        "Rows to run",
+        "Number of rows to run: the first ones of those that --where and --sample select; the others are skipped",
+        metavar="N",
+        at_least=1,
+        at_most=100_000_000,
+    )
+
     # Prompt
     prompt: str | None = job_option(
         None,

@@ -41,7 +41,7 @@ def headline(rows: Sequence[ReportRow], of_rows: Sequence[SessionFacts]) -> Head
     for row in rows:
         totals.add(row.cells)
     return {
-        "rows": len(rows),
+        "rows": len(rows) - totals.by_status["skipped"],
         "by_status": dict(totals.by_status),
         "failed": totals.failed,
         "prompt_tokens": totals.prompt_tokens,

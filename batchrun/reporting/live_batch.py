@@ -12,11 +12,12 @@ from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of
+from batchrun.batch.selection import Selection, recorded_selection
 from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Cells, JsonDict, Row
+from batchrun.records import JsonDict, Row
 from batchrun.reporting.batch_record import batch_facts
 from batchrun.reporting.columns_json import packed
 from batchrun.reporting.facts import figures
@@ -49,6 +50,7 @@ class _LiveRows:
         prefix: prefix of the output columns.
         added: output columns after the usual ones.
         scores: None without scorers.
+        selection: the rows that the run asks; None for all.
     """
 
     generation: int = 0
@@ -60,6 +62,11 @@ class _LiveRows:
     prefix: str = ""
     added: AddedColumns = field(default_factory=lambda: AddedColumns({}))
     scores: LiveScores | None = None
+    selection: Selection | None = None
+
+    def selected(self, position: int, cells: JsonDict) -> JsonDict:
+        """Return a row's cells as the output has them: a row that the run leaves out is skipped."""
+        return cells if self.selection is None else self.selection.cells(Row(position, {}), cells)
 
     def table_row(self, position: int) -> Row:
         """Return a row as the output would have it."""
@@ -171,9 +178,11 @@ class FollowedBatch:
         added = AddedColumns(manifest["settings"])
         live = _LiveRows(self._live.generation + 1, prefix=prefix, added=added)
         empty = {prefix + name: None for name in added.types}
+        live.selection = recorded_selection(manifest, source)
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
             text = None if isinstance(prompt, PromptError) else prompt.first.text
-            live.rows.append(ReportRow(row_key, {**row.values, **empty}, pending_cells(), text))
+            cells = live.selected(position, pending_cells())
+            live.rows.append(ReportRow(row_key, {**row.values, **empty}, cells, text))
             live.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
             live.places[row_key] = position
         listed = (*source.columns, *options.added_columns)
@@ -202,9 +211,10 @@ class FollowedBatch:
             outcome = ended.get(row_key)
             # An answer to another prompt than the row's current one is not its answer.
             if outcome is not None and outcome.fingerprint == fingerprint:
-                cells: Cells = outcome.cells
+                cells = dict(outcome.cells)
             else:
                 cells = _unfinished_cells([each for each in attempts if each.fingerprint == fingerprint])
+            cells = live.selected(position, cells)
             values = row.values
             if live.added.types:
                 added = live.added.cells(self._journal, row_key, fingerprint, cells)

@@ -99,7 +99,7 @@ def page_data(report: Report, max_rows: int | None = None) -> PageData:
 
 
 def _is_urgent(row: ReportRow) -> bool:
-    return row.before is not None or row.cells["status"] not in ("completed", "pending")
+    return row.before is not None or row.cells["status"] not in ("completed", "pending", "skipped")
 
 
 def make_report(output: Path, spec: ScoringSpec, *, baseline: str | None = None, clock: WallClock) -> Report:

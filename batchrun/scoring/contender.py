@@ -90,7 +90,7 @@ def total_costs(tally: ScoreTally) -> TotalCosts:
     tokens = [each.tokens for each in tally.costs if each.tokens is not None]
     median_s, p95_s = np.quantile(durations, [0.5, 0.95]).tolist() if durations else (None, None)
     return TotalCosts(
-        rows=len(tally.kinds),
+        rows=len(tally.kinds) - tally.kinds.count("skipped"),
         cost_usd=sum(costs) if costs else None,
         priced=len(costs),
         median_s=median_s,

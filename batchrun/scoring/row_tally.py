@@ -85,6 +85,8 @@ class RowTally:
 
     def _kind(self, row: Row) -> RowKind:
         status = row.values.get(self._status)
+        if status == "skipped":
+            return "skipped"
         if status in _FAILED or (is_missing(status) and is_missing(row.values[self._answer])):
             return "failed"
         return "unfinished" if status in _UNFINISHED else "answered"

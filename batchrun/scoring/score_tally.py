@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 __all__ = ["PairKey", "RowCosts", "RowKind", "ScoreTally"]
 
 
-RowKind: TypeAlias = Literal["answered", "failed", "unfinished"]
-"""Whether a row has an answer to score, has failed, or has not ended yet."""
+RowKind: TypeAlias = Literal["answered", "failed", "unfinished", "skipped"]
+"""Whether a row has an answer to score, has failed, has not ended yet, or was left out and counts nowhere."""
 
 _T = TypeVar("_T")
 

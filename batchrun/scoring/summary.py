@@ -45,7 +45,7 @@ class Figures:
 
     Attributes:
         estimate: the mean with its interval.
-        rows: number of rows.
+        rows: number of rows, without skipped ones.
         failed: failed rows; in the mean as 0 or not at all, by `ScoreSummary.failed_as`.
         unfinished: rows without an answer yet; never in the mean.
         unjudged: answered rows that the scorer could not judge; never in the mean.
@@ -199,7 +199,8 @@ def _summary(
     for column, labels in tally.labels.items():
         members: dict[str, list[int]] = defaultdict(list)
         for index, label in enumerate(labels):
-            members[label].append(index)
+            if tally.kinds[index] != "skipped":
+                members[label].append(index)
         groups[column] = {label: _figures(tally, name, values, clusters, indexes) for label, indexes in members.items()}
     return ScoreSummary(
         name=name,
@@ -225,7 +226,7 @@ def _figures(
     scored_clusters = None if clusters is None else _repeated([clusters[index] for index in scored])
     return Figures(
         estimate=estimate(array, scored_clusters),
-        rows=len(indexes),
+        rows=len(indexes) - kinds.count("skipped"),
         failed=kinds.count("failed"),
         unfinished=kinds.count("unfinished"),
         unjudged=sum(tally.kinds[index] == "answered" and own_values[index] is None for index in indexes),
