@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from heapq import nsmallest
 from itertools import islice
 
+from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.prompts.combinations import Combination, combinations_of
@@ -41,7 +42,13 @@ class SelectionOptions:
 
     @classmethod
     def of(cls, job: Job) -> SelectionOptions | None:
-        """Return the options of a job; None if it selects no rows."""
+        """Return the options of a job; None if it selects no rows.
+
+        Raises:
+            InputError: there is a seed without a sample.
+        """
+        if job.seed is not None and job.sample is None:
+            raise InputError("--seed: needs --sample N; a seed for the model is given with --param seed=N")
         options = cls(job.where, job.sample, job.seed, job.limit)
         return None if options == cls() else options
 

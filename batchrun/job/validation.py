@@ -59,8 +59,6 @@ def make_job(options: Settings) -> Job:
         _check_texts(name, option, getattr(job, name))
     if job.max_age is not None:
         seconds_of(job.max_age, "max-age")
-    if job.seed is not None and job.sample is None:
-        raise InputError("--seed: needs --sample N; a seed for the model is given with --param seed=N")
     _check_size(job)
     _check_parameters(job)
     _check_prices(job.prices)

@@ -82,7 +82,7 @@ def test_combinations_of_a_row_stay_together() -> None:
         ({"limit": 20}, "--limit 20: 20 of 20 rows", False),
     ],
 )  # fmt: skip
-def test_what_is_said(options: dict[str, Any], note: str, is_short: bool) -> None:
+def test_the_note_of_a_selection(options: dict[str, Any], note: str, is_short: bool) -> None:
     """One line says what each option did; fewer rows than it names, or none, is a surprise."""
     found = selection(pd.DataFrame({"n": range(20)}), **options)
     assert (found.note, found.is_short) == (note, is_short)
