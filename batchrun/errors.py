@@ -273,6 +273,10 @@ class Refused(PermanentFault):
 class BatchRefused(PermanentFault):
     """Every row would fail the same way (key, permission, quota, unknown model): the batch stops.
 
+    Attributes:
+        setting: the model parameter that is refused, "" if the service does not name it; None if it refuses something
+            else. If only this row has it, only the row fails.
+
     Examples:
         >>> import batchrun
         >>> try:  # no service listens on this port
@@ -283,6 +287,7 @@ class BatchRefused(PermanentFault):
     """
 
     exit_code = 5
+    setting: str | None = None
 
 
 @contextmanager

@@ -26,6 +26,7 @@ __all__ = [
     "Prompt",
     "Reply",
     "Row",
+    "RowSettings",
     "RowStatus",
     "RunEnd",
     "Settings",
@@ -178,6 +179,20 @@ class CallKey:
     call_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """The settings of one row that differ from those of its batch.
+
+    Attributes:
+        model, instructions: None for those of the batch.
+        param: all model parameters of `--param`; None for those of the batch.
+    """
+
+    model: str | None = None
+    instructions: str | None = None
+    param: JsonObject | None = None
+
+
 class LaterTurns(Protocol):
     """The turns after the first, which may depend on the answers so far."""
 
@@ -212,6 +227,7 @@ class Prompt:
         thread_id: the existing thread to continue, None for a new one.
         variant: number of the batch's combination of settings, from 0.
         model: the requested model, None if an assistant determines it.
+        own: settings of this row only; None if it has those of its batch.
     """
 
     row_key: str
@@ -222,6 +238,14 @@ class Prompt:
     thread_id: str | None = None
     variant: int = 0
     model: str | None = None
+    own: RowSettings | None = None
+
+    @property
+    def chars(self) -> int:
+        """Characters of the first message, and of the instructions that only this row has."""
+        own = self.own
+        extra = len(own.instructions) if own is not None and own.instructions is not None else 0
+        return len(self.first.text) + extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +336,7 @@ class Exchange:
         partial_text: the text so far of a run that waits for outputs.
         thread_attachments: attachments of the row's first message, already in the thread.
         structured: the answer must have the form that the batch asks for.
+        own: settings of this row only; None if it has those of its batch.
     """
 
     row_key: str
@@ -325,6 +350,7 @@ class Exchange:
     partial_text: str = ""
     thread_attachments: tuple[Attachment, ...] = ()
     structured: bool = False
+    own: RowSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,11 +96,11 @@ class JobOptions(TypedDict, total=False):
     """Allow a prompt that names no column, so that every row sends the same text."""
 
     instructions: str | None
-    """Instructions for the model, or @FILE."""
+    """Instructions for the model, or @FILE; may be a template over the row's columns."""
 
     model: str | list[str] | None
-    """Model name at the service. Repeat it to run every row with each model. `tutor` answers offline. Default:
-    environment variable BATCHRUN_MODEL."""
+    """Model name at the service; may be a template over the row's columns. Repeat it to run every row with each model.
+    `tutor` answers offline. Default: environment variable BATCHRUN_MODEL."""
 
     temperature: float | None
     """Sampling temperature, from 0 to 2."""
@@ -172,7 +172,8 @@ class JobOptions(TypedDict, total=False):
     """Create a Conversation for each row, with one more request (responses only)."""
 
     param: Mapping[str, Any]
-    """Additional model parameter, passed on unchanged; a value that is valid JSON is read as JSON. May be repeated."""
+    """Additional model parameter; a value that is valid JSON is read as JSON, and texts in it may be templates over the
+    row's columns. May be repeated."""
 
     response_format: Mapping[str, Any] | None
     """Format of the answer, as in the Assistants and Chat Completions APIs (job file and Python only)."""

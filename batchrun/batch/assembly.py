@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
 from batchrun.job.options import Job
+from batchrun.job.templated import is_template, without_templates
 from batchrun.journal import Created, Journal, place_of
 from batchrun.pricing import MatchedPrice, PriceList, no_price_text
 from batchrun.records import Outcome, Usage
@@ -95,7 +97,11 @@ def wire_of(plan: Plan, endpoint: Endpoint, limits: Limits) -> Wire:
         endpoint,
         limits,
         silence_timeout_s=plan.job.silence_timeout,
-        settings={name for job in plan.variants for name in (*model_parameters(job, api), *job.param)},
+        settings={
+            name
+            for variant in map(without_templates, plan.variants)
+            for name in (*model_parameters(variant, api), *variant.param)
+        },
     )
 
 
@@ -160,8 +166,13 @@ def _service_of_variant(
         assistants = journal.read_manifest().get("assistants", {})
         journal.write_manifest({"assistants": {**assistants, assistant_for: assistant_id}})
 
+    shared = without_templates(job)
+    if is_template(job.model) and plan.destination.api == "assistants":
+        shared = replace(
+            shared, model=next(iter(plan.models), None)
+        )  # an assistant has to have one; each run names its own
     return make_service(
-        job,
+        shared,
         plan.destination.api,
         wire,
         batch_id=batch_id,
@@ -219,9 +230,9 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
         InputError: the price of a model is unknown.
     """
     job = plan.job
-    if job.budget is None:
+    if job.budget is None or not plan.models:
         return None
-    models = {variant.model for variant in plan.variants}
+    models = plan.models
     costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
     unknown = [model for model, cost in costs.items() if cost is None]
     if unknown:
@@ -232,6 +243,8 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
         job.budget,
         journal.spent_usd(),
         lambda usage: price(most_expensive, usage),
-        fixed_chars=max(len(variant.instructions or "") for variant in plan.variants) + plan.prompter.example_chars,
+        # The instructions of single rows are part of the characters of these rows.
+        fixed_chars=max(len(without_templates(variant).instructions or "") for variant in plan.variants)
+        + plan.prompter.example_chars,
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )

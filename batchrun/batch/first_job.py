@@ -155,7 +155,7 @@ _TEXTS: Mapping[str, str] = {
     "turns": "All turns, in place of `prompt`, each with a `prompt` and an optional condition `when`",
     "messages": "Column with conversations, in place of `prompt`: lists of messages with `role` and `content`, or with "
     "`from` and `value`. Default: `messages` or `conversations`, in a table without `prompt` and `question`",
-    "instructions": 'Instructions for the model, or "@FILE"',
+    "instructions": 'Instructions for the model, or "@FILE"; may be a template over the row\'s columns',
     "model": "Model name at the service, or a list of names to run every row with each. `tutor` answers offline. "
     "Default: environment variable BATCHRUN_MODEL",
     "attach": "Columns with the path or URL of a file or image to attach to the prompt",
@@ -163,7 +163,7 @@ _TEXTS: Mapping[str, str] = {
     "api": "API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key; "
     "assistants with `assistant`, or offline",
     "stream": "Stream replies (responses and chat; assistants always stream unless poll is true)",
-    "param": "Additional model parameters, passed on unchanged",
+    "param": "Additional model parameters; texts in them may be templates over the row's columns",
     "header": "HTTP headers to send with every request. `${NAME}` is replaced by an environment variable",
     "query": "Query parameters to add to every request. `${NAME}` is replaced by an environment variable",
     "row_timeout": "Timeout of a row in seconds, not counting waits for limits. Default: 600; 1,800 with "

@@ -65,7 +65,7 @@ def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -
             prompter.render(row)
         except PromptError as exc:
             if exc.error_type == "template_error":
-                raise InputError(f"--prompt: the first row cannot be rendered: {exc}") from None
+                raise InputError(f"--{exc.option.split()[0]}: the first row cannot be rendered: {exc}") from None
             if exc.error_type == "not_messages":
                 column = prompter.conversation
                 raise InputError(f"{source.name}, {_position(row)}: column {column!r}: {exc}") from None

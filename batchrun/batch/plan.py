@@ -15,6 +15,7 @@ from batchrun.batch.output_path import continued_default_notice
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
+from batchrun.batch.row_models import listed_models, models_of_rows
 from batchrun.batch.selection import SelectedRows, Selection, SelectionOptions, select_rows
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
@@ -65,6 +66,8 @@ class Plan:
         write_output: False if only the journal is wanted (a table in memory without an output path).
         combinations: the settings of each row; one if the job has neither a matrix nor epochs.
         variants: the job of each combination of settings, without epochs.
+        models: the models that rows ask, in the order of the rows; None for that of an assistant.
+            Empty if a column names them and the table has no rows.
         added: the columns after the usual ones.
         toolbox: the user's functions, None without --tools.
         structure: the schema of the answers, None without --schema.
@@ -86,6 +89,7 @@ class Plan:
     write_output: bool
     combinations: tuple[Combination, ...]
     variants: tuple[Job, ...]
+    models: tuple[str | None, ...]
     added: AddedColumns
     toolbox: Toolbox | None = None
     structure: Structure | None = None
@@ -126,7 +130,8 @@ class Plan:
             return f"the embedded server's rule-based tutor, which is not a language model ({api}, offline)"
         if self.job.script is not None:
             return f"the embedded server from {shown_path(self.job.script)} ({api}, offline)"
-        models = ", ".join(dict.fromkeys(each.model or f"assistant {each.assistant}" for each in self.variants))
+        assistants = {each.model: f"assistant {each.assistant}" for each in self.variants}
+        models = listed_models([model or assistants.get(model, "") for model in self.models])
         return f"{models} at {base_url or 'OpenAI'} ({api})"
 
     def manifest(self) -> JsonDict:
@@ -136,6 +141,7 @@ class Plan:
             "key": self.job.key,
             "input_fingerprint": self.source.fingerprint(),
             "rendering": rendering_digest(),
+            "row_settings": True,
             "rows": self.rows,
             "columns": list(self.source.columns),
             "settings": dict(self.settings),
@@ -243,6 +249,7 @@ def _plan_of_table(
     selection = select_rows(SelectionOptions.of(job), source, combinations, job.key)
     asked = source if selection is None else SelectedRows(source, selection)
     rows = check_rows(source, asked, prompter, job, len(combinations))
+    variants = variants_of(job)
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,
@@ -256,7 +263,8 @@ def _plan_of_table(
         write_options=write_options,
         write_output=write_output,
         combinations=combinations,
-        variants=variants_of(job),
+        variants=variants,
+        models=models_of_rows(asked, prompter, variants),
         added=added,
         toolbox=files.toolbox,
         structure=files.structure,

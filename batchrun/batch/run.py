@@ -107,7 +107,7 @@ def _prepare_process(plan: Plan) -> None:
     The table is refused before any file is created. The price library loads its data here: later that would stall every
     row, and might find no file descriptor left.
     """
-    price_list(plan).matched(plan.job.model or "any")
+    price_list(plan).matched(next(iter(plan.models), None) or "any")
     raise_limit()
     import_early(plan.paths.output if plan.write_output else None)
 
@@ -169,7 +169,8 @@ async def _run_rows(
                 embedded = plan.destination.is_embedded
                 beside.start_soon(watch, BatchView(plan.rows_to_ask, plan.paths.output, engine.statistics, embedded))
             beside.start_soon(keep_checkpoints, journal)
-            await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
+            if plan.rows:  # without rows there is nothing to prepare at the service
+                await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
             beside.cancel_scope.cancel()
     if plan.job.dedupe:
         journal.duplicates.share()

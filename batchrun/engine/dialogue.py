@@ -103,6 +103,7 @@ class Dialogue:
             previous_id=last.run_id if last is not None else given,
             history=last.history if last is not None else (),
             thread_attachments=self._prompt.first.attachments,
+            own=self._prompt.own,
             structured=self._check is not None and turn.number == self._last_turn,
         )
 

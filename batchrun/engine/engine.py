@@ -218,7 +218,7 @@ class Engine:
                 while self._is_in_doubt():
                     self._doubt_resolved = anyio.Event()
                     await self._doubt_resolved.wait()
-                prompt_chars = len(item.prompt.first.text)
+                prompt_chars = item.prompt.chars
                 reserved_usd = 0.0
                 if self._budget is not None:
                     reserve = await self._budget.reserve(prompt_chars)
@@ -275,7 +275,7 @@ class Engine:
         cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0
-        budget.settle(reserved_usd, len(task.prompt.first.text), outcome.usage, cost_usd)
+        budget.settle(reserved_usd, task.prompt.chars, outcome.usage, cost_usd)
 
     def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)

@@ -13,7 +13,15 @@ from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.engine.row_context import RowContext, RowTask
 from batchrun.engine.row_usage import RowUsage
-from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, ServiceFault, Shortage, Silence
+from batchrun.errors import (
+    BatchRefused,
+    PermanentFault,
+    RateLimited,
+    Refused,
+    ServiceFault,
+    Shortage,
+    Silence,
+)
 from batchrun.prompts.templates import PromptError
 from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd, Usage
 
@@ -211,12 +219,21 @@ class RowRun:
         self._record(fault)
         limits = self._context.limits
         why = limits.failed(self._lease, fault)
-        if isinstance(fault, BatchRefused):
+        if isinstance(fault, BatchRefused) and not self._is_rows_own(fault):
             raise fault
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
         ill = limits.health.is_ill(fault, self._lease.trouble, anyio.current_time())
         return self.attempts.decide(fault, self._context.random_unit(), ill=ill)
+
+    def _is_rows_own(self, fault: BatchRefused) -> bool:
+        """Return whether a refusal is about a setting that only this row has: its model, or else another one."""
+        own = self._prompt.own
+        if own is None or fault.setting is None:
+            return False
+        if own.model is not None or fault.setting == "model":
+            return own.model is not None
+        return (own.instructions if fault.setting == "instructions" else own.param) is not None
 
     def _record(self, fault: ServiceFault) -> None:
         context, attempts = self._context, self.attempts

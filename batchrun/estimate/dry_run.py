@@ -124,7 +124,6 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     """
     guess = TokenGuess(plan.job, count)
     prices = price_list(plan, clock)
-    models = dict.fromkeys(variant.model for variant in plan.variants)
     estimate = DryRun(
         rows=plan.rows_to_ask,
         skipped=plan.rows - plan.rows_to_ask,
@@ -134,7 +133,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         key_missing=plan.destination.missing_key is not None,
         notices=_notices(plan),
         rule=guess.rule,
-        prices={model: prices.matched(model) for model in models},
+        prices={model: prices.matched(model) for model in plan.models},
         budget_usd=plan.job.budget,
     )
     if not estimate.unpriced:

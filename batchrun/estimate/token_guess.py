@@ -8,6 +8,7 @@ from importlib import import_module
 
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.job.options import Job
+from batchrun.job.templated import without_templates
 from batchrun.records import Prompt, Usage
 
 __all__ = ["TokenGuess", "o200k_counter"]
@@ -39,7 +40,7 @@ class TokenGuess:
         self._estimate = TokenEstimate(job.max_completion_tokens)
         self._count = count
         self.completion_tokens = self._estimate.guess(0)
-        self._instructions = self._text(job.instructions or "")
+        self._instructions = self._text(without_templates(job).instructions or "")
         counted = "counted with o200k" if count is not None else "a quarter token per character"
         self.rule = f"{counted}; {self.completion_tokens:,.0f} tokens assumed per answer"
 
@@ -54,7 +55,9 @@ class TokenGuess:
         Each run reads the instructions and all earlier turns with their answers again. Later turns may depend on
         answers, so they are assumed to be as long as the first.
         """
-        read = self._instructions + sum(self._text(message["content"]) for message in prompt.first.examples)
+        own = prompt.own
+        read = self._instructions if own is None or own.instructions is None else self._text(own.instructions)
+        read += sum(self._text(message["content"]) for message in prompt.first.examples)
         text = self._text(prompt.first.text)
         for _ in range(prompt.later.count if prompt.later is not None else 1):
             read += text

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import InputError
+from batchrun.job.templated import is_template
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
 
@@ -57,7 +58,11 @@ def _dropped_tool(kind: str, resources: Settings) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return the text with a leading @ doubled, so that it is not read as the name of a file."""
+    """Return the text as it has to be written in a job: a leading @ is doubled, so that it is not read as the name of a
+    file, and braces of templates are marked as text."""
+    if is_template(text):
+        raw = "{% raw %}" + text + "{% endraw %}"
+        text = raw if "endraw" not in text else f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
     return f"@{text}" if text.startswith("@") else text
 
 

@@ -75,7 +75,8 @@ class Job(RowOptions):
     param: dict[str, Any] = job_option(
         dict,
         "Service",
-        "Additional model parameter, passed on unchanged; a value that is valid JSON is read as JSON. May be repeated",
+        "Additional model parameter; a value that is valid JSON is read as JSON, and texts in it may be templates over "
+        "the row's columns. May be repeated",
         metavar="KEY=VALUE",
         pairs="json",
         decides_answer=True,

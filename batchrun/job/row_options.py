@@ -139,12 +139,17 @@ class RowOptions:
         False, "Prompt", "Allow a prompt that names no column, so that every row sends the same text"
     )
     instructions: str | None = job_option(
-        None, "Prompt", "Instructions for the model, or @FILE", metavar="TEXT|@FILE", decides_answer=True
+        None,
+        "Prompt",
+        "Instructions for the model, or @FILE; may be a template over the row's columns",
+        metavar="TEXT|@FILE",
+        decides_answer=True,
     )
     model: str | None = job_option(
         None,
         "Prompt",
-        "Model name at the service. Repeat it to run every row with each model. "
+        "Model name at the service; may be a template over the row's columns. Repeat it to run every row with each "
+        "model. "
         "`tutor` answers offline. Default: environment variable BATCHRUN_MODEL",
         metavar="NAME",
         repeated=True,

@@ -16,6 +16,7 @@ from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
 from batchrun.job.python_values import read_python_values
+from batchrun.job.templated import has_template
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
@@ -121,7 +122,9 @@ has one answer."""
 
 
 def _check_parameters(job: Job) -> None:
-    """Raise InputError if `param` sets a parameter that belongs to another option."""
+    """Raise InputError if `param` sets a parameter that belongs to another option, or a price to each row."""
+    if has_template(job.param.get("service_tier")):
+        raise InputError("param: service_tier affects prices and must be the same for all rows, not a template")
     for name, value in job.param.items():
         is_one = name == "n" and (value is None or (value == 1 and not isinstance(value, bool)))
         if (option := _OPTION_OF_PARAMETER.get(name)) and not is_one:

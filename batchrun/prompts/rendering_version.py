@@ -19,8 +19,13 @@ FIRST_RENDERING = "f550a9f025e51fe4c3cff03e9b9ffad1"
 
 def prompter_of(manifest: Manifest, columns: Sequence[str]) -> Prompter:
     """Return a prompter that gives the same fingerprints as the version that wrote the journal."""
-    as_python = manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING
-    return prompter_for(manifest["settings"], columns, manifest.get("key"), lists_as_python=as_python)
+    return prompter_for(
+        manifest["settings"],
+        columns,
+        manifest.get("key"),
+        lists_as_python=manifest.get("rendering", FIRST_RENDERING) == FIRST_RENDERING,
+        row_settings=manifest.get("row_settings", False),
+    )
 
 
 _SPECIMENS: tuple[tuple[Settings, str | None], ...] = (
@@ -31,6 +36,15 @@ _SPECIMENS: tuple[tuple[Settings, str | None], ...] = (
     ({"turns": [{"prompt": "{{ text }}"}, {"prompt": "{{ list }} {{ responses[0] }}", "when": "yes"}]}, "float"),
     ({"prompt": "{{ int }}", "matrix": {"model": ["a", "b"], "param": [{"x": 1}]}, "epochs": 2}, "int"),
     ({"prompt": "{{ int }}", "thread_column": "text", "attach": ["url"]}, None),
+    (
+        {
+            "prompt": "{{ int }}",
+            "model": "{{ row['a b'] }}",
+            "instructions": "{{ text }}{{ list }}",
+            "param": {"x": {"y": ["{{ float }}", "{{ list }}", "{{ text }}!", "z"]}},
+        },
+        None,
+    ),
 )
 """Settings and key columns for `rendering_digest`. Together they use every type of cell and every part of a
 fingerprint."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import minijinja
 
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import digest
@@ -18,31 +15,18 @@ from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.conversations import ConversationError, messages_in, question_text, text_of_messages
-from batchrun.prompts.placeholders import expression_of, placeholder_hint, placeholder_of
+from batchrun.prompts.placeholders import placeholder_hint
+from batchrun.prompts.prompt_error import PromptError
+from batchrun.prompts.row_settings import SettingTemplates, setting_templates
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
-from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Row, Settings, Turn, Value
+from batchrun.prompts.template_names import add_template, listed
+from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Row, RowSettings, Settings, Turn, Value
 from batchrun.tables.values import ErrorCell
 
 __all__ = ["PromptError", "Prompter", "prompter_for"]
 
-_BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
-
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class PromptError(Exception):
-    """The prompt of a row cannot be rendered. The row fails and the batch continues.
-
-    Attributes:
-        error_type: `empty_prompt`, `template_error`, `error_cell`, `bad_text`, `bad_attachment`, `bad_messages` or
-            `not_messages`.
-    """
-
-    def __init__(self, error_type: str, message: str) -> None:
-        super().__init__(message)
-        self.error_type = error_type
 
 
 class Prompter:
@@ -64,6 +48,7 @@ class Prompter:
         key: str | None = None,
         thread_column: str | None = None,
         lists_as_python: bool = False,
+        row_settings: bool = True,
     ) -> None:
         """
         Args:
@@ -72,6 +57,7 @@ class Prompter:
             key: column that identifies rows; None for their position.
             thread_column: column with the thread that a row continues; None if rows start new threads.
             lists_as_python: render lists and objects as the first versions did, to match the answers in their journals.
+            row_settings: instructions, model and parameters may be templates, as they could not be in earlier versions.
 
         Raises:
             InputError: the syntax of a template is wrong, or a column does not exist.
@@ -87,41 +73,34 @@ class Prompter:
         ):
             if name is not None and name not in columns:
                 raise InputError(
-                    f"--{option}: no column named {name!r} in the input (columns: {_listed(columns)})"
+                    f"--{option}: no column named {name!r} in the input (columns: {listed(columns)})"
                     f"{suggestion(name, columns)}"
                 )
         self._lists_as_python = lists_as_python
         self._environment = template_environment(lists_as_python=lists_as_python)
-        self._templates = [self._templates_of(combination, columns) for combination in combinations]
         self._columns = columns
+        self._row_settings = row_settings
+        self._templates = [self._templates_of(combination) for combination in combinations]
 
-    def _templates_of(self, combination: Combination, columns: Sequence[str]) -> _CombinationTemplates:
+    def _templates_of(self, combination: Combination) -> _CombinationTemplates:
         """Add the templates of a combination to the engine and return their names and the columns that they use."""
-        settings = combination.settings
+        settings, columns = combination.settings, self._columns
         conversation = settings.get("messages")
         turns = () if conversation is not None else settings.get("turns") or [{"prompt": settings["prompt"]}]
         names = []
         used: set[str] = {conversation} if conversation is not None else set()
         for number, turn in enumerate(turns, start=1):
             name = f"{combination.variant}: turn {number}"
-            used |= self._add(name, turn["prompt"], number, columns)
+            used |= self._add(name, turn["prompt"], number)
             when = None
             if turn.get("when"):
                 when = f"{name}, when"
-                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, columns, option="when")
+                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, option="when")
             names.append((name, when))
+        own = setting_templates(self._environment, combination, columns) if self._row_settings else None
+        digested, columns_used = self._digested(combination, turns, used, own)
+        used |= own.names if own is not None else set()
         uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
-        # The prompt of the first turn is left out: its rendered text is in the fingerprint of each row. The text of
-        # later turns is not known before the first answer, so their templates and the cells that they use represent it.
-        left_out = ("prompt", "turns", "messages")
-        digested: list[Any] = [{name: value for name, value in settings.items() if name not in left_out}]
-        columns_used: tuple[str, ...] = ()
-        if len(turns) > 1:
-            digested += [turns[1:], sorted(used & set(columns))]
-            # Without the columns of the combination, whose settings are in the digest: an axis or epochs may be added
-            # later without changing the fingerprints of rows.
-            own = [column for column in columns if column not in combination.cells]
-            columns_used = tuple(column for column in own if column in used or "row" in used)
         return _CombinationTemplates(
             combination=combination,
             names=tuple(names),
@@ -131,7 +110,34 @@ class Prompter:
             cells=tuple(columns if used & {"row", "debug"} else used & set(columns)),
             conversation=conversation,
             examples=self._examples(combination, names[0][0] if names else ""),
+            own=own,
         )
+
+    def _digested(
+        self,
+        combination: Combination,
+        turns: Sequence[Mapping[str, str]],
+        used: Iterable[str],
+        own: SettingTemplates | None,
+    ) -> tuple[list[Any], tuple[str, ...]]:
+        """Return the settings and later turns that decide answers, and the columns that later turns use.
+
+        The prompt of the first turn, and settings that are templates, are left out: their rendered texts are in the
+        fingerprint of each row. The text of later turns is not known before the first answer, so their templates and
+        the cells that they use represent it.
+
+        Args:
+            used: names that the templates of the turns use.
+        """
+        left_out = {"prompt", "turns", "messages", *(own.settings if own is not None else ())}
+        digested: list[Any] = [{name: each for name, each in combination.settings.items() if name not in left_out}]
+        if len(turns) <= 1:
+            return digested, ()
+        digested += [turns[1:], sorted({*used} & {*self._columns})]
+        # Without the columns of the combination, whose settings are in the digest: an axis or epochs may be added
+        # later without changing the fingerprints of rows.
+        columns = [column for column in self._columns if column not in combination.cells]
+        return digested, tuple(column for column in columns if column in used or "row" in used)
 
     def _examples(self, combination: Combination, template: str) -> tuple[JsonObject, ...]:
         """Return the messages of the batch's examples.
@@ -153,41 +159,19 @@ class Prompter:
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return tuple(messages)
 
-    def _add(
-        self, name: str, template: str, number: int, columns: Sequence[str], option: str = "prompt"
-    ) -> frozenset[str]:
-        """Add a template to the engine and return the names that it uses.
+    def _add(self, name: str, template: str, number: int, option: str = "prompt") -> frozenset[str]:
+        """Add the template of a turn to the engine and return the names that it uses.
 
         Args:
-            name: name of the template in the engine.
-            template: its text.
             number: number of the turn, counted from 1.
-            columns: columns that the template can use.
             option: `prompt` or `when`, for messages.
 
         Raises:
             InputError: the syntax is wrong, or a name is not a column.
         """
         where = f"--{option}" if number == 1 else f"turn {number}: {option}"
-        try:
-            self._environment.add_template(name, template)
-            used = frozenset(self._environment.undeclared_variables_in_template(name))
-        except minijinja.TemplateError as exc:
-            words = explained(exc)
-            odd = next((column for column in columns if not column.isidentifier() and column in template), None)
-            hint = f"; write the column {odd!r} as {expression_of(odd)}" if odd is not None else ""
-            raise InputError(f"{where}: {words} (line {exc.line or 1} of the template){hint}") from None
-        known = {*columns, *_BUILTINS, "row"} | ({"responses"} if number > 1 else set())
-        unknown = sorted(used - known)
-        if unknown:
-            raise InputError(
-                f"{where}: no column named {_listed(unknown)} in the input (columns: {_listed(columns)}"
-                + _hint_for_spaces(unknown, columns)
-                + ("; only later turns have `responses`" if unknown == ["responses"] else "")
-                + ")"
-                + _near_placeholder(unknown[0], columns)
-            )
-        return used
+        others = ("responses",) if number > 1 else ()
+        return add_template(self._environment, name, template, self._columns, where=where, others=others)
 
     def check_varies(self, example: str) -> None:
         """Check that rows do not all send the same text.
@@ -205,10 +189,8 @@ class Prompter:
                 texts = [turn["prompt"] for turn in settings.get("turns") or [{"prompt": settings["prompt"]}]]
                 input_columns = [column for column in self._columns if column not in cells]
                 hint = placeholder_hint(texts, input_columns, example if example in input_columns else None)
-                if "{{" in (settings.get("instructions") or ""):
-                    hint = "--instructions are the same for all rows, name columns in --prompt"
                 raise InputError(
-                    f"--prompt: no template names a column (columns: {_listed(input_columns)}), "
+                    f"--prompt: no template names a column (columns: {listed(input_columns)}), "
                     f"so every row would send the same text: {hint}, or give --constant-prompt if that is intended"
                 )
 
@@ -247,17 +229,19 @@ class Prompter:
         as_python = self._lists_as_python
         values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
         first = self._first_turn(templates, row, values)
+        own = self._own_settings(templates.own, values) if templates.own is not None else None
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         combination = templates.combination
         return Prompt(
             row_key=self.row_key(row),
             row_index=row.row_index,
             first=first,
-            fingerprint=_fingerprint(templates, first, values, thread_id),
+            fingerprint=_fingerprint(templates, first, values, thread_id, own),
             later=_LaterTurns(self, templates, values) if len(templates.names) > 1 else None,
             thread_id=thread_id or None,
             variant=combination.variant,
-            model=combination.settings.get("model"),
+            model=combination.settings.get("model") if own is None or own.model is None else own.model,
+            own=own,
         )
 
     def _first_turn(self, templates: _CombinationTemplates, row: Row, values: Mapping[str, Value]) -> Turn:
@@ -269,6 +253,16 @@ class Prompter:
         if attached and not question_text(messages):
             raise PromptError("bad_attachment", "the conversation has no message of the user to attach the file to")
         return Turn(text_of_messages(messages), 1, attached, messages, templates.examples)
+
+    def _own_settings(self, templates: SettingTemplates, values: Mapping[str, Value]) -> RowSettings:
+        own = templates.render({"row": values, **values})
+        _check_unicode(json.dumps([own.model, own.instructions, own.param], ensure_ascii=False), values)
+        return own
+
+    @property
+    def has_row_models(self) -> bool:
+        """Whether the model is a template in one of the combinations."""
+        return any(each.own is not None and "model" in each.own.settings for each in self._templates)
 
     def text(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> str:
         """Return the rendered text of a template.
@@ -284,9 +278,7 @@ class Prompter:
         text = self._rendered(name, values, responses)
         if not text.strip():
             raise PromptError("empty_prompt", "the rendered prompt is empty")
-        # The template engine replaces surrogates, which UTF-8 cannot encode, with U+FFFD.
-        if "\ufffd" in text and _SURROGATE.search(json.dumps([values, responses], ensure_ascii=False, default=str)):
-            raise PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
+        _check_unicode(text, [values, responses])
         return text
 
     def condition_holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
@@ -305,6 +297,14 @@ class Prompter:
             return self._environment.render_template(name, **context)
         except TEMPLATE_ERRORS as exc:
             raise PromptError("template_error", f"the template fails on this row: {explained(exc)}") from None
+
+
+def _check_unicode(text: str, values: object) -> None:
+    """Refuse halves of surrogate pairs, which UTF-8 cannot encode: the template engine replaces them with U+FFFD."""
+    if _SURROGATE.search(text) or (
+        "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str))
+    ):
+        raise PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
@@ -338,6 +338,7 @@ class _CombinationTemplates:
         cells: columns that any of the templates may use.
         conversation: column of the conversations; None for prompts.
         examples: messages before each question.
+        own: the settings that are templates; None if there are none.
     """
 
     combination: Combination
@@ -348,6 +349,7 @@ class _CombinationTemplates:
     cells: tuple[str, ...]
     conversation: str | None
     examples: tuple[JsonObject, ...]
+    own: SettingTemplates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +374,13 @@ class _LaterTurns:
             raise PromptError(exc.error_type, f"turn {number}: {exc}") from None
 
 
-def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[str, Value], thread_id: str) -> str:
+def _fingerprint(
+    templates: _CombinationTemplates,
+    first: Turn,
+    values: Mapping[str, Value],
+    thread_id: str,
+    own: RowSettings | None,
+) -> str:
     """Return a hash (32 hex digits) of the settings and of everything that is sent.
 
     The length of each part is written before it, so that different parts never give the same bytes.
@@ -386,6 +394,8 @@ def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[
     parts += [f"attached {attachment.source}" for attachment in first.attachments]
     if templates.combination.epoch > 1:
         parts.append(f"epoch {templates.combination.epoch}")
+    if own is not None:
+        parts.append("settings " + json.dumps([own.model, own.instructions, own.param], sort_keys=True))
     for part in parts:
         text = part.encode("utf-8", "surrogatepass")
         whole.update(b"%d:" % len(text))
@@ -394,7 +404,12 @@ def _fingerprint(templates: _CombinationTemplates, first: Turn, values: Mapping[
 
 
 def prompter_for(
-    settings: Settings, columns: Sequence[str], key: str | None, *, lists_as_python: bool = False
+    settings: Settings,
+    columns: Sequence[str],
+    key: str | None,
+    *,
+    lists_as_python: bool = False,
+    row_settings: bool = True,
 ) -> Prompter:
     """Return the prompter of a batch.
 
@@ -402,7 +417,7 @@ def prompter_for(
         settings: the options that decide answers (`batchrun.job.fingerprint.settings_of`), as they are in the journal.
         columns: columns of the input, with those of combinations.
         key: column that identifies rows; None for their position.
-        lists_as_python: see `Prompter`.
+        lists_as_python, row_settings: see `Prompter`.
     """
     return Prompter(
         combinations_of(settings),
@@ -410,21 +425,5 @@ def prompter_for(
         key=key,
         thread_column=settings.get("thread_column"),
         lists_as_python=lists_as_python,
+        row_settings=row_settings,
     )
-
-
-def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:
-    """Return a hint if an unknown name is the first word of a column: the engine reads `{{ Unit price }}` as `Unit`."""
-    candidates = [column for column in columns if not column.isidentifier() and column.split(" ")[0] in unknown]
-    return f"; write the column {candidates[0]!r} as {expression_of(candidates[0])}" if candidates else ""
-
-
-def _near_placeholder(unknown: str, columns: Sequence[str]) -> str:
-    """Return the placeholder of a column that was most likely meant, as a question; else empty text."""
-    words = {word: column for column in columns for word in (column.casefold(), *column.casefold().split())}
-    near = difflib.get_close_matches(unknown.casefold(), words, n=1)
-    return f"; did you mean {placeholder_of(words[near[0]])}?" if near else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -16,7 +16,7 @@ import anyio
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, PermanentFault, Silence, TransientFault
 from batchrun.job.fingerprint import digest
-from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, JsonObject
+from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, JsonDict, JsonObject
 from batchrun.services.assistants_replies import (
     ENDED,
     TERMINAL,
@@ -30,9 +30,10 @@ from batchrun.services.assistants_replies import (
 from batchrun.services.conversations import question_of, thread_messages
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import with_tools
 from batchrun.services.polling import pages, poll
-from batchrun.services.reply_fields import billed, in_path, loaded, mapping, objects
+from batchrun.services.reply_fields import billed, in_path, loaded, mapping, name, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import BETA, EventReader, RequestBody, Wire
@@ -64,7 +65,7 @@ KEPT_EVENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class AssistantSettings:
+class AssistantSettings(RequestSettings):
     """The settings of every run of a service.
 
     Attributes:
@@ -72,17 +73,13 @@ class AssistantSettings:
         known_assistant_id: the assistant that an earlier process created for this batch; None if there is none.
         name: of the assistant that is created.
         metadata: of assistants, threads and runs; those of threads and runs also have `row` and `attempt`.
-        parameters: temperature and the like, under the API's names.
         structure: response format of structured answers; None for plain text.
     """
 
     assistant_id: str | None
     known_assistant_id: str | None
     name: str
-    model: str | None
-    instructions: str | None
     metadata: Mapping[str, str]
-    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -102,7 +99,8 @@ class _Stream:
 class AssistantsService:
     """Answers rows by threads and runs; see the module's docstring.
 
-    Mutable state: `assistant_id`, and the hosted tools of that assistant, both set by `prepare`.
+    Mutable state: `assistant_id`, and the hosted tools of that assistant and the instructions of one of the user's, all
+    set by `prepare`.
     """
 
     def __init__(
@@ -126,6 +124,7 @@ class AssistantsService:
         self._assistant_made = assistant_made
         self._row_files = row_files
         self._hosted_tools: list[JsonObject] = []
+        self._users_instructions: str | None = None
         self.assistant_id = settings.assistant_id or settings.known_assistant_id
 
     # -- the assistant --------------------------------------------------------------------------------
@@ -148,6 +147,7 @@ class AssistantsService:
         path = f"/assistants/{in_path(assistant_id)}"
         try:
             assistant, _ = await self._wire.get(path, BETA)
+            self._users_instructions = name(assistant.get("instructions")) if is_users else None
             self._hosted_tools = [tool for tool in objects(assistant.get("tools")) if tool.get("type") in HOSTED]
             if not is_users and not _has(assistant, resources):
                 await self._wire.post(path, {"tool_resources": resources}, BETA)
@@ -250,7 +250,7 @@ class AssistantsService:
         if exchange.outputs:
             outputs = [{"tool_call_id": output.call_id, "output": output.text} for output in exchange.outputs]
             return {"tool_outputs": outputs, "stream": stream}
-        settings, files = self._settings, self._row_files
+        settings, files = self._settings.for_row(exchange.own), self._row_files
         metadata = self._metadata(exchange, attempt)
         body: RequestBody = {
             "assistant_id": self.assistant_id,
@@ -277,17 +277,35 @@ class AssistantsService:
             body["additional_messages"] = messages
         if exchange.structured and settings.structure is not None:
             body["response_format"] = settings.structure
-        if settings.assistant_id is not None:
-            # The user's assistant is not changed; the job's own settings go with each run.
-            if settings.instructions is not None:
-                body["instructions"] = settings.instructions
-            if settings.model is not None:
-                body["model"] = settings.model
-        return body
+        return body | self._run_settings(exchange)
+
+    def _run_settings(self, exchange: Exchange) -> JsonDict:
+        """Return the model and the instructions that a run has instead of, or beside, those of its assistant.
+
+        The user's assistant is not changed, so the job's settings go with each run. Instructions of a row are added to
+        those of that assistant. A run that is created with its thread has no parameter for that, and gets the whole.
+        """
+        own, settings = exchange.own, self._settings
+        is_users = settings.assistant_id is not None
+        found: dict[str, str | None] = {}
+        if is_users:
+            found |= {"model": settings.model, "instructions": settings.instructions}
+        if own is not None:
+            found["model"] = own.model or found.get("model")
+            if own.instructions is not None and is_users and exchange.thread_id is not None:
+                found["additional_instructions"] = own.instructions
+            elif own.instructions is not None:
+                before = (found.get("instructions") or self._users_instructions) if is_users else None
+                found["instructions"] = "\n".join(filter(None, (before, own.instructions)))
+        return {name: value for name, value in found.items() if value is not None}
 
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
         # The API allows 512 characters per value.
-        return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
+        return {
+            **self._settings.for_row(exchange.own).metadata,
+            "row": exchange.row_key[:512],
+            "attempt": str(attempt.generation),
+        }
 
     def _headers(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
         key = attempt.key
@@ -358,7 +376,7 @@ class AssistantsService:
                 messages,
                 usage,
                 partial_text=exchange.partial_text,
-                parameters=self._settings.parameters,
+                parameters=self._settings.for_row(exchange.own).parameters,
                 secrets=self._wire.secrets,
             )
             if reply.waiting:

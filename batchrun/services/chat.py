@@ -7,7 +7,7 @@ is requested again under the same key.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, TransientFault
@@ -15,6 +15,7 @@ from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.chat_replies import Completion, whole_completion
 from batchrun.services.conversations import chat_messages, question_of
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import USAGE_TOO
 from batchrun.services.reply_fields import loaded
 from batchrun.services.wire import EventReader, RequestBody, Wire
@@ -23,19 +24,15 @@ __all__ = ["ChatService", "ChatSettings"]
 
 
 @dataclass(frozen=True, slots=True)
-class ChatSettings:
+class ChatSettings(RequestSettings):
     """The settings of every completion of a service.
 
     Attributes:
         stream: read the reply as a stream, so that proxies do not close the connection during a long answer.
-        parameters: temperature and the like, under the API's names.
         structure: response format of structured answers; None for plain text.
     """
 
-    model: str | None
-    instructions: str | None
     stream: bool = False
-    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -58,14 +55,15 @@ class ChatService:
         """Request one completion. Its id is reported with the whole reply: an id alone cannot be looked up."""
         key = attempt.key if exchange.round == 0 else f"{attempt.key}-{exchange.round}"
         headers = {"Idempotency-Key": key}
-        added = await self._added_messages(exchange)
-        body = self._body(exchange, added)
+        settings = self._settings.for_row(exchange.own)
+        added = await self._added_messages(exchange, settings)
+        body = _body(exchange, settings, added)
         if self._settings.stream:
             completion = await self._streamed(body, headers)
         else:
             reply_body = await self._wire.post("/chat/completions", body, headers, patient=True)
             completion = whole_completion(reply_body, self._wire.secrets)
-        reply = completion.reply(on_ids, added, self._settings.parameters)
+        reply = completion.reply(on_ids, added, settings.parameters)
         if self._row_files is not None:
             extras = await self._row_files.of_chat({"annotations": completion.annotations}, exchange.row_key)
             reply = replace(reply, extras=extras)
@@ -79,7 +77,7 @@ class ChatService:
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """Do nothing: a completion ends with its request."""
 
-    async def _added_messages(self, exchange: Exchange) -> list[JsonObject]:
+    async def _added_messages(self, exchange: Exchange, settings: ChatSettings) -> list[JsonObject]:
         """Return the messages that this exchange adds to the history."""
         if exchange.outputs:
             return [
@@ -89,19 +87,9 @@ class ChatService:
         if self._row_files is not None and exchange.turn.attachments:
             question = {"role": "user", "content": await self._row_files.content(question_of(exchange.turn))}
         messages = chat_messages(exchange.turn, question)
-        if exchange.history or self._settings.instructions is None:
+        if exchange.history or settings.instructions is None:
             return messages
-        return [{"role": "system", "content": self._settings.instructions}, *messages]
-
-    def _body(self, exchange: Exchange, added: Sequence[JsonObject]) -> RequestBody:
-        settings = self._settings
-        body: RequestBody = {"model": settings.model, "messages": [*exchange.history, *added]}
-        if settings.stream:
-            body |= {"stream": True, "stream_options": dict(USAGE_TOO)}
-        body |= settings.parameters
-        if exchange.structured and settings.structure is not None:
-            body["response_format"] = settings.structure
-        return body
+        return [{"role": "system", "content": settings.instructions}, *messages]
 
     async def _streamed(self, body: JsonObject, headers: Mapping[str, str]) -> Completion:
         reader = EventReader()
@@ -120,6 +108,16 @@ class ChatService:
             if completion.finish_reason is None:
                 raise
         return completion
+
+
+def _body(exchange: Exchange, settings: ChatSettings, added: Sequence[JsonObject]) -> RequestBody:
+    body: RequestBody = {"model": settings.model, "messages": [*exchange.history, *added]}
+    if settings.stream:
+        body |= {"stream": True, "stream_options": dict(USAGE_TOO)}
+    body |= settings.parameters
+    if exchange.structured and settings.structure is not None:
+        body["response_format"] = settings.structure
+    return body
 
 
 def _decoded(data: bytes) -> JsonObject:

@@ -11,6 +11,7 @@ from batchrun.records import JsonObject
 from batchrun.services.assistants import AssistantSettings, AssistantsService
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.own_settings import job_of_row
 from batchrun.services.parameters import metadata_of, model_parameters, response_format
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
@@ -59,6 +60,7 @@ def _assistant_settings(
         instructions=job.instructions,
         metadata=metadata_of(job, batch_id),
         parameters=model_parameters(job, "assistants"),
+        of_row=lambda own: _assistant_settings(job_of_row(job, own), batch_id, assistant_id, structure),
         structure=structure,
     )
 
@@ -72,6 +74,7 @@ def _response_settings(job: Job, batch_id: str, structure: JsonObject | None) ->
         stream=job.stream,
         background=job.background,
         parameters=model_parameters(job, "responses"),
+        of_row=lambda own: _response_settings(job_of_row(job, own), batch_id, structure),
         structure=response_format(structure, "responses"),
     )
 
@@ -82,5 +85,6 @@ def _chat_settings(job: Job, structure: JsonObject | None) -> ChatSettings:
         instructions=job.instructions,
         stream=job.stream,
         parameters=model_parameters(job, "chat"),
+        of_row=lambda own: _chat_settings(job_of_row(job, own), structure),
         structure=structure,
     )

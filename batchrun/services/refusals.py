@@ -9,8 +9,16 @@ from __future__ import annotations
 import re
 
 from batchrun.errors import BatchRefused
+from batchrun.records import Usage
 
-__all__ = ["QUOTA_CODES", "SETTING_CODES", "concerns_every_row", "refusal_of_every_row", "too_long_error_type"]
+__all__ = [
+    "QUOTA_CODES",
+    "SETTING_CODES",
+    "concerns_every_row",
+    "refusal_of_every_row",
+    "refused_setting",
+    "too_long_error_type",
+]
 
 # -- the key, the account and the quota -------------------------------------------------------------------------
 
@@ -26,17 +34,15 @@ _INVALID_KEY = re.compile(r"api key (is )?(not |in)valid|invalid api key|incorre
 
 # -- the model and its settings ---------------------------------------------------------------------------------
 
-SETTING_CODES = frozenset(
+_MODEL_CODES = frozenset(
     {
-        "unknown_parameter",
-        "unsupported_parameter",
-        "unsupported_value",
         "invalid_model",
         "model_not_found",
         "upstream_refused",  # batchrun's own server: the model's endpoint refuses the server's key
         "DeploymentNotFound",  # Azure: the model does not exist
     }
 )
+SETTING_CODES = _MODEL_CODES | {"unknown_parameter", "unsupported_parameter", "unsupported_value"}
 _BATCH_PARAMS = frozenset({"model", "instructions", "store", "stream", "stream_options", "background"})
 """Parameters that are the same for every row: a refusal whose `param` is one of them concerns every row."""
 _MODEL_OR_ASSISTANT = re.compile(r"\b(model|assistant)\b", re.IGNORECASE)
@@ -143,9 +149,7 @@ def refusal_of_every_row(
             f"the quota is exhausted: {message}", error_type=code or "insufficient_quota", status_code=status
         )
     if code in SETTING_CODES or (status == 404 and _MODEL_OR_ASSISTANT.search(message)):
-        return BatchRefused(
-            f"the service refused a setting: {message}", error_type=code or "not_found", status_code=status
-        )
+        return refused_setting(message, code, status)
     about_account = code is not None and _ACCOUNT_CODE.search(code)
     if status == 403 and about_account:
         return BatchRefused(
@@ -162,6 +166,29 @@ def refusal_of_every_row(
             status_code=status,
         )
     return None
+
+
+def refused_setting(
+    message: str, code: str | None, status: int | None, param: str | None = None, usage: Usage | None = None
+) -> BatchRefused:
+    """Return the fault of a refusal about the model or one of its parameters.
+
+    Args:
+        status: HTTP status; None for a run that failed.
+        param: the parameter that the refusal names, None if it names none.
+        usage: of the run that failed.
+    """
+    is_run = status is None
+    fault = BatchRefused(
+        f"the service refused a setting: {message}",
+        error_type=code or ("not_found" if status == 404 else f"http_{status}"),
+        status_code=status,
+        run_ended=is_run,
+        usage=usage,
+    )
+    is_model = code in _MODEL_CODES or status == 404 or _NO_MODEL.search(message) is not None
+    fault.setting = "model" if is_model else (param or "")
+    return fault
 
 
 def _is_about_endpoint(path: str, message: str, *, api_error: bool) -> bool:

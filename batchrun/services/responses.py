@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, ServiceFault, TransientFault
@@ -17,6 +17,7 @@ from batchrun.records import Attempt, Exchange, JsonObject, Turn
 from batchrun.services.conversations import question_of, response_items
 from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
@@ -42,7 +43,7 @@ MAX_RESUMES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseSettings:
+class ResponseSettings(RequestSettings):
     """The settings of every response of a service.
 
     Attributes:
@@ -50,17 +51,13 @@ class ResponseSettings:
         stream: read the reply as a stream, so that the id is known from the first byte.
         background: the service works in the background, so that the response can be polled, resumed and cancelled.
         metadata: of responses and conversations, which also get `row` and `attempt`.
-        parameters: temperature and the like, under the API's names.
         structure: the `text` parameter of structured answers; None for plain text.
     """
 
-    model: str | None
-    instructions: str | None
     metadata: Mapping[str, str]
     conversation: bool = False
     stream: bool = False
     background: bool = False
-    parameters: JsonObject = field(default_factory=dict)
     structure: JsonObject | None = None
 
 
@@ -157,10 +154,14 @@ class ResponsesService:
 
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
         # The API allows 512 characters per value.
-        return {**self._settings.metadata, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}
+        return {
+            **self._settings.for_row(exchange.own).metadata,
+            "row": exchange.row_key[:512],
+            "attempt": str(attempt.generation),
+        }
 
     async def _body(self, exchange: Exchange, attempt: Attempt, conversation_id: str | None) -> RequestBody:
-        settings = self._settings
+        settings = self._settings.for_row(exchange.own)
         body: RequestBody = {
             "model": settings.model,
             "input": _outputs(exchange) if exchange.outputs else await self._input(exchange.turn),
@@ -320,10 +321,10 @@ class ResponsesService:
 
     async def _reply(self, exchange: Exchange, response: JsonObject) -> Reply:
         """Return how a response ended, with its files. Raises as `reply_of_response` does."""
-        usage = usage_of_response(response.get("usage"))
+        usage, settings = usage_of_response(response.get("usage")), self._settings.for_row(exchange.own)
         with billed(usage):
             reply, output = reply_of_response(
-                response, usage, parameters=self._settings.parameters, secrets=self._wire.secrets
+                response, usage, parameters=settings.parameters, secrets=self._wire.secrets
             )
         if self._row_files is not None and not reply.calls:
             reply = replace(reply, extras=await self._row_files.of_items(output, exchange.row_key))

@@ -32,6 +32,7 @@ from batchrun.services.refusals import (
     SETTING_CODES,
     concerns_every_row,
     refusal_of_every_row,
+    refused_setting,
     too_long_error_type,
 )
 from batchrun.services.retry_after import parse_retry_after
@@ -157,11 +158,7 @@ def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], setti
         message = _not_json(status, scrubbed(exc.response.text, secrets))
     message = scrubbed(message, secrets)
     if concerns_every_row(status, param, code, message, settings):
-        return BatchRefused(
-            f"the service refused a setting: {' '.join(message.split())}",
-            error_type=code or f"http_{status}",
-            status_code=status,
-        )
+        return refused_setting(" ".join(message.split()), code, status, param)
     return _fault(
         status,
         code=code,
@@ -234,7 +231,7 @@ def fault_of_failed_run(
             f"the quota is exhausted: {line}", error_type="insufficient_quota", run_ended=True, usage=usage
         )
     if code in SETTING_CODES:
-        return BatchRefused(f"the service refused a setting: {line}", error_type=code, run_ended=True, usage=usage)
+        return refused_setting(line, code, None, usage=usage)
     too_long = too_long_error_type(code, line)
     if too_long is not None:
         return PermanentFault(line, error_type=too_long, run_ended=True, usage=usage)

@@ -102,7 +102,9 @@ async def test_a_store_that_stands_still(tmp_path: Path) -> None:
 
 async def test_a_service_that_never_answers() -> None:
     """If an assistant must be created, half a minute of silence is a timeout."""
-    settings = AssistantSettings(None, None, "batchrun b", "m", None, {})
+    settings = AssistantSettings(
+        model="m", instructions=None, assistant_id=None, known_assistant_id=None, name="batchrun b", metadata={}
+    )
     began = anyio.current_time()
     with pytest.raises(Silence, match="no answer within 30 s"):
         await AssistantsService(cast(Wire, Mute()), settings).prepare()
