@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import minijinja
@@ -86,9 +86,11 @@ class SettingTemplates:
         if name not in self._values:
             return None
         text = self._template(name, context)
-        if not text.strip():
-            raise PromptError(f"empty_{name}", f"the rendered {name} of this row {_BE[name]} empty", option=name)
-        return text.strip() if name == "model" else text
+        if text.strip():
+            return text.strip() if name == "model" else text
+        if name == "model":
+            raise PromptError("empty_model", "the rendered model of this row is empty", option=name)
+        raise PromptError("empty_instructions", "the rendered instructions of this row are empty", option=name)
 
     def _rendered(self, place: tuple[str | int, ...], value: Any, context: Settings) -> Any:
         """Return a parameter with its templates rendered. One that is a single expression keeps the expression's type:
@@ -113,9 +115,6 @@ class SettingTemplates:
         except TEMPLATE_ERRORS as exc:
             text = f"--{name}: the template fails on this row: {explained(exc)}"
             raise PromptError("template_error", text, option=name) from None
-
-
-_BE: Mapping[str, str] = {"model": "is", "instructions": "are"}
 
 
 def _shown(place: Sequence[str | int]) -> str:
