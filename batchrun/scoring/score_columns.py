@@ -21,6 +21,7 @@ class ScoreColumns:
     Attributes:
         answer: column with the answer; None selects `response`, or the only column that is named so after a prefix.
         target: column with the expected answer; None if the scorers need none.
+        target_path: the fields, and positions in lists, that lead to the expected answer within that column.
         key: column with row ids. Rows with the same id are epochs of one row, or the same row of another table.
         epoch: column with the number of a repetition; None selects `epoch` if the table has it.
         cluster: column with the cluster of a row; the rows of a cluster are not independent.
@@ -31,6 +32,7 @@ class ScoreColumns:
 
     answer: str | None = None
     target: str | None = None
+    target_path: tuple[str, ...] = ()
     key: str | None = None
     epoch: str | None = None
     cluster: str | None = None
@@ -50,8 +52,9 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
     answer, prefix = _answer_column(source, columns.answer)
     split = None if columns.split is None else _axis_or_column(columns.split, source)
     by = tuple(_axis_or_column(column, source) for column in columns.by)
+    target, target_path = _target(source, columns)
     for option, column in (
-        ("target", columns.target),
+        ("target", target),
         ("key", columns.key),
         ("epochs-column", columns.epoch),
         ("cluster", columns.cluster),
@@ -61,7 +64,19 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
         if column is not None and column not in source.columns:
             raise _no_column(option, column, source)
     epoch = columns.epoch or (EPOCH if EPOCH in source.columns else None)
-    return replace(columns, answer=answer, epoch=epoch, split=split, by=by), prefix
+    found = replace(columns, answer=answer, target=target, target_path=target_path, epoch=epoch, split=split, by=by)
+    return found, prefix
+
+
+def _target(source: Source, columns: ScoreColumns) -> tuple[str | None, tuple[str, ...]]:
+    """Return the target's column, and the path within it; `answers.text` is the column of that name if it exists."""
+    if columns.target is None or columns.target in source.columns:
+        return columns.target, columns.target_path
+    parts = columns.target.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        if (column := ".".join(parts[:count])) in source.columns and all(parts[count:]):
+            return column, tuple(parts[count:])
+    return columns.target, ()
 
 
 def _axis_or_column(name: str, source: Source) -> str:

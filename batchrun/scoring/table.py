@@ -14,14 +14,14 @@ from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns
 from batchrun.scoring.score_tally import RowKind, ScoreTally
-from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text, is_missing
+from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text
+from batchrun.scoring.scorers.targets import at_path, unusable
 from batchrun.tables import ReadOptions, Source, open_source
 
 __all__ = ["ScoredTable", "open_scored", "scored_table"]
 
 
 _CHUNK_ROWS: Final = 256
-_NO_TARGET: Final = Score(None, "no target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,15 @@ class ScoredTable:
         """Return the scores of some rows by one scorer; None for rows without an answer."""
         scores: list[Score | None] = [None] * len(chunk)
         samples: list[tuple[int, Sample]] = []
+        column, path, needs_target = self.columns.target, self.columns.target_path, named.scorer.needs_target
         for position, (row, kind) in enumerate(zip(chunk, kinds, strict=True)):
             if kind != "answered":
                 continue
-            target = None if self.columns.target is None else row.values[self.columns.target]
-            if named.scorer.needs_target and (is_missing(target) or target == []):
-                scores[position] = _NO_TARGET
+            target = None if column is None else row.values[column]
+            if path:
+                target = at_path(target, path)
+            if needs_target and (problem := unusable(target)) is not None:
+                scores[position] = problem
                 continue
             samples.append((position, Sample(as_text(row.values[self.columns.answer or ""]), target, row.values)))
         for (position, _), score in zip(

@@ -10,7 +10,8 @@ from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.readers import CHECKS, Notes
-from batchrun.scoring.scorers.base import as_text, is_missing, targets_of
+from batchrun.scoring.scorers.base import as_text, is_missing
+from batchrun.scoring.scorers.targets import targets_of
 
 __all__ = ["WRITERS"]
 

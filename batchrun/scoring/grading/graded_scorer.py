@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.grader_report import GraderReport
-from batchrun.scoring.grading.requests import NO_TARGET, has_target, request_id
+from batchrun.scoring.grading.requests import request_id
 from batchrun.scoring.grading.rubric import Rubric, RubricError
 from batchrun.scoring.grading.verdicts import combined
 from batchrun.scoring.score_options import Vote
 from batchrun.scoring.scorers.base import Sample, Score, Scorer
+from batchrun.scoring.scorers.targets import NO_TARGET, has_target
 
 __all__ = ["GradedScorer", "GraderVerdict", "GraderVerdicts"]
 
@@ -73,7 +74,7 @@ class GradedScorer(Scorer):
     vote: Vote
 
     def score(self, sample: Sample) -> Score:
-        if any(each.rubric.needs_target for each in self.panel) and not has_target(sample):
+        if any(each.rubric.needs_target for each in self.panel) and not has_target(sample.target):
             return NO_TARGET
         verdicts: list[GraderVerdict] = []
         for each in self.panel:

@@ -5,25 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.options import Job
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.rubric import Rubric, RubricError
-from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, Scorer, is_missing
+from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, Scorer
+from batchrun.scoring.scorers.targets import NO_TARGET, has_target
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables.atomic import replacing
 from batchrun.tables.values import json_text
 
-__all__ = ["NO_TARGET", "has_target", "request_id", "write_requests"]
-
-NO_TARGET: Final = Score(None, "no target")
-
-
-def has_target(sample: Sample) -> bool:
-    """Return whether a row has an expected answer."""
-    return not is_missing(sample.target) and sample.target != []
+__all__ = ["request_id", "write_requests"]
 
 
 def request_id(job: Job, text: str) -> str:
@@ -59,7 +53,7 @@ class _RequestWriter(Scorer):
         self._file, self._grader, self._rubric, self._key = file, grader, rubric, key
 
     def score(self, sample: Sample) -> Score:
-        if self._rubric.needs_target and not has_target(sample):
+        if self._rubric.needs_target and not has_target(sample.target):
             return NO_TARGET
         try:
             text = self._rubric.render(sample)

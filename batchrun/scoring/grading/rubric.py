@@ -9,7 +9,8 @@ from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.records import JsonObject
-from batchrun.scoring.scorers.base import Sample, is_missing, targets_of
+from batchrun.scoring.scorers.base import Sample
+from batchrun.scoring.scorers.targets import has_target, targets_of
 
 __all__ = ["DEFAULT_RUBRIC", "NAMES", "Rubric", "RubricError"]
 
@@ -137,7 +138,7 @@ class Rubric:
         row = {name: template_value(cell) for name, cell in sample.row.items()}
         texts = {
             "response": sample.answer,
-            "target": "" if is_missing(sample.target) else " or ".join(targets_of(sample.target)),
+            "target": " or ".join(targets_of(sample.target)) if has_target(sample.target) else "",
         }
         from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import ClassVar
 from batchrun.records import Value
 from batchrun.tables.values import json_text
 
-__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing", "targets_of"]
+__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing", "without_reasoning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,17 @@ def as_text(value: Value) -> str:
     return str(value)
 
 
-def targets_of(value: Value) -> list[str]:
-    """Return the texts that an answer may match: each member of a list (JSON Lines, Parquet), else the cell."""
-    if isinstance(value, list):
-        return [as_text(each) for each in value if not is_missing(each)]
-    return [as_text(value)]
+_REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+
+
+def without_reasoning(answer: str) -> str:
+    """Return the text after the last `</think>`, with which some models end their reasoning; else the whole text."""
+    if "</" not in answer:
+        return answer
+    end = 0
+    for match in _REASONING_END.finditer(answer):
+        end = match.end()
+    return answer[end:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""The scorers for numbers and for multiple choice."""
+"""The scorer for numbers."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
 from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number
 
-__all__ = ["ChoiceScorer", "NumericScorer"]
+__all__ = ["NumericScorer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,57 +54,3 @@ def _readings(answer: ReadNumber, target: ReadNumber) -> tuple[Exact, ...]:
     if answer.percent == target.percent:
         return (target.value,)
     return (target.value, target.value * 100 if answer.percent else Fraction(target.value, 100))
-
-
-_STATED = re.compile(
-    r"(?:\\boxed\{\s*(?:\\text\{)?|\banswer(?:\s+is)?\s*[:=]?\s*|\b(?:option|choice)\s+)[*_\"'`(\[]{0,4}"
-    r"(?P<letter>[A-Za-z])(?![A-Za-z0-9'’])(?!\s+[a-z])",
-    re.IGNORECASE,
-)
-_WHOLE = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Za-z])[*_)\].:]{0,4}\s*\Z")
-_FIRST = re.compile(r"\s*[*_(\[]{0,4}(?P<letter>[A-Z])[)\].:]")
-_BRACKETED = re.compile(r"\((?P<letter>[A-Z])\)")
-# A and I are also words.
-_ALONE = re.compile(r"(?<![\w'’])(?:(?P<letter>[B-HJ-Z])(?![\w'’])|(?P<word>[AI])(?=[*_]{0,2}(?:[.,;:)!?]|\s*\Z)))")
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceScorer(Scorer):
-    """1 if the answer chooses the target's letter.
-
-    The letter is searched in this order, and the last one of a kind counts: a letter alone; `\\boxed{B}`, `answer: B`,
-    `the answer is (B)`, `option B`; a letter at the start, as in `B) because`; a letter in brackets; a capital letter
-    that is a word by itself, except `A` and `I` inside a sentence. The target must be a letter, bare or as `(B)`, `B.`
-    or `B) text`; otherwise the row cannot be judged.
-
-    Attributes:
-        letters: the capital letters that may be chosen; other letters are ignored.
-    """
-
-    letters: str = "ABCDEFGHIJ"
-
-    def score(self, sample: Sample) -> Score:
-        target = self._target(as_text(sample.target))
-        if target is None:
-            return Score(None, f"the target is not a letter of {self.letters}")
-        choice = self._choice(sample.answer)
-        if choice is None:
-            return Score(0.0, f"no choice; expected {target}")
-        letter, read = choice
-        return Score(float(letter == target), f"{letter}; expected {target}", read)
-
-    def _target(self, text: str) -> str | None:
-        match = _WHOLE.match(text) or _FIRST.match(text)
-        letter = match["letter"].upper() if match else ""
-        return letter if letter and letter in self.letters else None
-
-    def _choice(self, answer: str) -> tuple[str, str] | None:
-        for pattern in (_WHOLE, _STATED, _FIRST, _BRACKETED, _ALONE):
-            matches = [pattern.match(answer)] if pattern in (_WHOLE, _FIRST) else reversed([*pattern.finditer(answer)])
-            for match in matches:
-                if match is None:
-                    continue
-                letter = next(each for each in match.groups() if each).upper()
-                if letter in self.letters:
-                    return letter, match[0].strip()
-        return None

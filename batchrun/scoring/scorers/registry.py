@@ -11,10 +11,11 @@ from typing import Final, Literal, cast
 
 from batchrun.errors import InputError
 from batchrun.scoring.scorers.base import NamedScorer, Scorer
+from batchrun.scoring.scorers.choice import LETTERS, ChoiceScorer
 from batchrun.scoring.scorers.json_fields import JsonScorer
 from batchrun.scoring.scorers.mathematics import MathScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
-from batchrun.scoring.scorers.numeric import ChoiceScorer, NumericScorer
+from batchrun.scoring.scorers.numeric import NumericScorer
 from batchrun.scoring.scorers.python import ColumnScorer, FunctionScorer
 from batchrun.scoring.scorers.texts import (
     BleuScorer,
@@ -102,12 +103,13 @@ def _numeric(options: str) -> Scorer:
 
 
 def _choice(options: str) -> Scorer:
-    letters = _pairs("choice", options, ("letters",)).get("letters")
-    if letters is None:
-        return ChoiceScorer()
-    if not re.fullmatch("[A-Za-z]+", letters):
-        raise InputError(f"--scorer choice: letters={letters}: expected letters such as ABCD")
-    return ChoiceScorer(letters.upper())
+    pairs = _pairs("choice", options, ("letters", "index"))
+    letters, index = pairs.get("letters", LETTERS).upper(), pairs.get("index")
+    if not letters.isalnum() or len(set(letters)) < len(letters):
+        raise InputError(f"--scorer choice: letters={letters}: expected different letters or digits, such as ABCD")
+    if index not in (None, "0", "1"):
+        raise InputError(f"--scorer choice: index={index}: expected 0 or 1, the number of the first option")
+    return ChoiceScorer(letters, None if index is None else int(index))
 
 
 def _regex(options: str) -> Scorer:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from batchrun.bounded_regex import MATCH_TIMEOUT_S, TooSlow, matches
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, targets_of
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
 from batchrun.scoring.scorers.extra import needs_eval
+from batchrun.scoring.scorers.targets import targets_of
 
 __all__ = ["BleuScorer", "ExactScorer", "F1Scorer", "FuzzyScorer", "IncludesScorer", "RegexScorer", "RougeScorer"]
 

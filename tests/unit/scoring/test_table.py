@@ -229,6 +229,41 @@ def test_targets_of_json_lines_may_be_lists(tmp_path: Path) -> None:
     assert (found.overall.estimate.n, found.overall.estimate.mean, found.overall.unjudged) == (2, 0.5, 2)
 
 
+def test_a_target_may_be_a_part_of_an_object(tmp_path: Path) -> None:
+    """A path names a field, in lists too; a path or a member that a row lacks is not a target."""
+    cells = [{"text": ["a", "b"]}, [{"text": "b"}, {"text": "c"}], '{"text": "b"}', {"text": ["c"]}, {"other": 1}, None]
+    text = "".join(json.dumps({"truth": {"answers": cell}, "response": "b"}) + "\n" for cell in cells)
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth.answers.text"), "exact", name="t.jsonl")
+    assert (found.overall.estimate.n, found.overall.estimate.mean, found.reasons) == (4, 0.75, {"no target": 2})
+    [first] = scored(tmp_path, text, ScoreColumns(target="truth.answers.text.1"), "exact", name="t.jsonl")
+    assert (first.overall.estimate.n, first.overall.estimate.mean) == (2, 0.5)
+    with pytest.raises(InputError, match=r"--target trut\.answers: .* has no such column"):
+        scored(tmp_path, text, ScoreColumns(target="trut.answers"), "exact", name="t.jsonl")
+
+
+@pytest.mark.parametrize("scorer", ["exact", "numeric", "choice", "f1"])
+def test_an_object_is_not_a_target(tmp_path: Path, scorer: str) -> None:
+    """Rows whose target is an object or a list of lists cannot be judged; the reason names what to write."""
+    cells = [{"text": ["b"], "start": [1]}, [{"text": "b"}], [["b"]], [None], []]
+    text = "".join(json.dumps({"truth": cell, "response": "b"}) + "\n" for cell in cells)
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth"), scorer, name="t.jsonl")
+    assert found.overall.estimate.n == 0
+    assert found.reasons == {
+        "the target is an object with the fields start, text; name one, as in --target COLUMN.FIELD": 1,
+        "the target is an object with the fields text; name one, as in --target COLUMN.FIELD": 1,
+        "the target is a list of lists; name one, as in --target COLUMN.0": 1,
+        "no target": 2,
+    }
+
+
+@pytest.mark.parametrize("cell", ['["a", "b"]', "['a', 'b']"])
+def test_a_text_may_write_a_list(tmp_path: Path, cell: str) -> None:
+    """A CSV holds a list of texts as JSON or as Python writes it; any member matches."""
+    quoted = cell.replace('"', '""')
+    [found] = scored(tmp_path, f'truth,response\n"{quoted}",b\n"{quoted}",c\n', ScoreColumns(target="truth"), "exact")
+    assert found.overall.estimate.mean == 0.5
+
+
 def test_scores_are_not_overwritten(tmp_path: Path) -> None:
     """A table that already has the columns, or that would be its own output, is refused and left unchanged."""
     path = tmp_path / "t.csv"
