@@ -55,7 +55,7 @@ class ChoicePatterns:
     """The patterns for some letters.
 
     Attributes:
-        label: a letter that stands alone; a lower-case one only before a mark.
+        label: a letter that is a word of its own; a lower-case one only before a mark.
         before, after: patterns by name, which end at a letter, or begin behind it.
         alone: a line with nothing but a letter.
         lead: a line that begins with a letter and a mark, as options do.
@@ -64,7 +64,7 @@ class ChoicePatterns:
     def __init__(self, letters: str) -> None:
         label = self._label(letters)
         self.label = re.compile(label)
-        # Text of one sentence in which no other letter stands, and nothing is denied.
+        # Text of one sentence without another letter and without a negation.
         free = rf"(?:(?!{label})(?!{_word(NEGATIONS)}){_SENTENCE})"
         option = rf"{_word(OPTION)}\s*"
         join = rf"(?:\s*(?:{_word(JOINING)})\s*){{1,2}}(?:{option})?"

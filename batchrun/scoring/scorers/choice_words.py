@@ -113,7 +113,7 @@ BE: Final = _words(r"""
     is  are  was  must be  should be  would be  has to be  seems(?: to be)?  appears(?: to be)?  looks  remains  ist
     wäre  es  est  é  è  jest  является  это  adalah  là  هي  هو  [-–—]
     """)  # fmt: skip
-"""Words between a letter and what is said of it: `B is correct`."""
+"""Verbs between a letter and a word that states or denies it: `B is correct`."""
 
 RIGHT: Final = _words(r"""
     correct  right  true  best  accurate  appropriate  valid  answer  choice  richtig\w*  korrekt\w*
@@ -134,7 +134,7 @@ RIGHT_UNSPACED: Final = _words(r"""
     번?\s*(?:이|가)\s*(?:정답|맞|옳)
     (?:सही|सत्य)  (?:şıkkı|seçeneği)?\s*doğru
     """)  # fmt: skip
-"""The same in languages that need no word between the letter and what is said of it."""
+"""The same in languages that need no verb between them."""
 
 INSTEAD: Final = _words("""
     but  instead  rather  sondern  sino  mais  ma  而是

@@ -15,8 +15,9 @@ from queue import SimpleQueue
 
 from batchrun.errors import BatchrunError
 from batchrun.records import JsonDict
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, without_reasoning
 from batchrun.scoring.scorers.extra import needs_eval
+from batchrun.scoring.scorers.targets import targets_of
 
 __all__ = ["MathScorer"]
 
@@ -25,11 +26,14 @@ _READY_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class MathScorer(Scorer):
-    """1 if the answer's last expression is mathematically the same as the target's, as math-verify finds it.
+    """1 if the answer's result is mathematically the same as the target, as math-verify finds it.
 
-    It reads `\\boxed{…}`, LaTeX between dollars or brackets, and plain numbers, simplifies with SymPy, and compares
-    numbers, sets, intervals, matrices and equations (https://github.com/huggingface/Math-Verify). Bare LaTeX in a
-    target is read as if it were between dollars. If a target cannot be read, the row cannot be judged.
+    The result is the last `\\boxed{…}`; else the line after the last `answer is`, `answer:` or `####`; else the last
+    text between dollars; else the whole answer if it is one line without prose; else the last expression that
+    math-verify finds. A target is read in the same way, and a bare one as a whole, never as its last number. Equal
+    texts are equal. Everything else is simplified with SymPy: numbers, sets, intervals, matrices and equations
+    (https://github.com/huggingface/Math-Verify). A target that is a word, such as `even`, is compared as text. If a
+    target cannot be read, the row cannot be judged.
 
     Simplifying can take unlimited time and memory, and the expressions come from a model. It therefore runs in
     separate processes, which are killed when an answer takes too long: that answer counts as wrong, and the score's
@@ -56,7 +60,7 @@ class MathScorer(Scorer):
         object.__setattr__(self, "_pool", ThreadPoolExecutor(self.workers, "batchrun-math"))
 
     def score(self, sample: Sample) -> Score:
-        request = {"answer": sample.answer, "target": as_text(sample.target)}
+        request = {"answer": without_reasoning(sample.answer), "targets": targets_of(sample.target)}
         worker = self._idle.get()
         try:
             judged = worker.ask(request, self.limit_s)

@@ -1,7 +1,7 @@
 """The letter that an answer to a multiple-choice question states, found by its neighbours.
 
-Every letter that stands alone is judged by the text before and after it, beginning with the last one. Few texts have
-more than ten such letters, so that long answers take little time.
+Every letter that is a word of its own is judged by the text before and after it, beginning with the last one. Few texts
+have more than ten such letters, so that long answers take little time.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def targets_of(value: Value) -> list[str]:
 
 
 def unusable(value: Value) -> Score | None:
-    """Return why a cell is no expected answer for a scorer that compares texts or numbers; None if it is one."""
+    """Return why a scorer of texts or numbers cannot use a cell as expected answer; None if it can."""
     if not has_target(value):
         return NO_TARGET
     example = (
@@ -93,7 +93,7 @@ def _from_json(text: str) -> Value:
 
 
 def _listed(text: str) -> Value:
-    """Return the list that a text writes; the text itself if it is none."""
+    """Return the list that a text writes; the text itself if it writes something else."""
     if not (text.startswith(('["', "['")) and text.endswith(('"]', "']")) and len(text) <= _MAX_LIST_CHARS):
         return text
     for read in (json.loads, ast.literal_eval):
