@@ -201,6 +201,11 @@ class LaterTurns(Protocol):
         """Number of turns, including the first."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Everything that decides their text, apart from the answers: the templates, and the cells that they use."""
+        ...
+
     def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
         """Return turn `number` (from 2), or None if its condition does not hold.
 

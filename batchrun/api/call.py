@@ -43,7 +43,7 @@ __all__ = ["Call", "keeping_answers", "resolve", "run_call"]
 _NEEDS_OUTPUT: Final = {
     "accept_changes": "without it nothing is kept that could be resumed",
     "code_interpreter": "the files that the model creates are saved next to it",
-    "max_age": "without it nothing is kept that could be resumed",
+    "max_age": "without it, or cache=..., no answer of an earlier run is kept",
     "retry_failed": "without it nothing is kept that could be resumed",
     "safe_csv": "it is about the cells of an output file",
     "wait": "without it no other batch can be writing the same output",
@@ -104,7 +104,7 @@ def resolve(
         output = output_of(made, folder, str(given.table), utc_now)
         return Call(given, made, environment, output, keeps_output, caller, watch)
     for name, reason in _NEEDS_OUTPUT.items():
-        if getattr(made, name):
+        if getattr(made, name) and not (name == "max_age" and made.cache is not None):
             raise InputError(f"{name}: needs output=..., because {reason}")
     output = Path(tempfile.mkdtemp(prefix="batchrun-")) / "frame.csv"
     return Call(given, made, environment, output, keeps_output, caller, watch)

@@ -239,6 +239,10 @@ class JobOptions(TypedDict, total=False):
     prices: Mapping[str, Mapping[str, float]]
     """Prices of models in US dollars per million tokens: input, cached_input, output (job file and Python only)."""
 
+    cache: str | Path | None
+    """SQLite file with the answers of all batches that name it: a prompt that one of them has had answered with the
+    same settings is neither sent nor paid for again."""
+
     fresh: bool
     """Start over; the old journal is kept under a dated name."""
 

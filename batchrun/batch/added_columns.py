@@ -14,11 +14,12 @@ __all__ = ["AddedColumns"]
 class AddedColumns:
     """The columns that a batch's settings add after `OUTPUT_COLUMNS`, and their cells."""
 
-    def __init__(self, settings: Settings, structure: Structure | None = None) -> None:
+    def __init__(self, settings: Settings, structure: Structure | None = None, *, cached: bool = False) -> None:
         """
         Args:
             settings: the settings of the batch, as its journal stores them.
             structure: the schema of the answers if it is loaded already; None loads it from the settings.
+            cached: answers may come from a cache.
         """
         turns = len(settings.get("turns") or ())
         self._responses = range(1, turns + 1) if turns > 1 else range(0)
@@ -32,6 +33,9 @@ class AddedColumns:
             self._extras |= {"citations": list}
         if settings.get("code_interpreter"):
             self._extras |= {"files": list}
+        self.has_cached = cached
+        if cached:
+            self._extras |= {"cached_from": str}
 
     @property
     def types(self) -> Mapping[str, type]:

@@ -29,5 +29,6 @@ def export_table(output: Path, target: Path) -> int:
         source, options = existing_source(manifest, paths)
         check_output(target, source, options)
         prompter = prompter_of(manifest, source.columns)
-        added, selection = AddedColumns(manifest["settings"]), recorded_selection(manifest, source)
+        added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
+        selection = recorded_selection(manifest, source)
         return write_table(target, source, result_cells(source, prompter, journal, added, selection), options)

@@ -215,6 +215,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "tpm": 200_000,
     "row_timeout": 600.0,
     "budget": 5.0,
+    "cache": "answers.cache",
     "max_age": "7d",
     "ping": "${PING_URL}",
     "prices": {"NAME": {"input": 0.5, "output": 2.0}},

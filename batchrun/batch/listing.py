@@ -94,7 +94,8 @@ def _listed(journal: Path, flocked: frozenset[tuple[int, int]]) -> ListedBatch:
         raise OutputError(f"{journal}: is empty, so it holds no batch")
     with Journal(journal, read_only=True, untouched=True, patience_s=_PATIENCE_S) as opened:
         facts = status_facts(paths.output, opened, running=is_held_now(paths.lock, flocked))
-        last_at = opened.last_at() or facts["created_at"]
+        # Answers from a cache may be older than the batch.
+        last_at = max(opened.last_at() or "", facts["created_at"])
     if datetime.fromisoformat(last_at).tzinfo is None or not isinstance(facts["model"], str | None):
         raise ValueError("the manifest was changed")
     return {**facts, "last_at": last_at, "output_exists": paths.output.exists()}

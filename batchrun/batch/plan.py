@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.cache_plan import has_cached_answers, planned_cache, service_of
+from batchrun.batch.cached_answers import PlannedCache
 from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
@@ -73,6 +75,8 @@ class Plan:
         structure: the schema of the answers, None without --schema.
         searched: files that the model may search.
         folder: base of relative attachment paths.
+        service: digest of the service that answers, without credentials.
+        cache: where answers of other batches are looked up; None without --cache, and if this batch cannot use it.
         notices: further lines to show before the first row is sent.
         selection: the rows that this run asks; None for all. It is not a setting of the batch.
     """
@@ -95,6 +99,8 @@ class Plan:
     structure: Structure | None = None
     searched: tuple[LocalFile, ...] = ()
     folder: Path = Path()
+    service: str = ""
+    cache: PlannedCache | None = None
     notices: tuple[str, ...] = ()
     selection: Selection | None = None
 
@@ -145,6 +151,7 @@ class Plan:
             "rows": self.rows,
             "columns": list(self.source.columns),
             "settings": dict(self.settings),
+            "cache": self.added.has_cached,
             "base_url": self.destination.base_url,
             "store": str(self.job.store.absolute()) if self.job.store is not None else None,
             "read_options": asdict(read_options(self.job)),
@@ -195,10 +202,12 @@ def make_plan(
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
     if not _is_standard_input(table):
-        return _plan_of_table(job, table, paths, destination, files, write_output=write_output)
+        plan = _plan_of_table(job, table, paths, destination, files, write_output=write_output)
+        return _with_cache(plan, environment)
     check_standard_input(paths)
     try:
-        return _plan_of_table(job, table, paths, destination, files, write_output=write_output)
+        plan = _plan_of_table(job, table, paths, destination, files, write_output=write_output)
+        return _with_cache(plan, environment)
     except BaseException:
         paths.incoming.unlink(missing_ok=True)
         raise
@@ -299,6 +308,25 @@ def _with_default_prompt(job: Job, source: Source) -> Job:
     if refusal:
         raise InputError(f"{source.name}: {refusal}")
     return replace(job, prompt=prompt)
+
+
+def _with_cache(plan: Plan, environment: Environment) -> Plan:
+    """Return the plan with its cache, and with the column for answers from one if there are any.
+
+    Raises:
+        InputError: the cache cannot be used, or the input has a column of that name.
+    """
+    job = plan.job
+    service = service_of(job, plan.destination, environment)
+    cache = planned_cache(job, plan.variants, plan.combinations, plan.settings, service, plan.paths, plan.folder)
+    notices = (*plan.notices, cache) if isinstance(cache, str) else plan.notices
+    plan = replace(plan, service=service, notices=notices, cache=cache if isinstance(cache, PlannedCache) else None)
+    if plan.cache is None and (job.fresh or not has_cached_answers(plan.paths.journal)):
+        return plan
+    added = AddedColumns(plan.settings, plan.structure, cached=True)
+    options = replace(plan.write_options, extra_columns=added.types)
+    check_output(plan.paths.output, plan.source, options)
+    return replace(plan, added=added, write_options=options)
 
 
 def read_options(job: Job) -> ReadOptions:

@@ -72,6 +72,7 @@ class ProgressFacts(TypedDict):
     failed: int
     finished_before: int
     asked_alike: int
+    from_cache: int
     tool_calls: int
     tool_errors: int
     in_flight: int
@@ -132,7 +133,7 @@ def progress_facts(
         elapsed_s: seconds since the start.
         now_s: loop time in seconds.
     """
-    done = _ended(statistics) + statistics.finished_before + statistics.asked_alike
+    done = _ended(statistics) + statistics.finished_before + statistics.asked_alike + statistics.from_cache
     limits = statistics.limits
     return {
         "rows": rows,
@@ -142,6 +143,7 @@ def progress_facts(
         "failed": statistics.failed,
         "finished_before": statistics.finished_before,
         "asked_alike": statistics.asked_alike,
+        "from_cache": statistics.from_cache,
         "tool_calls": statistics.tool_calls,
         "tool_errors": statistics.tool_errors,
         "in_flight": statistics.in_flight,
@@ -170,7 +172,8 @@ def progress_facts(
 
 def counts_text(facts: ProgressFacts) -> str:
     """Return the rows by their state, and the reason for which no row starts."""
-    parts = [f"{facts['completed'] + facts['finished_before'] + facts['asked_alike']:,} done"]
+    unasked = facts["finished_before"] + facts["asked_alike"] + facts["from_cache"]
+    parts = [f"{facts['completed'] + unasked:,} done"]
     if facts["incomplete"]:
         parts.append(f"{facts['incomplete']:,} incomplete")
     parts.append(f"{facts['failed']:,} failed")

@@ -35,7 +35,8 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
         )
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
-    options = WriteOptions(**manifest["write_options"], extra_columns=AddedColumns(manifest["settings"]).types)
+    added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
+    options = WriteOptions(**manifest["write_options"], extra_columns=added.types)
     return source, options
 
 

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.batch.assembly import engine_of, limits_of, price_list, wire_of
+from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.lock import hold
@@ -24,7 +26,8 @@ from batchrun.batch.run_summary import Summary
 from batchrun.batch.selection import selection_record
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
-from batchrun.batch.work import count_changed_rows, work_of
+from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
+from batchrun.cache import AnswerFile
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, RowWork, Stop
 from batchrun.engine.slots import CEILING
@@ -82,10 +85,13 @@ async def run_batch(
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
         input_watch = InputWatch(plan.source)
         journal = _open_journal(plan, stack, clock)
+        cache = _open_cache(plan, journal, stack, clock, notify)
+        if cache is not None:
+            on_outcome = _both(cache.ended, on_outcome)
         engine = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify)
         if interrupts is not None:
             stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
-        await _run_rows(plan, journal, engine, input_watch, watch, clock)
+        await _run_rows(plan, journal, engine, input_watch, watch, clock, cache)
         output, totals = write_output(plan, journal, input_watch)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
@@ -98,6 +104,7 @@ async def run_batch(
             stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
             embedded=plan.destination.is_embedded,
             kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
+            cache=cache.report if cache is not None else None,
         )
 
 
@@ -136,6 +143,53 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journa
     return journal
 
 
+def _open_cache(
+    plan: Plan, journal: Journal, stack: AsyncExitStack, clock: WallClock, notify: Callable[[str], None]
+) -> CachedAnswers | None:
+    """Return the cache of the batch, which `stack` closes; None if the batch uses none."""
+    is_same_service = _is_same_service(plan, journal)
+    if plan.cache is None:
+        return None
+    file = AnswerFile(plan.cache.file)
+    stack.callback(file.close)
+    output = f" {plan.paths.output.name}" if plan.write_output else ""
+    cache = CachedAnswers(
+        plan.cache,
+        file,
+        journal,
+        batch=f"{journal.read_manifest()['batch_id']}{output}",
+        stale_before=oldest_valid_answer(plan.job, clock),
+        is_same_service=is_same_service,
+    )
+    stack.callback(cache.close)
+    if cache.report.problem is not None:
+        notify(f"--cache: {visible_line(str(plan.cache.file))}: {cache.report.problem}")
+    return cache
+
+
+def _is_same_service(plan: Plan, journal: Journal) -> bool:
+    """Return whether all that the journal has was sent to the plan's service, and record this service in it."""
+    services = journal.read_manifest().get("services")
+    if services is None:
+        services = [] if journal.is_empty() else ["unknown"]  # a journal of an earlier version
+    if plan.service not in services:
+        services.append(plan.service)
+        journal.write_manifest({"services": services})
+    return bool(services == [plan.service])
+
+
+def _both(first: Callable[[Outcome], None], second: Callable[[Outcome], None] | None) -> Callable[[Outcome], None]:
+    """Return a function that passes an outcome to both."""
+    if second is None:
+        return first
+
+    def call(outcome: Outcome) -> None:
+        first(outcome)
+        second(outcome)
+
+    return call
+
+
 def _connected_engine(
     plan: Plan,
     environment: Environment,
@@ -160,7 +214,13 @@ def _connected_engine(
 
 
 async def _run_rows(
-    plan: Plan, journal: Journal, engine: Engine, input_watch: InputWatch, watch: Watch | None, clock: WallClock
+    plan: Plan,
+    journal: Journal,
+    engine: Engine,
+    input_watch: InputWatch,
+    watch: Watch | None,
+    clock: WallClock,
+    cache: CachedAnswers | None,
 ) -> None:
     """Run all rows; the progress display and the checkpoints run beside them and end with them."""
     with unwrapped(), _lazy_garbage_collector():
@@ -169,8 +229,10 @@ async def _run_rows(
                 embedded = plan.destination.is_embedded
                 beside.start_soon(watch, BatchView(plan.rows_to_ask, plan.paths.output, engine.statistics, embedded))
             beside.start_soon(keep_checkpoints, journal)
+            if cache is not None:
+                beside.start_soon(keep_checkpoints, cache)
             if plan.rows:  # without rows there is nothing to prepare at the service
-                await engine.run(_while_unchanged(work_of(plan, journal, clock), input_watch))
+                await engine.run(_while_unchanged(work_of(plan, journal, clock, cache), input_watch))
             beside.cancel_scope.cancel()
     if plan.job.dedupe:
         journal.duplicates.share()
@@ -205,7 +267,13 @@ def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterat
             raise
 
 
-async def keep_checkpoints(journal: Journal) -> None:
+class _Checkpointed(Protocol):
+    """A file whose log is moved into it from time to time."""
+
+    def checkpoint(self) -> None: ...
+
+
+async def keep_checkpoints(journal: _Checkpointed) -> None:
     """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds. Runs until cancelled."""
     while True:
         await anyio.sleep(CHECKPOINT_EVERY_S)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from batchrun.batch.cached_answers import CacheReport
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
 from batchrun.shell_hint import command
@@ -43,6 +44,7 @@ class Summary:
         stop: why the batch ended before its last row, None if it did not.
         embedded: the batch ran its own server, which costs nothing.
         kept: rows that this run left out and that keep the answer of an earlier one.
+        cache: what could not be done with the cache; None without one.
     """
 
     output: Path | None
@@ -53,6 +55,7 @@ class Summary:
     stop: Stop | None
     embedded: bool
     kept: int = 0
+    cache: CacheReport | None = None
 
     @property
     def finished_before(self) -> int:
@@ -114,6 +117,10 @@ class SummaryFacts(TypedDict):
     not_answered_by_tutor: int
     finished_before: int
     asked_alike: int
+    from_cache: int
+    not_cached: dict[str, int]
+    not_stored: int
+    cache_problem: str | None
     tool_calls: int
     tool_errors: int
     faults: int
@@ -133,7 +140,7 @@ class SummaryFacts(TypedDict):
 
 def summary_facts(summary: Summary) -> SummaryFacts:
     """Return the summary for machines."""
-    totals, statistics = summary.totals, summary.statistics
+    totals, statistics, cache = summary.totals, summary.statistics, summary.cache
     return {
         "event": "summary",
         "output": str(summary.output) if summary.output else None,
@@ -149,6 +156,10 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         "not_answered_by_tutor": totals.refused,
         "finished_before": summary.finished_before,
         "asked_alike": statistics.asked_alike,
+        "from_cache": statistics.from_cache,
+        "not_cached": dict(cache.passed_over.most_common()) if cache is not None else {},
+        "not_stored": cache.not_stored if cache is not None else 0,
+        "cache_problem": cache.problem if cache is not None else None,
         "tool_calls": statistics.tool_calls,
         "tool_errors": statistics.tool_errors,
         "faults": statistics.faults,
@@ -183,7 +194,13 @@ def summary_line(summary: Summary) -> str:
 
 def summary_lines(summary: Summary) -> list[str]:
     """Return the summary for people: one line of counts, and one line for each thing to know or to do."""
-    return [_counts_line(summary), *_outcome_lines(summary), *_service_lines(summary), *_next_lines(summary)]
+    return [
+        _counts_line(summary),
+        *_outcome_lines(summary),
+        *_service_lines(summary),
+        *_cache_lines(summary),
+        *_next_lines(summary),
+    ]
 
 
 def warning_lines(summary: Summary) -> list[str]:
@@ -195,6 +212,7 @@ def warning_lines(summary: Summary) -> list[str]:
             lines[-1] += f"\n{line}"  # the first error of a kind belongs to the line of failed rows
         else:
             lines.append(line)
+    lines += _cache_lines(summary)
     if not_deleted := _not_deleted_line(summary):
         lines.append(not_deleted)
     return lines
@@ -213,6 +231,7 @@ def _counts_line(summary: Summary) -> str:
             (totals.by_status["skipped"], "skipped"),
             (summary.finished_before, "from an earlier run"),
             (statistics.asked_alike, "duplicates of other rows"),
+            (statistics.from_cache, "from the cache"),
         )
         if number
     ]
@@ -263,6 +282,18 @@ def _service_lines(summary: Summary) -> Iterator[str]:
         )
     if statistics.limits.one_at_a_time:
         yield "the service broke off overlapping replies, so rows were sent one at a time"
+
+
+def _cache_lines(summary: Summary) -> Iterator[str]:
+    """Yield what the cache was not used for, and why."""
+    cache = summary.cache
+    if cache is None:
+        return
+    if cache.passed_over:
+        yield f"--cache was not used for {rows_text(cache.passed_over.total())}: {kinds_text(cache.passed_over)}"
+    if cache.problem is not None:
+        left_out = f"; {cache.not_stored:,} answers are not in it" if cache.not_stored else ""
+        yield f"--cache: {shown_path(cache.file)}: {cache.problem}{left_out}; the journal has every answer"
 
 
 def _not_deleted_line(summary: Summary) -> str:

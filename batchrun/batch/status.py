@@ -38,6 +38,7 @@ class StatusFacts(TypedDict):
     in_flight: int
     pending: int
     skipped: int
+    from_cache: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
@@ -85,6 +86,7 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         # Rows of an earlier, longer input may still be in the journal.
         "pending": max(0, rows - ended - in_flight),
         "skipped": left_out["skipped"],
+        "from_cache": journal.from_cache() if manifest.get("cache") else 0,
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
@@ -116,11 +118,12 @@ def status_lines(facts: StatusFacts) -> list[str]:
         cost = dollars(facts["cost_usd"])
     else:
         cost = FREE if facts["embedded"] else "cost unknown"
+    cached = f" · {facts['from_cache']:,} from the cache" if facts["from_cache"] else ""
     lines = [
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
         f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
-        f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else ""),
+        f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else "") + cached,
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]

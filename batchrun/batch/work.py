@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
@@ -19,8 +20,9 @@ from batchrun.records import Failed, Prompt
 __all__ = ["count_changed_rows", "oldest_valid_answer", "remaining_task", "with_finished_runs", "work_of"]
 
 
-def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]:
-    """Yield one item per row to ask: a task, a failure before anything was sent, or why nothing is left."""
+def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers | None = None) -> Iterator[RowWork]:
+    """Yield one item per row to ask: a task, an answer from the cache, a failure before anything was sent, or why
+    nothing is left."""
     job = plan.job
     stale_before = oldest_valid_answer(job, clock)
     if job.dedupe:
@@ -35,16 +37,16 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock) -> Iterator[RowWork]
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
             yield SkippedRow.DUPLICATE
-        elif history is None:
-            yield RowTask(prompt)
         else:
-            task = remaining_task(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
-            if task is None:
-                yield SkippedRow.FINISHED_BEFORE
-            elif plan.has_several_runs:
-                yield with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
+            task: RowTask | None
+            if history is None:
+                task = RowTask(prompt)
             else:
-                yield task
+                task = remaining_task(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
+                if task is not None and plan.has_several_runs:
+                    task = with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
+            left = SkippedRow.FINISHED_BEFORE if task is None else task
+            yield left if cache is None else cache.looked_up(left, prompt)
 
 
 def count_changed_rows(plan: Plan, journal: Journal) -> int:

@@ -4,11 +4,12 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Forget, RowWork, SkippedRow, Stop
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.row_context import DialogueSettings, Price, RowTask
+from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
     "Budget",
+    "CachedRow",
     "DialogueSettings",
     "Engine",
     "EngineStatistics",

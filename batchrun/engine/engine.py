@@ -24,7 +24,7 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
-from batchrun.engine.row_context import DialogueSettings, Price, RowContext, RowTask
+from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.thread_locks import ThreadLocks
@@ -57,8 +57,9 @@ class SkippedRow(Enum):
     """The row gets the answer of another row that asks the same."""
 
 
-RowWork: TypeAlias = RowTask | Failed | SkippedRow
-"""The engine's input, one item per row: a row to ask, a row that failed before it could be asked, or a row to skip."""
+RowWork: TypeAlias = RowTask | CachedRow | Failed | SkippedRow
+"""The engine's input, one item per row: a row to ask, a row with the answer of another batch, a row that failed before
+it could be asked, or a row to skip."""
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
 """(row_key) → number of objects left at the service, after an attempt to delete the row's objects there."""
@@ -231,6 +232,8 @@ class Engine:
                 tasks.start_soon(self._row, item, lease, reserved_usd)
             elif isinstance(item, Failed):
                 self._finish(item, fingerprint="")
+            elif isinstance(item, CachedRow):
+                self._finish_cached(item)
             elif item is SkippedRow.DUPLICATE:
                 self._tally.asked_alike += 1
             else:
@@ -347,6 +350,13 @@ class Engine:
             self._context.trace.ended(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
+
+    def _finish_cached(self, row: CachedRow) -> None:
+        """Record the answer of another batch, which says nothing about the service now."""
+        self._context.journal.finish(row.outcome, row.fingerprint, ends=row.ends)
+        self._tally.from_cache += 1
+        if self._on_outcome is not None:
+            self._on_outcome(row.outcome)
 
     def _check_failures(self, outcome: Outcome) -> None:
         """Stop a batch in which most rows fail: something is wrong, and it continues to cost money."""

@@ -17,9 +17,9 @@ from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
 from batchrun.engine.trace import RowTrace
 from batchrun.journal import Journal
-from batchrun.records import Attempt, CallKey, Prompt, RunEnd, ToolOutput, Usage
+from batchrun.records import Attempt, CallKey, Completed, Prompt, RunEnd, ToolOutput, Usage
 
-__all__ = ["DialogueSettings", "LockThread", "Price", "RowContext", "RowTask"]
+__all__ = ["CachedRow", "DialogueSettings", "LockThread", "Price", "RowContext", "RowTask"]
 
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
@@ -47,6 +47,21 @@ class RowTask:
     outputs: Mapping[CallKey, ToolOutput] = field(default_factory=dict)
     redo_from_turn: int | None = None
     billed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedRow:
+    """A row whose answer is known from another batch: it is recorded, and nothing is sent.
+
+    Attributes:
+        outcome: costs nothing; its extras have `cached_from`.
+        fingerprint: the fingerprint of the row's prompt.
+        ends: the answers of its turns, for a row of several turns.
+    """
+
+    outcome: Completed
+    fingerprint: str
+    ends: Sequence[RunEnd] = ()
 
 
 @dataclass(frozen=True, slots=True)

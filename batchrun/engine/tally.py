@@ -19,6 +19,7 @@ class EngineStatistics:
     Attributes:
         finished_before: rows that an earlier run of the batch had finished.
         asked_alike: rows that get the answer of another row with the same prompt.
+        from_cache: rows that got the answer of another batch.
         retrying: rows in flight that wait for their next attempt.
         faults: attempts that failed.
         created_again: requests repeated although the service may have acted on the first, and runs created again
@@ -48,6 +49,7 @@ class EngineStatistics:
     tool_calls: int = 0
     tool_errors: int = 0
     asked_alike: int = 0
+    from_cache: int = 0
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Tally:
     tool_calls: int = 0
     tool_errors: int = 0
     asked_alike: int = 0
+    from_cache: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome, carried: Carried | None = None) -> None:
@@ -129,4 +132,5 @@ class Tally:
             tool_calls=self.tool_calls,
             tool_errors=self.tool_errors,
             asked_alike=self.asked_alike,
+            from_cache=self.from_cache,
         )

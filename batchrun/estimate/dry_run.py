@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TypedDict
 
 from batchrun.batch.assembly import price_list
+from batchrun.batch.cached_answers import CacheReader, is_continued
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
-from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task
+from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task, with_finished_runs
+from batchrun.cache import AnswerFile, check_answer_file
 from batchrun.clock import WallClock, utc_now
+from batchrun.engine import RowTask
 from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_text
 from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal
@@ -49,6 +53,7 @@ class DryRun:
         to_replace: of those, rows with an answer to another prompt or with other settings.
         finished_before: rows with a valid outcome in the journal.
         asked_alike: rows that would get the answer of another row (--dedupe).
+        from_cache: rows that would get the answer of another batch (--cache).
         unaskable: error_type → rows whose prompt cannot be made.
         examples: the first of those rows, one line each.
         problems: what would stop the batch before its first row, one line each.
@@ -74,6 +79,7 @@ class DryRun:
     to_replace: int = 0
     finished_before: int = 0
     asked_alike: int = 0
+    from_cache: int = 0
     runs: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -157,24 +163,50 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
     with ExitStack() as stack:
         journal = _journal(plan, stack, estimate)
         stale_before = oldest_valid_answer(plan.job, clock)
+        cache = _cache(plan, stack, stale_before)
         sent: set[str] = set()
         for row_key, row, prompt in prompts_of(plan.asked, plan.prompter):
             if isinstance(prompt, PromptError):
                 estimate.count_unaskable(row, prompt)
                 continue
             history = journal.history(row_key) if journal is not None else None
-            if history is not None and not remaining_task(
-                prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before
-            ):
+            task: RowTask | None = RowTask(prompt)
+            if history is not None:
+                task = remaining_task(prompt, history, retry_failed=plan.job.retry_failed, stale_before=stale_before)
+                if cache is not None and task is not None and plan.has_several_runs:
+                    assert journal is not None
+                    task = with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
+            if task is None:
                 estimate.finished_before += 1
+                if cache is not None:
+                    cache.key_of(prompt)  # the rows that ask the same are counted
             elif prompt.fingerprint in sent:
                 estimate.asked_alike += 1
+            elif cache is not None and _is_cached(task, cache):
+                estimate.from_cache += 1
             else:
                 estimate.count_task(prompt, guess)
                 if history is not None and history.answered and history.fingerprint != prompt.fingerprint:
                     estimate.to_replace += 1
             if plan.job.dedupe and prompt.thread_id is None:
                 sent.add(prompt.fingerprint)
+
+
+def _cache(plan: Plan, stack: ExitStack, stale_before: datetime | None) -> CacheReader | None:
+    """Return the cache in which a run would look rows up; None without one."""
+    if plan.cache is None or not check_answer_file(plan.cache.file):
+        return None
+    file = AnswerFile(plan.cache.file, read_only=True)
+    stack.callback(file.close)
+    reader = CacheReader(plan.cache, file, stale_before)
+    stack.callback(reader.close)
+    return reader
+
+
+def _is_cached(task: RowTask, cache: CacheReader) -> bool:
+    """Return whether a run would take the row's answer from the cache."""
+    key = cache.key_of(task.prompt)
+    return key is not None and not is_continued(task) and cache.find(key) is not None
 
 
 def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
@@ -218,6 +250,7 @@ class DryRunFacts(TypedDict):
     to_replace: int
     finished_before: int
     asked_alike: int
+    from_cache: int
     unaskable: dict[str, int]
     examples: list[str]
     problems: list[str]
@@ -246,6 +279,7 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
         "to_replace": estimate.to_replace,
         "finished_before": estimate.finished_before,
         "asked_alike": estimate.asked_alike,
+        "from_cache": estimate.from_cache,
         "unaskable": dict(estimate.unaskable.most_common()),
         "examples": estimate.examples,
         "problems": estimate.problems,
@@ -304,6 +338,7 @@ def _work_text(estimate: DryRun) -> str:
     numbers = (
         (estimate.finished_before, "from an earlier run"),
         (estimate.asked_alike, "duplicates of other rows"),
+        (estimate.from_cache, "in the cache"),
         (estimate.unaskable.total(), "cannot be sent"),
         (estimate.skipped, "skipped"),
     )

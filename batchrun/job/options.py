@@ -213,6 +213,14 @@ class Job(RowOptions):
         "Prices of models in US dollars per million tokens: input, cached_input, output (job file and Python only)",
         flagless=True,
     )
+    cache: Path | None = job_option(
+        None,
+        "Cost",
+        "SQLite file with the answers of all batches that name it: a prompt that one of them has had answered with the "
+        "same settings is neither sent nor paid for again",
+        metavar="FILE",
+        path=True,
+    )
 
     # Resuming
     fresh: bool = job_option(False, "Resuming", "Start over; the old journal is kept under a dated name")

@@ -16,7 +16,7 @@ from batchrun.errors import OutputError
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import JsonDict, JsonObject
 
-__all__ = ["Database", "no_journal"]
+__all__ = ["Database", "connect_read_only", "no_journal"]
 
 
 class Database:
@@ -42,7 +42,7 @@ class Database:
         self.path = path
         try:
             self._connection = (
-                _connect_read_only(path, patience_s, untouched=untouched) if read_only else _connect(path, patience_s)
+                connect_read_only(path, patience_s, untouched=untouched) if read_only else _connect(path, patience_s)
             )
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
@@ -168,7 +168,7 @@ def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, timeout=patience_s)
 
 
-def _connect_read_only(path: Path, patience_s: float, *, untouched: bool) -> sqlite3.Connection:
+def connect_read_only(path: Path, patience_s: float, *, untouched: bool) -> sqlite3.Connection:
     if not path.exists():
         raise no_journal(path)
     # A connection that may write, under query_only, removes the files that SQLite creates next to a journal while it

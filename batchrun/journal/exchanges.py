@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from batchrun.journal.part import JournalPart
@@ -50,6 +51,19 @@ class Exchanges(JournalPart):
                 _json(list(end.history) or None),
             ),
         )
+
+    def replace(self, row_key: str, fingerprint: str, ends: Sequence[RunEnd], mark: str) -> None:
+        """Record the runs of a row, and set those that the journal has aside.
+
+        Args:
+            mark: distinguishes runs that are set aside from those that were before.
+        """
+        self._write(
+            "UPDATE exchanges SET fingerprint = ? WHERE row_key = ? AND fingerprint = ?",
+            (f"{fingerprint}/{mark}", row_key, fingerprint),
+        )
+        for end in ends:
+            self.add(row_key, fingerprint, end)
 
     def of_row(self, row_key: str, fingerprint: str) -> list[RunEnd]:
         """Return the finished runs of the prompt with this fingerprint, oldest first."""

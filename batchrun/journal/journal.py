@@ -6,7 +6,7 @@ One SQLite file next to the output (see `database`). Every write is one transact
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -270,19 +270,28 @@ class Journal:
         self._write("COMMIT")
 
     def finish(
-        self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False, carried: Carried | None = None
+        self,
+        outcome: Outcome,
+        fingerprint: str,
+        *,
+        with_ids: bool = False,
+        carried: Carried | None = None,
+        ends: Sequence[RunEnd] = (),
     ) -> None:
         """Record the row's outcome. An earlier outcome of the row is moved to the superseded ones.
 
         Args:
             with_ids: the ids of its last attempt came with the outcome, and are written with it.
             carried: usage moved here from the earlier outcome, so that it is counted once.
+            ends: the row's runs, if they were not recorded as they ended; they replace those of the journal.
         """
         values = outcome_values(outcome, fingerprint)
-        if not self._has_history and not with_ids:
+        if not self._has_history and not with_ids and not ends:
             self._write(INSERT_OUTCOME, values)
             return
         self._write("BEGIN IMMEDIATE")
+        if ends:
+            self.exchanges.replace(outcome.row_key, fingerprint, ends, mark=stamp(outcome.completed_at))
         if with_ids:
             self.set_ids(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
         if self._has_history:
@@ -406,6 +415,10 @@ class Journal:
             completion_tokens=int(completion_tokens),
             cost_usd=cost_usd,
         )
+
+    def from_cache(self) -> int:
+        """Return the number of rows with an answer from a cache."""
+        return int(self._one("SELECT count(*) FROM outcomes WHERE json_extract(extras, '$.cached_from') NOTNULL")[0])
 
     def last_at(self) -> str | None:
         """Return when the last row ended or the last attempt began, whichever is later; None if nothing was sent."""

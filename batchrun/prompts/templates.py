@@ -364,6 +364,12 @@ class _LaterTurns:
     def count(self) -> int:
         return len(self.templates.names)
 
+    @property
+    def identity(self) -> str:
+        turns = self.templates.combination.settings["turns"]
+        cells = {name: self.values[name] for name in sorted(self.templates.cells)}
+        return json.dumps([turns[1:], cells], default=str)
+
     def turn(self, number: int, responses: Sequence[str]) -> Turn | None:
         name, when = self.templates.names[number - 1]
         try:

@@ -12,6 +12,7 @@ from batchrun.batch.paths import Paths
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import prompts_of
 from batchrun.errors import InputError, OutputError
+from batchrun.journal import Journal
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
@@ -65,7 +66,7 @@ class BatchRecord:
             return cls(notes=["There is no journal next to the table: attempts, prompts and refusals are unknown."])
         with FollowedJournal(paths.journal) as journal:
             manifest = journal.read_manifest()
-            facts = batch_facts(manifest, paths, journal.spent_usd())
+            facts = batch_facts(manifest, paths, journal)
             cool_downs = journal.cool_downs()
             notes = []
             if facts["running"]:
@@ -123,12 +124,11 @@ def _is_same_moment(one: str | None, other: str | None) -> bool:
         return False
 
 
-def batch_facts(manifest: Manifest, paths: Paths, spent_usd: float) -> BatchFacts:
+def batch_facts(manifest: Manifest, paths: Paths, journal: Journal) -> BatchFacts:
     """Return the facts of a batch as JSON.
 
     Args:
         manifest: the journal's manifest.
-        spent_usd: cost of all attempts, in US dollars.
     """
     settings = manifest["settings"]
     return {
@@ -143,5 +143,6 @@ def batch_facts(manifest: Manifest, paths: Paths, spent_usd: float) -> BatchFact
         "prompt": settings.get("prompt"),
         "instructions": settings.get("instructions"),
         "limits": manifest.get("limits"),
-        "spent_usd": spent_usd or None,
+        "spent_usd": journal.spent_usd() or None,
+        "from_cache": journal.from_cache() if manifest.get("cache") else 0,
     }

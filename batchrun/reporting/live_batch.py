@@ -175,7 +175,7 @@ class FollowedBatch:
         source, options = recorded_source(manifest, self._paths.spool)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
-        added = AddedColumns(manifest["settings"])
+        added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
         live = _LiveRows(self._live.generation + 1, prefix=prefix, added=added)
         empty = {prefix + name: None for name in added.types}
         live.selection = recorded_selection(manifest, source)
@@ -247,7 +247,7 @@ class FollowedBatch:
         is_running = is_held(self._paths.lock)
         state = (self._live.generation, len(self._live.log), is_running)
         if self._facts is None or self._facts[0] != state:
-            batch = batch_facts(self._journal.read_manifest(), self._paths, self._journal.spent_usd())
+            batch = batch_facts(self._journal.read_manifest(), self._paths, self._journal)
             batch["running"] = is_running
             of_rows = figures(self._live.rows, self._journal.cool_downs())
             facts = page_facts(head(str(self._output), self._clock), of_rows, batch, ())

@@ -135,6 +135,7 @@ class BatchFacts(TypedDict):
     Attributes:
         limits: options for concurrency and rates; None in old journals.
         spent_usd: cost of all attempts so far, in US dollars; None if unknown.
+        from_cache: rows with an answer from a cache.
     """
 
     batch_id: str
@@ -149,6 +150,7 @@ class BatchFacts(TypedDict):
     instructions: Any
     limits: Any
     spent_usd: float | None
+    from_cache: int
 
 
 class HeadFacts(TypedDict):

@@ -29,7 +29,7 @@ def sessions(rows: Sequence[ReportRow], cool_downs: Sequence[CoolDown] | None = 
     Args:
         cool_downs: oldest first; None if they were not recorded.
     """
-    moments = ((_epoch_s(row.cells["completed_at"]), row.cells) for row in rows)
+    moments = ((_epoch_s(row.cells["completed_at"]), row.cells) for row in _rows_of_batch(rows))
     ended = sorted(
         ((moment, _EndedRow(cells)) for moment, cells in moments if moment is not None), key=lambda each: each[0]
     )
@@ -48,6 +48,23 @@ def sessions(rows: Sequence[ReportRow], cool_downs: Sequence[CoolDown] | None = 
         groups[-1].append(each)
     spans = None if cool_downs is None else _spans(cool_downs)
     return [_session(group, begun, spans) for group in groups]
+
+
+def _rows_of_batch(rows: Sequence[ReportRow]) -> Sequence[ReportRow]:
+    """Return the rows without those whose answer another batch has got: they ended in no session of this one.
+
+    A row without an attempt that is a duplicate ended together with the row that was sent.
+    """
+    if not any(row.cells["attempts"] == 0 for row in rows):
+        return rows
+    sent_until = {row.cells["completed_at"] for row in rows if row.cells["attempts"] != 0}
+    return [
+        row
+        for row in rows
+        if row.cells["attempts"] != 0
+        or row.cells["status"] in WITHOUT_ANSWER
+        or row.cells["completed_at"] in sent_until
+    ]
 
 
 def _spans(cool_downs: Sequence[CoolDown]) -> list[tuple[float, float, str]]:

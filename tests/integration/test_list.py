@@ -231,6 +231,7 @@ BATCH: ListedBatch = {
     "in_flight": 0,
     "pending": 37,
     "skipped": 0,
+    "from_cache": 0,
     "prompt_tokens": 1_200_000,
     "completion_tokens": 300_000,
     "cost_usd": 12.5,

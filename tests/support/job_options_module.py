@@ -56,6 +56,7 @@ WIDER = {
     "query": "Mapping[str, str]",
     "script": "str | Path | None",
     "store": "str | Path | None",
+    "cache": "str | Path | None",
     "prices": "Mapping[str, Mapping[str, float]]",
 }
 """Types of options that take more from Python than a `Job` keeps."""

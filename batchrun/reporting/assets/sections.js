@@ -56,6 +56,7 @@ function cards(facts) {
     priced && headline.unpriced > 0 ? `${format.many(headline.unpriced, "row")} with unknown cost` : null,
     priced && headline.rows > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / headline.rows)} per 1,000 rows` : null,
     priced && spent !== null && spent > headline.cost_usd * 1.0001 ? `${format.dollars(spent)} including replaced answers` : null,
+    facts.batch?.from_cache > 0 ? `${format.many(facts.batch.from_cache, "row")} from the cache` : null,
     free ? "answered by the embedded server" : null,
   ]));
   if (headline.tokens_known) {

@@ -1,0 +1,16 @@
+"""Answers across batches: a SQLite file with the answers to prompts that other batches have paid for."""
+
+from batchrun.cache.answer_file import AnswerFile, KnownAnswer, check_answer_file
+from batchrun.cache.occurrences import Occurrences
+from batchrun.cache.row_keys import AnswerKey, RowKeys, Uncacheable, service_identity
+
+__all__ = [
+    "AnswerFile",
+    "AnswerKey",
+    "KnownAnswer",
+    "Occurrences",
+    "RowKeys",
+    "Uncacheable",
+    "check_answer_file",
+    "service_identity",
+]
