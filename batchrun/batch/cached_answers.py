@@ -6,12 +6,13 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
-from batchrun.cache import AnswerFile, AnswerKey, KnownAnswer, Occurrences, RowKeys, Uncacheable
+from batchrun.cache import AnswerFile, AnswerKey, KnownAnswer, RowKeys, Uncacheable
 from batchrun.engine import CachedRow, RowTask, RowWork, SkippedRow
 from batchrun.journal import Journal
 from batchrun.journal.row_records import storable
@@ -25,6 +26,9 @@ log = logging.getLogger("batchrun.cache")
 
 CACHED_FROM = "cached_from"
 """The column, and the extra of an outcome, that names the batch which paid for an answer."""
+
+NumberOf: TypeAlias = Callable[[Prompt, bytes], int]
+"""(prompt, hash of what it sends) → the row is the n-th of the table that asks the same."""
 
 _NOT_KEPT = {
     "files": "files that the model created",
@@ -66,10 +70,12 @@ class CacheReport:
 class CacheReader:
     """Looks rows up in a cache, in the order of the batch.
 
-    Mutable state: how often the batch has asked each prompt; `report`.
+    Mutable state: `report`; `_file`, None once it cannot be read.
     """
 
-    def __init__(self, planned: PlannedCache, file: AnswerFile, stale_before: datetime | None) -> None:
+    def __init__(
+        self, planned: PlannedCache, file: AnswerFile, number_of: NumberOf, stale_before: datetime | None
+    ) -> None:
         """
         Args:
             stale_before: answers before this moment are too old (--max-age); None accepts all.
@@ -77,7 +83,7 @@ class CacheReader:
         self._file: AnswerFile | None = file
         self._keys = planned.keys
         self._stale_before = stale_before
-        self._asked = Occurrences()
+        self._number_of = number_of
         self.report = CacheReport(planned.file)
 
     def key_of(self, prompt: Prompt) -> AnswerKey | None:
@@ -87,7 +93,7 @@ class CacheReader:
         except Uncacheable as exc:
             self.report.passed_over[str(exc)] += 1
             return None
-        return AnswerKey(digest, self._asked.count(digest))
+        return AnswerKey(digest, self._number_of(prompt, digest))
 
     def find(self, key: AnswerKey) -> KnownAnswer | None:
         """Return the answer of another batch, None if there is none that is young enough."""
@@ -107,10 +113,6 @@ class CacheReader:
         if self.report.problem is None:
             self.report.problem = problem
 
-    def close(self) -> None:
-        """Forget what the batch has asked."""
-        self._asked.close()
-
 
 class CachedAnswers(CacheReader):
     """Takes answers from a cache and stores those of the batch. A fault of the cache never ends the batch.
@@ -123,6 +125,7 @@ class CachedAnswers(CacheReader):
         planned: PlannedCache,
         file: AnswerFile,
         journal: Journal,
+        number_of: NumberOf,
         *,
         batch: str,
         stale_before: datetime | None,
@@ -134,7 +137,7 @@ class CachedAnswers(CacheReader):
             is_same_service: whatever the journal has was sent to the same service as this run's rows, so that it can
                 be stored too.
         """
-        super().__init__(planned, file, stale_before)
+        super().__init__(planned, file, number_of, stale_before)
         self._journal = journal
         self._batch = batch
         self._is_same_service = is_same_service
@@ -154,7 +157,10 @@ class CachedAnswers(CacheReader):
                 self._keep_finished(key, prompt)
             return work
         continues = is_continued(work)
-        if not continues and (found := self.find(key)) is not None:
+        found = None if continues else self.find(key)
+        if found is not None and self._is_anothers(found, prompt):
+            found = None
+        if found is not None:
             try:
                 return _cached_row(found, prompt, work)
             except (ValueError, TypeError, AttributeError, PromptError) as exc:
@@ -162,6 +168,10 @@ class CachedAnswers(CacheReader):
         if self._is_same_service or not continues:
             self._pending[prompt.row_key] = key, prompt
         return work
+
+    def _is_anothers(self, found: KnownAnswer, prompt: Prompt) -> bool:
+        """Return whether an answer is that of another row of this batch, whose number was different then."""
+        return found.batch == self._batch and not self._journal.cached.had_answer(prompt.row_key, found.completed_at)
 
     def ended(self, outcome: Outcome) -> None:
         """Store the answer of a row that was sent, if it is complete."""

@@ -22,6 +22,7 @@ from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
+from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
 from batchrun.batch.selection import selection_record
 from batchrun.batch.signals import obey_signals
@@ -153,15 +154,17 @@ def _open_cache(
     file = AnswerFile(plan.cache.file)
     stack.callback(file.close)
     output = f" {plan.paths.output.name}" if plan.write_output else ""
+    numbers = RowNumbers(plan, plan.cache.keys)
+    stack.callback(numbers.close)
     cache = CachedAnswers(
         plan.cache,
         file,
         journal,
+        numbers.next,
         batch=f"{journal.read_manifest()['batch_id']}{output}",
         stale_before=oldest_valid_answer(plan.job, clock),
         is_same_service=is_same_service,
     )
-    stack.callback(cache.close)
     if cache.report.problem is not None:
         notify(f"--cache: {visible_line(str(plan.cache.file))}: {cache.report.problem}")
     return cache

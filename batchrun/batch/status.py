@@ -86,7 +86,7 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         # Rows of an earlier, longer input may still be in the journal.
         "pending": max(0, rows - ended - in_flight),
         "skipped": left_out["skipped"],
-        "from_cache": journal.from_cache() if manifest.get("cache") else 0,
+        "from_cache": journal.cached.count() if manifest.get("cache") else 0,
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,

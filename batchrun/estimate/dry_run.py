@@ -15,6 +15,7 @@ from batchrun.batch.assembly import price_list
 from batchrun.batch.cached_answers import CacheReader, is_continued
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
+from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task, with_finished_runs
 from batchrun.cache import AnswerFile, check_answer_file
 from batchrun.clock import WallClock, utc_now
@@ -198,9 +199,9 @@ def _cache(plan: Plan, stack: ExitStack, stale_before: datetime | None) -> Cache
         return None
     file = AnswerFile(plan.cache.file, read_only=True)
     stack.callback(file.close)
-    reader = CacheReader(plan.cache, file, stale_before)
-    stack.callback(reader.close)
-    return reader
+    numbers = RowNumbers(plan, plan.cache.keys)
+    stack.callback(numbers.close)
+    return CacheReader(plan.cache, file, numbers.next, stale_before)
 
 
 def _is_cached(task: RowTask, cache: CacheReader) -> bool:

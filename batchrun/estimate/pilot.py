@@ -119,7 +119,7 @@ async def run_pilot(
     if plan.selection is not None:
         selected = plan.selection.positions()
         positions = frozenset(selected[position] for position in positions)
-    sampled = replace(plan, source=PilotSample(plan.source, positions), write_output=False)
+    sampled = replace(plan, source=PilotSample(plan.source, positions), whole=plan.source, write_output=False)
 
     async def watch_sample(view: BatchView) -> None:
         assert watch is not None

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from batchrun.errors import ServiceFault
+from batchrun.journal.cached_rows import CachedRows
 from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
 from batchrun.journal.duplicates import Duplicates
@@ -133,6 +134,7 @@ class Journal:
     def _read_start(self) -> None:
         # A journal of an earlier version is not migrated by those who only read it.
         self._unseen = _UNSEEN.format(unseen="unseen" if self._db.version >= _UNSEEN_SINCE else "NULL")
+        self.cached = CachedRows(self._db)
         self.created = CreatedObjects(self._db)
         self.exchanges = Exchanges(self._db)
         self.duplicates = Duplicates(self._db)
@@ -415,10 +417,6 @@ class Journal:
             completion_tokens=int(completion_tokens),
             cost_usd=cost_usd,
         )
-
-    def from_cache(self) -> int:
-        """Return the number of rows with an answer from a cache."""
-        return int(self._one("SELECT count(*) FROM outcomes WHERE json_extract(extras, '$.cached_from') NOTNULL")[0])
 
     def last_at(self) -> str | None:
         """Return when the last row ended or the last attempt began, whichever is later; None if nothing was sent."""

@@ -144,5 +144,5 @@ def batch_facts(manifest: Manifest, paths: Paths, journal: Journal) -> BatchFact
         "instructions": settings.get("instructions"),
         "limits": manifest.get("limits"),
         "spent_usd": journal.spent_usd() or None,
-        "from_cache": journal.from_cache() if manifest.get("cache") else 0,
+        "from_cache": journal.cached.count() if manifest.get("cache") else 0,
     }
