@@ -8,7 +8,7 @@ from pathlib import Path
 from batchrun.batch.cached_answers import PlannedCache
 from batchrun.batch.destination import Destination
 from batchrun.batch.paths import Paths
-from batchrun.cache import RowKeys, check_answer_file, service_identity
+from batchrun.cache import RowKeys, check_answer_file, has_function_tools, service_identity
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
@@ -60,17 +60,11 @@ def _reason_against(job: Job, variants: Sequence[Job], *, is_embedded: bool) -> 
     """Return why no answer of this batch belongs to a cache; None if answers do."""
     if is_embedded:
         return "the embedded server answers, and a cache has answers of services only"
-    if job.tools is not None or any(_has_functions(variant) for variant in variants):
+    if job.tools is not None or any(variant.functions or has_function_tools(variant.param) for variant in variants):
         return "the model may call functions, and an answer without their effects would be another one"
     if job.code_interpreter:
         return "with --code-interpreter, answers have files, which belong to the batch that downloaded them"
     return None
-
-
-def _has_functions(job: Job) -> bool:
-    tools = job.param.get("tools")
-    listed = tools if isinstance(tools, list) else []
-    return bool(job.functions) or any(isinstance(tool, dict) and tool.get("type") == "function" for tool in listed)
 
 
 def service_of(job: Job, destination: Destination, environment: Environment) -> str:

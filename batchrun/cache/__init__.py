@@ -2,7 +2,7 @@
 
 from batchrun.cache.answer_file import AnswerFile, KnownAnswer, check_answer_file
 from batchrun.cache.occurrences import Occurrences
-from batchrun.cache.row_keys import AnswerKey, RowKeys, Uncacheable, service_identity
+from batchrun.cache.row_keys import AnswerKey, RowKeys, Uncacheable, has_function_tools, service_identity
 
 __all__ = [
     "AnswerFile",
@@ -12,5 +12,6 @@ __all__ = [
     "RowKeys",
     "Uncacheable",
     "check_answer_file",
+    "has_function_tools",
     "service_identity",
 ]

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from batchrun.job.fingerprint import digest
 from batchrun.job.options import Job
 from batchrun.prompts.attachments import AttachmentError, Attachments
-from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Turn
+from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, RowSettings, Turn
 
-__all__ = ["AnswerKey", "RowKeys", "Uncacheable", "request_settings", "service_identity"]
+__all__ = ["AnswerKey", "RowKeys", "Uncacheable", "has_function_tools", "request_settings", "service_identity"]
 
 KEY_VERSION: Final = 1
 
@@ -71,10 +71,8 @@ class RowKeys:
             folder: relative paths of attachments are relative to this folder.
         """
         self.service = service
-        self._parts = [
-            digest(KEY_VERSION, service, {**request_settings(job), **extra_settings}, epoch).encode()
-            for job, epoch in combinations
-        ]
+        self._settings = [({**request_settings(job), **extra_settings}, epoch) for job, epoch in combinations]
+        self._parts = [self._settings_part(settings, epoch) for settings, epoch in self._settings]
         self._folder = folder
         self._attachments = Attachments()
 
@@ -86,7 +84,11 @@ class RowKeys:
         """
         if prompt.thread_id is not None:
             raise Uncacheable("existing thread")
-        whole = hashlib.blake2b(self._parts[prompt.row_index % len(self._parts)], digest_size=32)
+        combination = prompt.row_index % len(self._parts)
+        settings = self._parts[combination]
+        if prompt.own is not None:
+            settings = self._settings_part(*self._of_row(prompt.own, combination))
+        whole = hashlib.blake2b(settings, digest_size=32)
         first = prompt.first
         parts = [first.text, *self._attached(first.attachments)]
         if first.messages or first.examples:
@@ -98,6 +100,21 @@ class RowKeys:
             whole.update(b"%d:" % len(text))
             whole.update(text)
         return whole.digest()
+
+    def _settings_part(self, settings: JsonObject, epoch: int) -> bytes:
+        return digest(KEY_VERSION, self.service, settings, epoch).encode()
+
+    def _of_row(self, own: RowSettings, combination: int) -> tuple[JsonObject, int]:
+        """Return the settings of a row, with the values of its templates in place of these, and its epoch.
+
+        Raises:
+            Uncacheable: the model may call functions.
+        """
+        settings, epoch = self._settings[combination]
+        values = {"model": own.model, "instructions": own.instructions, "param": own.param}
+        if has_function_tools(own.param or {}):
+            raise Uncacheable("function tools")
+        return {**settings, **{name: value for name, value in values.items() if value is not None}}, epoch
 
     def _attached(self, attachments: Sequence[Attachment]) -> list[str]:
         """Return the kind, the name and the content's hash of each file."""
@@ -135,6 +152,13 @@ def request_settings(job: Job) -> JsonDict:
         for name, value in values.items()
         if name not in _BY_ROW and value is not None and value is not False and value not in ({}, [])
     }
+
+
+def has_function_tools(param: JsonObject) -> bool:
+    """Return whether model parameters let the model call functions."""
+    tools = param.get("tools")
+    listed = tools if isinstance(tools, list | tuple) else []
+    return any(isinstance(tool, Mapping) and tool.get("type") == "function" for tool in listed)
 
 
 def service_identity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ ELSEWHERE = {
     "code_interpreter": "not cached",
     "functions": "not cached",
     "thread_column": "not cached",
+    "messages": "test_conversations",
+    "examples": "test_conversations",
     "matrix": "test_combinations_and_epochs",
     "epochs": "test_combinations_and_epochs",
     "azure": "test_the_service",
@@ -84,6 +87,9 @@ SAME: dict[str, Any] = {
     "tool_timeout": 5.0,
     "max_tool_rounds": 2,
     "stream": True,
+    "where": "question",
+    "sample": 1,
+    "limit": 1,
     "organization": "org",
     "project": "proj",
     "concurrency": 3,
@@ -112,6 +118,7 @@ UNCHECKED = {
     *("encoding", "delimiter", "no_header", "skip_rows", "format", "sheet"),  # how the table is read: the rows decide
     *("tools", "script", "store"),  # no cache, or no service
     *("poll", "background", "conversation"),  # ways to send a request, each in one protocol
+    "seed",  # needs --sample
 }
 
 
@@ -145,7 +152,61 @@ def test_the_key_is_the_same_in_all_versions(tmp_path: Path, monkeypatch: pytest
         keys(tmp_path, instructions="Be brief.", temperature=0, param={"seed": 1})[0].hex(),
         keys(tmp_path, prompt=None, turns=TWO_TURNS, attach=["file"], api="responses")[0].hex(),
     ]
-    assert found == ["?", "?"]
+    assert found == [
+        "ba05cfcc5939c694349e64530a4b4e4920c152c723564c6b09f3ddccf8bac348",
+        "a5d13e305a4bb9193fae6fba5900637b83a3834a2ebc95a03d9e721711a2ed39",
+    ]
+
+
+def test_settings_of_single_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row with a template for a setting has the key of a batch with that value as its setting."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{**ROW, "x": "1"}, {**ROW, "x": "2"}]
+    for name, template, values in (
+        ("model", "m-{{ x }}", ["m-1", "m-2"]),
+        ("instructions", "Be {{ x }}.", ["Be 1.", "Be 2."]),
+        ("param", {"seed": "{{ x | int }}", "a": 1}, [{"seed": 1, "a": 1}, {"seed": 2, "a": 1}]),
+    ):
+        found = keys(tmp_path, *rows, **{name: template})
+        assert found == [keys(tmp_path, **{name: value})[0] for value in values]
+    tools = [{"type": "{{ x }}", "function": {"name": "f", "parameters": {}}}]
+    with pytest.raises(Uncacheable, match="function tools"):
+        keys(tmp_path, {**ROW, "x": "function"}, param={"tools": tools})
+
+
+def conversation(text: str, system: str = "Be brief.", image: str | None = None) -> str:
+    """Return a conversation as the cell of a table."""
+    content: Any = text
+    if image is not None:
+        content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": image}}]
+    return json.dumps([{"role": "system", "content": system}, {"role": "user", "content": content}])
+
+
+def test_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message and every example counts; an image counts by its content, and a URL has no key."""
+    monkeypatch.chdir(tmp_path)
+    for name, answer in (("one.csv", "2"), ("two.csv", "3")):
+        write_csv(tmp_path / name, [{"question": "1+1", "answer": answer}])
+    cells = [
+        conversation("a"),
+        conversation("a", "Be long."),
+        conversation("a", image="data:image/png;base64,AAAA"),
+        conversation("a", image="data:image/png;base64,AAAB"),
+        conversation("a\n[image data:image/png;base64, 26 characters]"),
+    ]
+    rows = [{"chat": cell} for cell in cells]
+    found = [
+        *keys(tmp_path, *rows, prompt=None, messages="chat"),
+        *keys(tmp_path, *rows[:1], prompt=None, messages="chat", examples="one.csv"),
+        *keys(tmp_path, *rows[:1], prompt=None, messages="chat", examples="two.csv"),
+        *keys(tmp_path),
+        *keys(tmp_path, examples="one.csv"),
+    ]
+    assert len(set(found)) == len(found)
+    other = [{"messages": rows[0]["chat"]}]
+    assert keys(tmp_path, *other, prompt=None, messages="messages") == found[:1]
+    with pytest.raises(Uncacheable, match="by URL"):
+        keys(tmp_path, {"chat": conversation("a", image="https://example.org/a.png")}, prompt=None, messages="chat")
 
 
 def test_only_what_is_sent_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
