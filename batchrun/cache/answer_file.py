@@ -24,9 +24,9 @@ APPLICATION_ID = 0x62617463
 """SQLite `application_id` of a cache ("batc")."""
 VERSION = 1
 """SQLite `user_version`: the version of the table."""
-OPENING_PATIENCE_S, PATIENCE_S = 10.0, 1.0
-"""The file is opened, and a row waits on the event loop, for so long while another process has locked the file. Locks
-last some 20 µs."""
+PATIENCE_S = 1.0
+"""A write waits so long for another process that has locked the file, on the event loop. Batches lock it for some 20 µs
+at a time."""
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS answers (
@@ -99,11 +99,13 @@ class AnswerFile:
         if not read_only:
             try:
                 _create(path)
-                self._connection = sqlite3.connect(path, isolation_level=None, timeout=OPENING_PATIENCE_S)
+                self._connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)
                 self._open(_set_up)
                 return
             except (OSError, sqlite3.OperationalError) as exc:
                 self.unwritable = _reason(exc)
+        if not path.exists():
+            raise InputError(f"--cache: {path}: cannot be created ({self.unwritable})")
         try:
             self._connection = connect_read_only(path, PATIENCE_S, untouched=self.unwritable is not None)
             self._open(_set_up_for_reading)
@@ -170,6 +172,9 @@ def check_answer_file(path: Path) -> bool:
     """
     if path.is_dir():
         raise InputError(f"--cache: {path}: is a folder; name a file, which is created if it does not exist")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise InputError(f"--cache: {path}: cannot be created ({folder} is not a folder)")
     try:
         if not path.exists() or not path.stat().st_size:
             return False
@@ -208,21 +213,21 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     """Create the table of a new file. Of several processes that do so at once, the others wait for the first."""
-    connection.execute("BEGIN IMMEDIATE")  # fails here if the file cannot be written
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        connection.execute(_TABLE)
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={VERSION}")
-    connection.execute("COMMIT")
+    is_new = connection.execute("PRAGMA user_version").fetchone()[0] == 0
     try:
+        connection.execute("BEGIN IMMEDIATE")  # fails here if the file cannot be written
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            connection.execute(_TABLE)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.OperationalError as exc:
-        if "locked" not in str(exc):  # by another process, which does the same
+        if "locked" not in str(exc) or (is_new and not connection.execute("PRAGMA user_version").fetchone()[0]):
             raise
     connection.execute("PRAGMA synchronous=NORMAL")
     # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
     connection.execute("PRAGMA wal_autocheckpoint=0")
-    connection.execute(f"PRAGMA busy_timeout={PATIENCE_S * 1_000:.0f}")
 
 
 def _set_up_for_reading(connection: sqlite3.Connection) -> None:
