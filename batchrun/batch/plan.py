@@ -75,7 +75,7 @@ class Plan:
         structure: the schema of the answers, None without --schema.
         searched: files that the model may search.
         folder: base of relative attachment paths.
-        whole: the input of which `source` is a sample; None if it is no sample.
+        whole: the input of which `source` is a sample; None if it is the whole input.
         service: digest of the service that answers, without credentials.
         cache: where answers of other batches are looked up; None without --cache, and if this batch cannot use it.
         notices: further lines to show before the first row is sent.

@@ -272,7 +272,7 @@ def test_rows_with_a_thread_are_passed_over(bench: Bench) -> None:
         ("q.csv/c.cache", "cannot be"),
     ],
 )
-def test_a_file_that_is_no_cache(bench: Bench, name: str, words: str) -> None:
+def test_a_file_that_is_not_a_cache(bench: Bench, name: str, words: str) -> None:
     """Before the first row, one line and exit code 2; the file is left as it is."""
     bench.write("CREATE TABLE t (a)", "other.db")
     bench.write("PRAGMA application_id=1650553955", "newer.cache")

@@ -209,7 +209,7 @@ def test_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(tmp_path, {"chat": conversation("a", image="https://example.org/a.png")}, prompt=None, messages="chat")
 
 
-def test_only_what_is_sent_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_of_a_prompt_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another table, column, template or folder with the same rendered prompt and the same files has the same key."""
     monkeypatch.chdir(tmp_path)
     assert keys(tmp_path, prompt="{{ other }}") == keys(tmp_path)
