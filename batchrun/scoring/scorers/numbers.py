@@ -7,12 +7,14 @@ These are numbers:
   apostrophes (`1'234.5`). `1,234` is 1234 and `1.234` a little more than one; with `decimal=","` it is the other way
   round. A group has three digits, so `1,23` has a decimal comma, and `1,2,3` are three numbers;
 - a sign (`-`, `−`, `–`, `+`) that touches the number or its currency and follows no letter, digit or bracket:
-  `10-3` are 10 and 3;
-- a power of ten (`1.2e-5`, `1.2 × 10^5`, `1.2·10⁵`), or one of the words thousand, million, billion, trillion;
-- a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`; a date such as `3/4/2025` is three numbers;
+  `10-3` are 10 and 3; or the word minus or negative, unless it follows a number: `10 minus 3` are 10 and 3;
+- a power (`2^10`, `10⁶`, `10**6`), a power of ten (`1.2e-5`, `1.2 × 10^5`, `1.2·10⁵`), or one of the words thousand,
+  million, billion, trillion; `70k` and `$70K` are 70,000;
+- a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`, `\\frac34`; a date such as `3/4/2025` is three numbers;
 - a percentage, which keeps its value and is marked as one: `50 %`.
 
-Digits after a letter belong to a name (`H2O`, `gsm8k`), unless the letters are a currency (`USD100`). Numbers beyond
+Digits after a letter belong to a name (`H2O`, `gsm8k`), unless the letters are a currency (`USD100`); digits after `^`
+to a unit (`3 m^2`). A citation (`42.[1]`, `42 [1]`, `【4†source】`) is not a number. Numbers beyond
 10^±400 or with more than 1,000 characters are not read.
 """
 
@@ -50,11 +52,11 @@ _BODY: Final = rf"""(?:
 _NUMBER: Final = re.compile(
     rf"""
     (?=[-−–+0-9.$€£¥₹₽₩₪฿₫₺₴\\ACEGHIJURk{_VULGAR}])  # rejects most characters cheaply
-    (?<![A-Za-z0-9_])(?<![0-9]\.)
+    (?<![A-Za-z0-9_^])(?<!\^[-−+{{])(?<!\^\{{-)(?<![0-9]\.)
     (?:(?<![\w)\]}}%])(?P<sign>[-−–+]))?
-    (?:(?:(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
+    (?:(?P<currency>(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
     (?:
-        \\[dt]?frac\s*\{{\s*(?P<top>-?[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>[0-9]+)\s*\}}
+        \\[dt]?frac\s*(?:\{{\s*(?P<top>-?[0-9]+)\s*\}}|(?P<digit>[0-9]))\s*(?:\{{\s*(?P<bottom>[0-9]+)\s*\}}|(?P<under>[0-9]))
       | (?P<whole>[0-9]+)?[{_SPACES}]?(?P<vulgar>[{_VULGAR}])
       | (?<![0-9]/)(?P<mixed>[0-9]+)[{_SPACES}](?P<part>[0-9]+)/(?P<of>[0-9]+)(?!/?[0-9])
       | {_BODY}
@@ -63,6 +65,8 @@ _NUMBER: Final = re.compile(
           | (?:[{_SPACES}]?(?:[×xX*·]|\\times|\\cdot)[{_SPACES}]?10
                (?:(?:\^|\*\*)\{{?(?P<power>[-−+]?[0-9]+)\}}?|(?P<raised>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)))
           | (?:[{_SPACES}](?P<magnitude>thousand|million|billion|trillion)\b)
+          | (?:(?:\^|\*\*)\{{?(?P<raise>[-−+]?[0-9]+)\}}?|(?<=(?<![0-9.,])10)(?P<high>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))
+          | (?P<kilo>[kK])(?![A-Za-z0-9])
           | (?:[{_SPACES}]?/[{_SPACES}]?(?P<over>[0-9]+(?:\.[0-9]+)?)(?!/?[0-9]))
         )?
     )
@@ -70,6 +74,10 @@ _NUMBER: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_CITATION: Final = re.compile(
+    r"【[^】\n]{0,60}】|(?:(?<=[\w.,;:!?%)\]\"'*])|(?<=[0-9%.])[ ])\[[0-9]{1,3}(?:[ ]?[,–-][ ]?[0-9]{1,3}){0,9}\]"
+)
+_MINUS: Final = re.compile(r"(?<![0-9)%}$])(?<![0-9)%}$] )\b(?:minus|negative) ?\Z", re.IGNORECASE)
 _LAST_DIGIT: Final = re.compile(rf".*[0-9{_VULGAR}]", re.DOTALL)
 
 
@@ -93,7 +101,7 @@ class ReadNumber:
 
 def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> Iterator[ReadNumber]:
     """Yield all numbers of a text, in order; the module's docstring has the rule."""
-    text = _without_latex_gaps(text)
+    text = _prepared(text)
     for match in _matches(text, decimal):
         number = _number(match, text)
         if number is not None:
@@ -107,7 +115,7 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
     """
     if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
         return ReadNumber(int(text), False, text)
-    text = _without_latex_gaps(text)
+    text = _prepared(text)
     digit = _LAST_DIGIT.match(text)
     if digit is None:
         return None
@@ -129,8 +137,11 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
     return None
 
 
-def _without_latex_gaps(text: str) -> str:
-    """Replace LaTeX's thousands separators, `1{,}234` and `1\\,234`, by plain ones."""
+def _prepared(text: str) -> str:
+    """Replace LaTeX's thousands separators, `1{,}234` and `1\\,234`, by plain ones, and citations by spaces."""
+    if "[" in text or "【" in text:
+        cleared = _CITATION.sub(lambda match: " " * len(match[0]), text)
+        text = cleared if _LAST_DIGIT.match(cleared) else text
     if "{,}" in text or "\\," in text or "\\!" in text:
         return text.replace("{,}", ",").replace("\\,", "\u2009").replace("\\!", "")
     return text
@@ -157,6 +168,9 @@ def _number(match: re.Match[str], text: str) -> ReadNumber | None:
     value = _value(match)
     if value is None:
         return None
+    before = text[max(0, match.start() - 12) : match.start()]
+    if before[-2:].lower() in ("s ", "e ") and match["sign"] is None and _MINUS.search(before):
+        value = -value
     return ReadNumber(value, match["percent"] is not None, text[match.start() : match.end()].strip())
 
 
@@ -174,8 +188,9 @@ def _value(match: re.Match[str]) -> Exact | None:
 
 
 def _magnitude(match: re.Match[str]) -> Exact | None:
-    if match["top"] is not None:
-        return Fraction(int(match["top"]), int(match["bottom"]))
+    top, bottom = match["top"] or match["digit"], match["bottom"] or match["under"]
+    if top is not None:
+        return Fraction(int(top), int(bottom))
     if match["vulgar"] is not None:
         # numeric() gives floats, for thirds too; no vulgar fraction has a denominator above 16.
         part = Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(16)
@@ -186,10 +201,22 @@ def _magnitude(match: re.Match[str]) -> Exact | None:
     value: Exact = int(digits) if digits.isdigit() else Fraction(Decimal(digits))
     if match["over"] is not None:
         return value / Fraction(Decimal(match["over"]))
+    if (power := match["raise"] or match["high"]) is not None:
+        return _power(value, int(power.translate(_PLAIN_SIGNS)))
+    if match["kilo"] is not None:
+        return value * 1000 if match["kilo"] == "k" or match["currency"] else value
     exponent = _exponent(match)
     if abs(exponent) > _MAX_EXPONENT:
         return None
     return value * Fraction(10) ** exponent if exponent else value
+
+
+def _power(base: Exact, exponent: int) -> Exact | None:
+    """Return a power; None if it is beyond the limits."""
+    size = max(abs(Fraction(base).numerator), Fraction(base).denominator)
+    if abs(exponent) * len(str(size)) > 2 * _MAX_EXPONENT:
+        return None
+    return Fraction(base) ** exponent if exponent < 0 else base**exponent
 
 
 def _digits(match: re.Match[str]) -> str:

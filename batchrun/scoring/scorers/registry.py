@@ -15,7 +15,7 @@ from batchrun.scoring.scorers.choice import LETTERS, ChoiceScorer
 from batchrun.scoring.scorers.json_fields import JsonScorer
 from batchrun.scoring.scorers.mathematics import MathScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
-from batchrun.scoring.scorers.numeric import NumericScorer
+from batchrun.scoring.scorers.numeric import NumericScorer, Pick
 from batchrun.scoring.scorers.python import ColumnScorer, FunctionScorer
 from batchrun.scoring.scorers.texts import (
     BleuScorer,
@@ -91,14 +91,18 @@ def _number(kind: str, pairs: Mapping[str, str], key: str) -> Decimal | None:
 
 
 def _numeric(options: str) -> Scorer:
-    pairs = _pairs("numeric", options, ("abs", "rel", "decimal"))
+    pairs = _pairs("numeric", options, ("abs", "rel", "decimal", "pick"))
     mark = {"point": ".", "comma": ","}.get(pairs.get("decimal", "point"))
     if mark is None:
         raise InputError(f"--scorer numeric: decimal={pairs['decimal']}: expected point or comma")
+    pick = pairs.get("pick", "final")
+    if pick not in ("final", "last", "any"):
+        raise InputError(f"--scorer numeric: pick={pick}: expected final, last or any")
     return NumericScorer(
         Fraction(_number("numeric", pairs, "abs") or 0),
         Fraction(_number("numeric", pairs, "rel") or 0),
         cast("Literal['.', ',']", mark),
+        cast("Pick", pick),
     )
 
 

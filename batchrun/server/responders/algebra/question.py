@@ -277,7 +277,8 @@ def _percentage_of(kind: str, first: str, second: str) -> Solution | None:
         value = part / whole * 100
         ending = decimal_text(value)
         percent_text = f"{ending}%" if ending is not None else f"{value}% ≈ {approximate_text(value)}%"
-        share = f"{part_text} is {percent_text} of {whole_text}"
+        # The result comes last, as in every answer of the tutor: readers of answers take the last number for it.
+        share = f"{part_text} out of {whole_text} is {percent_text}"
         steps = (f"divide the part by the whole, {part_text}/{whole_text}", "multiply by 100")
         return Solution(f"what percent of {whole_text} is {part_text}", f"{share}.", percent_text, steps)
     result = result_text(value, decimals=decimals or value.denominator != 1)

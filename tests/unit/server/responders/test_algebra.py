@@ -92,11 +92,14 @@ def test_arithmetic(text: str, expected: str) -> None:
     ],
 )
 def test_percentages(text: str, expected: str | None) -> None:
-    """Unambiguous percentages are answered, ambiguous ones are refused."""
+    """Unambiguous percentages are answered, with the result at the end; ambiguous ones are refused."""
     if expected is None:
         assert refused(text)
     else:
         assert result(text) == expected
+        solution = solve_question(text)
+        assert solution is not None
+        assert solution.answer.endswith(f" is {expected}.")
 
 
 @pytest.mark.parametrize(
