@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from batchrun.cache import AnswerFile, AnswerKey, KnownAnswer, RowKeys, Uncacheable
+from batchrun.cache import AnswerFile, AnswerKey, KnownAnswer, RowKeys, Uncacheable, reason_of
 from batchrun.engine import CachedRow, RowTask, RowWork, SkippedRow
 from batchrun.journal import Journal
 from batchrun.journal.row_records import storable
@@ -20,7 +20,7 @@ from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, LaterTurns, Outcome, Prompt, Reply, RunEnd, Usage
 from batchrun.wording import visible_line
 
-__all__ = ["CACHED_FROM", "CacheReader", "CacheReport", "CachedAnswers", "PlannedCache", "is_continued"]
+__all__ = ["CACHED_FROM", "CacheReader", "CacheReport", "CachedAnswers", "PlannedCache", "is_continued", "open_answers"]
 
 log = logging.getLogger("batchrun.cache")
 
@@ -74,13 +74,13 @@ class CacheReader:
     """
 
     def __init__(
-        self, planned: PlannedCache, file: AnswerFile, number_of: NumberOf, stale_before: datetime | None
+        self, planned: PlannedCache, file: AnswerFile | None, number_of: NumberOf, stale_before: datetime | None
     ) -> None:
         """
         Args:
             stale_before: answers before this moment are too old (--max-age); None accepts all.
         """
-        self._file: AnswerFile | None = file
+        self._file = file
         self._keys = planned.keys
         self._stale_before = stale_before
         self._number_of = number_of
@@ -102,7 +102,7 @@ class CacheReader:
         try:
             found = self._file.find(key)
         except (sqlite3.Error, ValueError, TypeError) as exc:
-            self._problem(f"cannot be read ({exc})")
+            self._problem(f"cannot be read ({reason_of(exc)})")
             self._file = None
             return None
         is_stale = found is not None and self._stale_before is not None and found.completed_at < self._stale_before
@@ -123,29 +123,28 @@ class CachedAnswers(CacheReader):
     def __init__(
         self,
         planned: PlannedCache,
-        file: AnswerFile,
+        file: AnswerFile | None,
         journal: Journal,
         number_of: NumberOf,
         *,
         batch: str,
         stale_before: datetime | None,
         is_same_service: bool,
+        problem: str | None = None,
     ) -> None:
         """
         Args:
             batch: names this batch in the cache.
             is_same_service: whatever the journal has was sent to the same service as this run's rows, so that it can
                 be stored too.
+            problem: why the file can only be read, or not even that.
         """
         super().__init__(planned, file, number_of, stale_before)
         self._journal = journal
         self._batch = batch
         self._is_same_service = is_same_service
         self._pending: dict[str, tuple[AnswerKey, Prompt]] = {}
-        if file.unwritable is not None:
-            self.report.problem = (
-                f"cannot be written ({file.unwritable}); answers are taken from it, and none is stored"
-            )
+        self.report.problem = problem
 
     def looked_up(self, work: RowTask | SkippedRow, prompt: Prompt) -> RowWork:
         """Return the work that is left for a row: `work`, or its answer from another batch."""
@@ -224,7 +223,7 @@ class CachedAnswers(CacheReader):
             self.report.not_stored += 1
             if "locked" in str(exc):
                 file.stop_waiting()
-            self._problem(f"cannot be written ({exc})")
+            self._problem(f"cannot be written ({reason_of(exc)})")
 
     def _known(self, prompt: Prompt, outcome: Completed) -> KnownAnswer:
         """Return an answer as the cache has it."""
@@ -241,6 +240,21 @@ class CachedAnswers(CacheReader):
             turns=turns,
             extras=json.dumps(outcome.extras) if outcome.extras else None,
         )
+
+
+def open_answers(path: Path) -> tuple[AnswerFile | None, str | None]:
+    """Open a cache for a batch; return it, and what cannot be done with it. None for a file that cannot be read.
+
+    Raises:
+        InputError: the file is not a cache, has a later version, or cannot be created.
+    """
+    try:
+        file = AnswerFile(path)
+    except sqlite3.OperationalError as exc:
+        return None, f"cannot be opened ({reason_of(exc)}); no answer is taken from it, and none is stored"
+    if file.unwritable is None:
+        return file, None
+    return file, f"cannot be written ({file.unwritable}); answers are taken from it, and none is stored"
 
 
 def is_continued(task: RowTask) -> bool:

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.batch.assembly import engine_of, limits_of, price_list, wire_of
-from batchrun.batch.cached_answers import CachedAnswers
+from batchrun.batch.cached_answers import CachedAnswers, open_answers
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.lock import hold
@@ -28,7 +28,6 @@ from batchrun.batch.selection import selection_record
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
-from batchrun.cache import AnswerFile
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, RowWork, Stop
 from batchrun.engine.slots import CEILING
@@ -151,8 +150,9 @@ def _open_cache(
     is_same_service = _is_same_service(plan, journal)
     if plan.cache is None:
         return None
-    file = AnswerFile(plan.cache.file)
-    stack.callback(file.close)
+    file, problem = open_answers(plan.cache.file)
+    if file is not None:
+        stack.callback(file.close)
     output = f" {plan.paths.output.name}" if plan.write_output else ""
     numbers = RowNumbers(plan, plan.cache.keys)
     stack.callback(numbers.close)
@@ -164,6 +164,7 @@ def _open_cache(
         batch=f"{journal.read_manifest()['batch_id']}{output}",
         stale_before=oldest_valid_answer(plan.job, clock),
         is_same_service=is_same_service,
+        problem=problem,
     )
     if cache.report.problem is not None:
         notify(f"--cache: {visible_line(str(plan.cache.file))}: {cache.report.problem}")

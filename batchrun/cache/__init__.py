@@ -1,6 +1,6 @@
 """Answers across batches: a SQLite file with the answers to prompts that other batches have paid for."""
 
-from batchrun.cache.answer_file import AnswerFile, KnownAnswer, check_answer_file
+from batchrun.cache.answer_file import AnswerFile, KnownAnswer, check_answer_file, reason_of
 from batchrun.cache.occurrences import Occurrences
 from batchrun.cache.row_keys import AnswerKey, RowKeys, Uncacheable, has_function_tools, service_identity
 
@@ -13,5 +13,6 @@ __all__ = [
     "Uncacheable",
     "check_answer_file",
     "has_function_tools",
+    "reason_of",
     "service_identity",
 ]

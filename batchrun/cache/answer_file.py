@@ -18,7 +18,7 @@ from batchrun.cache.row_keys import AnswerKey
 from batchrun.errors import InputError
 from batchrun.journal.database import connect_read_only
 
-__all__ = ["AnswerFile", "KnownAnswer", "check_answer_file"]
+__all__ = ["AnswerFile", "KnownAnswer", "check_answer_file", "reason_of"]
 
 APPLICATION_ID = 0x62617463
 """SQLite `application_id` of a cache ("batc")."""
@@ -92,7 +92,8 @@ class AnswerFile:
             read_only: only look answers up. The file must exist, and is left as it is.
 
         Raises:
-            InputError: the file cannot be opened, is not a cache, or has a later version.
+            InputError: the file is not a cache, has a later version, or cannot be created.
+            sqlite3.OperationalError: it can be opened neither for writing nor for reading.
         """
         self.path = path
         self.unwritable: str | None = None
@@ -103,14 +104,15 @@ class AnswerFile:
                 self._open(_set_up)
                 return
             except (OSError, sqlite3.OperationalError) as exc:
-                self.unwritable = _reason(exc)
+                self.unwritable = reason_of(exc)
         if not path.exists():
             raise InputError(f"--cache: {path}: cannot be created ({self.unwritable})")
         try:
             self._connection = connect_read_only(path, PATIENCE_S, untouched=self.unwritable is not None)
             self._open(_set_up_for_reading)
-        except sqlite3.Error as exc:
-            raise InputError(f"--cache: {path}: cannot be opened ({self.unwritable or _reason(exc)})") from None
+        except sqlite3.OperationalError:  # there may be no space for the files that SQLite creates next to it
+            self._connection = connect_read_only(path, PATIENCE_S, untouched=True)
+            self._open(_set_up_for_reading)
 
     def _open(self, set_up: _SetUp) -> None:
         try:
@@ -165,7 +167,7 @@ class AnswerFile:
 
 
 def check_answer_file(path: Path) -> bool:
-    """Return whether there is a cache at `path`; nothing is written. A missing or empty file becomes one.
+    """Return whether there is a cache at `path` that can be read; nothing is written. A missing file becomes one.
 
     Raises:
         InputError: the file cannot be a cache.
@@ -180,7 +182,10 @@ def check_answer_file(path: Path) -> bool:
             return False
     except OSError as exc:
         raise InputError(f"--cache: {path}: cannot be opened ({exc.strerror or exc})") from None
-    AnswerFile(path, read_only=True).close()
+    try:
+        AnswerFile(path, read_only=True).close()
+    except sqlite3.OperationalError:
+        return False  # such as a full disk: a run says so, and goes on without the cache
     return True
 
 
@@ -236,9 +241,9 @@ def _set_up_for_reading(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("it is empty")
 
 
-def _reason(exc: OSError | sqlite3.Error) -> str:
+def reason_of(exc: Exception) -> str:
     """Return why SQLite or the system fails, in a few words."""
     text = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
-    if "readonly" in text or "unable to open" in text:
-        return f"it is read-only: {text}" if "readonly" in text else text
+    if "disk I/O error" in text:
+        return f"{text}; is the disk full?"
     return "the disk is full" if "disk is full" in text else text
