@@ -185,7 +185,7 @@ def check_answer_file(path: Path) -> bool:
     try:
         AnswerFile(path, read_only=True).close()
     except sqlite3.OperationalError:
-        return False  # such as a full disk: a run says so, and goes on without the cache
+        return False  # such as a full disk: a run says so, and continues without the cache
     return True
 
 
