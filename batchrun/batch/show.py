@@ -17,10 +17,12 @@ from batchrun.batch.service_thread import ThreadFacts, ThreadReader
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
+from batchrun.prompts.conversations import spoken
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import JsonDict, JsonObject, Manifest, Row, RunEnd
 from batchrun.services.assistants_replies import message_text
+from batchrun.services.conversations import chat_messages
 from batchrun.tables import Source
 
 __all__ = ["RowFacts", "row_facts", "row_lines"]
@@ -45,7 +47,8 @@ class ExchangeFacts(TypedDict):
 class RowFacts(TypedDict):
     """Everything known about a row, as `show --json` prints it.
 
-    `prompt` is None if the prompt could not be made; `problem` is then the reason. `line` is None in formats without
+    `prompt` is None if the prompt could not be made; `problem` is then the reason. `messages` are those of a
+    conversation, and examples with the question; missing if only the prompt is sent. `line` is None in formats without
     lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `thread` is missing if the service keeps no thread.
     """
 
@@ -53,6 +56,7 @@ class RowFacts(TypedDict):
     line: int | None
     input: JsonDict
     prompt: list[str] | None
+    messages: NotRequired[list[JsonObject]]
     problem: str | None
     outcome: JsonDict
     attempts: list[JsonDict]
@@ -94,6 +98,8 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "attempts": list(journal.attempts(row_key)),
             "exchanges": [_exchange(end) for end in ends],
         }
+        if not isinstance(prompt, PromptError) and (prompt.first.messages or prompt.first.examples):
+            facts["messages"] = chat_messages(prompt.first)
     thread_id = facts["outcome"]["thread_id"]
     # A chat completion leaves nothing at the service: its thread is the prompt and the response.
     if thread_id and manifest["settings"]["api"] != "chat":
@@ -179,7 +185,10 @@ def _usage_line(outcome: JsonObject) -> str:
 
 def _prompt_lines(facts: RowFacts) -> list[str]:
     """Return prompt and answer, for a row whose thread only the journal knows."""
-    lines = ["", "user:", *_indented("\n\n".join(facts["prompt"] or [f"({facts['problem']})"]))]
+    if "messages" in facts:
+        lines = [line for role, text in spoken(facts["messages"]) for line in ("", f"{role}:", *_indented(text))]
+    else:
+        lines = ["", "user:", *_indented("\n\n".join(facts["prompt"] or [f"({facts['problem']})"]))]
     if facts["outcome"]["response"]:
         lines += ["", "assistant:", *_indented(facts["outcome"]["response"])]
     return lines

@@ -25,6 +25,7 @@ __all__ = [
     "is_conversation",
     "messages_in",
     "question_text",
+    "spoken",
     "text_of_messages",
     "without_answer",
 ]
@@ -144,7 +145,12 @@ def text_of_messages(messages: Sequence[JsonObject]) -> str:
     """
     if len(messages) == 1 and messages[0]["role"] == "user":
         return _text_of(messages[0])
-    return "\n\n".join(f"{message['role']}:\n{_text_of(message)}" for message in messages)
+    return "\n\n".join(f"{role}:\n{text}" for role, text in spoken(messages))
+
+
+def spoken(messages: Sequence[JsonObject]) -> tuple[tuple[str, str], ...]:
+    """Return (role, text) of each message, with its images and calls as short notes."""
+    return tuple((message["role"], _text_of(message)) for message in messages)
 
 
 def question_text(messages: Sequence[JsonObject]) -> str:

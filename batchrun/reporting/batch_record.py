@@ -15,10 +15,9 @@ from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
 from batchrun.prompts.rendering_version import prompter_of
-from batchrun.prompts.templates import PromptError
 from batchrun.records import Manifest
 from batchrun.reporting.page_facts import BatchFacts
-from batchrun.reporting.rows import ReportRow
+from batchrun.reporting.rows import ReportRow, asked
 
 __all__ = ["BatchRecord", "batch_facts"]
 
@@ -29,6 +28,7 @@ class _RowRecord:
 
     row_key: str
     prompt: str | None
+    messages: Sequence[tuple[str, str]]
     runs: Sequence[RecordedRun]
     attempts: Sequence[RecordedAttempt]
     completed_at: str | None
@@ -90,7 +90,14 @@ class BatchRecord:
         if not self.rows:
             return list(rows)
         return [
-            replace(row, key=record.row_key, prompt=record.prompt, runs=record.runs, attempts=record.attempts)
+            replace(
+                row,
+                key=record.row_key,
+                prompt=record.prompt,
+                messages=record.messages,
+                runs=record.runs,
+                attempts=record.attempts,
+            )
             if _is_same_moment(row.cells["completed_at"], record.completed_at)
             else row
             for row, record in zip(rows, self.rows, strict=True)
@@ -104,7 +111,7 @@ def _row_records(journal: FollowedJournal, manifest: Manifest, paths: Paths) -> 
     return [
         _RowRecord(
             row_key,
-            None if isinstance(prompt, PromptError) else prompt.first.text,
+            *asked(prompt),
             runs.get(row_key, ()),
             attempts.get(row_key, ()),
             ended.get(row_key),

@@ -17,7 +17,8 @@ Packed: TypeAlias = dict[str, Any]
 """Rows as JSON, column by column.
 
 `i`: positions; `k`: keys; `c`: cells, one list per column; `p`, `t`: prompts and attempts, if any row has them; `d`,
-`b`: index in this portion → dialogue, or the row in the other table of a comparison, for rows that have one. See
+`m`, `b`: index in this portion → dialogue, messages, or the row in the other table of a comparison, for rows that have
+one. See
 `batchrun.reporting.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
 `MISSING` for None; a list in which all entries are the same number may be that number.
 """
@@ -47,7 +48,7 @@ def packed(rows: Sequence[JsonObject]) -> Packed:
     for name in ("p", "t"):
         if any(name in row for row in rows):
             data[name] = _column([row.get(name) for row in rows])
-    for name in ("d", "b"):
+    for name in ("d", "m", "b"):
         some = {str(place): row[name] for place, row in enumerate(rows) if name in row}
         if some:
             data[name] = some

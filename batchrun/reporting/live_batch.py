@@ -24,7 +24,7 @@ from batchrun.reporting.facts import figures
 from batchrun.reporting.live_scores import LiveScores
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
 from batchrun.reporting.report import check_scoring, head
-from batchrun.reporting.rows import ReportRow, RowColumns, pending_cells, row_json
+from batchrun.reporting.rows import ReportRow, RowColumns, asked, pending_cells, row_json
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.evaluate import ScoringSpec
 
@@ -180,9 +180,9 @@ class FollowedBatch:
         empty = {prefix + name: None for name in added.types}
         live.selection = recorded_selection(manifest, source)
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
-            text = None if isinstance(prompt, PromptError) else prompt.first.text
+            text, messages = asked(prompt)
             cells = live.selected(position, pending_cells())
-            live.rows.append(ReportRow(row_key, {**row.values, **empty}, cells, text))
+            live.rows.append(ReportRow(row_key, {**row.values, **empty}, cells, text, messages=messages))
             live.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
             live.places[row_key] = position
         listed = (*source.columns, *options.added_columns)

@@ -7,10 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Value
+from batchrun.prompts.conversations import question_text, spoken
+from batchrun.prompts.templates import PromptError
+from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Prompt, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 
-__all__ = ["WITHOUT_ANSWER", "Column", "ReportRow", "RowColumns", "cell_of", "cells_of", "pending_cells", "row_json"]
+__all__ = [
+    "WITHOUT_ANSWER",
+    "Column",
+    "ReportRow",
+    "RowColumns",
+    "asked",
+    "cell_of",
+    "cells_of",
+    "pending_cells",
+    "row_json",
+]
 
 Role: TypeAlias = Literal["own", "output", "score", "read"]
 """Origin of a column: the table, batchrun, a scorer's value, or the text that the scorer read."""
@@ -67,12 +79,13 @@ class ReportRow:
         key: the key column's cell, or the row's position as text.
         values: the table's own cells.
         cells: cells by the keys of `OUTPUT_COLUMNS`; numbers are numbers, None means unknown.
-        prompt: first user message of the prompt; None if unknown.
+        prompt: first user message of the prompt, or the last one of a conversation; None if unknown.
         runs: its runs if there was more than one.
         attempts: its attempts; empty without a journal.
         scores: scorer → value; None if the row has no score.
         reads: scorer → the text that it read.
         before: in a comparison, `response` and `scores` of the same row in the other table; None if not shown.
+        messages: role and text of each message of a conversation; empty if the prompt is a single user message.
     """
 
     key: str
@@ -84,6 +97,15 @@ class ReportRow:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     reads: Mapping[str, str | None] = field(default_factory=dict)
     before: Cells | None = None
+    messages: Sequence[tuple[str, str]] = ()
+
+
+def asked(prompt: Prompt | PromptError) -> tuple[str | None, Sequence[tuple[str, str]]]:
+    """Return the `prompt` and the `messages` of a row from its rendered prompt."""
+    if isinstance(prompt, PromptError):
+        return None, ()
+    messages = prompt.first.messages
+    return (question_text(messages), spoken(messages)) if messages else (prompt.first.text, ())
 
 
 def pending_cells() -> JsonDict:
@@ -131,13 +153,15 @@ def _number(value: Value, kind: type) -> float | int | None:
 def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
     """Return a row as JSON: `k` its key, `c` its cells in the columns' order, and, each only if it exists:
 
-    `p` its prompt, or the position of the column with the same text; `d` its dialogue; `t` its attempts; `b` its
-    answer and scores in the other table of a comparison.
+    `p` its prompt, or the position of the column with the same text; `m` the messages of its conversation; `d` its
+    dialogue; `t` its attempts; `b` its answer and scores in the other table of a comparison.
     """
     cells = [cell_of(row, column) for column in columns.listed]
     data: JsonDict = {"k": row.key, "c": cells}
     if row.prompt is not None:
         data["p"] = cells.index(row.prompt) if row.prompt in cells else row.prompt
+    if row.messages:
+        data["m"] = [list(each) for each in row.messages]
     if row.runs:
         data["d"] = [_run_json(each) for each in row.runs]
     if row.attempts:

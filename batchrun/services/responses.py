@@ -202,15 +202,15 @@ class ResponsesService:
         return self._id_of(conversation)
 
     async def _items_of(self, conversation_id: str) -> list[JsonObject] | None:
-        """Return the items of a conversation, oldest first; None if the service does not know it."""
+        """Return the last items of a conversation, oldest first; None if the service does not know it."""
         path = f"/conversations/{in_path(conversation_id)}/items"
         try:
-            page, _ = await self._wire.get(path, {}, order="asc", limit=100)
+            page, _ = await self._wire.get(path, {}, order="desc", limit=100)
         except PermanentFault as fault:
             if fault.status_code == 404 and not isinstance(fault, BatchRefused):
                 return None
             raise
-        return objects(page.get("data"))
+        return objects(page.get("data"))[::-1]
 
     # -- polling --------------------------------------------------------------------------------------
 

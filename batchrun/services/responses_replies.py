@@ -84,8 +84,12 @@ def reply_of_response(
 def answer_in(items: Sequence[JsonObject]) -> Reply | None:
     """Return the answer that a conversation already holds, or the functions that it asks for; None if it holds neither.
 
-    The service created the response, and the reply that named it was lost. The items do not include its usage.
+    The service created the response, and the reply that named it was lost. The items do not include its usage. What the
+    row sent comes first and may hold answers and calls itself: it ends with a message of the user, or with the output
+    of a function.
     """
+    sent = [number for number, item in enumerate(items) if _is_sent(item)]
+    items = items[sent[-1] + 1 :] if sent else items
     messages = [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
     if calls := _calls_in(items):
         return Reply("requires_action", _text_of(messages)[0], calls=calls)
@@ -94,6 +98,13 @@ def answer_in(items: Sequence[JsonObject]) -> Reply | None:
     answer, refused = _text_of(messages)
     status, reason = end_of_completed(answer, Usage(), refused=refused, more=bool(produced_in_items(items)))
     return Reply(status, answer, reason=reason)
+
+
+def _is_sent(item: JsonObject) -> bool:
+    """Return whether an item is one that only the row sends, never the model."""
+    if item.get("type") == "message":
+        return item.get("role") != "assistant"
+    return item.get("type") == "function_call_output"
 
 
 def _calls_in(items: Iterable[JsonObject]) -> tuple[ToolCall, ...]:

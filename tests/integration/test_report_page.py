@@ -133,7 +133,8 @@ def test_the_policy_holds_against_a_script_in_the_document(scored_page: str, sho
 
 
 def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
-    """Roles and texts are in order: turns, functions, a correction, citations, files; hostile texts are text here too."""
+    """Roles and texts are in order: turns, functions, a correction, citations, files; in the next row the messages that
+    it sent, with the answer. Hostile texts are text here too."""
     script, image, link = HOSTILE[0], HOSTILE[1], HOSTILE[3]
     runs = [
         RecordedRun(1, script, "", ((image, "{}"),)),
@@ -142,12 +143,14 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
         RecordedRun(2, "Sure?", image, extras={"citations": [{"url": link, "title": script}], "files": [image]}),
     ]
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
-    facts = page_facts(head("a.csv", noon), figures([row]), None, ())
-    found = Report(facts, columns_of(["response", "status"], "", ColumnNames("response")), [row])
+    sent = (("system", script), ("user", image), ("assistant", "Fine."), ("tool", link), ("user", "Hi?"))
+    rows = [row, ReportRow("1", {}, {**row.cells, "response": "Ho."}, "Hi?", messages=sent)]
+    facts = page_facts(head("a.csv", noon), figures(rows), None, ())
+    found = Report(facts, columns_of(["response", "status"], "", ColumnNames("response")), rows)
     (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
     page = shown.page
     page.goto((tmp_path / "page.html").as_uri())
-    page.locator(".grid-body .row").click()
+    page.locator(".grid-body .row").first.click()
     parts = page.locator(".detail-content section")
     assert [part.locator("h3").text_content() for part in parts.all()][:11] == [
         "User, turn 1", "Assistant calls", "Functions return", "Assistant", "User, turn 1: correction",
@@ -157,6 +160,10 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     assert texts == [
         script, f"{image}({{}})", image, "It is 5.", "Not of the form.", link, "4", "Sure?", image, f"{script} ({link})", image,
     ]  # fmt: skip
+    page.keyboard.press("ArrowDown")
+    titles = ["System", "User", "Assistant", "Tool", "User", "Answer"]
+    assert [part.locator("h3").text_content() for part in parts.all()][:6] == titles
+    assert [part.locator(".text").text_content() for part in parts.all()[:6]] == [*(text for _, text in sent), "Ho."]
     assert page.locator(".detail a, .detail img, .detail script").count() == 0
     assert shown.violations() == []
 

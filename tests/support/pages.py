@@ -34,7 +34,7 @@ def unpacked(portion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for place, position in enumerate(portion["i"]):
         row = {"i": position, "k": names[place], "c": [column[place] for column in cells]}
         row |= {name: found[place] for name, found in lists.items() if found[place] is not None}
-        row |= {name: portion[name][str(place)] for name in ("d", "b") if str(place) in portion.get(name, {})}
+        row |= {name: portion[name][str(place)] for name in ("d", "m", "b") if str(place) in portion.get(name, {})}
         yield row
 
 

@@ -78,7 +78,8 @@ class Detail {
   talk() {
     const { rows, row } = this;
     const answer = rows.output(row, "response");
-    if (row.d !== undefined) return conversation(row.d);
+    if (row.d !== undefined) return conversation(row.d, row.m);
+    if (row.m !== undefined) return [...messages(row.m), block("Answer", answer, "answer")];
     const prompt = rows.prompt(row);
     return [prompt === null ? null : block("Prompt", prompt, "prompt"), block("Answer", answer, "answer")];
   }
@@ -149,8 +150,14 @@ class Detail {
   }
 }
 
+// The messages that a row sends, with their roles.
+function messages(sent) {
+  const kinds = { assistant: "answer", tool: "tool" };
+  return sent.map(([role, text]) => block(role[0].toUpperCase() + role.slice(1), text, kinds[role] ?? "prompt"));
+}
+
 // Every run in order, with the speakers. Everything is text: citations and names by a model are not links.
-function conversation(runs) {
+function conversation(runs, sent) {
   const parts = [];
   let before = null;
   for (const run of runs) {
@@ -158,7 +165,8 @@ function conversation(runs) {
     const again = before !== null && before[0] === turn;
     const called = again && (before[3] ?? []).length > 0;
     const who = called ? "Functions return" : again ? `User, turn ${turn}: correction` : `User, turn ${turn}`;
-    parts.push(block(who, asked, called ? "tool" : "prompt"));
+    if (before === null && sent !== undefined) parts.push(...messages(sent));
+    else parts.push(block(who, asked, called ? "tool" : "prompt"));
     for (const output of toolOutputs) parts.push(block("Functions return, while the run waits", output, "tool"));
     if (!MISSING(response) || calls.length === 0) parts.push(block("Assistant", response, "answer"));
     if (calls.length > 0) parts.push(block("Assistant calls", calls.join("\n"), "tool"));

@@ -43,7 +43,7 @@ class Portion {
   }
 }
 
-// A row: i position, k key, cells, p prompt (or the column with it), d dialogue, t attempts, b other table's row.
+// A row: i position, k key, cells, p prompt (or the column with it), m messages, d dialogue, t attempts, b other table's row.
 class Row {
   constructor(portion, place) {
     this.portion = portion;
@@ -65,6 +65,10 @@ class Row {
 
   get t() {
     return this.portion.packed.t?.[this.place] ?? undefined;
+  }
+
+  get m() {
+    return this.portion.packed.m?.[this.place];
   }
 
   get d() {
@@ -227,6 +231,7 @@ function haystack(row) {
     const parts = [row.k];
     for (let index = 0; index < row.portion.columns.length; index += 1) parts.push(String(row.cell(index) ?? ""));
     if (typeof row.p === "string") parts.push(row.p);
+    for (const [, text] of row.m ?? []) parts.push(text);
     for (const [, ...texts] of row.d ?? []) parts.push(...texts.flat());
     for (const each of row.t ?? []) parts.push(each[2] ?? "", each[3] ?? "", each[4] ?? "", each[5] ?? "");
     row.h = parts.join("\n").toLowerCase();

@@ -27,6 +27,7 @@ def rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "p": TEXT | st.integers(0, 2),
                 "t": st.just([[1, "now", None, None, None, None]]),
                 "d": st.just([[1, "Hello?", "Hello."]]),
+                "m": st.just([["system", "Be short."], ["user", "Hello?"]]),
                 "b": st.just({"response": "4"}),
             })),
         }

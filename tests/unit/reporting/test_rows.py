@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
-from batchrun.reporting.rows import ReportRow, cells_of, pending_cells, row_json
+from batchrun.prompts.conversations import messages_in, text_of_messages
+from batchrun.prompts.templates import PromptError
+from batchrun.records import Prompt, Turn
+from batchrun.reporting.rows import ReportRow, asked, cells_of, pending_cells, row_json
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 
 
@@ -71,6 +74,19 @@ def test_a_row_as_json() -> None:
     spoken = ReportRow("7", {"q": "x"}, cells, "2+2?", (RecordedRun(1, "2+2?", "4"), RecordedRun(2, "Sure?", "Yes")))
     assert row_json(spoken, columns)["p"] == "2+2?"
     assert row_json(spoken, columns)["d"] == [[1, "2+2?", "4"], [2, "Sure?", "Yes"]]
+
+
+def test_a_conversation_is_shown_by_its_messages() -> None:
+    """The prompt of a row is its last user message, and all messages are next to it with their roles."""
+    messages = messages_in([{"role": "system", "content": "Be short"}, {"role": "user", "content": "2+2?"}])
+    turn = Turn(text_of_messages(messages), messages=messages)
+    prompt, sent = asked(Prompt("0", 0, turn, ""))
+    assert (prompt, sent) == ("2+2?", (("system", "Be short"), ("user", "2+2?")))
+    row = ReportRow("0", {}, pending_cells(), prompt, messages=sent)
+    found = row_json(row, columns_of([], "", ColumnNames("response")))
+    assert (found["p"], found["m"]) == ("2+2?", [["system", "Be short"], ["user", "2+2?"]])
+    assert asked(Prompt("0", 0, Turn("2+2?"), "")) == ("2+2?", ())
+    assert asked(PromptError("empty_prompt", "it is empty")) == (None, ())
 
 
 def test_details_of_a_run_are_text() -> None:

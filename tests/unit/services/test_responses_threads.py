@@ -52,7 +52,7 @@ async def test_a_conversation_that_is_not_echoed(serve: Served) -> None:
 
 async def test_an_answer_found_in_the_conversation(serve: Served) -> None:
     """An answer that an earlier attempt left in the conversation is used, and not requested again."""
-    server = serve({ITEMS: json_answer({"data": [ITEM_OF_QUESTION, message(text())], "has_more": False})})
+    server = serve({ITEMS: json_answer({"data": [message(text()), ITEM_OF_QUESTION], "has_more": False})})
     reply, _ = await call_service(server, attempt(2, 1, "key-7", thread_id="conv_1"), conversation=True)
     assert server.paths() == [ITEMS]
     assert reply == Reply("completed", "It is 4.")
@@ -82,12 +82,13 @@ async def test_an_empty_conversation_is_used_again(serve: Served) -> None:
     "items",
     [
         json_answer({"data": [ITEM_OF_QUESTION]}),
-        json_answer({"data": [ITEM_OF_QUESTION, message(text("It"), status="in_progress")]}),
+        json_answer({"data": [ITEM_OF_QUESTION, message(text("An earlier answer that the row sent."))]}),
+        json_answer({"data": [message(text("It"), status="in_progress"), ITEM_OF_QUESTION]}),
         json_answer({"error": {"message": "Conversation with id 'conv_1' not found.", "code": None}}, 404),
     ],
 )
 async def test_a_conversation_of_no_more_use(serve: Served, items: Answer) -> None:
-    """If the conversation was deleted or holds only the prompt, another is created and used under another key."""
+    """If the conversation was deleted or holds only what the row sent, another is created and used under another key."""
     server = serve(
         {
             ITEMS: items,
