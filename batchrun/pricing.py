@@ -17,6 +17,8 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
 from batchrun.records import Usage
+from batchrun.services.kept import STANDARD_TIERS
+from batchrun.services.reply_fields import name as known_name
 from batchrun.services.reply_fields import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens
 
@@ -34,8 +36,6 @@ REQUESTS_PRICED_TOGETHER = Decimal(1_000)
 _RATE_NAMES = ("input", "cached_input", "output")
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 """The date at the end of a model's full name."""
-_STANDARD_TIERS = (None, "auto", "default")
-"""Values of `service_tier` that have the standard price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class PriceFacts(TypedDict):
     matched: str
     source: str
     usd_per_million_tokens: list[RateFacts]
+    service_tier: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,14 @@ class MatchedPrice:
         matched: the entry: a key of the user's own table, or `provider/model` of the list.
         source: "own", or the list with its version.
         rates: at least one, by increasing `above_input_tokens`, which is 0 in the first.
+        tier: the service tier that has these rates; None for the standard one.
     """
 
     model: str
     matched: str
     source: str
     rates: tuple[Rates, ...]
+    tier: str | None = None
 
     def cost(self, run: Usage) -> Decimal | None:
         """Return the US dollars of one run, None if its counts are missing or impossible."""
@@ -115,12 +118,15 @@ class MatchedPrice:
 
     def facts(self) -> PriceFacts:
         """Return the price for the journal and for machines."""
-        return {
+        facts: PriceFacts = {
             "model": self.model,
             "matched": self.matched,
             "source": self.source,
             "usd_per_million_tokens": [_rate_facts(rates) for rates in self.rates],
         }
+        if self.tier is not None:
+            facts["service_tier"] = self.tier
+        return facts
 
     def line(self) -> str:
         """Return the price for people."""
@@ -129,9 +135,10 @@ class MatchedPrice:
             f"${rate.normalize():f}" for rate in (first.input, first.cached_input, first.output, first.request)
         )
         more = f", {request} per request" if first.request else ""
+        tier = f", {self.tier} tier" if self.tier is not None else ""
         more += "; long prompts cost more" if len(self.rates) > 1 else ""
         return (
-            f"{self.model} priced as {self.matched} ({self.source}): {read} in, {cached} cached, {written} out "
+            f"{self.model} priced as {self.matched} ({self.source}{tier}): {read} in, {cached} cached, {written} out "
             f"per million tokens{more}"
         )
 
@@ -195,7 +202,8 @@ class PriceList:
             own: model → US dollars per million tokens: `input`, `output`, and `cached_input` if cached tokens cost
                 less. An entry applies to its name, also with a date appended (`NAME-2026-08-06`).
             embedded: the service is the embedded server, which has no list price.
-            service_tier: the tier that the job requests. Without a list price for it, the price is unknown.
+            service_tier: the tier that the job requests, which counts for runs whose tier the service does not report.
+                Without a list price for a run's tier, its price is unknown. The own table has prices of this tier.
             on_match: called once with each price that is used.
 
         Raises:
@@ -203,11 +211,11 @@ class PriceList:
         """
         self._base_url = None if embedded else base_url or OPENAI_URL
         self._own = {model: _own_rates(model, prices) for model, prices in (own or {}).items()}
-        self._service_tier = service_tier
+        self._service_tier = None if service_tier in STANDARD_TIERS else str(service_tier)
         self._clock = clock
         self._on_match = on_match
         self._found: dict[str, PriceCalculation | None] = {}
-        self._matches: dict[str, tuple[datetime, MatchedPrice | None]] = {}
+        self._matches: dict[tuple[str, str | None], tuple[datetime, MatchedPrice | None]] = {}
         self._reported: set[MatchedPrice] = set()
 
     def __call__(self, model: str | None, usage: Usage) -> float | None:
@@ -217,52 +225,63 @@ class PriceList:
 
     def exact(self, model: str | None, usage: Usage) -> Decimal | None:
         """Return the exact US dollars, None if the price or a count is unknown."""
-        match = self.matched(model)
-        if match is None:
-            return None
         total = Decimal(0)
         for run in runs_of(usage):
-            cost = match.cost(run)
-            if cost is None:
+            match = self.matched(model, run)
+            cost = match.cost(run) if match is not None else None
+            if match is None or cost is None:
                 return None
             total += cost
-        if self._on_match is not None and match not in self._reported:
-            self._reported.add(match)
-            self._on_match(match)
+            if self._on_match is not None and match not in self._reported:
+                self._reported.add(match)
+                self._on_match(match)
         return total
 
-    def matched(self, model: str | None) -> MatchedPrice | None:
-        """Return the current price of a model, None if it is unknown."""
+    def matched(self, model: str | None, run: Usage | None = None) -> MatchedPrice | None:
+        """Return the current price of a model, None if it is unknown.
+
+        Args:
+            run: a run, whose service tier counts; None for the requested tier.
+        """
         if model is None:
             return None
+        tier = self._tier(run)
         minute = self._clock().replace(second=0, microsecond=0)
-        known = self._matches.get(model)
+        known = self._matches.get((model, tier))
         if known is None or known[0] != minute:
-            known = minute, self._own_match(model) or self._listed_match(model, minute)
-            self._matches[model] = known
+            known = minute, self._match(model, tier, minute)
+            self._matches[model, tier] = known
         return known[1]
 
-    def _own_match(self, model: str) -> MatchedPrice | None:
+    def _tier(self, run: Usage | None) -> str | None:
+        """Return the tier that a run was served in; None for the standard one."""
+        served = known_name(run.raw.get("service_tier")) if run is not None and run.raw is not None else None
+        if served is None:
+            return self._service_tier
+        return None if served in STANDARD_TIERS else served
+
+    def _match(self, model: str, tier: str | None, now: datetime) -> MatchedPrice | None:
         for name in (model, _DATE.sub("", model)):
             if name in self._own:
-                return MatchedPrice(model, name, OWN, (self._own[name],))
-        return None
+                is_asked = tier == self._service_tier
+                return MatchedPrice(model, name, OWN, (self._own[name],), tier) if is_asked else None
+        return self._listed_match(model, tier, now)
 
-    def _listed_match(self, model: str, now: datetime) -> MatchedPrice | None:
+    def _listed_match(self, model: str, tier: str | None, now: datetime) -> MatchedPrice | None:
         if model not in self._found:
             self._found[model] = _find(model, self._base_url)
         found = self._found[model]
         if found is None:
             return None
         context = None
-        if self._service_tier not in _STANDARD_TIERS:
-            context = {"service_tier": str(self._service_tier)}
+        if tier is not None:
+            context = {"service_tier": tier}
             # The entry may be that of another provider (`fallback_model_providers`), whose tiers are not this one's.
             is_of_provider = any(found.model is each for each in found.provider.models)
             if not is_of_provider or not _has_variant(found.model, context):
                 return None
         rates = tuple(_listed_rates(found.model.get_prices(now, context)))
-        return MatchedPrice(model, f"{found.provider.id}/{found.model.id}", _source(), rates) if rates else None
+        return MatchedPrice(model, f"{found.provider.id}/{found.model.id}", _source(), rates, tier) if rates else None
 
 
 def runs_of(usage: Usage) -> Iterator[Usage]:

@@ -310,8 +310,10 @@ class Reply:
         error: one line for a person, for a run that failed.
         calls: function calls that the model asks for.
         waiting: the run itself waits for the outputs of the calls; otherwise it has ended with them.
-        history: the messages that this exchange added, in the protocol's form, where the service keeps no thread.
-        extras: `citations` and `files`, each a list, if the run has them.
+        history: the messages that this exchange added, in the protocol's form, where the service keeps no thread; the
+            messages so far, for a run that waits.
+        extras: what the answer carried: `citations` and `files` (lists), `reasoning` and `service_tier` (text),
+            `logprobs` (a list) and `raw`, each only if there is any. None for nothing.
     """
 
     status: Literal["completed", "incomplete", "failed", "expired", "cancelled", "requires_action"]
@@ -338,7 +340,7 @@ class Exchange:
         history: the messages before this one, in the protocol's form, where the service keeps no thread.
         outputs: outputs of the functions that the run `previous_id` asked for; they replace the user message.
         round: number of times that outputs were sent since the user message, including these.
-        partial_text: the text so far of a run that waits for outputs.
+        partial: the messages so far of a run that waits for outputs, in the protocol's form.
         thread_attachments: attachments of the row's first message, already in the thread.
         structured: the answer must have the form that the batch asks for.
         own: settings of this row only; None if it has those of its batch.
@@ -352,7 +354,7 @@ class Exchange:
     history: tuple[JsonObject, ...] = ()
     outputs: tuple[ToolOutput, ...] = ()
     round: int = 0
-    partial_text: str = ""
+    partial: tuple[JsonObject, ...] = ()
     thread_attachments: tuple[Attachment, ...] = ()
     structured: bool = False
     own: RowSettings | None = None
@@ -418,7 +420,9 @@ class Completed:
         duration_s: seconds from the first request of the row to its end, without waits for limits.
         completed_at: wall clock, UTC.
         cost_usd: US dollars, None if the price is unknown.
-        extras: `citations` and `files` (lists), `tool_calls` and `tool_errors` (numbers), if there are any.
+        extras: what the answer carried, each only if there is any: `citations` and `files` (lists), `reasoning` (text),
+            `tool_calls` and `tool_errors` (numbers), `service_tier` (text), and with `keep` also `logprobs` (a list)
+            and `raw` (the reply as JSON). None for nothing.
 
     Examples:
         >>> import batchrun

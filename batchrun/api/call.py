@@ -220,7 +220,8 @@ def _write_so_far(plan: Plan) -> None:
     try:
         with Journal(plan.paths.journal, read_only=True) as journal:
             if not journal.is_empty():
-                cells = result_cells(plan.source, plan.prompter, journal, plan.added, plan.selection)
-                write_table(plan.paths.output, plan.source, cells, plan.write_options)
+                added, options = plan.added.with_found(journal, plan.write_options)
+                cells = result_cells(plan.source, plan.prompter, journal, added, plan.selection)
+                write_table(plan.paths.output, plan.source, cells, options)
     except BatchrunError:
         return  # the exception that ended the batch is the one to raise

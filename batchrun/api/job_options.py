@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from pydantic import BaseModel
 
 from batchrun.job.options import Api
-from batchrun.job.row_options import TableFormat
+from batchrun.job.row_options import Kept, TableFormat
 
 __all__ = ["JobOptions"]
 
@@ -63,6 +63,10 @@ class JobOptions(TypedDict, total=False):
 
     key: str | None
     """Column that identifies rows, so that the input can be edited between runs. Default: the row's position."""
+
+    keep: Kept | list[Kept] | None
+    """Column to add for a part of each reply: citations, reasoning, service_tier, logprobs or raw (the whole reply as
+    JSON). Default: citations, reasoning and service_tier if an answer has them. May be repeated."""
 
     where: str | None
     """Expression over the row's columns, in the language of the prompt, such as "lang == 'de'"; rows for which it is

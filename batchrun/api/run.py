@@ -251,8 +251,9 @@ async def _answers(
     with keeping_answers(call):
         plan = await run_call(call, on_outcome, interrupts, check)
         with Journal(plan.paths.journal, read_only=True) as journal:
-            cells = result_cells(plan.source, plan.prompter, journal, plan.added, plan.selection)
-            return call.data.to_answers(plan.source, cells, plan.write_options)
+            added, options = plan.added.with_found(journal, plan.write_options)
+            cells = result_cells(plan.source, plan.prompter, journal, added, plan.selection)
+            return call.data.to_answers(plan.source, cells, options)
 
 
 @with_options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.added_columns import recorded_columns
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import result_cells
@@ -29,6 +29,5 @@ def export_table(output: Path, target: Path) -> int:
         source, options = existing_source(manifest, paths)
         check_output(target, source, options)
         prompter = prompter_of(manifest, source.columns)
-        added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
-        selection = recorded_selection(manifest, source)
+        added, selection = recorded_columns(manifest, source.columns), recorded_selection(manifest, source)
         return write_table(target, source, result_cells(source, prompter, journal, added, selection), options)

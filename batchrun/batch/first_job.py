@@ -158,6 +158,8 @@ _TEXTS: Mapping[str, str] = {
     "instructions": 'Instructions for the model, or "@FILE"; may be a template over the row\'s columns',
     "model": "Model name at the service, or a list of names to run every row with each. `tutor` answers offline. "
     "Default: environment variable BATCHRUN_MODEL",
+    "keep": "Columns to add for parts of each reply: citations, reasoning, service_tier, logprobs or raw (the whole "
+    "reply as JSON). Default: citations, reasoning and service_tier if an answer has them",
     "attach": "Columns with the path or URL of a file or image to attach to the prompt",
     "file_search": "Files that the model may search: paths, folders or patterns. Each file is uploaded once",
     "api": "API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key; "
@@ -184,6 +186,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "sample": 200,
     "seed": 1,
     "limit": 100,
+    "keep": ["reasoning", "raw"],
     "prompt": "{{ question }}",
     "turns": [{"prompt": "{{ question }}"}, {"prompt": "Say it shorter.", "when": "responses[0] | length > 200"}],
     "messages": "messages",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from batchrun.batch.plan import Plan
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import pending_cells, result_cells
-from batchrun.batch.selection import recorded_selection
+from batchrun.batch.selection import Selection, recorded_selection
 from batchrun.batch.totals import Totals, count_cells
 from batchrun.errors import InputError
 from batchrun.journal import Journal
-from batchrun.prompts.templates import prompter_for
-from batchrun.records import JsonDict
+from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.tables import InputWatch, Source, check_output, write_table
 
 __all__ = ["write_output"]
@@ -30,15 +28,15 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
     """
     try:
         if not input_watch.changed():
-            cells = result_cells(plan.source, plan.prompter, journal, plan.added, plan.selection)
-            return _write_table(plan, journal, plan.source, cells)
+            return _write_table(plan, journal, plan.source, plan.prompter, plan.selection)
     except (InputError, ValueError):  # ValueError: the input became longer or shorter while the output was written
         if not input_watch.changed():
             raise
     try:
         source, _ = recorded_source(journal.read_manifest(), plan.paths.spool)
         check_output(plan.paths.output, source, plan.write_options)
-        return _write_table(plan, journal, source, _cells_of(plan, journal, source))
+        selection = recorded_selection(journal.read_manifest(), source)
+        return _write_table(plan, journal, source, _prompter_of(plan, source), selection)
     except (InputError, ValueError) as exc:
         raise InputError(
             f"the input changed while the batch ran, and cannot be used now ({exc}): restore it and run the same "
@@ -46,25 +44,35 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
         ) from exc
 
 
-def _cells_of(plan: Plan, journal: Journal, source: Source) -> Iterator[JsonDict]:
-    """Yield the result cells of an input that changed."""
-    selection = recorded_selection(journal.read_manifest(), source)
+def _prompter_of(plan: Plan, source: Source) -> Prompter | None:
+    """Return the prompter for an input that changed; None if the prompt does not fit it."""
     try:
-        prompter = prompter_for(plan.settings, source.columns, plan.job.key)
+        return prompter_for(plan.settings, source.columns, plan.job.key)
     except InputError:
-        return pending_cells(source, plan.added, selection)
-    return result_cells(source, prompter, journal, plan.added, selection)
+        return None
 
 
-def _write_table(plan: Plan, journal: Journal, source: Source, cells: Iterator[JsonDict]) -> tuple[Path | None, Totals]:
+def _write_table(
+    plan: Plan, journal: Journal, source: Source, prompter: Prompter | None, selection: Selection | None
+) -> tuple[Path | None, Totals]:
     """Write the table, unless every row is pending: an earlier output is better than none. A table without rows has
-    only a header, one of which no row is selected has its rows without answers."""
+    only a header, one of which no row is selected has its rows without answers.
+
+    Args:
+        prompter: None makes every row pending.
+    """
     totals = Totals()
-    cells = count_cells(cells, totals)
+    added, options = plan.added.with_found(journal, plan.write_options)
+    found = (
+        pending_cells(source, added, selection)
+        if prompter is None
+        else result_cells(source, prompter, journal, added, selection)
+    )
+    cells = count_cells(found, totals)
     if plan.write_output and (not journal.is_empty() or plan.rows_to_ask == 0):
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()
-        write_table(plan.paths.output, source, cells, plan.write_options)
+        write_table(plan.paths.output, source, cells, options)
         return plan.paths.output, totals
     for _ in cells:
         pass

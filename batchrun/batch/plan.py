@@ -247,7 +247,7 @@ def _plan_of_table(
     settings = _settings(job, destination, files, examples)
     combinations = combinations_of(settings)
     source = expand(source, [combination.cells for combination in combinations])
-    added = AddedColumns(settings, files.structure)
+    added = AddedColumns(settings, files.structure, keep=job.keep or (), taken=source.columns, prefix=job.output_prefix)
     write_options = WriteOptions(
         prefix=job.output_prefix,
         safe_csv=job.safe_csv,
@@ -325,7 +325,7 @@ def _with_cache(plan: Plan, environment: Environment) -> Plan:
     plan = replace(plan, service=service, notices=notices, cache=cache if isinstance(cache, PlannedCache) else None)
     if plan.cache is None and (job.fresh or not has_cached_answers(plan.paths.journal)):
         return plan
-    added = AddedColumns(plan.settings, plan.structure, cached=True)
+    added = plan.added.with_cached()
     options = replace(plan.write_options, extra_columns=added.types)
     check_output(plan.paths.output, plan.source, options)
     return replace(plan, added=added, write_options=options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.added_columns import recorded_columns
 from batchrun.batch.paths import Paths
 from batchrun.errors import InputError
 from batchrun.job.options import Job
@@ -35,9 +35,8 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
         )
     source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
-    added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
-    options = WriteOptions(**manifest["write_options"], extra_columns=added.types)
-    return source, options
+    added = recorded_columns(manifest, source.columns)
+    return source, WriteOptions(**manifest["write_options"], extra_columns=added.types)
 
 
 def with_columns(source: Source, job: Job, journal: Path) -> Source:

@@ -36,6 +36,7 @@ from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
 from batchrun.records import Outcome
+from batchrun.services.kept import ON_REQUEST
 from batchrun.tables import InputWatch
 from batchrun.wording import rows_text, visible_line
 
@@ -84,7 +85,7 @@ async def run_batch(
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
         input_watch = InputWatch(plan.source)
-        journal = _open_journal(plan, stack, clock)
+        journal = _open_journal(plan, stack, clock, notify)
         cache = _open_cache(plan, journal, stack, clock, notify)
         if cache is not None:
             on_outcome = _both(cache.ended, on_outcome)
@@ -119,7 +120,7 @@ def _prepare_process(plan: Plan) -> None:
     import_early(plan.paths.output if plan.write_output else None)
 
 
-def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journal:
+def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: Callable[[str], None]) -> Journal:
     """Return the journal of the batch: new, resumed or, with --fresh, started over. `stack` closes it.
 
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
@@ -135,9 +136,11 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock) -> Journa
             clock=clock,
         )
     )
-    # Limits and selected rows decide no answer, so they are not in the manifest that is compared.
+    # These decide no answer, so they are not in the manifest that is compared.
     selected = selection_record(plan.selection, plan.prompter, journal)
-    journal.write_manifest({"limits": {"rpm": plan.job.rpm, "tpm": plan.job.tpm}, **selected})
+    _note_new_columns(plan, journal, notify)
+    limits = {"rpm": plan.job.rpm, "tpm": plan.job.tpm}
+    journal.write_manifest({"limits": limits, "keep": plan.job.keep, **selected})
     if plan.input_name == "-":
         keep_standard_input(plan.paths)
     return journal
@@ -192,6 +195,17 @@ def _both(first: Callable[[Outcome], None], second: Callable[[Outcome], None] | 
         second(outcome)
 
     return call
+
+
+def _note_new_columns(plan: Plan, journal: Journal, notify: Callable[[str], None]) -> None:
+    """Report columns of `keep` that earlier answers of the batch cannot fill, because nothing was kept for them."""
+    kept = journal.read_manifest().get("keep") or ()
+    new = [name for name in dict.fromkeys(plan.job.keep or ()) if name in ON_REQUEST and name not in kept]
+    if new and journal.has_answers():
+        notify(
+            f"--keep: the answers so far were recorded without {', '.join(new)}, and their cells stay empty; "
+            "--fresh asks all rows again"
+        )
 
 
 def _connected_engine(

@@ -38,6 +38,8 @@ def completion_of(name: str, metavar: str | None, *, is_path: bool = False) -> C
         return _columns
     if name == "api":
         return _apis
+    if name == "keep":
+        return _kept
     if name == "scorer":
         return _scorers
     if name == "model":
@@ -49,6 +51,12 @@ def _apis(_context: click.Context, _parameter: click.Parameter, incomplete: str)
     from batchrun.job.options import Api
 
     return _matching(get_args(Api), incomplete)
+
+
+def _kept(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from batchrun.job.row_options import Kept
+
+    return _matching(get_args(Kept), incomplete)
 
 
 def _scorers(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

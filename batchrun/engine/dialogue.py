@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from batchrun.records import (
     EMPTY_ANSWER,
@@ -30,6 +30,10 @@ CORRECTION = (
     "That answer does not have the form that was asked for:\n{problem}\n"
     "Answer the question again, with JSON of that form and nothing else."
 )
+
+
+_JOINED: Mapping[str, Any] = {"citations": [], "files": [], "reasoning": "\n\n"}
+"""The extras of which a row has those of all its runs → what stands between two of them."""
 
 
 class Misshapen(Exception):
@@ -157,12 +161,20 @@ class Dialogue:
             last = replace(last, status=lacking.status, reason=lacking.reason)
         return last
 
-    def extras(self) -> JsonObject | None:
-        """Return the extras of all runs, with their lists joined; None if there are none."""
+    def extras(self, failed: Reply | None = None) -> JsonObject | None:
+        """Return what the answer carried: citations, files and reasoning of all runs, everything else of the last one.
+
+        Args:
+            failed: the reply of a run that failed after these; None if none did.
+        """
         found: JsonDict = {}
-        for end in self.ends:
-            for name, value in (end.reply.extras or {}).items():
-                found[name] = found[name] + value if name in found else value
+        replies = [end.reply for end in self.ends] if failed is None else [*(end.reply for end in self.ends), failed]
+        for number, reply in enumerate(replies, 1):
+            for name, value in (reply.extras or {}).items():
+                if name in _JOINED:
+                    found[name] = found[name] + _JOINED[name] + value if name in found else value
+                elif number == len(replies):
+                    found[name] = value
         return found or None
 
     def usages(self) -> list[Usage]:
@@ -183,5 +195,5 @@ def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...
         previous_id=end.run_id,
         history=end.history,
         outputs=outputs,
-        partial_text=end.reply.response if end.reply.waiting else "",
+        partial=end.reply.history if end.reply.waiting else (),
     )

@@ -185,7 +185,7 @@ class RowRun:
         waiting = RunEnd(0, 0, 0, "", reply, attempt.thread_id, attempt.run_id)
         round_ = self._calls.round_after(self._exchange, reply, waiting)
         exchange = await self._calls.answer(replace(self._exchange, round=round_), waiting)
-        self._exchange = replace(self._exchange, round=round_, partial_text=exchange.partial_text)
+        self._exchange = replace(self._exchange, round=round_, partial=exchange.partial)
         return exchange
 
     def _on_ids(self, thread_id: str | None, run_id: str | None, *, with_reply: bool = False) -> None:
@@ -274,7 +274,7 @@ class RowRun:
         makes_another_run = self.attempts.retry(fault)
         self._context.tally.created_again += self.attempts.is_repeat
         if makes_another_run and not self._exchange.outputs:
-            self._exchange = replace(self._exchange, partial_text="", round=0)  # it begins with the user message
+            self._exchange = replace(self._exchange, partial=(), round=0)  # it begins with the user message
 
     def _is_thread_gone(self, fault: ServiceFault) -> bool:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""
@@ -396,7 +396,7 @@ class RowRun:
             cost_usd=self._context.price(model or self._prompt.model, usage) if has_usage else None,
             response=(last.response or None) if last is not None else None,
             status=status,
-            extras=self._extras(),
+            extras=self._extras(reply),
         )
 
     def _completed(self, reply: Reply) -> Completed:
@@ -422,9 +422,13 @@ class RowRun:
     def _total_usage(self) -> Usage:
         return self.usage.total(self._dialogue.usages())
 
-    def _extras(self) -> JsonObject | None:
-        """Return the extras of all runs, and the counts of function calls."""
-        extras = {**(self._dialogue.extras() or {}), **self._calls.counts()}
+    def _extras(self, failed: Reply | None = None) -> JsonObject | None:
+        """Return what the row's runs carried, and the counts of function calls.
+
+        Args:
+            failed: the reply of the run that failed; None if none did.
+        """
+        extras = {**(self._dialogue.extras(failed) or {}), **self._calls.counts()}
         return extras or None
 
     def _ids(self) -> tuple[str | None, str | None]:

@@ -12,7 +12,7 @@ from batchrun.wording import shortened
 
 __all__ = ["read_python_values"]
 
-_LISTS: Final = ("attach", "file_search")
+_LISTS: Final = ("attach", "file_search", "keep")
 """Options with a list of texts, for which one text may be given."""
 
 

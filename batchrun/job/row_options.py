@@ -9,9 +9,10 @@ from typing import Any, Literal
 from batchrun.job.job_option import job_option
 from batchrun.job.option_values import LONGEST_S
 
-__all__ = ["RowOptions", "TableFormat"]
+__all__ = ["Kept", "RowOptions", "TableFormat"]
 
 TableFormat = Literal["csv", "tsv", "jsonl", "json", "txt", "parquet", "feather", "xlsx"]
+Kept = Literal["citations", "reasoning", "service_tier", "logprobs", "raw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -72,6 +73,14 @@ class RowOptions:
         "Tables",
         "Column that identifies rows, so that the input can be edited between runs. Default: the row's position",
         metavar="COLUMN",
+    )
+    keep: list[Kept] | None = job_option(
+        None,
+        "Tables",
+        "Column to add for a part of each reply: citations, reasoning, service_tier, logprobs or raw (the whole reply "
+        "as JSON). Default: citations, reasoning and service_tier if an answer has them. May be repeated",
+        metavar="NAME",
+        repeated=True,
     )
 
     # Rows to run

@@ -110,7 +110,7 @@ class Journal:
     """The journal of one batch, open for writing by one process or for reading by any number.
 
     Mutable state: the file. `_has_history` is False while no row can have a history, so that a new batch makes no
-    look-ups.
+    look-ups. `_carried` is the manifest's entry `carried`, so that it is written once for each name.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False, patience_s: float = 10) -> None:
@@ -140,6 +140,7 @@ class Journal:
         self.duplicates = Duplicates(self._db)
         self.uploads = UploadedFiles(self._db)
         self._has_history = not self.is_empty()
+        self._carried = self.carried()
 
     def close(self) -> None:
         """Close the file."""
@@ -288,6 +289,9 @@ class Journal:
             ends: the row's runs, if they were not recorded as they ended; they replace those of the journal.
         """
         values = outcome_values(outcome, fingerprint)
+        if outcome.extras and not outcome.extras.keys() <= self._carried:
+            self._carried |= outcome.extras.keys()
+            self.write_manifest({"carried": sorted(self._carried)})
         if not self._has_history and not with_ids and not ends:
             self._write(INSERT_OUTCOME, values)
             return
@@ -355,8 +359,13 @@ class Journal:
             cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
 
+    def carried(self) -> set[str]:
+        """Return what answers of the batch carried besides their text, as the names of `Completed.extras`."""
+        found = self._one("SELECT value FROM manifest WHERE name = 'carried'")
+        return set(json.loads(found[0])) if found is not None else set()
+
     def extras(self, row_key: str) -> JsonDict:
-        """Return the extras of the row's outcome: `citations`, `files`, `tool_calls`, `tool_errors`."""
+        """Return the extras of the row's outcome (see `Completed.extras`); empty without any."""
         found = self._one("SELECT extras FROM outcomes WHERE row_key = ?", (row_key,))
         return json.loads(found[0]) if found is not None and found[0] else {}
 

@@ -18,8 +18,11 @@ _TRIES = (
     "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM attempts"
 )
 _OUTCOMES = f"SELECT rowid, row_key, fingerprint, {', '.join(OUTPUT_COLUMNS)} FROM outcomes"
-_IDENTITY = ("batch_id", "input", "key", "input_fingerprint", "rows", "columns", "settings", "selection")
-"""Entries of the manifest that identify a batch: its rows and their prompts."""
+_IDENTITY = (
+    *("batch_id", "input", "key", "input_fingerprint", "rows", "columns", "settings"),
+    *("selection", "keep", "carried", "cache"),
+)
+"""Entries of the manifest that identify a batch: its rows, their prompts and the columns of its output."""
 
 
 @dataclass(frozen=True, slots=True)

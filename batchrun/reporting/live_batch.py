@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.added_columns import AddedColumns, recorded_columns
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
@@ -175,7 +175,7 @@ class FollowedBatch:
         source, options = recorded_source(manifest, self._paths.spool)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
-        added = AddedColumns(manifest["settings"], cached=manifest.get("cache", False))
+        added = recorded_columns(manifest, source.columns)
         live = _LiveRows(self._live.generation + 1, prefix=prefix, added=added)
         empty = {prefix + name: None for name in added.types}
         live.selection = recorded_selection(manifest, source)

@@ -27,12 +27,15 @@ from batchrun.services.assistants_replies import (
     reply_of_run,
     status_of,
 )
+from batchrun.services.citations import citations_of_messages
 from batchrun.services.conversations import question_of, thread_messages
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.kept import extras_of
 from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import with_tools
 from batchrun.services.polling import pages, poll
+from batchrun.services.reasoning import separated_messages
 from batchrun.services.reply_fields import billed, in_path, loaded, mapping, name, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_tokens
@@ -74,6 +77,7 @@ class AssistantSettings(RequestSettings):
         name: of the assistant that is created.
         metadata: of assistants, threads and runs; those of threads and runs also have `row` and `attempt`.
         structure: response format of structured answers; None for plain text.
+        keep: see `batchrun.services.kept.extras_of`.
     """
 
     assistant_id: str | None
@@ -81,6 +85,7 @@ class AssistantSettings(RequestSettings):
     name: str
     metadata: Mapping[str, str]
     structure: JsonObject | None = None
+    keep: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -364,31 +369,38 @@ class AssistantsService:
         with billed(usage_of_tokens(run.get("usage"))):
             listed = pages(self._wire, f"/threads/{in_path(thread_id)}/messages", BETA, run_id=run_id)
             messages = [message async for message in listed if is_by_assistant(message)]
-        # The listed messages include the text from before the run waited for outputs.
-        return await self._reply(replace(exchange, partial_text=""), run, messages)
+        # The listed messages include those from before the run waited for outputs.
+        return await self._reply(replace(exchange, partial=()), run, messages)
 
     async def _reply(self, exchange: Exchange, run: JsonObject, messages: Sequence[JsonObject]) -> Reply:
-        """Return how a run ended, with its files, or what it waits for. Raises as `reply_of_run` does."""
+        """Return how a run ended, with what it carried, or what it waits for. Raises as `reply_of_run` does.
+
+        Args:
+            messages: of the run, except for those in `exchange`.
+        """
+        settings, files = self._settings.for_row(exchange.own), self._row_files
+        messages = [*exchange.partial, *messages]
         usage = usage_of_tokens(run.get("usage"))
         with billed(usage):
-            reply = reply_of_run(
-                run,
-                messages,
-                usage,
-                partial_text=exchange.partial_text,
-                parameters=self._settings.for_row(exchange.own).parameters,
-                secrets=self._wire.secrets,
-            )
+            answers, reasoning = separated_messages(messages)
+            reply = reply_of_run(run, answers, usage, parameters=settings.parameters, secrets=self._wire.secrets)
             if reply.waiting:
-                return reply
-            wants_steps = self._row_files is not None and self._row_files.code_interpreter
+                return replace(reply, history=tuple(messages))
+            wants_steps = files is not None and files.code_interpreter
             steps = await self._steps(run) if wants_steps and (messages or reply.reason == EMPTY_ANSWER) else []
-        if reply.reason == EMPTY_ANSWER and (produced_in_messages(messages) or produced_by_steps(steps)):
+        produced = [*produced_in_messages(messages), *produced_by_steps(steps)]
+        if reply.reason == EMPTY_ANSWER and produced:
             reply = replace(reply, status="completed", reason=None)
-        if self._row_files is not None:
-            extras = await self._row_files.of_messages(messages, steps, exchange.row_key)
-            reply = replace(reply, extras=extras)
-        return reply
+        names = files.names if files is not None else None
+        extras = extras_of(
+            settings.keep,
+            citations=citations_of_messages(answers, names, with_files=files is None),
+            reasoning=reasoning,
+            raw={"run": run, "messages": messages, **({"steps": steps} if wants_steps else {})},
+        )
+        if files is not None and produced:
+            extras = {**(extras or {}), "files": await files.download(produced, exchange.row_key)}
+        return reply if extras is None else replace(reply, extras=extras)
 
     async def _steps(self, run: JsonObject) -> list[JsonObject]:
         """Return the steps of a run: files of its code that no message shows appear only here."""

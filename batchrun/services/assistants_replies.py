@@ -84,15 +84,13 @@ def reply_of_run(
     messages: Sequence[JsonObject],
     usage: Usage,
     *,
-    partial_text: str,
     parameters: JsonObject,
     secrets: tuple[str, ...],
 ) -> Reply:
     """Return how a run ended, or what it waits for, without the files that are not in its messages.
 
     Args:
-        messages: the assistant's messages of the run, oldest first.
-        partial_text: the text of the run before it waited for outputs, if the messages do not include it; else "".
+        messages: the assistant's messages of the run, oldest first, without thoughts in their texts.
         parameters: the model parameters of the run.
         secrets: strings that must not appear in any message.
 
@@ -101,8 +99,7 @@ def reply_of_run(
     """
     model, status = name(run.get("model")), status_of(run)
     refused = any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content")))
-    before = [partial_text] if partial_text else []
-    response = "\n\n".join([*before, *(message_text(message) for message in messages)])
+    response = "\n\n".join([message_text(message) for message in messages])
     if status == "requires_action":
         return Reply("requires_action", response, calls=_calls_of(run), waiting=True, model=model)
     if status == "failed":

@@ -7,7 +7,7 @@ is requested again under the same key.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, RunLost, TransientFault
@@ -30,10 +30,12 @@ class ChatSettings(RequestSettings):
     Attributes:
         stream: read the reply as a stream, so that proxies do not close the connection during a long answer.
         structure: response format of structured answers; None for plain text.
+        keep: see `batchrun.services.kept.extras_of`.
     """
 
     stream: bool = False
     structure: JsonObject | None = None
+    keep: frozenset[str] = frozenset()
 
 
 class ChatService:
@@ -58,16 +60,13 @@ class ChatService:
         settings = self._settings.for_row(exchange.own)
         added = await self._added_messages(exchange, settings)
         body = _body(exchange, settings, added)
+        raw: JsonObject | list[JsonObject]
         if self._settings.stream:
-            completion = await self._streamed(body, headers)
+            completion, raw = await self._streamed(body, headers)
         else:
-            reply_body = await self._wire.post("/chat/completions", body, headers, patient=True)
-            completion = whole_completion(reply_body, self._wire.secrets)
-        reply = completion.reply(on_ids, added, settings.parameters)
-        if self._row_files is not None:
-            extras = await self._row_files.of_chat({"annotations": completion.annotations}, exchange.row_key)
-            reply = replace(reply, extras=extras)
-        return reply
+            raw = await self._wire.post("/chat/completions", body, headers, patient=True)
+            completion = whole_completion(raw, self._wire.secrets)
+        return completion.reply(on_ids, added, settings.parameters, settings.keep, raw)
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - required by the interface
         """Raise `RunLost`, so that the engine repeats the request: under the same key, a service that supports keys
@@ -91,9 +90,14 @@ class ChatService:
             return messages
         return [{"role": "system", "content": settings.instructions}, *messages]
 
-    async def _streamed(self, body: JsonObject, headers: Mapping[str, str]) -> Completion:
+    async def _streamed(
+        self, body: JsonObject, headers: Mapping[str, str]
+    ) -> tuple[Completion, JsonObject | list[JsonObject]]:
+        """Return (a completion, the whole reply: its chunks if they are kept, or the object that came instead)."""
         reader = EventReader()
         completion = Completion()
+        chunks_kept: list[JsonObject] = []
+        keeps = "raw" in self._settings.keep
         try:
             async with self._wire.post_stream("/chat/completions", body, headers) as chunks:
                 async for chunk in chunks:
@@ -101,13 +105,17 @@ class ChatService:
                         if data == b"[DONE]":
                             continue
                         if event == "json":
-                            return whole_completion(loaded(data), self._wire.secrets)
-                        completion.add(_decoded(data), self._wire.secrets)
+                            whole = loaded(data)
+                            return whole_completion(whole, self._wire.secrets), whole
+                        decoded = _decoded(data)
+                        completion.add(decoded, self._wire.secrets)
+                        if keeps:
+                            chunks_kept.append(decoded)
         except TransientFault:
             # Only the usage can follow the finish reason: the answer is complete, and paid for.
             if completion.finish_reason is None:
                 raise
-        return completion
+        return completion, chunks_kept
 
 
 def _body(exchange: Exchange, settings: ChatSettings, added: Sequence[JsonObject]) -> RequestBody:

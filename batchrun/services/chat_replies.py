@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, ServerFault
 from batchrun.records import JsonDict, JsonObject, ToolCall
+from batchrun.services.citations import citations_of_completion
 from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.kept import extras_of, tier_of
+from batchrun.services.reasoning import REASONING_FIELDS, reasoning_of_part
 from batchrun.services.reply_fields import (
     arguments,
     billed,
@@ -26,6 +29,7 @@ from batchrun.services.reply_fields import (
 )
 from batchrun.services.translation import bad_reply, fault_of_error_body, needs_tools
 from batchrun.services.usage import usage_of_tokens
+from batchrun.thoughts import split_thought
 
 __all__ = ["Completion", "whole_completion"]
 
@@ -67,6 +71,10 @@ class Completion:
     Attributes:
         in_one_piece: the completion is not a stream, so it is complete even without a finish reason.
         texts: the pieces of the answer, and `refusals`, the pieces of a refusal.
+        sources: `citations`, `search_results` and `context`, as `citations_of_completion` takes them.
+        reasoning: the pieces of the reasoning that came apart from the answer, by the field that they came in.
+        tier: the service tier, as the service reports it.
+        logprobs: the tokens of the answer with their log probabilities.
         calls: index of a call → the call, in the protocol's form.
         calls_function: the model used `function_call`, the old form of a call.
         has_more: the answer has images or speech, next to its text or instead of it.
@@ -80,6 +88,10 @@ class Completion:
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     annotations: list[JsonObject] = field(default_factory=list)
+    sources: JsonDict = field(default_factory=dict)
+    reasoning: dict[str, list[str]] = field(default_factory=dict)
+    tier: str | None = None
+    logprobs: list[JsonObject] = field(default_factory=list)
     calls: dict[int, JsonDict] = field(default_factory=dict)
     calls_function: bool = False
     has_more: bool = False
@@ -95,6 +107,10 @@ class Completion:
         self.id = name(chunk.get("id")) or self.id
         self.model = name(chunk.get("model")) or self.model
         self.usage = mapping(chunk.get("usage")) or self.usage
+        self.tier = name(chunk.get("service_tier")) or self.tier
+        for source in ("citations", "search_results"):
+            if found := chunk.get(source):
+                self.sources[source] = cleaned(found)
         with billed(usage_of_tokens(self.usage)) if self.usage else nullcontext():
             for choice in members(chunk.get("choices"), "`choices`"):
                 if not count(choice.get("index")):
@@ -104,6 +120,8 @@ class Completion:
         finish_reason = choice.get("finish_reason")
         if finish_reason:
             self.finish_reason = required(finish_reason, "`finish_reason`")
+        if logprobs := choice.get("logprobs"):
+            self.logprobs += objects(mapping(logprobs).get("content"))
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             if delta is not None:
@@ -111,10 +129,17 @@ class Completion:
             return
         if (content := delta.get("content")) is not None:
             self.texts.append(_text(content, "`content`"))
+            if type(content) is list:
+                self._add_reasoning("content", "".join(map(reasoning_of_part, objects(content))))
+        for field_name in REASONING_FIELDS:
+            if (found := delta.get(field_name)) is not None:
+                self._add_reasoning(field_name, found)
         if (refusal := delta.get("refusal")) is not None:
             self.refusals.append(_text(refusal, "`refusal`"))
         if annotations := delta.get("annotations"):
             self.annotations += objects(cleaned(annotations))
+        if context := delta.get("context"):
+            self.sources["context"] = cleaned(mapping(context))
         if calls := delta.get("tool_calls"):
             for position, call in enumerate(members(calls, "`tool_calls`")):
                 index = count(call.get("index"))
@@ -122,6 +147,10 @@ class Completion:
         self.calls_function = self.calls_function or bool(delta.get("function_call"))
         # `images` is OpenRouter's.
         self.has_more = self.has_more or bool(objects(delta.get("images")) or mapping(delta.get("audio")))
+
+    def _add_reasoning(self, field_name: str, piece: object) -> None:
+        if isinstance(piece, str):
+            self.reasoning.setdefault(field_name, []).append(piece)
 
     def _add_call(self, piece: JsonObject, index: int) -> None:
         """Add a piece of a call: the arguments come in several pieces, everything else in the first."""
@@ -137,12 +166,21 @@ class Completion:
         call["function"] |= {key: value for key, value in function.items() if key != "arguments" and value}
         call["function"]["arguments"] += arguments(function.get("arguments"))
 
-    def reply(self, on_ids: OnIds, added: Sequence[JsonObject], parameters: JsonObject) -> Reply:
+    def reply(
+        self,
+        on_ids: OnIds,
+        added: Sequence[JsonObject],
+        parameters: JsonObject,
+        keep: frozenset[str] = frozenset(),
+        raw: object = None,
+    ) -> Reply:
         """Return the reply, when no chunk is left.
 
         Args:
             added: the messages that this completion answers, without the history before them.
             parameters: the model parameters of the completion.
+            keep: see `extras_of`.
+            raw: the whole reply.
 
         Raises:
             ServiceFault: the stream ended early (without a finish reason nothing shows that the answer is complete), or
@@ -150,25 +188,30 @@ class Completion:
         """
         if self.finish_reason is None and not self.in_one_piece:
             raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
-        usage = usage_of_tokens(self.usage)
+        tier = tier_of(self.tier, parameters.get("service_tier"))
+        usage = usage_of_tokens(self.usage, tier)
         if self.finish_reason == "error":
             raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
         on_ids(None, self.id, with_reply=True)
-        answer, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
+        whole, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
+        answer, thought = split_thought(whole)
+        extras = self._extras(keep, thought, len(whole) - len(answer), tier, raw)
         if self.calls:
             with billed(usage):
                 calls = [_call_message(self.calls[index], index) for index in sorted(self.calls)]
             requested = tuple(
                 ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls
             )
-            history = (*added, {"role": "assistant", "content": answer or None, "tool_calls": calls})
-            return Reply("requires_action", answer, usage, self.model, calls=requested, history=history)
+            message = {"role": "assistant", "content": answer or None, **self._sent_back(), "tool_calls": calls}
+            return Reply(
+                "requires_action", answer, usage, self.model, calls=requested, history=(*added, message), extras=extras
+            )
         if self.calls_function:
             raise needs_tools(usage)
         history = (*added, {"role": "assistant", "content": answer + refusal})
         reason = REASONS.get(self.finish_reason or "")
         if reason is not None and not refusal:
-            return Reply("incomplete", answer, usage, self.model, reason, history=history)
+            return Reply("incomplete", answer, usage, self.model, reason, history=history, extras=extras)
         status, reason = end_of_completed(
             answer + refusal,
             usage,
@@ -176,7 +219,33 @@ class Completion:
             parameters=parameters if self.finish_reason is None else None,
             more=self.has_more,
         )
-        return Reply(status, answer + refusal, usage, self.model, reason, history=history)
+        return Reply(status, answer + refusal, usage, self.model, reason, history=history, extras=extras)
+
+    def _extras(self, keep: frozenset[str], thought: str, cut: int, tier: str | None, raw: object) -> JsonObject | None:
+        """Return what the completion carried.
+
+        Args:
+            thought: from the beginning of the text.
+            cut: characters that were removed with it.
+        """
+        apart = ("".join(pieces) for pieces in self.reasoning.values())
+        return extras_of(
+            keep,
+            citations=citations_of_completion(self.annotations, self.sources, cut)
+            if self.annotations or self.sources
+            else (),
+            # Some servers send the same text in two fields.
+            reasoning=(next(filter(None, apart), ""), thought) if self.reasoning or thought else (),
+            tier=tier,
+            reported_tier=self.tier,
+            logprobs=self.logprobs,
+            raw=raw,
+        )
+
+    def _sent_back(self) -> JsonDict:
+        """Return the reasoning that goes back with the calls: DeepSeek refuses calls that come back without it."""
+        field_name = REASONING_FIELDS[0]
+        return {field_name: "".join(self.reasoning[field_name])} if field_name in self.reasoning else {}
 
 
 def _call_message(pieces: JsonObject, index: int) -> JsonDict:

@@ -62,6 +62,7 @@ def _assistant_settings(
         parameters=model_parameters(job, "assistants"),
         of_row=lambda own: _assistant_settings(job_of_row(job, own), batch_id, assistant_id, structure),
         structure=structure,
+        keep=frozenset(job.keep or ()),
     )
 
 
@@ -76,6 +77,7 @@ def _response_settings(job: Job, batch_id: str, structure: JsonObject | None) ->
         parameters=model_parameters(job, "responses"),
         of_row=lambda own: _response_settings(job_of_row(job, own), batch_id, structure),
         structure=response_format(structure, "responses"),
+        keep=frozenset(job.keep or ()),
     )
 
 
@@ -87,4 +89,5 @@ def _chat_settings(job: Job, structure: JsonObject | None) -> ChatSettings:
         parameters=model_parameters(job, "chat"),
         of_row=lambda own: _chat_settings(job_of_row(job, own), structure),
         structure=structure,
+        keep=frozenset(job.keep or ()),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Literal
 
@@ -19,8 +18,6 @@ _SMALL_LIMIT = 16
 """Up to this limit, in tokens, services round, and short answers have this length by chance."""
 _INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0\u034f\ufe0e\ufe0f")
 """Fillers and selectors that show nothing, although Unicode classifies them as letters, symbols or marks."""
-_REASONING = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
-"""The reasoning of a model, if the server leaves it in the text; without an end tag it is the whole text."""
 
 
 def end_of_completed(
@@ -29,7 +26,7 @@ def end_of_completed(
     """Return (status, reason) of a run that has the status `completed` and asks for no function.
 
     Args:
-        text: of its messages, including refusals.
+        text: of its messages, including refusals and without a thought before the answer.
         refused: the model refused.
         parameters: the model parameters of the run, if only its status shows that the answer was not cut: then an
             answer with exactly as many tokens as its limit was cut. Else None.
@@ -47,6 +44,5 @@ def end_of_completed(
 
 
 def _is_blank(text: str) -> bool:
-    """Return whether a text shows nothing: it has only blanks, controls, characters of no width, or reasoning."""
-    answer = text[thought.end() :] if (thought := _REASONING.match(text)) else text
-    return all(unicodedata.category(each) in ("Cc", "Cf", "Zs", "Zl", "Zp") or each in _INVISIBLE for each in answer)
+    """Return whether a text shows nothing: it has only blanks, controls, or characters of no width."""
+    return all(unicodedata.category(each) in ("Cc", "Cf", "Zs", "Zl", "Zp") or each in _INVISIBLE for each in text)

@@ -27,6 +27,8 @@ __all__ = [
 
 USAGE_TOO: Final[JsonObject] = {"include_usage": True}
 """The `stream_options` of chat completions: without them, the last chunk has no usage."""
+LOGPROBS: Final = "message.output_text.logprobs"
+"""What a response must include to have log probabilities."""
 _OWN_METADATA: Final = ("batch", "row", "attempt")
 """Keys of `metadata` by which batchrun recognises its own runs."""
 
@@ -54,10 +56,21 @@ def model_parameters(job: Job, api: Api) -> JsonDict:
         parameters["text"] = with_format(job.param.get("text"), response_format(job.response_format, api) or {})
     if api != "chat" and isinstance(job.param.get("metadata"), Mapping):
         del parameters["metadata"]  # it goes with batchrun's own: see `metadata_of`
+    if job.keep and "logprobs" in job.keep:
+        parameters |= _with_logprobs(parameters, api)
     given = job.param.get("stream_options")
     if api == "chat" and job.stream and isinstance(given, Mapping):
         parameters["stream_options"] = {**USAGE_TOO, **given}
     return parameters
+
+
+def _with_logprobs(parameters: JsonObject, api: Api) -> JsonDict:
+    """Return the parameter by which a service sends log probabilities, joined with the user's own."""
+    if api != "responses":
+        return {"logprobs": parameters.get("logprobs", True)}
+    given = parameters.get("include")
+    included = given if isinstance(given, list) else []
+    return {"include": included if LOGPROBS in included else [*included, LOGPROBS]}
 
 
 def _owned(job: Job, api: Api) -> Iterator[_Owned]:
@@ -123,6 +136,8 @@ def check_parameters(job: Job, api: Api, structure: JsonObject | None = None) ->
     Raises:
         InputError: names the option and the parameter.
     """
+    if api == "assistants" and job.keep and "logprobs" in job.keep:
+        raise InputError("--keep logprobs: the Assistants API has no log probabilities; use --api chat or responses")
     for owner, name, own in _owned(job, api):
         if name in job.param and job.param[name] != own:
             raise _conflict(owner, name, name)

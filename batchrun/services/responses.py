@@ -16,12 +16,21 @@ from batchrun.errors import BatchRefused, ConnectionLost, PermanentFault, Servic
 from batchrun.records import Attempt, Exchange, JsonObject, Turn
 from batchrun.services.conversations import question_of, response_items
 from batchrun.services.files.messages import MessageContent
+from batchrun.services.files.produced import produced_in_items
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
-from batchrun.services.responses_replies import TERMINAL, answer_in, reply_of_response, status_of, thread_id_of
+from batchrun.services.responses_replies import (
+    TERMINAL,
+    answer_in,
+    extras_of_response,
+    reply_of_response,
+    status_of,
+    thread_id_of,
+    usage_in,
+)
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_response
 from batchrun.services.wire import EventReader, RequestBody, Wire
@@ -52,6 +61,7 @@ class ResponseSettings(RequestSettings):
         background: the service works in the background, so that the response can be polled, resumed and cancelled.
         metadata: of responses and conversations, which also get `row` and `attempt`.
         structure: the `text` parameter of structured answers; None for plain text.
+        keep: see `batchrun.services.kept.extras_of`.
     """
 
     metadata: Mapping[str, str]
@@ -59,6 +69,7 @@ class ResponseSettings(RequestSettings):
     stream: bool = False
     background: bool = False
     structure: JsonObject | None = None
+    keep: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -112,7 +123,7 @@ class ResponsesService:
             if attempt.thread_id is not None and _is_conversation(attempt.thread_id):
                 # An earlier attempt created the conversation; only its items show whether the response exists too.
                 items = await self._items_of(attempt.thread_id)
-                found = answer_in(items or ())
+                found = answer_in(items or (), self._settings.keep)
                 if found is not None:
                     return found
                 if items == []:
@@ -320,15 +331,19 @@ class ResponsesService:
         raise bad_reply("id", body, "Responses", self._wire.secrets)
 
     async def _reply(self, exchange: Exchange, response: JsonObject) -> Reply:
-        """Return how a response ended, with its files. Raises as `reply_of_response` does."""
-        usage, settings = usage_of_response(response.get("usage")), self._settings.for_row(exchange.own)
+        """Return how a response ended, with what it carried. Raises as `reply_of_response` does."""
+        settings, files = self._settings.for_row(exchange.own), self._row_files
+        usage = usage_in(response, settings.parameters)
         with billed(usage):
-            reply, output = reply_of_response(
+            reply, output, reasoning = reply_of_response(
                 response, usage, parameters=settings.parameters, secrets=self._wire.secrets
             )
-        if self._row_files is not None and not reply.calls:
-            reply = replace(reply, extras=await self._row_files.of_items(output, exchange.row_key))
-        return reply
+            extras = extras_of_response(
+                response, output, reasoning, settings.parameters, settings.keep, with_files=files is None
+            )
+        if files is not None and not reply.calls and (produced := produced_in_items(output)):
+            extras = {**(extras or {}), "files": await files.download(produced, exchange.row_key)}
+        return reply if extras is None else replace(reply, extras=extras)
 
 
 def _decoded(data: bytes) -> JsonObject:

@@ -7,12 +7,34 @@ from collections.abc import Iterable, Sequence
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
 from batchrun.records import JsonObject, ToolCall, Usage
+from batchrun.services.citations import citations_of_items, item_parts
 from batchrun.services.files.produced import produced_in_items
 from batchrun.services.finish_reason import CUT, end_of_completed
-from batchrun.services.reply_fields import arguments, mapping, members, name, required, text, unexpected, whole_text
+from batchrun.services.kept import extras_of, tier_of
+from batchrun.services.reasoning import separated_items
+from batchrun.services.reply_fields import (
+    arguments,
+    mapping,
+    members,
+    name,
+    objects,
+    required,
+    text,
+    unexpected,
+    whole_text,
+)
 from batchrun.services.translation import fault_of_failed_run
+from batchrun.services.usage import usage_of_response
 
-__all__ = ["TERMINAL", "answer_in", "reply_of_response", "status_of", "thread_id_of"]
+__all__ = [
+    "TERMINAL",
+    "answer_in",
+    "extras_of_response",
+    "reply_of_response",
+    "status_of",
+    "thread_id_of",
+    "usage_in",
+]
 
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 STATUSES = TERMINAL | {"queued", "in_progress"}
@@ -40,10 +62,50 @@ def thread_id_of(response: JsonObject, response_id: str) -> str:
     return name(mapping(response.get("conversation")).get("id")) or response_id
 
 
+def usage_in(response: JsonObject, parameters: JsonObject) -> Usage:
+    """Return the usage of a response, with the service tier that it was served in.
+
+    Args:
+        parameters: the model parameters of the response.
+    """
+    tier = tier_of(response.get("service_tier"), parameters.get("service_tier"))
+    return usage_of_response(response.get("usage"), tier)
+
+
+def extras_of_response(
+    response: JsonObject,
+    output: Sequence[JsonObject],
+    reasoning: Sequence[str],
+    parameters: JsonObject,
+    keep: frozenset[str],
+    *,
+    with_files: bool,
+) -> JsonObject | None:
+    """Return what a response carried besides its text and files.
+
+    Args:
+        output: its output items, without thoughts in their texts.
+        reasoning: its thoughts.
+        parameters: the model parameters of the response.
+        keep: see `extras_of`.
+        with_files: the citations include the files that the response created.
+    """
+    parts = [part for _, part in item_parts(output)] if "logprobs" in keep else ()
+    return extras_of(
+        keep,
+        citations=citations_of_items(output, with_files=with_files),
+        reasoning=reasoning,
+        tier=tier_of(response.get("service_tier"), parameters.get("service_tier")),
+        reported_tier=response.get("service_tier"),
+        logprobs=[token for part in parts for token in objects(part.get("logprobs"))],
+        raw=response,
+    )
+
+
 def reply_of_response(
     response: JsonObject, usage: Usage, *, parameters: JsonObject, secrets: tuple[str, ...]
-) -> tuple[Reply, Sequence[JsonObject]]:
-    """Return (how a response ended, its output items).
+) -> tuple[Reply, Sequence[JsonObject], list[str]]:
+    """Return (how a response ended; its output items without the thoughts in their texts; its reasoning).
 
     Args:
         parameters: the model parameters of the response.
@@ -54,7 +116,7 @@ def reply_of_response(
             cannot be understood.
     """
     model, status = name(response.get("model")), status_of(response)
-    output = members(response.get("output"), "`output`")
+    output, thoughts = separated_items(members(response.get("output"), "`output`"))
     answer, refused = _text_of(output)
     if status == "failed":
         failure = mapping(response.get("error"))
@@ -62,14 +124,15 @@ def reply_of_response(
         fault = fault_of_failed_run(name(failure.get("code")), error, usage, secrets)
         if isinstance(fault, TransientFault | BatchRefused):
             raise fault
-        return Reply("failed", answer, usage, model, fault.error_type, str(fault)), output
+        return Reply("failed", answer, usage, model, fault.error_type, str(fault)), output, thoughts
     if status == "cancelled":
-        return Reply("cancelled", answer, usage, model, "run_cancelled", "the response was cancelled"), output
+        return Reply("cancelled", answer, usage, model, "run_cancelled", "the response was cancelled"), output, thoughts
     if status == "incomplete":
         reason = name(mapping(response.get("incomplete_details")).get("reason")) or "incomplete"
-        return Reply("incomplete", answer, usage, model, CUT if reason == "max_output_tokens" else reason), output
+        reason = CUT if reason == "max_output_tokens" else reason
+        return Reply("incomplete", answer, usage, model, reason), output, thoughts
     if calls := _calls_in(output):
-        return Reply("requires_action", answer, usage, model, calls=calls), output
+        return Reply("requires_action", answer, usage, model, calls=calls), output, thoughts
     waits = _waits_for_approval(output)
     end, why = end_of_completed(
         "" if waits else answer,
@@ -78,10 +141,10 @@ def reply_of_response(
         parameters=parameters if not response.get("incomplete_details") else None,
         more=bool(produced_in_items(output)) and not waits,
     )
-    return Reply(end, answer, usage, model, why), output
+    return Reply(end, answer, usage, model, why), output, thoughts
 
 
-def answer_in(items: Sequence[JsonObject]) -> Reply | None:
+def answer_in(items: Sequence[JsonObject], keep: frozenset[str] = frozenset()) -> Reply | None:
     """Return the answer that a conversation already holds, or the functions that it asks for; None if it holds neither.
 
     The service created the response, and the reply that named it was lost. The items do not include its usage. What the
@@ -89,7 +152,8 @@ def answer_in(items: Sequence[JsonObject]) -> Reply | None:
     of a function.
     """
     sent = [number for number, item in enumerate(items) if _is_sent(item)]
-    items = items[sent[-1] + 1 :] if sent else items
+    before = items[sent[-1] + 1 :] if sent else items
+    items, thoughts = separated_items(before)
     messages = [item for item in items if item.get("type") == "message" and item.get("role") == "assistant"]
     if calls := _calls_in(items):
         return Reply("requires_action", _text_of(messages)[0], calls=calls)
@@ -97,7 +161,8 @@ def answer_in(items: Sequence[JsonObject]) -> Reply | None:
         return None
     answer, refused = _text_of(messages)
     status, reason = end_of_completed(answer, Usage(), refused=refused, more=bool(produced_in_items(items)))
-    return Reply(status, answer, reason=reason)
+    extras = extras_of(keep, citations=citations_of_items(items), reasoning=thoughts, raw={"items": before})
+    return Reply(status, answer, reason=reason, extras=extras)
 
 
 def _is_sent(item: JsonObject) -> bool:

@@ -15,10 +15,14 @@ MAX_TOKENS = 100_000_000
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
-def usage_of_tokens(found: object) -> Usage:
+def usage_of_tokens(found: object, tier: str | None = None) -> Usage:
     """Return the usage of a run or a chat completion.
 
     The parent of the cached tokens is `prompt_token_details` in runs, and `prompt_tokens_details` in chat completions.
+
+    Args:
+        tier: the service tier that the run was served in, which becomes a part of `raw`, so that the run is priced by
+            it; None for the standard one.
     """
     raw = mapping(found)
     if not raw:
@@ -30,12 +34,16 @@ def usage_of_tokens(found: object) -> Usage:
         total_tokens=_tokens(raw.get("total_tokens")),
         cached_tokens=_tokens(mapping(prompt_details).get("cached_tokens")),
         reasoning_tokens=_tokens(mapping(raw.get("completion_tokens_details")).get("reasoning_tokens")),
-        raw=_storable(raw),
+        raw=_storable(raw, tier),
     )
 
 
-def usage_of_response(found: object) -> Usage:
-    """Return the usage of a response, whose fields are named after input and output."""
+def usage_of_response(found: object, tier: str | None = None) -> Usage:
+    """Return the usage of a response, whose fields are named after input and output.
+
+    Args:
+        tier: as for `usage_of_tokens`.
+    """
     raw = mapping(found)
     if not raw:
         return Usage()
@@ -45,7 +53,7 @@ def usage_of_response(found: object) -> Usage:
         total_tokens=_tokens(raw.get("total_tokens")),
         cached_tokens=_tokens(mapping(raw.get("input_tokens_details")).get("cached_tokens")),
         reasoning_tokens=_tokens(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
-        raw=_storable(raw),
+        raw=_storable(raw, tier),
     )
 
 
@@ -55,8 +63,10 @@ def _tokens(found: object) -> int | None:
     return number if number is not None and number <= MAX_TOKENS else None
 
 
-def _storable(raw: JsonObject) -> JsonObject:
+def _storable(raw: JsonObject, tier: str | None) -> JsonObject:
     """Return the object as the journal can store it, without `runs`: under that key it stores several objects."""
+    if tier is not None:
+        raw = {**raw, "service_tier": tier}
     if "runs" in raw:
         raw = {name: value for name, value in raw.items() if name != "runs"}
     try:

@@ -17,9 +17,10 @@ from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.services.assistants_replies import TERMINAL, message_text
+from batchrun.services.citations import citations_of_messages
 from batchrun.services.deletion import delete_object
 from batchrun.services.files.messages import assistants_message, chat_content, responses_message
-from batchrun.services.files.produced import citations_of_messages, produced_by_steps, produced_in_messages
+from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.polling import poll
 from batchrun.services.wire import BETA
 from tests.integration.server.scripted import echo

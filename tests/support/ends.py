@@ -12,8 +12,17 @@ CALL = ToolCall("call_1", "double", '{"x": 1}')
 
 
 def asking(*calls: ToolCall, waiting: bool = False, text: str = "", usage: Usage | None = None) -> Reply:
-    """Return the reply of a run that calls functions."""
-    return Reply("requires_action", text, usage or Usage(10, 5, 15), "m", calls=calls or (CALL,), waiting=waiting)
+    """Return the reply of a run that calls functions; one that waits has its text as a message."""
+    history = ({"content": text},) if waiting and text else ()
+    return Reply(
+        "requires_action",
+        text,
+        usage or Usage(10, 5, 15),
+        "m",
+        calls=calls or (CALL,),
+        waiting=waiting,
+        history=history,
+    )
 
 
 def ended(number: int, turn: int, reply: str | Reply, *, attempt: int = 1, **fields: Any) -> RunEnd:

@@ -23,7 +23,7 @@ from typing import Any, TypedDict
 from pydantic import BaseModel
 
 from batchrun.job.options import Api
-from batchrun.job.row_options import TableFormat
+from batchrun.job.row_options import Kept, TableFormat
 
 __all__ = ["JobOptions"]
 
@@ -49,6 +49,7 @@ WIDER = {
     "matrix": "Mapping[str, Sequence[Any]]",
     "tools": "Sequence[Callable[..., Any]] | str | Path | None",
     "file_search": "str | list[str] | None",
+    "keep": "Kept | list[Kept] | None",
     "param": "Mapping[str, Any]",
     "response_format": "Mapping[str, Any] | None",
     "functions": "Sequence[Mapping[str, Any]] | None",

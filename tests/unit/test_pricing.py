@@ -16,6 +16,7 @@ from genai_prices.data import providers
 from batchrun.errors import InputError
 from batchrun.pricing import MatchedPrice, PriceList, runs_of
 from batchrun.records import Usage, sum_usage
+from batchrun.services.kept import tier_of
 from batchrun.services.usage import usage_of_response, usage_of_tokens
 from tests.support.rows import NOON, noon
 
@@ -170,6 +171,37 @@ def test_a_service_tier_without_a_price_is_unknown() -> None:
     """A tier that the list does not know is not priced as the standard one."""
     assert prices(service_tier="express")("gpt-5-mini", tokens(10, 10)) is None
     assert prices(service_tier="flex")("gpt-4o", tokens(10, 10)) is None
+
+
+def served(tier: object) -> Usage:
+    """Return the usage of a run for which the service reported a tier."""
+    counts = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
+    return usage_of_tokens(counts, tier_of(tier, "asked"))
+
+
+def test_a_run_is_priced_as_it_was_served() -> None:
+    """The tier that the service reports decides, run by run, whatever was asked for; without one, the tier asked for."""
+    usual = prices()("gpt-5-mini", tokens(1_000_000, 0))
+    assert usual is not None
+    flex = prices(service_tier="flex")
+    assert [flex("gpt-5-mini", served(tier)) for tier in ("flex", None, 7)] == [usual / 2] * 3
+    assert [flex("gpt-5-mini", served(tier)) for tier in ("default", "standard", "auto")] == [usual] * 3
+    assert flex("gpt-5-mini", sum_usage([served("flex"), served("default")])) == usual * 1.5
+    assert prices()("gpt-5-mini", served("flex")) == usual / 2
+    assert prices()("gpt-5-mini", served("express")) is None
+    match = flex.matched("gpt-5-mini", served("flex"))
+    assert match is not None
+    assert match.facts()["service_tier"] == "flex"
+    assert ", flex tier)" in match.line()
+    assert tier_of("default", None) is None, "the usual tier leaves no trace"
+
+
+def test_own_prices_are_those_of_the_tier_asked_for() -> None:
+    """A run that was served in another tier than the one asked for has no price in the user's own table."""
+    assert prices(own=OWN)("house-1", served("default")) == 0.15
+    assert prices(own=OWN)("house-1", served("priority")) is None
+    assert prices(own=OWN, service_tier="flex")("house-1", served("flex")) == 0.15
+    assert prices(own=OWN, service_tier="flex")("house-1", served("default")) is None
 
 
 def test_a_tier_of_another_provider_does_not_hold() -> None:

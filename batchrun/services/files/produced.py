@@ -1,4 +1,4 @@
-"""Reads the citations of an answer, and the files that its run produced, from the replies.
+"""Reads the files that a run produced from the replies.
 
 A field that is missing or has another type is left out: the answer is complete without it.
 """
@@ -7,44 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TypedDict, cast
 
 from batchrun.records import JsonObject
-from batchrun.services.reply_fields import count, name, objects
+from batchrun.services.citations import item_parts
+from batchrun.services.reply_fields import name, objects
 
-__all__ = [
-    "Citation",
-    "Produced",
-    "citations_of_chat",
-    "citations_of_items",
-    "citations_of_messages",
-    "distinct",
-    "produced_by_steps",
-    "produced_in_items",
-    "produced_in_messages",
-]
-
-
-class Citation(TypedDict, total=False):
-    """A source that an answer cites: a file or a page. Fields that the service does not give are absent.
-
-    Attributes:
-        text: the mark in the response.
-        start, end: characters of the response, whose parts are joined by a line break and whose messages by a blank
-            line.
-    """
-
-    file_id: str
-    filename: str
-    quote: str
-    text: str
-    url: str
-    title: str
-    start: int
-    end: int
+__all__ = ["Produced", "distinct", "produced_by_steps", "produced_in_items", "produced_in_messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,118 +35,8 @@ class Produced:
     content: bytes | None = None
 
 
-# -- citations --------------------------------------------------------------------------------------------------
-
-
-def citations_of_messages(messages: Iterable[JsonObject], names: Mapping[str, str] | None = None) -> list[Citation]:
-    """Return the citations in the messages of a run, in the order of the text.
-
-    Each has `file_id`, `text`, `start` and `end`, and also `filename` and `quote` if they are known.
-
-    Args:
-        messages: the messages of the Assistants protocol that make up the response.
-        names: file id → name.
-    """
-    found: list[Citation] = []
-    for offset, part in _message_parts(messages):
-        for each in objects(part.get("annotations")):
-            cited = each.get("file_citation")
-            if each.get("type") == "file_citation" and isinstance(cited, Mapping):
-                file_id = name(cited.get("file_id"))
-                found.append(
-                    _compact(
-                        file_id=file_id,
-                        filename=(names or {}).get(str(file_id)),
-                        quote=name(cited.get("quote")),
-                        text=name(each.get("text")),
-                        start=_shifted(each.get("start_index"), offset),
-                        end=_shifted(each.get("end_index"), offset),
-                    )
-                )
-    return found
-
-
-def citations_of_items(items: Iterable[JsonObject]) -> list[Citation]:
-    """Return the citations in the messages among a response's output items.
-
-    Files have `file_id`, `filename` and `start`, the character after which the citation belongs. Pages have `url`,
-    `title`, `start` and `end`.
-    """
-    found: list[Citation] = []
-    for offset, part in _item_parts(items):
-        for each in objects(part.get("annotations")):
-            if each.get("type") == "file_citation":
-                place = _shifted(each.get("index"), offset)
-                file_id, filename = name(each.get("file_id")), name(each.get("filename"))
-                found.append(_compact(file_id=file_id, filename=filename, start=place))
-            elif each.get("type") == "url_citation":
-                found.append(_page(each, offset))
-    return found
-
-
-def citations_of_chat(message: JsonObject) -> list[Citation]:
-    """Return the pages that a chat completion's message cites; models that search the web send them."""
-    return [
-        _page(each["url_citation"], 0)
-        for each in objects(message.get("annotations"))
-        if isinstance(each.get("url_citation"), Mapping)
-    ]
-
-
-def _page(cited: JsonObject, offset: int) -> Citation:
-    return _compact(
-        url=name(cited.get("url")),
-        title=name(cited.get("title")),
-        start=_shifted(cited.get("start_index"), offset),
-        end=_shifted(cited.get("end_index"), offset),
-    )
-
-
-def _compact(**fields: str | int | None) -> Citation:
-    return cast("Citation", {field: value for field, value in fields.items() if value is not None})
-
-
-def _shifted(index: object, offset: int) -> int | None:
-    known = count(index)
-    return known + offset if known is not None else None
-
-
-def _message_parts(messages: Iterable[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
-    """Yield (offset of the part in the response, `text` of the part); joined as `message_text` joins them."""
-    offset = 0
-    for message in messages:
-        begun = offset
-        for part in objects(message.get("content")):
-            text = part.get("text")
-            if part.get("type") == "text" and isinstance(text, Mapping):
-                yield offset, text
-                offset += len(name(text.get("value")) or "") + 1
-            elif part.get("type") == "refusal":
-                offset += len(name(part.get("refusal")) or "") + 1
-            elif part.get("type") == "image_file":
-                offset += len(f"[image {_file_id(part.get('image_file'))}]") + 1
-        offset += 1 if offset > begun else 2
-
-
-def _item_parts(items: Iterable[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
-    """Yield (offset of the part in the response, the part); joined as the Responses service does: no empty messages."""
-    offset = 0
-    for item in items:
-        if item.get("type") != "message":
-            continue
-        parts = [part for part in objects(item.get("content")) if part.get("type") in ("output_text", "refusal")]
-        begun = offset
-        for part in parts:
-            yield offset, part
-            offset += len(name(part.get("text")) or name(part.get("refusal")) or "") + 1
-        offset = offset + 1 if offset - begun > 1 else begun
-
-
 def _file_id(body: object) -> str | None:
     return name(body.get("file_id")) if isinstance(body, Mapping) else None
-
-
-# -- files that a run produced --------------------------------------------------------------------------------------
 
 
 def produced_in_messages(messages: Iterable[JsonObject]) -> list[Produced]:
@@ -209,7 +70,7 @@ def produced_in_items(items: Iterable[JsonObject]) -> list[Produced]:
     """Return the files that a response links, and the images inside it, each once."""
     items = list(items)
     found: list[Produced] = []
-    for _, part in _item_parts(items):
+    for _, part in item_parts(items):
         for each in objects(part.get("annotations")):
             file_id, filename = name(each.get("file_id")), name(each.get("filename"))
             container_id = name(each.get("container_id"))

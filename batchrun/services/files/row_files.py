@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
 
 import anyio
 import anyio.to_thread
@@ -22,30 +21,10 @@ from batchrun.services.files.messages import (
     responses_message,
     tools_for,
 )
-from batchrun.services.files.produced import (
-    Citation,
-    Produced,
-    citations_of_chat,
-    citations_of_items,
-    citations_of_messages,
-    produced_by_steps,
-    produced_in_items,
-    produced_in_messages,
-)
+from batchrun.services.files.produced import Produced
 from batchrun.services.files.uploads import Uploads
 
 __all__ = ["RowFiles"]
-
-
-class Extras(TypedDict, total=False):
-    """What an answer has next to its text.
-
-    Attributes:
-        files: paths below the folder of the output; for a file that could not be downloaded, one line that says why.
-    """
-
-    citations: list[Citation]
-    files: list[str]
 
 
 class RowFiles:
@@ -147,31 +126,17 @@ class RowFiles:
 
     # -- replies --------------------------------------------------------------------------------------
 
-    async def of_messages(
-        self, messages: Sequence[JsonObject], steps: Iterable[JsonObject], row_key: str
-    ) -> Extras | None:
-        """Return the extras of a run: its citations, and the files that it produced, downloaded. None without any.
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The names of the uploaded files by their ids."""
+        return self._uploads.names
 
-        Args:
-            steps: of the run, if the code interpreter is on.
+    async def download(self, produced: Sequence[Produced], row_key: str) -> list[str]:
+        """Return the paths of files that a run produced, below the folder of the output, after downloading them; for a
+        file that could not be downloaded, one line that says why.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        produced = [*produced_in_messages(messages), *produced_by_steps(steps)]
-        return await self._extras(citations_of_messages(messages, self._uploads.names), produced, row_key)
-
-    async def of_items(self, items: Sequence[JsonObject], row_key: str) -> Extras | None:
-        """Return the extras of a response. Raises as `of_messages` does."""
-        return await self._extras(citations_of_items(items), produced_in_items(items), row_key)
-
-    async def of_chat(self, message: JsonObject, row_key: str) -> Extras | None:
-        """Return the extras of a chat completion. Raises as `of_messages` does."""
-        return await self._extras(citations_of_chat(message), [], row_key)
-
-    async def _extras(self, citations: list[Citation], produced: Sequence[Produced], row_key: str) -> Extras | None:
-        extras: Extras = {"citations": citations} if citations else {}
-        if produced:
-            fetched = await self._downloads.fetch(produced, row_key)
-            extras["files"] = [*fetched.paths, *(f"not downloaded: {line}" for line in fetched.missing)]
-        return extras or None
+        fetched = await self._downloads.fetch(produced, row_key)
+        return [*fetched.paths, *(f"not downloaded: {line}" for line in fetched.missing)]

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from batchrun.batch.added_columns import AddedColumns
+from batchrun.batch.added_columns import AddedColumns, recorded_columns
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of, result_cells
 from batchrun.batch.totals import Totals
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError, prompter_for
 from batchrun.records import OUTPUT_COLUMNS, Prompt
-from batchrun.tables import ReadOptions, Source, open_source
+from batchrun.tables import ReadOptions, Source, WriteOptions, open_source
 from tests.support.ends import ended
 from tests.support.rows import NOON, attempt, completed, failed, prompt, prompter, write_csv
 
@@ -103,6 +103,38 @@ def test_columns_that_settings_add() -> None:
         "citations": list,
         "files": list,
     }
+
+
+def test_columns_of_what_answers_carried(journal: Journal) -> None:
+    """A column is there if it is asked for or if an answer had something for it."""
+    usual = WriteOptions()
+    plain = AddedColumns({"param": {}}, keep=["raw"])
+    assert list(plain.types) == ["raw"]
+    assert list(AddedColumns({"param": {"service_tier": "flex"}}).types) == ["service_tier"]
+    journal.finish(completed(0, "A"), "f")
+    assert list(plain.with_found(journal, usual)[0].types) == ["raw"]
+    journal.finish(completed(1, "B", extras={"reasoning": "Hm.", "citations": [{"url": "u"}]}), "f")
+    journal.finish(completed(2, "D", extras={"reasoning": "So.", "raw": {"id": 1}}), "f")
+    found, options = plain.with_found(journal, usual)
+    assert options.extra_columns == found.types == {"citations": list, "reasoning": str, "raw": dict}
+    cells = [found.cells(journal, key, "f", journal.cells(key, "f")) for key in "012"]
+    assert cells == [
+        {"citations": None, "reasoning": None, "raw": None},
+        {"citations": [{"url": "u"}], "reasoning": "Hm.", "raw": None},
+        {"citations": None, "reasoning": "So.", "raw": {"id": 1}},
+    ]
+    manifest = {"settings": {}, "write_options": {}, "carried": sorted(journal.carried())}
+    assert list(recorded_columns(manifest, ()).types) == ["citations", "reasoning", "raw"]
+
+
+def test_columns_of_what_answers_carried_give_way(journal: Journal) -> None:
+    """A column of the table or the schema keeps its name, with the prefix of the output or without."""
+    journal.finish(completed(0, "A", extras={"reasoning": "Hm.", "citations": [{"url": "u"}]}), "f")
+    schema = {"type": "object", "properties": {"reasoning": {"type": "string"}}}
+    columns = AddedColumns({"schema": schema}, taken=["reasoning", "citations"]).with_found(journal, WriteOptions())[0]
+    assert list(columns.types) == ["reasoning", "response_citations", "response_reasoning"]
+    prefixed = AddedColumns({}, taken=["a_reasoning", "reasoning", "a_response_reasoning", "citations"], prefix="a_")
+    assert list(prefixed.with_found(journal, WriteOptions())[0].types) == ["citations", "response_response_reasoning"]
 
 
 def test_answers_of_all_turns(journal: Journal) -> None:

@@ -152,9 +152,9 @@ def test_outputs_take_the_place_of_the_message() -> None:
 
 
 def test_a_run_that_waits_is_heard() -> None:
-    """Its text so far is part of the exchange, because the answer is its whole text."""
-    waiting = ended(1, 1, asking(waiting=True, text="one\n\ntwo"))
-    assert with_outputs(Exchange("0", Turn("q"), partial_text="one"), waiting, ()).partial_text == "one\n\ntwo"
+    """Its messages so far are part of the exchange, because the answer is its whole text."""
+    waiting = ended(1, 1, replace(asking(waiting=True), history=(MESSAGE, MESSAGE)))
+    assert with_outputs(Exchange("0", Turn("q"), partial=(MESSAGE,)), waiting, ()).partial == (MESSAGE, MESSAGE)
 
 
 def test_an_answer_behind_calls() -> None:
@@ -246,15 +246,23 @@ def test_cut_short_in_any_turn() -> None:
 
 
 def test_extras_of_all_runs() -> None:
-    """Citations and files of all runs follow one another; counts are added."""
+    """Citations, files and reasoning of all runs follow one another; the rest is that of the last run."""
+    first = {"citations": [1], "reasoning": "Hm.", "raw": {"id": 1}, "service_tier": "flex", "logprobs": [1]}
     replies = [
-        Reply("completed", "a", extras={"citations": [1], "n": 1}),
+        Reply("completed", "a", extras=first),
         Reply("completed", "b"),
-        Reply("completed", "c", extras={"citations": [2, 3], "files": ["f"], "n": 2}),
+        Reply(
+            "completed",
+            "c",
+            extras={"citations": [2, 3], "files": ["f"], "reasoning": "So.", "raw": [2], "logprobs": [2]},
+        ),
     ]
     ends = [ended(number, number, reply) for number, reply in enumerate(replies, start=1)]
-    assert Dialogue(row("1", "2", "3"), ends).extras() == {"citations": [1, 2, 3], "files": ["f"], "n": 3}
-    assert ends[0].reply.extras == {"citations": [1], "n": 1}, "what was kept stays what it was"
+    joined = {"citations": [1, 2, 3], "files": ["f"], "reasoning": "Hm.\n\nSo."}
+    assert Dialogue(row("1", "2", "3"), ends).extras() == {**joined, "raw": [2], "logprobs": [2]}
+    assert first["citations"] == [1], "what was kept stays what it was"
+    failed = Reply("failed", "", extras={"raw": {"error": "x"}})
+    assert Dialogue(row("1", "2", "3"), ends).extras(failed) == {**joined, "raw": {"error": "x"}}
     assert Dialogue(prompt(), [ended(1, 1, "a")]).extras() is None
 
 

@@ -212,7 +212,8 @@ async def test_another_run_in_place_of_one_that_waited(bench: RowBench) -> None:
     run = await bench.run({0: moves}, ONE, settings=with_tools(toolbox, max_tool_rounds=1))
     assert run.texts == [("0", "q"), ("0", "output 1"), ("0", "q"), ("0", "output 2")]
     asked = run.service.of("answer")
-    assert [each.exchange.partial_text for each in asked] == ["", "hm", "", "let me see"]
+    said = [[message["content"] for message in each.exchange.partial] for each in asked]
+    assert said == [[], ["hm"], [], ["let me see"]]
     assert bench.outcome().response == "done"
 
 

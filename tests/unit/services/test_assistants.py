@@ -14,7 +14,7 @@ from batchrun.errors import (
     ServerFault,
     ServiceFault,
 )
-from batchrun.records import ToolCall, ToolOutput
+from batchrun.records import JsonObject, ToolCall, ToolOutput
 from tests.support.assistants_service import (
     CREATED,
     DONE,
@@ -203,10 +203,12 @@ SUBMIT = f"POST {RUN}/submit_tool_outputs"
 GOING_ON = {"thread_id": "thread_1", "run_id": "run_1"}
 
 
-async def submitted(server: ScriptedHttp, *call_ids: str, number: int = 1, partial_text: str = "") -> Reply:
+async def submitted(
+    server: ScriptedHttp, *call_ids: str, number: int = 1, partial: tuple[JsonObject, ...] = ()
+) -> Reply:
     outputs = tuple(ToolOutput(call, "x") for call in call_ids)
     async with opened(server) as service:
-        going_on = exchange(3, outputs=outputs, round=number, partial_text=partial_text)
+        going_on = exchange(3, outputs=outputs, round=number, partial=partial)
         return await service.answer(going_on, attempt(1, 1, "key-7", **GOING_ON), Seen(server))
 
 
@@ -232,10 +234,10 @@ async def test_what_a_run_said_before_it_asked(serve: Served) -> None:
     )
     asked, _ = await answer(server)
     assert asked.response == "Wait."
-    assert (await submitted(server, "a", partial_text=asked.response)).response == "Wait.\n\nIt is 4."
+    assert (await submitted(server, "a", partial=asked.history)).response == "Wait.\n\nIt is 4."
     both = json_answer({"data": [message("Wait."), message()], "has_more": False})
     cut = serve({SUBMIT: stream(MESSAGE, end="cut"), **LOOKED_UP, "GET /threads/thread_1/messages": both})
-    assert (await submitted(cut, "a", partial_text="Wait.")).response == "Wait.\n\nIt is 4."
+    assert (await submitted(cut, "a", partial=asked.history)).response == "Wait.\n\nIt is 4."
 
 
 async def test_a_run_that_waits_is_followed(serve: Served) -> None:
