@@ -33,7 +33,7 @@ CORRECTION = (
 
 
 _JOINED: Mapping[str, Any] = {"citations": [], "files": [], "reasoning": "\n\n"}
-"""The extras of which a row has those of all its runs → what stands between two of them."""
+"""The extras that a row has from all of its runs → the separator between those of two runs."""
 
 
 class Misshapen(Exception):

@@ -12,7 +12,7 @@ from batchrun.services.reply_fields import cleaned, name, whole_text
 __all__ = ["ON_REQUEST", "STANDARD_TIERS", "extras_of", "tier_of"]
 
 ON_REQUEST = ("service_tier", "logprobs", "raw")
-"""What is kept of a reply only if the user asks for it; a service tier also if it is not the standard one."""
+"""Parts of a reply that are kept only on request; a service tier is also kept if it is not the standard one."""
 
 STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "on_demand"})
 """Service tiers that have the standard price: OpenAI's, Anthropic's (`standard`) and Groq's (`on_demand`)."""
@@ -38,7 +38,7 @@ def extras_of(
     """Return the extras of a reply; None without any.
 
     Args:
-        keep: names of what is kept only on request: `logprobs`, `raw`, and a `service_tier` that is the standard one.
+        keep: names of the parts that are kept only on request: `logprobs`, `raw`, and a `service_tier` that is the standard one.
         reasoning: pieces of the reasoning, in order.
         tier: see `tier_of`.
         reported_tier: as the service reports it.
