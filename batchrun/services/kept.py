@@ -38,7 +38,8 @@ def extras_of(
     """Return the extras of a reply; None without any.
 
     Args:
-        keep: names of the parts that are kept only on request: `logprobs`, `raw`, and a `service_tier` that is the standard one.
+        keep: names of the parts that are kept only on request: `logprobs`, `raw`, and the `service_tier` where it is
+            the standard one.
         reasoning: pieces of the reasoning, in order.
         tier: see `tier_of`.
         reported_tier: as the service reports it.
