@@ -13,18 +13,20 @@ from batchrun.cli.options import LocalPath
 
 __all__ = ["convert"]
 
-_FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect", "promptfoo")
+_FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect", "promptfoo", "lm-eval")
 """As `batchrun.scoring.formats.convert.FORMATS`, which is too heavy to import for `--help`; a test compares the two."""
+_WRITTEN = _FORMATS[:-1]
+"""Those that can be written."""
 
 
 @cli.command()
-@click.argument("file", type=LocalPath(), metavar="INPUT")
+@click.argument("files", type=LocalPath(), metavar="INPUT...", nargs=-1, required=True)
 @click.argument("output", type=LocalPath(path_type=Path))
 @click.option(
     "--from", "from_format", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of INPUT"
 )
 @click.option(
-    "--to", "to_format", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of OUTPUT"
+    "--to", "to_format", type=click.Choice(_WRITTEN), default="table", show_default=True, help="Format of OUTPUT"
 )
 @click.option("--prompt", metavar="COLUMN", help="Column with the prompt. Default: question or prompt")
 @click.option("--target", metavar="COLUMN", help="Column with the expected answer. Default: target or answer")
@@ -43,14 +45,14 @@ _FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect
     is_flag=True,
     help="Read the first line of a CSV or TSV as a row; the columns are named column_1, column_2, …",
 )
-def convert(file: str, output: Path, **options: Any) -> None:
+def convert(files: tuple[str, ...], output: Path, **options: Any) -> None:
     """Convert a table to the file format of another tool, or back.
 
-    Parts that cannot be converted are listed.
+    Several files, such as the pages of a list, become one table. Parts that cannot be converted are listed.
     """
     from batchrun.scoring.formats.conversion import Conversion
     from batchrun.scoring.formats.convert import convert as convert_file
     from batchrun.wording import rows_text
 
-    rows, notes = convert_file(file, output, Conversion(**options))
+    rows, notes = convert_file(files, output, Conversion(**options))
     note(*notes.lines(), f"{rows_text(rows)} written: {output}")

@@ -13,7 +13,7 @@ from batchrun.records import Row, Value
 from batchrun.tables.column_names import check_columns
 from batchrun.tables.files import OfTextFile, TextFile
 
-__all__ = ["JsonlSource"]
+__all__ = ["JsonlSource", "json_objects"]
 
 JSON_SPACE: Final = " \t\r\n"
 """The white space of JSON (RFC 8259, section 2)."""
@@ -94,6 +94,21 @@ def _constant(name: str) -> NoReturn:
 
 _SPACE: Final = re.compile(f"[{JSON_SPACE}]*")
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_lenient: Final = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def json_objects(file: TextFile) -> Iterator[tuple[int, dict[str, Value]]]:
+    """Yield the physical line (counted from 1) and the object of each row. `NaN` and `Infinity` become floats.
+
+    Raises:
+        InputError: as `JsonlSource.open`.
+    """
+    found = False
+    for line, _, cells in _objects(file, _is_document(file), _lenient):
+        found = True
+        yield line, cells
+    if not found:
+        raise InputError(f"{file.name}: has no rows; write one JSON object on each line")
 
 
 def _is_document(file: TextFile) -> bool:
@@ -114,10 +129,12 @@ def _is_document(file: TextFile) -> bool:
     return False
 
 
-def _objects(file: TextFile, is_document: bool) -> Iterator[tuple[int, str, dict[str, Value]]]:
+def _objects(
+    file: TextFile, is_document: bool, decoder: json.JSONDecoder = _decoder
+) -> Iterator[tuple[int, str, dict[str, Value]]]:
     """Yield physical line (counted from 1), text and object of each row."""
     if is_document:
-        yield from _document(file)
+        yield from _document(file, decoder)
         return
     line = 0
     for block in file.blocks(newline="\n"):
@@ -127,14 +144,14 @@ def _objects(file: TextFile, is_document: bool) -> Iterator[tuple[int, str, dict
             if text:
                 where = f"{file.name}, line {line}"
                 try:
-                    value = _decoder.decode(text)
+                    value = decoder.decode(text)
                 except (ValueError, RecursionError) as exc:
                     column = getattr(exc, "pos", 0) + 1 + len(raw) - len(raw.lstrip(JSON_SPACE))
                     raise _fault(exc, where, column, "each line must be one complete JSON object") from exc
                 yield line, text, _checked(value, where)
 
 
-def _document(file: TextFile) -> Iterator[tuple[int, str, dict[str, Value]]]:
+def _document(file: TextFile, decoder: json.JSONDecoder) -> Iterator[tuple[int, str, dict[str, Value]]]:
     """Yield the objects of an array, or of a sequence of objects. The whole text is in memory."""
     text = "".join(line for block in file.blocks(newline="\n") for line in block)
     position = _skip(text, 0)
@@ -145,7 +162,7 @@ def _document(file: TextFile) -> Iterator[tuple[int, str, dict[str, Value]]]:
         line, counted = line + text.count("\n", counted, position), position
         where = f"{file.name}, line {line}"
         try:
-            value, end = _decoder.raw_decode(text, position)
+            value, end = decoder.raw_decode(text, position)
         except json.JSONDecodeError as exc:
             raise _fault(exc, f"{file.name}, line {exc.lineno}", exc.colno, "each object must be complete") from exc
         except (ValueError, RecursionError) as exc:

@@ -12,7 +12,7 @@ class Conversion:
     """The options of a conversion.
 
     Attributes:
-        from_format: format of the file: `table`, or one of `READERS`.
+        from_format: format of the file: `table`, or one of `IMPORTERS`.
         to_format: format of the result: `table`, or one of `WRITERS`.
         prompt: column with the prompt; None selects `question` or `prompt`.
         target: column with the expected answer; None selects `target` or `answer`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
 from batchrun.scoring.formats.conversion import Conversion
-from batchrun.scoring.formats.readers import READERS, Notes
+from batchrun.scoring.formats.importers.importers import IMPORTERS, imported
+from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text
-from batchrun.tables import ReadOptions, Source, open_source
+from batchrun.tables import ReadOptions, open_source
 from batchrun.tables.atomic import replacing
 from batchrun.tables.compression import Sink, compressed
 from batchrun.tables.sink import CsvLines, write_table
@@ -26,22 +27,23 @@ __all__ = ["FORMATS", "convert"]
 Cells: TypeAlias = Mapping[str, Value]
 
 
-def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes]:
-    """Convert a file. The result is written completely or not at all.
+def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple[int, Notes]:
+    """Convert one or several files to one table. The result is written completely or not at all.
 
     Returns:
         The number of rows, and notes about everything that was not carried over.
 
     Raises:
-        InputError: the file does not have the given format, or an option is wrong.
+        InputError: a file does not have the given format, or an option is wrong.
         OutputError: the result cannot be written.
     """
-    source = open_source(name, ReadOptions(no_header=conversion.no_header and conversion.join is None))
     form = check_output_format(output, str(output))
-    _check(name, output, form, conversion)
+    _check(names, output, form, conversion)
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
     notes = Notes()
-    table = _Table.read(source, conversion, notes)
+    table = _Table.read(names, conversion, notes)
+    if not table.count and conversion.from_format != "table":
+        raise InputError(f"{table.name}: has no rows")
     rows: Iterator[Cells] = (row.values for row in table.rows())
     if conversion.to_format != "table":
         write = WRITERS[conversion.to_format]
@@ -61,36 +63,36 @@ def convert(name: str, output: Path, conversion: Conversion) -> tuple[int, Notes
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A file that has been read once, as a table.
+    """Files that have been read once, as a table.
 
     Attributes:
-        source: the file.
-        conversion: options of its format.
+        names: the files.
+        conversion: options of their format.
         kinds: column → types of its cells, in order of first occurrence.
         count: number of rows.
     """
 
-    source: Source
+    names: Sequence[str]
     conversion: Conversion
     kinds: Mapping[str, KindOf]
     count: int
 
     @classmethod
-    def read(cls, source: Source, conversion: Conversion, notes: Notes) -> _Table:
+    def read(cls, names: Sequence[str], conversion: Conversion, notes: Notes) -> _Table:
         kinds: dict[str, KindOf] = {}
         count = 0
-        for row in _rows(source, conversion, notes):
+        for row in _rows(names, conversion, notes):
             count += 1
             for column, value in row.items():
                 if column not in kinds:
                     kinds[column] = KindOf(set())
                 kinds[column].add(value)
-        return cls(source, conversion, kinds, count)
+        return cls(names, conversion, kinds, count)
 
     @property
     def name(self) -> str:
-        """Name of the file, for messages."""
-        return self.source.name
+        """Name of the first file, for messages."""
+        return self.names[0]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -99,17 +101,23 @@ class _Table:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows again from the first, each with all columns."""
-        for index, row in enumerate(_rows(self.source, self.conversion, Notes())):
+        for index, row in enumerate(_rows(self.names, self.conversion, Notes())):
             yield Row(index, {column: row.get(column) for column in self.kinds})
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the file."""
-        return self.source.fingerprint()
+        """Return the fingerprint of the first file."""
+        return open_source(self.name, ReadOptions()).fingerprint()
 
 
-def _check(name: str, output: Path, form: Format, conversion: Conversion) -> None:
-    if conversion.from_format == conversion.to_format == "table" and form.kind == format_of(Path(name), name).kind:
-        raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
+def _check(names: Sequence[str], output: Path, form: Format, conversion: Conversion) -> None:
+    is_table = conversion.from_format == "table"
+    for name in names:
+        if is_table and conversion.to_format == "table" and form.kind == format_of(Path(name), name).kind:
+            raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
+        if output.exists() and Path(name).exists() and output.samefile(name):
+            raise InputError(f"{output}: the output is the input file itself; name another file")
+    if is_table and len(names) > 1:
+        raise InputError(f"{names[1]}: a second input; several files are read with --from FORMAT only")
     kinds = {"table": ("csv", "tsv", "jsonl", "json", "parquet", "feather", "xlsx"), "promptfoo": ("csv",)}.get(
         conversion.to_format, ("jsonl",)
     )
@@ -117,37 +125,42 @@ def _check(name: str, output: Path, form: Format, conversion: Conversion) -> Non
         raise InputError(
             f"{output}: convert --to {conversion.to_format} writes {' or '.join(f'.{kind}' for kind in kinds)}"
         )
-    if output.exists() and Path(name).exists() and output.samefile(name):
-        raise InputError(f"{output}: the output is the input file itself; name another file")
     if conversion.join is not None and (conversion.from_format != "batch-results" or conversion.key is None):
         raise InputError("--join requires --from batch-results, and --key with the id column of the joined table")
     if conversion.to_format == "batch-requests" and conversion.model is None:
         raise InputError("--to batch-requests: each request names its model; add --model NAME")
 
 
-def _rows(source: Source, conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
+def _rows(names: Sequence[str], conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
+    options = ReadOptions(no_header=conversion.no_header and conversion.join is None)
     if conversion.join is not None:
-        yield from _joined(source, conversion, notes)
-        return
-    read = READERS.get(conversion.from_format)
-    for row in source.rows():
-        where = f"{source.name}, line {row.line}" if row.line is not None else f"{source.name}, row {row.row_index}"
-        yield dict(row.values) if read is None else read(row.values, where, notes)
+        yield from _joined(names, conversion, notes)
+    elif conversion.from_format == "table":
+        for row in open_source(names[0], options).rows():
+            yield dict(row.values)
+    else:
+        yield from imported(conversion.from_format, names, options, notes)
 
 
-def _joined(source: Source, conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
+def _joined(names: Sequence[str], conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
     """Yield the rows of the joined table with the answers of batch results."""
     assert conversion.join is not None
     assert conversion.key is not None
     table = open_source(conversion.join, ReadOptions(no_header=conversion.no_header))
     if conversion.key not in table.columns:
         raise InputError(f"--key {conversion.key}: {table.name} has no such column")
-    twice = [column for column in table.columns if column in OUTPUT_COLUMNS]
+    answers: dict[str, dict[str, Value]] = {}
+    for result in imported(conversion.from_format, names, ReadOptions(), notes):
+        custom_id = as_text(result.pop("custom_id"))
+        if custom_id in answers:
+            notes.remark("results with a custom_id that occurs before, of which the last one that did not fail is used")
+            if result["status"] == "failed":
+                continue
+        answers[custom_id] = result
+    made = {column for result in answers.values() for column in result}
+    twice = [column for column in table.columns if column in OUTPUT_COLUMNS or column in made]
     if twice:
         raise InputError(f"{table.name}: the results have a column {twice[0]!r} too; rename the table's column")
-    answers: dict[str, dict[str, Value]] = {}
-    for result in _rows(source, Conversion(conversion.from_format), notes):
-        answers[as_text(result.pop("custom_id"))] = result
     unanswered = {"response": None, "status": "pending"}
     for row in table.rows():
         yield {**row.values, **answers.pop(as_text(row.values[conversion.key]), unanswered)}
@@ -189,4 +202,4 @@ def _write_text(stream: Sink, delimiter: str, rows: Iterator[Cells], notes: Note
         writer.writerow([as_text(value) for value in row.values()])
 
 
-FORMATS: Final = ("table", *READERS)
+FORMATS: Final = ("table", *IMPORTERS)

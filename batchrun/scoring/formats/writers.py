@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Value
 from batchrun.scoring.formats.conversion import Conversion
-from batchrun.scoring.formats.readers import CHECKS, Notes
+from batchrun.scoring.formats.importers.promptfoo_checks import CHECKS
+from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.scoring.scorers.targets import targets_of
 
@@ -71,14 +72,24 @@ def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Not
 
 def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
     column, custom_id = _id(row, index, conversion)
-    known = ("response", "status", "error_type", "error", "run_id", "model", *_USAGE, *([column] if column else []))
+    known = (
+        "response",
+        "status",
+        "error_type",
+        "error",
+        "run_id",
+        "model",
+        "finish_reason",
+        *_USAGE,
+        *([column] if column else []),
+    )
     notes.add_rest(row, known)
     line = {"id": f"batch_req_{index}", "custom_id": custom_id, "response": None, "error": None}
     status = row.get("status") or "completed"
     if status not in ("completed", "incomplete"):
         error = {"code": as_text(row.get("error_type")) or status, "message": as_text(row.get("error")) or status}
         return {**line, "error": error}
-    finish = "stop" if status == "completed" else "length"
+    finish = as_text(row.get("finish_reason")) or ("stop" if status == "completed" else "length")
     message = {"role": "assistant", "content": as_text(row.get("response"))}
     body: JsonDict = {
         "id": as_text(row.get("run_id")) or custom_id,
@@ -122,7 +133,9 @@ def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes)
     target = _column(row, conversion.target, "target", ("target", "answer"))
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ("response",))
-    own = {name: value for name, value in _own_cells(row).items() if name not in (target, "check")}
+    further = [f"_{number}" for number in range(2, 100) if f"check_{number}" in row]
+    used = {target, "check", "description", *(f"{name}{each}" for name in ("check", "target") for each in further)}
+    own = {name: value for name, value in _own_cells(row).items() if name not in used}
     notes.add_rest({name: value for name, value in own.items() if name.startswith("__")}, ())
     cells = {name: value for name, value in own.items() if not name.startswith("__")}
     expected = _expected(row.get("check"), None if target is None else row[target], notes)
@@ -130,6 +143,13 @@ def _to_promptfoo(row: Cells, _index: int, conversion: Conversion, notes: Notes)
         if source in row:
             cells[column] = row[source]
     cells["__expected"] = expected
+    for ending in further:
+        name = f"__expected{ending.removeprefix('_')}"
+        cells[name] = (
+            None
+            if is_missing(row[f"check{ending}"])
+            else _expected(row[f"check{ending}"], row.get(f"target{ending}"), notes)
+        )
     if any(_RENDERED.search(as_text(value)) for value in cells.values()):
         notes.add("cells with {{, {% or file://, which promptfoo reads as templates and files")
     return cells
@@ -139,7 +159,7 @@ _RENDERED: Final = re.compile(r"\{[{%#]|file://")
 
 
 def _expected(check: Value, target: Value, notes: Notes) -> str | None:
-    """Return the `__expected` cell that `readers` reads as this scorer and target; None if there is none."""
+    """Return the `__expected` cell that `promptfoo` reads as this scorer and target; None if there is none."""
     scorer = "exact" if is_missing(check) else as_text(check)
     kinds = [kind for kind, known in CHECKS.items() if known == scorer]
     if not kinds:

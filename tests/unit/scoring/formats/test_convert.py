@@ -22,7 +22,7 @@ def converted(folder: Path, lines: list[dict[str, Any]], **options: Any) -> tupl
     """Convert JSON Lines to JSON Lines; return the lines and the notes."""
     given, output = folder / "in.jsonl", folder / "out.jsonl"
     given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    count, notes = convert(str(given), output, Conversion(**options))
+    count, notes = convert([str(given)], output, Conversion(**options))
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert count == len(rows)
     return rows, notes.lines()
@@ -39,7 +39,7 @@ def test_data_of_openai_evals(tmp_path: Path) -> None:
         {"q": "1+1", "tags": ["a"], "response": "2"},
         {"q": "é", "tags": None, "response": None},
     ]
-    assert notes == ["not carried over: sample.seed (1 row)"]
+    assert notes == ["not carried over: sample.seed = 3 (1 row)"]
 
 
 def test_an_exported_run(tmp_path: Path) -> None:
@@ -59,10 +59,19 @@ def test_an_exported_run(tmp_path: Path) -> None:
             "error": {"code": "", "message": ""},
         },
     }
-    broken = {**item, "sample": {"output": [], "error": {"code": "server_error", "message": "no"}}, "results": []}
+    broken = {
+        **item,
+        "id": "oi_2",
+        "sample": {"output": [], "error": {"code": "server_error", "message": "no"}},
+        "results": [],
+    }
     rows, notes = converted(tmp_path, [item, broken], from_format="openai-evals")
     assert rows[0] == {
+        "id": "oi_1",
         "q": "1+1",
+        "finish_reason": "stop",
+        "eval_status": "pass",
+        "reasoning_tokens": None,
         "response": "2",
         "status": "completed",
         "error_type": None,
@@ -73,11 +82,11 @@ def test_an_exported_run(tmp_path: Path) -> None:
         "passed_match": True,
     }
     assert (rows[1]["status"], rows[1]["error_type"], rows[1]["score_match"]) == ("failed", "server_error", None)
-    assert notes == ["not carried over: status (2 rows)"]
+    assert notes == []
 
 
 def test_batch_requests_in(tmp_path: Path) -> None:
-    """Chat and responses bodies give question and instructions; settings and earlier turns are listed."""
+    """Chat and responses bodies give question and instructions; a conversation is kept, settings are listed."""
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
@@ -95,14 +104,12 @@ def test_batch_requests_in(tmp_path: Path) -> None:
         from_format="batch-requests",
     )  # fmt: skip
     assert rows == [
-        {"custom_id": "a", "question": "1+1", "instructions": "Be brief."},
-        {"custom_id": "b", "question": "2+2", "instructions": "Calculate."},
+        {"custom_id": "a", "question": "1+1", "instructions": "Be brief.", "messages": messages},
+        {"custom_id": "b", "question": "2+2", "instructions": "Calculate.", "messages": None},
     ]
     assert notes[0] == "not carried over: body.model: use run --model m (2 rows)"
     assert set(notes[1:]) == {
-        "not carried over: body.temperature (1 row)",
-        "not carried over: body: all but the last user message of a conversation (1 row)",
-        "not carried over: body: parts of type 'image_url' (1 row)",
+        "not carried over: body.temperature = 0.5 (1 row)",
     }
 
 
@@ -124,13 +131,17 @@ def test_batch_results_in(tmp_path: Path) -> None:
     """Answers of both endpoints and both kinds of errors become outcomes."""
     rows, notes = converted(tmp_path, RESULTS, from_format="batch-results")
     assert [(row["custom_id"], row["response"], row["status"], row["error_type"]) for row in rows] == [
-        ("a", "2", "incomplete", None),
+        ("a", "2", "incomplete", "max_completion_tokens"),
         ("b", "4", "completed", None),
         ("c", None, "failed", "batch_expired"),
         ("d", None, "failed", "invalid_request_error"),
     ]
     assert [row["prompt_tokens"] for row in rows] == [3, 3, None, None]
-    assert notes == []
+    assert set(notes) == {
+        "not carried over: id (4 rows)",
+        "not carried over: response.request_id = 'x' (2 rows)",
+        "not carried over: response.body.output[].type = 'reasoning' (1 row)",
+    }
 
 
 def test_batch_results_join_their_table(tmp_path: Path) -> None:
@@ -142,7 +153,7 @@ def test_batch_results_join_their_table(tmp_path: Path) -> None:
         ("a", "2", "2", "incomplete"),
         ("z", "0", None, "pending"),
     ]
-    assert notes == [f"not carried over: results whose custom_id is not in {tmp_path}/q.csv (2 rows)"]
+    assert f"not carried over: results whose custom_id is not in {tmp_path}/q.csv (2 rows)" in notes
 
 
 def test_samples_of_inspect(tmp_path: Path) -> None:
@@ -167,7 +178,10 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
             "metadata_target": "other",
         }
     ]
-    assert notes == ["not carried over: sandbox (1 row)"]
+    assert notes == [
+        "the field 'target' of metadata is the column 'metadata_target' (1 row)",
+        "not carried over: sandbox = 'docker' (1 row)",
+    ]
     (tmp_path / "again").mkdir()
     back, _ = converted(tmp_path / "again", rows, to_format="inspect")
     del sample["sandbox"]
@@ -188,13 +202,13 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
         "h,Note: plain text,,,\n"
     )
     output = tmp_path / "out.jsonl"
-    _, notes = convert(str(tmp_path / "tests.csv"), output, Conversion("promptfoo"))
+    _, notes = convert([str(tmp_path / "tests.csv")], output, Conversion("promptfoo"))
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["topic"], row["check"], row["target"]) for row in rows] == [
         ("a", "exact", "Paris"),
         ("b", "includes:case=keep", "Paris"),
         ("c", "includes", ["Paris", "Rome"]),
-        ("d", None, None),
+        ("d", "model-graded", "is nice"),
         ("e", "exact", "y"),
         ("f", "json", None),
         ("g", None, None),
@@ -202,11 +216,10 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
     ]
     assert rows[0]["description"] == "first"
     assert set(notes.lines()) == {
-        "not carried over: __metric (1 row)",
-        "not carried over: __expected: all but the first check of a row (1 row)",
-        "not carried over: __expected: llm-rubric (1 row)",
-        "not carried over: __expected: not-contains (1 row)",
-        "not carried over: __expected: similar (1 row)",
+        "not carried over: __metric = 'm' (1 row)",
+        "not carried over: __expected: not-contains = 'x' (1 row)",
+        "not carried over: __expected: similar = 'x' (1 row)",
+        "not carried over: __expected: threshold = 0.8 (1 row)",
     }
 
 
@@ -241,7 +254,7 @@ def test_results_come_back(tmp_path: Path) -> None:
 def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
     """In CSV, lists become JSON text, with a note; no cell breaks a line."""
     (tmp_path / "in.jsonl").write_text('{"item": {"q": "a\\nb,\\"c\\"", "l": [1, 2], "n": 1.0, "e": null}}\n')
-    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", Conversion("openai-evals"))
+    _, notes = convert([str(tmp_path / "in.jsonl")], tmp_path / "out.csv", Conversion("openai-evals"))
     assert read_csv(tmp_path / "out.csv") == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
     assert notes.lines() == [
         "not carried over: lists and objects, which become JSON text in CSV; write .jsonl to keep them (1 row)"
@@ -256,7 +269,7 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
     ]
     lines = "".join(json.dumps({"item": row}) + "\n" for row in rows)
     (tmp_path / "in.jsonl").write_text(lines, encoding="utf-8")
-    count, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "t.parquet", Conversion("openai-evals"))
+    count, notes = convert([str(tmp_path / "in.jsonl")], tmp_path / "t.parquet", Conversion("openai-evals"))
     assert count == 2
     assert set(notes.lines()) == {
         f"not carried over: {name}: lists, objects or values of several types, which become JSON text in Parquet (2 rows)"
@@ -278,7 +291,7 @@ def test_parquet_comes_back(tmp_path: Path) -> None:
         ("c.jsonl", "d.csv"),
         ("d.csv", "e.parquet"),
     ):
-        count, notes = convert(str(tmp_path / given), tmp_path / output, Conversion())
+        count, notes = convert([str(tmp_path / given)], tmp_path / output, Conversion())
         assert (count, notes.lines()) == (600, [])
     assert [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()] == rows
     assert pq.read_table(tmp_path / "e.parquet").to_pylist()[3] == {
@@ -301,10 +314,10 @@ def test_tests_of_promptfoo_come_back(tmp_path: Path) -> None:
         "f,equals:llm-rubric: x,,\n"
     )
     (tmp_path / "tests.csv").write_text(tests)
-    convert(str(tmp_path / "tests.csv"), tmp_path / "t.jsonl", Conversion("promptfoo"))
-    count, notes = convert(str(tmp_path / "t.jsonl"), tmp_path / "again.csv", Conversion(to_format="promptfoo"))
+    convert([str(tmp_path / "tests.csv")], tmp_path / "t.jsonl", Conversion("promptfoo"))
+    count, notes = convert([str(tmp_path / "t.jsonl")], tmp_path / "again.csv", Conversion(to_format="promptfoo"))
     assert (count, notes.lines()) == (6, [])
-    convert(str(tmp_path / "again.csv"), tmp_path / "u.jsonl", Conversion("promptfoo"))
+    convert([str(tmp_path / "again.csv")], tmp_path / "u.jsonl", Conversion("promptfoo"))
     first, second = (
         [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("t.jsonl", "u.jsonl")
     )
@@ -327,7 +340,7 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
         {"q": "e", "answer": 3.0, "check": None, "response": "3", "status": "completed"},
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    _, notes = convert(str(tmp_path / "in.jsonl"), tmp_path / "o.csv", Conversion(to_format="promptfoo"))
+    _, notes = convert([str(tmp_path / "in.jsonl")], tmp_path / "o.csv", Conversion(to_format="promptfoo"))
     assert set(notes.lines()) == {
         "not carried over: status (5 rows)",
         "not carried over: target: lists for the check exact, or with a comma in a member (2 rows)",
@@ -344,10 +357,10 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "output", "options", "message"),
     [
-        ({"a": 1}, "o.csv", {"from_format": "openai-evals"}, r'in\.jsonl, line 1: expected an object with "item"'),
+        ({"a": 1}, "o.csv", {"from_format": "openai-evals"}, r"in\.jsonl, line 1: expected an object of OpenAI"),
         ({"a": 1}, "o.csv", {"from_format": "batch-requests"}, "line 1: expected a request of the Batch API"),
         ({"a": 1}, "o.csv", {"from_format": "batch-results"}, "line 1: expected a result of the Batch API"),
-        ({"a": 1}, "o.csv", {"from_format": "inspect"}, "line 1: expected a sample of inspect_ai"),
+        ({"a": 1}, "o.csv", {"from_format": "inspect"}, "line 1: expected a log of inspect_ai, or a sample"),
         ({"a": 1}, "o.jsonl", {}, "input and output have the same format; choose another with --from or --to"),
         ({"a": 1}, "o.parquet", {"to_format": "promptfoo"}, r"--to promptfoo writes \.csv"),
         ({"a": 1}, "o.csv", {"to_format": "inspect"}, r"--to inspect writes \.jsonl"),
@@ -365,7 +378,7 @@ def test_what_cannot_be_converted(
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError, match=message):
-        convert(str(path), tmp_path / output, Conversion(**options))
+        convert([str(path)], tmp_path / output, Conversion(**options))
     assert path.read_text() == json.dumps(line) + "\n"
     assert list(tmp_path.iterdir()) == [path]
 
