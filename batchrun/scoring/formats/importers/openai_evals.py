@@ -207,7 +207,7 @@ def _answer(sample: Fields) -> Cells:
 
 
 def _scores(results: list[Fields]) -> Cells:
-    """Take the graders' scores: `score_NAME`, `passed_NAME` and a judge's `score_NAME_reason`; equal names are numbered."""
+    """Take the scores: `score_NAME`, `passed_NAME`, and a judge's `score_NAME_reason`; equal names are numbered."""
     cells: Cells = {}
     for result in results:
         named = result.take("name")

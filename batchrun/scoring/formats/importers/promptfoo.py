@@ -54,7 +54,8 @@ class Promptfoo(Importer):
             yield from self._csv_test(fields, document)
         else:
             raise InputError(
-                f"{document.where}: expected promptfoo's tests, a configuration with prompts, providers or tests, or results"
+                f"{document.where}: expected promptfoo's tests, a configuration with prompts, providers or tests, or "
+                "results"
             )
 
     def _variables(self, variables: Cells) -> Cells:

@@ -34,9 +34,13 @@ _KIND: Final = re.compile(
     r"(?:\((?P<threshold>\d+(?:\.\d+)?)\))?(?:(?P<colon>:)(?P<value>.*))?",
     re.DOTALL,
 )
-_BARE: Final = frozenset({"is-json", "is-html", "is-sql", "is-xml", "is-refusal", "contains-json", "guardrails", "contains-html",
-                          "contains-sql", "contains-xml", "moderation", "select-best", "is-valid-openai-tools-call",
-                          "is-valid-function-call", "is-valid-openai-function-call", "pi"})  # fmt: skip
+_BARE: Final = frozenset(
+    {
+        *("contains-html", "contains-json", "contains-sql", "contains-xml", "guardrails", "is-html", "is-json"),
+        *("is-refusal", "is-sql", "is-valid-function-call", "is-valid-openai-function-call", "is-xml"),
+        *("is-valid-openai-tools-call", "max-score", "moderation", "pi", "select-best"),
+    }
+)
 """Assertions that may be written without a value. Another word without a colon is a text."""
 
 
@@ -105,7 +109,7 @@ _WORDS: Final = frozenset(
 
 
 def checks_of(assertions: list[Fields], notes: Notes, where: str) -> Iterator[Check]:
-    """Take the assertions that have a counterpart, and note the others by their kind; the members of a set come one by one.
+    """Take the assertions that have a counterpart, also those in a set, and note the others by their kind.
 
     Args:
         where: beginning of the notes.
