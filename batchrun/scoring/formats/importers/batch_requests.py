@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from batchrun.errors import InputError
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
-from batchrun.scoring.formats.importers.conversations import conversation_cells
+from batchrun.scoring.formats.importers.asked import conversation_cells
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.shell_hint import option
 

@@ -9,7 +9,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import answer_cells, failed_cells
-from batchrun.scoring.formats.importers.conversations import text_of
+from batchrun.scoring.formats.importers.asked import text_of
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.scorers.base import as_text
 

@@ -12,7 +12,7 @@ from batchrun.records import Value
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, answer_cells, failed_cells, own_column
-from batchrun.scoring.formats.importers.conversations import conversation_cells, text_of
+from batchrun.scoring.formats.importers.asked import conversation_cells, text_of
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.scorers.base import as_text

@@ -6,7 +6,7 @@ from typing import Final
 
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import own_column
-from batchrun.scoring.formats.importers.conversations import conversation_cells
+from batchrun.scoring.formats.importers.asked import conversation_cells
 from batchrun.scoring.formats.importers.importer import Cells
 from batchrun.scoring.formats.notes import Notes
 

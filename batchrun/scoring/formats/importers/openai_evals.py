@@ -14,8 +14,8 @@ from batchrun.errors import InputError
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, answer_cells, failed_cells, own_column
+from batchrun.scoring.formats.importers.asked import text_of
 from batchrun.scoring.formats.importers.batch_results import usage_cells
-from batchrun.scoring.formats.importers.conversations import text_of
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.formats.importers.oaieval import is_oaieval_sample, oaieval_row
 from batchrun.scoring.formats.notes import Notes
