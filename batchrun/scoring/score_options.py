@@ -94,13 +94,19 @@ class ScoreOptions:
     scorer: tuple[str, ...] = _option(
         (),
         "Scoring",
-        "Scorer: exact, includes, regex, numeric, choice, json, fuzzy, f1, rougeL, bleu, math, "
-        "python:FILE.py:function, column or model-graded. May be repeated",
+        "Scorer: exact, ne, includes, starts-with, contains-all, contains-any, regex, numeric, choice, json, fuzzy, "
+        "f1, rouge1, rouge2, rougeL, bleu, math, python:FILE.py:function, column or model-graded. May be repeated",
         _EVERYWHERE,
         metavar="[NAME=]KIND[:OPTIONS]",
         repeated=True,
     )
-    target: str | None = _option(None, "Scoring", "Column with the expected answer", _EVERYWHERE, metavar="COLUMN")
+    target: str | None = _option(
+        None,
+        "Scoring",
+        "Column with the expected answer, or a field of its objects: answers.text",
+        _EVERYWHERE,
+        metavar="COLUMN",
+    )
     answer: str | None = _option(
         None,
         "Scoring",

@@ -11,8 +11,10 @@ from typing import ClassVar, NoReturn
 
 from batchrun.errors import InputError
 from batchrun.records import Value
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing, without_reasoning
 from batchrun.scoring.scorers.extra import needs_eval
+from batchrun.structured.json_in_text import find_object
+from batchrun.structured.mismatch import SchemaMismatch
 
 __all__ = ["JsonScorer"]
 
@@ -23,7 +25,8 @@ _FENCE = re.compile(r"```[A-Za-z0-9]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.DO
 class JsonScorer(Scorer):
     """Whether the answer is JSON, fits a schema, and has the target's fields.
 
-    The whole answer is read, else its last block between ``` fences. The score is 0 if it is not JSON (RFC 8259: no
+    The whole answer is read, else its last block between ``` fences; with `in_text`, the one object that the text after
+    `</think>` is or contains. The score is 0 if it is not JSON (RFC 8259: no
     NaN), or does not fit the schema. Without a target the score is otherwise 1. If the target is an object, the score
     is the share of its fields that have the same value in the answer; for any other target, it is 1 if answer and
     target are equal. Numbers are compared by value (1 and 1.0 are equal), booleans equal only booleans, and the order
@@ -33,18 +36,20 @@ class JsonScorer(Scorer):
         schema: file with a JSON Schema, checked by jsonschema in the dialect that it names. References to other
             documents are not fetched.
         fields: the fields of an object that count; empty for all.
+        in_text: whether one object is read from prose around it; two objects, or a truncated one, are not read.
     """
 
     needs_target: ClassVar[bool] = False
     schema: Path | None = None
     fields: tuple[str, ...] = ()
+    in_text: bool = False
     _fault: Callable[[Value], str | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_fault", _no_schema if self.schema is None else _schema_check(self.schema))
 
     def score(self, sample: Sample) -> Score:
-        read, answer, error = _read(sample.answer)
+        read, answer, error = (_read_object if self.in_text else _read)(sample.answer)
         if error is not None:
             return Score(0.0, f"not JSON: {error}")
         fault = self._fault(answer)
@@ -92,6 +97,15 @@ def _read(answer: str) -> tuple[str, Value, str | None]:
         except RecursionError:
             error = "nested too deeply"
     return "", None, error
+
+
+def _read_object(answer: str) -> tuple[str, Value, str | None]:
+    """Return the one object in a text, as `_read` does."""
+    try:
+        found, value = find_object(without_reasoning(answer))
+    except SchemaMismatch as exc:
+        return "", None, str(exc)
+    return found, value, None
 
 
 def _not_json(name: str) -> NoReturn:

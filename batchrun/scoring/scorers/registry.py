@@ -16,15 +16,15 @@ from batchrun.scoring.scorers.json_fields import JsonScorer
 from batchrun.scoring.scorers.mathematics import MathScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.scorers.numeric import NumericScorer, Pick
+from batchrun.scoring.scorers.overlap import BleuScorer, F1Scorer, FuzzyScorer, RougeLScorer, RougeNScorer
 from batchrun.scoring.scorers.python import ColumnScorer, FunctionScorer
 from batchrun.scoring.scorers.texts import (
-    BleuScorer,
+    ContainsScorer,
     ExactScorer,
-    F1Scorer,
-    FuzzyScorer,
     IncludesScorer,
     RegexScorer,
-    RougeScorer,
+    StartsWithScorer,
+    TextForm,
 )
 
 __all__ = ["SCORERS", "make_scorers"]
@@ -125,24 +125,34 @@ def _regex(options: str) -> Scorer:
         raise InputError(f"--scorer regex:{options}: is not a regular expression: {exc}") from exc
 
 
-def _case(kind: str, options: str, *, default: bool) -> bool:
-    case = _pairs(kind, options, ("case",)).get("case")
-    if case not in (None, "ignore", "keep"):
-        raise InputError(f"--scorer {kind}: case={case}: expected ignore or keep")
-    return default if case is None else case == "ignore"
+def _form(kind: str, options: str, *, ignore_case: bool) -> TextForm:
+    pairs = _pairs(kind, options, ("case", "punctuation", "articles"))
+    for name, value in pairs.items():
+        if value not in ("ignore", "keep"):
+            raise InputError(f"--scorer {kind}: {name}={value}: expected ignore or keep")
+    case = pairs.get("case", "ignore" if ignore_case else "keep")
+    return TextForm(case == "ignore", pairs.get("punctuation") == "ignore", pairs.get("articles") == "ignore")
 
 
 def _json(options: str) -> Scorer:
-    pairs = _pairs("json", options, ("schema", "fields"))
+    pairs = _pairs("json", options, ("schema", "fields", "in"))
+    place = pairs.get("in", "answer")
+    if place not in ("answer", "text"):
+        raise InputError(f"--scorer json: in={place}: expected answer (all of it) or text (one object in it)")
     schema = Path(pairs["schema"]) if "schema" in pairs else None
-    return JsonScorer(schema, tuple(filter(None, pairs.get("fields", "").split("+"))))
+    return JsonScorer(schema, tuple(filter(None, pairs.get("fields", "").split("+"))), place == "text")
 
 
-def _fuzzy(options: str) -> Scorer:
-    threshold = _number("fuzzy", _pairs("fuzzy", options, ("threshold",)), "threshold")
+def _threshold(kind: str, options: str) -> float | None:
+    threshold = _number(kind, _pairs(kind, options, ("threshold",)), "threshold")
     if threshold is not None and threshold > 1:
-        raise InputError(f"--scorer fuzzy: threshold={threshold}: expected a number from 0 to 1")
-    return FuzzyScorer(None if threshold is None else float(threshold))
+        raise InputError(f"--scorer {kind}: threshold={threshold}: expected a number from 0 to 1")
+    return None if threshold is None else float(threshold)
+
+
+def _overlap(kind: str, make: Callable[..., Scorer], **settings: int) -> Callable[[str], Scorer]:
+    """Return the function that makes a scorer with a threshold."""
+    return lambda options: make(threshold=_threshold(kind, options), **settings)
 
 
 def _math(options: str) -> Scorer:
@@ -163,25 +173,22 @@ def _model_graded(options: str) -> Scorer:
     return ModelGradedScorer([Path(name) for name in files.split("+") if name])
 
 
-def _plain(kind: str, make: Callable[[], Scorer]) -> Callable[[str], Scorer]:
-    def make_plain(options: str) -> Scorer:
-        _pairs(kind, options, ())
-        return make()
-
-    return make_plain
-
-
 SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
-    "exact": lambda options: ExactScorer(_case("exact", options, default=False)),
-    "includes": lambda options: IncludesScorer(_case("includes", options, default=True)),
+    "exact": lambda options: ExactScorer(_form("exact", options, ignore_case=False)),
+    "ne": lambda options: ExactScorer(_form("ne", options, ignore_case=False), different=True),
+    "includes": lambda options: IncludesScorer(_form("includes", options, ignore_case=True)),
+    "starts-with": lambda options: StartsWithScorer(_form("starts-with", options, ignore_case=True)),
+    "contains-all": lambda options: ContainsScorer(True, _form("contains-all", options, ignore_case=True)),
+    "contains-any": lambda options: ContainsScorer(False, _form("contains-any", options, ignore_case=True)),
     "regex": _regex,
     "numeric": _numeric,
     "choice": _choice,
     "json": _json,
-    "fuzzy": _fuzzy,
-    "f1": _plain("f1", F1Scorer),
-    "rougeL": _plain("rougeL", RougeScorer),
-    "bleu": _plain("bleu", BleuScorer),
+    "fuzzy": _overlap("fuzzy", FuzzyScorer),
+    "f1": _overlap("f1", F1Scorer),
+    "rougeL": _overlap("rougeL", RougeLScorer),
+    **{f"rouge{n}": _overlap(f"rouge{n}", RougeNScorer, n=n) for n in (1, 2, 3, 4)},
+    "bleu": _overlap("bleu", BleuScorer),
     "math": _math,
     "python": FunctionScorer.load,
     "column": _column,

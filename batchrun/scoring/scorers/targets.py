@@ -10,7 +10,7 @@ from typing import Final
 from batchrun.records import Value
 from batchrun.scoring.scorers.base import Score, as_text, is_missing
 
-__all__ = ["NO_TARGET", "at_path", "has_target", "members_of", "targets_of", "unusable"]
+__all__ = ["NO_TARGET", "at_path", "has_target", "members_of", "targets_of", "texts_of", "unusable"]
 
 NO_TARGET: Final = Score(None, "no target")
 _MAX_LIST_CHARS: Final = 100_000
@@ -66,6 +66,12 @@ def members_of(value: Value) -> list[Value]:
 def targets_of(value: Value) -> list[str]:
     """Return the texts that an answer may match; `members_of` has the rule."""
     return [as_text(each) for each in members_of(value)]
+
+
+def texts_of(value: Value) -> list[str]:
+    """Return the texts that an answer may be: those of `targets_of`, and a text that writes a list as it is."""
+    texts = targets_of(value)
+    return texts if not isinstance(value, str) or value in texts else [*texts, value]
 
 
 def unusable(value: Value) -> Score | None:

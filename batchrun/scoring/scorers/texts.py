@@ -1,35 +1,56 @@
-"""The scorers that compare texts: whole, in part, by pattern, or by overlap.
+"""The scorers that compare texts: whole, in part, or by pattern.
 
-If the target is a list, the answer may match any member: the best value counts.
+If the target is a list, `exact`, `includes`, `starts-with` and `regex` accept any of its members.
 """
 
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from batchrun.bounded_regex import MATCH_TIMEOUT_S, TooSlow, matches
 from batchrun.scoring.scorers.base import Sample, Score, Scorer
-from batchrun.scoring.scorers.extra import needs_eval
-from batchrun.scoring.scorers.targets import targets_of
+from batchrun.scoring.scorers.targets import has_target, targets_of, texts_of, unusable
 
-__all__ = ["BleuScorer", "ExactScorer", "F1Scorer", "FuzzyScorer", "IncludesScorer", "RegexScorer", "RougeScorer"]
+__all__ = ["ContainsScorer", "ExactScorer", "IncludesScorer", "RegexScorer", "StartsWithScorer", "TextForm"]
 
-
-def _normal(text: str, *, ignore_case: bool) -> str:
-    """Return the text in canonical Unicode, with single spaces between words and none at the ends."""
-    text = " ".join(unicodedata.normalize("NFC", text).split())
-    return text.casefold() if ignore_case else text
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 
 
-def _best(sample: Sample, measure: Callable[[str, str], float]) -> tuple[float, str]:
-    """Return the best value over the targets, and its target."""
-    return max(((measure(sample.answer, target), target) for target in targets_of(sample.target)), key=lambda it: it[0])
+@dataclass(frozen=True, slots=True)
+class TextForm:
+    """The form in which two texts are compared: canonical Unicode, with single spaces between words.
+
+    Attributes:
+        ignore_case: whether upper and lower case are equal.
+        ignore_punctuation: whether punctuation and symbols of any script are left out.
+        ignore_articles: whether the words a, an and the are left out.
+    """
+
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_articles: bool = False
+
+    def of(self, text: str) -> str:
+        """Return a text in this form.
+
+        >>> TextForm(True, True, True).of("The  cat, a dog!")
+        'cat dog'
+        """
+        text = unicodedata.normalize("NFC", text)
+        if self.ignore_case:
+            text = text.casefold()
+        if self.ignore_punctuation:
+            text = "".join(each for each in text if unicodedata.category(each)[0] not in "PS")
+        if self.ignore_articles:
+            text = _ARTICLES.sub(" ", text)
+        return " ".join(text.split())
+
+
+_PLAIN = TextForm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +58,21 @@ class ExactScorer(Scorer):
     """1 if answer and target are the same text, except for white space and Unicode composition.
 
     Attributes:
-        ignore_case: whether upper and lower case are equal.
+        form: what else does not count. With all three of its options, the value is SQuAD's exact match
+            (https://rajpurkar.github.io/SQuAD-explorer/) for ASCII punctuation.
+        different: whether the value is 1 if the answer differs from the target, and from every member of a list.
     """
 
-    ignore_case: bool = False
+    form: TextForm = _PLAIN
+    different: bool = False
 
     def score(self, sample: Sample) -> Score:
-        read = _normal(sample.answer, ignore_case=False)
-        value, target = _best(sample, self._is_equal)
-        return Score(value, "equal" if value else f"expected {target!r}", read)
-
-    def _is_equal(self, answer: str, target: str) -> float:
-        return float(_normal(answer, ignore_case=self.ignore_case) == _normal(target, ignore_case=self.ignore_case))
+        read, answer = _PLAIN.of(sample.answer), self.form.of(sample.answer)
+        targets = texts_of(sample.target)
+        equal = next((target for target in targets if self.form.of(target) == answer), None)
+        if self.different:
+            return Score(float(equal is None), "different" if equal is None else f"equal to {equal!r}", read)
+        return Score(float(equal is not None), f"expected {_listed(targets)}" if equal is None else "equal", read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +80,60 @@ class IncludesScorer(Scorer):
     """1 if the target occurs in the answer, except for white space and, by default, upper and lower case.
 
     Attributes:
-        ignore_case: whether upper and lower case are equal.
+        form: what does not count.
     """
 
-    ignore_case: bool = True
+    form: TextForm = TextForm(ignore_case=True)
 
     def score(self, sample: Sample) -> Score:
-        value, target = _best(sample, self._is_included)
-        return Score(value, f"{target!r} {'occurs' if value else 'does not occur'}", target if value else None)
+        targets, answer = texts_of(sample.target), self.form.of(sample.answer)
+        found = next((target for target in targets if self.form.of(target) in answer), None)
+        if found is None:
+            return Score(0.0, f"{_listed(targets)} does not occur")
+        return Score(1.0, f"{found!r} occurs", found)
 
-    def _is_included(self, answer: str, target: str) -> float:
-        return float(_normal(target, ignore_case=self.ignore_case) in _normal(answer, ignore_case=self.ignore_case))
+
+@dataclass(frozen=True, slots=True)
+class ContainsScorer(Scorer):
+    """1 if all members of a target that is a list occur in the answer, or with `every=False` if one of them does.
+
+    Attributes:
+        every: whether all must occur.
+        form: what does not count.
+    """
+
+    every: bool
+    form: TextForm = TextForm(ignore_case=True)
+
+    def score(self, sample: Sample) -> Score:
+        targets, answer = targets_of(sample.target), self.form.of(sample.answer)
+        found = [target for target in targets if self.form.of(target) in answer]
+        missing = [target for target in targets if target not in found]
+        right = not missing if self.every else bool(found)
+        explanation = f"lacks {', '.join(map(repr, missing))}" if missing else "all occur"
+        if not self.every:
+            explanation = (
+                f"{', '.join(map(repr, found))} occurs" if found else f"none of {', '.join(map(repr, targets))}"
+            )
+        return Score(float(right), explanation, ", ".join(found) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWithScorer(Scorer):
+    """1 if the answer begins with the target, except for white space and, by default, upper and lower case.
+
+    Attributes:
+        form: what does not count.
+    """
+
+    form: TextForm = TextForm(ignore_case=True)
+
+    def score(self, sample: Sample) -> Score:
+        targets, answer = texts_of(sample.target), self.form.of(sample.answer)
+        found = next((target for target in targets if answer.startswith(self.form.of(target))), None)
+        if found is None:
+            return Score(0.0, f"does not begin with {_listed(targets)}")
+        return Score(1.0, f"begins with {found!r}", found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +148,9 @@ class RegexScorer(Scorer):
     pattern: re.Pattern[str]
 
     def score(self, sample: Sample) -> Score:
+        compares = self.pattern.groups and sample.target is not None
+        if compares and has_target(sample.target) and (problem := unusable(sample.target)) is not None:
+            return problem
         try:
             all_matches = matches(self.pattern.pattern, sample.answer)
         except TooSlow:
@@ -88,115 +158,13 @@ class RegexScorer(Scorer):
         if not all_matches:
             return Score(0.0, "the pattern does not match")
         match = all_matches[-1]
-        if not self.pattern.groups or sample.target is None:
+        if not compares:
             return Score(1.0, "the pattern matches", match[0])
         read = match[1] or ""
-        expected = [_normal(target, ignore_case=False) for target in targets_of(sample.target)]
-        right = _normal(read, ignore_case=False) in expected
+        expected = [_PLAIN.of(target) for target in texts_of(sample.target)]
+        right = _PLAIN.of(read) in expected
         return Score(float(right), f"{read!r}; expected {' or '.join(map(repr, expected))}", read)
 
 
-@dataclass(frozen=True, slots=True)
-class FuzzyScorer(Scorer):
-    """The similarity of the texts: rapidfuzz's `fuzz.ratio`, 1 for texts that differ in case and white space only.
-
-    The ratio is 1 − (insertions + deletions) / (sum of both lengths).
-
-    Attributes:
-        threshold: ratio from which the value is 1, and below which it is 0; None gives the ratio itself.
-    """
-
-    threshold: float | None = None
-    _ratio: Callable[[str, str], float] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        with needs_eval("fuzzy"):
-            from rapidfuzz import fuzz
-        object.__setattr__(self, "_ratio", fuzz.ratio)
-
-    def score(self, sample: Sample) -> Score:
-        value, target = _best(sample, self._measure)
-        explanation = f"similarity {value:.3f} to {target!r}"
-        return Score(value if self.threshold is None else float(value >= self.threshold), explanation, sample.answer)
-
-    def _measure(self, answer: str, target: str) -> float:
-        return self._ratio(_normal(answer, ignore_case=True), _normal(target, ignore_case=True)) / 100
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def squad_tokens(text: str) -> list[str]:
-    """Return the words by SQuAD's `normalize_answer`: lower case, no ASCII punctuation, no articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
-
-
-@dataclass(frozen=True, slots=True)
-class F1Scorer(Scorer):
-    """F1 of the words that answer and target share, as SQuAD computes it.
-
-    Source: `compute_f1` of the evaluation script, version 2.0, https://rajpurkar.github.io/SQuAD-explorer/.
-    If neither of the two has a word left, the value is 1; if only one has none, it is 0.
-    """
-
-    def score(self, sample: Sample) -> Score:
-        value, target = _best(sample, self._f1)
-        return Score(value, f"F1 {value:.3f} with {target!r}", " ".join(squad_tokens(sample.answer)))
-
-    @staticmethod
-    def _f1(answer: str, target: str) -> float:
-        in_answer, in_target = squad_tokens(answer), squad_tokens(target)
-        if not in_answer or not in_target:
-            return float(in_answer == in_target)
-        shared = (Counter(in_answer) & Counter(in_target)).total()
-        return 2 * shared / (len(in_answer) + len(in_target))
-
-
-_WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True, slots=True)
-class RougeScorer(Scorer):
-    """ROUGE-L: F1 of the longest common subsequence of words (Lin 2004, https://aclanthology.org/W04-1013/).
-
-    Words are runs of letters and digits of any script, in lower case, not stemmed. For English text the value equals
-    `rougeL` of the package rouge-score without its stemmer.
-    """
-
-    _common: Callable[[list[str], list[str]], int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        with needs_eval("rougeL"):
-            from rapidfuzz.distance import LCSseq
-        object.__setattr__(self, "_common", LCSseq.similarity)
-
-    def score(self, sample: Sample) -> Score:
-        value, target = _best(sample, self._rouge)
-        return Score(value, f"ROUGE-L {value:.3f} with {target!r}", sample.answer)
-
-    def _rouge(self, answer: str, target: str) -> float:
-        in_answer, in_target = _WORD.findall(answer.lower()), _WORD.findall(target.lower())
-        if not in_answer or not in_target:
-            return 0.0
-        return 2 * self._common(in_answer, in_target) / (len(in_answer) + len(in_target))
-
-
-@dataclass(frozen=True, slots=True)
-class BleuScorer(Scorer):
-    """Sentence BLEU by sacrebleu over 100, with its defaults (13a tokens, exponential smoothing, effective order).
-
-    Several targets are several references. The mean over sentences is not the corpus BLEU of papers.
-    """
-
-    _bleu: Any = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        with needs_eval("bleu"):
-            from sacrebleu.metrics.bleu import BLEU
-        object.__setattr__(self, "_bleu", BLEU(effective_order=True))
-
-    def score(self, sample: Sample) -> Score:
-        # The score of a perfect match is 100.00000000000004.
-        value = min(1.0, self._bleu.sentence_score(sample.answer, targets_of(sample.target)).score / 100)
-        return Score(value, f"BLEU {100 * value:.1f}", sample.answer)
+def _listed(targets: Sequence[str]) -> str:
+    return " or ".join(map(repr, targets))

@@ -30,6 +30,26 @@ def score(spec: str, answer: str, target: Any = None, **row: Any) -> Score:
         ("includes", "It is paris, of course", "Paris", 1),
         ("includes:case=keep", "It is paris", "Paris", 0),
         ("includes", "It is Rome", "Paris", 0),
+        ("exact:punctuation=ignore", "Paris!", "Paris", 1),
+        ("exact:punctuation=ignore", "«Paris»。", "Paris", 1),
+        ("exact:articles=ignore", "the Louvre", "Louvre", 1),
+        ("exact:case=ignore,punctuation=ignore,articles=ignore", "The Louvre.", "louvre", 1),
+        ("exact:articles=ignore", "a Louvre.", "Louvre", 0),
+        ("exact", '["a"]', '["a"]', 1),
+        ("ne", "Paris", "Rome", 1),
+        ("ne", " Paris ", "Paris", 0),
+        ("ne", "b", ["a", "b"], 0),
+        ("ne:case=ignore", "PARIS", "Paris", 0),
+        ("starts-with", "Yes, it is", "yes", 1),
+        ("starts-with", "Well, yes", "yes", 0),
+        ("starts-with:case=keep", "Yes", "yes", 0),
+        ("starts-with", "No", ["yes", "no"], 1),
+        ("contains-all", "Red and blue", ["red", "blue"], 1),
+        ("contains-all", "Red and green", ["red", "blue"], 0),
+        ("contains-all", "red, blue", '["red", "blue"]', 1),
+        ("contains-all:case=keep", "Red", ["red"], 0),
+        ("contains-any", "Red and green", ["red", "blue"], 1),
+        ("contains-any", "green", ["red", "blue"], 0),
         ("regex:yes|ja", "oh yes", None, 1),
         ("regex:yes|ja", "no", None, 0),
         (r"regex:year (\d{4})", "year 1999, or year 2000", "2000", 1),
@@ -72,6 +92,12 @@ def score(spec: str, answer: str, target: Any = None, **row: Any) -> Score:
         ("json", "[1, 2]", "[2, 1]", 0),
         ("json", "1", "no json", None),
         ("json:fields=c", '{"c": 1}', {"a": 1}, None),
+        ("json:in=text", 'The result is {"a": 1}, as asked.', {"a": 1}, 1),
+        ("json:in=text", '<think>{"a": 2}</think>\n{"a": 1}', {"a": 1}, 1),
+        ("json", 'The result is {"a": 1}, as asked.', {"a": 1}, 0),
+        ("json:in=text", '{"a": 1} or {"a": 2}', {"a": 1}, 0),
+        ("json:in=text", 'It is {"a": 1', {"a": 1}, 0),
+        ("json:in=text", "[1, 2]", "[1, 2]", 0),
         ("fuzzy", "ABC  d", "abc d", 1),
         ("fuzzy:threshold=0.5", "abcd", "abce", 1),
         ("fuzzy:threshold=0.8", "abcd", "abce", 0),
@@ -88,6 +114,17 @@ def score(spec: str, answer: str, target: Any = None, **row: Any) -> Score:
             pytest.approx(10 / 17),
         ),
         ("rougeL", "...", "cat", 0),
+        ("rougeL:threshold=0.5", "a b c", "a b d", 1),
+        ("rougeL:threshold=0.7", "a b c", "a b d", 0),
+        ("rouge1", "a b c", "c b d", pytest.approx(2 / 3)),
+        ("rouge2", "a b c d", "b c d a", pytest.approx(2 / 3)),
+        ("rouge2", "a", "a", 0),
+        ("rouge2:threshold=0.6", "a b c d", "b c d a", 1),
+        ("rouge3", "a b c d", "a b c", pytest.approx(2 / 3)),
+        ("f1:threshold=0.8", "The cat sat.", "a cat", 0),
+        ("f1:threshold=0.6", "The cat sat.", "a cat", 1),
+        ("bleu:threshold=0.9", "The cat sat on the mat.", "The cat sat on the mat.", 1),
+        ("bleu:threshold=0.9", "The cat.", "The cat sat on the mat.", 0),
         ("bleu", "The cat sat on the mat.", "The cat sat on the mat.", 1),
         ("bleu", "dog", "The cat sat on the mat.", 0),
         ("column:old", "", None, 0.25),
@@ -104,6 +141,45 @@ def test_what_was_read_is_kept() -> None:
     assert score("regex:<(.*?)>", "<a> <b>", "b").read == "b"
     assert score("choice", "The answer is (C).", "C").read == "answer is (C"
     assert score("numeric", "none", "1").read is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "answer", "target", "explanation"),
+    [
+        ("exact", "a", "a", "equal"),
+        ("exact", "a", ["b", "c"], "expected 'b' or 'c'"),
+        ("ne", "a", "b", "different"),
+        ("ne", "a", "a", "equal to 'a'"),
+        ("includes", "a", ["b", "c"], "'b' or 'c' does not occur"),
+        ("includes", "ab", ["b"], "'b' occurs"),
+        ("starts-with", "ab", "b", "does not begin with 'b'"),
+        ("starts-with", "ab", "a", "begins with 'a'"),
+        ("contains-all", "ab", ["a", "x", "y"], "lacks 'x', 'y'"),
+        ("contains-all", "ab", ["a", "b"], "all occur"),
+        ("contains-any", "ab", ["a", "x"], "'a' occurs"),
+        ("contains-any", "ab", ["x", "y"], "none of 'x', 'y'"),
+        ("regex:(a)", "ab", "b", "'a'; expected 'b'"),
+        ("regex:a", "ab", None, "the pattern matches"),
+        ("regex:x", "ab", None, "the pattern does not match"),
+        (
+            "regex:(a)",
+            "ab",
+            {"text": "a"},
+            "the target is an object with the fields text; name one, as in --target COLUMN.FIELD",
+        ),
+        ("fuzzy", "abcd", "abce", "similarity 0.750 with 'abce'"),
+        ("f1:threshold=0.5", "cat", "cat", "F1 1.000 with 'cat'; threshold 0.5"),
+        ("rouge2", "a b", "a b", "ROUGE-2 1.000 with 'a b'"),
+        ("rougeL", "a b", ["x", "a b"], "ROUGE-L 1.000 with 'a b'"),
+        ("bleu", "cat", "dog", "BLEU 0.0"),
+        ("json", "{", None, "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("json:in=text", "none", None, "not JSON: expected one JSON object, got the text 'none'"),
+        ("json", '{"a": 1}', '{"a": 2}', "differs: a"),
+    ],
+)
+def test_explanations(spec: str, answer: str, target: Any, explanation: str) -> None:
+    """A score gives its reason in one line."""
+    assert score(spec, answer, target).explanation == explanation
 
 
 def test_a_schema_decides_first(tmp_path: Path) -> None:
@@ -190,7 +266,7 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        ([], "no scorer is given: add --scorer with one of exact, includes"),
+        ([], "no scorer is given: add --scorer with one of exact, ne, includes"),
         (["nummeric"], "unknown scorer 'nummeric'; known: exact"),
         (["numeric:eps=1"], "unknown option 'eps=1'; known: abs=, rel=, decimal="),
         (["numeric:abs=x"], "abs=x: expected a number, at least 0"),
@@ -198,12 +274,16 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
         (["numeric", "numeric:abs=1"], "two scorers named 'numeric'; name one, as in other=numeric:abs=1"),
         (["regex:("], "is not a regular expression"),
         (["regex"], "expected a pattern"),
-        (["f1:x=1"], "unknown option 'x=1'; this scorer has no options"),
+        (["f1:x=1"], "unknown option 'x=1'; known: threshold="),
         (["fuzzy:threshold=2"], "a number from 0 to 1"),
         (["choice:letters=A-D"], "expected different letters or digits, such as ABCD"),
         (["choice:letters=ABA"], "expected different letters or digits"),
         (["choice:index=2"], "expected 0 or 1, the number of the first option"),
         (["exact:case=no"], "ignore or keep"),
+        (["exact:articles=no"], "articles=no: expected ignore or keep"),
+        (["rougeL:threshold=1.5"], "threshold=1.5: expected a number from 0 to 1"),
+        (["json:in=prose"], r"in=prose: expected answer \(all of it\) or text"),
+        (["numeric:pick=first"], "pick=first: expected final, last or any"),
         (["math:limit=0"], "seconds above 0"),
         (["python:gone.py:f"], r"gone\.py: no such file"),
         (["python:f"], r"expected python:FILE\.py:function"),
@@ -221,4 +301,5 @@ def test_a_wrong_name_gets_one_line(specs: list[str], message: str) -> None:
 def test_every_scorer_is_documented() -> None:
     """docs/reference/scorers.md has a line for each scorer."""
     page = (Path(__file__).parents[4] / "docs" / "reference" / "scorers.md").read_text(encoding="utf-8")
-    assert [kind for kind in SCORERS if f"| `{kind}" not in page] == []
+    table = page.partition("\n## ")[0]
+    assert [kind for kind in SCORERS if f"`{kind}`" not in table and f"`{kind}:" not in table] == []
