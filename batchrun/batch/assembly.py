@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from batchrun.batch.plan import Plan
+from batchrun.batch.service_notices import ServiceNotices
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
 from batchrun.engine.service import Service
@@ -29,6 +30,7 @@ from batchrun.services.files.uploads import Uploads
 from batchrun.services.parameters import model_parameters
 from batchrun.services.per_variant import Variants
 from batchrun.services.redaction import scrubbed
+from batchrun.services.token_limit import TokenLimitWatch
 from batchrun.services.tutor_refusal import Tutoring
 from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch
@@ -112,8 +114,12 @@ def engine_of(
     limits: Limits,
     clock: WallClock,
     on_outcome: Callable[[Outcome], None] | None,
+    notices: ServiceNotices,
 ) -> Engine:
     """Return the engine of a batch with its service, prices and budget.
+
+    Args:
+        notices: gets what replies tell about the service.
 
     Raises:
         InputError: a budget without a price.
@@ -122,7 +128,7 @@ def engine_of(
     job = plan.job
     batch_id = journal.read_manifest()["batch_id"]
     return Engine(
-        service=_service(plan, journal, wire, batch_id),
+        service=_service(plan, journal, wire, batch_id, notices),
         journal=journal,
         limits=limits,
         policy=RetryPolicy(max_attempts=job.max_attempts),
@@ -145,10 +151,15 @@ def _record_price(journal: Journal, match: MatchedPrice) -> None:
         journal.write_manifest({"prices": [*recorded, match.facts()]})
 
 
-def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> Service:
+def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str, notices: ServiceNotices) -> Service:
     """Return the service of the batch; with several combinations of settings, one that chooses among theirs."""
     files = _row_files(plan, journal, wire, batch_id)
-    services = [_service_of_variant(variant, plan, journal, wire, batch_id, files) for variant in plan.variants]
+    services: list[Service] = []
+    for job in plan.variants:
+        service = _service_of_variant(job, plan, journal, wire, batch_id, files)
+        if job.max_completion_tokens is not None:
+            service = TokenLimitWatch(service, job, plan.destination.api, partial(notices.add_once, "token limit"))
+        services.append(service)
     service = services[0] if len(services) == 1 else Variants(services)
     return Tutoring(service) if plan.is_tutored else service
 

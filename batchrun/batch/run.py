@@ -25,11 +25,12 @@ from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
 from batchrun.batch.selection import selection_record
+from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, RowWork, Stop
+from batchrun.engine import Engine, RowTask, RowWork, Stop
 from batchrun.engine.slots import CEILING
 from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
@@ -37,6 +38,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal, open_journal
 from batchrun.records import Outcome
 from batchrun.services.kept import ON_REQUEST
+from batchrun.services.shutdown_dates import ShutdownLookup
 from batchrun.tables import InputWatch
 from batchrun.wording import rows_text, visible_line
 
@@ -89,10 +91,11 @@ async def run_batch(
         cache = _open_cache(plan, journal, stack, clock, notify)
         if cache is not None:
             on_outcome = _both(cache.ended, on_outcome)
-        engine = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify)
+        notices = ServiceNotices()
+        engine, lookup = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify, notices)
         if interrupts is not None:
             stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
-        await _run_rows(plan, journal, engine, input_watch, watch, clock, cache)
+        await _run_rows(plan, journal, engine, input_watch, watch, clock, cache, lookup)
         output, totals = write_output(plan, journal, input_watch)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
@@ -106,6 +109,7 @@ async def run_batch(
             embedded=plan.destination.is_embedded,
             kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
             cache=cache.report if cache is not None else None,
+            notices=notices.lines(),
         )
 
 
@@ -216,8 +220,9 @@ def _connected_engine(
     clock: WallClock,
     on_outcome: Callable[[Outcome], None] | None,
     notify: Callable[[str], None],
-) -> Engine:
-    """Return the engine with an open connection to the service, which `stack` closes."""
+    notices: ServiceNotices,
+) -> tuple[Engine, ShutdownLookup | None]:
+    """Return the engine with an open connection to the service, which `stack` closes; and the look-up beside it."""
     endpoint = endpoint_for(plan, environment, stack)
     # Counted after the embedded server has opened its files, and before the first connection.
     available = connection_limit(embedded=plan.destination.is_embedded)
@@ -228,7 +233,8 @@ def _connected_engine(
     limits = limits_of(plan, journal, clock, None if available is None else available.connections)
     wire = wire_of(plan, endpoint, limits)
     stack.push_async_callback(wire.aclose)
-    return engine_of(plan, journal, wire, limits, clock, on_outcome)
+    engine = engine_of(plan, journal, wire, limits, clock, on_outcome, notices)
+    return engine, shutdown_lookup(plan, wire, notices, clock)
 
 
 async def _run_rows(
@@ -239,8 +245,9 @@ async def _run_rows(
     watch: Watch | None,
     clock: WallClock,
     cache: CachedAnswers | None,
+    lookup: ShutdownLookup | None,
 ) -> None:
-    """Run all rows; the progress display and the checkpoints run beside them and end with them."""
+    """Run all rows; the progress display, the checkpoints and a look-up run beside them and end with them."""
     with unwrapped(), _lazy_garbage_collector():
         async with anyio.create_task_group() as beside:
             if watch is not None:
@@ -249,8 +256,13 @@ async def _run_rows(
             beside.start_soon(keep_checkpoints, journal)
             if cache is not None:
                 beside.start_soon(keep_checkpoints, cache)
+            work = _while_unchanged(work_of(plan, journal, clock, cache), input_watch)
+            if lookup is not None:
+                work = _with_first_task(work, lambda: beside.start_soon(lookup.run))
             if plan.rows:  # without rows there is nothing to prepare at the service
-                await engine.run(_while_unchanged(work_of(plan, journal, clock, cache), input_watch))
+                await engine.run(work)
+            if lookup is not None and engine.stop is None:
+                await lookup.wait()
             beside.cancel_scope.cancel()
     if plan.job.dedupe:
         journal.duplicates.share()
@@ -271,6 +283,17 @@ def _lazy_garbage_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> Iterator[RowWork]:
+    """Yield the work; call `begin` with the first row that is to be sent, and never if nothing is."""
+    for item in work:
+        if isinstance(item, RowTask):
+            begin()
+            yield item
+            break
+        yield item
+    yield from work
 
 
 def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:

@@ -45,6 +45,7 @@ class Summary:
         embedded: the batch ran its own server, which costs nothing.
         kept: rows that this run left out and that keep the answer of an earlier one.
         cache: what could not be done with the cache; None without one.
+        notices: lines about the service: models that it shuts down, options that it does not apply.
     """
 
     output: Path | None
@@ -54,6 +55,7 @@ class Summary:
     elapsed_s: float
     stop: Stop | None
     embedded: bool
+    notices: tuple[str, ...] = ()
     kept: int = 0
     cache: CacheReport | None = None
 
@@ -134,6 +136,7 @@ class SummaryFacts(TypedDict):
     this_run: RunFacts
     embedded: bool
     elapsed_s: float
+    notices: list[str]
     stop: str | None
     exit_code: int
 
@@ -181,6 +184,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         },
         "embedded": summary.embedded,
         "elapsed_s": round(summary.elapsed_s, 3),
+        "notices": list(summary.notices),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
     }
@@ -189,7 +193,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
 def summary_line(summary: Summary) -> str:
     """Return the summary as a single line."""
     stopped = f" · stopped: {summary.stop.reason}" if summary.stop is not None else ""
-    return _counts_line(summary) + stopped
+    return _counts_line(summary) + stopped + "".join(f" · {notice}" for notice in summary.notices)
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -204,8 +208,8 @@ def summary_lines(summary: Summary) -> list[str]:
 
 
 def warning_lines(summary: Summary) -> list[str]:
-    """Return a line for each way in which the answers are not complete, and for objects that should be deleted and
-    are not. There is no line if all is as the caller wants it."""
+    """Return a line for each way in which the answers are not complete, for objects that should be deleted and are not,
+    and for each notice about the service. There is no line if all is as the caller wants it."""
     lines: list[str] = []
     for line in _outcome_lines(summary):
         if line.startswith("  "):
@@ -215,7 +219,7 @@ def warning_lines(summary: Summary) -> list[str]:
     lines += _cache_lines(summary)
     if not_deleted := _not_deleted_line(summary):
         lines.append(not_deleted)
-    return lines
+    return [*lines, *summary.notices]
 
 
 def _counts_line(summary: Summary) -> str:
@@ -282,6 +286,7 @@ def _service_lines(summary: Summary) -> Iterator[str]:
         )
     if statistics.limits.one_at_a_time:
         yield "the service broke off overlapping replies, so rows were sent one at a time"
+    yield from summary.notices
 
 
 def _cache_lines(summary: Summary) -> Iterator[str]:

@@ -286,7 +286,7 @@ def pilot_lines(pilot: Pilot) -> list[str]:
         lines.append(f"failed rows: {kinds_text(totals.failures)}")
     if pilot.summary.stop is not None:
         lines.append(f"stopped: {pilot.summary.stop.reason}")
-    lines += _table_lines(pilot)
+    lines += [*pilot.summary.notices, *_table_lines(pilot)]
     if pilot.rows > pilot.sampled:
         lines.append("run the same command without --pilot for the rest; no row is paid for twice")
     return lines

@@ -114,6 +114,11 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     return client, hooks.route
 
 
+def is_beside(request: httpx2.Request) -> bool:
+    """Return whether a request is for no row: it is outside of the limits, and its reply says nothing about them."""
+    return request.method == "GET" and request.url.path.endswith("/models")
+
+
 class _Hooks:
     """Called by the HTTP client before each request and after each reply.
 
@@ -127,13 +132,15 @@ class _Hooks:
     async def before(self, request: httpx2.Request) -> None:
         if request.method == "GET":
             await request.aread()  # else a redirected GET would be sent with a chunked body, although it has none
+            if is_beside(request):
+                return
         if not self.route.leads_away(request):
             await self._limits.request()
 
     async def after(self, response: httpx2.Response) -> None:
         bound(response)
         self.route.answered()
-        if self.route.leads_away(response.request):
+        if self.route.leads_away(response.request) or is_beside(response.request):
             return
         # The raw names are checked first: most replies have none of these headers, and a look-up of each is slower.
         if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):

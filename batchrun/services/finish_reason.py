@@ -7,14 +7,14 @@ from typing import Literal
 
 from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject, Usage
 
-__all__ = ["CUT", "end_of_completed"]
+__all__ = ["CUT", "SMALL_LIMIT", "end_of_completed"]
 
 CUT = "max_completion_tokens"
 """The reason of an answer that was cut at the token limit, in every protocol."""
 
 _LIMIT_PARAMETERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 """The parameters that limit the tokens of an answer, in the three protocols."""
-_SMALL_LIMIT = 16
+SMALL_LIMIT = 16
 """Up to this limit, in tokens, services round, and short answers have this length by chance."""
 _INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0\u034f\ufe0e\ufe0f")
 """Fillers and selectors that show nothing, although Unicode classifies them as letters, symbols or marks."""
@@ -36,7 +36,7 @@ def end_of_completed(
         return "incomplete", REFUSAL
     written = usage.completion_tokens
     is_at_limit = parameters is not None and any(parameters.get(name) == written for name in _LIMIT_PARAMETERS)
-    if is_at_limit and written is not None and written > _SMALL_LIMIT:
+    if is_at_limit and written is not None and written > SMALL_LIMIT:
         return "incomplete", CUT
     if not more and _is_blank(text):
         return "incomplete", EMPTY_ANSWER

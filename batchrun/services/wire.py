@@ -19,7 +19,7 @@ import openai
 from openai import AsyncStream
 
 from batchrun.engine.limits import Limits
-from batchrun.errors import ServerFault, ServiceFault, Unavailable
+from batchrun.errors import PermanentFault, ServerFault, ServiceFault, Unavailable
 from batchrun.records import JsonObject
 from batchrun.services.client import Endpoint, open_client, timeouts
 from batchrun.services.redaction import scrubbed
@@ -148,6 +148,31 @@ class Wire:
         except HttpFailure as exc:
             raise self._fault(exc) from exc
         return self._json(response), response.headers
+
+    async def get_beside(self, path: str, max_bytes: int) -> bytes:
+        """GET bytes that no row needs (see `client.is_beside`), over a connection that is closed afterwards.
+
+        A server that answers one connection at a time does not have to wait for this one.
+
+        Raises:
+            ServiceFault: the reply has more than `max_bytes`.
+            Exception: the request failed; the exception is that of the SDK, the HTTP client or the caller's key.
+        """
+        headers = {"Connection": "close"}
+        request = self._client.get(
+            path, cast_to=httpx2.Response, options={"headers": headers}, stream=True, stream_cls=AsyncStream[Any]
+        )
+        response = await _unread(request)
+        content = bytearray()
+        try:
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    content += chunk
+                    if len(content) > max_bytes:
+                        raise PermanentFault(f"more than {max_bytes:,} bytes", error_type="reply_too_large")
+        finally:
+            await response.aclose()
+        return bytes(content)
 
     async def post(
         self, path: str, body: JsonObject, headers: Mapping[str, str], *, patient: bool = False

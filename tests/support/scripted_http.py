@@ -85,6 +85,8 @@ class ScriptedHttp:
     Attributes:
         script: from a request to its answer; may be replaced while the server runs.
         requests: all received requests, in order.
+        lists_models: `script` answers GET /models. Otherwise a 404 does, and the request is not recorded: every batch
+            makes it once, beside its rows.
         port: to listen on; 0 chooses a free port.
         tls: the TLS context; None for plain HTTP.
     """
@@ -93,6 +95,7 @@ class ScriptedHttp:
     requests: list[Request] = field(default_factory=list)
     port: int = 0
     tls: ssl.SSLContext | None = None
+    lists_models: bool = False
     _listener: socket.socket = field(init=False)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _connections: list[socket.socket] = field(default_factory=list)
@@ -109,7 +112,7 @@ class ScriptedHttp:
                 return json_answer({"error": {"message": f"unscripted: {request.path}", "code": None}}, 418)
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
-        return cls(script)
+        return cls(script, lists_models="GET /models" in routes)
 
     @property
     def url(self) -> str:
@@ -166,6 +169,9 @@ class ScriptedHttp:
                 connection = stack.enter_context(self.tls.wrap_socket(connection, server_side=True))
             file = stack.enter_context(connection.makefile("rb"))
             while (request := _read(file)) is not None:
+                if request.method == "GET" and request.path.endswith("/models") and not self.lists_models:
+                    connection.sendall(json_answer({"error": {"message": "no such endpoint"}}, 404).data)
+                    continue
                 self.requests.append(request)
                 answer = self.script(request)
                 connection.sendall(answer.data)
