@@ -133,7 +133,9 @@ def _notices(reply: object) -> Iterator[str]:
 
 
 HUGE = json_answer({"data": [{"id": "m-1", "shutdown_date": "2026-12-11"}], "x": "x" * 9_000_000})
-JUNK: dict[str, Any] = {"data": [None, 7, "m-1", [], {"id": 5}, {"id": "m-1", "shutdown_date": {}}, {"shutdown_date": "2026-12-11"}]}
+JUNK: dict[str, Any] = {
+    "data": [None, 7, "m-1", [], {"id": 5}, {"id": "m-1", "shutdown_date": {}}, {"shutdown_date": "2026-12-11"}]
+}
 
 
 @pytest.mark.parametrize(
