@@ -286,7 +286,7 @@ def _lazy_garbage_collector() -> Iterator[None]:
 
 
 def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> Iterator[RowWork]:
-    """Yield the work; call `begin` with the first row that is to be sent, and never if nothing is."""
+    """Yield the work; call `begin` before the first row that has something to send."""
     for item in work:
         if isinstance(item, RowTask):
             begin()
