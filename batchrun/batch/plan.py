@@ -239,7 +239,7 @@ def _plan_of_table(
     examples = read_examples(job.examples, _first_prompts(job)) if job.examples is not None else None
     if job.messages is None and not _first_prompts(job):
         job = _with_default_prompt(job, source)
-    if job.messages is not None:
+    if job.messages in source.columns:
         notices += answers_notice(source, job.messages, str(table) if isinstance(table, str | Path) else None)
     structure = files.structure.response_format() if files.structure is not None else None
     for variant in variants_of(job):
@@ -390,7 +390,7 @@ def _settings(job: Job, destination: Destination, files: _JobFiles, examples: Ex
     if files.searched:
         settings["file_search"] = digest(*sorted(file.sha256 for file in files.searched))
     if examples is not None:
-        settings["examples"] = examples
+        settings["examples"] = [list(pair) for pair in examples]  # as JSON has them
     return settings
 
 

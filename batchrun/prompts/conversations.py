@@ -28,6 +28,7 @@ __all__ = [
     "spoken",
     "text_of_messages",
     "without_answer",
+    "without_instructions",
 ]
 
 CONVERSATION_COLUMNS: Final = ("messages", "conversations")
@@ -131,6 +132,13 @@ def without_answer(cell: Value) -> tuple[list[Any], str | None]:
     answers = _answers_at_end(messages)
     kept = listed[: len(listed) - answers]
     return kept, (_text_of(messages[-1]) or None) if answers else None
+
+
+def without_instructions(messages: Sequence[JsonObject]) -> tuple[str, tuple[JsonObject, ...]]:
+    """Return (the texts of the system and developer messages, joined by a blank line; the other messages)."""
+    instructing = [message for message in messages if message["role"] in ("system", "developer")]
+    others = tuple(message for message in messages if message not in instructing)
+    return "\n\n".join(filter(None, map(_text_of, instructing))), others
 
 
 def text_of_messages(messages: Sequence[JsonObject]) -> str:

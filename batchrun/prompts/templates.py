@@ -14,9 +14,9 @@ from batchrun.job.fingerprint import digest
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.conversations import ConversationError, messages_in, question_text, text_of_messages
 from batchrun.prompts.placeholders import placeholder_hint
 from batchrun.prompts.prompt_error import PromptError
+from batchrun.prompts.row_conversation import conversation_turn
 from batchrun.prompts.row_settings import SettingTemplates, setting_templates
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
@@ -228,10 +228,15 @@ class Prompter:
                 raise PromptError("error_cell", text)
         as_python = self._lists_as_python
         values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
-        first = self._first_turn(templates, row, values)
-        own = self._own_settings(templates.own, values) if templates.own is not None else None
-        thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         combination = templates.combination
+        attached = _attachments(row, combination.settings.get("attach") or ())
+        own = self._own_settings(templates.own, values) if templates.own is not None else None
+        if templates.conversation is None:
+            first = Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
+        else:
+            cell = row.values[templates.conversation]
+            first, own = conversation_turn(cell, combination.settings, own, attached, templates.examples)
+        thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         return Prompt(
             row_key=self.row_key(row),
             row_index=row.row_index,
@@ -243,16 +248,6 @@ class Prompter:
             model=combination.settings.get("model") if own is None or own.model is None else own.model,
             own=own,
         )
-
-    def _first_turn(self, templates: _CombinationTemplates, row: Row, values: Mapping[str, Value]) -> Turn:
-        settings = templates.combination.settings
-        attached = _attachments(row, settings.get("attach") or ())
-        if templates.conversation is None:
-            return Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
-        messages = _messages(row.values[templates.conversation], settings)
-        if attached and not question_text(messages):
-            raise PromptError("bad_attachment", "the conversation has no message of the user to attach the file to")
-        return Turn(text_of_messages(messages), 1, attached, messages, templates.examples)
 
     def _own_settings(self, templates: SettingTemplates, values: Mapping[str, Value]) -> RowSettings:
         own = templates.render({"row": values, **values})
@@ -312,17 +307,6 @@ def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
         return tuple(each for column in columns for each in attachments_in(row.values[column]))
     except AttachmentError as exc:
         raise PromptError(exc.error_type, str(exc)) from None
-
-
-def _messages(cell: Value, settings: Settings) -> tuple[JsonObject, ...]:
-    """Return the messages of a row's conversation."""
-    try:
-        messages = messages_in(cell, settings.get("api"))
-    except ConversationError as exc:
-        raise PromptError(exc.error_type, str(exc)) from None
-    if _SURROGATE.search(json.dumps(messages, ensure_ascii=False)):
-        raise PromptError("bad_text", "the conversation contains half of a surrogate pair, which UTF-8 cannot encode")
-    return messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,8 @@ class ReportRow:
         scores: scorer → value; None if the row has no score.
         reads: scorer → the text that it read.
         before: in a comparison, `response` and `scores` of the same row in the other table; None if not shown.
-        messages: role and text of each message of a conversation; empty if the prompt is a single user message.
+        messages: role and text of each message of a conversation, and `instructions` with the row's own; empty if the
+            prompt is a single user message.
     """
 
     key: str
@@ -104,8 +105,11 @@ def asked(prompt: Prompt | PromptError) -> tuple[str | None, Sequence[tuple[str,
     """Return the `prompt` and the `messages` of a row from its rendered prompt."""
     if isinstance(prompt, PromptError):
         return None, ()
-    messages = prompt.first.messages
-    return (question_text(messages), spoken(messages)) if messages else (prompt.first.text, ())
+    messages, own = prompt.first.messages, prompt.own
+    text = question_text(messages) if messages else prompt.first.text
+    if own is not None and own.instructions is not None:
+        return text, (("instructions", own.instructions), *(spoken(messages) or (("user", text),)))
+    return text, spoken(messages)
 
 
 def pending_cells() -> JsonDict:
