@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchrun.batch.cached_answers import PlannedCache
@@ -14,12 +15,39 @@ from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.prompts.combinations import Combination
+from batchrun.prompts.local_files import LocalFile
 from batchrun.records import Settings
+from batchrun.structured import SchemaMismatch, Structure
 
-__all__ = ["has_cached_answers", "planned_cache", "service_of"]
+__all__ = ["BatchFiles", "has_cached_answers", "planned_cache", "service_of"]
 
 _BY_FILE = ("schema", "file_search")
 """Settings whose content, and not the name of the file, is in the settings of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFiles:
+    """The files of a batch that a cache depends on.
+
+    Attributes:
+        folder: relative paths of attachments are relative to this folder.
+        searched: files that the model may search.
+        structure: the schema of the answers, None without --schema.
+    """
+
+    folder: Path
+    searched: Sequence[LocalFile]
+    structure: Structure | None
+
+    def fits(self, answer: str) -> bool:
+        """Return whether an answer has the form of the schema."""
+        if self.structure is None:
+            return True
+        try:
+            self.structure.read(answer)
+        except SchemaMismatch:
+            return False
+        return True
 
 
 def planned_cache(
@@ -29,7 +57,7 @@ def planned_cache(
     settings: Settings,
     service: str,
     paths: Paths,
-    folder: Path,
+    files: BatchFiles,
 ) -> PlannedCache | str | None:
     """Return the cache of a batch, or one line that says why it is not used; None without --cache.
 
@@ -37,7 +65,6 @@ def planned_cache(
         variants: the job of each combination of settings, without epochs.
         settings: what decides the answers, as stored in the journal.
         service: see `service_of`.
-        folder: relative paths of attachments are relative to this folder.
 
     Raises:
         InputError: the file is not a cache, or belongs to the batch itself.
@@ -53,7 +80,9 @@ def planned_cache(
         return f"--cache is not used: {reason}"
     of_combinations = [(variants[each.variant], each.epoch) for each in combinations]
     extra = {name: settings[name] for name in _BY_FILE if name in settings}
-    return PlannedCache(job.cache, RowKeys(service, of_combinations, extra, folder))
+    if files.searched:
+        extra["file_names"] = sorted(file.path.name for file in files.searched)
+    return PlannedCache(job.cache, RowKeys(service, of_combinations, extra, files.folder), files.fits)
 
 
 def _reason_against(job: Job, variants: Sequence[Job], *, is_embedded: bool) -> str | None:

@@ -43,10 +43,13 @@ class PlannedCache:
 
     Attributes:
         keys: makes the keys of its rows.
+        fits: whether an answer has the form that the batch asks for. A model of pydantic may have rules that its schema
+            does not show.
     """
 
     file: Path
     keys: RowKeys
+    fits: Callable[[str], bool]
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class CacheReader:
         """
         self._file = file
         self._keys = planned.keys
+        self._fits = planned.fits
         self._stale_before = stale_before
         self._number_of = number_of
         self.report = CacheReport(planned.file)
@@ -105,8 +109,9 @@ class CacheReader:
             self._problem(f"cannot be read ({reason_of(exc)})")
             self._file = None
             return None
-        is_stale = found is not None and self._stale_before is not None and found.completed_at < self._stale_before
-        return None if is_stale else found
+        if found is None or (self._stale_before is not None and found.completed_at < self._stale_before):
+            return None
+        return found if self._fits(found.response) else None
 
     def _problem(self, problem: str) -> None:
         log.warning("%s: %s", visible_line(str(self.report.file)), problem)

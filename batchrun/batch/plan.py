@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.batch.added_columns import AddedColumns
-from batchrun.batch.cache_plan import has_cached_answers, planned_cache, service_of
+from batchrun.batch.cache_plan import BatchFiles, has_cached_answers, planned_cache, service_of
 from batchrun.batch.cached_answers import PlannedCache
 from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.examples import ExamplePairs, read_examples
@@ -320,7 +320,8 @@ def _with_cache(plan: Plan, environment: Environment) -> Plan:
     """
     job = plan.job
     service = service_of(job, plan.destination, environment)
-    cache = planned_cache(job, plan.variants, plan.combinations, plan.settings, service, plan.paths, plan.folder)
+    files = BatchFiles(plan.folder, plan.searched, plan.structure)
+    cache = planned_cache(job, plan.variants, plan.combinations, plan.settings, service, plan.paths, files)
     notices = (*plan.notices, cache) if isinstance(cache, str) else plan.notices
     plan = replace(plan, service=service, notices=notices, cache=cache if isinstance(cache, PlannedCache) else None)
     if plan.cache is None and (job.fresh or not has_cached_answers(plan.paths.journal)):

@@ -170,6 +170,21 @@ def test_turns_and_fields(bench: Bench) -> None:
     assert [each["asked"] for each in shown["exchanges"]] == ["one", f"JSON after {found[0][0][0]}"]
 
 
+def test_an_answer_that_no_longer_has_the_form(bench: Bench) -> None:
+    """A cached answer that breaks a rule of the model, which its schema does not show, is not taken."""
+    model = "import pydantic\n\nclass Number(pydantic.BaseModel):\n    n: int\n"
+    rule = "\n    @pydantic.field_validator('n')\n    def check(cls, n):\n        assert n < 0\n        return n\n"
+    (bench.folder / "one.py").write_text(model)
+    (bench.folder / "two.py").write_text(model + rule)
+    options = ("--prompt", "JSON for {{ question }}", "--schema-retries", "0", "--schema")
+    bench.json("a.csv", *options, "one.py:Number")
+    bench.json("b.csv", *options, "one.py:Number")
+    assert len(bench.asked()) == 2
+    assert "0 to send" not in bench.run("c.csv", *options, "two.py:Number", "--dry-run").stdout
+    found = bench.json("c.csv", *options, "two.py:Number", code=3)
+    assert (len(bench.asked()), found["failures"]) == (2, {"schema_mismatch": 2})
+
+
 def test_an_old_answer_is_asked_again(bench: Bench) -> None:
     """--max-age holds for cached answers by the time at which the service gave them; the new answer replaces the old."""
     bench.json("a.csv")

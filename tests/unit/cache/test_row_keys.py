@@ -24,7 +24,7 @@ ROW = {"question": "What is 6 * 7?", "other": "What is 6 * 7?", "file": "note.tx
 
 def keys(folder: Path, *rows: dict[str, str], **options: Any) -> list[bytes]:
     """Return the keys of a batch over some rows."""
-    for name, text in (("note.txt", "a note"), ("twin/note.txt", "a note"), ("more.md", "more")):
+    for name, text in (("note.txt", "a note"), ("twin/note.txt", "a note"), ("more.md", "more"), ("same.md", "more")):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     table = write_csv(folder / "q.csv", list(rows or (ROW,)))
@@ -50,7 +50,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "max_completion_tokens": [{"max_completion_tokens": 9}],
     "attach": [{"attach": ["file"]}],
     "schema": [{"schema": SCHEMA}, {"schema": {**SCHEMA, "title": "T"}}],
-    "file_search": [{"file_search": ["note.txt"], "api": "responses"}],
+    "file_search": [{"file_search": [name], "api": "responses"} for name in ("note.txt", "more.md", "same.md")],
     "api": [{"api": "responses"}, {"api": "assistants"}],
     "base_url": [{"base_url": URL + "/other"}, {"base_url": "https://127.0.0.1:9/v1"}],
     "assistant": [{"assistant": "asst_1", "model": None, "api": "assistants"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,3 +206,17 @@ def test_without_a_journal_attempts_are_unknown() -> None:
     assert error_types([row("failed", error_type="timeout", error="x" * 900)]) == [
         {"error_type": "timeout", "rows": 1, "cut_short": 0, "tries": None, "example": "x" * 500}
     ]
+
+
+def test_answers_from_a_cache_belong_to_no_session() -> None:
+    """A row whose answer another batch has got ended in no session; a duplicate ended with the row that was sent."""
+
+    def ended(completed_at: str, status: str = "completed", attempts: int = 0) -> ReportRow:
+        found = row(status, completed_at=completed_at, duration_s=0.0)
+        return replace(found, cells={**found.cells, "attempts": attempts})
+
+    sent, alike = ended(at(10), attempts=1), ended(at(10))
+    cached, unaskable = ended("2026-01-01T00:00:00.000+00:00"), ended(at(12), "failed")
+    [session] = sessions([sent, alike, cached, unaskable])
+    assert (sum(session["ended"]), sum(session["failed"])) == (3, 1)
+    assert sessions([cached]) == []
