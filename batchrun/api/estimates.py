@@ -45,6 +45,11 @@ class DryRunEstimate:
         return self._dry_run.finished_before
 
     @property
+    def from_cache(self) -> int:
+        """Rows whose answer is in the `cache`, so that they would not be sent."""
+        return self._dry_run.from_cache
+
+    @property
     def prompt_tokens(self) -> int:
         """Estimated tokens of all prompts to send."""
         return self._dry_run.prompt_tokens

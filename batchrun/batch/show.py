@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from batchrun.batch.cached_answers import CACHED_FROM
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import UNASKED, prompts_of
@@ -49,7 +50,8 @@ class RowFacts(TypedDict):
 
     `prompt` is None if the prompt could not be made; `problem` is then the reason. `messages` are those of a
     conversation, and examples with the question; missing if only the prompt is sent. `line` is None in formats without
-    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `thread` is missing if the service keeps no thread.
+    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `thread` is missing if the service keeps no thread, and
+    `cached_from` if the row was sent.
     """
 
     row: str
@@ -62,6 +64,7 @@ class RowFacts(TypedDict):
     attempts: list[JsonDict]
     exchanges: list[ExchangeFacts]
     thread: NotRequired[ThreadFacts]
+    cached_from: NotRequired[str]
 
 
 async def row_facts(output: Path, row_key: str, environment: Environment) -> RowFacts:
@@ -100,6 +103,8 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
         }
         if not isinstance(prompt, PromptError) and (prompt.first.messages or prompt.first.examples):
             facts["messages"] = chat_messages(prompt.first)
+        if source_of_answer := journal.extras(row_key).get(CACHED_FROM) if facts["outcome"]["completed_at"] else None:
+            facts["cached_from"] = source_of_answer
     thread_id = facts["outcome"]["thread_id"]
     # A chat completion leaves nothing at the service: its thread is the prompt and the response.
     if thread_id and manifest["settings"]["api"] != "chat":
@@ -155,6 +160,8 @@ def row_lines(facts: RowFacts) -> list[str]:
     outcome = facts["outcome"]
     where = f" (line {facts['line']} of the input)" if facts["line"] else ""
     lines = [f"row {facts['row']}{where} · {outcome['status']}"]
+    if "cached_from" in facts:
+        lines.append(f"answer from the cache, paid for by {facts['cached_from']} · {outcome['completed_at'][:19]}Z")
     for attempt in facts["attempts"]:
         fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
         run = attempt["run_id"] or "no run id received"

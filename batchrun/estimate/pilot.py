@@ -160,7 +160,7 @@ class _SampleUsage:
         """Count a row that has ended."""
         usage, cost_usd = outcome.usage, outcome.cost_usd
         if outcome.attempts == 0:
-            # A row whose prompt cannot be made is part of the table and uses nothing.
+            # A row whose prompt cannot be made, or whose answer is in a cache, is part of the table and uses nothing.
             usage, cost_usd = Usage(0, 0), 0.0
         else:
             self.durations_s.append(outcome.duration_s)

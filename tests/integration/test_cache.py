@@ -106,6 +106,8 @@ def test_a_prompt_is_paid_for_once(bench: Bench, api: str) -> None:
     assert [[row[name] for name in same] for row in (one, two)] == [[row[name] for name in same] for row in first]
     free = ("cost_usd", "total_tokens", "attempts", "duration_s")
     assert [one[name] for name in free] == ["0.0", "0", "0", "0.0"]
+    shown = command.batchrun(bench.folder, "show", "b.csv", "0").stdout
+    assert "answer from the cache, paid for by batch_" in shown
     status = command.batchrun(bench.folder, "status", "b.csv")
     assert "2 from the cache" in status.stdout
     again = bench.json("b.csv", "--api", api)
@@ -338,6 +340,8 @@ def test_from_python(bench: Bench) -> None:
     ended: list[Any] = []
     second = batchrun.run(["two", "one"], on_outcome=ended.append, **options)
     assert bench.asked() == []
+    estimate = batchrun.run(["two", "one", "three"], dry_run=True, **options)
+    assert (estimate.to_send, estimate.from_cache) == (1, 2)
     assert second["response"].tolist() == first["response"].tolist()[::-1]
     assert [outcome.extras["cached_from"] for outcome in ended] == second["cached_from"].tolist()
     assert second["cost_usd"].tolist() == [0.0, 0.0]

@@ -278,7 +278,7 @@ def _report(
         grader=grader.name,
         model=plan.job.model,
         requests=summary.rows,
-        asked=summary.rows - summary.statistics.finished_before,
+        asked=summary.rows - summary.statistics.finished_before - summary.statistics.from_cache,
         read=read,
         unread=len(all_verdicts) - read - failed,
         failed=failed,
