@@ -17,9 +17,10 @@ from batchrun.journal import Journal
 from batchrun.prompts.combinations import Combination
 from batchrun.prompts.local_files import LocalFile
 from batchrun.records import Settings
+from batchrun.services.kept import ON_REQUEST
 from batchrun.structured import SchemaMismatch, Structure
 
-__all__ = ["BatchFiles", "has_cached_answers", "planned_cache", "service_of"]
+__all__ = ["BatchFiles", "has_cached_answers", "kept_on_request", "planned_cache", "service_of"]
 
 _BY_FILE = ("schema", "file_search")
 """Settings whose content, and not the name of the file, is in the settings of a batch."""
@@ -82,6 +83,8 @@ def planned_cache(
     extra = {name: settings[name] for name in _BY_FILE if name in settings}
     if files.searched:
         extra["file_names"] = sorted(file.path.name for file in files.searched)
+    if kept := kept_on_request(job):
+        extra["keep"] = kept
     return PlannedCache(job.cache, RowKeys(service, of_combinations, extra, files.folder), files.fits)
 
 
@@ -94,6 +97,11 @@ def _reason_against(job: Job, variants: Sequence[Job], *, is_embedded: bool) -> 
     if job.code_interpreter:
         return "with --code-interpreter, answers have files, which belong to the batch that downloaded them"
     return None
+
+
+def kept_on_request(job: Job) -> list[str]:
+    """Return what answers carry because the job asks for it; some of it changes the requests."""
+    return sorted({*(job.keep or ())} & {*ON_REQUEST})
 
 
 def service_of(job: Job, destination: Destination, environment: Environment) -> str:

@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.batch.assembly import engine_of, limits_of, price_list, wire_of
+from batchrun.batch.cache_plan import kept_on_request
 from batchrun.batch.cached_answers import CachedAnswers, open_answers
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
@@ -35,6 +36,7 @@ from batchrun.engine.slots import CEILING
 from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
+from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal, open_journal
 from batchrun.records import Outcome
 from batchrun.services.kept import ON_REQUEST
@@ -179,14 +181,15 @@ def _open_cache(
 
 
 def _is_same_service(plan: Plan, journal: Journal) -> bool:
-    """Return whether all that the journal has was sent to the plan's service, and record this service in it."""
+    """Return whether all that the journal has was sent to the plan's service and kept as now, and record these."""
+    service = digest(plan.service, kept_on_request(plan.job))
     services = journal.read_manifest().get("services")
     if services is None:
         services = [] if journal.is_empty() else ["unknown"]  # a journal of an earlier version
-    if plan.service not in services:
-        services.append(plan.service)
+    if service not in services:
+        services.append(service)
         journal.write_manifest({"services": services})
-    return bool(services == [plan.service])
+    return bool(services == [service])
 
 
 def _both(first: Callable[[Outcome], None], second: Callable[[Outcome], None] | None) -> Callable[[Outcome], None]:

@@ -56,6 +56,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "assistant": [{"assistant": "asst_1", "model": None, "api": "assistants"}],
     "param": [{"param": {"seed": 1}}, {"param": {"seed": 0}}, {"param": {"service_tier": "flex"}}],
     "response_format": [{"response_format": {"type": "json_object"}}],
+    "keep": [{"keep": ["logprobs"]}, {"keep": ["raw"]}, {"keep": ["raw", "logprobs"]}],
     "header": [{"header": {"X-Backend": "blue"}}],
     "query": [{"query": {"backend": "blue"}}],
 }
