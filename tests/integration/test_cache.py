@@ -237,6 +237,25 @@ def test_a_batch_that_ended_fills_a_cache(bench: Bench) -> None:
     assert len(bench.asked()) == 2
 
 
+def test_what_answers_carry(bench: Bench) -> None:
+    """A cached answer carries all that the batch keeps; an answer that was recorded without it is not stored."""
+    assert (
+        command.batchrun(
+            bench.folder, "run", "q.csv", "--base-url", bench.url, "--model", "m", "-o", "a.csv"
+        ).returncode
+        == 0
+    )
+    bench.json("a.csv", "--keep", "raw")
+    bench.asked()
+    bench.json("b.csv", "--keep", "raw")
+    assert len(bench.asked()) == 2
+    bench.json("c.csv", "--keep", "raw")
+    assert bench.asked() == []
+    assert [json.loads(row["raw"])["choices"][0]["message"]["content"] for row in bench.rows("c.csv")] == bench.answers(
+        "b.csv"
+    )
+
+
 def test_a_prompt_that_was_changed_and_changed_back(bench: Bench) -> None:
     """A row takes its own earlier answer."""
     bench.json("a.csv")
