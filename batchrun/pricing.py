@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
-from batchrun.records import Usage
+from batchrun.records import MODEL_OF_RUN, Usage
 from batchrun.services.kept import STANDARD_TIERS
 from batchrun.services.reply_fields import name as known_name
 from batchrun.services.reply_fields import objects
@@ -227,7 +227,9 @@ class PriceList:
         """Return the exact US dollars, None if the price or a count is unknown."""
         total = Decimal(0)
         for run in runs_of(usage):
-            match = self.matched(model, run)
+            # The runs of a first model, before the fallback model answered, name it.
+            own = run.raw.get(MODEL_OF_RUN) if run.raw is not None else None
+            match = self.matched(own if isinstance(own, str) else model, run)
             cost = match.cost(run) if match is not None else None
             if match is None or cost is None:
                 return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = [
     "EMPTY_ANSWER",
+    "MODEL_OF_RUN",
     "OUTPUT_COLUMNS",
     "REFUSAL",
     "Attachment",
@@ -36,6 +37,7 @@ __all__ = [
     "Usage",
     "Value",
     "sum_usage",
+    "usage_of_model",
 ]
 
 Value: TypeAlias = Any
@@ -293,6 +295,24 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
+MODEL_OF_RUN = "batchrun_model"
+"""Key in the usage object of a run of another model than that of its row: the model whose prices it has."""
+
+
+def usage_of_model(usage: Usage, model: str | None) -> Usage:
+    """Return usage whose runs have the prices of a model, also in the sum with runs of another one.
+
+    >>> usage_of_model(Usage(raw={"prompt_tokens": 6}), "m-1").raw
+    {'batchrun_model': 'm-1', 'prompt_tokens': 6}
+    """
+    if usage.raw is None or model is None:
+        return usage
+    runs = usage.raw.get("runs")
+    if isinstance(runs, list):
+        return replace(usage, raw={"runs": [usage_of_model(Usage(raw=run), model).raw for run in runs]})
+    return replace(usage, raw={MODEL_OF_RUN: model, **usage.raw})
+
+
 def _sum(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     total = sum(known)
@@ -422,7 +442,8 @@ class Completed:
         cost_usd: US dollars, None if the price is unknown.
         extras: what the answer carried, each only if there is any: `citations` and `files` (lists), `reasoning` (text),
             `tool_calls` and `tool_errors` (numbers), `service_tier` (text), and with `keep` also `logprobs` (a list)
-            and `raw` (the reply as JSON). None for nothing.
+            and `raw` (the reply as JSON); `fallback_from`, the first model, if the fallback model was asked. None for
+            nothing.
 
     Examples:
         >>> import batchrun

@@ -106,6 +106,9 @@ class JobOptions(TypedDict, total=False):
     """Model name at the service; may be a template over the row's columns. Repeat it to run every row with each model.
     `tutor` answers offline. Default: environment variable BATCHRUN_MODEL."""
 
+    fallback_model: str | None
+    """Model to ask about rows that the first model refuses or fails for good; their cost is that of both."""
+
     temperature: float | None
     """Sampling temperature, from 0 to 2."""
 

@@ -228,6 +228,7 @@ def _dialogue_settings(plan: Plan) -> DialogueSettings:
         max_tool_rounds=plan.job.max_tool_rounds,
         check=check if structure is not None else None,
         max_corrections=plan.job.schema_retries,
+        fallback_model=plan.job.fallback_model,
     )
 
 
@@ -235,7 +236,7 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
     """Return the budget; None without --budget.
 
     A row's cost is not known before it ends. The budget assumes the most expensive model of the batch and all turns of
-    a row, so that it stops too early rather than too late.
+    a row, and the fallback model as well, so that it stops too early rather than too late.
 
     Raises:
         InputError: the price of a model is unknown.
@@ -243,17 +244,24 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
     job = plan.job
     if job.budget is None or not plan.models:
         return None
-    models = plan.models
+    fallback = job.fallback_model
+    models = plan.models if fallback is None else (*plan.models, fallback)
     costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
     unknown = [model for model, cost in costs.items() if cost is None]
     if unknown:
         raise InputError(f"--budget: {no_price_text(unknown[0], plan.place)}")
-    most_expensive = max(models, key=lambda model: costs[model] or 0.0)
+    most_expensive = max(plan.models, key=lambda model: costs[model] or 0.0)
+
+    def row_price(usage: Usage) -> float | None:
+        """Return the price of a row that both models are asked: a part of the rows is, but nobody knows which."""
+        first = price(most_expensive, usage)
+        return first if fallback is None or first is None else first + (price(fallback, usage) or 0.0)
+
     turns = len(job.turns or (1,))
     return Budget(
         job.budget,
         journal.spent_usd(),
-        lambda usage: price(most_expensive, usage),
+        row_price,
         # The instructions of single rows are part of the characters of these rows.
         fixed_chars=max(len(without_templates(variant).instructions or "") for variant in plan.variants)
         + plan.prompter.example_chars,

@@ -32,6 +32,7 @@ NumberOf: TypeAlias = Callable[[Prompt, bytes], int]
 
 _NOT_KEPT = {
     "files": "files that the model created",
+    "fallback_from": "answer of the fallback model",
     "tool_calls": "function calls",
 }
 """Extras of an answer that belong to its batch → what they are, for people."""
@@ -265,7 +266,11 @@ def open_answers(path: Path) -> tuple[AnswerFile | None, str | None]:
 def is_continued(task: RowTask) -> bool:
     """Return whether an earlier run of the batch has begun the row: what it paid for is not replaced."""
     last = task.last
-    return bool(task.ends) or (last is not None and last.run_id is not None and not last.run_ended)
+    return (
+        bool(task.ends)
+        or task.first_end is not None
+        or (last is not None and last.run_id is not None and not last.run_ended)
+    )
 
 
 def _cached_row(found: KnownAnswer, prompt: Prompt, task: RowTask) -> CachedRow:

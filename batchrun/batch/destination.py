@@ -105,7 +105,8 @@ def destination_of(
 
 
 def _models_of(job: Job) -> set[str | None]:
-    return {variant.model for variant in variants_of(job)}
+    fallback = set() if job.fallback_model is None else {job.fallback_model}
+    return {variant.model for variant in variants_of(job)} | fallback
 
 
 def _is_tutored(job: Job, environment: Environment, *, model_from_environment: bool) -> bool:

@@ -193,6 +193,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "examples": "examples.csv",
     "instructions": "Answer in one sentence.",
     "model": "NAME",
+    "fallback_model": "OTHER",
     "thread_column": "thread_id",
     "attach": ["file"],
     "schema": "schema.json",

@@ -140,6 +140,7 @@ class Plan:
             return f"the embedded server from {shown_path(self.job.script)} ({api}, offline)"
         assistants = {each.model: f"assistant {each.assistant}" for each in self.variants}
         models = listed_models([model or assistants.get(model, "") for model in self.models])
+        models += f", else {self.job.fallback_model}," if self.job.fallback_model is not None else ""
         return f"{models} at {base_url or 'OpenAI'} ({api})"
 
     def manifest(self) -> JsonDict:
@@ -150,6 +151,7 @@ class Plan:
             "input_fingerprint": self.source.fingerprint(),
             "rendering": rendering_digest(),
             "row_settings": True,
+            "fallback_model": self.job.fallback_model,
             "rows": self.rows,
             "columns": list(self.source.columns),
             "settings": dict(self.settings),

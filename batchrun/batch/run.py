@@ -112,6 +112,8 @@ async def run_batch(
             kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
             cache=cache.report if cache is not None else None,
             notices=notices.lines(),
+            models=journal.models.totals(),
+            fallbacks=journal.models.fallbacks() if plan.job.fallback_model is not None else {},
         )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from batchrun.batch.cached_answers import CacheReport
+from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
+from batchrun.journal import ModelFacts
 from batchrun.shell_hint import command
 from batchrun.wording import cost_text, duration, rows_text, shown_path
 
@@ -44,6 +46,8 @@ class Summary:
         stop: why the batch ended before its last row, None if it did not.
         embedded: the batch ran its own server, which costs nothing.
         kept: rows that this run left out and that keep the answer of an earlier one.
+        models: the rows that each model answered.
+        fallbacks: how the first model ended → rows that the fallback model was asked.
         cache: what could not be done with the cache; None without one.
         notices: lines about the service: models that it shuts down, options that it does not apply.
     """
@@ -58,6 +62,8 @@ class Summary:
     notices: tuple[str, ...] = ()
     kept: int = 0
     cache: CacheReport | None = None
+    models: Mapping[str, ModelFacts] = field(default_factory=dict)
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def finished_before(self) -> int:
@@ -133,6 +139,8 @@ class SummaryFacts(TypedDict):
     completion_tokens: int
     cost_usd: float | None
     unpriced: int
+    models: Mapping[str, ModelFacts]
+    fallbacks: Mapping[str, int]
     this_run: RunFacts
     embedded: bool
     elapsed_s: float
@@ -173,6 +181,8 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         "completion_tokens": totals.completion_tokens,
         "cost_usd": totals.cost_usd,
         "unpriced": summary.unpriced,
+        "models": summary.models,
+        "fallbacks": summary.fallbacks,
         "this_run": {
             "asked": summary.rows_sent,
             "completed": statistics.completed,
@@ -200,6 +210,8 @@ def summary_lines(summary: Summary) -> list[str]:
     """Return the summary for people: one line of counts, and one line for each thing to know or to do."""
     return [
         _counts_line(summary),
+        *model_lines(summary.models, embedded=summary.embedded),
+        *fallback_lines(summary.fallbacks),
         *_outcome_lines(summary),
         *_service_lines(summary),
         *_cache_lines(summary),

@@ -8,8 +8,9 @@ from typing import TypedDict
 
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
+from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.errors import OutputError
-from batchrun.journal import Journal
+from batchrun.journal import Journal, ModelFacts
 from batchrun.records import Settings
 from batchrun.wording import FREE, dollars, rows_text
 
@@ -42,6 +43,8 @@ class StatusFacts(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    models: Mapping[str, ModelFacts]
+    fallbacks: Mapping[str, int]
 
 
 def batch_status(output: Path) -> StatusFacts:
@@ -90,6 +93,8 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
+        "models": journal.models.totals(),
+        "fallbacks": journal.models.fallbacks() if manifest.get("fallback_model") else {},
     }
 
 
@@ -126,5 +131,7 @@ def status_lines(facts: StatusFacts) -> list[str]:
         f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else "") + cached,
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
+    lines += model_lines(facts["models"], embedded=facts["embedded"])
+    lines += fallback_lines(facts["fallbacks"])
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
     return lines

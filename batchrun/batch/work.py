@@ -11,13 +11,23 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
 from batchrun.engine import RowTask, RowWork, SkippedRow
+from batchrun.engine.fallback import NO_ANSWER, first_end
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Failed, Prompt
+from batchrun.records import Completed, Failed, Prompt, RunEnd
 
-__all__ = ["count_changed_rows", "oldest_valid_answer", "remaining_task", "with_finished_runs", "work_of"]
+__all__ = [
+    "count_changed_rows",
+    "fallback_task",
+    "oldest_valid_answer",
+    "refused_before",
+    "remaining_task",
+    "with_finished_runs",
+    "with_first_end",
+    "work_of",
+]
 
 
 def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers | None = None) -> Iterator[RowWork]:
@@ -25,6 +35,7 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
     nothing is left."""
     job = plan.job
     stale_before = oldest_valid_answer(job, clock)
+    may_fall_back = job.fallback_model is not None or journal.exchanges.has_fallbacks()
     if job.dedupe:
         journal.duplicates.begin(stale_before)
     for row_key, _, prompt in prompts_of(plan.asked, plan.prompter):
@@ -38,15 +49,34 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
             yield SkippedRow.DUPLICATE
         else:
-            task: RowTask | None
-            if history is None:
-                task = RowTask(prompt)
-            else:
-                task = remaining_task(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
-                if task is not None and plan.has_several_runs:
-                    task = with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
+            task = _task(plan, journal, prompt, history, stale_before, may_fall_back=may_fall_back)
             left = SkippedRow.FINISHED_BEFORE if task is None else task
             yield left if cache is None else cache.looked_up(left, prompt)
+
+
+def _task(
+    plan: Plan,
+    journal: Journal,
+    prompt: Prompt,
+    history: RowHistory | None,
+    stale_before: datetime | None,
+    *,
+    may_fall_back: bool,
+) -> RowTask | None:
+    """Return the task that is left for a row; None if its outcome holds.
+
+    Args:
+        may_fall_back: a fallback model is given, or an earlier run had one.
+    """
+    job = plan.job
+    if history is None:
+        return RowTask(prompt)
+    task = remaining_task(prompt, history, retry_failed=job.retry_failed, stale_before=stale_before)
+    if task is None:
+        return fallback_task(prompt, history, journal, job) if may_fall_back else None
+    if plan.has_several_runs:
+        task = with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
+    return with_first_end(task, history, journal, job.fallback_model) if may_fall_back else task
 
 
 def count_changed_rows(plan: Plan, journal: Journal) -> int:
@@ -84,6 +114,66 @@ def remaining_task(
         return RowTask(prompt, history.last) if retry_failed else None
     # The prompt has changed or the answer is too old: the last run must not be followed, only its number continued.
     return RowTask(prompt, replace(history.last, run_ended=True) if history.last else None)
+
+
+def with_first_end(task: RowTask, history: RowHistory, journal: Journal, fallback_model: str | None) -> RowTask:
+    """Return the task with the end of the first model, if the fallback model is to be asked.
+
+    The fallback model is asked again if it failed, and another one if the option changed. The row begins with its own
+    model if there is no such option any more, or if its answer is too old.
+    """
+    row_key, fingerprint = task.prompt.row_key, task.prompt.fingerprint
+    first = journal.exchanges.first_end(row_key, fingerprint)
+    if first is None or task.last is None:
+        return task
+    spent = [first.reply.usage] if first.attempt > history.attempts else []
+    is_stale = history.fingerprint == fingerprint and history.answered and not history.has_open_attempt
+    if first.asked == fallback_model and not is_stale:
+        return replace(task, first_end=first, spent=spent)
+    # Another model than that of the last attempt: its run is not followed, and its turns are asked again.
+    last = replace(task.last, run_ended=True)
+    spent += [end.reply.usage for end in task.ends if end.attempt > history.attempts]
+    task = replace(task, last=last, ends=(), outputs={}, redo_from_turn=1, spent=spent)
+    if fallback_model is None or is_stale:
+        journal.exchanges.begin_with_first_model(row_key, fingerprint, last.number + 1)
+        return task
+    first = replace(first, asked=fallback_model)
+    journal.exchanges.set_first_end(row_key, fingerprint, first)
+    return replace(task, first_end=first)
+
+
+def refused_before(prompt: Prompt, history: RowHistory, journal: Journal, job: Job) -> RunEnd | None:
+    """Return how a row ended that its model refused in an earlier run, and that is to be asked of the fallback model:
+    with --retry-failed, or because the batch ended before that model's answer. None for other rows.
+    """
+    model = job.fallback_model
+    if model is None or history.status != "incomplete" or history.fingerprint != prompt.fingerprint:
+        return None
+    first = journal.exchanges.first_end(prompt.row_key, prompt.fingerprint)
+    if first is not None:
+        return replace(first, asked=model) if first.attempt == history.attempts else None
+    outcome, _ = journal.outcome(prompt.row_key) or (None, "")
+    if not job.retry_failed or not isinstance(outcome, Completed) or outcome.reason not in NO_ANSWER:
+        return None
+    return None if model in (prompt.model, outcome.model) else first_end(outcome, model, prompt.model)
+
+
+def fallback_task(prompt: Prompt, history: RowHistory, journal: Journal, job: Job) -> RowTask | None:
+    """Return the task that asks the fallback model about a row that its own model refused in an earlier run; None if
+    there is nothing to ask. The earlier outcome keeps the cost of the refusal."""
+    first = refused_before(prompt, history, journal, job)
+    if first is None or history.last is None:
+        return None
+    before = journal.exchanges.first_end(prompt.row_key, prompt.fingerprint)
+    if before is None:
+        journal.exchanges.fall_back(prompt.row_key, prompt.fingerprint, first)
+    elif before != first:
+        journal.exchanges.set_first_end(prompt.row_key, prompt.fingerprint, first)
+    if before != first or not history.has_open_attempt:
+        return RowTask(prompt, replace(history.last, run_ended=True), first_end=first, redo_from_turn=1)
+    ends = journal.exchanges.of_row(prompt.row_key, prompt.fingerprint)
+    outputs = journal.exchanges.outputs_of_row(prompt.row_key, prompt.fingerprint)
+    return RowTask(prompt, history.last, ends, outputs, first_end=first)
 
 
 def with_finished_runs(task: RowTask, history: RowHistory, journal: Journal, *, has_max_age: bool) -> RowTask:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import anyio
 
+from batchrun.engine import fallback
 from batchrun.engine.attempts import Attempts
 from batchrun.engine.dialogue import Dialogue, Misshapen
 from batchrun.engine.function_calls import FunctionCalls
@@ -13,17 +14,9 @@ from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.engine.row_context import RowContext, RowTask
 from batchrun.engine.row_usage import RowUsage
-from batchrun.errors import (
-    BatchRefused,
-    PermanentFault,
-    RateLimited,
-    Refused,
-    ServiceFault,
-    Shortage,
-    Silence,
-)
+from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, ServiceFault, Shortage, Silence
 from batchrun.prompts.templates import PromptError
-from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd, Usage
+from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd
 
 __all__ = ["RowRun"]
 
@@ -37,22 +30,26 @@ class _ThreadGone(Exception):
 class RowRun:
     """One row in flight.
 
-    Mutable state: `_exchange`, the request at hand; `_redo_from_turn`, the first turn to run again, until the journal
-    knows it; `_has_restarted`, set once the thread was lost; `refused`, the refusal that failed the row, if any; and
-    the state of its parts: `_dialogue`, `attempts`, `_calls`, `usage`.
+    Mutable state: `_first_end`, set when the fallback model is asked, as is `_prompt` then; `_model_fault`, the
+    fault that failed the row; `_exchange`, the request at hand; `_redo_from_turn`, the first turn to run again,
+    until the journal knows it; `_has_restarted`, set once the thread was lost; `refused`, the refusal that failed
+    the row, if any; and the state of its parts: `_dialogue`, `attempts`, `_calls`, `usage`.
     """
 
     def __init__(self, task: RowTask, lease: Lease, context: RowContext) -> None:
-        self._prompt = task.prompt
+        self._own = task.prompt.own
         self._lease = lease
         self._context = context
         settings = context.dialogue_settings
+        self._first_end = task.first_end
+        self._prompt = task.prompt if task.first_end is None else fallback.asked_of(task.prompt, task.first_end.asked)
+        self._model_fault: ServiceFault | None = None
         self._dialogue = Dialogue(
-            task.prompt, task.ends, check=settings.check, max_corrections=settings.max_corrections
+            self._prompt, task.ends, check=settings.check, max_corrections=settings.max_corrections
         )
         self.attempts = Attempts(task.prompt.row_key, context.batch_id, context.policy, task.last, self._dialogue.last)
-        self._calls = FunctionCalls(task.prompt, task.outputs, context)
-        self.usage = RowUsage([end.reply.usage for end in task.ends if end.attempt <= task.billed])
+        self._calls = FunctionCalls(self._prompt, task.outputs, context)
+        self.usage = RowUsage([end.reply.usage for end in task.ends if end.attempt <= task.billed], task.spent)
         self._exchange: Exchange
         self._redo_from_turn = task.redo_from_turn
         self._has_restarted = False
@@ -67,13 +64,24 @@ class RowRun:
             OutputError: the journal cannot be written.
         """
         if self._prompt.thread_id is None:
-            return await self._run_dialogue()
+            return await self._ask_models()
         async with self._context.locks(self._prompt.thread_id):
-            return None if self._context.stopped.is_set() else await self._run_dialogue()
+            return None if self._context.stopped.is_set() else await self._ask_models()
+
+    async def _ask_models(self) -> Outcome | None:
+        """Ask the row's model, and the fallback model if that one gives no answer."""
+        outcome = await self._run_dialogue()
+        other = self._context.dialogue_settings.fallback_model
+        if outcome is None or other is None:
+            return outcome
+        is_first = self._first_end is None and other != self._prompt.model
+        if is_first and fallback.fails_with_model(outcome, self._model_fault):
+            self._fall_back(outcome, other)
+            outcome = await self._run_dialogue()
+        return outcome if self._first_end is None else fallback.named(outcome, self._first_end)
 
     async def _run_dialogue(self) -> Outcome | None:
         """Make run after run, until nothing is left to ask."""
-        is_first = True
         while True:
             try:
                 exchange = self._dialogue.next()
@@ -84,12 +92,11 @@ class RowRun:
             if exchange is None:
                 return self._completed(self._dialogue.answer())
             self._exchange = exchange
-            if not is_first:
+            if self.attempts.current.number == self.attempts.started:
                 self.attempts.next_run()
                 await self._context.limits.readmit(
                     self._lease, self.usage.take_unsettled(), self._dialogue.chars(exchange)
                 )
-            is_first = False
             try:
                 end = await self._run()
             except _ThreadGone:
@@ -219,21 +226,12 @@ class RowRun:
         self._record(fault)
         limits = self._context.limits
         why = limits.failed(self._lease, fault)
-        if isinstance(fault, BatchRefused) and not self._is_rows_own(fault):
-            raise fault
+        if isinstance(fault, BatchRefused) and not fallback.is_rows_own(fault, self._own, self._first_end):
+            raise fault if self._first_end is None else fallback.of_fallback_model(fault, self._first_end.asked)
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
         ill = limits.health.is_ill(fault, self._lease.trouble, anyio.current_time())
         return self.attempts.decide(fault, self._context.random_unit(), ill=ill)
-
-    def _is_rows_own(self, fault: BatchRefused) -> bool:
-        """Return whether a refusal is about a setting that only this row has: its model, or else another one."""
-        own = self._prompt.own
-        if own is None or fault.setting is None:
-            return False
-        if own.model is not None or fault.setting == "model":
-            return own.model is not None
-        return (own.instructions if fault.setting == "instructions" else own.param) is not None
 
     def _record(self, fault: ServiceFault) -> None:
         context, attempts = self._context, self.attempts
@@ -293,6 +291,21 @@ class RowRun:
         self._calls.outputs.clear()
         self._redo_from_turn, self._has_restarted = 1, True
 
+    def _fall_back(self, outcome: Outcome, model: str) -> None:
+        """Record how the first model has ended, and turn to another one: it begins with the first turn."""
+        context, settings = self._context, self._context.dialogue_settings
+        first = fallback.first_end(outcome, model, self._prompt.model)
+        fault = self._model_fault or fallback.no_answer(first)
+        context.journal.fall_back(self._prompt, first, fault, with_ids=self.attempts.take_unwritten_ids())
+        self._note(f"asks {model} after {first.reply.model} ended with {first.reply.reason}")
+        if context.trace is not None:
+            context.trace.fall_back(self._prompt.row_key, first)
+        self._first_end, self._prompt = first, fallback.asked_of(self._prompt, model)
+        self._dialogue = Dialogue(self._prompt, check=settings.check, max_corrections=settings.max_corrections)
+        self._calls = FunctionCalls(self._prompt, {}, context)
+        self.usage.fall_back(first.reply.usage, first.reply.model)
+        self._redo_from_turn, self._has_restarted, self.refused, self._model_fault = None, False, None, None
+
     # -- the end of the row ---------------------------------------------------------------------------------
 
     async def _give_up(self, fault: ServiceFault) -> Reply | Outcome:
@@ -306,6 +319,7 @@ class RowRun:
         # A 404 that is about the thread which the table names for this row concerns no other row.
         if isinstance(fault, Refused) and not (fault.status_code == 404 and self._prompt.thread_id is not None):
             self.refused = fault
+        self._model_fault = fault
         return await self._fail(fault)
 
     async def _timed_out(self) -> Reply | Outcome:
@@ -345,7 +359,7 @@ class RowRun:
         """Fail the row with a run that failed in a way that another run would not change."""
         self.usage.add_failed(reply.usage)
         error_type = reply.reason or "run_failed"
-        fault = ServiceFault(reply.error or "", error_type=error_type, run_ended=True)
+        fault = self._model_fault = PermanentFault(reply.error or "", error_type=error_type, run_ended=True)
         self._context.limits.failed(self._lease, fault)
         self._context.journal.record_fault(self._prompt.row_key, self.attempts.started, fault)
         error = reply.error or f"the run ended as {reply.status}"
@@ -356,7 +370,7 @@ class RowRun:
         end = self._dialogue.last
         assert end is not None
         error = f"the answer does not have the requested form: {' '.join(str(problem).split())}"
-        fault = PermanentFault(error, error_type="schema_mismatch", run_ended=True)
+        fault = self._model_fault = PermanentFault(error, error_type="schema_mismatch", run_ended=True)
         self._context.journal.record_fault(self._prompt.row_key, self.attempts.started, fault)
         return self._failed(fault.error_type, self._at_turn(error, end.turn))
 
@@ -377,7 +391,8 @@ class RowRun:
         end = self._dialogue.last
         last = reply if reply is not None else end.reply if end is not None else None
         model = last.model if last is not None else None
-        usage = self._total_usage()
+        model = self._prompt.model if model is None and self._first_end is not None else model
+        usage = self.usage.total(self._dialogue.usages())
         has_usage = self.usage.has_failed_runs or bool(self._dialogue.ends)
         status = reply.status if reply is not None else "failed"
         assert status == "failed" or status == "expired" or status == "cancelled"
@@ -400,7 +415,7 @@ class RowRun:
         )
 
     def _completed(self, reply: Reply) -> Completed:
-        usage = self._total_usage()
+        usage = self.usage.total(self._dialogue.usages())
         assert reply.status == "completed" or reply.status == "incomplete"
         thread_id, run_id = self._ids()
         return Completed(
@@ -418,9 +433,6 @@ class RowRun:
             reason=reply.reason,
             extras=self._extras(),
         )
-
-    def _total_usage(self) -> Usage:
-        return self.usage.total(self._dialogue.usages())
 
     def _extras(self, failed: Reply | None = None) -> JsonObject | None:
         """Return what the row's runs carried, and the counts of function calls.

@@ -39,6 +39,8 @@ class RowTask:
         outputs: outputs of the functions that were called already.
         redo_from_turn: the first turn to run again although the journal has it; None to keep all.
         billed: number of attempts already charged to an earlier outcome.
+        first_end: the end of all runs with the first model, if the fallback model is asked; None before.
+        spent: usage of earlier runs that no outcome has, and that are not in `ends`.
     """
 
     prompt: Prompt
@@ -47,6 +49,8 @@ class RowTask:
     outputs: Mapping[CallKey, ToolOutput] = field(default_factory=dict)
     redo_from_turn: int | None = None
     billed: int = 0
+    first_end: RunEnd | None = None
+    spent: Sequence[Usage] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class DialogueSettings:
         max_tool_rounds: maximum rounds of function calls in one turn.
         check: checks the form of the last turn's answer; None if any form is accepted.
         max_corrections: maximum requests to correct the form of an answer.
+        fallback_model: the model to ask where the row's own gave no answer; None for no other.
     """
 
     recorded: bool = False
@@ -81,6 +86,7 @@ class DialogueSettings:
     max_tool_rounds: int = 10
     check: Check | None = None
     max_corrections: int = 2
+    fallback_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

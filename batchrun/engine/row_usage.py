@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from batchrun.records import Usage, sum_usage
+from batchrun.records import Usage, sum_usage, usage_of_model
 
 __all__ = ["RowUsage"]
 
@@ -21,9 +21,13 @@ class RowUsage:
 
     __slots__ = ("_failed", "_unsettled", "charged")
 
-    def __init__(self, charged: Sequence[Usage]) -> None:
+    def __init__(self, charged: Sequence[Usage], spent: Sequence[Usage] = ()) -> None:
+        """
+        Args:
+            spent: usage of runs of an earlier run of the batch, which no outcome has.
+        """
         self.charged = charged
-        self._failed: list[Usage] = []
+        self._failed: list[Usage] = [*spent]
         self._unsettled: list[Usage] = []
 
     def add(self, usage: Usage) -> None:
@@ -38,6 +42,16 @@ class RowUsage:
     def keep_lost(self, usages: Iterable[Usage]) -> None:
         """Keep the usage of runs that ended well, and are run again because their thread is lost."""
         self._failed += usages
+
+    def fall_back(self, first: Usage, model: str | None) -> None:
+        """Keep the usage of the first model.
+
+        Args:
+            first: of all its runs, with its name.
+            model: its name.
+        """
+        self._failed = [first] if first != Usage() else []
+        self.charged = [usage_of_model(usage, model) for usage in self.charged]
 
     def take_unsettled(self) -> Usage:
         """Return the usage since the last call."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from batchrun.engine.health import Health
 from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.errors import RateLimited, ServiceFault, Shortage
-from batchrun.records import Failed, Outcome
+from batchrun.records import Failed, Outcome, RunEnd
 from batchrun.wording import visible_line
 
 __all__ = ["HealthTrace", "RowAtHand", "RowTrace", "health_trace", "row_at_hand", "row_trace"]
@@ -62,6 +62,15 @@ class RowTrace:
                 "row": row, "attempt": attempt, "error_type": fault.error_type, "status": fault.status_code,
                 "retry_wait_s": wait_s,
             },
+        )  # fmt: skip
+
+    def fall_back(self, row_key: str, first: RunEnd) -> None:
+        """Log that the fallback model is asked."""
+        row = self._shown(row_key)
+        logger.info(
+            "row %s, attempt %d: %s ended with %s; the row asks %s", row, first.attempt, first.reply.model,
+            first.reply.reason, first.asked,
+            extra={"row": row, "attempt": first.attempt, "error_type": first.reply.reason},
         )  # fmt: skip
 
     def ended(self, outcome: Outcome) -> None:

@@ -16,13 +16,20 @@ from batchrun.batch.cached_answers import CacheReader, is_continued
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.row_numbers import RowNumbers
-from batchrun.batch.work import count_changed_rows, oldest_valid_answer, remaining_task, with_finished_runs
+from batchrun.batch.work import (
+    count_changed_rows,
+    oldest_valid_answer,
+    refused_before,
+    remaining_task,
+    with_finished_runs,
+)
 from batchrun.cache import AnswerFile, check_answer_file
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import RowTask
+from batchrun.engine.fallback import asked_of
 from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_text
 from batchrun.estimate.token_guess import TokenGuess
-from batchrun.journal import Journal
+from batchrun.journal import Journal, RowHistory
 from batchrun.journal.open import objection
 from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
 from batchrun.prompts.combinations import combinations_notice
@@ -60,6 +67,9 @@ class DryRun:
         problems: what would stop the batch before its first row, one line each.
         prompt_tokens, completion_tokens: of the rows to send.
         cost: US dollars of the rows to send, None if a price is unknown.
+        fallback_model: the model to ask where the first one gives no answer; None for no other.
+        fallback_price: its price, None if it is unknown.
+        fallback_cost: US dollars in addition to `cost`, if it were asked about every row.
         rule: how tokens were estimated, for people.
         answered_by: model, service and protocol, for people.
         place: the service, for people.
@@ -85,6 +95,9 @@ class DryRun:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: Decimal | None = None
+    fallback_model: str | None = None
+    fallback_price: MatchedPrice | None = None
+    fallback_cost: Decimal = Decimal(0)
     time: TimeNeeded = field(default=TimeNeeded(0.0, "latency", 0.0))
     unaskable: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -114,9 +127,12 @@ class DryRun:
             self.runs += 1
             self.prompt_tokens += run.prompt_tokens or 0
             self.completion_tokens += run.completion_tokens or 0
-            price = self.prices[prompt.model]
+            is_fallback = prompt.model is not None and prompt.model == self.fallback_model
+            price = self.fallback_price if is_fallback else self.prices[prompt.model]
             if price is not None and self.cost is not None:
                 self.cost += price.cost(run) or 0
+            if self.fallback_price is not None and not is_fallback:
+                self.fallback_cost += self.fallback_price.cost(run) or 0
 
 
 def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], float] | None = None) -> DryRun:
@@ -142,11 +158,16 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         rule=guess.rule,
         prices={model: prices.matched(model) for model in plan.models},
         budget_usd=plan.job.budget,
+        fallback_model=plan.job.fallback_model,
+        fallback_price=prices.matched(plan.job.fallback_model),
     )
     if not estimate.unpriced:
         estimate.cost = Decimal(0)
     elif plan.job.budget is not None:
         estimate.problems.append(f"--budget: {no_price_text(estimate.unpriced[0], estimate.place)}")
+    fallback = plan.job.fallback_model
+    if plan.job.budget is not None and fallback is not None and estimate.fallback_price is None:
+        estimate.problems.append(f"--budget: {no_price_text(fallback, estimate.place)}")
     _count_rows(plan, clock, guess, estimate)
     estimate.time = _time(estimate, guess, plan)
     return estimate
@@ -177,7 +198,10 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
                 if cache is not None and task is not None and plan.has_several_runs:
                     assert journal is not None
                     task = with_finished_runs(task, history, journal, has_max_age=stale_before is not None)
-            if task is None:
+            if task is None and history is not None and _is_for_fallback(plan, journal, prompt, history):
+                assert plan.job.fallback_model is not None
+                estimate.count_task(asked_of(prompt, plan.job.fallback_model), guess)
+            elif task is None:
                 estimate.finished_before += 1
                 if cache is not None:
                     cache.key_of(prompt)  # the rows that ask the same are counted
@@ -191,6 +215,11 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
                     estimate.to_replace += 1
             if plan.job.dedupe and prompt.thread_id is None:
                 sent.add(prompt.fingerprint)
+
+
+def _is_for_fallback(plan: Plan, journal: Journal | None, prompt: Prompt, history: RowHistory) -> bool:
+    """Return whether a run would ask only the fallback model about a row that has an outcome."""
+    return journal is not None and refused_before(prompt, history, journal, plan.job) is not None
 
 
 def _cache(plan: Plan, stack: ExitStack, stale_before: datetime | None) -> CacheReader | None:
@@ -264,6 +293,7 @@ class DryRunFacts(TypedDict):
     completion_tokens: int
     tokens_by: str
     cost_usd: float | None
+    fallback_cost_usd: float | None
     time_s: float
     ruled_by: Bound
     latency_s: float
@@ -293,6 +323,7 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
         "completion_tokens": estimate.completion_tokens,
         "tokens_by": estimate.rule,
         "cost_usd": float(estimate.cost) if estimate.cost is not None else None,
+        "fallback_cost_usd": float(estimate.fallback_cost) if estimate.fallback_price is not None else None,
         "time_s": round(estimate.time.seconds, 1),
         "ruled_by": estimate.time.bound,
         "latency_s": round(estimate.time.latency_s, 3),
@@ -356,6 +387,14 @@ def _unaskable_lines(estimate: DryRun, most: int) -> list[str]:
 def _known_lines(estimate: DryRun) -> list[str]:
     """Return what else is known before the start."""
     lines = []
+    fallback = estimate.fallback_model
+    if estimate.fallback_price is not None:
+        lines.append(
+            f"up to {dollars(float(estimate.fallback_cost))} more if the fallback model {fallback} is asked about "
+            f"every row ({estimate.fallback_price.line()})"
+        )
+    elif fallback is not None and not estimate.embedded:
+        lines.append(f"the cost of the fallback model is unknown: {no_price_text(fallback, estimate.place)}")
     if estimate.cost is not None and estimate.budget_usd is not None and estimate.cost > estimate.budget_usd:
         lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
     return [*lines, *estimate.notices]

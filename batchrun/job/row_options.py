@@ -164,6 +164,12 @@ class RowOptions:
         repeated=True,
         decides_answer=True,
     )
+    fallback_model: str | None = job_option(
+        None,
+        "Prompt",
+        "Model to ask about rows that the first model refuses or fails for good; their cost is that of both",
+        metavar="NAME",
+    )
     temperature: float | None = job_option(
         None,
         "Prompt",

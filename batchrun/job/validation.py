@@ -16,7 +16,7 @@ from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
 from batchrun.job.python_values import read_python_values
-from batchrun.job.templated import has_template
+from batchrun.job.templated import has_template, is_template
 from batchrun.local_paths import check_local
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
@@ -63,6 +63,7 @@ def make_job(options: Settings) -> Job:
     _check_size(job)
     _check_parameters(job)
     _check_prices(job.prices)
+    _check_fallback_model(job)
     _check_messages(job)
     _check_turns(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
@@ -280,6 +281,16 @@ def _check_size(job: Job) -> None:
             f"matrix and epochs: every row would be run in {combinations:,} combinations; "
             f"the maximum is {_MAX_COMBINATIONS:,}"
         )
+
+
+def _check_fallback_model(job: Job) -> None:
+    fallback = job.fallback_model
+    if fallback is None:
+        return
+    if not fallback.strip() or is_template(fallback):
+        raise InputError(f"--fallback-model: expected the name of one model, not a template, got {shortened(fallback)}")
+    if fallback == job.model:
+        raise InputError(f"--fallback-model: {shortened(fallback)} is the model itself; give another one")
 
 
 def _check_prices(prices: Mapping[str, Mapping[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from batchrun.journal.created_objects import Created, place_of
 from batchrun.journal.journal import Carried, Counts, Journal, RowHistory
+from batchrun.journal.models import ModelFacts
 from batchrun.journal.open import open_journal
 
-__all__ = ["Carried", "Counts", "Created", "Journal", "RowHistory", "open_journal", "place_of"]
+__all__ = ["Carried", "Counts", "Created", "Journal", "ModelFacts", "RowHistory", "open_journal", "place_of"]

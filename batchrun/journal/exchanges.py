@@ -10,12 +10,15 @@ from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import storable
 from batchrun.records import CallKey, JsonObject, Reply, RunEnd, ToolCall, ToolOutput, Usage
 
-__all__ = ["Exchanges"]
+__all__ = ["FALLBACK", "Exchanges"]
 
 _COLUMNS = (
     "number, turn, attempt, asked, status, response, reason, thread_id, run_id, model, prompt_tokens, "
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, extras, calls, said"
 )
+
+FALLBACK = "/fallback"
+"""Marks the fingerprint of the end of the runs with the first model."""
 
 
 class Exchanges(JournalPart):
@@ -110,6 +113,34 @@ class Exchanges(JournalPart):
             CallKey(run, position, call_id): ToolOutput(call_id, output, bool(failed))
             for run, position, call_id, output, failed in rows
         }
+
+    def fall_back(self, row_key: str, fingerprint: str, first: RunEnd) -> None:
+        """Keep the end of all runs with the first model, and set its runs and outputs aside: the fallback model begins
+        with the first turn."""
+        self.set_aside(row_key, fingerprint, 1, first.attempt + 1)
+        self.set_first_end(row_key, fingerprint, first)
+
+    def set_first_end(self, row_key: str, fingerprint: str, first: RunEnd) -> None:
+        """Keep the end of all runs with the first model; `asked` is the model to ask next."""
+        self.add(row_key, fingerprint + FALLBACK, first)
+
+    def first_end(self, row_key: str, fingerprint: str) -> RunEnd | None:
+        """Return the end of the runs with the first model; None unless the fallback model is or was asked."""
+        ends = self.of_row(row_key, fingerprint + FALLBACK)
+        return ends[0] if ends else None
+
+    def begin_with_first_model(self, row_key: str, fingerprint: str, attempt: int) -> None:
+        """Forget that the fallback model was asked, because `attempt` begins with the first model."""
+        self._write(
+            "UPDATE exchanges SET fingerprint = ? WHERE row_key = ? AND fingerprint = ?",
+            (f"{fingerprint}{FALLBACK}/{attempt}", row_key, fingerprint + FALLBACK),
+        )
+
+    def has_fallbacks(self) -> bool:
+        """Return whether the fallback model was asked for any row."""
+        return bool(
+            self._read("SELECT EXISTS (SELECT 1 FROM exchanges WHERE fingerprint LIKE ?)", (f"%{FALLBACK}",))[0][0]
+        )
 
     def set_aside(self, row_key: str, fingerprint: str, turn: int, attempt: int) -> None:
         """Set the runs and outputs of the turns from `turn` on aside, because `attempt` runs these turns again."""

@@ -18,6 +18,7 @@ from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
+from batchrun.journal.models import Models
 from batchrun.journal.row_records import (
     INSERT_OUTCOME,
     OUTCOME_COLUMNS,
@@ -139,6 +140,7 @@ class Journal:
         self.exchanges = Exchanges(self._db)
         self.duplicates = Duplicates(self._db)
         self.uploads = UploadedFiles(self._db)
+        self.models = Models(self._db)
         self._has_history = not self.is_empty()
         self._carried = self.carried()
 
@@ -270,6 +272,15 @@ class Journal:
         if with_ids:
             self.set_ids(row_key, end.attempt, end.thread_id, end.run_id)
         self.exchanges.add(row_key, fingerprint, end)
+        self._write("COMMIT")
+
+    def fall_back(self, prompt: Prompt, first: RunEnd, fault: ServiceFault, *, with_ids: bool) -> None:
+        """Record in one transaction that all runs with the first model have ended; `with_ids` as in `run_ended`."""
+        self._write("BEGIN IMMEDIATE")
+        if with_ids:
+            self.set_ids(prompt.row_key, first.attempt, first.thread_id, first.run_id)
+        self.record_fault(prompt.row_key, first.attempt, fault)
+        self.exchanges.fall_back(prompt.row_key, prompt.fingerprint, first)
         self._write("COMMIT")
 
     def finish(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from batchrun.records import Attempt, Completed, Failed, JsonObject, Outcome, Usage
+from batchrun.records import MODEL_OF_RUN, Attempt, Completed, Failed, JsonObject, Outcome, Usage
 
 __all__ = [
     "INSERT_OUTCOME",
@@ -142,16 +142,20 @@ def _raw_runs(raw: JsonObject | None) -> Iterator[JsonObject]:
         yield raw
 
 
+def _unnamed(run: JsonObject) -> JsonObject:
+    return {name: value for name, value in run.items() if name != MODEL_OF_RUN}
+
+
 def raw_without(raw: str | None, carried: Usage) -> str | None:
     """Remove `carried`'s usage objects from those of an outcome; return None if nothing remains.
 
     Args:
         raw: JSON of the outcome's usage objects, None if it has none.
     """
-    gone, left = list(_raw_runs(carried.raw)), []
+    gone, left = [_unnamed(run) for run in _raw_runs(carried.raw)], []
     for run in _raw_runs(json.loads(raw) if raw else None):
-        if run in gone:
-            gone.remove(run)
+        if (unnamed := _unnamed(run)) in gone:
+            gone.remove(unnamed)
         else:
             left.append(run)
     return json.dumps(left[0] if len(left) == 1 else {"runs": left}) if left else None

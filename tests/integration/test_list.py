@@ -232,6 +232,8 @@ BATCH: ListedBatch = {
     "pending": 37,
     "skipped": 0,
     "from_cache": 0,
+    "models": {},
+    "fallbacks": {},
     "prompt_tokens": 1_200_000,
     "completion_tokens": 300_000,
     "cost_usd": 12.5,

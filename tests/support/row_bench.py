@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from batchrun.batch.work import remaining_task, with_finished_runs
+from batchrun.batch.work import remaining_task, with_finished_runs, with_first_end
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, RetryPolicy, RowTask, Stop
 from batchrun.errors import (
     ServerFault,
@@ -137,7 +137,8 @@ class RowBench:
                 budget=kept,
                 dialogue_settings=settings or DialogueSettings(recorded=True),
             )
-            work = list(self.work(journal, prompts or [row()], retry_failed=retry_failed))
+            fallback = settings.fallback_model if settings is not None else None
+            work = list(self.work(journal, prompts or [row()], retry_failed=retry_failed, fallback_model=fallback))
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
                     if stop_after_s is not None:
@@ -153,7 +154,9 @@ class RowBench:
         engine.request_stop(Stop("interrupted", 130), 0.0)
 
     @staticmethod
-    def work(journal: Journal, prompts: Sequence[Prompt], *, retry_failed: bool) -> Iterator[RowTask]:
+    def work(
+        journal: Journal, prompts: Sequence[Prompt], *, retry_failed: bool, fallback_model: str | None = None
+    ) -> Iterator[RowTask]:
         for each in prompts:
             history = journal.history(each.row_key)
             if history is None:
@@ -161,7 +164,8 @@ class RowBench:
                 continue
             task = remaining_task(each, history, retry_failed=retry_failed, stale_before=None)
             if task is not None:
-                yield with_finished_runs(task, history, journal, has_max_age=False)
+                task = with_finished_runs(task, history, journal, has_max_age=False)
+                yield with_first_end(task, history, journal, fallback_model)
 
     def outcome(self, row_key: str = "0") -> Outcome:
         with Journal(self.path, read_only=True) as journal:
