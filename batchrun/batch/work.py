@@ -143,9 +143,8 @@ def with_first_end(task: RowTask, history: RowHistory, journal: Journal, fallbac
 
 
 def refused_before(prompt: Prompt, history: RowHistory, journal: Journal, job: Job) -> RunEnd | None:
-    """Return how a row ended that its model refused in an earlier run, and that is to be asked of the fallback model:
-    with --retry-failed, or because the batch ended before that model's answer. None for other rows.
-    """
+    """Return how a row ended that its model refused in an earlier run, if the fallback model has to answer it now: with
+    --retry-failed, or because the batch ended before its answer. None for other rows."""
     model = job.fallback_model
     if model is None or history.status != "incomplete" or history.fingerprint != prompt.fingerprint:
         return None
