@@ -13,9 +13,9 @@ from batchrun.cli.options import LocalPath
 
 __all__ = ["convert"]
 
-_FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "inspect", "promptfoo", "lm-eval")
+_FORMATS = ("table", "openai-evals", "batch-requests", "batch-results", "messages", "inspect", "promptfoo", "lm-eval")
 """As `batchrun.scoring.formats.convert.FORMATS`, which is too heavy to import for `--help`; a test compares the two."""
-_WRITTEN = _FORMATS[:-1]
+_WRITTEN = tuple(name for name in _FORMATS if name not in ("messages", "lm-eval"))
 """Those that can be written."""
 
 
@@ -28,7 +28,7 @@ _WRITTEN = _FORMATS[:-1]
 @click.option(
     "--to", "to_format", type=click.Choice(_WRITTEN), default="table", show_default=True, help="Format of OUTPUT"
 )
-@click.option("--prompt", metavar="COLUMN", help="Column with the prompt. Default: question or prompt")
+@click.option("--prompt", metavar="COLUMN", help="Column with the prompt. Default: question, prompt or messages")
 @click.option("--target", metavar="COLUMN", help="Column with the expected answer. Default: target or answer")
 @click.option(
     "--key", metavar="COLUMN", help="Column with row ids. Default: custom_id or id, else the rows are numbered"

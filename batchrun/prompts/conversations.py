@@ -120,18 +120,19 @@ def ends_with_answer(cell: Value) -> bool:
 
 
 def without_answer(cell: Value) -> tuple[list[Any], str | None]:
-    """Return (the messages of a cell without the assistant's at the end, the text of the last of those).
+    """Return (the messages of a cell without the last one if it is an answer in text, that answer).
 
-    The messages are as they are in the cell. The text is None if there is no such message, or if it has no text.
+    The messages are as they are in the cell. The answer is None if the last message is not the assistant's, or calls
+    functions.
 
     Raises:
         ConversationError: the cell is not a conversation.
     """
     listed = _listed(cell)
-    messages = [_message(each, f"message {number}") for number, each in enumerate(listed, start=1)]
-    answers = _answers_at_end(messages)
-    kept = listed[: len(listed) - answers]
-    return kept, (_text_of(messages[-1]) or None) if answers else None
+    last = [_message(each, f"message {number}") for number, each in enumerate(listed, start=1)][-1]
+    if last["role"] != "assistant" or "tool_calls" in last:
+        return listed, None
+    return listed[:-1], _text_of(last)
 
 
 def without_instructions(messages: Sequence[JsonObject]) -> tuple[str, tuple[JsonObject, ...]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from batchrun.errors import InputError
-from batchrun.records import OUTPUT_COLUMNS, JsonDict, Value
+from batchrun.prompts.conversations import ConversationError, is_conversation, messages_in
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, JsonObject, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.importers.promptfoo_checks import CHECKS
 from batchrun.scoring.formats.notes import Notes
@@ -56,10 +57,10 @@ def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) ->
 
 
 def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
-    prompt = _prompt(row, conversion)
+    prompt = _column(row, conversion.prompt, "prompt", ("question", "prompt", "messages")) or _prompt(row, conversion)
     column, custom_id = _id(row, index, conversion)
     notes.add_rest(row, (prompt, "instructions", *([column] if column else [])))
-    messages = [{"role": "user", "content": as_text(row[prompt])}]
+    messages = _messages(row[prompt], prompt, custom_id)
     if not is_missing(row.get("instructions")):
         messages.insert(0, {"role": "system", "content": as_text(row["instructions"])})
     return {
@@ -68,6 +69,16 @@ def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Not
         "url": "/v1/chat/completions",
         "body": {"model": conversion.model, "messages": messages},
     }
+
+
+def _messages(cell: Value, column: str, custom_id: str) -> list[JsonObject]:
+    """Return the messages of a request: those of a conversation, or one of the user with the text of the cell."""
+    if not is_conversation(cell, column):
+        return [{"role": "user", "content": as_text(cell)}]
+    try:
+        return list(messages_in(cell, "chat"))
+    except ConversationError as exc:
+        raise InputError(f"row {custom_id!r}: column {column!r}: {exc}") from None
 
 
 def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:

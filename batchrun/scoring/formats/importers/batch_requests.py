@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchrun.errors import InputError
+from batchrun.records import JsonDict
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
-from batchrun.scoring.formats.importers.asked import conversation_cells
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.shell_hint import option
 
@@ -15,7 +15,10 @@ __all__ = ["BatchRequests"]
 
 
 class BatchRequests(Importer):
-    """One row a request, of chat completions or responses."""
+    """One row a request, of chat completions or responses. `messages` is its conversation, which `run` asks as it is.
+
+    The `instructions` of a response become the first message, so that a run of the table sends them too.
+    """
 
     def rows(self, fields: Fields, document: Document) -> Iterator[Cells]:
         if "custom_id" not in fields or not isinstance(fields.get("body"), dict):
@@ -23,12 +26,22 @@ class BatchRequests(Importer):
         fields.take_if("method", "POST")
         fields.take_if("url", "/v1/chat/completions", "/v1/responses")
         body = fields.object("body")
-        key = "messages" if "messages" in body else "input"
-        cells = {"custom_id": fields.take("custom_id"), "question": "", **conversation_cells(body, key)}
+        messages = _messages(body)
         instructions = body.text("instructions")
         if instructions:
-            cells["instructions"] = "\n\n".join(filter(None, [instructions, cells.get("instructions")]))
+            messages.insert(0, {"role": "system", "content": instructions})
         model = body.text("model")
         if model:
             self.notes.add(f"body.model: use run {option('--model', model)}")
-        yield cells
+        yield {"custom_id": fields.take("custom_id"), "messages": messages}
+
+
+def _messages(body: Fields) -> list[JsonDict]:
+    """Take the messages of a request; what is neither text nor a list of objects stays."""
+    key = "messages" if "messages" in body else "input"
+    value = body.get(key)
+    if isinstance(value, str):
+        return [{"role": "user", "content": body.take(key)}]
+    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        return list(body.take(key))
+    return []

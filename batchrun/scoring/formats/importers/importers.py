@@ -9,6 +9,7 @@ from batchrun.scoring.formats.documents import documents_of
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.batch_requests import BatchRequests
 from batchrun.scoring.formats.importers.batch_results import BatchResults
+from batchrun.scoring.formats.importers.fine_tuning import FineTuning
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.formats.importers.inspect_ai import InspectAI
 from batchrun.scoring.formats.importers.lm_eval import LmEval
@@ -23,6 +24,7 @@ IMPORTERS: Final[Mapping[str, type[Importer]]] = {
     "openai-evals": OpenAIEvals,
     "batch-requests": BatchRequests,
     "batch-results": BatchResults,
+    "messages": FineTuning,
     "inspect": InspectAI,
     "promptfoo": Promptfoo,
     "lm-eval": LmEval,

@@ -86,7 +86,7 @@ def test_an_exported_run(tmp_path: Path) -> None:
 
 
 def test_batch_requests_in(tmp_path: Path) -> None:
-    """Chat and responses bodies give question and instructions; a conversation is kept, settings are listed."""
+    """Chat and responses bodies keep their messages, and instructions are the first of them; settings are listed."""
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
@@ -104,8 +104,11 @@ def test_batch_requests_in(tmp_path: Path) -> None:
         from_format="batch-requests",
     )  # fmt: skip
     assert rows == [
-        {"custom_id": "a", "question": "1+1", "instructions": "Be brief.", "messages": messages},
-        {"custom_id": "b", "question": "2+2", "instructions": "Calculate.", "messages": None},
+        {"custom_id": "a", "messages": messages},
+        {
+            "custom_id": "b",
+            "messages": [{"role": "system", "content": "Calculate."}, {"role": "user", "content": "2+2"}],
+        },
     ]
     assert notes[0] == "not carried over: body.model: use run --model m (2 rows)"
     assert set(notes[1:]) == {
@@ -232,12 +235,37 @@ def test_evals_come_back(tmp_path: Path) -> None:
 
 
 def test_requests_come_back(tmp_path: Path) -> None:
-    """A table written as batch requests is read back with its questions, and everything else is listed."""
+    """A table written as batch requests is read back with its messages, and is then written as the same requests."""
     table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
     lines, notes = converted(tmp_path, table, to_format="batch-requests", model="m")
     assert notes == ["not carried over: truth (1 row)"]
     rows, _ = converted(tmp_path, lines, from_format="batch-requests")
-    assert rows == [{"custom_id": "a", "question": "1+1", "instructions": "Be brief."}]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1"}]
+    assert rows == [{"custom_id": "a", "messages": messages}]
+    assert converted(tmp_path, rows, to_format="batch-requests", model="m") == (lines, [])
+
+
+def test_the_answer_of_a_conversation_is_its_target(tmp_path: Path) -> None:
+    """The assistant's message at the end becomes a column of its own; everything before it stays as it is."""
+    user = {"role": "user", "content": "1+1", "weight": 1}
+    called = [{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}]
+    shared = [{"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]
+    rows, notes = converted(
+        tmp_path,
+        [
+            {"id": 1, "messages": [user, {"role": "assistant", "content": "2"}]},
+            {"id": 2, "messages": [user, *called]},
+            {"conversations": shared},
+        ],
+        from_format="messages",
+    )
+    assert [(row["messages"], row["conversations"], row["target"]) for row in rows] == [
+        ([user], None, "2"),
+        ([user, *called], None, None),
+        (None, shared[:1], "2"),
+    ]
+    assert len(notes) == 1
+    assert "does not end with an answer" in notes[0]
 
 
 def test_results_come_back(tmp_path: Path) -> None:
@@ -359,6 +387,9 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
     [
         ({"a": 1}, "o.csv", {"from_format": "openai-evals"}, r"in\.jsonl, line 1: expected an object of OpenAI"),
         ({"a": 1}, "o.csv", {"from_format": "batch-requests"}, "line 1: expected a request of the Batch API"),
+        ({"a": 1}, "o.csv", {"from_format": "messages"}, "line 1: expected a row with a column `messages`"),
+        ({"messages": "Hello"}, "o.csv", {"from_format": "messages"}, "column 'messages': expected a list of messages"),
+        ({"messages": "[]", "target": "2"}, "o.csv", {"from_format": "messages"}, "has a column 'target' already"),
         ({"a": 1}, "o.csv", {"from_format": "batch-results"}, "line 1: expected a result of the Batch API"),
         ({"a": 1}, "o.csv", {"from_format": "inspect"}, "line 1: expected a log of inspect_ai, or a sample"),
         ({"a": 1}, "o.jsonl", {}, "input and output have the same format; choose another with --from or --to"),
