@@ -23,6 +23,7 @@ from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import JsonDict, JsonObject, Manifest, Row, RunEnd
 from batchrun.services.assistants_replies import message_text
+from batchrun.services.citations import citation_text
 from batchrun.services.conversations import chat_messages
 from batchrun.tables import Source
 
@@ -50,8 +51,9 @@ class RowFacts(TypedDict):
 
     `prompt` is None if the prompt could not be made; `problem` is then the reason. `messages` are those of a
     conversation, and examples with the question; missing if only the prompt is sent. `line` is None in formats without
-    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `thread` is missing if the service keeps no thread, and
-    `cached_from` if the row was sent.
+    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `carried` is what the answer carried besides its text, as in
+    `Completed.extras`; empty if nothing. `thread` is missing if the service keeps no thread, and `cached_from` if the
+    row was sent.
     """
 
     row: str
@@ -61,6 +63,7 @@ class RowFacts(TypedDict):
     messages: NotRequired[list[JsonObject]]
     problem: str | None
     outcome: JsonDict
+    carried: JsonDict
     attempts: list[JsonDict]
     exchanges: list[ExchangeFacts]
     thread: NotRequired[ThreadFacts]
@@ -98,6 +101,7 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "prompt": texts,
             "problem": problem,
             "outcome": _selected(journal.cells(row_key, fingerprint), row, source, manifest),
+            "carried": journal.extras(row_key) if journal.cells(row_key, fingerprint)["completed_at"] else {},
             "attempts": list(journal.attempts(row_key)),
             "exchanges": [_exchange(end) for end in ends],
         }
@@ -175,10 +179,24 @@ def row_lines(facts: RowFacts) -> list[str]:
         lines += _exchange_lines(facts["exchanges"]) if facts["exchanges"] else _prompt_lines(facts)
         if "unreachable" in thread:
             lines += ["", f"thread {outcome['thread_id']}: {thread['unreachable']}"]
+    lines += _carried_lines(facts["carried"])
     if outcome["error"]:
         lines += ["", f"{outcome['error_type']}: {outcome['error']}"]
     if outcome["total_tokens"] is not None:
         lines += ["", _usage_line(outcome)]
+    return lines
+
+
+def _carried_lines(carried: JsonObject) -> list[str]:
+    """Return the reasoning and the sources of an answer."""
+    lines = ["", "reasoning:", *_indented(carried["reasoning"])] if carried.get("reasoning") else []
+    sources = [citation_text(each) for each in carried.get("citations") or ()]
+    if sources:
+        lines += [
+            "",
+            "citations:",
+            *(f"  [{number}] {' '.join(text.split())}" for number, text in enumerate(sources, 1)),
+        ]
     return lines
 
 

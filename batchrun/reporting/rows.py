@@ -11,6 +11,7 @@ from batchrun.prompts.conversations import question_text, spoken
 from batchrun.prompts.templates import PromptError
 from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Prompt, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
+from batchrun.services.citations import citation_text
 
 __all__ = [
     "WITHOUT_ANSWER",
@@ -41,11 +42,13 @@ class Column:
         name: name in the table.
         role: origin of the column.
         key: key of its cells: the column's name, the output column's name without its prefix, or the scorer's name.
+        carried: what its cells hold that the page shows in its own way: `citations` or `reasoning`; None for others.
     """
 
     name: str
     role: Role
     key: str
+    carried: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,11 @@ class RowColumns:
     def facts(self) -> JsonDict:
         """Return the columns as JSON."""
         return {
-            "listed": [{"name": each.name, "role": each.role, "key": each.key} for each in self.listed],
+            "listed": [
+                {"name": each.name, "role": each.role, "key": each.key}
+                | ({"carried": each.carried} if each.carried is not None else {})
+                for each in self.listed
+            ],
             "key": self.key,
             "target": self.target,
         }
@@ -188,13 +195,7 @@ def _run_json(run: RecordedRun) -> list[Any]:
 
 
 def _citation_text(citation: Any) -> str:
-    """Return the source and the quote of a citation in one line."""
-    if not isinstance(citation, Mapping):
-        return as_text(citation)
-    source = next((str(citation[name]) for name in ("filename", "title", "file_id", "url") if citation.get(name)), "?")
-    where = f" ({citation['url']})" if citation.get("url") and source != citation["url"] else ""
-    quote = f": “{citation['quote']}”" if citation.get("quote") else ""
-    return f"{source}{where}{quote}"
+    return citation_text(citation) if isinstance(citation, Mapping) else as_text(citation)
 
 
 def cell_of(row: ReportRow, column: Column) -> str | int | float | bool | None:

@@ -32,8 +32,11 @@ def columns_of(
         target: column with the expected answer; None if no such column is named.
     """
     outputs = {(names.answer if name == "response" else prefix + name): name for name in OUTPUT_COLUMNS}
+    # A batch names these columns `response_…` if its table has one of the same name.
+    carried = {f"{prefix}{before}{name}": name for before in ("", "response_") for name in ("citations", "reasoning")}
     columns = [
-        Column(name, "output", outputs[name]) if name in outputs else Column(name, "own", name) for name in listed
+        Column(name, "output", outputs[name]) if name in outputs else Column(name, "own", name, carried.get(name))
+        for name in listed
     ]
     if all(column.key != "status" or column.role != "output" for column in columns):
         columns.append(Column(prefix + "status", "output", "status"))  # derived from the answer

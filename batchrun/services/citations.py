@@ -11,7 +11,14 @@ from typing import TypedDict, cast
 from batchrun.records import JsonObject
 from batchrun.services.reply_fields import count, mapping, name, objects
 
-__all__ = ["Citation", "citations_of_completion", "citations_of_items", "citations_of_messages", "item_parts"]
+__all__ = [
+    "Citation",
+    "citation_text",
+    "citations_of_completion",
+    "citations_of_items",
+    "citations_of_messages",
+    "item_parts",
+]
 
 
 class Citation(TypedDict, total=False):
@@ -34,6 +41,19 @@ class Citation(TypedDict, total=False):
     title: str
     start: int
     end: int
+
+
+def citation_text(citation: JsonObject) -> str:
+    """Return the source and the quote of a citation in one line.
+
+    Examples:
+        >>> citation_text({"url": "https://example.org", "title": "Stars", "quote": "Vega is bright"})
+        'Stars (https://example.org): “Vega is bright”'
+    """
+    source = next((str(citation[name]) for name in ("filename", "title", "file_id", "url") if citation.get(name)), "?")
+    where = f" ({citation['url']})" if citation.get("url") and source != citation["url"] else ""
+    quote = f": “{citation['quote']}”" if citation.get("quote") else ""
+    return f"{source}{where}{quote}"
 
 
 def citations_of_messages(

@@ -168,6 +168,55 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     assert shown.violations() == []
 
 
+def test_sources_are_links_and_reasoning_is_folded(tmp_path: Path, shown: Watched) -> None:
+    """A source is a link if its address is one of the web; every other address and all texts are text."""
+    addresses = [
+        "https://example.org/a?b=<c>",
+        "http://example.org/",
+        HOSTILE[3],
+        "data:text/html,<script>",
+        "file:///etc/passwd",
+        HOSTILE[1],
+    ]
+    cited = [{"url": address, "title": HOSTILE[0], "quote": HOSTILE[1]} for address in addresses]
+    table = [
+        {
+            "question": "q",
+            "response": "a",
+            "status": "completed",
+            "citations": [*cited, {"file_id": "file-1"}],
+            "reasoning": HOSTILE[0],
+        },
+        {"question": "q", "response": "a", "status": "completed", "citations": "not a list", "reasoning": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in table))
+    assert batchrun(tmp_path, "report", "a.jsonl", "-o", "page.html").returncode == 0
+    page = shown.page
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".grid-body .row").first.click()
+    links = page.locator(".detail a")
+    assert links.all_text_contents() == [HOSTILE[0]] * 2
+    assert [link.get_attribute("href") for link in links.all()] == [
+        "https://example.org/a?b=%3Cc%3E",
+        "http://example.org/",
+    ]
+    assert {link.get_attribute("rel") for link in links.all()} == {"noopener noreferrer"}
+    items = page.locator(".citations li").all_text_contents()
+    assert items[2] == f"{HOSTILE[0]} ({HOSTILE[3]}): {HOSTILE[1]}"
+    assert items[-1] == "file-1"
+    thought = page.locator("details.folded .text")
+    assert not thought.is_visible()
+    page.locator("details.folded summary").click()
+    assert thought.is_visible()
+    assert thought.text_content() == HOSTILE[0]
+    assert set(page.locator(".detail dt").all_text_contents()).isdisjoint({"citations", "reasoning"})
+    page.keyboard.press("Escape")
+    page.locator(".grid-body .row").nth(1).click()
+    assert "not a list" in page.locator(".detail dd").all_text_contents()
+    assert page.locator(".detail a, details.folded").count() == 0
+    assert shown.violations() == []
+
+
 def rows_in_sight(shown: Watched) -> list[str]:
     return shown.page.locator(".grid-body .row .key").all_text_contents()
 

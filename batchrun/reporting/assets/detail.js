@@ -65,6 +65,7 @@ class Detail {
         // Without a known prompt, the row's own cells describe the question best.
         row.p === undefined ? this.others() : null,
         ...this.talk(),
+        ...this.carried(),
         this.target(),
         this.before(),
         this.attempts(),
@@ -82,6 +83,17 @@ class Detail {
     if (row.m !== undefined) return [...messages(row.m), block("Answer", answer, "answer")];
     const prompt = rows.prompt(row);
     return [prompt === null ? null : block("Prompt", prompt, "prompt"), block("Answer", answer, "answer")];
+  }
+
+  // What came with the answer: its sources as links, and the model's reasoning, folded.
+  carried() {
+    return this.rows.columns.flatMap((column, index) => {
+      const value = this.row.cell(index);
+      if (MISSING(value)) return [];
+      if (column.carried === "reasoning") return [folded("Reasoning", String(value))];
+      const found = column.carried === "citations" ? citationsIn(value) : null;
+      return found === null ? [] : [el("section", {}, el("h3", { text: "Citations" }), el("ol", { class: "aside-list citations" }, found.map(citation)))];
+    });
   }
 
   target() {
@@ -144,7 +156,7 @@ class Detail {
 
   others() {
     const parts = this.rows.columns.flatMap((column, index) =>
-      column.role === "own" && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : [],
+      column.role === "own" && column.carried !== "reasoning" && (column.carried !== "citations" || citationsIn(this.row.cell(index)) === null) && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : [],
     );
     return parts.length === 0 ? null : definitions("Other columns", parts);
   }
@@ -175,6 +187,43 @@ function conversation(runs, sent) {
     before = run;
   }
   return parts;
+}
+
+// The citations in a cell; null if it holds anything else.
+function citationsIn(value) {
+  try {
+    const found = JSON.parse(String(value));
+    return Array.isArray(found) && found.every((each) => each !== null && typeof each === "object") ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+// A source: its title, which is a link if its address is one of the web, and the text that it was cited for.
+function citation(found) {
+  const text = (name) => (typeof found[name] === "string" ? found[name].slice(0, LONG_TEXT) : "");
+  const title = text("title") || text("filename") || text("url") || text("file_id") || "?";
+  const address = webAddress(text("url"));
+  return el("li", { dir: "auto" },
+    address === null ? title : el("a", { href: address, rel: "noopener noreferrer", target: "_blank", title: address, text: title }),
+    address === null && text("url") !== "" && text("url") !== title ? ` (${text("url")})` : null,
+    text("quote") === "" ? null : el("span", {}, ": ", el("q", { text: text("quote") })));
+}
+
+// Models write addresses: only those of the web become links.
+function webAddress(text) {
+  try {
+    const address = new URL(text);
+    return ["http:", "https:"].includes(address.protocol) ? address.href : null;
+  } catch {
+    return null;
+  }
+}
+
+function folded(title, text) {
+  const body = block(title, text, "reasoning");
+  body.firstChild.remove();
+  return el("details", { class: "folded" }, el("summary", { text: title }), body);
 }
 
 function listed(title, lines) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,13 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
     return Answer(text, tuple(calls), finish, finish.usage or count_answer(conversation, text, calls), refused)
 
 
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>", re.DOTALL)
+
+
 def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> None:
     """Check that a finished answer is the JSON that the request asked for. A refusal may have any form.
+
+    A thought before it is left out, as by servers of open models.
 
     Raises:
         ResponderError: the answer is not JSON, not an object, or does not match the schema.
@@ -75,7 +81,7 @@ def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> N
     if answer.refused or response_format is None or response_format.get("type") not in ("json_object", "json_schema"):
         return
     try:
-        data = json.loads(answer.text)
+        data = json.loads(answer.text[thought.end() :] if (thought := _THOUGHT.match(answer.text)) else answer.text)
     except ValueError as exc:
         raise ResponderError(f"The model's answer is not valid JSON, which response_format requires: {exc}.") from exc
     if response_format["type"] == "json_object":
