@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import batchrun
+from batchrun.job.options import Api
 from batchrun.records import Completed
 
 SCRIPT = r"""
@@ -35,15 +36,18 @@ SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "intege
 THOUGHTS = ["Let me see.", 'Maybe {"a": 9}? No.']
 
 
-@pytest.mark.parametrize("api", ["assistants", "responses", "chat", "chat streamed"])
-def test_the_answer_follows_the_thought(tmp_path: Path, api: str) -> None:
+@pytest.mark.parametrize(
+    ("api", "stream"),
+    [("assistants", False), ("responses", False), ("responses", True), ("chat", False), ("chat", True)],
+)
+def test_the_answer_follows_the_thought(tmp_path: Path, api: Api, stream: bool) -> None:
     """Thoughts are in a column of their own; an answer that was cut off inside its thought, or empty, is none."""
     (tmp_path / "script.toml").write_text(SCRIPT)
     ended: list[batchrun.Outcome] = []
     with pytest.warns(RuntimeWarning, match="2 × empty_answer"):
         answers = batchrun.run(
             ["plain", "braces", "cut", "nothing", "none"],
-            script=tmp_path / "script.toml", api=api.split()[0], stream="streamed" in api, on_outcome=ended.append,
+            script=tmp_path / "script.toml", api=api, stream=stream, on_outcome=ended.append,
         )  # fmt: skip
     assert answers["response"].tolist()[:2] == ['{"a": 1}'] * 2
     assert answers["response"].fillna("").tolist()[2:] == ["", "", '{"a": 1}']
@@ -57,7 +61,7 @@ def test_the_answer_follows_the_thought(tmp_path: Path, api: str) -> None:
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
-def test_schemas_and_scorers_read_what_follows_the_thought(tmp_path: Path, api: str) -> None:
+def test_schemas_and_scorers_read_what_follows_the_thought(tmp_path: Path, api: Api) -> None:
     """JSON in a thought is neither a second object nor the answer, and a scorer does not see it."""
     (tmp_path / "script.toml").write_text(SCRIPT)
     rows = [{"q": "plain", "target": 1}, {"q": "braces", "target": 1}]
