@@ -8,11 +8,12 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import pending_cells, result_cells
 from batchrun.batch.selection import Selection, recorded_selection
-from batchrun.batch.totals import Totals, count_cells
+from batchrun.batch.totals import Totals, count_cells, count_formulas
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.tables import InputWatch, Source, check_output, write_table
+from batchrun.tables.table_options import check_output_format
 
 __all__ = ["write_output"]
 
@@ -52,6 +53,10 @@ def _prompter_of(plan: Plan, source: Source) -> Prompter | None:
         return None
 
 
+def _is_delimited(path: Path) -> bool:
+    return check_output_format(path, str(path)).kind in ("csv", "tsv")
+
+
 def _write_table(
     plan: Plan, journal: Journal, source: Source, prompter: Prompter | None, selection: Selection | None
 ) -> tuple[Path | None, Totals]:
@@ -69,6 +74,8 @@ def _write_table(
         else result_cells(source, prompter, journal, added, selection)
     )
     cells = count_cells(found, totals)
+    if plan.write_output and not plan.write_options.safe_csv and _is_delimited(plan.paths.output):
+        cells = count_formulas(cells, totals)
     if plan.write_output and (not journal.is_empty() or plan.rows_to_ask == 0):
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()

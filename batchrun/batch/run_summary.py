@@ -330,6 +330,9 @@ def _next_lines(summary: Summary) -> Iterator[str]:
     if skipped := summary.totals.by_status["skipped"]:
         verb = "is" if skipped == 1 else "are"
         yield f"{rows_text(skipped)} {verb} skipped: run without --where, --sample and --limit to answer them too"
+    if formulas := summary.totals.formulas:
+        begins = "1 answer begins" if formulas == 1 else f"{formulas:,} answers begin"
+        yield f"{begins} with =, which a spreadsheet runs as a formula: --safe-csv or an .xlsx output keeps the text"
     if summary.output is not None:
         yield f"written: {shown_path(summary.output)}"
 

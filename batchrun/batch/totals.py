@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from batchrun.records import REFUSAL, Cells, JsonDict
 
-__all__ = ["Totals", "count_cells"]
+__all__ = ["Totals", "count_cells", "count_formulas"]
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class Totals:
         cost_usd: US dollars of the rows whose cost is known, None if no cost is.
         refused: rows that completed with a refusal: only the embedded tutor's count as completed.
         unpriced: rows with tokens or an answer, whose cost is unknown.
+        formulas: answers that a spreadsheet would run as formulas; 0 if the output cannot hold formulas.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -36,6 +37,7 @@ class Totals:
     cost_usd: float | None = None
     unpriced: int = 0
     refused: int = 0
+    formulas: int = 0
 
     def add(self, cells: Cells) -> None:
         """Count one row."""
@@ -64,4 +66,15 @@ def count_cells(cells: Iterable[JsonDict], totals: Totals) -> Iterator[JsonDict]
     """Yield the same cells, and count each row before it is passed on."""
     for row in cells:
         totals.add(row)
+        yield row
+
+
+def count_formulas(cells: Iterable[JsonDict], totals: Totals) -> Iterator[JsonDict]:
+    """Yield the same cells, and count the answers that begin with `=`.
+
+    `+`, `-` and `@` can begin a formula too, but so do lists and names.
+    """
+    for row in cells:
+        if (response := row["response"]) and response[0] == "=":
+            totals.formulas += 1
         yield row

@@ -5,11 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from batchrun.errors import InputError
 from batchrun.records import Cells, Value
@@ -30,6 +30,10 @@ _ADVICE: Final = "; the answers are safe in the journal; fix the problem and run
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_SPLIT_AT: Final = (",", ";", "\t")
+"""Delimiters at which LibreOffice splits cells by default, whichever of them a file uses. An answer must not end up in
+two columns, and what is behind its delimiter must not become a formula."""
+_END_CHARS: Final = len(_SPLIT_AT) + 2
 _CSV_ATOMS: Final = frozenset({str, int, float, type(None)})
 
 
@@ -106,7 +110,7 @@ def disarmed(text: str) -> str:
     Such text begins with `=` `+` `-` `@`, tab, carriage return or line feed, according to
     https://owasp.org/www-community/attacks/CSV_Injection, or with a full-width `＝` `＋` `－` `＠`, which some
     spreadsheets treat alike. Plain numbers such as `-5` and `+3.2e4` are unchanged. The rule protects a file that is
-    opened with the delimiter it was written with.
+    opened with the usual delimiters: cells that contain one are quoted.
     """
     if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
         return "'" + text
@@ -151,20 +155,32 @@ def _dialect(kind: Kind, source: Source, options: WriteOptions) -> _Dialect:
     return _Dialect(delimiter, bom or options.bom, line_end, header)
 
 
-class CsvLines:
-    """A file for csv.writer that writes UTF-8, ends lines as asked and escapes what text cannot contain.
+class CsvWriter(Protocol):
+    """What `csv.writer` returns."""
 
-    The writer must be set to CRLF line ends: up to Python 3.12 it quotes a carriage return inside a cell only if the
-    line end contains one.
-    """
+    def writerow(self, row: Iterable[Any], /) -> Any:
+        """Write a row."""
+
+
+class CsvLines:
+    """A file for its `writer` that writes UTF-8, ends lines as asked and escapes what text cannot contain."""
 
     def __init__(self, stream: Sink, line_end: str = "\n") -> None:
         self._stream = stream
         self._line_end = line_end
 
     def write(self, line: str) -> int:
-        text = line[:-2].replace("\0", "\\x00") + self._line_end
+        text = line[:-_END_CHARS].replace("\0", "\\x00") + self._line_end
         return self._stream.write(text.encode("utf-8", "backslashreplace"))
+
+    def writer(self, delimiter: str) -> CsvWriter:
+        """Return a writer of rows that quotes cells with a line end or with any delimiter of `_SPLIT_AT`.
+
+        The module quotes a cell that contains a character of the line end, so these are in it, and `write` replaces it.
+        """
+        split_at = "".join(each for each in _SPLIT_AT if each != delimiter)
+        line_end = f"{split_at}\r\n".ljust(_END_CHARS, "\n")
+        return csv.writer(self, delimiter=delimiter, lineterminator=line_end)
 
 
 def _write_delimited(
@@ -176,7 +192,7 @@ def _write_delimited(
 ) -> int:
     if dialect.bom:
         stream.write(codecs.BOM_UTF8)
-    writer = csv.writer(CsvLines(stream, dialect.line_end), delimiter=dialect.delimiter, lineterminator="\r\n")
+    writer = CsvLines(stream, dialect.line_end).writer(dialect.delimiter)
     writer.writerow([*dialect.header, *options.added_columns])
     take = itemgetter(*options.keys)
     rows = 0

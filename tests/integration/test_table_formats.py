@@ -149,3 +149,14 @@ def test_csv_for_a_spreadsheet(tmp_path: Path) -> None:
     assert "of 1 row" in scored.stdout, scored.stderr
     refused = batchrun(tmp_path, "run", "q.csv", "-o", "c.jsonl", "--output-delimiter", ";")
     assert (refused.returncode, "--output-delimiter is for .csv only" in refused.stderr) == (2, True)
+
+
+def test_answers_that_are_formulas_are_counted(tmp_path: Path) -> None:
+    """A CSV that a spreadsheet would run says so, and what to do; a safe one and a workbook do not."""
+    (tmp_path / "q.csv").write_text("question\na\nb\n")
+    (tmp_path / "s.toml").write_text('[default]\nreply = "=1+1"\n')
+    told = "2 answers begin with =, which a spreadsheet runs as a formula: --safe-csv or an .xlsx output keeps the text"
+    for name, options, is_told in (("a.csv", (), True), ("b.csv", ("--safe-csv",), False), ("c.xlsx", (), False)):
+        done = batchrun(tmp_path, "run", "q.csv", "--script", "s.toml", "-o", name, *options)
+        assert done.returncode == 0, done.stderr
+        assert (told in done.stderr) is is_told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +192,7 @@ class _NoColumns(WriteOptions):
 
 
 def _write_text(stream: Sink, delimiter: str, rows: Iterator[Cells], notes: Notes) -> None:
-    writer = csv.writer(CsvLines(stream), delimiter=delimiter, lineterminator="\r\n")
+    writer = CsvLines(stream).writer(delimiter)
     for index, row in enumerate(rows):
         if not index:
             writer.writerow(row)

@@ -166,6 +166,16 @@ def test_disarmed(text: str, expected: str) -> None:
     assert disarmed(text) == expected
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_cells_with_any_delimiter_are_quoted(tmp_path: Path, table: Open, outcomes: Outcomes, delimiter: str) -> None:
+    """A program that splits at other delimiters than the file's, as LibreOffice does, still finds each answer whole."""
+    source = table("id\n1\n2\n3\n")
+    answers = ("a;=1+1", "b,c", "d\te")
+    write_table(tmp_path / "out.csv", source, outcomes(*answers), WriteOptions(delimiter=delimiter))
+    text = (tmp_path / "out.csv").read_text()
+    assert all(f'"{answer}"' in text for answer in answers)
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl"])
 def test_safe_csv(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) -> None:
     """The option disarms text of input and answers in CSV and TSV; header, numbers and JSON are unchanged."""
