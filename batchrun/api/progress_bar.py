@@ -16,7 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batchrun.batch.display import watch_lines, watch_renderable, watch_terminal
-from batchrun.wording import visible_line
+from batchrun.errors import InputError
+from batchrun.wording import shortened, visible_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +38,12 @@ def watch_of(progress: bool | None) -> Watch | None:
     Args:
         progress: False shows nothing. None shows a bar in a notebook and on a terminal. True also shows progress
             elsewhere: a line on standard error every 30 seconds.
+
+    Raises:
+        InputError: it is something else.
     """
+    if progress is not None and not isinstance(progress, bool):
+        raise InputError(f"progress: expected True, False or None, got {shortened(progress)}")
     if progress is False:
         return None
     if _is_notebook():

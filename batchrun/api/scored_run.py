@@ -25,6 +25,7 @@ from batchrun.scoring.precheck import check_spec
 from batchrun.scoring.score_options import score_options
 from batchrun.scoring.scored_output import default_scored
 from batchrun.tables import to_frame
+from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -80,6 +81,8 @@ def mode_of(data: object, options: dict[str, Any], *, score: ScorerGiven | None,
     """
     names = [name for name in score_options("run") if name != "scorer" and name in options]
     given = options_given(**{name: options.pop(name) for name in names})
+    if not isinstance(dry_run, bool):
+        raise InputError(f"dry_run: expected True or False, got {shortened(dry_run)}")
     if dry_run and pilot is not None:
         raise InputError("dry_run and pilot cannot be combined; give one of them")
     if pilot is not None and (not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 1):

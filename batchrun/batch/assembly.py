@@ -248,6 +248,8 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
     models = plan.models if fallback is None else (*plan.models, fallback)
     costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
     unknown = [model for model, cost in costs.items() if cost is None]
+    if plan.is_tutored and len(unknown) == len(models):
+        return None  # its answers are free: no budget can be exceeded
     if unknown:
         raise InputError(f"--budget: {no_price_text(unknown[0], plan.place)}")
     most_expensive = max(plan.models, key=lambda model: costs[model] or 0.0)

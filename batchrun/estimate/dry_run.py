@@ -163,7 +163,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     )
     if not estimate.unpriced:
         estimate.cost = Decimal(0)
-    elif plan.job.budget is not None:
+    elif plan.job.budget is not None and not plan.is_tutored:
         estimate.problems.append(f"--budget: {no_price_text(estimate.unpriced[0], estimate.place)}")
     fallback = plan.job.fallback_model
     if plan.job.budget is not None and fallback is not None and estimate.fallback_price is None:

@@ -86,6 +86,9 @@ def _with_turns_and_matrix(options: Settings) -> JsonDict:
     """Turn several prompts into turns, and several models into an axis of the matrix."""
     values = dict(options)
     prompts, models = values.get("prompt"), values.get("model")
+    for name, given in (("prompt", prompts), ("model", models)):
+        if isinstance(given, (list, tuple)) and not given:
+            raise InputError(f"--{name}: the list is empty; give at least one {name}, or leave the option out")
     if isinstance(prompts, (list, tuple)):
         del values["prompt"]
         if len(prompts) == 1:

@@ -232,7 +232,6 @@ def test_status_and_show(tmp_path: Path) -> None:
             ["run", "q.csv", "--stream"],
             "--stream requires --api responses or chat, and this batch uses --api assistants",
         ),
-        (["run", "q.csv", "--budget", "1"], "--budget: no price is known for tutor"),
         (["run", "q.csv", "-o", "q.csv"], "q.csv"),
         (["run", "q.csv", "-o", "a.doc"], "a.doc"),
         (["status", "gone.csv"], "gone.csv: no batch has written this output"),

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing
+from batchrun.wording import shortened
 
 __all__ = ["ColumnScorer", "FunctionScorer"]
 
@@ -63,7 +64,8 @@ class FunctionScorer(Scorer):
         """
         path, _, name = where.rpartition(":")
         if not path or not name:
-            raise InputError(f"--scorer python:{where}: expected python:FILE.py:function")
+            given = shortened(f"python:{where}".rstrip(":"))
+            raise InputError(f"--scorer: expected python:FILE.py:function (in Python also a function), got {given}")
         if not Path(path).is_file():
             raise InputError(f"--scorer python:{where}: {path}: no such file")
         spec = importlib.util.spec_from_file_location(f"batchrun_scorer_{Path(path).stem}", path)

@@ -46,7 +46,7 @@ def test_turns_with_conditions() -> None:
     ("options", "words"),
     [
         ({"turns": []}, "turns: the list is empty"),
-        ({"prompt": []}, "turns: the list is empty"),
+        ({"prompt": []}, "--prompt: the list is empty"),
         ({"turns": [{}]}, "turns: turn 1 has no `prompt`"),
         (
             {"turns": [{"prompt": "a"}, {"prompt": "b", "whn": "c"}]},
@@ -101,7 +101,7 @@ def test_axes(axis: str, values: list[Any]) -> None:
         ({"matrix": {"concurrency": [1]}}, "'concurrency' is not an option that affects answers"),
         ({"matrix": {"epochs": [1, 2]}}, "'epochs' is not an option"),
         ({"matrix": {"model": []}}, "matrix: model has no values"),
-        ({"model": []}, "matrix: model has no values"),
+        ({"model": []}, "--model: the list is empty"),
         ({"matrix": {"model": "abc"}}, "matrix['model']: input should be a valid list"),
         ({"matrix": {"model": ["a", "a"]}}, "model has the same value twice; use --epochs to repeat rows"),
         ({"matrix": {"temperature": [0, "0.0"]}}, "temperature has the same value twice"),

@@ -47,7 +47,7 @@ def problems(folder: Path, text: str | bytes, environ: dict[str, str] | None = N
             ["line 1: rpm: input should be a valid number, unable to parse string as a number, got 'fast'"],
         ),
         ("concurrency = 1.5", ["line 1: concurrency: input should be a valid integer"]),
-        ("dedupe = 'perhaps'", ["line 1: dedupe: input should be a valid boolean"]),
+        ("dedupe = 'perhaps'", ["line 1: dedupe: expected true or false"]),
         ("model = 3", ["line 1: model: input should be a valid string, got 3"]),
         ("api = 'chats'", ["line 1: api: input should be 'assistants', 'responses' or 'chat', got 'chats'"]),
         ("attach = [1]", ["line 1: attach[0]: input should be a valid string, got 1"]),
