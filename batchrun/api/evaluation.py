@@ -53,7 +53,7 @@ def score(
     Args:
         data: a pandas, polars or Arrow table, a list of dicts, or the path of a table, such as the output of a batch.
         scorer: as on the command line: exact, ne, includes, starts-with, contains-all, contains-any, regex:PATTERN,
-            numeric, choice, json, fuzzy, f1, rouge1 to rouge4, rougeL, bleu, math, python:FILE.py:function,
+            numeric, choice, json, fuzzy, f1, rouge1 to rouge4, rougeL, bleu, cosine, math, python:FILE.py:function,
             column:COLUMN or model-graded, with options after a colon; or a function of
             the answer and the target, and of the row as a dict if it takes three arguments, which returns a bool, a
             number from 0 to 1, or None for a row that cannot be judged. Several are given as a list, or as a dict by

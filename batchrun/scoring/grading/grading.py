@@ -18,6 +18,7 @@ from batchrun.errors import GradingStopped, InputError, OutputHeld
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL
 from batchrun.records import Cells, Settings
+from batchrun.scoring.grading.embeddings import EmbeddingsScorer, check_embeddings
 from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdict, GraderVerdicts
 from batchrun.scoring.grading.grader import Grader, load_grader
 from batchrun.scoring.grading.grader_report import GraderReport
@@ -25,6 +26,7 @@ from batchrun.scoring.grading.requests import write_requests
 from batchrun.scoring.grading.rubric import Rubric
 from batchrun.scoring.score_options import ScoreOptions, Vote
 from batchrun.scoring.scorers.base import NamedScorer
+from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables import ReadOptions, open_source
@@ -154,6 +156,9 @@ def grade(table: ScoredTable, grading: Grading) -> ScoredTable:
     panels = check_graders(table, grading)
     scorers = []
     for named in table.scorers:
+        if isinstance(named.scorer, CosineScorer):
+            scorers.append(NamedScorer(named.name, EmbeddingsScorer(named.scorer, grading.environment)))
+            continue
         panel = panels.get(named.name)
         if panel is None:
             scorers.append(named)
@@ -172,6 +177,9 @@ def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[
     Raises:
         InputError: a grader, or its rubric, does not fit the table.
     """
+    for named in table.scorers:
+        if isinstance(named.scorer, CosineScorer):
+            check_embeddings(named.scorer, grading.environment)
     if grading.graders and not any(isinstance(named.scorer, ModelGradedScorer) for named in table.scorers):
         raise InputError(f"{grading.graders[0].where}: a grader requires --scorer model-graded")
     panels = {

@@ -12,6 +12,7 @@ from typing import Final, Literal, cast
 from batchrun.errors import InputError
 from batchrun.scoring.scorers.base import NamedScorer, Scorer
 from batchrun.scoring.scorers.choice import LETTERS, ChoiceScorer
+from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.json_fields import JsonScorer
 from batchrun.scoring.scorers.mathematics import MathScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
@@ -143,16 +144,16 @@ def _json(options: str) -> Scorer:
     return JsonScorer(schema, tuple(filter(None, pairs.get("fields", "").split("+"))), place == "text")
 
 
-def _threshold(kind: str, options: str) -> float | None:
-    threshold = _number(kind, _pairs(kind, options, ("threshold",)), "threshold")
-    if threshold is not None and threshold > 1:
-        raise InputError(f"--scorer {kind}: threshold={threshold}: expected a number from 0 to 1")
-    return None if threshold is None else float(threshold)
+def _share(kind: str, pairs: Mapping[str, str], key: str) -> float | None:
+    share = _number(kind, pairs, key)
+    if share is not None and share > 1:
+        raise InputError(f"--scorer {kind}: {key}={share}: expected a number from 0 to 1")
+    return None if share is None else float(share)
 
 
 def _overlap(kind: str, make: Callable[..., Scorer], **settings: int) -> Callable[[str], Scorer]:
     """Return the function that makes a scorer with a threshold."""
-    return lambda options: make(threshold=_threshold(kind, options), **settings)
+    return lambda options: make(threshold=_share(kind, _pairs(kind, options, ("threshold",)), "threshold"), **settings)
 
 
 def _math(options: str) -> Scorer:
@@ -160,6 +161,16 @@ def _math(options: str) -> Scorer:
     if limit_s == 0:
         raise InputError("--scorer math: limit=0: expected a number of seconds above 0")
     return MathScorer() if limit_s is None else MathScorer(limit_s=float(limit_s))
+
+
+def _cosine(options: str) -> Scorer:
+    pairs = _pairs("cosine", options, ("model", "url", "threshold"))
+    if not pairs.get("model"):
+        raise InputError("--scorer cosine: expected an embedding model, as in cosine:model=text-embedding-3-small")
+    url = pairs.get("url")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise InputError(f"--scorer cosine: url={url}: expected the base URL of a server, such as http://HOST:PORT/v1")
+    return CosineScorer(pairs["model"], url, _share("cosine", pairs, "threshold"))
 
 
 def _column(options: str) -> Scorer:
@@ -190,6 +201,7 @@ SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
     **{f"rouge{n}": _overlap(f"rouge{n}", RougeNScorer, n=n) for n in (1, 2, 3, 4)},
     "bleu": _overlap("bleu", BleuScorer),
     "math": _math,
+    "cosine": _cosine,
     "python": FunctionScorer.load,
     "column": _column,
     "model-graded": _model_graded,
