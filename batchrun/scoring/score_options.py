@@ -95,7 +95,8 @@ class ScoreOptions:
         (),
         "Scoring",
         "Scorer: exact, ne, includes, starts-with, contains-all, contains-any, regex, numeric, choice, json, fuzzy, "
-        "f1, rouge1, rouge2, rougeL, bleu, cosine, math, python:FILE.py:function, column or model-graded. May be repeated",
+        "f1, rouge1, rouge2, rougeL, bleu, cosine, math, python:FILE.py:function, column or model-graded. "
+        "May be repeated",
         _EVERYWHERE,
         metavar="[NAME=]KIND[:OPTIONS]",
         repeated=True,
