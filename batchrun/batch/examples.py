@@ -35,7 +35,10 @@ def read_examples(path: Path, prompts: Sequence[str]) -> ExamplePairs:
     Raises:
         InputError: the file is not a table of examples; one line with its name.
     """
-    source = open_source(path, ReadOptions())
+    try:
+        source = open_source(path, ReadOptions())
+    except InputError as exc:
+        raise InputError(f"--examples: {exc}") from None
     used = _columns_used(prompts, source) if prompts else [_question_column(source)]
     answer = _answer_column(source, used)
     pairs: ExamplePairs = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from batchrun.prompts.conversations import CONVERSATION_COLUMNS, ends_with_answer, is_conversation
 from batchrun.prompts.placeholders import DEFAULT_COLUMNS
 from batchrun.records import Value
 from batchrun.shell_hint import command
 from batchrun.tables import Source
-from batchrun.wording import rows_text
+from batchrun.wording import rows_text, shown_path
 
 __all__ = ["answers_notice", "default_conversation"]
 
@@ -56,7 +57,7 @@ def answers_notice(source: Source, column: str, input_name: str | None) -> tuple
     if not count:
         return ()
     made = ""
-    if input_name not in (None, "-"):
-        converted = command("convert", str(input_name), "OUTPUT", "--from", "messages")
+    if input_name is not None and input_name != "-":
+        converted = command("convert", Path(shown_path(Path(input_name))), "OUTPUT", "--from", "messages")
         made = f"; `{converted}` makes it the column `target`"
     return (f"column {column!r}: the assistant's message at the end of {rows_text(count)} is not sent{made}",)

@@ -28,7 +28,7 @@ from batchrun.wording import plain_path, shortened, shown_path
 
 __all__ = ["JobFile", "is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
 
-PATHS = ("input", "output", "tools", "store", "script")
+PATHS = ("input", "output", "examples", "tools", "store", "script", "cache")
 SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
 TEXT_FILES = ("prompt", "instructions")
 FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")

@@ -182,7 +182,7 @@ def test_what_is_refused_before_anything_is_sent(tmp_path: Path, model: tuple[Li
         (("--messages", "talk"), "--messages: no column named 'talk' in the input"),
         (("--messages", "messages", "--prompt", "{{ text }}"), "messages: cannot be combined with a prompt"),
         (("--messages", "messages", "--prompt", "{{ text }}", "--prompt", "Why?"), "cannot be combined with turns"),
-        (("--examples", "none.csv"), "none.csv"),
+        (("--examples", "none.csv"), "--examples: none.csv: no such file"),
         (("--examples", "in.jsonl"), "in.jsonl"),
     ):
         refused, _ = run(tmp_path, url, "chat", *options)
