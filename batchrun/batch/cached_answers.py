@@ -106,13 +106,17 @@ class CacheReader:
             return None
         try:
             found = self._file.find(key)
+            is_valid = found is not None and self._is_valid(found)
         except (sqlite3.Error, ValueError, TypeError) as exc:
             self._problem(f"cannot be read ({reason_of(exc)})")
             self._file = None
             return None
-        if found is None or (self._stale_before is not None and found.completed_at < self._stale_before):
-            return None
-        return found if self._fits(found.response) else None
+        return found if is_valid else None
+
+    def _is_valid(self, found: KnownAnswer) -> bool:
+        """Return whether an answer is young enough and has the form that the batch asks for."""
+        is_stale = self._stale_before is not None and found.completed_at < self._stale_before
+        return not is_stale and self._fits(found.response)
 
     def _problem(self, problem: str) -> None:
         log.warning("%s: %s", visible_line(str(self.report.file)), problem)

@@ -159,7 +159,8 @@ class AnswerFile:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
         if self.unwritable is not None:
             return
-        connection = sqlite3.connect(self.path, timeout=PATIENCE_S)
+        # A file that somebody has deleted meanwhile is not created again.
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S)
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:
@@ -174,6 +175,8 @@ def check_answer_file(path: Path) -> bool:
     """
     if path.is_dir():
         raise InputError(f"--cache: {path}: is a folder; name a file, which is created if it does not exist")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--cache: {path}: is a device or a pipe; name a file")
     folder = next(each for each in path.absolute().parents if each.exists())
     if not folder.is_dir():
         raise InputError(f"--cache: {path}: cannot be created ({folder} is not a folder)")

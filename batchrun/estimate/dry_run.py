@@ -416,4 +416,6 @@ def _cost_text(estimate: DryRun) -> str:
         return f"about {dollars(float(estimate.cost))} ({lines})"
     if estimate.embedded:
         return f"{FREE}, the embedded server answers"
+    if not estimate.to_ask:
+        return f"{dollars(0)}, no row would be sent"
     return f"unknown: {'; '.join(no_price_text(model, estimate.place) for model in estimate.unpriced)}"

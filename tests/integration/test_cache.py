@@ -304,6 +304,7 @@ def test_rows_with_a_thread_are_passed_over(bench: Bench) -> None:
         ("other.db", "is a database of another kind"),
         ("newer.cache", "was written by a later version"),
         ("folder", "is a folder"),
+        ("/dev/null", "is a device"),
         ("a.csv", "is a file of this batch itself"),
         ("q.csv/c.cache", "cannot be"),
     ],
@@ -359,6 +360,7 @@ def test_from_python(bench: Bench) -> None:
     ended: list[Any] = []
     second = batchrun.run(["two", "one"], on_outcome=ended.append, **options)
     assert bench.asked() == []
+    assert "$0.0000, no row would be sent" in batchrun.run(["two", "one"], dry_run=True, **options).summary()
     estimate = batchrun.run(["two", "one", "three"], dry_run=True, **options)
     assert (estimate.to_send, estimate.from_cache) == (1, 2)
     assert second["response"].tolist() == first["response"].tolist()[::-1]
