@@ -35,7 +35,7 @@ _NOT_KEPT = {
     "fallback_from": "answer of the fallback model",
     "tool_calls": "function calls",
 }
-"""Extras of an answer that belong to its batch → what they are, for people."""
+"""Extras of an answer that belongs to its batch, or is not one of the requested model → what it is, for people."""
 
 
 @dataclass(frozen=True, slots=True)

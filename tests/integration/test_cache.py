@@ -15,7 +15,7 @@ import pytest
 
 import batchrun
 from batchrun.server import EmbeddedServer, ServerSettings
-from batchrun.server.responders.base import Conversation
+from batchrun.server.responders.base import Conversation, Finish, TextDelta
 from tests.support import command
 from tests.support.recording import Recording
 from tests.support.rows import read_csv, write_csv
@@ -235,6 +235,25 @@ def test_a_batch_that_ended_fills_a_cache(bench: Bench) -> None:
     assert (bench.asked(), bench.answers("c.csv")) == ([], bench.answers("a.csv"))
     bench.json("d.csv", "--base-url", bench.url.replace("127.0.0.1", "localhost"))
     assert len(bench.asked()) == 2
+
+
+def test_the_fallback_model(bench: Bench) -> None:
+    """An answer of the fallback model is not stored as one of the first model."""
+    usual = bench.responder.reply
+
+    def reply(conversation: Conversation) -> Any:
+        refuses = conversation.model == "m" and conversation.messages[-1].text == "one"
+        return [TextDelta("I cannot.", refusal=True), Finish("stop")] if refuses else usual(conversation)
+
+    bench.responder.reply = reply
+    try:
+        facts = bench.json("a.csv", "--fallback-model", "n")
+        assert facts["not_cached"] == {"answer of the fallback model": 1}
+        bench.asked()
+        bench.json("b.csv", code=3)
+        assert bench.asked() == ["one"]
+    finally:
+        bench.responder.reply = usual
 
 
 def test_what_answers_carry(bench: Bench) -> None:

@@ -85,6 +85,7 @@ SAME: dict[str, Any] = {
     "constant_prompt": True,
     "schema_retries": 5,
     "dedupe": True,
+    "fallback_model": "n",  # its answers are not stored
     "tool_timeout": 5.0,
     "max_tool_rounds": 2,
     "stream": True,
