@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["ArrowTable", "Given", "SeriesOf", "TableT", "read_data"]
+__all__ = ["ArrowTable", "Given", "SeriesOf", "TableT", "is_frame", "read_data"]
 
 EXPECTED = (
     "expected a pandas, polars or Arrow table, a Series, a list of texts, a list of dicts, "
@@ -98,6 +98,11 @@ def read_data(data: object) -> Given:
         table = data if _is(data, "pyarrow", "Table") else sys.modules["pyarrow"].Table.from_batches([data])
         return Given(table, to_arrow)
     raise InputError(f"data: {EXPECTED}, got {_described(data)}{_hint(data)}")
+
+
+def is_frame(data: object) -> bool:
+    """Return whether `data` is a pandas frame."""
+    return _is(data, "pandas", "DataFrame")
 
 
 def _is(data: object, module: str, *names: str) -> bool:

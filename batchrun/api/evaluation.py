@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from batchrun.api.frame_index import INDEX_COLUMN, named_by_index, with_index_column
 from batchrun.api.parameters import CallersWords
 from batchrun.api.scores import ScoreComparison, Scores
 from batchrun.api.scoring_call import ScorerGiven, options_given, scoring_call
@@ -152,7 +153,9 @@ def compare(
     Args:
         tables: two or more tables, as for `score`; or one table and `split`.
         scorer: the scorers, as for `score`.
-        key: column with row ids, by which the tables are paired. With `split` it is optional.
+        key: column with row ids, by which the tables are paired. Default: the index of pandas frames, if it is the same
+            in all of them (the default index only if a column, such as the prompt, is the same too). With `split` it is
+            optional; rows are then named by the index of a frame.
         target: column with the expected answer.
         answer: column with the answer. Default: response.
         split: column whose values split one table into parts to compare: `model` for a batch with several models.
@@ -176,10 +179,11 @@ def compare(
         (0.875, 0.015625)
     """
     with CallersWords():
+        indexed = with_index_column(tables) if key is None and split is None else None
         given = options_given(
             target=target,
             answer=answer,
-            key=key,
+            key=INDEX_COLUMN if indexed else key,
             split=split,
             epochs_column=epochs_column,
             cluster=cluster,
@@ -195,10 +199,13 @@ def compare(
         labels = _labels(tables, names)
         with scoring_call("compare", scorer, given, api_key=api_key, progress=progress) as call:
             check_comparison(labels, call.spec.columns, baseline)
-            scored = [call.scored(data, label, for_comparison=True) for data, label in zip(tables, labels, strict=True)]
+            given_tables = zip(indexed or tables, labels, strict=True)
+            scored = [call.scored(data, label, for_comparison=True) for data, label in given_tables]
             pairs = [(each.table, each.tally) for each in scored]
             found = comparison_of(pairs, call.spec.failed_as, detectable=sizes, baseline=baseline)
-            return ScoreComparison(found, _joined(scored))
+            if key is None and split is not None:
+                found = named_by_index(found, tables[0])
+            return ScoreComparison(found, _joined(scored).drop(columns=INDEX_COLUMN if indexed else []))
 
 
 def _sizes(detect: float | Sequence[float]) -> Sequence[float]:

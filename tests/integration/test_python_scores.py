@@ -234,7 +234,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
         "compare: two or more tables are expected, or one table and split=COLUMN",
     ),
     (
-        lambda: batchrun.compare(table(), table(), scorer="exact", target="truth"),
+        lambda: batchrun.compare(table(), table()[::-1], scorer="exact", target="truth"),
         "compare: pairs the rows of the tables; name their id column with key=COLUMN",
     ),
     (
