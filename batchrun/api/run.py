@@ -115,9 +115,9 @@ def run(
         - `response_1` and so on, the answers of several turns: str. The fields of a `schema`: str, Int64, Float64 or
           boolean; objects and lists are JSON text.
         - `tool_calls`, `tool_errors`, the numbers of function calls: Int64.
-        - `citations`, `files`, `logprobs`: object, each a list; `raw`: object, each a dict, or a list for a streamed chat
-          completion; `reasoning`, `service_tier`: str. They are there if an answer has something for them or an option
-          such as `keep` asks for them.
+        - `citations`, `files`, `logprobs`: object, each a list; `raw`: object, each a dict, or a list for a streamed
+          chat completion; `reasoning`, `service_tier`: str. They are there if an answer has something for them or an
+          option such as `keep` asks for them.
 
     With a path the output is also written to a file, as by the command line. For a table in memory no file is kept
     unless `output=` names one: only then can the same call resume. If the batch is interrupted or ends with an
