@@ -319,8 +319,9 @@ class RowRun:
         # A 404 that is about the thread which the table names for this row concerns no other row.
         if isinstance(fault, Refused) and not (fault.status_code == 404 and self._prompt.thread_id is not None):
             self.refused = fault
-        self._model_fault = fault
-        return await self._fail(fault)
+        end = await self._fail(fault)
+        self._model_fault = None if isinstance(end, Reply) else fault
+        return end
 
     async def _timed_out(self) -> Reply | Outcome:
         limit_s = self._lease.stopwatch.limit_s

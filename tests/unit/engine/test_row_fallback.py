@@ -206,3 +206,17 @@ async def test_an_unknown_fallback_model_stops_the_batch(bench: RowBench) -> Non
     assert run.engine.stop.reason == "no such model (--fallback-model b)"
     run = await bench.run({0: [other()]}, ONE, settings=DialogueSettings(fallback_model="c"), price=price)
     assert bench.outcome().attempts == 3
+
+
+async def test_a_run_that_ended_well_after_all(bench: RowBench) -> None:
+    """A run that is given up, and turns out to have ended well, is an answer; a later turn that cannot be rendered is
+    then no failure of the model."""
+    gone = Move(PermanentFault("lost sight of it", error_type="run_unclear"))
+    late = Move(replace(answered("A", usage=spent("A")), model="m"))
+    prompts = [replace(row(("one {{ q }}", "{{ responses[0].x.y }}")), model="m")]
+    refuses_to_stop = PermanentFault("it has ended", error_type="run_ended")
+    run = await bench.run({0: [gone, late]}, prompts, settings=TURNS, price=price, cancel=refuses_to_stop)
+    assert [each.method for each in run.service.asked] == ["answer", "cancel", "follow"]
+    outcome = bench.outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "template_error"
