@@ -29,7 +29,8 @@ class BatchResults(Importer):
         error = fields.object("error")
         if not error.fields:
             error = body.object("error")
-        code = reply.take("status_code")
+        code = reply.get("status_code")
+        reply.take_if("status_code", 200)
         is_ok = code == 200 and not error.fields
         cells = {"custom_id": fields.take("custom_id"), **_answer(body)}
         if not is_ok:

@@ -27,6 +27,7 @@ _COLUMNS: Final = ANSWER_COLUMNS | {
     "responses",
     "continuations",
     "choice",
+    "arguments",
     "request",
 }
 _TASK: Final = re.compile(r"samples_(?P<task>.+)_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl")
@@ -101,7 +102,7 @@ def _arguments(fields: Fields) -> list[list[Value]]:
 
 def _answer(fields: Fields) -> Cells:
     """Take prompt, target and answers of a document."""
-    requests, answers = _arguments(fields), fields.take("resps")
+    arguments, requests, answers = fields.get("arguments"), _arguments(fields), fields.take("resps")
     cells: Cells = {"prompt": requests[0][0] if requests and requests[0] else None, "target": fields.take("target")}
     rest = [each[1:] for each in requests]
     likelihoods = _log_likelihoods(answers)
@@ -114,12 +115,16 @@ def _answer(fields: Fields) -> Cells:
             {"text": text, "log_likelihood": value, "reply": reply}
             for text, value, reply in zip(continuations, likelihoods, answers, strict=True)
         ]
+        if any(len(each) != 2 or each[0] != cells["prompt"] for each in requests):
+            cells["arguments"] = arguments
         return cells
     texts = [each for each in _flat(answers) if isinstance(each, str)]
     cells |= answer_cells(texts[0]) if texts else failed_cells("no_sample", "the document has no answer in `resps`")
     cells["responses"] = answers
-    if any(rest):
-        cells["request"] = rest[0] if len(rest) == 1 else rest
+    if len(requests) > 1:
+        cells["arguments"] = arguments
+    elif any(rest):
+        cells["request"] = rest[0]
     return cells
 
 
@@ -152,7 +157,7 @@ def _add_filter(row: Cells, filter_name: str, fields: Fields) -> None:
     ending = "" if filter_name == _DEFAULT_FILTER else f"_{filter_name}"
     listed = fields.get("metrics")
     names = [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
-    if len(names) == len(listed or ()):
+    if names and names == listed and all(name in fields for name in names):
         fields.take("metrics")
     for name in [each for each in names if each in fields] or [each for each in fields.fields if each in _METRICS]:
         row[f"score_{name}{ending}"] = fields.take(name)
