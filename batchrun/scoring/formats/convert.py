@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from batchrun.errors import InputError
+from batchrun.job.file import is_job_file
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.importers.importers import IMPORTERS, imported
+from batchrun.scoring.formats.importers.openai_jobs import job_files
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text
@@ -36,10 +38,12 @@ def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple
         InputError: a file does not have the given format, or an option is wrong.
         OutputError: the result cannot be written.
     """
+    notes = Notes()
+    if is_job_file(str(output)):
+        return _convert_to_job(names, output, conversion, notes), notes
     form = check_output_format(output, str(output))
     _check(names, output, form, conversion)
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
-    notes = Notes()
     table = _Table.read(names, conversion, notes)
     if not table.count and conversion.from_format != "table":
         raise InputError(f"{table.name}: has no rows")
@@ -58,6 +62,19 @@ def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple
         else:
             _write_text(stream, "\t" if form.kind == "tsv" else ",", rows, notes)
     return table.count, notes
+
+
+def _convert_to_job(names: Sequence[str], output: Path, conversion: Conversion, notes: Notes) -> int:
+    """Write a job file and the files that it refers to; return the number of rows of its data."""
+    if conversion.from_format != "openai-evals":
+        raise InputError(f"{output}: only --from openai-evals writes a job file; name a table")
+    files = job_files(names, output, notes)
+    for path, text in files.items():
+        with replacing(path) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+        if path != output:
+            notes.remark(f"also written: {path}", 0)
+    return sum(text.count("\n") for path, text in files.items() if path.suffix == ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class OpenAIEvals(Importer):
                 f"{document.where}: an eval has no rows; write a job file: name an output that ends in .toml"
             )
         elif isinstance(fields.get("item"), dict):
-            yield self._data(fields)
+            yield self.data_row(fields)
         elif is_oaieval_sample(fields):
             yield oaieval_row(fields, self.notes)
         else:
@@ -105,7 +105,8 @@ class OpenAIEvals(Importer):
         self._seen.add(key)
         return True
 
-    def _data(self, fields: Fields) -> Cells:
+    def data_row(self, fields: Fields) -> Cells:
+        """Take a line of data."""
         sample = fields.object("sample")
         cells = self._named(fields.object("item").take_all(), _DATA_COLUMNS)
         answer = {
@@ -127,7 +128,7 @@ class OpenAIEvals(Importer):
         source.take_if("type", "file_content")
         fields.take_if("object", "eval.run")
         for line in content:
-            yield self._data(line)
+            yield self.data_row(line)
 
     def _output_item(self, fields: Fields) -> Iterator[Cells]:
         if not self._is_new(fields):

@@ -143,6 +143,7 @@ def test_batch_results_in(tmp_path: Path) -> None:
     assert set(notes) == {
         "not carried over: id (4 rows)",
         "not carried over: response.request_id = 'x' (2 rows)",
+        "not carried over: response.status_code = 400 (1 row)",
         "not carried over: response.body.output[].type = 'reasoning' (1 row)",
     }
 

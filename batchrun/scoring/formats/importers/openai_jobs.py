@@ -1,0 +1,197 @@
+"""Evals and runs of OpenAI as a job file, with files for its graders and data. Source: the SDK's `types/evals`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from batchrun.errors import InputError
+from batchrun.job.file import job_toml
+from batchrun.records import JsonDict
+from batchrun.scoring.formats.documents import documents_of
+from batchrun.scoring.formats.fields import Fields
+from batchrun.scoring.formats.importers.asked import text_of
+from batchrun.scoring.formats.importers.openai_evals import OpenAIEvals
+from batchrun.scoring.formats.importers.openai_graders import Criteria, sampling_options
+from batchrun.scoring.formats.importers.openai_templates import column_in, rewritten
+from batchrun.scoring.formats.notes import Notes
+from batchrun.scoring.scorers.base import as_text
+from batchrun.tables import ReadOptions
+from batchrun.tables.values import json_text
+
+__all__ = ["job_files"]
+
+_API: Final = {"completions": "chat", "responses": "responses"}
+
+
+def job_files(names: Sequence[str], job: Path, notes: Notes) -> dict[Path, str]:
+    """Return path and text of a job file for an eval and its run, and of the files that it refers to.
+
+    Args:
+        names: files with the eval, or its runs, or both; one object each, several, or pages of lists.
+        job: path of the job file; the others are next to it.
+
+    Raises:
+        InputError: a file cannot be read, has neither an eval nor a run, or has several evals.
+    """
+    documents = [each for name in names for each in documents_of(name, ReadOptions())]
+    roots = [Fields.of(each.content) for each in documents]
+    objects = [each for root in roots for each in _objects(root)]
+    evals = [each for each in objects if each.get("object") == "eval"]
+    runs = [each for each in objects if each.get("object") == "eval.run"]
+    if not evals and not runs:
+        raise InputError(f"{names[0]}: has neither an eval nor a run; write its items to a table, such as a .csv")
+    if len(evals) > 1:
+        listed = ", ".join(as_text(each.get("id") or each.get("name")) for each in evals)
+        raise InputError(f"{names[0]}: has {len(evals)} evals ({listed}); write each to a file of its own")
+    made = _Job(job, notes)
+    for each in evals:
+        made.add_eval(each)
+    if runs:
+        made.add_runs(runs)
+    for root in roots:
+        for path, value in root.left():
+            notes.add_value(path.removeprefix("data[]."), value)
+    return made.files()
+
+
+def _objects(root: Fields) -> Iterator[Fields]:
+    if isinstance(root.get("data"), list):
+        root.take_if("object", "list")
+        members = root.objects("data")
+        ids = [each.get("id") for each in members]
+        root.take_if("first_id", *ids[:1])
+        root.take_if("last_id", *ids[-1:])
+        root.take_if("has_more", False)
+        yield from members
+    else:
+        yield root
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job file that is being made.
+
+    Mutable state: all attributes.
+    """
+
+    path: Path
+    notes: Notes
+    options: JsonDict
+    comments: list[str]
+    criteria: Criteria
+    data: str
+
+    def __init__(self, path: Path, notes: Notes) -> None:
+        self.path, self.notes = path, notes
+        self.options, self.comments, self.data = {}, [], ""
+        self.criteria = Criteria(path.stem, notes)
+
+    def add_eval(self, each: Fields) -> None:
+        """Take an eval: its criteria become scorers, what describes it becomes a comment."""
+        each.take_if("object", "eval")
+        for name in ("id", "name", "created_at", "metadata", "data_source_config"):
+            if each.get(name) not in (None, "", {}):
+                self.comments.append(f"{name} of the eval: {json_text(each.take(name))}")
+        for criterion in each.objects("testing_criteria"):
+            self.criteria.add(criterion)
+
+    def add_runs(self, runs: list[Fields]) -> None:
+        """Take the first run, and the models of those that differ from it by their model only."""
+        first, *others = runs
+        same = [run for run in others if _asked(run) == _asked(first)]
+        models = [first.object("data_source").text("model"), *(_model(run) for run in same)]
+        names = list(dict.fromkeys(filter(None, models)))
+        for run in same:
+            run.take("data_source")
+        for run in (first, *same):
+            run.take_if("object", "eval.run")
+            run.take_if("model", *names)
+            for name in ("id", "name", "eval_id", "created_at", "metadata"):
+                if run.get(name) not in (None, "", {}):
+                    self.comments.append(f"{name} of the run: {json_text(run.take(name))}")
+        if len(names) > 1:
+            self.options["matrix"] = {"model": names}
+        elif names:
+            self.options["model"] = names[0]
+        self._source(first.object("data_source"))
+
+    def _source(self, source: Fields) -> None:
+        kind = source.get("type")
+        if kind in _API:
+            self.options["api"] = _API[source.take("type")]
+        else:
+            source.take_if("type", "jsonl")
+        self._asked(source)
+        params = source.object("sampling_params")
+        self.options |= sampling_options(params)
+        if isinstance(params.get("response_format"), dict):
+            self.options["response_format"] = params.take("response_format")
+        self._content(source.object("source"))
+
+    def _asked(self, source: Fields) -> None:
+        messages = source.object("input_messages")
+        column = column_in("{{ " + as_text(messages.get("item_reference")) + " }}")
+        if column is not None:
+            self.options["messages"] = column
+            messages.take("item_reference")
+            messages.take_if("type", "item_reference")
+        parts = messages.objects("template")
+        roles = [each.get("role") for each in parts]
+        users = [index for index, role in enumerate(roles) if role == "user"]
+        if not parts or any(text_of(each.get("content")) is None for each in parts):
+            return
+        if len(users) != 1 or users[0] != len(parts) - 1 or set(roles) - {"system", "developer", "user"}:
+            self.notes.remark("input_messages: only instructions and one message of the user become a prompt; "
+                              "write the conversation into a column and name it with messages = ...", 0)  # fmt: skip
+            return
+        messages.take_if("type", "template")
+        texts: dict[bool, list[str]] = {True: [], False: []}
+        for part, role in zip(parts, roles, strict=True):
+            part.take("role")
+            part.take_if("type", "message")
+            texts[role == "user"].append(rewritten(text_of(part.take("content")) or "", self.notes))
+        self.options["prompt"] = texts[True][0]
+        if texts[False]:
+            self.options["instructions"] = "\n\n".join(texts[False])
+
+    def _content(self, source: Fields) -> None:
+        lines = source.objects("content")
+        if not lines:
+            if source.get("type") == "file_id":
+                self.comments.append(f"The data of the run is the file {source.take('id')}: download it, convert it to "
+                                     "a table, and name that with input = ...")  # fmt: skip
+                source.take("type")
+            return
+        source.take_if("type", "file_content")
+        importer = OpenAIEvals(self.notes)
+        rows = [importer.data_row(line) for line in lines]
+        self.data = "".join(json_text(row) + "\n" for row in rows)
+        self.options = {"input": f"{self.path.stem}.data.jsonl", **self.options}
+
+    def files(self) -> dict[Path, str]:
+        """Return path and text of all files."""
+        criteria, folder = self.criteria, self.path.parent
+        options = {name: value for name, value in self.options.items() if not isinstance(value, dict)}
+        options |= {name: value for name, value in self.options.items() if isinstance(value, dict)}
+        if criteria.scorers:
+            options["score"] = {"scorer": criteria.scorers, **({"target": criteria.target} if criteria.target else {})}
+        made = {self.path: job_toml(options, tuple(self.comments))}
+        if self.data:
+            made[folder / f"{self.path.stem}.data.jsonl"] = self.data
+        made |= {folder / name: job_toml(grader) for name, grader in criteria.graders.items()}
+        return made | {folder / name: source for name, source in criteria.functions.items()}
+
+
+def _asked(run: Fields) -> str:
+    """Return everything about the data source of a run but its model, as text."""
+    source = run.get("data_source")
+    return json.dumps({**source, "model": None} if isinstance(source, dict) else source, sort_keys=True, default=str)
+
+
+def _model(run: Fields) -> str | None:
+    source = run.get("data_source")
+    return source.get("model") if isinstance(source, dict) else None

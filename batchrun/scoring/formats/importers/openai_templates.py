@@ -1,0 +1,73 @@
+"""Templates of OpenAI's Evals, rewritten: `{{ item.question }}` becomes `{{ question }}`, in MiniJinja's syntax."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from batchrun.scoring.formats.importers.openai_evals import data_column
+from batchrun.scoring.formats.notes import Notes
+
+__all__ = ["column_in", "expression_of", "is_answer", "rewritten"]
+
+_MARK: Final = re.compile(r"\{\{\s*(?P<path>.*?)\s*\}\}|\{[%#]", re.DOTALL)
+_ITEM: Final = re.compile(r"item\.(?P<column>[^.\s|]+)(?P<rest>(?:\.\w+)*)")
+_NAMES: Final = frozenset({"response", "target", "question", "grade_line", "grades", "fence", "row", "responses"})
+"""Names that have a meaning of their own in a rubric or a prompt."""
+
+
+def is_answer(template: str) -> bool:
+    """Return whether a template is the answer and nothing else."""
+    return re.fullmatch(r"\s*\{\{\s*sample\.output_text\s*\}\}\s*", template) is not None
+
+
+def column_in(template: str) -> str | None:
+    """Return the column of a template that is one field of the item and nothing else.
+
+    >>> column_in("{{item.label}}"), column_in("The {{ item.label }}")
+    ('label', None)
+    """
+    mark = _MARK.fullmatch(template.strip())
+    item = None if mark is None or mark["path"] is None else _ITEM.fullmatch(mark["path"])
+    return data_column(item["column"]) if item is not None and not item["rest"] else None
+
+
+def expression_of(template: str) -> str | None:
+    """Return the Python expression of a template that is the answer, one column, or a text; None for others.
+
+    >>> expression_of("{{ sample.output_text }}"), expression_of("{{ item.label }}"), expression_of("yes")
+    ('answer', "row['label']", "'yes'")
+    """
+    if is_answer(template):
+        return "answer"
+    column = column_in(template)
+    if column is not None:
+        return f"row[{column!r}]"
+    return None if _MARK.search(template) else repr(template)
+
+
+def rewritten(template: str, notes: Notes) -> str:
+    """Return a template with the names of batchrun. What has no counterpart is shown as text, and noted.
+
+    >>> rewritten("{{item.q}}: {{ sample.output_text }} {% x %}", Notes())
+    '{{ q }}: {{ response }} {{ "{%" }} x %}'
+    """
+
+    def replaced(mark: re.Match[str]) -> str:
+        path = mark["path"]
+        if path is None:
+            return f"{{{{ {json.dumps(mark[0])} }}}}"
+        if path == "sample.output_text":
+            return "{{ response }}"
+        if path == "item":
+            return "{{ row }}"
+        item = _ITEM.fullmatch(path)
+        if item is None:
+            notes.add(f"template: {{{{ {path} }}}} has no counterpart, and stands as text")
+            return f"{{{{ {json.dumps(mark[0])} }}}}"
+        column = data_column(item["column"])
+        is_name = column.isidentifier() and column not in _NAMES
+        return f"{{{{ {column if is_name else f'row[{json.dumps(column)}]'}{item['rest']} }}}}"
+
+    return _MARK.sub(replaced, template)
