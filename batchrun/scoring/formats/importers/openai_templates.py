@@ -48,7 +48,7 @@ def expression_of(template: str) -> str | None:
 
 
 def rewritten(template: str, notes: Notes) -> str:
-    """Return a template with the names of batchrun. What has no counterpart is shown as text, and noted.
+    """Return a template with the names of batchrun. What has no counterpart is kept as text, and noted.
 
     >>> rewritten("{{item.q}}: {{ sample.output_text }} {% x %}", Notes())
     '{{ q }}: {{ response }} {{ "{%" }} x %}'
@@ -64,7 +64,7 @@ def rewritten(template: str, notes: Notes) -> str:
             return "{{ row }}"
         item = _ITEM.fullmatch(path)
         if item is None:
-            notes.add(f"template: {{{{ {path} }}}} has no counterpart, and stands as text")
+            notes.add(f"template: {{{{ {path} }}}} has no counterpart, and is kept as text")
             return f"{{{{ {json.dumps(mark[0])} }}}}"
         column = data_column(item["column"])
         is_name = column.isidentifier() and column not in _NAMES

@@ -92,6 +92,10 @@ REQUEST: Final[dict[str, Any]] = {
         ],
     },
 }
+FINE_TUNING: Final[dict[str, Any]] = {
+    "messages": [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2", "weight": 1}],
+    "parallel_tool_calls": False,
+}
 CHAT_RESULT: Final[dict[str, Any]] = {
     "id": "batch_req_1",
     "custom_id": "a",
@@ -302,6 +306,7 @@ def _lines(pattern: str) -> list[dict[str, Any]]:
 EXAMPLES: Final[list[tuple[str, dict[str, Any]]]] = [
     *(("openai-evals", each) for each in (PAGE, DATA_LINE, RUN, OAIEVAL)),
     ("batch-requests", REQUEST),
+    ("messages", FINE_TUNING),
     *(("batch-results", each) for each in (CHAT_RESULT, RESPONSE_RESULT, ERROR_RESULT)),
     *(("inspect", each) for each in (SAMPLE, LOG)),
     *(("promptfoo", each) for each in (CASE, CONFIG, RESULTS, CSV_TEST, CSV_RESULT)),
