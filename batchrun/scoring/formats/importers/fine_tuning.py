@@ -28,4 +28,8 @@ class FineTuning(Importer):
             raise InputError(f"{document.where}: column {column!r}: {exc}") from None
         if answer is None:
             self.notes.remark("the conversation does not end with an answer of the assistant, so the target is empty")
+        whole = fields.get(column)
+        for message in whole[len(messages) :] if isinstance(whole, list) else []:
+            for key in message.keys() - {"role", "content", "from", "value"}:
+                self.notes.add_value(f"{column}[].{key}", message[key])
         yield {**fields.take_all(), column: messages, "target": answer}
