@@ -57,10 +57,19 @@ def read_examples(path: Path, prompts: Sequence[str]) -> ExamplePairs:
 
 
 def _columns_used(prompts: Sequence[str], source: Source) -> list[str]:
-    """Return the columns of the examples that the prompts use. A name that is missing fails with the first example."""
+    """Return the columns of the examples that the prompts use.
+
+    If some of them are missing, they may be axes of a matrix; rendering the first example finds out.
+    """
     if any(re.search(r"\brow\b", prompt) for prompt in prompts):
         return list(source.columns)
     names = {name for prompt in prompts for name in names_in(prompt)}
+    if names.isdisjoint(source.columns):
+        wanted = ", ".join(map(repr, sorted(names)))
+        raise InputError(
+            f"{_called(source)}: the prompt makes the questions of examples too, and uses {wanted}; there is no such "
+            f"column (columns: {_listed(source)})"
+        )
     return [column for column in source.columns if column in names]
 
 

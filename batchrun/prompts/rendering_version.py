@@ -45,6 +45,9 @@ _SPECIMENS: tuple[tuple[Settings, str | None], ...] = (
         },
         None,
     ),
+    ({"messages": "talk", "api": "assistants", "instructions": "a"}, None),
+    ({"messages": "talk", "api": "chat", "examples": [["a", "b"]]}, None),
+    ({"prompt": "{{ text }}", "examples": [[{"text": "a"}, "b"]]}, None),
 )
 """Settings and key columns for `rendering_digest`. Together they use every type of cell and every part of a
 fingerprint."""
@@ -63,6 +66,7 @@ _SPECIMEN_CELLS: Mapping[str, Value] = {
     "large": 1e16,
     "list": ["a", "ß", None, 1.0],
     "object": {"b": True, "inner": [1, {"c": "d"}]},
+    "talk": [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "ß"}]}],
 }
 
 

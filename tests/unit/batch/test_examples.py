@@ -50,3 +50,9 @@ def test_a_table_that_has_no_examples(tmp_path: Path, text: str, words: str) -> 
     assert str(caught.value).startswith("--examples")
     assert "shots.csv" in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_examples_without_the_columns_of_the_prompt(tmp_path: Path) -> None:
+    """A prompt that none of the columns fits is named with them."""
+    with pytest.raises(InputError, match=r"uses 'text'; there is no such column \(columns: 'question', 'answer'\)"):
+        read_examples(table(tmp_path, "question,answer\n1+1,2\n"), ["Judge: {{ text }}"])
