@@ -18,6 +18,7 @@ from batchrun.records import (
     RunEnd,
     usage_of_model,
 )
+from batchrun.shell_hint import option
 
 __all__ = [
     "NO_ANSWER",
@@ -98,7 +99,7 @@ def named(outcome: Outcome | None, first: RunEnd) -> Outcome | None:
 def of_fallback_model(fault: BatchRefused, model: str) -> BatchRefused:
     """Return a refusal that stops the batch, with the name of the fallback model if it is about its settings."""
     if fault.setting is not None:
-        fault.args = (f"{fault} (--fallback-model {model})",)
+        fault.args = (f"{fault} ({option('--fallback-model', model)})",)
     return fault
 
 

@@ -57,6 +57,8 @@ PLACES: list[list[str]] = [
     ["costs", "URL"],
     ["costs", "o.csv", "--prices", "URL"],
     ["cleanup", "URL"],
+    ["run", "q.csv", "--cache", "URL"],
+    ["run", "q.csv", "--examples", "URL"],
     ["report", "URL"],
     ["report", "q.csv", "-o", "URL"],
     ["report", "q.csv", "--compare", "URL"],
@@ -115,7 +117,7 @@ def test_every_path_is_looked_at() -> None:
         if isinstance(parameter, click.Argument):
             assert ours or parameter.name in NOT_PATHS, (path, parameter.name)
     files = {name for name, (option, _) in job_options().items() if option.path}
-    assert files == {"output", "store", "script", "tools", "schema", "file_search"}
+    assert files == {"output", "store", "script", "tools", "schema", "file_search", "examples", "cache"}
 
 
 @pytest.mark.parametrize(
