@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from batchrun.tables import ReadOptions, open_source
 from tests.support.command import Result, batchrun
 
 __all__ = ["PageReader", "own_file", "rows_of"]
@@ -158,7 +159,9 @@ def _table(path: Path, columns: list[str]) -> str:
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:
-    """Return the rows of a CSV or JSON Lines table."""
+    """Return the rows of a CSV, Excel or JSON Lines table."""
+    if path.suffix == ".xlsx":
+        return [dict(row.values) for row in open_source(path, ReadOptions()).rows()]
     with path.open(newline="", encoding="utf-8") as file:
         return [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
 
