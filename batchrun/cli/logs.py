@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ _DAMAGED: Mapping[str, str] = {
     ".py": "a Python file",
 }
 """File extension → what a log under this name could damage, because it is appended; tables are known to `tables`."""
+_DATE = re.compile(rb"\d{4}-\d\d-\d\dT")
 _VERBOSE = "batchrun.verbose"
 
 
@@ -184,6 +186,21 @@ def _ends_logged() -> Iterator[None]:
         raise
 
 
+def _is_log(path: Path) -> bool:
+    """Return whether a log can be appended to a file: it is new, or text; a .txt has the date of a log's first line.
+
+    A .txt may be a list of prompts, and a file of any name may be a workbook or an archive.
+    """
+    try:
+        if not path.is_file():
+            return True
+        with path.open("rb") as file:
+            head = file.read(4_096)
+    except OSError:
+        return True  # opening it for the log reports the problem
+    return b"\0" not in head and (path.suffix.lower() != ".txt" or not head or _DATE.match(head) is not None)
+
+
 def _open(path: Path) -> logging.Handler:
     """
     Raises:
@@ -199,6 +216,8 @@ def _open(path: Path) -> logging.Handler:
     damaged = "a table" if is_table else _DAMAGED.get(ending)
     if damaged is not None:
         raise InputError(f"--log-file {path}: is the name of {damaged}; give the log a name such as batch.log")
+    if not _is_log(path):
+        raise InputError(f"--log-file {path}: exists and is not a log; give the log another name, such as batch.log")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The log holds row keys and the service's messages: only its owner may read it.

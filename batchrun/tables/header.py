@@ -9,6 +9,7 @@ from typing import Final
 
 from batchrun.tables.column_names import _NUMBER, NO_HEADER, looks_like_row
 from batchrun.tables.dialect import NO_DELIMITER, delimiter_of, parsed, sample_of
+from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.source import Source
 from batchrun.tables.text import TextSource
 from batchrun.wording import shortened
@@ -34,7 +35,10 @@ def header_hint(source: Source) -> str:
 
 
 def header_refusal(source: Source) -> str:
-    """Return why the name of the only column of a CSV may be a row or a title, with what to do; else empty text."""
+    """Return why the name of the only column of a CSV may be a row or a title, or why the only object of a JSON file
+    may hold the rows, with what to do; else empty text."""
+    if isinstance(source, JsonlSource):
+        return _rows_inside(source)
     if len(source.columns) > 1 or not isinstance(source, TextSource) or not source.has_header:
         return ""
     name = source.columns[0]
@@ -51,6 +55,22 @@ def header_refusal(source: Source) -> str:
             return (
                 f"the first line, {shortened(name)}, has one cell, and the following lines have {widths.pop()}; if it "
                 f"is a title, add --skip-rows {source.skip + 1}; if it is the name of the column, name it with --prompt"
+            )
+    return ""
+
+
+def _rows_inside(source: JsonlSource) -> str:
+    """Return what to do if the only object of a file is a wrapper, such as `{"data": [{…}, {…}]}`; else empty text."""
+    rows = list(islice(source.rows(), 2))
+    if len(rows) != 1 or any(name in source.columns for name in _USUAL_NAMES):
+        return ""
+    for name, value in rows[0].values.items():
+        is_rows = isinstance(value, list) and value and all(isinstance(each, dict) for each in value)
+        # A conversation is a list of objects too.
+        if is_rows and not any(key in value[0] for key in ("role", "from")):
+            return (
+                f"is one row, whose {name!r} is a list of {len(value):,} objects; if these are the rows, write them as "
+                f"the file's own array, or name a column with --prompt"
             )
     return ""
 

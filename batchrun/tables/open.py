@@ -117,6 +117,8 @@ def _kind(path: Path, name: str, found: Found, options: ReadOptions) -> tuple[Ki
         raise InputError(f"{name}: is {CALLED[found.content]}; --format {named} does not fit")
     if named is None:
         named = "csv" if name == _STDIN else _format_inside(path, name, found)
+    if named in BINARY and found.content == "text" and options.format is not None:
+        raise InputError(f"{name}: is text, or damaged; --format {named} does not fit")
     if named in BINARY and found.content == "text":
         raise InputError(f"{name}: is not {CALLED[named]}, but text or damaged; name its format with --format")
     return named, _compression_note(path, name, found)

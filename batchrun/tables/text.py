@@ -70,7 +70,8 @@ class TextSource(OfTextFile):
             delimiter = above.delimiter or find_delimiter(file, above.lines)
         first = next(chain.from_iterable(records(file, delimiter, None, above.lines)), None)
         if first is None:
-            raise InputError(f"{file.name}: is empty; a table needs a header")
+            why = f"--skip-rows {skip} leaves no line" if skip else "is empty"
+            raise InputError(f"{file.name}: {why}; a table needs a header")
         line, header = first
         where = f"{file.name}, line {line}"
         if not has_header:

@@ -138,12 +138,16 @@ def test_an_error_ends_the_log(folder: Path) -> None:
 def test_a_log_never_damages_a_table(folder: Path) -> None:
     """A log file with the name of a table, or in a place that cannot be written, is refused before anything runs."""
     before = (folder / "q.csv").read_bytes()
+    (folder / "prompts.txt").write_text("What is 1+1?\n")
+    (folder / "book.log").write_bytes(b"PK\x03\x04\0\0")
     for path, reason in (
         ("q.csv", "is the name of a table"),
         ("q.xlsx", "is the name of a table"),
         ("out.csv.journal", "is the name of a file of a batch"),
         ("job.toml", "is the name of a job file"),
         ("q.csv/batch.log", "cannot be written"),
+        ("prompts.txt", "exists and is not a log"),
+        ("book.log", "exists and is not a log"),
     ):
         done = command(folder, "run", "q.csv", "--log-file", path)
         assert (done.returncode, f"--log-file {path}: {reason}" in done.stderr) == (2, True), done.stderr

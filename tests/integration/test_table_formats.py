@@ -160,3 +160,21 @@ def test_answers_that_are_formulas_are_counted(tmp_path: Path) -> None:
         done = batchrun(tmp_path, "run", "q.csv", "--script", "s.toml", "-o", name, *options)
         assert done.returncode == 0, done.stderr
         assert (told in done.stderr) is is_told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "told"),
+    [
+        ("q.json", '{"data": [{"question": "a"}, {"question": "b"}]}', (), "whose 'data' is a list of 2 objects"),
+        ("q.csv", CSV, ("--skip-rows", "99"), "--skip-rows 99 leaves no line; a table needs a header"),
+        ("q.csv", CSV, ("--format", "xlsx"), "is text, or damaged; --format xlsx does not fit"),
+    ],
+)
+def test_a_table_that_is_not_what_it_seems(
+    tmp_path: Path, name: str, text: str, options: tuple[str, ...], told: str
+) -> None:
+    """An object around the rows, a number of lines beyond the file and a format that does not fit are refused so."""
+    (tmp_path / name).write_text(text)
+    done = batchrun(tmp_path, "run", name, *options)
+    assert done.returncode == 2
+    assert told in done.stderr
