@@ -16,8 +16,10 @@ from batchrun.scoring.scorers.choice_words import (
     BE,
     BEFORE_RIGHT,
     COPULAS,
+    HEDGES,
     INSTEAD,
     JOINING,
+    LIMITS,
     NEGATIONS,
     NOUNS,
     OPTION,
@@ -87,7 +89,7 @@ class ChoicePatterns:
         edge = rf"{_LETTER}0-9" if letters.isascii() else r"\w"
         # Not a part of a name (B-side, J. K., C++) or of a genitive (A's), but Turkish A'dır.
         other = r"'[a-z]{1,2}\b(?<!'d[ıi])|[-+#&@^%][\w+]|\.[A-Z0-9]\b"
-        return rf"(?<![{edge}])(?<![A-Za-z0-9][-.,])(?:[{re.escape(letters)}]{small})(?![{edge}]|{other})"
+        return rf"(?<![{edge}])(?<![A-Za-z0-9][-.])(?<![0-9],)(?:[{re.escape(letters)}]{small})(?![{edge}]|{other})"
 
     @staticmethod
     def _before(label: str, free: str, option: str, join: str) -> dict[str, regex.Pattern[str]]:
@@ -106,6 +108,7 @@ class ChoicePatterns:
             ),
             "joined": _left(rf"{label}{_CLOSE}{{0,6}}{join}{_OPEN}{{0,6}}"),
             "mention": _left(rf"(?:\A|\n|[.!?:;,]\s|[(\[*_`$\"'{{]|{option}){_OPEN}{{0,6}}"),
+            "hedged": _left(rf"{_word(HEDGES)}{_SENTENCE}{{0,80}}"),
             "if": _left(
                 rf"{_EDGE}(?:if|suppose|had|unless){_EDGE}{_SENTENCE}{{0,120}}{conditional}{_SENTENCE}{{0,80}}"
             ),
@@ -120,7 +123,7 @@ class ChoicePatterns:
         return {
             "joined": _right(rf"{join}{_OPEN}{{0,6}}{label}(?!{verb})"),
             "right": _right(
-                rf"(?:{free}{{0,60}}?{_word(BE)}\s*(?:{_OPEN}|{_word(BEFORE_RIGHT)}\s*){{0,6}}{_word(RIGHT)}"
+                rf"(?:{free}{{0,60}}?{_word(BE)}\s*(?:{_OPEN}|{_word(BEFORE_RIGHT)}\s*){{0,6}}{_word(RIGHT)}(?!{_word(LIMITS)})"
                 rf"|\s*{any_of(RIGHT_UNSPACED)})"
             ),
             "denied": _right(rf"\s*(?:{_word(BE)}\s*{adverb}{_word(WRONG)}|{wrong})"),

@@ -13,8 +13,10 @@ __all__ = [
     "BEFORE_RIGHT",
     "CONNECTIVES",
     "COPULAS",
+    "HEDGES",
     "INSTEAD",
     "JOINING",
+    "LIMITS",
     "NEGATIONS",
     "NOUNS",
     "OPTION",
@@ -135,6 +137,16 @@ RIGHT_UNSPACED: Final = _words(r"""
     (?:सही|सत्य)  (?:şıkkı|seçeneği)?\s*doğru
     """)  # fmt: skip
 """The same in languages that need no verb between them."""
+
+HEDGES: Final = _words("""
+    if  might  may  could  argue  argued  claim  claims  some  someone  why  when  whether  unless
+    """)  # fmt: skip
+"""Words that keep a sentence from stating that a letter is right: `some might argue B is correct`."""
+
+LIMITS: Final = _words(r"""
+    \s+to (?:a|an|another|the other)  \s+(?:only|if|when|unless)
+    """)  # fmt: skip
+"""Words that limit what was said to be right: `B is the answer to another question`."""
 
 INSTEAD: Final = _words("""
     but  instead  rather  sondern  sino  mais  ma  而是

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 __all__ = ["final_part", "has_mathematics", "is_prose", "is_text", "normal_text"]
@@ -15,6 +16,7 @@ _ENVIRONMENT: Final = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:\\\$|[^$\n])+)(?<!\\)\$|\\\[(?P<c>(?:(?!\\\]).)+)\\\]|\\\((?P<d>(?:(?!\\\)).)+)\\\)",
     re.DOTALL,
 )
+_BETWEEN: Final = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*")
 _WORD: Final = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|an|as|at|be|by|do|he|if|in|is|it|me|my|no|of|on|so|to|up|us|we)(?![A-Za-z])",
     re.IGNORECASE,
@@ -107,6 +109,10 @@ def _first_sentence(line: str) -> str:
     """Return a line up to the full stop that ends its first sentence, without Markdown around it."""
     line = re.split(r"(?<=[^.\s])[.;](?:\s|$)", line.strip(), maxsplit=1)[0]
     environments = list(_ENVIRONMENT.finditer(line))
+    if len(environments) > 1 and all(
+        _BETWEEN.fullmatch(line, one.end(), other.start()) for one, other in pairwise(environments)
+    ):
+        return line[environments[0].start() : environments[-1].end()]  # $x = 2$ or $x = 3$
     if environments:
         return str(next(filter(None, environments[0].groups())))
     return line.strip().strip("*_`").strip()

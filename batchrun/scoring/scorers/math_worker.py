@@ -69,8 +69,9 @@ class _Answer:
     @cached_property
     def expressions(self) -> list[Any]:
         """The expressions of the final part, or the last ones of the text."""
-        is_python = self.part is not None and "**" in self.part  # which LaTeX would read as two products
-        if self.part is not None and not is_python and not is_prose(self.part) and has_mathematics(self.part):
+        # `**` is a power in Python and two products in LaTeX; several formulas are between dollars each.
+        as_written = self.part is not None and ("**" in self.part or self.part.startswith("$"))
+        if self.part is not None and not as_written and not is_prose(self.part) and has_mathematics(self.part):
             return self._math_verify.read_whole(self.part)
         return self._math_verify.read(self._text if self.part is None else self.part)
 

@@ -131,7 +131,7 @@ class _Reading:
         if self._is_denied(match):
             return None
         if self._after("right", match):
-            return match.start()
+            return None if self._before("hedged", match) else match.start()
         if self._before("joined", match):
             return None  # the first of such letters is judged
         stated = self._before("stated", match)

@@ -15,7 +15,7 @@ RIGHT = [
     (r"\left( 3, \frac{\pi}{2} \right)", r"\[\boxed{(3, \pi/2)}\]"), (r"1 \pm \sqrt{19}", r"x = \boxed{1 \pm \sqrt{19}}"), ("x^2+2x+1", "$(x+1)^2$"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"So \boxed{\begin{pmatrix} 1 \\ 2 \end{pmatrix}}"), ("6 - 5i", r"$\boxed{6-5i}$"), ("even", "**Answer:** Even"),
     ("x-3", "The answer is x - 3. We subtract 3 from 5."), ("2k+2", "#### 2k + 2"), ("3, 5, 7", r"\boxed{7, 5, 3}"), ("#### 18", "so it is 18"),
-    ("The total is 18 eggs for her", r"\boxed{18}"), (r"$\frac{3}{4}$", "so it is 0.75"), ("-50", "<think>maybe 50</think>\n-50"),
+    ("The total is 18 eggs for her", r"\boxed{18}"), (r"$\frac{3}{4}$", "so it is 0.75"), ("2, 3", "The answer is $2$ or $3$."), ("2, 3", "Answer: $x=2$ and $x=3$"), ("-50", "<think>maybe 50</think>\n-50"),
 ]  # fmt: skip
 WRONG = [
     ("x=5", "$y=5$"), ("(1,2)", r"\boxed{(5,2)}"), ("1,2,3", r"\boxed{7,8,3}"), ("3x^2", r"\boxed{2}"), (r"2\sqrt{3}", r"\boxed{3}"), (r"\pi/2", r"\boxed{2}"),
