@@ -146,7 +146,7 @@ HEDGES: Final = _words("""
 LIMITS: Final = _words(r"""
     \s+to (?:a|an|another|the other)  \s+(?:only|if|when|unless)
     """)  # fmt: skip
-"""Words that limit what was said to be right: `B is the answer to another question`."""
+"""Words that limit a statement: `B is the answer to another question`."""
 
 INSTEAD: Final = _words("""
     but  instead  rather  sondern  sino  mais  ma  而是
