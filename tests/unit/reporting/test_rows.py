@@ -10,7 +10,7 @@ import pytest
 from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.prompts.conversations import messages_in, text_of_messages
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Prompt, Turn
+from batchrun.records import Prompt, RowSettings, Turn
 from batchrun.reporting.rows import ReportRow, asked, cells_of, pending_cells, row_json
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 
@@ -86,6 +86,11 @@ def test_a_conversation_is_shown_by_its_messages() -> None:
     found = row_json(row, columns_of([], "", ColumnNames("response")))
     assert (found["p"], found["m"]) == ("2+2?", [["system", "Be short"], ["user", "2+2?"]])
     assert asked(Prompt("0", 0, Turn("2+2?"), "")) == ("2+2?", ())
+    own = RowSettings(instructions="In German")
+    assert asked(Prompt("0", 0, Turn("2+2?"), "", own=own)) == (
+        "2+2?",
+        (("instructions", "In German"), ("user", "2+2?")),
+    )
     assert asked(PromptError("empty_prompt", "it is empty")) == (None, ())
 
 
