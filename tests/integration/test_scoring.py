@@ -122,7 +122,7 @@ def test_convert_says_what_is_lost(tmp_path: Path) -> None:
     """Rows and losses are reported, and the result can be scored."""
     (tmp_path / "evals.jsonl").write_text('{"item": {"truth": "2"}, "sample": {"output_text": "2", "seed": 1}}\n')
     done = batchrun(tmp_path, "convert", "evals.jsonl", "t.csv", "--from", "openai-evals")
-    assert done.stderr.splitlines() == ["not carried over: sample.seed (1 row)", "1 row written: t.csv"]
+    assert done.stderr.splitlines() == ["not carried over: sample.seed = 1 (1 row)", "1 row written: t.csv"]
     assert batchrun(tmp_path, "score", "t.csv", *SCORE, "--fail-under", "1").returncode == 0
 
 

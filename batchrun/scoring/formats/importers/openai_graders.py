@@ -15,8 +15,15 @@ from batchrun.scoring.scorers.base import as_text
 
 __all__ = ["Criteria", "sampling_options"]
 
-_CHECKS: Final = {"eq": "exact", "like": "includes:case=keep", "ilike": "includes"}
-_SIMILAR: Final = {"fuzzy_match": "fuzzy", "bleu": "bleu", "rouge_l": "rougeL"}
+_CHECKS: Final = {"eq": "exact", "ne": "ne", "like": "includes:case=keep", "ilike": "includes"}
+_SIMILAR: Final = {
+    "fuzzy_match": "fuzzy",
+    "bleu": "bleu",
+    "rouge_l": "rougeL",
+    **{f"rouge_{n}": f"rouge{n}" for n in (1, 2, 3, 4)},
+    "cosine": "cosine:model=text-embedding-3-large",
+}
+"""Metric → scorer. The model of `cosine` is that of OpenAI's grader."""
 
 
 @dataclass(slots=True)
@@ -102,8 +109,8 @@ class Criteria:
             return False
         scorer = _SIMILAR[criterion.take("evaluation_metric")]
         threshold = criterion.get("pass_threshold")
-        if scorer == "fuzzy" and isinstance(threshold, int | float) and 0 <= threshold <= 1:
-            scorer = f"fuzzy:threshold={criterion.take('pass_threshold')}"
+        if isinstance(threshold, int | float) and 0 <= threshold <= 1:
+            scorer += f"{',' if ':' in scorer else ':'}threshold={criterion.take('pass_threshold')}"
         self.scorers.append(f"{name}={scorer}")
         return True
 

@@ -24,6 +24,13 @@ CHECKS: Final[Mapping[str, str]] = {
     "is-json": "json",
 }
 """promptfoo assertion → the scorer with the same meaning, which judges an answer by its row's target."""
+_MORE: Final = {
+    "not-equals": "ne",
+    "starts-with": "starts-with:case=keep",
+    "contains-all": "contains-all:case=keep",
+    "icontains-all": "contains-all",
+}
+"""Further assertions that are read, and not written."""
 _GRADED: Final = frozenset({"factuality", "g-eval", "llm-rubric", "model-graded-closedqa", "model-graded-factuality"})
 """Assertions that a model judges by a text: the target of `model-graded`."""
 _LISTS: Final = frozenset({"contains-any", "icontains-any", "contains-all", "icontains-all"})
@@ -134,8 +141,8 @@ def _check(kind: str, assertion: Fields) -> Check | None:
     scorer: str | None = None
     if kind == "is-json":
         scorer = "json" if is_missing(value) else None
-    elif kind in CHECKS:
-        scorer = CHECKS[kind]
+    elif kind in CHECKS or kind in _MORE:
+        scorer = CHECKS.get(kind) or _MORE[kind]
     elif kind in _GRADED:
         scorer = "model-graded"
     elif kind == "regex" and isinstance(value, str):
