@@ -195,7 +195,8 @@ class Completion:
         on_ids(None, self.id, with_reply=True)
         whole, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
         answer, thought = split_thought(whole)
-        extras = self._extras(keep, thought, len(whole) - len(answer), tier, raw)
+        carries = keep or thought or tier or self.reasoning or self.annotations or self.sources
+        extras = self._extras(keep, thought, len(whole) - len(answer), tier, raw) if carries else None
         if self.calls:
             with billed(usage):
                 calls = [_call_message(self.calls[index], index) for index in sorted(self.calls)]

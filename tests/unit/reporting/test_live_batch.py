@@ -67,6 +67,22 @@ def test_only_changed_rows_are_sent(batch: WrittenBatch, followed: FollowedBatch
     assert (rows_of(again), again["version"]) == ({}, news["version"])
 
 
+def test_a_column_of_what_an_answer_carried_appears(batch: WrittenBatch, followed: FollowedBatch) -> None:
+    """With the first answer that has reasoning the page gets all rows again, with the column, and then only changes."""
+    first = followed.news(0, 0)
+    batch.begin(1)
+    batch.complete(1, "4", extras={"reasoning": "Hm."})
+    followed.look()
+    news = followed.news(first["generation"], first["version"])
+    assert news["generation"] == first["generation"] + 1
+    assert {position: row["reasoning"] for position, row in rows_of(news).items()} == {0: None, 1: "Hm.", 2: None}
+    batch.begin(2)
+    batch.complete(2, "6", extras={"reasoning": "So."})
+    followed.look()
+    again = followed.news(news["generation"], news["version"])
+    assert {position: row["reasoning"] for position, row in rows_of(again).items()} == {2: "So."}
+
+
 @pytest.mark.parametrize(("generation", "after"), [(99, 0), (1, 4), (1, -1)])
 def test_an_unknown_version_gets_all_rows(followed: FollowedBatch, generation: int, after: int) -> None:
     """A page with another generation, or with a version that does not exist, starts again."""
