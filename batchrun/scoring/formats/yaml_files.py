@@ -100,7 +100,7 @@ def _core_loader() -> Any:
 
     def make_mapping(loader: Any, node: Any) -> JsonDict:
         own = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = next((key for key, _ in node.value if own.count(key.value) > 1), None)
+        twice = next((key for key, _ in reversed(node.value) if own.count(key.value) > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {twice.value!r} occurs twice", twice.start_mark
