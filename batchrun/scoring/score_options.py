@@ -283,11 +283,22 @@ def score_problems(given: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, value in given.items():
         try:
             # With a scorer and a baseline, no key lacks another one.
-            make_score_options({"scorer": "exact", "no_worse_than": "baseline.csv", name: value}, "score")
+            made = make_score_options({"scorer": "exact", "no_worse_than": "baseline.csv", name: value}, "score")
+            if name == "scorer":
+                _check_scorers(made.scorer)
         except InputError as exc:
             misplaced = name in job_options() and name not in score_options("job file")
             hint = "; in TOML, options of the batch come before the first [table]" if misplaced else ""
-            yield (name,), str(exc).removeprefix("score: ") + hint
+            yield (name,), str(exc).removeprefix("score: ").replace("--scorer ", "scorer: ", 1) + hint
+
+
+def _check_scorers(specs: tuple[str, ...]) -> None:
+    """Raise InputError if a scorer or an option of it is unknown. A file of the user's is not run for that."""
+    from batchrun.scoring.scorers.registry import make_scorers
+
+    for spec in specs:
+        if not spec.rpartition("=")[2].startswith("python") and not spec.startswith("python"):
+            make_scorers([spec])
 
 
 def make_score_options(given: JsonObject, where: str, use: Use = "job file") -> ScoreOptions:
