@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import batchrun
+from batchrun.batch.show import row_facts, row_lines
+from batchrun.job.environment import Environment
 from batchrun.job.options import Api
 from batchrun.records import Completed
 
@@ -73,3 +76,21 @@ def test_schemas_and_scorers_read_what_follows_the_thought(tmp_path: Path, api: 
     assert answers["a"].tolist() == [1, 1]
     assert answers["reasoning"].tolist() == THOUGHTS
     assert answers["score_numeric"].tolist() == [1.0, 1.0]
+
+
+def test_a_later_run_keeps_the_columns(tmp_path: Path) -> None:
+    """A resumed batch has the columns of its answers; what was not kept for them stays empty, and a notice says so."""
+    (tmp_path / "script.toml").write_text(SCRIPT)
+    (tmp_path / "q.csv").write_text("question\nplain\n")
+    table, output = tmp_path / "q.csv", tmp_path / "a.jsonl"
+    job = batchrun.Job(script=tmp_path / "script.toml", api="chat", output=output)
+    first = batchrun.run(table, job)
+    assert "raw" not in first
+    with pytest.warns(RuntimeWarning, match="recorded without raw, and their cells stay empty"):
+        again = batchrun.run(table, job, keep=["raw", "citations"])
+    assert again["reasoning"].tolist() == [THOUGHTS[0]]
+    assert again[["raw", "citations"]].isna().all(axis=None)
+    [raw] = batchrun.run(table, job, keep="raw", fresh=True)["raw"].tolist()
+    assert raw["choices"][0]["message"]["content"].startswith("<think>")
+    lines = row_lines(anyio.run(row_facts, output, "0", Environment.read({})))
+    assert "\n".join(lines).endswith(f"reasoning:\n  {THOUGHTS[0]}\n\n{lines[-1]}")
