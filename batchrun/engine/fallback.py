@@ -76,7 +76,7 @@ def first_end(outcome: Outcome, fallback_model: str, requested: str | None) -> R
 def no_answer(first: RunEnd) -> PermanentFault:
     """Return the fault that the journal has for a run that ended well, with a refusal or without an answer."""
     text = first.reply.response.strip() or "the answer is empty"
-    return PermanentFault(" ".join(text.split())[:300], error_type=first.reply.reason or "", run_ended=True)
+    return PermanentFault(" ".join(text.split())[:300], error_type=first.reply.reason or EMPTY_ANSWER, run_ended=True)
 
 
 def asked_of(prompt: Prompt, model: str) -> Prompt:

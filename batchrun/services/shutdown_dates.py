@@ -21,7 +21,7 @@ from batchrun.wording import shortened
 
 __all__ = ["ShutdownLookup", "shutdown_dates", "shutdown_notice"]
 
-logger = logging.getLogger("batchrun.services")
+logger = logging.getLogger("batchrun")
 
 LOOKUP_TIMEOUT_S = 10.0
 LAST_WAIT_S = 0.2

@@ -100,7 +100,7 @@ LINES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*RUN, "--instructions", "\udc80"), ("--instructions", "Unicode")),
     ((*RUN, "--param", f"a={DEEP}"), ("--param", "nested too deeply")),
     ((*RUN, "--param", "model=gpt-4o"), ("param: model", "use --model")),
-    ((*RUN, "--param", "messages=[]"), ("param: messages", "use --prompt")),
+    ((*RUN, "--param", "messages=[]"), ("param: messages", "use --messages")),
     ((*RUN, "--param", "input=hi"), ("param: input", "use --prompt")),
     ((*RUN, "--param", "stream=true"), ("param: stream", "use --stream")),
     ((*RUN, "--param", "background=true"), ("param: background", "use --background")),

@@ -27,7 +27,6 @@ CONSTANT = [
     ["--prompt", "{% if true %}a{% endif %}"],
     ["--prompt", "{% for n in range(3) %}{{ n }}{% endfor %}"],
     ["--prompt", "One: {question}", "--prompt", "Two: {{ responses[0] }}"],
-    ["--prompt", "Tell me a joke.", "--instructions", "Answer {{ question }}"],
     ["--prompt", "Tell me a joke.", "--key", "id"],
     ["--prompt", "Tell me a joke.", "--epochs", "3"],
     ["--prompt", "Tell me a joke.", "--model", "m", "--model", "n", "--script", "s.toml"],
@@ -66,13 +65,6 @@ def test_the_hint_never_repeats_the_template(folder: Path, prompt: str) -> None:
     assert "is in a comment or in raw text, or a variable of that name is set before it" in done.stderr
 
 
-def test_instructions_are_not_a_template(folder: Path) -> None:
-    """If the instructions name a column, the hint is to move it to the prompt."""
-    done = command(folder, "run", "q.csv", "--prompt", "a", "--instructions", "Answer {{ question }}.")
-    assert "--instructions are the same for all rows" in done.stderr
-    assert "name columns in --prompt" in done.stderr
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -85,6 +77,7 @@ def test_instructions_are_not_a_template(folder: Path) -> None:
         ["--prompt", "{% set x = question %}{{ x }}"],
         ["--prompt", "Hello.", "--prompt", "{{ question }}"],
         ["--prompt", "Tell me about it.", "--attach", "file"],
+        ["--prompt", "Tell me a joke.", "--instructions", "Answer {{ question }}"],
         [],
     ],
     ids=" ".join,

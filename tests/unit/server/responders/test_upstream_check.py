@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 )
 async def test_an_endpoint_that_replies(status: int, key: str | None, state: str) -> None:
     """The line has the state by the reply to a single request for the models, which sends the key."""
-    with ScriptedHttp(lambda _: json_answer({"data": []}, status)) as server:
+    with ScriptedHttp(lambda _: json_answer({"data": []}, status), lists_models=True) as server:
         assert await upstream_line(server.url, key) == f"upstream {server.url}: {state}"
         (request,) = server.requests
     assert request.path.endswith("/models")
