@@ -67,9 +67,8 @@ def model_parameters(job: Job, api: Api) -> JsonDict:
 def _with_logprobs(parameters: JsonObject, api: Api) -> JsonDict:
     """Return the parameter by which a service sends log probabilities, joined with the user's own."""
     if api != "responses":
-        return {"logprobs": parameters.get("logprobs", True)}
-    given = parameters.get("include")
-    included = given if isinstance(given, list) else []
+        return {"logprobs": True}
+    included: list[object] = parameters.get("include") or []
     return {"include": included if LOGPROBS in included else [*included, LOGPROBS]}
 
 
@@ -136,8 +135,8 @@ def check_parameters(job: Job, api: Api, structure: JsonObject | None = None) ->
     Raises:
         InputError: names the option and the parameter.
     """
-    if api == "assistants" and job.keep and "logprobs" in job.keep:
-        raise InputError("--keep logprobs: the Assistants API has no log probabilities; use --api chat or responses")
+    if job.keep and "logprobs" in job.keep:
+        _check_logprobs(job, api)
     for owner, name, own in _owned(job, api):
         if name in job.param and job.param[name] != own:
             raise _conflict(owner, name, name)
@@ -155,6 +154,16 @@ def check_parameters(job: Job, api: Api, structure: JsonObject | None = None) ->
             _check_tools(job, owner, [{"type": kind}])
     if api != "chat":
         _check_metadata(job)
+
+
+def _check_logprobs(job: Job, api: Api) -> None:
+    if api == "assistants":
+        raise InputError("--keep logprobs: the Assistants API has no log probabilities; use --api chat or responses")
+    if api == "chat" and job.param.get("logprobs", True) is not True:
+        raise _conflict("--keep logprobs", "logprobs", "logprobs")
+    included = job.param.get("include")
+    if api == "responses" and included is not None and not isinstance(included, list):
+        raise InputError(f"--keep logprobs and --param include: expected a list of texts, got {shortened(included)}")
 
 
 def _check_format(job: Job, api: Api, owner: str, wanted: JsonObject) -> None:

@@ -200,6 +200,16 @@ def _only_names(tool: dict[str, Any]) -> dict[str, Any]:
             {"matrix": {"temperature": [0, 1]}, "param": {"temperature": 1}},
             "--temperature and --param temperature: both",
         ),
+        (
+            ("chat",),
+            {"keep": ["logprobs"], "param": {"logprobs": False}},
+            "--keep logprobs and --param logprobs: both set logprobs",
+        ),
+        (
+            ("responses",),
+            {"keep": ["logprobs"], "param": {"include": "x"}},
+            "--keep logprobs and --param include: expected a list",
+        ),
         (get_args(Api), {"param": {"n": 3}}, "param: n cannot be set as a model parameter; use --epochs"),
         (get_args(Api), {"param": {"n": "{{ n }}"}}, "use --epochs"),
         (get_args(Api), {"matrix": {"param": [{"n": 2}, {"seed": 1}]}}, "use --epochs"),
