@@ -190,7 +190,7 @@ class FollowedBatch:
         if self._spec is not None:
             rows = [live.table_row(position) for position in range(len(live.rows))]
             live.scores = LiveScores(self._spec, source.name, listed, rows)
-            target = self._spec.columns.target
+            target = live.scores.target
         names = ColumnNames(f"{prefix}response", live.scores.scorers if live.scores is not None else ())
         live.columns = columns_of(listed, prefix, names, manifest.get("key"), target)
         if self._live.scores is not None:

@@ -55,6 +55,7 @@ class LiveScores:
         self._failed_as = spec.failed_as
         self._table = scored_table(_RowsInMemory(name, tuple(columns), rows), make_scorers(spec.scorers), spec.columns)
         self.scorers = [named.name for named in self._table.scorers]
+        self.target = self._table.columns.target
         for named in self._table.scorers:
             if isinstance(named.scorer, ModelGradedScorer):
                 raise InputError(

@@ -17,6 +17,7 @@ from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text
 from batchrun.scoring.scorers.targets import at_path, unusable
 from batchrun.tables import ReadOptions, Source, open_source
+from batchrun.thoughts import split_thought
 
 __all__ = ["ScoredTable", "open_scored", "scored_table"]
 
@@ -130,7 +131,8 @@ class ScoredTable:
             if needs_target and (problem := unusable(target)) is not None:
                 scores[position] = problem
                 continue
-            samples.append((position, Sample(as_text(row.values[self.columns.answer or ""]), target, row.values)))
+            answer, _ = split_thought(as_text(row.values[self.columns.answer or ""]))
+            samples.append((position, Sample(answer, target, row.values)))
         for (position, _), score in zip(
             samples, named.scorer.score_all([sample for _, sample in samples]), strict=True
         ):

@@ -49,9 +49,9 @@ def serving(certificate: str) -> Iterator[ScriptedHttp]:
         yield server
 
 
-def run(folder: Path, base_url: str, **environment: str) -> Result:
+def run(folder: Path, base_url: str, *options: str, **environment: str) -> Result:
     fixed = ("--api", "chat", "--base-url", base_url, "--model", "m")
-    return command(folder, "run", "q.csv", "-o", "a.csv", *fixed, OPENAI_API_KEY="sk-12345678", **environment)
+    return command(folder, "run", "q.csv", "-o", "a.csv", *fixed, *options, OPENAI_API_KEY="sk-12345678", **environment)
 
 
 # -- certificates ------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ async def test_a_port_that_answers_without_tls(answer: bytes) -> None:
 def test_a_port_that_hangs_up_in_the_handshake(folder: Path) -> None:
     """A port that closes the connection is tried a few times, since a service may be restarting."""
     with ScriptedHttp(lambda _: html()) as server:
-        done = run(folder, server.url.replace("http://", "https://"))
+        done = run(folder, server.url.replace("http://", "https://"), "--max-attempts", "2")
     assert done.returncode == 5, done.stderr
     assert "if it uses plain HTTP, begin its URL with http://" in done.stderr
 

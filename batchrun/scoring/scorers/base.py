@@ -19,7 +19,7 @@ class Sample:
     """One row, as scorers receive it.
 
     Attributes:
-        answer: the answer as text.
+        answer: the answer as text, without a thought at its beginning.
         target: the expected answer, a cell of the target column; None if no such column is named.
         row: all cells of the row, by column.
     """

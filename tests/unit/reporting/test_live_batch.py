@@ -170,6 +170,14 @@ def test_a_row_without_a_prompt_has_no_answer(start_batch: StartBatch) -> None:
     assert ["p" in row for row in rows] == [True, False]
 
 
+def test_the_page_marks_the_column_of_a_target_within_it(start_batch: StartBatch) -> None:
+    """For `--target answers.text` the page's target is the column `answers`."""
+    batch = start_batch('question,answers\n1+1,"{""text"": [""2""]}"\n')
+    spec = ScoringSpec(["exact"], ScoreColumns(target="answers.text"))
+    with closing(FollowedBatch(batch.output, noon, spec)) as followed:
+        assert followed.news(0, 0)["columns"]["target"] == "answers"
+
+
 def test_a_batch_without_a_journal_is_refused(tmp_path: Path) -> None:
     """There is nothing to follow, and no journal is created."""
     with pytest.raises(OutputError):

@@ -83,6 +83,13 @@ def test_a_table_without_status(tmp_path: Path) -> None:
     assert (found.overall.estimate.n, found.overall.failed) == (2, 1)
 
 
+def test_a_thought_is_not_scored(tmp_path: Path) -> None:
+    """A thought at the beginning of an answer is cut off before every scorer; an answer without an end of it is wrong."""
+    text = 'said,truth\n"<think>\nNot 5.\n</think>\n\n4",4\n<think>Maybe 4,4\n'
+    found = scored(tmp_path, text, ScoreColumns(answer="said", target="truth"), "exact", "includes", "numeric")
+    assert [each.overall.estimate.mean for each in found] == [0.5, 0.5, 0.5]
+
+
 def test_a_prefix_is_found(tmp_path: Path) -> None:
     """Output columns with a prefix are recognized."""
     [found] = scored(
