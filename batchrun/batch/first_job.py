@@ -77,7 +77,7 @@ def _basic_lines(source: Source, input_name: str, read: ReadOptions, roles: Colu
     if prefix := _prefix(source.columns):
         yield "# The table has a column with the name of an output column, so the output columns get a prefix."
         yield f"output_prefix = {_toml(prefix)}"
-    yield f"{_example('output')}  # .csv, .xlsx, .jsonl, .parquet, …; default: outputs/ and the name of the input"
+    yield f"{_example('output')}  # .csv, .xlsx, .jsonl, .parquet; default: outputs/ and the name of the input"
     if roles.messages is not None:
         yield from ("", "# Column with the conversations")
         yield f"messages = {_toml(roles.messages)}"
