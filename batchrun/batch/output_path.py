@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 from batchrun.batch.paths import paths_for
 from batchrun.clock import WallClock
@@ -11,10 +12,13 @@ from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.tables import format_of
-from batchrun.tables.table_options import without_ending
+from batchrun.tables.table_options import check_output_format, without_ending
 from batchrun.wording import shown_path
 
-__all__ = ["continued_default_notice", "output_of"]
+__all__ = ["continued_default_notice", "long_cells_notice", "output_of"]
+
+_MAY_BE_LONG: Final = ("raw", "logprobs")
+"""Columns of `--keep` whose cells are longer than a cell of Excel for answers of some pages."""
 
 
 def _with_date(output: Path, clock: WallClock) -> Path:
@@ -87,4 +91,15 @@ def continued_default_notice(job: Job, table: object, output: Path) -> tuple[str
     return (
         f"{shown_path(output)}: an earlier batch over this table resumes here; the default output is now {default}, in "
         "the format of the input; --output chooses another",
+    )
+
+
+def long_cells_notice(job: Job, output: Path) -> tuple[str, ...]:
+    """Return a line for people if a column that the job keeps may be too long for a cell of its workbook."""
+    long = [name for name in _MAY_BE_LONG if name in (job.keep or ())]
+    if not long or check_output_format(output, str(output)).kind != "xlsx":
+        return ()
+    return (
+        f"{shown_path(output)}: a cell of Excel has at most 32,767 characters, and the workbook cannot be written if a "
+        f"cell of {' or '.join(long)} (--keep) is longer; --output with .csv, .jsonl or .parquet has no such limit",
     )

@@ -13,7 +13,7 @@ from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
 from batchrun.batch.message_column import answers_notice, default_conversation
-from batchrun.batch.output_path import continued_default_notice
+from batchrun.batch.output_path import continued_default_notice, long_cells_notice
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
@@ -258,6 +258,8 @@ def _plan_of_table(
         extra_columns=added.types,
     )
     check_output(paths.output, source, write_options)
+    if write_output:
+        notices += long_cells_notice(job, paths.output)
     prompter = _prompter(settings, source, job.key)
     selection = select_rows(SelectionOptions.of(job), source, combinations, job.key)
     asked = source if selection is None else SelectedRows(source, selection)

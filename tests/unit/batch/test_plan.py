@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,27 @@ def test_a_bad_row_is_found_before_anything_is_sent(table: Path) -> None:
 def test_missing_input(tmp_path: Path) -> None:
     """A missing file is one line."""
     assert "nope.csv" in refusal(tmp_path / "nope.csv")
+
+
+@pytest.mark.parametrize(
+    ("output", "keep", "said"),
+    [
+        (
+            "out.xlsx",
+            ["raw", "reasoning"],
+            "out.xlsx: .* 32,767 .* a cell of raw \\(--keep\\) is longer; --output with .csv",
+        ),
+        ("out.xlsx", ["logprobs", "raw"], "a cell of raw or logprobs"),
+        ("out.xlsx", ["reasoning"], None),
+        ("out.csv", ["raw"], None),
+    ],
+)
+def test_columns_that_excel_may_not_hold(table: Path, output: str, keep: list[str], said: str | None) -> None:
+    """A batch that keeps whole replies in a workbook says before the first request that their cells may be too long."""
+    made = make_plan(make_job({"keep": keep, **LOCAL, "api": "chat"}), table, Environment(), table.with_name(output))
+    notices = [notice for notice in made.notices if "Excel" in notice]
+    assert len(notices) == (said is not None)
+    assert said is None or re.search(said, notices[0])
 
 
 def test_a_plan_writes_nothing(table: Path) -> None:
