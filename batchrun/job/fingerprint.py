@@ -13,10 +13,15 @@ __all__ = ["digest", "settings_of"]
 
 
 def settings_of(job: Job) -> JsonDict:
-    """Return the options that decide answers and are set, by name. The journal compares them between runs."""
+    """Return the options that decide answers and are set, by name. The journal compares them between runs.
+
+    A number that is 0, such as a temperature, is set; a switch that is off is not.
+    """
     named = ((f.name, getattr(job, f.name)) for f in fields(Job) if f.metadata["option"].decides_answer)
     return {
-        name: value for name, value in named if value not in (None, {}, [], False) and (name, value) != ("epochs", 1)
+        name: value
+        for name, value in named
+        if value is not False and value not in (None, {}, []) and (name, value) != ("epochs", 1)
     }
 
 

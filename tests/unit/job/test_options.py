@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
-from batchrun.job.fingerprint import digest
+from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
 from batchrun.job.options import job_options
 from batchrun.job.validation import make_job
@@ -29,6 +29,14 @@ def test_documented_defaults() -> None:
     assert (job.max_attempts, job.row_timeout_s, job.grace) == (5, 600.0, 30.0)
     assert (job.concurrency, job.rpm, job.tpm) == (None, None, None)
     assert not any([job.fresh, job.accept_changes, job.keep_going, job.safe_csv, job.poll])
+
+
+def test_zero_is_a_setting() -> None:
+    """A temperature of 0 is in the journal, so that a batch that goes on without it says so; what is not set is not."""
+    assert settings_of(make_job({"temperature": 0, "param": {"top_p": 0}, "code_interpreter": False})) == {
+        "temperature": 0,
+        "param": {"top_p": 0},
+    }
 
 
 @pytest.mark.parametrize(
