@@ -348,15 +348,23 @@ class Engine:
         self._tally.count(outcome, carried)
         if self._context.trace is not None:
             self._context.trace.ended(outcome)
-        if self._on_outcome is not None:
-            self._on_outcome(outcome)
+        self._tell(outcome)
 
     def _finish_cached(self, row: CachedRow) -> None:
         """Record the answer of another batch, which says nothing about the service now."""
         self._context.journal.finish(row.outcome, row.fingerprint, ends=row.ends)
         self._tally.from_cache += 1
-        if self._on_outcome is not None:
-            self._on_outcome(row.outcome)
+        self._tell(row.outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Call the caller's function; not again once it has failed, for a row that ends in the same moment."""
+        if self._on_outcome is None:
+            return
+        try:
+            self._on_outcome(outcome)
+        except BaseException:
+            self._on_outcome = None
+            raise
 
     def _check_failures(self, outcome: Outcome) -> None:
         """Stop a batch in which most rows fail: something is wrong, and it continues to cost money."""
