@@ -42,7 +42,8 @@ if TYPE_CHECKING:
         OutputHeld,
     )
     from batchrun.job.options import Job
-    from batchrun.records import Completed, Failed, Outcome, Usage
+    from batchrun.records import Completed, Failed, Outcome
+    from batchrun.token_usage import Usage
 
 __all__ = [
     "BatchRefused",
@@ -92,7 +93,8 @@ _HOMES = {
         "errors",
     ),
     "Job": "job.options",
-    **dict.fromkeys(("Completed", "Failed", "Outcome", "Usage"), "records"),
+    **dict.fromkeys(("Completed", "Failed", "Outcome"), "records"),
+    "Usage": "token_usage",
 }
 """Public name → the module that defines it."""
 

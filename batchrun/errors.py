@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchrun.records import Usage
+    from batchrun.token_usage import Usage
 
 __all__ = [
     "BatchRefused",

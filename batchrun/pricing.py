@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
-from batchrun.records import MODEL_OF_RUN, Usage
 from batchrun.services.kept import STANDARD_TIERS
 from batchrun.services.reply_fields import name as known_name
 from batchrun.services.reply_fields import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens
+from batchrun.token_usage import MODEL_OF_RUN, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
@@ -287,7 +287,7 @@ class PriceList:
 
 
 def runs_of(usage: Usage) -> Iterator[Usage]:
-    """Yield the usage of each run that `records.sum_usage` added up, as the service counted it."""
+    """Yield the usage of each run that `token_usage.sum_usage` added up, as the service counted it."""
     if usage.raw is None or not isinstance(usage.raw.get("runs"), list):
         yield usage
         return

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
+from batchrun.token_usage import Usage
+
 __all__ = [
     "EMPTY_ANSWER",
-    "MODEL_OF_RUN",
     "OUTPUT_COLUMNS",
     "REFUSAL",
     "Attachment",
@@ -34,10 +35,7 @@ __all__ = [
     "ToolCall",
     "ToolOutput",
     "Turn",
-    "Usage",
     "Value",
-    "sum_usage",
-    "usage_of_model",
 ]
 
 Value: TypeAlias = Any
@@ -253,70 +251,6 @@ class Prompt:
         own = self.own
         extra = len(own.instructions) if own is not None and own.instructions is not None else 0
         return len(self.first.text) + extra
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of a run as the service counted them. None means unknown, never 0.
-
-    Attributes:
-        prompt_tokens: tokens read, including cached ones.
-        completion_tokens: tokens written, including reasoning.
-        raw: the service's own usage object, kept so that costs can be recalculated.
-
-    Examples:
-        >>> import batchrun
-        >>> ended = []
-        >>> answers = batchrun.run(["7 * 6"], model="tutor", on_outcome=ended.append)
-        >>> ended[0].usage.prompt_tokens, ended[0].usage.completion_tokens
-        (6, 3)
-    """
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    raw: JsonObject | None = None
-
-
-def sum_usage(usages: Sequence[Usage]) -> Usage:
-    """Return the usage of several runs of one row. A count that is unknown for all runs stays None; `raw` lists all."""
-    if len(usages) == 1:
-        return usages[0]
-    raws = [usage.raw for usage in usages if usage.raw is not None]
-    return Usage(
-        prompt_tokens=_sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=_sum(usage.completion_tokens for usage in usages),
-        total_tokens=_sum(usage.total_tokens for usage in usages),
-        cached_tokens=_sum(usage.cached_tokens for usage in usages),
-        reasoning_tokens=_sum(usage.reasoning_tokens for usage in usages),
-        raw={"runs": raws} if len(raws) > 1 else (raws[0] if raws else None),
-    )
-
-
-MODEL_OF_RUN = "batchrun_model"
-"""Key in the usage object of a run of another model than that of its row: the model whose prices it has."""
-
-
-def usage_of_model(usage: Usage, model: str | None) -> Usage:
-    """Return usage whose runs have the prices of a model, also in the sum with runs of another one.
-
-    >>> usage_of_model(Usage(raw={"prompt_tokens": 6}), "m-1").raw
-    {'batchrun_model': 'm-1', 'prompt_tokens': 6}
-    """
-    if usage.raw is None or model is None:
-        return usage
-    runs = usage.raw.get("runs")
-    if isinstance(runs, list):
-        return replace(usage, raw={"runs": [usage_of_model(Usage(raw=run), model).raw for run in runs]})
-    return replace(usage, raw={MODEL_OF_RUN: model, **usage.raw})
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    total = sum(known)
-    return total if known and total < 2**63 else None  # the journal cannot store larger integers
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from batchrun.job.options import Job
 from batchrun.job.templated import is_template, without_templates
 from batchrun.journal import Created, Journal, place_of
 from batchrun.pricing import MatchedPrice, PriceList, no_price_text
-from batchrun.records import Outcome, Usage
+from batchrun.records import Outcome
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import RowDeletion
 from batchrun.services.factory import make_service
@@ -34,6 +34,7 @@ from batchrun.services.token_limit import TokenLimitWatch
 from batchrun.services.tutor_refusal import Tutoring
 from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch
+from batchrun.token_usage import Usage
 
 __all__ = ["engine_of", "limits_of", "price_list", "wire_of"]
 

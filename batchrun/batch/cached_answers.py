@@ -17,7 +17,8 @@ from batchrun.engine import CachedRow, RowTask, RowWork, SkippedRow
 from batchrun.journal import Journal
 from batchrun.journal.row_records import storable
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Completed, LaterTurns, Outcome, Prompt, Reply, RunEnd, Usage
+from batchrun.records import Completed, LaterTurns, Outcome, Prompt, Reply, RunEnd
+from batchrun.token_usage import Usage
 from batchrun.wording import visible_line
 
 __all__ = ["CACHED_FROM", "CacheReader", "CacheReport", "CachedAnswers", "PlannedCache", "is_continued", "open_answers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from batchrun.engine.retry import GiveUp, RetryAfter, RetryPolicy
@@ -9,7 +10,7 @@ from batchrun.errors import PermanentFault, RunLost, ServiceFault
 from batchrun.job.fingerprint import digest
 from batchrun.records import Attempt, RunEnd
 
-__all__ = ["Attempts"]
+__all__ = ["Attempts", "names_lost"]
 
 
 class Attempts:
@@ -122,3 +123,10 @@ class Attempts:
 
     def _key(self, generation: int) -> str:
         return f"{self._key_start}{generation}"
+
+
+def names_lost(fault: ServiceFault, ids: Sequence[str | None]) -> bool:
+    """Return whether a fault reports that the service no longer knows an object with one of these ids."""
+    if fault.status_code != 404 and fault.error_type != "previous_response_not_found":
+        return False
+    return any(name is not None and name in str(fault) for name in ids)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 
 __all__ = ["Budget"]
 

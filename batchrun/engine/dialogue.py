@@ -18,8 +18,8 @@ from batchrun.records import (
     RunEnd,
     ToolOutput,
     Turn,
-    Usage,
 )
+from batchrun.token_usage import Usage
 
 __all__ = ["Check", "Dialogue", "Misshapen", "with_outputs"]
 

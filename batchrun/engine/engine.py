@@ -31,7 +31,8 @@ from batchrun.engine.thread_locks import ThreadLocks
 from batchrun.engine.trace import row_trace
 from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
-from batchrun.records import Completed, Failed, Outcome, Usage, sum_usage
+from batchrun.records import Completed, Failed, Outcome
+from batchrun.token_usage import Usage, sum_usage
 from batchrun.wording import visible_line
 
 __all__ = ["Engine", "Forget", "RowWork", "SkippedRow", "Stop"]

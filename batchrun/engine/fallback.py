@@ -6,19 +6,9 @@ import re
 from dataclasses import replace
 
 from batchrun.errors import BatchRefused, PermanentFault, Refused, ServiceFault
-from batchrun.records import (
-    EMPTY_ANSWER,
-    REFUSAL,
-    Completed,
-    Failed,
-    Outcome,
-    Prompt,
-    Reply,
-    RowSettings,
-    RunEnd,
-    usage_of_model,
-)
+from batchrun.records import EMPTY_ANSWER, REFUSAL, Completed, Failed, Outcome, Prompt, Reply, RowSettings, RunEnd
 from batchrun.shell_hint import option
+from batchrun.token_usage import usage_of_model
 
 __all__ = [
     "NO_ANSWER",

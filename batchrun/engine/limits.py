@@ -23,7 +23,7 @@ from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import START, SlotPolicy
 from batchrun.engine.trace import health_trace
 from batchrun.errors import ServiceFault
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 
 __all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
 

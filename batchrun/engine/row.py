@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 
 from batchrun.engine import fallback
-from batchrun.engine.attempts import Attempts
+from batchrun.engine.attempts import Attempts, names_lost
 from batchrun.engine.dialogue import Dialogue, Misshapen
 from batchrun.engine.function_calls import FunctionCalls
 from batchrun.engine.limits import Lease
@@ -278,10 +278,7 @@ class RowRun:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""
         if self._prompt.thread_id is not None or not self._dialogue.ends or self._has_restarted:
             return False
-        if fault.status_code != 404 and fault.error_type != "previous_response_not_found":
-            return False
-        ids = (self._exchange.thread_id, self._exchange.previous_id)
-        return any(name is not None and name in str(fault) for name in ids)
+        return names_lost(fault, (self._exchange.thread_id, self._exchange.previous_id))
 
     def _restart(self) -> None:
         """Begin again with the first turn, on another thread. The runs on the lost thread have been paid for."""

@@ -17,7 +17,8 @@ from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
 from batchrun.engine.trace import RowTrace
 from batchrun.journal import Journal
-from batchrun.records import Attempt, CallKey, Completed, Prompt, RunEnd, ToolOutput, Usage
+from batchrun.records import Attempt, CallKey, Completed, Prompt, RunEnd, ToolOutput
+from batchrun.token_usage import Usage
 
 __all__ = ["CachedRow", "DialogueSettings", "LockThread", "Price", "RowContext", "RowTask"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from batchrun.records import Usage, sum_usage, usage_of_model
+from batchrun.token_usage import Usage, sum_usage, usage_of_model
 
 __all__ = ["RowUsage"]
 

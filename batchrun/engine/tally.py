@@ -7,7 +7,8 @@ from heapq import nsmallest
 
 from batchrun.engine.limits import LimitsStatistics
 from batchrun.journal import Carried
-from batchrun.records import Completed, Outcome, Usage
+from batchrun.records import Completed, Outcome
+from batchrun.token_usage import Usage
 
 __all__ = ["EngineStatistics", "Flight", "Tally"]
 

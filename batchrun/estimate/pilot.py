@@ -23,8 +23,9 @@ from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Outcome, Row, Usage
+from batchrun.records import Outcome, Row
 from batchrun.tables import Source
+from batchrun.token_usage import Usage
 from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = ["Pilot", "PilotFacts", "PilotSample", "pilot_facts", "pilot_lines", "run_pilot"]

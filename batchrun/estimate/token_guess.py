@@ -9,7 +9,8 @@ from importlib import import_module
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.job.options import Job
 from batchrun.job.templated import without_templates
-from batchrun.records import Prompt, Usage
+from batchrun.records import Prompt
+from batchrun.token_usage import Usage
 
 __all__ = ["TokenGuess", "o200k_counter"]
 

@@ -1,8 +1,9 @@
 """Stages 3 and 6: the journal, which has everything known about each row on disk the moment it is known."""
 
 from batchrun.journal.created_objects import Created, place_of
-from batchrun.journal.journal import Carried, Counts, Journal, RowHistory
+from batchrun.journal.journal import Journal
 from batchrun.journal.models import ModelFacts
 from batchrun.journal.open import open_journal
+from batchrun.journal.row_history import Carried, Counts, RowHistory
 
 __all__ = ["Carried", "Counts", "Created", "Journal", "ModelFacts", "RowHistory", "open_journal", "place_of"]

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 
 from batchrun.errors import OutputError
 from batchrun.journal.database import Database
-from batchrun.records import JsonDict, Usage
+from batchrun.records import JsonDict
+from batchrun.token_usage import Usage
 
 __all__ = ["Bill", "Ledger", "read_bills", "write_costs"]
 

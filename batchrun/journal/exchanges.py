@@ -8,7 +8,8 @@ from typing import Any
 
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import storable
-from batchrun.records import CallKey, JsonObject, Reply, RunEnd, ToolCall, ToolOutput, Usage
+from batchrun.records import CallKey, JsonObject, Reply, RunEnd, ToolCall, ToolOutput
+from batchrun.token_usage import Usage
 
 __all__ = ["FALLBACK", "Exchanges"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from batchrun.journal.database import Database
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.models import Models
+from batchrun.journal.row_history import Carried, Counts, RowHistory
 from batchrun.journal.row_records import (
     INSERT_OUTCOME,
     OUTCOME_COLUMNS,
@@ -30,9 +30,9 @@ from batchrun.journal.row_records import (
     storable,
 )
 from batchrun.journal.uploads import UploadedFiles
-from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd, Usage
+from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
 
-__all__ = ["Carried", "Counts", "Journal", "RowHistory"]
+__all__ = ["Journal"]
 
 _MAY_BE_RUNNING = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
 """Whether the run of an attempt may still be running: no fault ended the attempt, or the fault left the run behind."""
@@ -52,59 +52,6 @@ _ONCE_UNSEEN = (
 _UNSEEN = f"coalesce({{unseen}}, fault_type IS NULL OR fault_type IN {_ONCE_UNSEEN})"
 """Whether the service may have acted on the request of an attempt without our seeing its answer."""
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class RowHistory:
-    """A row as an earlier run of the batch left it: its outcome, if any, and its last attempt, which may be later.
-
-    Attributes:
-        status: the outcome's status, None if there is no outcome.
-        fingerprint: fingerprint of the prompt that the outcome answers, None if there is no outcome.
-        last: the last attempt, None if the row failed before its first.
-        last_fingerprint: fingerprint of the prompt that the last attempt sent.
-        completed_at: when the row ended, None if there is no outcome.
-        attempts: attempts that the outcome took, 0 if there is no outcome.
-        has_open_attempt: the last attempt is later than the outcome: the batch ended while the row was in flight.
-    """
-
-    status: str | None
-    fingerprint: str | None
-    last: Attempt | None
-    last_fingerprint: str | None
-    completed_at: datetime | None
-    attempts: int
-    has_open_attempt: bool
-
-    @property
-    def answered(self) -> bool:
-        """The row has an answer, complete or incomplete."""
-        return self.status in ("completed", "incomplete")
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """Usage and cost of the runs that a row's new outcome shares with its earlier one.
-
-    Attributes:
-        cost_usd: US dollars, None if unknown.
-    """
-
-    usage: Usage
-    cost_usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Totals over the journal. Sums leave out unknown values; None for `cost_usd` if no cost is known."""
-
-    completed: int = 0
-    incomplete: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = None
 
 
 class Journal:

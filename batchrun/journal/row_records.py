@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from batchrun.records import MODEL_OF_RUN, Attempt, Completed, Failed, JsonObject, Outcome, Usage
+from batchrun.records import Attempt, Completed, Failed, JsonObject, Outcome
+from batchrun.token_usage import MODEL_OF_RUN, Usage
 
 __all__ = [
     "INSERT_OUTCOME",
@@ -134,7 +135,7 @@ def outcome_of(row: tuple[Any, ...]) -> Outcome:
 
 
 def _raw_runs(raw: JsonObject | None) -> Iterator[JsonObject]:
-    """Yield the usage objects that `records.sum_usage` combined."""
+    """Yield the usage objects that `token_usage.sum_usage` combined."""
     if raw is not None and isinstance(raw.get("runs"), list):
         for run in raw["runs"]:
             yield from _raw_runs(run if isinstance(run, dict) else None)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
-from batchrun.records import JsonObject, ToolCall, Usage
+from batchrun.records import JsonObject, ToolCall
 from batchrun.services.finish_reason import end_of_completed
 from batchrun.services.reply_fields import (
     arguments,
@@ -21,6 +21,7 @@ from batchrun.services.reply_fields import (
     whole_text,
 )
 from batchrun.services.translation import bad_reply, fault_of_failed_run
+from batchrun.token_usage import Usage
 
 __all__ = [
     "ENDED",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Literal
 
-from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject, Usage
+from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject
+from batchrun.token_usage import Usage
 
 __all__ = ["CUT", "SMALL_LIMIT", "end_of_completed"]
 

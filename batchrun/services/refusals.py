@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from batchrun.errors import BatchRefused
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 
 __all__ = [
     "QUOTA_CODES",

@@ -17,7 +17,8 @@ from urllib.parse import quote
 from pydantic_core import from_json
 
 from batchrun.errors import PermanentFault
-from batchrun.records import JsonObject, Usage
+from batchrun.records import JsonObject
+from batchrun.token_usage import Usage
 
 __all__ = [
     "arguments",

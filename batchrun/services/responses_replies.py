@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
-from batchrun.records import JsonObject, ToolCall, Usage
+from batchrun.records import JsonObject, ToolCall
 from batchrun.services.citations import citations_of_items, item_parts
 from batchrun.services.files.produced import produced_in_items
 from batchrun.services.finish_reason import CUT, end_of_completed
@@ -25,6 +25,7 @@ from batchrun.services.reply_fields import (
 )
 from batchrun.services.translation import fault_of_failed_run
 from batchrun.services.usage import usage_of_response
+from batchrun.token_usage import Usage
 
 __all__ = [
     "TERMINAL",

@@ -25,7 +25,6 @@ from batchrun.errors import (
     Silence,
     Unavailable,
 )
-from batchrun.records import Usage
 from batchrun.services.redaction import scrubbed
 from batchrun.services.refusals import (
     QUOTA_CODES,
@@ -36,6 +35,7 @@ from batchrun.services.refusals import (
     too_long_error_type,
 )
 from batchrun.services.retry_after import parse_retry_after
+from batchrun.token_usage import Usage
 
 __all__ = [
     "HttpFailure",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from batchrun.records import JsonObject, Usage
+from batchrun.records import JsonObject
 from batchrun.services.reply_fields import cleaned, count, mapping
+from batchrun.token_usage import Usage
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
 

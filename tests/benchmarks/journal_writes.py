@@ -21,7 +21,8 @@ from measuring import table
 
 from batchrun.batch.run import CHECKPOINT_EVERY_S
 from batchrun.journal import Journal
-from batchrun.records import Attempt, Completed, Prompt, Turn, Usage
+from batchrun.records import Attempt, Completed, Prompt, Turn
+from batchrun.token_usage import Usage
 
 ANSWER = "It is due at 8:35. " * 20
 RAW_USAGE = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchrun.records import Reply, RunEnd, ToolCall, Usage
+from batchrun.records import Reply, RunEnd, ToolCall
+from batchrun.token_usage import Usage
 
 __all__ = ["CALL", "asking", "ended"]
 

@@ -18,16 +18,8 @@ from batchrun.errors import (
     unwrapped,
 )
 from batchrun.journal import Journal
-from batchrun.records import (
-    EMPTY_ANSWER,
-    Outcome,
-    Prompt,
-    Reply,
-    Row,
-    ToolCall,
-    ToolOutput,
-    Usage,
-)
+from batchrun.records import EMPTY_ANSWER, Outcome, Prompt, Reply, Row, ToolCall, ToolOutput
+from batchrun.token_usage import Usage
 from tests.support.ends import asking
 from tests.support.engine_bench import engine_for
 from tests.support.rows import prompter

@@ -10,7 +10,8 @@ from typing import Any
 
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, prompter_for
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn, Usage
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Exchange, Failed, Outcome, Prompt, Turn
+from batchrun.token_usage import Usage
 
 __all__ = [
     "NOON",

@@ -11,7 +11,8 @@ import anyio
 
 from batchrun.engine.service import OnIds
 from batchrun.errors import ServiceFault
-from batchrun.records import Attempt, Exchange, Reply, Usage
+from batchrun.records import Attempt, Exchange, Reply
+from batchrun.token_usage import Usage
 
 __all__ = ["Asked", "Move", "ScriptedService", "answered"]
 

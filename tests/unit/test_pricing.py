@@ -15,9 +15,9 @@ from genai_prices.data import providers
 
 from batchrun.errors import InputError
 from batchrun.pricing import MatchedPrice, PriceList, runs_of
-from batchrun.records import Usage, sum_usage
 from batchrun.services.kept import tier_of
 from batchrun.services.usage import usage_of_response, usage_of_tokens
+from batchrun.token_usage import Usage, sum_usage
 from tests.support.rows import NOON, noon
 
 OPENAI = "https://api.openai.com/v1"
@@ -301,7 +301,7 @@ class Refused(socket.socket):
         raise AssertionError("a socket was opened")
 socket.socket = Refused
 from batchrun.pricing import PriceList
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 assert "genai_prices" not in sys.modules
 assert PriceList(None)("gpt-4o", Usage(1_000_000, 0)) == 2.5
 from genai_prices import data_snapshot

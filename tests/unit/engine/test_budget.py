@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchrun.engine import Budget, Engine, Limits, RowTask
 from batchrun.journal import Journal
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 from tests.support.engine_bench import engine_for
 from tests.support.rows import prompt
 from tests.support.scripted_service import Move, ScriptedService, answered

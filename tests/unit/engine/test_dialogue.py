@@ -10,7 +10,8 @@ import pytest
 
 from batchrun.engine.dialogue import CORRECTION, Dialogue, Misshapen, with_outputs
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Exchange, Prompt, Reply, Row, RunEnd, ToolCall, ToolOutput, Turn, Usage
+from batchrun.records import Exchange, Prompt, Reply, Row, RunEnd, ToolCall, ToolOutput, Turn
+from batchrun.token_usage import Usage
 from tests.support.ends import CALL, asking, ended
 from tests.support.rows import prompt, prompter
 

@@ -14,7 +14,7 @@ from batchrun.engine.durations import parse_reset, wait_in_words
 from batchrun.engine.limits import Lease, Limits, Stopwatch
 from batchrun.engine.pacer import TRANSIT_SHARE
 from batchrun.errors import PermanentFault, RateLimited, Shortage
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 
 SPACING = 1 / (1 - TRANSIT_SHARE)
 """Seconds between two requests at one a second: a little is kept back for their way to the service."""

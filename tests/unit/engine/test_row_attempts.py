@@ -23,7 +23,8 @@ from batchrun.errors import (
     Unavailable,
 )
 from batchrun.journal import Journal
-from batchrun.records import Attempt, Completed, Failed, Usage
+from batchrun.records import Attempt, Completed, Failed
+from batchrun.token_usage import Usage
 from tests.support.engine_bench import asks, bench, columns, resumed, transient
 from tests.support.rows import noon, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered

@@ -14,13 +14,8 @@ from batchrun.errors import (
     RunLost,
 )
 from batchrun.journal import Journal
-from batchrun.records import (
-    Completed,
-    Failed,
-    Prompt,
-    Reply,
-    Usage,
-)
+from batchrun.records import Completed, Failed, Prompt, Reply
+from batchrun.token_usage import Usage
 from tests.support.row_bench import (
     NEVER,
     TOKENS,

@@ -10,7 +10,8 @@ import pytest
 
 from batchrun.engine import DialogueSettings
 from batchrun.errors import BatchRefused, PermanentFault, Refused, ServerFault
-from batchrun.records import EMPTY_ANSWER, REFUSAL, Completed, Failed, Reply, ToolCall, Usage
+from batchrun.records import EMPTY_ANSWER, REFUSAL, Completed, Failed, Reply, ToolCall
+from batchrun.token_usage import Usage
 from tests.support.row_bench import (
     NEVER,
     TOKENS,

@@ -7,13 +7,8 @@ from dataclasses import replace
 import pytest
 
 from batchrun.engine import DialogueSettings
-from batchrun.records import (
-    Completed,
-    Failed,
-    ToolCall,
-    ToolOutput,
-    Usage,
-)
+from batchrun.records import Completed, Failed, ToolCall, ToolOutput
+from batchrun.token_usage import Usage
 from tests.support.ends import CALL
 from tests.support.row_bench import (
     NEVER,

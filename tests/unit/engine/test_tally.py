@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchrun.engine import LimitsStatistics
 from batchrun.engine.tally import Flight, Tally
 from batchrun.journal import Carried
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 from tests.support.rows import completed, failed
 
 LIMITS = LimitsStatistics(

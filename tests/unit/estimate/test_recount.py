@@ -13,7 +13,8 @@ from batchrun.errors import OutputError
 from batchrun.estimate.recount import Costs, batch_costs, cost_facts, cost_lines
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.bills import Bill, read_bills, write_costs
-from batchrun.records import Outcome, Usage
+from batchrun.records import Outcome
+from batchrun.token_usage import Usage
 from tests.support.rows import completed, failed, none_strange, noon, prompt
 
 SETTINGS = {"model": "asked", "prompt": "p", "embedded": False}

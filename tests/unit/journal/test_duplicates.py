@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.journal import Journal
-from batchrun.records import Completed, Failed, Outcome, Usage
+from batchrun.records import Completed, Failed, Outcome
+from batchrun.token_usage import Usage
 from tests.support.ends import ended
 from tests.support.rows import NOON, completed, failed
 

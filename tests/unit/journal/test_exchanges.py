@@ -11,7 +11,8 @@ import pytest
 
 from batchrun.errors import OutputError
 from batchrun.journal import Carried, Journal
-from batchrun.records import CallKey, Reply, ToolCall, ToolOutput, Usage, sum_usage
+from batchrun.records import CallKey, Reply, ToolCall, ToolOutput
+from batchrun.token_usage import Usage, sum_usage
 from tests.support.ends import CALL, asking, ended
 from tests.support.rows import NOON, attempt, completed, failed, prompt
 

@@ -16,7 +16,8 @@ import pytest
 
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
-from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome, Usage
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome
+from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
 
 BATCH = {"settings": {}, "input_fingerprint": "f", "rows": 1}

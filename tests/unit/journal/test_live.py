@@ -13,7 +13,8 @@ from batchrun.errors import ServerFault
 from batchrun.journal import Journal
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedRun
 from batchrun.journal.schema import APPLICATION_ID, STEPS
-from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput, Usage
+from batchrun.records import CallKey, Reply, RunEnd, ToolCall, ToolOutput
+from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, outcome_cells, prompt
 
 

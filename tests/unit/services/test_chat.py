@@ -22,10 +22,11 @@ from batchrun.errors import (
     Silence,
     Unavailable,
 )
-from batchrun.records import Exchange, ToolCall, ToolOutput, Usage
+from batchrun.records import Exchange, ToolCall, ToolOutput
 from batchrun.services.chat import ChatService, ChatSettings
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
+from batchrun.token_usage import Usage
 from tests.support import scripted_http
 from tests.support.rows import attempt, exchange
 from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream

@@ -15,7 +15,8 @@ from batchrun.errors import (
     ServiceFault,
     Unavailable,
 )
-from batchrun.records import ToolCall, Usage
+from batchrun.records import ToolCall
+from batchrun.token_usage import Usage
 from tests.support.responses_service import (
     BEGUN,
     CALL,

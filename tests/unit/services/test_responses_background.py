@@ -11,10 +11,10 @@ from batchrun.errors import (
     PermanentFault,
     RunLost,
 )
-from batchrun.records import Usage
 from batchrun.services.client import Endpoint
 from batchrun.services.responses import ResponseSettings, ResponsesService
 from batchrun.services.wire import Wire
+from batchrun.token_usage import Usage
 from tests.support.responses_service import (
     KEY,
     USAGE,

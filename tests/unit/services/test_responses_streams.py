@@ -16,7 +16,7 @@ from batchrun.errors import (
     ServiceFault,
     Unavailable,
 )
-from batchrun.records import Usage
+from batchrun.token_usage import Usage
 from tests.support.responses_service import (
     BEGUN,
     ENDED,

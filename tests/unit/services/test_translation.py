@@ -26,11 +26,11 @@ from batchrun.errors import (
     Silence,
     Unavailable,
 )
-from batchrun.records import Usage
 from batchrun.services.client import Endpoint
 from batchrun.services.redaction import scrubbed
 from batchrun.services.retry_after import parse_retry_after
 from batchrun.services.translation import fault_of_error_body, fault_of_exception, fault_of_failed_run
+from batchrun.token_usage import Usage
 
 KEY = "sk-secret-0123456789"
 

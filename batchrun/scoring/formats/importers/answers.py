@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, REFUSAL, Usage, Value
+from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, REFUSAL, Value
 from batchrun.scoring.formats.importers.importer import Cells
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.token_usage import Usage
 
 __all__ = ["ANSWER_COLUMNS", "answer_cells", "failed_cells", "own_column"]
 
