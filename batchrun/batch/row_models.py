@@ -65,9 +65,7 @@ def model_lines(models: Mapping[str, ModelFacts], *, embedded: bool) -> Iterator
     if len(models) < 2:
         return
     for name, facts in list(models.items())[:_LISTED]:
-        cost = cost_text(
-            facts["cost_usd"], unpriced=facts["rows"] if facts["cost_usd"] is None else 0, embedded=embedded
-        )
+        cost = cost_text(facts["cost_usd"], unpriced=0 if embedded else facts["unpriced"], embedded=embedded)
         tokens = f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out"
         yield f"  {name}: {' · '.join(filter(None, (rows_text(facts['rows']), tokens, cost)))}"
     if len(models) > _LISTED:

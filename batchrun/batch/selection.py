@@ -216,8 +216,10 @@ def _note(options: SelectionOptions, rows: int, matching: int, sampled: int, lef
             parts.append(f"--{name} {number}: there are only {before:,}, so all of them")
         elif number is not None:
             parts.append(f"--{name} {number}: {number:,} of {'them' if parts else rows_text(rows)}")
-    skipped = f"; the other {rows - left:,} are skipped" if rows > left else ""
-    return " · ".join(parts) + skipped
+    if rows == left:
+        return " · ".join(parts)
+    skipped = "one is" if rows - left == 1 else f"{rows - left:,} are"
+    return " · ".join(parts) + f"; the other {skipped} skipped"
 
 
 def recorded_selection(manifest: Manifest, source: Source) -> Selection | None:

@@ -11,16 +11,17 @@ __all__ = ["ModelFacts", "Models"]
 
 
 class ModelFacts(TypedDict):
-    """Rows, tokens and US dollars of the rows that a model answered; None for an unknown cost.
+    """Rows, tokens and US dollars of the rows that a model answered; None if no row's cost is known.
 
     The tokens and the cost of a row are those of all its runs, also of those of the first model if this one is the
-    fallback model.
+    fallback model. The cost does not contain that of `unpriced` rows, which have tokens or an answer.
     """
 
     rows: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    unpriced: int
 
 
 class Models(JournalPart):
@@ -29,7 +30,8 @@ class Models(JournalPart):
     def totals(self) -> dict[str, ModelFacts]:
         """Return model → its rows, the most frequent first; without rows that no model answered."""
         rows = self._read(
-            "SELECT model, count(*) AS number, total(prompt_tokens), total(completion_tokens), sum(cost_usd) "
+            "SELECT model, count(*) AS number, total(prompt_tokens), total(completion_tokens), sum(cost_usd), "
+            "total(cost_usd IS NULL AND (total_tokens IS NOT NULL OR status IN ('completed', 'incomplete'))) "
             "FROM outcomes WHERE model IS NOT NULL GROUP BY model ORDER BY number DESC, model"
         )
         return {
@@ -38,8 +40,9 @@ class Models(JournalPart):
                 "prompt_tokens": int(prompt_tokens),
                 "completion_tokens": int(completion_tokens),
                 "cost_usd": cost_usd,
+                "unpriced": int(unpriced),
             }
-            for model, number, prompt_tokens, completion_tokens, cost_usd in rows
+            for model, number, prompt_tokens, completion_tokens, cost_usd, unpriced in rows
         }
 
     def fallbacks(self) -> dict[str, int]:

@@ -156,6 +156,16 @@ def test_a_part_of_the_rows_first(bench: Bench) -> None:
     assert len(bench.asked()) == 3
 
 
+def test_costs_of_a_model_that_are_partly_unknown(bench: Bench) -> None:
+    """Rows from the cache cost nothing; that does not make the unknown cost of a model's other rows nothing."""
+    bench.table("one", "two")
+    bench.json("a.csv", "--model", "n")
+    bench.table("one", "two", "three")
+    lines = bench.run("b.csv", "--model", "n").stderr.splitlines()
+    costs = [line.rpartition(" · ")[2] for line in lines if line.startswith(("  m: 3 rows", "  n: 3 rows"))]
+    assert costs == ["$0.0000, unknown for 1 row"] * 2
+
+
 def test_turns_and_fields(bench: Bench) -> None:
     """The answers of all turns and the fields of a schema come from the cache too."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -80,6 +80,7 @@ def test_combinations_of_a_row_stay_together() -> None:
          "all of them · --limit 6: there are only 5, so all of them; the other 15 are skipped", True),
         ({"where": "n > 50"}, "--where: no row of 20 matches 'n > 50', so all are skipped and nothing is sent", True),
         ({"limit": 20}, "--limit 20: 20 of 20 rows", False),
+        ({"limit": 19}, "--limit 19: 19 of 20 rows; the other one is skipped", False),
     ],
 )  # fmt: skip
 def test_the_note_of_a_selection(options: dict[str, Any], note: str, is_short: bool) -> None:
