@@ -54,8 +54,8 @@ def model_parameters(job: Job, api: Api) -> JsonDict:
         parameters["tools"] = with_tools([_tool(each, api) for each in job.functions], job.param.get("tools"))
     if job.response_format is not None and api == "responses":
         parameters["text"] = with_format(job.param.get("text"), response_format(job.response_format, api) or {})
-    if api != "chat" and isinstance(job.param.get("metadata"), Mapping):
-        del parameters["metadata"]  # it goes with batchrun's own: see `metadata_of`
+    if api != "chat":
+        parameters.pop("metadata", None)  # it goes with batchrun's own: see `metadata_of`
     if job.keep and "logprobs" in job.keep:
         parameters |= _with_logprobs(parameters, api)
     given = job.param.get("stream_options")
@@ -118,8 +118,7 @@ def with_tools(own: Sequence[JsonObject], given: object) -> list[JsonObject]:
 
 def metadata_of(job: Job, batch_id: str) -> dict[str, str]:
     """Return the metadata of every object of a batch: batchrun's own, and those of --param."""
-    given = job.param.get("metadata")
-    return {**(given if isinstance(given, Mapping) else {}), "batch": batch_id}
+    return {**(job.param.get("metadata") or {}), "batch": batch_id}
 
 
 # -- conflicts ------------------------------------------------------------------------------------------------
@@ -205,8 +204,13 @@ def _tool_name(tool: object) -> str:
 
 
 def _check_metadata(job: Job) -> None:
-    given = job.param.get("metadata")
-    reserved = [name for name in _OWN_METADATA if isinstance(given, Mapping) and name in given]
+    given = job.param.get("metadata", {})
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f'param: metadata: expected an object, such as metadata={{"team": "a"}}, got {shortened(given)}; '
+            "batchrun adds its own keys to it"
+        )
+    reserved = [name for name in _OWN_METADATA if name in given]
     if reserved:
         raise InputError(
             f"param: metadata: the key {reserved[0]!r} is set by batchrun, which recognises its runs by it; "

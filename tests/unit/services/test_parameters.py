@@ -195,6 +195,7 @@ def _only_names(tool: dict[str, Any]) -> dict[str, Any]:
             "--code-interpreter and --param tools: both set the tool code_interpreter",
         ),
         (("responses", "assistants"), {"param": {"metadata": {"row": "x"}}}, "metadata: the key 'row' is set by"),
+        (("responses", "assistants"), {"param": {"metadata": "{{ n }}"}}, "param: metadata: expected an object, such"),
         (
             get_args(Api),
             {"matrix": {"temperature": [0, 1]}, "param": {"temperature": 1}},
