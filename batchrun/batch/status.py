@@ -12,7 +12,7 @@ from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.errors import OutputError
 from batchrun.journal import Journal, ModelFacts
 from batchrun.records import Settings
-from batchrun.wording import FREE, dollars, rows_text
+from batchrun.wording import cost_text, rows_text
 
 __all__ = ["StatusFacts", "batch_status", "status_facts", "status_lines"]
 
@@ -21,7 +21,7 @@ class StatusFacts(TypedDict):
     """The state of a batch, as `status --json` prints it.
 
     `rows` leaves out the skipped ones. `input` is "-" for standard input and None for a DataFrame. Cost is in US
-    dollars, None if no row's cost is known.
+    dollars, None if no row's cost is known; `unpriced` counts the rows with tokens or an answer, whose cost is unknown.
     """
 
     output: str
@@ -43,6 +43,7 @@ class StatusFacts(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    unpriced: int
     models: Mapping[str, ModelFacts]
     fallbacks: Mapping[str, int]
 
@@ -93,6 +94,7 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
+        "unpriced": counts.unpriced,
         "models": journal.models.totals(),
         "fallbacks": journal.models.fallbacks() if manifest.get("fallback_model") else {},
     }
@@ -119,10 +121,7 @@ def status_lines(facts: StatusFacts) -> list[str]:
         state = "finished"
     else:
         state = "stopped; run the same command again to finish the rest"
-    if facts["cost_usd"] is not None:
-        cost = dollars(facts["cost_usd"])
-    else:
-        cost = FREE if facts["embedded"] else "cost unknown"
+    cost = cost_text(facts["cost_usd"], unpriced=facts["unpriced"], embedded=facts["embedded"]) or "cost unknown"
     cached = f" · {facts['from_cache']:,} from the cache" if facts["from_cache"] else ""
     lines = [
         f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",

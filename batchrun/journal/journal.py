@@ -365,8 +365,9 @@ class Journal:
     def counts(self) -> Counts:
         """Return totals over all rows."""
         by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))
-        prompt_tokens, completion_tokens, cost_usd = self._one(
-            "SELECT total(prompt_tokens), total(completion_tokens), sum(cost_usd) FROM outcomes"
+        prompt_tokens, completion_tokens, cost_usd, unpriced = self._one(
+            "SELECT total(prompt_tokens), total(completion_tokens), sum(cost_usd), total(cost_usd IS NULL AND "
+            "(total_tokens IS NOT NULL OR status IN ('completed', 'incomplete'))) FROM outcomes"
         )
         in_flight = self._one(
             f"SELECT count(*) FROM attempts WHERE {_MAY_BE_RUNNING} "
@@ -383,6 +384,7 @@ class Journal:
             prompt_tokens=int(prompt_tokens),
             completion_tokens=int(completion_tokens),
             cost_usd=cost_usd,
+            unpriced=int(unpriced),
         )
 
     def last_at(self) -> str | None:

@@ -53,7 +53,10 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Totals over the journal. Sums leave out unknown values; None for `cost_usd` if no cost is known."""
+    """Totals over the journal. Sums leave out unknown values; None for `cost_usd` if no cost is known.
+
+    `unpriced` counts the rows with tokens or an answer, whose cost is unknown.
+    """
 
     completed: int = 0
     incomplete: int = 0
@@ -62,3 +65,4 @@ class Counts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
+    unpriced: int = 0

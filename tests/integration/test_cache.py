@@ -110,6 +110,7 @@ def test_a_prompt_is_paid_for_once(bench: Bench, api: str) -> None:
     assert "answer from the cache, paid for by batch_" in shown
     status = command.batchrun(bench.folder, "status", "b.csv")
     assert "2 from the cache" in status.stdout
+    assert "$0.0000, unknown for 1 row · model" in status.stdout
     again = bench.json("b.csv", "--api", api)
     assert (again["finished_before"], again["from_cache"], bench.asked()) == (3, 0, [])
 

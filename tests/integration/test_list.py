@@ -237,6 +237,7 @@ BATCH: ListedBatch = {
     "prompt_tokens": 1_200_000,
     "completion_tokens": 300_000,
     "cost_usd": 12.5,
+    "unpriced": 0,
     "last_at": "2026-11-29T14:02:00+00:00",
     "output_exists": True,
 }

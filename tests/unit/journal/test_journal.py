@@ -109,7 +109,7 @@ def test_counts(journal: Journal) -> None:
     journal.finish(failed(2), "f")
     journal.finish(failed(3, status="expired"), "f")
     journal.begin_attempt(prompt(4), attempt(), NOON)
-    assert journal.counts() == Counts(1, 1, 2, 1, 6, 2, 0.5)
+    assert journal.counts() == Counts(1, 1, 2, 1, 6, 2, 0.5, 1)
     assert journal.failures() == {"server_error": 2}
 
 
