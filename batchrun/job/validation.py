@@ -148,7 +148,7 @@ def _check_messages(job: Job) -> None:
     """Raise InputError if both a conversation and a prompt are given: the conversation is all that a row sends."""
     if job.messages is not None and (job.prompt is not None or job.turns is not None or "prompt" in job.matrix):
         other = "turns" if job.turns is not None else "a prompt"
-        raise InputError(f"--messages: cannot be combined with {other}; a conversation is the whole question of its row")
+        raise InputError(f"--messages: cannot be combined with {other}; a conversation is all that its row asks")
 
 
 def _check_turns(job: Job) -> None:
