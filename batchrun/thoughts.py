@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["split_thought"]
+__all__ = ["split_thought", "without_reasoning"]
 
 _TAGS = ("<think>", "<thinking>", "<thought>")
 _OPENING = re.compile(r"\s*<(think|thinking|thought)>")
@@ -12,6 +12,7 @@ _OPENING = re.compile(r"\s*<(think|thinking|thought)>")
 `<thought>`: Gemini."""
 _CLOSING_LINE = re.compile(r"^[ \t]*</(?:think|thinking|thought)>[ \t]*$", re.MULTILINE)
 """An end on a line of its own. Chat templates that write the beginning into the prompt leave only this one."""
+_ANY_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _GAP = re.compile(r"\s*\n|[ \t]+")
 """Blank lines between a thought and the answer; the indentation of the answer's first line is kept."""
 
@@ -48,3 +49,20 @@ def split_thought(text: str) -> tuple[str, str]:
         thoughts, place = [text[: closing_line.start()].strip()], closing_line.end()
     gap = _GAP.match(text, place)
     return text[gap.end() if gap is not None else place :], "\n\n".join(filter(None, thoughts))
+
+
+def without_reasoning(answer: str) -> str:
+    """Return the text after the last `</think>`, wherever it is; else the whole text.
+
+    Scorers that search an answer for its result read no more. `split_thought` cuts only what is certainly a thought.
+
+    Examples:
+        >>> without_reasoning("So it is 4. </think> 5")
+        ' 5'
+    """
+    if "</" not in answer:
+        return answer
+    end = 0
+    for match in _ANY_END.finditer(answer):
+        end = match.end()
+    return answer[end:]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 import os
 import re
 from pathlib import Path
 
 __all__ = [
     "FREE",
+    "clipped",
     "cost_text",
     "dollars",
     "duration",
@@ -77,7 +73,17 @@ def shortened(value: object) -> str:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
         return f"a {type(value).__name__} that is too large to be shown"
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return clipped(text, 200)
+
+
+def clipped(text: str, limit: int) -> str:
+    """Return a text, cut after `limit` characters with an ellipsis if it is longer.
+
+    Examples:
+        >>> clipped("Frankfurt", 5), clipped("Paris", 5)
+        ('Frank…', 'Paris')
+    """
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}…"
 
 
 FREE = "free"

@@ -16,7 +16,7 @@ from batchrun.job.job_option import JobOption
 from batchrun.job.options import job_options
 from batchrun.shell_hint import quoted
 from batchrun.tables import ReadOptions, Source, WriteOptions
-from batchrun.wording import visible_line
+from batchrun.wording import clipped, visible_line
 
 __all__ = ["first_job", "key_help", "write_new"]
 
@@ -259,7 +259,7 @@ def _toml(value: Any) -> str:
 
 def _shown(name: str) -> str:
     """Return a name for a comment, on one line and not too long."""
-    return visible_line(_toml(name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"))
+    return visible_line(_toml(clipped(name, _SHOWN_CHARS)))
 
 
 def _comment(text: str) -> Iterator[str]:

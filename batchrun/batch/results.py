@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchrun.batch.added_columns import AddedColumns
-from batchrun.batch.selection import Selection
+from batchrun.batch.selection import Selection, selected_cells
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Prompt, Row
@@ -44,11 +44,11 @@ def result_cells(
         cells = journal.cells(row_key, fingerprint)
         if has_more:
             cells = {**cells, **added.cells(journal, row_key, fingerprint, cells)}
-        yield cells if selection is None else selection.cells(row, cells)
+        yield selected_cells(selection, row, cells)
 
 
 def pending_cells(source: Source, added: AddedColumns, selection: Selection | None) -> Iterator[JsonDict]:
     """Yield the cells of a table that the batch's prompt does not fit: every selected row is pending."""
     for row in source.rows():
         cells = {**dict.fromkeys(OUTPUT_COLUMNS), "status": "pending", **dict.fromkeys(added.types)}
-        yield cells if selection is None else selection.cells(row, cells)
+        yield selected_cells(selection, row, cells)

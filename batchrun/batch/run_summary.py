@@ -13,7 +13,7 @@ from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
 from batchrun.journal import ModelFacts
 from batchrun.shell_hint import command
-from batchrun.wording import cost_text, duration, rows_text, shown_path
+from batchrun.wording import clipped, cost_text, duration, rows_text, shown_path
 
 __all__ = [
     "RunFacts",
@@ -350,5 +350,4 @@ def refused_text(refused: int, rows: int) -> str:
 
 def _short(text: str) -> str:
     """Return one line that takes a few lines of a terminal at most."""
-    line = " ".join(text.split())
-    return line if len(line) <= REASON_CHARS else f"{line[:REASON_CHARS].rstrip()}…"
+    return clipped(" ".join(text.split()), REASON_CHARS)

@@ -20,7 +20,15 @@ from batchrun.records import JsonDict, Manifest, Row
 from batchrun.tables import Source
 from batchrun.wording import rows_text, shortened
 
-__all__ = ["SelectedRows", "Selection", "SelectionOptions", "recorded_selection", "select_rows", "selection_record"]
+__all__ = [
+    "SelectedRows",
+    "Selection",
+    "SelectionOptions",
+    "recorded_selection",
+    "select_rows",
+    "selected_cells",
+    "selection_record",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +99,6 @@ class Selection:
             if is_included
             for each in several
         ]
-
-    def cells(self, row: Row, cells: JsonDict) -> JsonDict:
-        """Return the cells of a row's outcome as they are in the output.
-
-        A row that is left out is `skipped`, unless it has an answer. What an earlier run cost, and its error, stay.
-        """
-        has_answer = cells["status"] in ("completed", "incomplete")
-        return cells if has_answer or row in self else {**cells, "status": "skipped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,15 @@ def recorded_selection(manifest: Manifest, source: Source) -> Selection | None:
         return None
     options = SelectionOptions(**{name: recorded[name] for name in asdict(SelectionOptions())})
     return select_rows(options, source, combinations_of(manifest["settings"]), manifest.get("key"))
+
+
+def selected_cells(selection: Selection | None, row: Row, cells: JsonDict) -> JsonDict:
+    """Return the cells of a row's outcome as they are in the output; a selection of None has all rows.
+
+    A row that is left out is `skipped`, unless it has an answer. What an earlier run cost, and its error, stay.
+    """
+    has_answer = cells["status"] in ("completed", "incomplete")
+    return cells if selection is None or has_answer or row in selection else {**cells, "status": "skipped"}
 
 
 def selection_record(selection: Selection | None, prompter: Prompter, journal: Journal) -> JsonDict:

@@ -13,7 +13,7 @@ from batchrun.batch.cached_answers import CACHED_FROM
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import UNASKED, prompts_of
-from batchrun.batch.selection import recorded_selection
+from batchrun.batch.selection import recorded_selection, selected_cells
 from batchrun.batch.service_thread import ThreadFacts, ThreadReader
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
@@ -21,7 +21,7 @@ from batchrun.journal import Journal
 from batchrun.prompts.conversations import spoken
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
-from batchrun.records import JsonDict, JsonObject, Manifest, Row, RunEnd
+from batchrun.records import JsonDict, JsonObject, Manifest, RunEnd
 from batchrun.services.assistants_replies import message_text
 from batchrun.services.citations import citation_text
 from batchrun.services.conversations import chat_messages
@@ -100,7 +100,7 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "input": dict(row.values),
             "prompt": texts,
             "problem": problem,
-            "outcome": _selected(journal.cells(row_key, fingerprint), row, source, manifest),
+            "outcome": selected_cells(recorded_selection(manifest, source), row, journal.cells(row_key, fingerprint)),
             "carried": journal.extras(row_key) if journal.cells(row_key, fingerprint)["completed_at"] else {},
             "attempts": list(journal.attempts(row_key)),
             "exchanges": [_exchange(end) for end in ends],
@@ -115,12 +115,6 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
         reader = ThreadReader(manifest, paths.with_store(manifest.get("store")), environment)
         facts["thread"] = await reader.read(thread_id, facts["outcome"]["run_id"])
     return facts
-
-
-def _selected(cells: JsonDict, row: Row, source: Source, manifest: Manifest) -> JsonDict:
-    """Return a row's cells as the output has them: a row that the last run left out is skipped."""
-    selection = recorded_selection(manifest, source)
-    return cells if selection is None else selection.cells(row, cells)
 
 
 def _exchange(end: RunEnd) -> ExchangeFacts:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonObject
+from batchrun.wording import clipped
 
 __all__ = ["Function", "load_functions", "named_functions", "one_line", "text_of"]
 
@@ -68,8 +69,7 @@ def named_functions(functions: Iterable[object]) -> Mapping[str, Function]:
 def one_line(exc: BaseException) -> str:
     """Return the type and text of an exception on one line, cut if it is long."""
     text = " ".join(text_of(exc).split())
-    text = text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return f"{type(exc).__name__}: {clipped(text, _MAX_CHARS)}" if text else type(exc).__name__
 
 
 def text_of(exc: BaseException) -> str:

@@ -20,6 +20,7 @@ from batchrun.functions.schemas import Declared, declare
 from batchrun.functions.threads import run_in_thread
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonDict, ToolCall, ToolOutput
+from batchrun.wording import clipped
 
 __all__ = ["EXCHANGE_BYTES", "OUTPUT_BYTES", "Toolbox"]
 
@@ -227,5 +228,4 @@ def _problem(detail: ErrorDetails, names: Sequence[str]) -> str:
     if not place:
         return message
     given = to_json(detail["input"], fallback=str).decode()
-    given = given if len(given) <= _VALUE_CHARS else f"{given[:_VALUE_CHARS]}…"
-    return f"{place}: {message}, not {given}"
+    return f"{place}: {message}, not {clipped(given, _VALUE_CHARS)}"

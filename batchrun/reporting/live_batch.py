@@ -12,7 +12,7 @@ from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of
-from batchrun.batch.selection import Selection, recorded_selection
+from batchrun.batch.selection import Selection, recorded_selection, selected_cells
 from batchrun.clock import WallClock
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
@@ -66,7 +66,7 @@ class _LiveRows:
 
     def selected(self, position: int, cells: JsonDict) -> JsonDict:
         """Return a row's cells as the output has them: a row that the run leaves out is skipped."""
-        return cells if self.selection is None else self.selection.cells(Row(position, {}), cells)
+        return selected_cells(self.selection, Row(position, {}), cells)
 
     def table_row(self, position: int) -> Row:
         """Return a row as the output would have it."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import GradingStopped, InputError
 from batchrun.job.environment import Environment
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, without_reasoning
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
 from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.targets import targets_of
+from batchrun.thoughts import without_reasoning
 
 if TYPE_CHECKING:
     import openai

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import ClassVar
 from batchrun.records import Value
 from batchrun.tables.values import json_text
 
-__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing", "without_reasoning"]
+__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +84,6 @@ def as_text(value: Value) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return str(value)
-
-
-_REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
-
-
-def without_reasoning(answer: str) -> str:
-    """Return the text after the last `</think>`, with which some models end their reasoning; else the whole text."""
-    if "</" not in answer:
-        return answer
-    end = 0
-    for match in _REASONING_END.finditer(answer):
-        end = match.end()
-    return answer[end:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from batchrun.records import Value
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text, without_reasoning
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, as_text
 from batchrun.scoring.scorers.stated_choice import stated_choice
 from batchrun.scoring.scorers.targets import members_of
+from batchrun.thoughts import without_reasoning
 
 __all__ = ["LETTERS", "ChoiceScorer"]
 

@@ -11,10 +11,11 @@ from typing import ClassVar, NoReturn
 
 from batchrun.errors import InputError
 from batchrun.records import Value
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing, without_reasoning
+from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing
 from batchrun.scoring.scorers.extra import needs_eval
 from batchrun.structured.json_in_text import find_object
 from batchrun.structured.mismatch import SchemaMismatch
+from batchrun.thoughts import without_reasoning
 
 __all__ = ["JsonScorer"]
 

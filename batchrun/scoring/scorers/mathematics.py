@@ -15,9 +15,10 @@ from queue import SimpleQueue
 
 from batchrun.errors import BatchrunError
 from batchrun.records import JsonDict
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, without_reasoning
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
 from batchrun.scoring.scorers.extra import needs_eval
 from batchrun.scoring.scorers.targets import targets_of
+from batchrun.thoughts import without_reasoning
 
 __all__ = ["MathScorer"]
 

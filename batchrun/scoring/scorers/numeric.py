@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
-from batchrun.scoring.scorers.base import Sample, Score, Scorer, without_reasoning
+from batchrun.scoring.scorers.base import Sample, Score, Scorer
 from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number, numbers_in
 from batchrun.scoring.scorers.targets import targets_of
+from batchrun.thoughts import without_reasoning
 
 __all__ = ["NumericScorer", "Pick"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from batchrun.scoring import Sample, Score
-from batchrun.scoring.scorers.base import without_reasoning
 from batchrun.scoring.scorers.choice import ChoiceScorer
 from batchrun.scoring.scorers.stated_choice import stated_choice
+from batchrun.thoughts import without_reasoning
 
 FORMS = Path(__file__).parents[3] / "data" / "scoring" / "choice_forms.csv"
 """Answers with the letters X and Y for any two, and whether X is chosen."""
