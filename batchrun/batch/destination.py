@@ -88,9 +88,11 @@ def destination_of(
     if not is_reachable:
         names = sorted(str(name) for name in (models - {None}) or assistants)
         option = "--assistant" if models == {None} else "BATCHRUN_MODEL" if model_from_environment else "--model"
+        rehearsal = f"--model {EMBEDDED_MODEL} rehearses offline"
+        if job.fallback_model is not None:
+            rehearsal = f"--script FILE rehearses offline ({EMBEDDED_MODEL} has no fallback model)"
         missing_key = (
-            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url: set one of them; "
-            f"--model {EMBEDDED_MODEL} rehearses offline"
+            f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url: set one of them; {rehearsal}"
         )
     default: Api = "assistants" if assistants else api_of_service(base_url, azure=job.azure)
     api = job.api or (recorded if recorded is not None and not assistants else default)

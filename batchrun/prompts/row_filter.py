@@ -128,6 +128,8 @@ class RowFilter:
             # Without a row, other errors mean nothing.
             if exc.kind in ("SyntaxError", "UnknownFilter", "UnknownTest"):
                 message = explained(exc).removesuffix(", expected `)`")
+                if ")" not in text:  # the parenthesis is ours
+                    message = message.replace("unexpected `)`", "unexpected end")
                 raise InputError(f"--where: {message} in {shortened(text)}{_syntax_hint(text)}") from None
 
     def _names(self) -> set[str]:

@@ -58,6 +58,13 @@ def test_a_named_model_without_a_key_is_refused(folder: Path, how: str, more: tu
     assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv", "s.toml"]
 
 
+def test_a_fallback_model_without_a_key(folder: Path) -> None:
+    """The tutor has no fallback model: the line about the missing key proposes a script in its place."""
+    done = command(folder, "run", "q.csv", "--model", "tutor", "--fallback-model", "gpt-5")
+    assert (done.returncode, NO_KEY in done.stderr, OFFLINE in done.stderr) == (2, True, False)
+    assert "--script FILE rehearses offline" in done.stderr
+
+
 @pytest.mark.parametrize("how", NAMED)
 def test_what_sends_nothing_needs_no_key(folder: Path, how: str) -> None:
     """`--dry-run` and `check` report which service would answer, that the key is missing, and the cost; the exit code

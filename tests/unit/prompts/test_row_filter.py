@@ -57,6 +57,7 @@ def test_what_it_matches(expression: str, expected: bool) -> None:
         ("lang = 'de'", "write == instead of ="),
         ("lang == 'de' AND id == '3'", "and, or, not in lower case instead of AND"),
         ("lang == 'de' &&", "write and instead of &&"),
+        ("lang|length <", "unexpected end in 'lang|length <'"),
         ("lang|nothing", "filter nothing is unknown"),
         ("1 < weight < 5", "write it as two, such as 1 < weight and weight < 5"),
         ("", "the expression is empty"),
