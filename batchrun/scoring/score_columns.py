@@ -11,7 +11,7 @@ from batchrun.job.option_values import suggestion
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
 from batchrun.tables import Source
 
-__all__ = ["ScoreColumns", "found_columns"]
+__all__ = ["ScoreColumns", "columns_text", "found_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,15 @@ def _answer_column(source: Source, named: str | None) -> tuple[str, str]:
     meant = Path(source.name).parent / "outputs" / Path(source.name).name
     raise InputError(
         f"{source.name}: the table has no column 'response'; name the answer column with --answer COLUMN "
-        f"({_listed(source.columns)}){f'; did you mean {meant}?' if meant.exists() else ''}"
+        f"({columns_text(source.columns)}){f'; did you mean {meant}?' if meant.exists() else ''}"
     )
 
 
 def _no_column(option: str, column: str, source: Source) -> InputError:
     near = suggestion(column, source.columns)
-    return InputError(f"--{option} {column}: {source.name} has no such column ({_listed(source.columns)}){near}")
+    return InputError(f"--{option} {column}: {source.name} has no such column ({columns_text(source.columns)}){near}")
 
 
-def _listed(columns: Sequence[str]) -> str:
+def columns_text(columns: Sequence[str]) -> str:
+    """Return the names of a table's columns for a message."""
     return f"columns: {', '.join(map(repr, columns))}"

@@ -32,7 +32,7 @@ from batchrun.services.conversations import question_of, thread_messages
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.kept import extras_of
-from batchrun.services.own_settings import RequestSettings
+from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_tools
 from batchrun.services.polling import pages, poll
 from batchrun.services.reasoning import separated_messages
@@ -305,12 +305,7 @@ class AssistantsService:
         return {name: value for name, value in found.items() if value is not None}
 
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
-        # The API allows 512 characters per value.
-        return {
-            **self._settings.for_row(exchange.own).metadata,
-            "row": exchange.row_key[:512],
-            "attempt": str(attempt.generation),
-        }
+        return metadata_of(self._settings.for_row(exchange.own).metadata, exchange, attempt)
 
     def _headers(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
         key = attempt.key

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from batchrun.job.options import Job
-from batchrun.records import JsonObject, RowSettings
+from batchrun.records import Attempt, Exchange, JsonObject, RowSettings
 
-__all__ = ["RequestSettings", "job_of_row"]
+__all__ = ["RequestSettings", "job_of_row", "metadata_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,9 @@ def job_of_row(job: Job, own: RowSettings) -> Job:
         instructions=job.instructions if own.instructions is None else own.instructions,
         param=job.param if own.param is None else dict(own.param),
     )
+
+
+def metadata_of(own: Mapping[str, str], exchange: Exchange, attempt: Attempt) -> dict[str, str]:
+    """Return the metadata of what a request creates: those of the settings, the row and the number of its run."""
+    # The API allows 512 characters per value.
+    return {**own, "row": exchange.row_key[:512], "attempt": str(attempt.generation)}

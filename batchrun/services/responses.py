@@ -18,7 +18,7 @@ from batchrun.services.conversations import question_of, response_items
 from batchrun.services.files.messages import MessageContent
 from batchrun.services.files.produced import produced_in_items
 from batchrun.services.files.row_files import RowFiles
-from batchrun.services.own_settings import RequestSettings
+from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
 from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
@@ -164,12 +164,7 @@ class ResponsesService:
     # -- the request ----------------------------------------------------------------------------------
 
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:
-        # The API allows 512 characters per value.
-        return {
-            **self._settings.for_row(exchange.own).metadata,
-            "row": exchange.row_key[:512],
-            "attempt": str(attempt.generation),
-        }
+        return metadata_of(self._settings.for_row(exchange.own).metadata, exchange, attempt)
 
     async def _body(self, exchange: Exchange, attempt: Attempt, conversation_id: str | None) -> RequestBody:
         settings = self._settings.for_row(exchange.own)

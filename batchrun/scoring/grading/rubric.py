@@ -9,6 +9,7 @@ from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.records import JsonObject
+from batchrun.scoring.score_columns import columns_text
 from batchrun.scoring.scorers.base import Sample
 from batchrun.scoring.scorers.targets import has_target, targets_of
 
@@ -100,12 +101,12 @@ class Rubric:
             if question is None:
                 raise InputError(
                     f"{where}: needs the question, but no column is named 'prompt' or 'question'; name its column with "
-                    f"--question COLUMN ({_listed(columns)})"
+                    f"--question COLUMN ({columns_text(columns)})"
                 )
             if question in columns:
                 question = f"{{{{ row[{json.dumps(question)}] }}}}"
             elif "{" not in question:
-                raise InputError(f"--question {question}: the table has no such column ({_listed(columns)})")
+                raise InputError(f"--question {question}: the table has no such column ({columns_text(columns)})")
             self._add("question", question, "--question", ("row",))
 
     def _add(self, name: str, template: str, where: str, known: Sequence[str]) -> set[str]:
@@ -122,8 +123,8 @@ class Rubric:
         unknown = sorted(used - {*self._columns, *known, "range", "dict", "namespace"})
         if unknown:
             raise InputError(
-                f"{where}: the table has no column {', '.join(map(repr, unknown))} ({_listed(self._columns)}; also "
-                f"{', '.join(known)})"
+                f"{where}: the table has no column {', '.join(map(repr, unknown))} ({columns_text(self._columns)}; "
+                f"also {', '.join(known)})"
             )
         return used
 
@@ -165,7 +166,3 @@ def _fence(texts: Mapping[str, str], row: JsonObject) -> str:
     while word in everything or len(word) != _FENCE_DIGITS:
         word = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=_FENCE_DIGITS // 2).hexdigest()
     return word
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return f"columns: {', '.join(map(repr, columns))}"
