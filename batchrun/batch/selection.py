@@ -15,7 +15,7 @@ from batchrun.journal import Journal
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.row_filter import RowFilter
 from batchrun.prompts.template_engine import template_value
-from batchrun.prompts.templates import Prompter
+from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import JsonDict, Manifest, Row
 from batchrun.tables import Source
 from batchrun.wording import rows_text, shortened
@@ -251,12 +251,14 @@ def selection_record(selection: Selection | None, prompter: Prompter, journal: J
     """Return what the manifest records of a selection: its options, and the rows that it leaves out.
 
     The status of a batch is read from the journal alone, so the rows are counted here: `skipped` of them, which have no
-    answer, and among these `in_flight`, and `failures` by error type, of earlier runs.
+    answer, and among these `in_flight`, and `failures` by error type, of earlier runs; and answers to a prompt that the
+    row no longer has, as `changed` by status.
     """
     if selection is None:
         return {"selection": None}
     skipped = in_flight = 0
     failures: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
     for row in selection.source.rows():
         if row in selection:
             continue
@@ -269,5 +271,16 @@ def selection_record(selection: Selection | None, prompter: Prompter, journal: J
             in_flight += cells["status"] == "in_flight"
             if history.status is not None:
                 failures[cells["error_type"]] += 1
-    counts = {"skipped": skipped, "in_flight": in_flight, "failures": failures}
+        elif history.fingerprint != _fingerprint(row, prompter):
+            skipped += 1
+            changed[str(history.status)] += 1
+    counts = {"skipped": skipped, "in_flight": in_flight, "failures": failures, "changed": changed}
     return {"selection": {**asdict(selection.options), **counts}}
+
+
+def _fingerprint(row: Row, prompter: Prompter) -> str | None:
+    """Return the fingerprint of a row's prompt; None if it has none."""
+    try:
+        return prompter.render(row).fingerprint
+    except PromptError:
+        return None

@@ -72,7 +72,10 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
     rows = manifest["rows"] - left_out["skipped"]
     failures = _less(failures, left_out["failures"])
     failed, in_flight = sum(failures.values()), max(0, counts.in_flight - left_out["in_flight"])
-    ended = counts.completed + counts.incomplete + failed
+    changed = left_out.get("changed", {})  # journals of the first versions do not have it
+    completed = max(0, counts.completed - changed.get("completed", 0))
+    incomplete = max(0, counts.incomplete - changed.get("incomplete", 0))
+    ended = completed + incomplete + failed
     return {
         "output": str(output),
         "batch_id": manifest["batch_id"],
@@ -82,8 +85,8 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "model": _models(manifest["settings"]),
         "embedded": manifest["settings"]["embedded"],
         "rows": rows,
-        "completed": counts.completed,
-        "incomplete": counts.incomplete,
+        "completed": completed,
+        "incomplete": incomplete,
         "failed": failed,
         "failures": failures,
         "in_flight": in_flight,

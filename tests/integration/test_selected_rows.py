@@ -91,6 +91,17 @@ def test_later_runs_continue(folder: Path) -> None:
     assert run(folder, exit_code=3).facts()["failed"] == 1, "the failure is known without another attempt"
 
 
+def test_a_change_that_is_tried_on_some_rows(folder: Path) -> None:
+    """Answers to the prompt as it was before a change are neither in the output nor in the status, also of rows that
+    the run leaves out."""
+    run(folder, "--limit", "2")
+    changed = ("--prompt", "{{ question }} =", "--accept-changes")
+    run(folder, *changed, "--limit", "1")
+    assert statuses(folder) == "csssss"
+    status = command(folder, "status", "a.csv", "--json").facts()
+    assert (status["rows"], status["completed"], status["pending"], status["skipped"]) == (1, 1, 0, 5)
+
+
 def test_no_row_matches(folder: Path) -> None:
     """A batch of no rows: exit code 0, the good ping, and an output in which all rows are skipped."""
     with ScriptedHttp(lambda _: json_answer({})) as monitor:
