@@ -263,7 +263,8 @@ def _this_run_text(summary: Summary) -> str:
     now, sent = summary.statistics, summary.rows_sent
     if not sent:
         return "this run: nothing sent"
-    cost = cost_text(now.cost_usd, unpriced=sent if now.cost_usd is None else 0, embedded=summary.embedded)
+    is_unpriced = now.cost_usd is None and now.prompt_tokens + now.completed + now.incomplete > 0
+    cost = cost_text(now.cost_usd, unpriced=sent if is_unpriced else 0, embedded=summary.embedded)
     parts = [f"this run: {rows_text(sent)}", f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out", cost]
     return ", ".join(filter(None, parts))
 

@@ -102,7 +102,9 @@ _TESTS = {
 def _estimate_text(estimate: Estimate) -> str:
     if estimate.mean is None:
         return "no row has a score"
-    grouped = f" in {estimate.clusters:,} clusters" if estimate.clusters is not None else ""
+    grouped = ""
+    if estimate.clusters is not None:
+        grouped = " in 1 cluster" if estimate.clusters == 1 else f" in {estimate.clusters:,} clusters"
     return f"{mean_text(estimate)}  of {rows_text(estimate.n)}{grouped}"
 
 

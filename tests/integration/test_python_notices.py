@@ -132,6 +132,19 @@ def test_a_resumed_batch_is_logged(tmp_path: Path, service: ScriptedHttp, caplog
     )
 
 
+def test_a_run_that_sends_nothing_has_no_unknown_cost(
+    tmp_path: Path, service: ScriptedHttp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows that fail before they are sent cost nothing, so their run does not report an unknown cost."""
+    caplog.set_level(logging.INFO, logger="batchrun")
+    write_csv(tmp_path / "q.csv", [{"question": "one"}, {"question": ""}])
+    options: dict[str, Any] = {"output": tmp_path / "a.csv", "base_url": service.url, "model": "m", "api": "chat"}
+    batchrun.run(tmp_path / "q.csv", limit=1, **options)
+    with pytest.warns(RuntimeWarning, match="empty_prompt"):
+        batchrun.run(tmp_path / "q.csv", **options)
+    assert "this run: 1 row, 0 tokens in, 0 out · all runs: 3 tokens in, 1 out, cost unknown" in caplog.text
+
+
 def test_a_failed_row_is_explained(tmp_path: Path, service: ScriptedHttp) -> None:
     """The warning of failed rows contains the first error of each kind."""
     with pytest.warns(RuntimeWarning, match="not this one"):
