@@ -59,7 +59,8 @@ def test_a_scorer_that_ends_the_program_at_import(tmp_path: Path, end: str) -> N
     ):
         done = batchrun(tmp_path, *command, *scorer)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.py", "t.csv"]
+    # Python itself may keep the compiled scorer beside it.
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"s.py", "t.csv"}
 
 
 @pytest.mark.anyio
