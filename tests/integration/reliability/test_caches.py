@@ -38,7 +38,7 @@ def takes_all_from(cache: Path, table: Table, url: str) -> bool:
 
 def test_a_batch_with_a_cache_killed_at_any_moment(tmp_path: Path) -> None:
     """However often a batch is killed, each row is paid for once, and its cache then has the answer of every row."""
-    table, cache = write_table(tmp_path / "batch", 150), tmp_path / "answers.cache"
+    table, cache = write_table(tmp_path / "batch", 300), tmp_path / "answers.cache"
     with Served(tmp_path / "server") as server:
         arguments = command(table, server.url, "--cache", str(cache))
         list(kill_and_resume(table, arguments, seed=7, starting=1, under_way=3, writing=1))
