@@ -251,7 +251,11 @@ class Prompter:
 
     def _own_settings(self, templates: SettingTemplates, values: Mapping[str, Value]) -> RowSettings:
         own = templates.render({"row": values, **values})
-        _check_unicode(json.dumps([own.model, own.instructions, own.param], ensure_ascii=False), values)
+        text = json.dumps([own.model, own.instructions, own.param], ensure_ascii=False)
+        # A parameter that is one expression has the value of the cell, which the template engine has not written.
+        if _SURROGATE.search(text):
+            raise _bad_unicode()
+        _check_unicode(text, values)
         return own
 
     @property
@@ -296,10 +300,12 @@ class Prompter:
 
 def _check_unicode(text: str, values: object) -> None:
     """Refuse halves of surrogate pairs, which UTF-8 cannot encode: the template engine replaces them with U+FFFD."""
-    if _SURROGATE.search(text) or (
-        "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str))
-    ):
-        raise PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
+    if "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str)):
+        raise _bad_unicode()
+
+
+def _bad_unicode() -> PromptError:
+    return PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
