@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PromptError"]
+import json
+import re
+
+__all__ = ["PromptError", "check_unicode"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PromptError(Exception):
@@ -18,3 +23,16 @@ class PromptError(Exception):
         super().__init__(message)
         self.error_type = error_type
         self.option = option
+
+
+def check_unicode(value: object, what: str = "the prompt") -> None:
+    """Refuse a value, of the types that JSON has, with a text that UTF-8 cannot encode.
+
+    Args:
+        what: what the value is part of, for the message.
+
+    Raises:
+        PromptError: a text contains half of a surrogate pair.
+    """
+    if _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+        raise PromptError("bad_text", f"{what} contains half of a surrogate pair, which UTF-8 cannot encode")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 
 from batchrun.prompts.conversations import (
@@ -13,12 +11,10 @@ from batchrun.prompts.conversations import (
     text_of_messages,
     without_instructions,
 )
-from batchrun.prompts.prompt_error import PromptError
+from batchrun.prompts.prompt_error import PromptError, check_unicode
 from batchrun.records import Attachment, JsonObject, RowSettings, Settings, Turn, Value
 
 __all__ = ["conversation_turn"]
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def conversation_turn(
@@ -45,8 +41,7 @@ def conversation_turn(
         messages = messages_in(cell, api)
     except ConversationError as exc:
         raise PromptError(exc.error_type, str(exc), option="messages") from None
-    if _SURROGATE.search(json.dumps(messages, ensure_ascii=False)):
-        raise PromptError("bad_text", "the conversation contains half of a surrogate pair, which UTF-8 cannot encode")
+    check_unicode(messages, "the conversation")
     if attached and not question_text(messages):
         raise PromptError("bad_attachment", "the conversation has no message of the user to attach the file to")
     if api == "assistants":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.placeholders import placeholder_hint
-from batchrun.prompts.prompt_error import PromptError
+from batchrun.prompts.prompt_error import PromptError, check_unicode
 from batchrun.prompts.row_conversation import conversation_turn
 from batchrun.prompts.row_settings import SettingTemplates, setting_templates
 from batchrun.prompts.template_engine import template_environment, template_value
@@ -25,8 +24,6 @@ from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Row, RowS
 from batchrun.tables.values import ErrorCell
 
 __all__ = ["PromptError", "Prompter", "prompter_for"]
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Prompter:
@@ -251,11 +248,10 @@ class Prompter:
 
     def _own_settings(self, templates: SettingTemplates, values: Mapping[str, Value]) -> RowSettings:
         own = templates.render({"row": values, **values})
-        text = json.dumps([own.model, own.instructions, own.param], ensure_ascii=False)
+        settings = [own.model, own.instructions, own.param]
         # A parameter that is one expression has the value of the cell, which the template engine has not written.
-        if _SURROGATE.search(text):
-            raise _bad_unicode()
-        _check_unicode(text, values)
+        check_unicode(settings)
+        _check_rendered(json.dumps(settings, ensure_ascii=False), values)
         return own
 
     @property
@@ -277,7 +273,7 @@ class Prompter:
         text = self._rendered(name, values, responses)
         if not text.strip():
             raise PromptError("empty_prompt", "the rendered prompt is empty")
-        _check_unicode(text, [values, responses])
+        _check_rendered(text, [values, responses])
         return text
 
     def condition_holds(self, name: str, values: Mapping[str, Value], responses: Sequence[str]) -> bool:
@@ -298,14 +294,10 @@ class Prompter:
             raise PromptError("template_error", f"the template fails on this row: {explained(exc)}") from None
 
 
-def _check_unicode(text: str, values: object) -> None:
-    """Refuse halves of surrogate pairs, which UTF-8 cannot encode: the template engine replaces them with U+FFFD."""
-    if "\ufffd" in text and _SURROGATE.search(json.dumps(values, ensure_ascii=False, default=str)):
-        raise _bad_unicode()
-
-
-def _bad_unicode() -> PromptError:
-    return PromptError("bad_text", "the prompt contains half of a surrogate pair, which UTF-8 cannot encode")
+def _check_rendered(text: str, values: object) -> None:
+    """Refuse halves of surrogate pairs in the values of a text: the template engine replaces them with U+FFFD."""
+    if "\ufffd" in text:
+        check_unicode(values)
 
 
 def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
