@@ -28,7 +28,7 @@ from batchrun.services.assistants_replies import (
     status_of,
 )
 from batchrun.services.citations import citations_of_messages
-from batchrun.services.conversations import question_of, thread_messages
+from batchrun.services.conversations import chat_messages, question_of
 from batchrun.services.files.produced import produced_by_steps, produced_in_messages
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.kept import extras_of
@@ -273,7 +273,7 @@ class AssistantsService:
             # The tools of a run replace all tools of its assistant, so the hosted ones are repeated here.
             named = [tool["type"] for tool in tools]
             body["tools"] = [*tools, *(tool for tool in self._hosted_tools if tool["type"] not in named)]
-        messages = thread_messages(exchange.turn, question)
+        messages = chat_messages(exchange.turn, question)
         if exchange.thread_id is None:
             body["thread"] = {"messages": messages, "metadata": metadata}
             if files is not None and settings.assistant_id is not None:

@@ -12,7 +12,7 @@ from itertools import chain
 from batchrun.prompts.conversations import question_text
 from batchrun.records import JsonDict, JsonObject, Turn
 
-__all__ = ["chat_messages", "question_of", "response_items", "thread_messages"]
+__all__ = ["chat_messages", "question_of", "response_items"]
 
 _INSTRUCTING = ("system", "developer")
 
@@ -23,7 +23,8 @@ def question_of(turn: Turn) -> Turn:
 
 
 def chat_messages(turn: Turn, question: JsonObject | None = None) -> list[JsonObject]:
-    """Return the messages of a turn for Chat Completions.
+    """Return the messages of a turn for Chat Completions, or for a thread of the Assistants protocol, which has the
+    same parts.
 
     Args:
         question: its last user message with the files of the row; None if it has no files.
@@ -47,12 +48,6 @@ def response_items(turn: Turn, question: JsonObject | None = None) -> list[JsonO
         place = _place_of_question(messages)
         items[place] = [_with_images(question, items[place][0])]
     return list(chain.from_iterable(items))
-
-
-def thread_messages(turn: Turn, question: JsonObject | None = None) -> list[JsonObject]:
-    """Return the messages of a turn for a thread of the Assistants protocol, which has the same parts as Chat
-    Completions. `question` as in `chat_messages`."""
-    return chat_messages(turn, question)
 
 
 def _messages(turn: Turn) -> list[JsonObject]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchrun.prompts.conversations import messages_in
 from batchrun.records import Turn
-from batchrun.services.conversations import chat_messages, question_of, response_items, thread_messages
+from batchrun.services.conversations import chat_messages, question_of, response_items
 
 URL = "https://example.org/a.png"
 SYSTEM = {"role": "system", "content": "Be short"}
@@ -21,7 +21,7 @@ def turn_of(*messages: object) -> Turn:
 
 def test_a_single_question_is_one_user_message() -> None:
     """Without a conversation and examples, the prompt is the only message."""
-    for made in (chat_messages, response_items, thread_messages):
+    for made in (chat_messages, response_items):
         assert made(Turn("1+1?")) == [USER]
         assert made(Turn("1+1?", examples=EXAMPLES)) == [*EXAMPLES, USER]
 
@@ -32,7 +32,7 @@ def test_examples_follow_the_system_message() -> None:
     turn = turn_of(SYSTEM, more, USER, ANSWER, USER)
     for made in (chat_messages, response_items):
         assert made(turn) == [SYSTEM, more, *EXAMPLES, USER, ANSWER, USER]
-    assert thread_messages(turn_of(USER)) == [*EXAMPLES, USER]
+    assert chat_messages(turn_of(USER)) == [*EXAMPLES, USER]
 
 
 def test_calls_and_their_outputs_are_items_of_a_response() -> None:
@@ -95,4 +95,4 @@ def test_the_rows_files_go_with_the_last_user_message() -> None:
     assert items[:3] == [SYSTEM, USER, ANSWER]
     assert [part["type"] for part in items[3]["content"]] == ["input_image", "input_text"]
     plain = {"role": "user", "content": "with a file", "attachments": []}
-    assert thread_messages(Turn("", messages=messages_in([USER])), plain) == [plain]
+    assert chat_messages(Turn("", messages=messages_in([USER])), plain) == [plain]
