@@ -18,7 +18,7 @@ from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
 from batchrun.batch.row_models import listed_models, models_of_rows
-from batchrun.batch.selection import SelectedRows, Selection, SelectionOptions, select_rows
+from batchrun.batch.selection import Selection, SelectionOptions, asked_rows, select_rows
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
@@ -109,7 +109,7 @@ class Plan:
     @property
     def asked(self) -> Source:
         """The rows that this run asks."""
-        return self.source if self.selection is None else SelectedRows(self.source, self.selection)
+        return asked_rows(self.source, self.selection)
 
     @property
     def rows_to_ask(self) -> int:
@@ -262,7 +262,7 @@ def _plan_of_table(
         notices += long_cells_notice(job, paths.output)
     prompter = _prompter(settings, source, job.key)
     selection = select_rows(SelectionOptions.of(job), source, combinations, job.key)
-    asked = source if selection is None else SelectedRows(source, selection)
+    asked = asked_rows(source, selection)
     rows = check_rows(source, asked, prompter, job, len(combinations))
     variants = variants_of(job)
     is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)

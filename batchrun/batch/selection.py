@@ -17,13 +17,13 @@ from batchrun.prompts.row_filter import RowFilter
 from batchrun.prompts.template_engine import template_value
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import JsonDict, Manifest, Row
-from batchrun.tables import Source
+from batchrun.tables import PartOfSource, Source
 from batchrun.wording import rows_text, shortened
 
 __all__ = [
-    "SelectedRows",
     "Selection",
     "SelectionOptions",
+    "asked_rows",
     "recorded_selection",
     "select_rows",
     "selected_cells",
@@ -102,7 +102,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedRows:
+class SelectedRows(PartOfSource):
     """A `Source` with the selected rows of a table; in all else it is the table.
 
     Attributes:
@@ -112,23 +112,14 @@ class SelectedRows:
     source: Source
     selection: Selection
 
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.source.name
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The table's columns."""
-        return self.source.columns
-
     def rows(self) -> Iterator[Row]:
         """Yield the selected rows, in the table's order and with their positions in it."""
         return (row for row in self.source.rows() if row in self.selection)
 
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the whole table, since the batch is the same."""
-        return self.source.fingerprint()
+
+def asked_rows(source: Source, selection: Selection | None) -> Source:
+    """Return the rows of a table that a run asks; a selection of None has all."""
+    return source if selection is None else SelectedRows(source, selection)
 
 
 def select_rows(

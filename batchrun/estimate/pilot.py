@@ -24,7 +24,7 @@ from batchrun.job.environment import Environment
 from batchrun.journal import Journal
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Outcome, Row
-from batchrun.tables import Source
+from batchrun.tables import PartOfSource, Source
 from batchrun.token_usage import Usage
 from batchrun.wording import FREE, dollars, rows_text
 
@@ -32,21 +32,11 @@ __all__ = ["Pilot", "PilotFacts", "PilotSample", "pilot_facts", "pilot_lines", "
 
 
 @dataclass(frozen=True, slots=True)
-class PilotSample:
+class PilotSample(PartOfSource):
     """A `Source` with the rows of a table at some positions; in all else it is the table."""
 
     source: Source
     positions: frozenset[int]
-
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.source.name
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The table's columns."""
-        return self.source.columns
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows at the positions, in the table's order."""
@@ -56,10 +46,6 @@ class PilotSample:
                 yield row
             if row.row_index >= last:
                 return
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the whole table, since the batch is the same."""
-        return self.source.fingerprint()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Stages 1 and 7: reading the input table and writing the output table.
 
-Rows are read from CSV, TSV and JSON Lines (also gzipped), Parquet, standard input, pandas frames and Arrow
-tables. The same formats are written, with the columns of the outcomes after those of the input. Every cell stays as the
-user wrote it.
+Rows are read from CSV, TSV, JSON, JSON Lines and plain lines (also compressed), Excel, Parquet, Arrow files, standard
+input, pandas frames and Arrow tables. An output has the columns of the outcomes after those of the input. Every cell
+stays as the user wrote it.
 
 CSV is read and written with the csv module of the standard library, because it gives physical line numbers and the
 exact text (see `dialect`). Parquet is read and written with Arrow. Arrow and pandas are imported in the functions that
@@ -15,11 +15,12 @@ from batchrun.tables.header import header_hint, header_refusal, longest_text_col
 from batchrun.tables.input_watch import InputWatch
 from batchrun.tables.open import has_answers, open_source, validate
 from batchrun.tables.sink import check_output, write_table
-from batchrun.tables.source import Source, notes_of
+from batchrun.tables.source import PartOfSource, Source, notes_of
 from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
 
 __all__ = [
     "InputWatch",
+    "PartOfSource",
     "ReadOptions",
     "Source",
     "WriteOptions",

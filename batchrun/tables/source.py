@@ -7,7 +7,7 @@ from typing import Protocol
 
 from batchrun.records import Row
 
-__all__ = ["Source", "notes_of"]
+__all__ = ["PartOfSource", "Source", "notes_of"]
 
 
 class Source(Protocol):
@@ -33,6 +33,31 @@ class Source(Protocol):
 
         It is the SHA-256 (hex) of a file's name, size and content, or of the columns and values of a table in memory.
         """
+
+
+class PartOfSource:
+    """What a `Source` with only some rows of a table has of the table.
+
+    Attributes:
+        source: the table.
+    """
+
+    __slots__ = ()
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.source.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns."""
+        return self.source.columns
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the whole table, since the batch is the same."""
+        return self.source.fingerprint()
 
 
 def notes_of(source: Source) -> tuple[str, ...]:
