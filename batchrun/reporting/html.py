@@ -24,7 +24,7 @@ from batchrun.reporting.page_facts import PageData
 
 __all__ = ["Policy", "embedded_json", "live_page", "report_page"]
 
-_SCRIPTS: Final = ("format", "rows", "table", "charts", "sections", "detail", "live", "main")
+_SCRIPTS: Final = ("format", "diff", "rows", "table", "charts", "sections", "detail", "live", "main")
 """Files of the page's script, in the order in which they are concatenated."""
 
 _PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="
