@@ -24,6 +24,7 @@ class Paths:
         incoming: the same copy until the batch is accepted. A batch that is refused must not replace the copy from
             which an earlier one resumes.
         files: folder of the files that runs produced.
+        notes: ratings and comments of people (`batchrun.batch.row_notes`). Nothing but `batchrun view` writes them.
     """
 
     output: Path
@@ -33,10 +34,11 @@ class Paths:
     spool: Path
     incoming: Path
     files: Path
+    notes: Path
 
     def beside(self) -> str:
         """Return a line for people about the files that are next to the output now."""
-        others = [path for path in (self.lock, self.store, self.spool, self.files) if path.exists()]
+        others = [path for path in (self.lock, self.store, self.spool, self.files, self.notes) if path.exists()]
         endings = "".join(f", {path.name.removeprefix(self.journal.stem)}" for path in others)
         return f"next to it: {self.journal.name} (keep it: the same command resumes from it){endings}"
 
@@ -75,6 +77,7 @@ def paths_for(output: Path) -> Paths:
         spool=beside(".input.csv"),
         incoming=beside(".input.csv.new"),
         files=beside(".files"),
+        notes=beside(".notes.csv"),
     )
 
 

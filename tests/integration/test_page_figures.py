@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,9 +51,7 @@ def test_a_difference_holds_both_texts(blank: Page) -> None:
         assert "".join(each["text"] for each in parts if each["kind"] != "new") == before
         assert "".join(each["text"] for each in parts if each["kind"] != "gone") == after
         kinds = [each["kind"] for each in parts]
-        assert all(
-            one != other and (one, other) != ("new", "gone") for one, other in zip(kinds, kinds[1:], strict=False)
-        )
+        assert all(one != other and (one, other) != ("new", "gone") for one, other in pairwise(kinds))
 
 
 def test_a_difference_is_small_and_bounded(blank: Page) -> None:
