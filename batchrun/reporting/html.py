@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from batchrun.reporting.page_facts import PageData
 
-__all__ = ["Policy", "embedded_json", "live_page", "report_page"]
+__all__ = ["SCRIPTS", "Policy", "embedded_json", "live_page", "report_page"]
 
-_SCRIPTS: Final = ("format", "diff", "rows", "table", "charts", "sections", "detail", "live", "main")
+SCRIPTS: Final = ("format", "diff", "rows", "table", "charts", "sections", "comparisons", "detail", "live", "main")
 """Files of the page's script, in the order in which they are concatenated."""
 
 _PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="
@@ -118,7 +118,7 @@ def _vendor() -> str:
 
 @cache
 def _script() -> str:
-    body = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    body = "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     return f'"use strict";\n(() => {{\n{body}\n}})();'
 
 

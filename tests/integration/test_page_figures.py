@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batchrun.reporting.html import SCRIPTS
 from tests.support.browser import open_browser
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ def blank(browser: Browser) -> Iterator[Page]:
     page.close()
 
 
-def asset(name: str) -> str:
-    return files("batchrun.reporting").joinpath("assets", name).read_text(encoding="utf-8")
+def called(page: Page, expression: str, argument: Any) -> Any:
+    """Return the value of an expression over `given`, with the functions of the page's script."""
+    assets = files("batchrun.reporting").joinpath("assets")
+    script = "\n".join(assets.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS if name != "main")
+    return page.evaluate(f"(given) => {{ {script}\nreturn {expression}; }}", argument)
 
 
 def word_diffs(page: Page, pairs: list[tuple[str, str]]) -> Any:
-    return page.evaluate(
-        f"(pairs) => {{ {asset('diff.js')}\nreturn pairs.map(([one, other]) => wordDiff(one, other)); }}", pairs
-    )
+    return called(page, "given.map(([one, other]) => wordDiff(one, other))", pairs)
 
 
 def test_a_difference_holds_both_texts(blank: Page) -> None:
@@ -69,3 +71,22 @@ def test_a_difference_is_small_and_bounded(blank: Page) -> None:
     ]  # fmt: skip
     assert unlike is None
     assert long is None
+
+
+def test_a_difference_has_a_color_only_if_its_interval_excludes_0(blank: Page) -> None:
+    """A difference is better or worse if its whole interval is; any other is said to be not distinguishable from 0."""
+    ends = [(0.01, 0.2), (-0.2, -0.01), (-0.01, 0.2), (0.0, 0.2), (None, None)]
+    found = called(blank, "given.map(([low, high]) => distinguished({ mean: 0.1, low, high }))", ends)
+    assert [each["kind"] for each in found] == ["better", "worse", "", "", ""]
+    assert [each["note"] is None for each in found] == [True, True, False, False, False]
+    assert found[2]["note"] == "not distinguishable from 0"
+
+
+def test_only_a_course_of_three_buckets_is_drawn(blank: Page) -> None:
+    """A session whose rows and attempts are all in one or two buckets has no chart over time."""
+    found = called(
+        blank,
+        "given.map(([ended, tries]) => hasCourse({ ended, tries }))",
+        [([5], None), ([5, 1], [3, 3]), ([5, 0, 0, 1], None), ([1, 0, 0, 1], [1, 1, 0, 0]), ([1, 2, 1], None)],
+    )
+    assert found == [False, False, False, True, True]

@@ -9,7 +9,10 @@ function pageHead(facts, live) {
   if (models.length > 0) parts.push(models.length > 3 ? `${models.slice(0, 3).join(", ")} and ${models.length - 3} more` : models.join(", "));
   else if (batch?.model) parts.push(batch.model);
   if (batch !== null) parts.push(batch.embedded ? "embedded server" : `${batch.api}${batch.base_url ? ` at ${batch.base_url}` : ""}`);
-  if (headline.started_at !== null) parts.push(`${format.moment(headline.started_at)} to ${sameDay(headline.started_at, headline.ended_at)}`);
+  if (headline.started_at !== null) {
+    const sessions = facts.sittings.length > 1 ? `${facts.sittings.length} sessions, ` : "";
+    parts.push(`${sessions}${format.moment(headline.started_at)} to ${sameDay(headline.started_at, headline.ended_at)}`);
+  }
   return el("header", { class: "page-head" },
     el("p", { class: "eyebrow", text: live ? "batchrun \u00b7 live" : "batchrun \u00b7 report" }),
     el("h1", {}, el("bdi", { text: facts.table })),
@@ -152,64 +155,31 @@ function epochs(facts) {
   return el("p", { class: "aside", text: `${format.many(facts.keys, "different row")}, ${facts.fewest === facts.most ? facts.most : `${facts.fewest} to ${facts.most}`} epochs each: ${line("pass@", facts.pass_at_k)}; ${line("pass^", facts.pass_hat_k)}` });
 }
 
-const FLIPS_LISTED = 200;
-
-function comparisonSection(facts, rows, open, showOnly) {
-  const { comparison } = facts;
-  if (!comparison) return null;
-  const parts = comparison.pairings.map((pairing) => {
-    const { difference } = pairing;
-    const reach = Math.max(0.02, ...[difference.low, difference.high, difference.mean].filter((value) => value !== null).map(Math.abs)) * 1.25;
-    const better = difference.mean === null ? "" : difference.mean > 0 ? "better" : difference.mean < 0 ? "worse" : "";
-    return el("div", { class: "pairing" },
-      el("h3", {}, el("bdi", { text: pairing.scorer })),
-      el("p", { class: `figure ${better}`, text: difference.mean === null ? EN_DASH : `${format.points(difference.mean)} points` }),
-      el("div", { class: "difference" }, el("span", { "aria-hidden": "true", text: "worse" }), intervalTrack(difference.mean, difference.low, difference.high, -reach, reach, 0), el("span", { "aria-hidden": "true", text: "better" })),
-      el("p", { class: "note", text: [
-        pairing.means === null ? null : `${format.percent(pairing.means[0])} \u2192 ${format.percent(pairing.means[1])}`,
-        `${format.interval(difference.low, difference.high, format.points)} (95${NARROW_SPACE}%)`,
-        format.p(pairing.p_value), `over ${format.many(pairing.pairs, "pair")}`,
-      ].filter(Boolean).join(" \u00b7 ") }),
-      el("div", { class: "flips" },
-        flips("Better", "better", pairing.better_rows, rows, open, showOnly),
-        flips("Worse", "worse", pairing.worse_rows, rows, open, showOnly)));
-  });
-  const [before, after] = comparison.tables;
-  return el("section", { class: "comparison" },
-    title("Comparison", null),
-    el("p", { class: "about", dir: "auto" }, "from ", el("bdi", { text: before.table }), " to ", el("bdi", { text: after.table })),
-    comparison.warnings.length === 0 ? null : el("ul", { class: "notes" }, comparison.warnings.map((text) => el("li", { dir: "auto", text }))),
-    parts);
-}
-
-function flips(name, kind, positions, rows, open, showOnly) {
-  const listed = positions.map((position) => rows.at(position)).filter((row) => row !== undefined);
-  const answer = rows.column("output", "response");
-  return el("div", { class: `flip-list ${kind}` },
-    el("h4", {}, el("span", { class: "dot", "aria-hidden": "true" }), `${name} (${format.count(positions.length)})`,
-      listed.length > 0 ? el("button", { type: "button", class: "plain", text: "in the table", onclick: () => showOnly(positions) }) : null),
-    el("ul", {}, listed.slice(0, FLIPS_LISTED).map((row) =>
-      el("li", {}, el("button", { type: "button", class: "flip", onclick: () => open(row) },
-        el("b", { text: row.k.slice(0, 60) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.cell(answer) ?? "")).slice(0, 160) }))))),
-    listed.length > FLIPS_LISTED ? el("p", { class: "aside", text: `${format.count(listed.length - FLIPS_LISTED)} more in the table` }) : null);
-}
-
 function distributionSection(facts) {
   if (facts.distributions.length === 0) return null;
   return el("section", {}, title("Distributions", "a row\u2019s tokens, cost and latency"), el("div", { class: "charts" }, facts.distributions.map(histogram)));
 }
 
+const LEAST_BUCKETS = 3;
+
+// A chart of one or two bars would show nothing but their sum.
+const hasCourse = (session) => session.ended.filter((ended, index) => ended > 0 || session.tries?.[index] > 0).length >= LEAST_BUCKETS;
+
 function timeSection(facts, chosen, choose) {
-  if (facts.sittings.length === 0) return null;
-  const largest = facts.sittings.reduce((best, each, index) => (count(each) > count(facts.sittings[best]) ? index : best), 0);
-  const index = Math.min(chosen ?? largest, facts.sittings.length - 1);
-  const session = facts.sittings[index];
+  const drawn = facts.sittings.filter(hasCourse);
+  if (drawn.length === 0) return null;
+  const largest = drawn.reduce((best, each, index) => (count(each) > count(drawn[best]) ? index : best), 0);
+  const index = Math.min(chosen ?? largest, drawn.length - 1);
+  const session = drawn[index];
   const measures = ["ended", ...(session.tries !== null ? ["tries"] : []), ...(session.tokens.some((each) => each > 0) ? ["tokens"] : [])];
-  const picker = facts.sittings.length === 1 ? null : el("label", { class: "picker" }, "session ",
+  const picker = drawn.length === 1 ? null : el("label", { class: "picker" }, "session ",
     el("select", { onchange: (event) => choose(Number(event.target.value)) },
-      facts.sittings.map((each, place) => el("option", { value: place, selected: place === index, text: `${format.moment(new Date(each.started_s * 1000).toISOString())} \u00b7 ${format.many(count(each), "row")}` }))));
-  return el("section", {}, title("Over time", "UTC"), picker, el("div", { class: "charts" }, measures.map((measure) => overTime(session, measure, facts.batch?.limits))));
+      drawn.map((each, place) => el("option", { value: place, selected: place === index, text: sessionText(each) }))));
+  const note = drawn.length === 1 && facts.sittings.length > 1 ? el("p", { class: "aside", text: `The session of ${sessionText(session)}; the others are too short for a chart.` }) : null;
+  return el("section", {}, title("Over time", "UTC"), picker, note, el("div", { class: "charts" }, measures.map((measure) => overTime(session, measure, facts.batch?.limits))));
 }
+
+const sessionText = (session) => `${format.moment(new Date(session.started_s * 1000).toISOString())} \u00b7 ${format.seconds(session.ended_s - session.started_s)} \u00b7 ${format.many(count(session), "row")}`;
 
 function count(session) {
   return session.ended.reduce((one, other) => one + other, 0);
