@@ -11,7 +11,7 @@ from batchrun.job.option_values import suggestion
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
 from batchrun.tables import Source
 
-__all__ = ["ScoreColumns", "columns_text", "found_columns"]
+__all__ = ["ScoreColumns", "columns_text", "found_columns", "found_target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,8 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
     answer, prefix = _answer_column(source, columns.answer)
     split = None if columns.split is None else _axis_or_column(columns.split, source)
     by = tuple(_axis_or_column(column, source) for column in columns.by)
-    target, target_path = _target(source, columns)
+    target, target_path = (None, ()) if columns.target is None else found_target(source, columns.target)
     for option, column in (
-        ("target", target),
         ("key", columns.key),
         ("epochs-column", columns.epoch),
         ("cluster", columns.cluster),
@@ -68,15 +67,19 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
     return found, prefix
 
 
-def _target(source: Source, columns: ScoreColumns) -> tuple[str | None, tuple[str, ...]]:
-    """Return the target's column, and the path within it; `answers.text` is the column of that name if it exists."""
-    if columns.target is None or columns.target in source.columns:
-        return columns.target, columns.target_path
-    parts = columns.target.split(".")
+def found_target(source: Source, name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the target's column, and the path within it; `answers.text` is the column of that name if it exists.
+
+    Raises:
+        InputError: the table has no such column.
+    """
+    if name in source.columns:
+        return name, ()
+    parts = name.split(".")
     for count in range(len(parts) - 1, 0, -1):
         if (column := ".".join(parts[:count])) in source.columns and all(parts[count:]):
             return column, tuple(parts[count:])
-    return columns.target, ()
+    raise _no_column("target", name, source)
 
 
 def _axis_or_column(name: str, source: Source) -> str:

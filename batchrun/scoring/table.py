@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from typing import Final
 
@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row
 from batchrun.scoring.row_tally import RowTally
-from batchrun.scoring.score_columns import ScoreColumns, found_columns
+from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text
 from batchrun.scoring.scorers.targets import at_path, unusable
@@ -100,6 +100,13 @@ class ScoredTable:
             by_row: Iterator[Sequence[Score | None]] = zip(*by_scorer, strict=True) if by_scorer else repeat(())
             yield from zip(chunk, by_row, strict=False)
 
+    def for_scorer(self, named: NamedScorer) -> ScoredTable:
+        """Return the table with the target of a scorer, which may have its own."""
+        if named.target is None:
+            return self
+        target, path = found_target(self.source, named.target)
+        return replace(self, columns=replace(self.columns, target=target, target_path=path))
+
     def cells(self, scores: Sequence[Score | None]) -> JsonDict:
         """Return the cells `score_NAME` and `score_NAME_read` of a row."""
         cells: JsonDict = {}
@@ -121,7 +128,8 @@ class ScoredTable:
         """Return the scores of some rows by one scorer; None for rows without an answer."""
         scores: list[Score | None] = [None] * len(chunk)
         samples: list[tuple[int, Sample]] = []
-        column, path, needs_target = self.columns.target, self.columns.target_path, named.scorer.needs_target
+        columns = self.for_scorer(named).columns
+        column, path, needs_target = columns.target, columns.target_path, named.scorer.needs_target
         for position, (row, kind) in enumerate(zip(chunk, kinds, strict=True)):
             if kind != "answered":
                 continue
@@ -168,7 +176,9 @@ def scored_table(source: Source, scorers: Sequence[NamedScorer], columns: ScoreC
         InputError: a column does not exist, or a scorer needs an expected answer and no such column is named.
     """
     columns, prefix = found_columns(source, columns)
-    without_target = [each.name for each in scorers if each.scorer.needs_target]
-    if without_target and columns.target is None:
-        raise InputError(f"--scorer {without_target[0]}: needs a target: name its column with --target COLUMN")
+    for each in scorers:
+        if each.target is not None:
+            found_target(source, each.target)
+        elif each.scorer.needs_target and columns.target is None:
+            raise InputError(f"--scorer {each.name}: needs a target: name its column with --target COLUMN")
     return ScoredTable(source, columns, prefix, scorers)

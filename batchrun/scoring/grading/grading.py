@@ -25,7 +25,6 @@ from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.requests import write_requests
 from batchrun.scoring.grading.rubric import Rubric
 from batchrun.scoring.score_options import ScoreOptions, Vote
-from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.table import ScoredTable
@@ -157,17 +156,18 @@ def grade(table: ScoredTable, grading: Grading) -> ScoredTable:
     scorers = []
     for named in table.scorers:
         if isinstance(named.scorer, CosineScorer):
-            scorers.append(NamedScorer(named.name, EmbeddingsScorer(named.scorer, grading.environment)))
+            scorers.append(replace(named, scorer=EmbeddingsScorer(named.scorer, grading.environment)))
             continue
         panel = panels.get(named.name)
         if panel is None:
             scorers.append(named)
             continue
         several = sum(grader.votes for grader, _ in panel) > 1
-        verdicts = [_ask(table, grader, rubric, grading, several=several) for grader, rubric in panel]
+        own = table.for_scorer(named)
+        verdicts = [_ask(own, grader, rubric, grading, several=several) for grader, rubric in panel]
         on_scale = any(grader.reader.scale is not None for grader, _ in panel)
         vote: Vote = grading.vote or ("mean" if on_scale else "majority")
-        scorers.append(NamedScorer(named.name, GradedScorer(verdicts, vote)))
+        scorers.append(replace(named, scorer=GradedScorer(verdicts, vote)))
     return replace(table, scorers=scorers)
 
 
@@ -182,16 +182,16 @@ def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[
             check_embeddings(named.scorer, grading.environment)
     if grading.graders and not any(isinstance(named.scorer, ModelGradedScorer) for named in table.scorers):
         raise InputError(f"{grading.graders[0].where}: a grader requires --scorer model-graded")
-    panels = {
-        named.name: grading.graders_of(named.scorer)
+    panels = [
+        (table.for_scorer(named), named.name, grading.graders_of(named.scorer))
         for named in table.scorers
         if isinstance(named.scorer, ModelGradedScorer)
-    }
+    ]
     by_name: dict[str, Grader] = {}
-    for grader in (grader for graders in panels.values() for grader in graders):
+    for grader in (grader for *_, graders in panels for grader in graders):
         if by_name.setdefault(grader.name, grader) != grader:
             raise _same_name(grader)
-    return {name: [(grader, _rubric(table, grader, grading)) for grader in graders] for name, graders in panels.items()}
+    return {name: [(grader, _rubric(own, grader, grading)) for grader in graders] for own, name, graders in panels}
 
 
 def _rubric(table: ScoredTable, grader: Grader, grading: Grading) -> Rubric:

@@ -88,7 +88,12 @@ def as_text(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NamedScorer:
-    """A scorer, and the name of its columns and figures."""
+    """A scorer, and the name of its columns and figures.
+
+    Attributes:
+        target: the column with the expected answer, or a path within it; None for that of all scorers.
+    """
 
     name: str
     scorer: Scorer
+    target: str | None = None

@@ -54,8 +54,22 @@ def make_scorers(specs: Sequence[str | NamedScorer]) -> list[NamedScorer]:
         name = named["name"] or _default_name(kind, options)
         if any(name == other.name for other in chosen):
             raise InputError(f"--scorer {spec}: there are two scorers named {name!r}; name one, as in other={spec}")
-        chosen.append(NamedScorer(name, SCORERS[kind](options)))
+        options, target = (options, None) if kind in _NO_OWN_TARGET else _own_target(spec, options)
+        chosen.append(NamedScorer(name, SCORERS[kind](options), target))
     return chosen
+
+
+_NO_OWN_TARGET: Final = ("regex", "python", "column")
+"""Kinds whose options are a pattern, or the name of something that finds its own target."""
+
+
+def _own_target(spec: str, options: str) -> tuple[str, str | None]:
+    """Return (the options without `target=COLUMN`, that column; None if there is none)."""
+    parts = options.split(",") if options else []
+    named = [part.removeprefix("target=") for part in parts if part.startswith("target=")]
+    if len(named) > 1 or "" in named:
+        raise InputError(f"--scorer {spec}: target=: expected the name of one column")
+    return ",".join(part for part in parts if not part.startswith("target=")), named[0] if named else None
 
 
 _NAMED: Final = re.compile(r"(?:(?P<name>\w+)=)?(?P<kind>[^:]*)(?::(?P<options>.*))?", re.DOTALL)

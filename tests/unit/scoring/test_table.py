@@ -306,3 +306,18 @@ def test_rows_with_several_models_are_counted_once(tmp_path: Path) -> None:
     assert "  by model (axis_model):" in lines
     [some] = scored(tmp_path, text + "".join(rows[:-2]), columns)
     assert "  2 rows with several models, 3 in all, 2 epochs each:" in score_lines([some], 0)
+
+
+def test_a_scorer_may_have_its_own_target(tmp_path: Path) -> None:
+    """It judges by its own column, or a path in it; rows where that is empty have no target for it alone."""
+    lines = [{"a": "4", "b": {"c": "x"}, "response": "4"}, {"a": "5", "b": {"c": None}, "response": "4"}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    specs = ("exact", "own=includes:case=keep,target=b.c")
+    first, second = scored(tmp_path, text, ScoreColumns(target="a"), *specs, name="t.jsonl")
+    assert (first.overall.estimate.n, first.overall.estimate.mean) == (2, 0.5)
+    assert (second.overall.estimate.n, second.overall.estimate.mean) == (1, 0.0)
+    assert second.reasons == {"no target": 1}
+    with pytest.raises(InputError, match=r"--target d: .* has no such column"):
+        scored(tmp_path, text, ScoreColumns(), "exact:target=d", name="t.jsonl")
+    with pytest.raises(InputError, match="target=: expected the name of one column"):
+        make_scorers(["exact:target="])
