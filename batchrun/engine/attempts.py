@@ -25,7 +25,16 @@ class Attempts:
     to be written there; `_counted`, failed attempts at this run that the policy counts.
     """
 
-    __slots__ = ("_counted", "_key_start", "_policy", "current", "has_unwritten_ids", "is_repeat", "started")
+    __slots__ = (
+        "_counted",
+        "_earlier_run_id",
+        "_key_start",
+        "_policy",
+        "current",
+        "has_unwritten_ids",
+        "is_repeat",
+        "started",
+    )
 
     def __init__(
         self, row_key: str, batch_id: str, policy: RetryPolicy, last: Attempt | None, end: RunEnd | None
@@ -43,6 +52,7 @@ class Attempts:
         self.is_repeat = False
         self.has_unwritten_ids = False
         self.current = self._first(last, end)
+        self._earlier_run_id = self.current.run_id
 
     def _first(self, last: Attempt | None, end: RunEnd | None) -> Attempt:
         if last is None:
@@ -54,6 +64,11 @@ class Attempts:
             return replace(last, number=last.number + 1, run_id=None, unseen=True)
         self.is_repeat = last.run_id is None and last.unseen
         return replace(last, number=last.number + 1, unseen=True)
+
+    @property
+    def follows_earlier_run(self) -> bool:
+        """The current attempt follows the run that an earlier run of the batch left."""
+        return self.current.run_id is not None and self.current.run_id == self._earlier_run_id
 
     # -- the current attempt --------------------------------------------------------------------------------
 

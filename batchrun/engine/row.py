@@ -14,7 +14,7 @@ from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.engine.row_context import RowContext, RowTask
 from batchrun.engine.row_usage import RowUsage
-from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, ServiceFault, Shortage, Silence
+from batchrun.errors import BatchRefused, PermanentFault, Refused, ServiceFault, Silence
 from batchrun.prompts.templates import PromptError
 from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd
 
@@ -132,21 +132,14 @@ class RowRun:
                 self._trace_fault(fault, decision)
                 if isinstance(decision, GiveUp):
                     return await self._give_up(fault)
-                if await self._stopped_before_retry(fault, decision):
+                if await context.stopped_before_retry(self._prompt.row_key, fault, decision):
                     return None
                 self._retry(fault)
                 continue
             if reply is None:
                 return await self._timed_out()
-            if reply.reason != EMPTY_ANSWER:
+            if reply.status == "completed" or not self._replaces(reply):
                 return reply
-            if self._calls.outputs or context.journal.was_empty(self._prompt.row_key, self._prompt.fingerprint, turn):
-                return reply  # another run would call the functions again, and a second empty answer is final
-            # The empty answer has been paid for; another run is asked for one that is not empty.
-            empty = ServiceFault("the answer is empty", error_type=EMPTY_ANSWER, run_ended=True, usage=reply.usage)
-            self._record(empty)
-            self._trace_fault(empty, RetryAfter(0.0, shared=False))
-            self._retry(empty)
         return None
 
     # -- one attempt ----------------------------------------------------------------------------------------
@@ -247,26 +240,25 @@ class RowRun:
         if self._context.trace is not None:
             self._context.trace.fault(self._prompt.row_key, self.attempts.current.number, fault, decision)
 
-    async def _stopped_before_retry(self, fault: ServiceFault, decision: RetryAfter) -> bool:
-        """Wait before a retry; return whether the batch stopped meanwhile.
+    def _replaces(self, reply: Reply) -> bool:
+        """Return whether a run ended so that another one is made at once, and prepare that one."""
+        if reply.status in ("cancelled", "expired"):
+            # Nobody followed it then: it was cancelled after a row timeout, or nobody answered its calls.
+            is_replaced = self.attempts.follows_earlier_run
+        else:
+            # Another run would call the functions again, and a second empty answer is final.
+            is_replaced = reply.reason == EMPTY_ANSWER and not (self._calls.outputs or self._was_empty())
+        if is_replaced:
+            error = reply.error or "the answer is empty"
+            fault = ServiceFault(error, error_type=str(reply.reason), run_ended=True, usage=reply.usage)
+            self._record(fault)
+            self._trace_fault(fault, RetryAfter(0.0, shared=False))
+            self._retry(fault)
+        return is_replaced
 
-        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`.
-        """
-        context = self._context
-        if isinstance(fault, RateLimited | Shortage):
-            self._note(f"waits for its turn after {fault.error_type}")
-            return context.stopped.is_set()
-        if decision.shared:
-            context.limits.cool_down(decision.wait_s, fault.error_type)
-        self._note(f"waits {decision.wait_s:.0f} s after an attempt that ended with {fault.error_type}")
-        context.tally.retrying += 1
-        try:
-            with anyio.move_on_after(decision.wait_s):
-                await context.stopped.wait()
-                return True
-            return False
-        finally:
-            context.tally.retrying -= 1
+    def _was_empty(self) -> bool:
+        prompt = self._prompt
+        return self._context.journal.was_empty(prompt.row_key, prompt.fingerprint, self._exchange.turn.number)
 
     def _retry(self, fault: ServiceFault) -> None:
         makes_another_run = self.attempts.retry(fault)

@@ -12,10 +12,11 @@ import anyio
 from batchrun.clock import WallClock
 from batchrun.engine.dialogue import Check
 from batchrun.engine.limits import Limits
-from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.retry import RetryAfter, RetryPolicy
 from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
 from batchrun.engine.trace import RowTrace
+from batchrun.errors import RateLimited, ServiceFault, Shortage
 from batchrun.journal import Journal
 from batchrun.records import Attempt, CallKey, Completed, Prompt, RunEnd, ToolOutput
 from batchrun.token_usage import Usage
@@ -114,3 +115,23 @@ class RowContext:
     dialogue_settings: DialogueSettings
     locks: LockThread
     trace: RowTrace | None = None
+
+    async def stopped_before_retry(self, row_key: str, fault: ServiceFault, decision: RetryAfter) -> bool:
+        """Wait before a retry of a row; return whether the batch stopped meanwhile.
+
+        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`.
+        """
+        if isinstance(fault, RateLimited | Shortage):
+            self.tally.note(row_key, f"waits for its turn after {fault.error_type}")
+            return self.stopped.is_set()
+        if decision.shared:
+            self.limits.cool_down(decision.wait_s, fault.error_type)
+        self.tally.note(row_key, f"waits {decision.wait_s:.0f} s after an attempt that ended with {fault.error_type}")
+        self.tally.retrying += 1
+        try:
+            with anyio.move_on_after(decision.wait_s):
+                await self.stopped.wait()
+                return True
+            return False
+        finally:
+            self.tally.retrying -= 1

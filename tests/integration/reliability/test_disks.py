@@ -61,7 +61,7 @@ def test_a_full_disk_under_the_journal(tmp_path: Path, disk: Callable[[str], Dis
     small = disk("24m")
     table = write_table(small.path / "batch", 300)
     with Served(tmp_path / "server") as server:
-        small.fill(leave_kib=1_500)
+        small.fill(leave_kib=1_000)
         with batchrun(tmp_path, *command(table, server.url)) as process:
             assert process.wait() == 2, process.stderr
         assert process.stderr.count("\n") == 1
@@ -123,13 +123,7 @@ def test_a_full_disk_under_the_server(tmp_path: Path, disk: Callable[[str], Disk
         server.kill()
         server.start()
         with batchrun(tmp_path, *arguments, "--retry-failed") as process:
-            code = process.wait()
-        if code == 3:
-            # The run of a row that took too long is followed, and may be found cancelled; then the row is asked again.
-            assert set(process.facts()["failures"]) == {"run_cancelled"}
-            with batchrun(tmp_path, *arguments, "--retry-failed") as process:
-                code = process.wait()
-        assert code == 0, process.stdout
+            assert process.wait() == 0, process.stdout
 
     assert "The server's disk is full." in {row["error"] for row in failed}
     answers = table.answers()

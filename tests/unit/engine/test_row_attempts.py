@@ -334,6 +334,31 @@ async def test_a_failed_run_is_not_followed_by_the_next_process(journal: Journal
     assert [(asked.method, asked.attempt.key) for asked in b.service.asked] == [("answer", "b-0-2")]
 
 
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+async def test_a_run_that_ended_between_two_processes_is_replaced(journal: Journal, status: Any) -> None:
+    """A run of an earlier process that was cancelled or has expired is replaced by another one, once, and its tokens
+    are counted."""
+    last = Attempt(1, 1, "b-0-1", "t", "r")
+    journal.begin_attempt(prompt(0), last, noon())
+    ended = Reply(status, "", Usage(5, 2, 7), "m", f"run_{status}", f"the run ended as {status}")
+    b = bench(journal, ScriptedService({0: [Move(ended)]}))
+    await b.engine.run([RowTask(prompt(0), last)])
+    asked = [(asked.method, asked.attempt.number, asked.attempt.key) for asked in b.service.asked]
+    assert asked == [("follow", 2, "b-0-1"), ("answer", 3, "b-0-2")]
+    assert (b.outcome(0).status, b.outcome(0).usage.total_tokens) == ("completed", 7 + 15)
+    assert columns(journal, 0, "run_ended", "fault_type")[1:] == [(1, f"run_{status}"), (0, None)]
+
+
+async def test_a_run_that_was_cancelled_twice_fails_its_row(journal: Journal) -> None:
+    """The run in place of one that was cancelled is not replaced too."""
+    last = Attempt(1, 1, "b-0-1", "t", "r")
+    journal.begin_attempt(prompt(0), last, noon())
+    ended = Reply("cancelled", "", Usage(), "m", "run_cancelled", "the run ended as cancelled")
+    b = bench(journal, ScriptedService({0: [Move(ended), Move(ended)]}))
+    await b.engine.run([RowTask(prompt(0), last)])
+    assert b.outcome(0).status == "cancelled"
+
+
 # -- ends of runs ---------------------------------------------------------------------------------------------
 
 
