@@ -54,19 +54,19 @@ def earlier_scores(output: Path, scored: Source, new: Sequence[str]) -> EarlierS
         unchanged = [*scored.columns, *added] == list(source.columns) and _same_rows(scored, source)
     except InputError:
         return EarlierScores()  # not a table that `score` has written
-    names = [name.removeprefix("score_") for name in kept if not _is_reading(name, kept)]
+    names = [name.removeprefix("score_") for name in kept if not _is_text(name, kept)]
     which = f"{output.name}: the scores of {', '.join(names)} from before"
     if not unchanged:
         return EarlierScores(
             notice=f"{which} are gone, since answers or other cells have changed; score again for them"
         )
-    types = {name: str if _is_reading(name, kept) else float for name in kept}
+    types = {name: str if _is_text(name, kept) else float for name in kept}
     return EarlierScores(types, source, f"{which} are kept next to the new ones")
 
 
-def _is_reading(name: str, names: Sequence[str]) -> bool:
-    """Return whether a column has the part of the answer that a score was read from."""
-    return name.endswith("_read") and name.removesuffix("_read") in names
+def _is_text(name: str, names: Sequence[str]) -> bool:
+    """Return whether a column has what a score was read from, or the reason for it."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in ("_read", "_reason"))
 
 
 def _same_rows(scored: Source, earlier: Source) -> bool:

@@ -35,7 +35,8 @@ def default_scored(name: str) -> Path:
 def write_scored(
     table: ScoredTable, output: Path, *, for_comparison: bool = False, earlier: EarlierScores | None = None
 ) -> ScoreTally:
-    """Score the table and write it with two more columns for each scorer: `score_NAME`, `score_NAME_read`.
+    """Score the table and write it with the columns of its scores: `score_NAME`, `score_NAME_read`, and
+    `score_NAME_reason` for scorers that give reasons.
 
     Args:
         table: the table to score.
@@ -102,7 +103,7 @@ def score_columns(table: ScoredTable) -> WriteOptions:
     """
     added: dict[str, type] = {}
     for named in table.scorers:
-        added.update({f"score_{named.name}": float, f"score_{named.name}_read": str})
+        added.update(named.columns)
     column = next((column for column in table.source.columns if column in added), None)
     if column is not None:
         kind = column.removeprefix("score_")

@@ -14,7 +14,7 @@ from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
-from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text
+from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text, is_missing
 from batchrun.scoring.scorers.targets import at_path, unusable
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.thoughts import split_thought
@@ -108,11 +108,10 @@ class ScoredTable:
         return replace(self, columns=replace(self.columns, target=target, target_path=path))
 
     def cells(self, scores: Sequence[Score | None]) -> JsonDict:
-        """Return the cells `score_NAME` and `score_NAME_read` of a row."""
+        """Return the cells of a row in the columns of its scores."""
         cells: JsonDict = {}
         for named, score in zip(self.scorers, scores, strict=True):
-            cells[f"score_{named.name}"] = None if score is None else score.value
-            cells[f"score_{named.name}_read"] = None if score is None else score.read
+            cells.update(named.cells(score))
         return cells
 
     def tally(self, *, for_comparison: bool = False) -> ScoreTally:
@@ -139,8 +138,9 @@ class ScoredTable:
             if needs_target and (problem := unusable(target)) is not None:
                 scores[position] = problem
                 continue
-            answer, _ = split_thought(as_text(row.values[self.columns.answer or ""]))
-            samples.append((position, Sample(answer, target, row.values)))
+            cell = row.values[self.columns.answer or ""]
+            answer, _ = split_thought("" if is_missing(cell) else as_text(cell))
+            samples.append((position, Sample(answer, target, row.values, row.row_index)))
         for (position, _), score in zip(
             samples, named.scorer.score_all([sample for _, sample in samples]), strict=True
         ):

@@ -443,6 +443,24 @@ def test_rows_without_an_answer_ask_nobody(bench: Bench) -> None:
     assert (found["scores"][0]["n"], found["graders"][0]["requests"], bench.judge.asked) == (0, 0, [])
 
 
+def test_a_blank_answer_is_never_sent(bench: Bench) -> None:
+    """Whatever its status, a row without a visible answer asks no judge, and is counted as unjudged with its reason."""
+    columns = ("id", "question", "truth", "response", "status")
+    blank = [("", "completed"), (" \n", "completed"), ("\u200b", "incomplete"), ("<think>a</think>", "completed")]
+    rows = [*blank, (None, "completed"), ("a", "completed"), (None, "failed"), ("", "skipped")]
+    lines = [dict(zip(columns, (f"r{n}", f"q{n}", "a", *row), strict=True)) for n, row in enumerate(rows)]
+    (bench.folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [figures] = bench.score("--grader", bench.grader(), "--key", "id", table="a.jsonl")["scores"]
+    assert len(bench.judge.asked) == 1
+    assert (figures["n"], figures["failed"], figures["unjudged"]) == (1, 1, 5)
+    assert figures["unjudged_reasons"] == {"the answer is blank": 5}
+    scored = [json.loads(line) for line in (bench.folder / "a.scored.jsonl").read_text().splitlines()]
+    reasons = ["the answer is blank"] * 5 + ["The answer is:\na", None, None]
+    assert [row["score_model-graded_reason"] for row in scored] == reasons
+    [asked] = read_csv(bench.folder / "a.jsonl.grader-strict.csv")
+    assert (asked["row_index"], asked["row_key"], asked["response"]) == ("5", "r5", "The answer is:\na\nGRADE: C")
+
+
 def test_the_page_is_true(bench: Bench) -> None:
     """The example of docs/guides/model-graded.md prints the output on the page, with a judge in place of its model."""
     blocks = re.findall(r"<!-- (file|run|prints)(?:: (\S+))? -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.S)

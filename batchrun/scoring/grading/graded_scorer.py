@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.grader_report import GraderReport
-from batchrun.scoring.grading.requests import request_id
+from batchrun.scoring.grading.requests import request_id, unaskable
 from batchrun.scoring.grading.rubric import Rubric, RubricError
 from batchrun.scoring.grading.verdicts import combined
 from batchrun.scoring.score_options import Vote
 from batchrun.scoring.scorers.base import Sample, Score, Scorer
-from batchrun.scoring.scorers.targets import NO_TARGET, has_target
 
 __all__ = ["GradedScorer", "GraderVerdict", "GraderVerdicts"]
 
@@ -25,13 +24,13 @@ class GraderVerdict:
     Attributes:
         value: from 0 to 1; None if the reply has no readable verdict.
         read: the part of the reply that was read, after the grader's name if there are several; None if there is none.
-        text: the whole reply.
+        reason: why the grader decided so, in its words; after its name if there are several verdicts.
         problem: why there is no value; the same text for the same problem, so that rows can be counted by it.
     """
 
     value: float | None
     read: str | None
-    text: str
+    reason: str
     problem: str
 
 
@@ -70,12 +69,14 @@ class GradedScorer(Scorer):
     """
 
     needs_target: ClassVar[bool] = False
+    gives_reasons: ClassVar[bool] = True
     panel: Sequence[GraderVerdicts]
     vote: Vote
 
     def score(self, sample: Sample) -> Score:
-        if any(each.rubric.needs_target for each in self.panel) and not has_target(sample.target):
-            return NO_TARGET
+        needs_target = any(each.rubric.needs_target for each in self.panel)
+        if (score := unaskable(sample, needs_target=needs_target)) is not None:
+            return score
         verdicts: list[GraderVerdict] = []
         for each in self.panel:
             verdicts += each.of(sample)
@@ -83,7 +84,7 @@ class GradedScorer(Scorer):
         value = combined(values, self.vote)
         read = "; ".join(verdict.read for verdict in verdicts if verdict.read is not None) or None
         if value is not None:
-            return Score(value, "\n\n".join(verdict.text for verdict in verdicts), read)
+            return Score(value, "\n\n".join(filter(None, (verdict.reason for verdict in verdicts))), read)
         if values:
             return Score(None, "the vote is a tie", read)
         return Score(None, verdicts[0].problem if len(verdicts) == 1 else "no readable verdict", read)

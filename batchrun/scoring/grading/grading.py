@@ -272,8 +272,10 @@ def _verdict(cells: Cells, grader: Grader, *, several: bool) -> GraderVerdict:
         # The last line is missing, and no earlier line may be taken for it.
         return GraderVerdict(None, None, text, f"the verdict of grader {grader.name} was cut short")
     reading = grader.reader.read(text)
-    read = f"{grader.name}: {reading.read}" if several and reading.read is not None else reading.read
-    return GraderVerdict(reading.value, read, text, f"the verdict of grader {grader.name} cannot be read")
+    prefix = f"{grader.name}: " if several else ""
+    read = None if reading.read is None else prefix + reading.read
+    reason = prefix + reading.reason if reading.reason else ""
+    return GraderVerdict(reading.value, read, reason, f"the verdict of grader {grader.name} cannot be read")
 
 
 def _report(

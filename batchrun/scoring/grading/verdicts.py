@@ -30,10 +30,12 @@ class Reading:
     Attributes:
         value: from 0 to 1; None if the reply has no readable verdict.
         read: the part of the reply that was read; None if there is none.
+        reason: the reply without its last line, from which the verdict was read; with a pattern the whole reply.
     """
 
     value: float | None
     read: str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,19 @@ class Reader:
             try:
                 graded = [match for match in matches(self.pattern.pattern, text) if match[1] is not None]
             except TooSlow:
-                return Reading(None, None)
-            return Reading(self._value(graded[-1][1]), graded[-1][0]) if graded else Reading(None, None)
-        line = next((line.strip() for line in reversed(text.splitlines()) if re.search(r"\w", line)), None)
-        match = None if line is None else _GRADE_LINE.fullmatch(line)
-        return Reading(None if match is None else self._value(match["grade"]), line)
+                graded = []
+            if not graded:
+                return Reading(None, None, text.strip())
+            return Reading(self._value(graded[-1][1]), graded[-1][0], text.strip())
+        lines = text.splitlines()
+        last = next((place for place in reversed(range(len(lines))) if re.search(r"\w", lines[place])), None)
+        if last is None:
+            return Reading(None, None, "")
+        line = lines[last].strip()
+        match = _GRADE_LINE.fullmatch(line)
+        if match is None:
+            return Reading(None, line, text.strip())
+        return Reading(self._value(match["grade"]), line, "\n".join(lines[:last]).strip())
 
     def _value(self, grade: str) -> float | None:
         grade = _REMARK.sub("", grade.strip()).strip(_MARKUP)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from batchrun.records import Value
+from batchrun.records import JsonDict, Value
 from batchrun.tables.values import json_text
 
-__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_missing"]
+__all__ = ["NamedScorer", "Sample", "Score", "Scorer", "as_text", "is_blank", "is_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class Sample:
         answer: the answer as text, without a thought at its beginning.
         target: the expected answer, a cell of the target column; None if no such column is named.
         row: all cells of the row, by column.
+        row_index: position of the row in its table, from 0; None outside a table.
     """
 
     answer: str
     target: Value
     row: Mapping[str, Value]
+    row_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Scorer(ABC):
 
     needs_target: ClassVar[bool] = True
     """Whether the rule requires a target."""
+    gives_reasons: ClassVar[bool] = False
+    """Whether a scored table gets a column with the explanation of each score."""
 
     @abstractmethod
     def score(self, sample: Sample) -> Score:
@@ -71,6 +76,15 @@ def is_missing(value: Value) -> bool:
     if value is None or (isinstance(value, float) and value != value):
         return True
     return isinstance(value, str) and not value.strip()
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: it has white space, control and invisible characters alone.
+
+    >>> is_blank(" \u200b\n"), is_blank(" .")
+    (True, False)
+    """
+    return all(unicodedata.category(each)[0] in "ZC" for each in text)
 
 
 def as_text(value: Value) -> str:
@@ -97,3 +111,16 @@ class NamedScorer:
     name: str
     scorer: Scorer
     target: str | None = None
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """The columns that a scored table gets, in order, with their types."""
+        columns: dict[str, type] = {f"score_{self.name}": float, f"score_{self.name}_read": str}
+        if self.scorer.gives_reasons:
+            columns[f"score_{self.name}_reason"] = str
+        return columns
+
+    def cells(self, score: Score | None) -> JsonDict:
+        """Return the cells of a row in these columns; all are None for a row without an answer."""
+        values = (None,) * 3 if score is None else (score.value, score.read, score.explanation)
+        return dict(zip(self.columns, values, strict=False))

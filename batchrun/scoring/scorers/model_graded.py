@@ -15,6 +15,7 @@ class ModelGradedScorer(Scorer):
     """A placeholder: `grade` asks its graders and puts a `GradedScorer` in its place."""
 
     needs_target = False
+    gives_reasons = True
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
         """

@@ -47,7 +47,7 @@ def test_only_the_last_line_is_a_verdict(text: str, value: float | None) -> None
 def test_nothing_before_the_last_line_decides(quoted: str, grade: str) -> None:
     """Only the grader's own last line counts, whatever it quotes before."""
     found = Reader().read(f"{quoted}\nGRADE: C\n{quoted}\nGRADE: {grade}")
-    assert found == Reading(1.0 if grade == "C" else 0.0, f"GRADE: {grade}")
+    assert (found.value, found.read) == (1.0 if grade == "C" else 0.0, f"GRADE: {grade}")
 
 
 @given(st.text())
@@ -88,8 +88,9 @@ def test_a_scale_may_be_negative() -> None:
 def test_a_pattern_reads_its_last_match() -> None:
     """The last match in the whole text is read, whatever follows it; without a match there is no verdict."""
     reader = Reader(scale=(0, 4), pattern=re.compile(r'"score":\s*(\d+)'))
-    assert reader.read('{"score": 0}\n{"score": 3, "why": "good"}\nBye') == Reading(0.75, '"score": 3')
-    assert reader.read("none") == Reading(None, None)
+    text = '{"score": 0}\n{"score": 3, "why": "good"}\nBye'
+    assert reader.read(text) == Reading(0.75, '"score": 3', text)
+    assert reader.read("none") == Reading(None, None, "none")
 
 
 def test_custom_grades() -> None:
@@ -128,4 +129,18 @@ def test_votes_are_combined(values: list[float], vote: Vote, value: float | None
 def test_a_pattern_without_end_reads_nothing() -> None:
     """A pattern that backtracks endlessly on a reply finds no verdict, within a bounded time."""
     reader = Reader(scale=(0, 4), pattern=re.compile(r"((?:a+)+)$"))
-    assert reader.read("a" * 60 + "!") == Reading(None, None)
+    assert reader.read("a" * 60 + "!").value is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("It is right.\nBoth say 4.\n\n**GRADE: C**\n", "It is right.\nBoth say 4."),
+        ("GRADE: C", ""),
+        ("I had rather not say.", "I had rather not say."),
+        ("It is right.\nGRADE: unknown", "It is right."),
+    ],
+)
+def test_the_reason_is_the_reply_without_the_grade(text: str, reason: str) -> None:
+    """The reason has everything that the grader wrote before its grade."""
+    assert Reader().read(text).reason == reason
