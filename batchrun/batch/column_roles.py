@@ -10,7 +10,7 @@ from typing import Literal
 
 from minijinja import TemplateError
 
-from batchrun.batch.message_column import default_conversation
+from batchrun.batch.message_column import MessageColumn, default_conversation
 from batchrun.errors import InputError
 from batchrun.prompts.placeholders import DEFAULT_COLUMNS, expression_of
 from batchrun.prompts.template_engine import template_environment, template_value
@@ -44,7 +44,7 @@ class ColumnRoles:
     """
 
     template: str
-    messages: str | None
+    messages: MessageColumn | None
     key: str | None
     possible_key: str | None
     target: str | None

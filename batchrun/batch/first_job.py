@@ -78,9 +78,13 @@ def _basic_lines(source: Source, input_name: str, read: ReadOptions, roles: Colu
         yield "# The table has a column with the name of an output column, so the output columns get a prefix."
         yield f"output_prefix = {_toml(prefix)}"
     yield f"{_example('output')}  # .csv, .xlsx, .jsonl, .parquet; default: outputs/ and the name of the input"
-    if roles.messages is not None:
+    if roles.messages is not None and roles.messages.has_texts:
+        asked = visible_line(roles.messages.name)
+        yield from ("", f"# Without a prompt, the column {asked} is asked: its texts, and its conversations as such")
+        yield f"# prompt = {_toml(roles.template)}"
+    elif roles.messages is not None:
         yield from ("", "# Column with the conversations")
-        yield f"messages = {_toml(roles.messages)}"
+        yield f"messages = {_toml(roles.messages.name)}"
     else:
         yield from ("", '# Template over the columns of a row, or "@FILE"')
         yield f"prompt = {_toml(roles.template)}"

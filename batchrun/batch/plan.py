@@ -304,9 +304,9 @@ def _with_default_prompt(job: Job, source: Source) -> Job:
         InputError: the table has no such column, or its header looks like a row.
     """
     conversation = default_conversation(source)
-    if conversation is not None:
-        return replace(job, messages=conversation)
     prompt = default_template(source.columns)
+    if conversation is not None:
+        return replace(job, messages=conversation.name, prompt=prompt if conversation.has_texts else None)
     if prompt is None:
         raise no_prompt(source)
     named = {job.key, job.thread_column, *(job.attach or ())}

@@ -13,6 +13,7 @@ from batchrun.job.fingerprint import digest
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
+from batchrun.prompts.conversations import is_conversation
 from batchrun.prompts.placeholders import placeholder_hint
 from batchrun.prompts.prompt_error import PromptError, check_unicode
 from batchrun.prompts.row_conversation import conversation_turn
@@ -83,7 +84,9 @@ class Prompter:
         """Add the templates of a combination to the engine and return their names and the columns that they use."""
         settings, columns = combination.settings, self._columns
         conversation = settings.get("messages")
-        turns = () if conversation is not None else settings.get("turns") or [{"prompt": settings["prompt"]}]
+        turns: Sequence[Mapping[str, str]] = settings.get("turns") or ()
+        if not turns and "prompt" in settings:
+            turns = [{"prompt": settings["prompt"]}]
         names = []
         used: set[str] = {conversation} if conversation is not None else set()
         for number, turn in enumerate(turns, start=1):
@@ -228,11 +231,11 @@ class Prompter:
         combination = templates.combination
         attached = _attachments(row, combination.settings.get("attach") or ())
         own = self._own_settings(templates.own, values) if templates.own is not None else None
-        if templates.conversation is None:
-            first = Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
-        else:
-            cell = row.values[templates.conversation]
+        if templates.is_conversation(row):
+            cell = row.values[str(templates.conversation)]
             first, own = conversation_turn(cell, combination.settings, own, attached, templates.examples)
+        else:
+            first = Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
         return Prompt(
             row_key=self.row_key(row),
@@ -318,7 +321,8 @@ class _CombinationTemplates:
         columns_used: columns that later turns use. Their text is not known before the first answer.
         varies: whether the sent text may differ between rows.
         cells: columns that any of the templates may use.
-        conversation: column of the conversations; None for prompts.
+        conversation: column of the conversations; None for prompts. If there is a template as well, it makes the
+            message of the cells that are texts.
         examples: messages before each question.
         own: the settings that are templates; None if there are none.
     """
@@ -332,6 +336,12 @@ class _CombinationTemplates:
     conversation: str | None
     examples: tuple[JsonObject, ...]
     own: SettingTemplates | None = None
+
+    def is_conversation(self, row: Row) -> bool:
+        """Return whether a row is asked as a conversation."""
+        if self.conversation is None:
+            return False
+        return not self.names or is_conversation(row.values[self.conversation], self.conversation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,11 +213,14 @@ def test_a_row_as_show_and_the_report_have_it(tmp_path: Path, model: tuple[Liste
 
 
 def test_conversations_from_python(model: tuple[Listening, str]) -> None:
-    """Rows as dicts, and a column of a frame, are asked as in a file."""
+    """Rows as dicts are asked as in a file, each by what its cell is: a text or a conversation."""
     listening, _ = model
     rows = [{"talk": [SYSTEM, USER], "id": 1}]
     answers = package.run(rows, messages="talk", model="tutor", api="chat")
     assert answers["response"].tolist() == ["1 + 1 = 2."]
     assert listening.take() == []
+    mixed: list[dict[str, Any]] = [{"prompt": each} for each in ("What is 2+2?", [SYSTEM, USER], "7 * 6")]
+    answers = package.run(mixed, model="tutor", api="chat")
+    assert answers["response"].tolist() == ["2 + 2 = 4.", "1 + 1 = 2.", "7 * 6 = 42."]
     with pytest.raises(package.InputError, match="messages: no column named 'other'"):
         package.run(rows, messages="other", model="tutor")

@@ -96,6 +96,8 @@ def test_a_table_of_conversations_has_no_prompt(tmp_path: Path) -> None:
     job = tomllib.loads(job_of(tmp_path, f'id,messages,target\n1,"{cell}",2\n'))
     assert job["messages"] == "messages"
     assert "prompt" not in job
+    mixed = job_of(tmp_path, f'prompt\n1+1?\n"{cell}"\n', name="mixed.csv")
+    assert tomllib.loads(mixed).keys().isdisjoint({"messages", "prompt"})
 
 
 def test_its_texts_are_those_of_a_job_file() -> None:

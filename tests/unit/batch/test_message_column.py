@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from batchrun.batch.message_column import answers_notice, default_conversation
+from batchrun.batch.message_column import MessageColumn, answers_notice, default_conversation
 from batchrun.tables import ReadOptions, Source, open_source
 
 USER = {"role": "user", "content": "1+1?"}
@@ -42,18 +42,29 @@ def source_of(*rows: dict[str, Any]) -> Source:
         ([{"messages": "Hello"}], None),
         ([{"messages": ["Hello", "there"]}], None),
         ([{"prompt": None}], None),
+        ([{"messages": [USER]}, {"messages": "odd"}], "messages"),
     ],
 )
 def test_the_default_column(rows: list[dict[str, Any]], column: str | None) -> None:
     """It is `messages` or `conversations` without a column for prompts, or the prompt's own column if it has lists of
-    messages; the first cell with a value decides, and texts stay prompts."""
-    assert default_conversation(source_of(*rows)) == column
+    messages; texts stay prompts."""
+    assert default_conversation(source_of(*rows)) == (None if column is None else MessageColumn(column))
+
+
+@pytest.mark.parametrize("column", ["prompt", "question", "chat", "messages"])
+@pytest.mark.parametrize("conversation", [[USER], SHAREGPT, json.dumps([USER]), str([USER])])
+def test_a_conversation_after_texts(column: str, conversation: Any) -> None:
+    """A conversation among the texts of the prompt's column is found, however late it comes."""
+    rows = [{column: each} for each in ("1+1?", None, "2+2?", conversation, "3+3?")]
+    assert default_conversation(source_of(*rows)) == MessageColumn(column, has_texts=True)
+    if column != "messages":
+        assert default_conversation(source_of(*reversed(rows))) == MessageColumn(column, has_texts=True)
 
 
 def test_a_table_without_rows_has_the_column_by_its_name(tmp_path: Path) -> None:
     """A nightly job whose table is empty for once asks the same column as on other nights."""
     (tmp_path / "q.csv").write_text("id,messages\n", encoding="utf-8")
-    assert default_conversation(open_source(tmp_path / "q.csv", ReadOptions())) == "messages"
+    assert default_conversation(open_source(tmp_path / "q.csv", ReadOptions())) == MessageColumn("messages")
     (tmp_path / "p.csv").write_text("id,prompt\n", encoding="utf-8")
     assert default_conversation(open_source(tmp_path / "p.csv", ReadOptions())) is None
 

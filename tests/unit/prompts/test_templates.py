@@ -289,3 +289,13 @@ def test_a_name_with_a_space_is_explained() -> None:
     """For `{{ Unit price }}`, which is not valid, the message shows the right placeholder."""
     with pytest.raises(InputError, match=r"write the column 'Unit price' as row\['Unit price'\]"):
         prompter(["What is {{ Unit price }}?"], ["Unit price"])
+
+
+def test_texts_among_conversations() -> None:
+    """Where a template and a column of conversations are given, a text has the same fingerprint as without the latter."""
+    talk = [{"role": "user", "content": "2+2?"}]
+    only = prompter_for({"prompt": "{{ prompt }}"}, ["prompt"], None)
+    mixed = prompter_for({"prompt": "{{ prompt }}", "messages": "prompt"}, ["prompt"], None)
+    text = mixed.render(Row(0, {"prompt": "1+1?"}))
+    assert text == only.render(Row(0, {"prompt": "1+1?"}))
+    assert mixed.render(Row(1, {"prompt": talk})).first.messages == tuple(talk)
