@@ -247,10 +247,16 @@ class Prompt:
 
     @property
     def chars(self) -> int:
-        """Characters of the first message, and of the instructions that only this row has."""
+        """Characters that the model reads for the first turn, without the instructions of the batch."""
+        return len(self.first.text) + self.chars_beside
+
+    @property
+    def chars_beside(self) -> int:
+        """Characters that every run of the row reads besides its turns and answers: examples, and the instructions that
+        only this row has."""
         own = self.own
-        extra = len(own.instructions) if own is not None and own.instructions is not None else 0
-        return len(self.first.text) + extra
+        instructions = len(own.instructions) if own is not None and own.instructions is not None else 0
+        return instructions + sum(len(message["content"]) for message in self.first.examples)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = [
     "FREE",
     "clipped",
+    "cost_cell",
     "cost_text",
     "dollars",
     "duration",
@@ -104,6 +105,17 @@ def duration(seconds: float | None) -> str:
 def dollars(amount_usd: float) -> str:
     """Return an amount with cents, or with hundredths of a cent if it is less than a dollar."""
     return f"${amount_usd:,.2f}" if amount_usd >= 1 else f"${amount_usd:.4f}"
+
+
+def cost_cell(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
+    """Return a cost for a cell of a table; the arguments are those of `cost_text`.
+
+    >>> cost_cell(0.5, unpriced=3, embedded=False), cost_cell(None, unpriced=3, embedded=False)
+    ('$0.5000 + 3 unknown', 'unknown')
+    """
+    if cost_usd is None:
+        return FREE if embedded else "unknown"
+    return f"{dollars(cost_usd)} + {unpriced:,} unknown" if unpriced and not embedded else dollars(cost_usd)
 
 
 def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:

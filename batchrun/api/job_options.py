@@ -59,7 +59,7 @@ class JobOptions(TypedDict, total=False):
     """Prefix for the names of the columns that batchrun adds."""
 
     safe_csv: bool
-    """Put an apostrophe before cells that a spreadsheet would read as formulas."""
+    """Put an apostrophe before cells of a CSV or TSV output that a spreadsheet would read as formulas."""
 
     key: str | None
     """Column that identifies rows, so that the input can be edited between runs. Default: the row's position."""

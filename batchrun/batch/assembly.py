@@ -73,8 +73,14 @@ def limits_of(plan: Plan, journal: Journal, clock: WallClock, max_connections: i
         start=_first_slots(plan),
         max_slots=max_connections,
         max_outage_s=job.max_outage,
+        fixed_chars=_instructions_chars(plan),
         on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
     )
+
+
+def _instructions_chars(plan: Plan) -> int:
+    """Return the characters of the batch's instructions. Those of single rows are characters of these rows."""
+    return max(len(without_templates(variant).instructions or "") for variant in plan.variants)
 
 
 def _first_slots(plan: Plan) -> int:
@@ -265,8 +271,6 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
         job.budget,
         journal.spent_usd(),
         row_price,
-        # The instructions of single rows are part of the characters of these rows.
-        fixed_chars=max(len(without_templates(variant).instructions or "") for variant in plan.variants)
-        + plan.prompter.example_chars,
+        fixed_chars=_instructions_chars(plan),
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )

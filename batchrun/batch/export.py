@@ -12,6 +12,7 @@ from batchrun.batch.selection import recorded_selection
 from batchrun.journal import Journal
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.tables import check_output, write_table
+from batchrun.tables.table_options import check_output_format
 
 __all__ = ["export_table"]
 
@@ -27,6 +28,8 @@ def export_table(output: Path, target: Path) -> int:
     with Journal(paths.journal, read_only=True) as journal:
         manifest = journal.read_manifest()
         source, options = existing_source(manifest, paths)
+        # The options of a CSV were given for the output of the batch, and the target may be of another format.
+        options = options.of_format(check_output_format(target, str(target)).kind)
         check_output(target, source, options)
         prompter = prompter_of(manifest, source.columns)
         added, selection = recorded_columns(manifest, source.columns), recorded_selection(manifest, source)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchrun.batch.listing import ListedBatch, UnreadableJournal
 from batchrun.shell_hint import command
-from batchrun.wording import FREE, dollars, shown_path, visible_line
+from batchrun.wording import cost_cell, shown_path, visible_line
 
 __all__ = ["listing_lines"]
 
@@ -45,14 +45,13 @@ def _cells(batch: ListedBatch, now: datetime, *, is_terminal: bool) -> dict[str,
     ended = batch["completed"] + batch["incomplete"] + batch["failed"]
     rows, tokens = batch["rows"], batch["prompt_tokens"] + batch["completion_tokens"]
     state = "running" if batch["running"] else "finished" if ended >= rows else "stopped"
-    cost = batch["cost_usd"]
     return {
         "OUTPUT": visible_line(shown_path(Path(batch["output"]))),
         "STATE": f"{state} {ended / rows:.0%}" if state != "finished" and rows else state,
         "ROWS": f"{rows:,}" if state == "finished" else f"{ended:,}/{rows:,}",
         "FAILED": f"{batch['failed']:,}" if batch["failed"] else "",
         "TOKENS": _short_count(tokens) if is_terminal else f"{tokens:,}",
-        "COST": dollars(cost) if cost is not None else FREE if batch["embedded"] else "unknown",
+        "COST": cost_cell(batch["cost_usd"], unpriced=batch["unpriced"], embedded=batch["embedded"]),
         "LAST RUN": _time_text(batch["last_at"], now, is_terminal=is_terminal),
         "MODEL": visible_line(batch["model"] or "an assistant's"),
     }

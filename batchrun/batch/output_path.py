@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.tables import format_of
-from batchrun.tables.table_options import check_output_format, without_ending
+from batchrun.tables.table_options import without_ending
 from batchrun.wording import shown_path
 
 __all__ = ["continued_default_notice", "long_cells_notice", "output_of"]
@@ -95,9 +95,13 @@ def continued_default_notice(job: Job, table: object, output: Path) -> tuple[str
 
 
 def long_cells_notice(job: Job, output: Path) -> tuple[str, ...]:
-    """Return a line for people if a column that the job keeps may be too long for a cell of its workbook."""
+    """Return a line for people if a column that the job keeps may be too long for a cell of its workbook.
+
+    Args:
+        output: a workbook.
+    """
     long = [name for name in _MAY_BE_LONG if name in (job.keep or ())]
-    if not long or check_output_format(output, str(output)).kind != "xlsx":
+    if not long:
         return ()
     return (
         f"{shown_path(output)}: a cell of Excel has at most 32,767 characters, and the workbook cannot be written if a "

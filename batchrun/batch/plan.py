@@ -45,6 +45,8 @@ from batchrun.tables import (
     notes_of,
     open_source,
 )
+from batchrun.tables.excel_sink import check_workbook
+from batchrun.tables.table_options import check_output_format
 from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
@@ -258,7 +260,8 @@ def _plan_of_table(
         extra_columns=added.types,
     )
     check_output(paths.output, source, write_options)
-    if write_output:
+    if write_output and check_output_format(paths.output, str(paths.output)).kind == "xlsx":
+        check_workbook(paths.output, source, write_options)
         notices += long_cells_notice(job, paths.output)
     prompter = _prompter(settings, source, job.key)
     selection = select_rows(SelectionOptions.of(job), source, combinations, job.key)

@@ -182,9 +182,9 @@ class Dialogue:
         return [end.reply.usage for end in self.ends]
 
     def chars(self, exchange: Exchange) -> int:
-        """Return the number of characters that the model will read."""
+        """Return the characters that the model will read, without the instructions of the batch; as `Prompt.chars`."""
         before = sum(len(end.asked) + len(end.reply.response) for end in self.ends)
-        return before + len(exchange.turn.text)
+        return before + len(exchange.turn.text) + self._prompt.chars_beside
 
 
 def with_outputs(exchange: Exchange, end: RunEnd, outputs: tuple[ToolOutput, ...]) -> Exchange:

@@ -179,6 +179,7 @@ class Limits:
         start: int = START,
         max_slots: int | None = None,
         max_outage_s: float = 900.0,
+        fixed_chars: int = 0,
     ) -> None:
         """
         Args:
@@ -186,6 +187,7 @@ class Limits:
             start: rows in flight at first, if their number is adaptive.
             max_slots: rows in flight that this machine can handle, whatever `concurrency` is; None for no bound.
             max_outage_s: as of `Health`.
+            fixed_chars: characters of every request in addition to its prompt (instructions).
         """
         self.requests = 0
         self.max_slots = max_slots
@@ -194,6 +196,7 @@ class Limits:
         self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
         self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None
         self._estimate = TokenEstimate(max_completion_tokens)
+        self._fixed_chars = fixed_chars
         self._row_timeout_s = row_timeout_s
         self._request_gate = anyio.Lock(fast_acquire=True)
         self._line = anyio.Lock(fast_acquire=True)
@@ -215,7 +218,7 @@ class Limits:
             reserved = 0.0
             if self._token_pacer is not None:
                 self._waiting_for = "tokens"
-                reserved = self._estimate.guess(prompt_chars)
+                reserved = self._estimate.guess(prompt_chars + self._fixed_chars)
                 await self._token_pacer.acquire(reserved)
             self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
             lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
@@ -305,7 +308,7 @@ class Limits:
         self._settle(lease, usage)
         lease.prompt_chars = prompt_chars
         if self._token_pacer is not None:
-            reserved = self._estimate.guess(prompt_chars)
+            reserved = self._estimate.guess(prompt_chars + self._fixed_chars)
             await self._token_pacer.acquire(reserved)
             lease.reserved_tokens = reserved
 
@@ -396,7 +399,7 @@ class Limits:
         self._give_back(lease)
 
     def _settle(self, lease: Lease, usage: Usage) -> None:
-        self._estimate.learn(lease.prompt_chars, usage.prompt_tokens, usage.completion_tokens)
+        self._estimate.learn(lease.prompt_chars + self._fixed_chars, usage.prompt_tokens, usage.completion_tokens)
         if self._token_pacer is not None and usage.total_tokens is not None:
             self._token_pacer.settle(usage.total_tokens - lease.reserved_tokens)
             lease.reserved_tokens = usage.total_tokens

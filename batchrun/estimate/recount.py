@@ -20,7 +20,7 @@ from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList, no_price_text
 from batchrun.records import Manifest
 from batchrun.shell_hint import command
-from batchrun.wording import FREE, dollars, rows_text
+from batchrun.wording import FREE, cost_cell, rows_text
 
 __all__ = [
     "CostFacts",
@@ -285,12 +285,6 @@ def _amounts(costs: Costs, entries: list[ModelCosts]) -> tuple[str, str]:
     """Return recorded and computed US dollars for people."""
     sums = _sums(entries)
     return (
-        _amount(costs, sums["recorded_usd"], sums["recorded_unknown"]),
-        _amount(costs, sums["computed_usd"], sums["computed_unknown"]),
+        cost_cell(sums["recorded_usd"], unpriced=sums["recorded_unknown"], embedded=costs.embedded),
+        cost_cell(sums["computed_usd"], unpriced=sums["computed_unknown"], embedded=costs.embedded),
     )
-
-
-def _amount(costs: Costs, amount_usd: float | None, unknown: int) -> str:
-    if amount_usd is None:
-        return FREE if costs.embedded else "unknown"
-    return f"{dollars(amount_usd)} + {unknown:,} unknown" if unknown and not costs.embedded else dollars(amount_usd)

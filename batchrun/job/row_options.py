@@ -66,7 +66,9 @@ class RowOptions:
         "", "Tables", "Prefix for the names of the columns that batchrun adds", metavar="TEXT"
     )
     safe_csv: bool = job_option(
-        False, "Tables", "Put an apostrophe before cells that a spreadsheet would read as formulas"
+        False,
+        "Tables",
+        "Put an apostrophe before cells of a CSV or TSV output that a spreadsheet would read as formulas",
     )
     key: str | None = job_option(
         None,

@@ -199,11 +199,6 @@ class Prompter:
         """The column of the conversations; None for prompts."""
         return self._templates[0].conversation
 
-    @property
-    def example_chars(self) -> int:
-        """Characters of the examples before each question, of the combination that has the most."""
-        return max(sum(len(message["content"]) for message in each.examples) for each in self._templates)
-
     def row_key(self, row: Row) -> str:
         """Return the key of a row, which is the same in all runs of the batch."""
         combinations = len(self._templates)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, Final
 
-from batchrun.errors import OutputError
+from batchrun.errors import InputError, OutputError
 from batchrun.records import Cells, Value
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import WriteOptions
 from batchrun.tables.values import json_text, plain
 
-__all__ = ["write_excel"]
+__all__ = ["check_workbook", "write_excel"]
 
 MAX_ROWS: Final = 1_048_576
 MAX_COLUMNS: Final = 16_384
@@ -22,7 +23,32 @@ MAX_CELL_CHARS: Final = 32_767
 _EXACT: Final = 2**53
 _UNWRITABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 """Characters that XML cannot hold or would change, and the beginning of text that looks like the escape of one."""
+_BEFOREHAND: Final = "choose an --output with .csv, .jsonl or .parquet"
 _OTHER: Final = "write .csv, .jsonl or .parquet instead (`batchrun export`); the answers are safe in the journal"
+
+
+def check_workbook(path: Path, source: Source, options: WriteOptions) -> None:
+    """Check before the batch costs anything that a workbook can hold the input with its output columns.
+
+    The table is read once for it. Answers may still be too long for a cell.
+
+    Raises:
+        InputError: there are more rows, columns or characters in a cell than Excel allows.
+    """
+    columns = len(source.columns) + len(options.added_columns)
+    if columns > MAX_COLUMNS:
+        raise InputError(f"{path}: {columns:,} columns, and Excel has at most {MAX_COLUMNS:,}; {_BEFOREHAND}")
+    for number, row in enumerate(source.rows(), start=2):
+        if number > MAX_ROWS:
+            raise InputError(f"{path}: more than {MAX_ROWS - 1:,} rows, which is Excel's limit; {_BEFOREHAND}")
+        for column, value in row.values.items():
+            found = _excel_value(value)
+            if isinstance(found, str) and len(found) > MAX_CELL_CHARS:
+                where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+                raise InputError(
+                    f"{source.name}, {where}, column {column!r}: {len(found):,} characters, and a cell of {path} has at"
+                    f" most {MAX_CELL_CHARS:,}; {_BEFOREHAND}"
+                )
 
 
 def write_excel(file: IO[bytes], name: str, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:

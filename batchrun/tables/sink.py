@@ -53,6 +53,9 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         raise InputError(f"{path}: --output-delimiter is for .csv only")
     if form.kind not in ("csv", "tsv") and options.bom:
         raise InputError(f"{path}: --bom is for .csv and .tsv only")
+    if form.kind not in ("csv", "tsv") and options.safe_csv:
+        why = "text in a workbook is never a formula" if form.kind == "xlsx" else "no spreadsheet runs its texts"
+        raise InputError(f"{path}: --safe-csv is for .csv and .tsv only; leave it out: {why}")
     if options.delimiter is not None:
         delimiter_named(options.delimiter, "output-delimiter")
     check_added_columns(options, source.columns, source.name)

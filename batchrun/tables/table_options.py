@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -100,6 +100,16 @@ class WriteOptions:
     delimiter: str | None = None
     bom: bool = False
     extra_columns: Mapping[str, type] = field(default_factory=dict)
+
+    def of_format(self, kind: Kind) -> WriteOptions:
+        """Return the options without those that a format does not have."""
+        is_delimited = kind in ("csv", "tsv")
+        return replace(
+            self,
+            safe_csv=self.safe_csv and is_delimited,
+            delimiter=self.delimiter if kind == "csv" else None,
+            bom=self.bom and is_delimited,
+        )
 
     @property
     def keys(self) -> Mapping[str, type]:

@@ -244,7 +244,8 @@ BATCH: ListedBatch = {
 
 
 def test_a_terminal_shows_short_times_and_counts() -> None:
-    """Today's times have no date, this year's no year; tokens are rounded; an unknown cost is called so."""
+    """Today's times have no date, this year's no year; tokens are rounded; an unknown cost is called so, also of
+    some rows."""
     yesterday: ListedBatch = {**BATCH, "last_at": "2026-11-28T23:00:00+00:00", "cost_usd": None}
     old: ListedBatch = {**BATCH, "last_at": "2025-03-01T00:00:00+00:00", "failed": 0}
     lines = listing_lines([BATCH, yesterday, old], [], now=NOW, width=100)
@@ -260,6 +261,8 @@ def test_a_terminal_shows_short_times_and_counts() -> None:
         "gpt-5-mini",
     ]
     assert "unknown  Nov 28" in lines[2]
+    partly: ListedBatch = {**BATCH, "cost_usd": 0.0, "unpriced": 1_200}
+    assert "$0.0000 + 1,200 unknown" in listing_lines([partly], [], now=NOW)[1]
     assert "2025-03" in lines[3]
 
 

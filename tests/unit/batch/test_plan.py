@@ -116,6 +116,15 @@ def test_columns_that_excel_may_not_hold(table: Path, output: str, keep: list[st
     assert said is None or re.search(said, notices[0])
 
 
+def test_a_cell_that_excel_cannot_hold(table: Path) -> None:
+    """A cell of the input that is too long for the output's workbook is found before anything is sent."""
+    table.write_text(f"id,question\n1,x\n2,{'y' * 32_768}\n")
+    with pytest.raises(InputError, match=r"line 3, column 'question': 32,768 characters, .*out\.xlsx .*32,767; choose"):
+        make_plan(make_job(LOCAL), table, Environment(), table.with_name("out.xlsx"))
+    make_plan(make_job(LOCAL), table, Environment(), table.with_name("out.xlsx"), write_output=False)
+    make_plan(make_job(LOCAL), table, Environment(), table.with_name("out.csv"))
+
+
 def test_a_plan_writes_nothing(table: Path) -> None:
     """Planning leaves the folder as it was."""
     plan(table)

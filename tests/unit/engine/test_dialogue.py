@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.engine.dialogue import CORRECTION, Dialogue, Misshapen, with_outputs
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Exchange, Prompt, Reply, Row, RunEnd, ToolCall, ToolOutput, Turn
+from batchrun.records import Exchange, Prompt, Reply, Row, RowSettings, RunEnd, ToolCall, ToolOutput, Turn
 from batchrun.token_usage import Usage
 from tests.support.ends import CALL, asking, ended
 from tests.support.rows import prompt, prompter
@@ -288,3 +288,13 @@ def test_characters_to_read() -> None:
     exchange = dialogue.next()
     assert exchange is not None
     assert dialogue.chars(exchange) == len("question 1") + 5 + len("two")
+
+
+def test_characters_beside_the_turns() -> None:
+    """Examples and the row's own instructions are read in every run, and count in the first reservation too."""
+    example = ({"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"})
+    single = prompt()
+    own = replace(single, own=RowSettings(instructions="Be short"), first=replace(single.first, examples=example))
+    exchange = Dialogue(own).next()
+    assert exchange is not None
+    assert own.chars == Dialogue(own).chars(exchange) == len(single.first.text) + 8 + 5

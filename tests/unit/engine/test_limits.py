@@ -264,6 +264,12 @@ async def test_reservations_are_trued_up() -> None:
     assert waited_s == pytest.approx((2_000 + second.reserved_tokens) * 60 / (5_982 - 30 - 120), abs=0.7)
 
 
+async def test_instructions_are_reserved_too() -> None:
+    """The characters that every request has beside its prompt count, at first with a quarter token each."""
+    limits = Limits(max_tokens_per_minute=6_000, max_completion_tokens=100, fixed_chars=400)
+    assert (await limits.admit(40)).reserved_tokens == pytest.approx(100 + 440 / 4)
+
+
 async def test_says_what_the_next_row_waits_for() -> None:
     """The statistics name the limit that holds the next row back, and nothing when none does."""
     seen = []

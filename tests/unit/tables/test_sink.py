@@ -186,6 +186,24 @@ def test_safe_csv(tmp_path: Path, table: Open, outcomes: Outcomes, name: str) ->
     assert found == (["=1", "-5", "@x", "-0.5"] if name == "out.jsonl" else ["'=1", "-5", "'@x", "-0.5"])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("out.xlsx", "never a formula"), ("out.jsonl", "no spreadsheet"), ("out.parquet", "no spreadsheet")],
+)
+def test_safe_csv_is_refused_elsewhere(tmp_path: Path, table: Open, name: str, words: str) -> None:
+    """The option is never ignored: an output of another format refuses it, with the reason."""
+    with pytest.raises(InputError, match=f"{name}: --safe-csv is for .csv and .tsv only; leave it out: .*{words}"):
+        check_output(tmp_path / name, table("a\n"), WriteOptions(safe_csv=True))
+
+
+def test_the_options_that_a_format_has() -> None:
+    """A table that is exported in another format leaves out the options of CSV."""
+    options = WriteOptions(prefix="o_", safe_csv=True, delimiter=";", bom=True)
+    assert options.of_format("csv") == options
+    assert options.of_format("tsv") == WriteOptions(prefix="o_", safe_csv=True, bom=True)
+    assert options.of_format("xlsx") == WriteOptions(prefix="o_")
+
+
 def test_unsafe_without_the_option(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
     """Without the option every cell is written unchanged."""
     write_table(tmp_path / "out.csv", table("a\n=1\n"), outcomes("@x"), WriteOptions())
