@@ -19,13 +19,13 @@ from batchrun.batch.cache_plan import kept_on_request
 from batchrun.batch.cached_answers import CachedAnswers, open_answers
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
+from batchrun.batch.left_out import LeftOut, selection_record
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
-from batchrun.batch.selection import selection_record
 from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
@@ -112,7 +112,7 @@ async def run_batch(
             kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
             cache=cache.report if cache is not None else None,
             notices=notices.lines(),
-            models=journal.models.totals(),
+            models=LeftOut.recorded(journal.read_manifest()).less_models(journal.models.totals()),
             fallbacks=journal.models.fallbacks() if plan.job.fallback_model is not None else {},
         )
 

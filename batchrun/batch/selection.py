@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nsmallest
@@ -11,11 +10,9 @@ from itertools import islice
 
 from batchrun.errors import InputError
 from batchrun.job.options import Job
-from batchrun.journal import Journal
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.row_filter import RowFilter
 from batchrun.prompts.template_engine import template_value
-from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import JsonDict, Manifest, Row
 from batchrun.tables import PartOfSource, Source
 from batchrun.wording import rows_text, shortened
@@ -27,7 +24,6 @@ __all__ = [
     "recorded_selection",
     "select_rows",
     "selected_cells",
-    "selection_record",
 ]
 
 
@@ -236,42 +232,3 @@ def selected_cells(selection: Selection | None, row: Row, cells: JsonDict) -> Js
     """
     has_answer = cells["status"] in ("completed", "incomplete")
     return cells if selection is None or has_answer or row in selection else {**cells, "status": "skipped"}
-
-
-def selection_record(selection: Selection | None, prompter: Prompter, journal: Journal) -> JsonDict:
-    """Return what the manifest records of a selection: its options, and the rows that it leaves out.
-
-    The status of a batch is read from the journal alone, so the rows are counted here: `skipped` of them, which have no
-    answer, and among these `in_flight`, and `failures` by error type, of earlier runs; and answers to a prompt that the
-    row no longer has, as `changed` by status.
-    """
-    if selection is None:
-        return {"selection": None}
-    skipped = in_flight = 0
-    failures: Counter[str] = Counter()
-    changed: Counter[str] = Counter()
-    for row in selection.source.rows():
-        if row in selection:
-            continue
-        history = journal.history(row_key := prompter.row_key(row))
-        if history is None:
-            skipped += 1
-        elif not history.answered:
-            skipped += 1
-            cells = journal.cells(row_key, history.fingerprint or history.last_fingerprint or "")
-            in_flight += cells["status"] == "in_flight"
-            if history.status is not None:
-                failures[cells["error_type"]] += 1
-        elif history.fingerprint != _fingerprint(row, prompter):
-            skipped += 1
-            changed[str(history.status)] += 1
-    counts = {"skipped": skipped, "in_flight": in_flight, "failures": failures, "changed": changed}
-    return {"selection": {**asdict(selection.options), **counts}}
-
-
-def _fingerprint(row: Row, prompter: Prompter) -> str | None:
-    """Return the fingerprint of a row's prompt; None if it has none."""
-    try:
-        return prompter.render(row).fingerprint
-    except PromptError:
-        return None

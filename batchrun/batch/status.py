@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
+from batchrun.batch.left_out import LeftOut
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.row_models import fallback_lines, model_lines
@@ -68,14 +69,11 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
     manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
     if "batch_id" not in manifest:
         raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
-    left_out = manifest.get("selection") or {"skipped": 0, "in_flight": 0, "failures": {}}
-    rows = manifest["rows"] - left_out["skipped"]
-    failures = _less(failures, left_out["failures"])
-    failed, in_flight = sum(failures.values()), max(0, counts.in_flight - left_out["in_flight"])
-    changed = left_out.get("changed", {})  # journals of the first versions do not have it
-    completed = max(0, counts.completed - changed.get("completed", 0))
-    incomplete = max(0, counts.incomplete - changed.get("incomplete", 0))
-    ended = completed + incomplete + failed
+    left_out = LeftOut.recorded(manifest)
+    rows = manifest["rows"] - left_out.skipped
+    counts, failures = left_out.less_counts(counts), left_out.less_failures(failures)
+    failed = sum(failures.values())
+    ended = counts.completed + counts.incomplete + failed
     return {
         "output": str(output),
         "batch_id": manifest["batch_id"],
@@ -85,28 +83,22 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "model": _models(manifest["settings"]),
         "embedded": manifest["settings"]["embedded"],
         "rows": rows,
-        "completed": completed,
-        "incomplete": incomplete,
+        "completed": counts.completed,
+        "incomplete": counts.incomplete,
         "failed": failed,
         "failures": failures,
-        "in_flight": in_flight,
+        "in_flight": counts.in_flight,
         # Rows of an earlier, longer input may still be in the journal.
-        "pending": max(0, rows - ended - in_flight),
-        "skipped": left_out["skipped"],
+        "pending": max(0, rows - ended - counts.in_flight),
+        "skipped": left_out.skipped,
         "from_cache": journal.cached.count() if manifest.get("cache") else 0,
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "cost_usd": counts.cost_usd,
         "unpriced": counts.unpriced,
-        "models": journal.models.totals(),
+        "models": left_out.less_models(journal.models.totals()),
         "fallbacks": journal.models.fallbacks() if manifest.get("fallback_model") else {},
     }
-
-
-def _less(failures: Mapping[str, int], left_out: Mapping[str, int]) -> dict[str, int]:
-    """Return the failures without those of rows that are skipped now."""
-    left = {kind: number - left_out.get(kind, 0) for kind, number in failures.items()}
-    return {kind: number for kind, number in left.items() if number > 0}
 
 
 def _models(settings: Settings) -> str | None:

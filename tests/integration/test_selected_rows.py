@@ -92,14 +92,21 @@ def test_later_runs_continue(folder: Path) -> None:
 
 
 def test_a_change_that_is_tried_on_some_rows(folder: Path) -> None:
-    """Answers to the prompt as it was before a change are neither in the output nor in the status, also of rows that
-    the run leaves out."""
+    """Answers to the prompt as it was before a change, and their tokens, are neither in the output nor in the status,
+    also of rows that the run leaves out."""
     run(folder, "--limit", "2")
     changed = ("--prompt", "{{ question }} =", "--accept-changes")
     run(folder, *changed, "--limit", "1")
     assert statuses(folder) == "csssss"
     status = command(folder, "status", "a.csv", "--json").facts()
     assert (status["rows"], status["completed"], status["pending"], status["skipped"]) == (1, 1, 0, 5)
+    (answered,) = [row for row in read_csv(folder / "a.csv") if row["status"] == "completed"]
+    assert (status["prompt_tokens"], status["completion_tokens"]) == (
+        int(answered["prompt_tokens"]),
+        int(answered["completion_tokens"]),
+    )
+    (by_model,) = status["models"].values()
+    assert (by_model["rows"], by_model["prompt_tokens"]) == (1, status["prompt_tokens"])
 
 
 def test_no_row_matches(folder: Path) -> None:
