@@ -107,6 +107,11 @@ class AddedColumns:
             **{column: _CARRIED[name] for column, name in self._carried.items()},
         }
 
+    @property
+    def field_columns(self) -> tuple[str, ...]:
+        """The columns of a schema's fields as the output names them, in order."""
+        return tuple(self._prefix + column for column in self._structure.columns) if self._structure is not None else ()
+
     def cells(self, journal: Journal, row_key: str, fingerprint: str, outcome: JsonObject) -> JsonDict:
         """Return a row's cells in these columns.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from batchrun.batch.added_columns import recorded_columns
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import Paths
 from batchrun.batch.recorded_input import recorded_source
@@ -44,6 +45,7 @@ class BatchRecord:
         key: the batch's key column.
         notes: reasons why something is not shown, one sentence each.
         cool_downs: oldest first; None if they were not recorded.
+        fields: columns with the fields of its schema.
     """
 
     facts: BatchFacts | None = None
@@ -51,6 +53,7 @@ class BatchRecord:
     key: str | None = None
     notes: Sequence[str] = field(default_factory=list)
     cool_downs: Sequence[CoolDown] | None = None
+    fields: Sequence[str] = ()
 
     @classmethod
     def read(cls, paths: Paths, rows: int) -> BatchRecord:
@@ -68,6 +71,7 @@ class BatchRecord:
             manifest = journal.read_manifest()
             facts = batch_facts(manifest, paths, journal)
             cool_downs = journal.cool_downs()
+            fields = recorded_columns(manifest, ()).field_columns
             notes = []
             if facts["running"]:
                 notes.append("The batch is running: the table is as of its last export.")
@@ -75,31 +79,31 @@ class BatchRecord:
                 records = _row_records(journal, manifest, paths)
             except (InputError, OutputError) as exc:
                 notes.append(f"Prompts and attempts are not shown: {exc}.")
-                return cls(facts, (), manifest.get("key"), notes, cool_downs)
+                return cls(facts, (), manifest.get("key"), notes, cool_downs, fields)
         if len(records) != rows:
             counts = f"the table has {rows:,} rows, its input {len(records):,}"
             notes.append(f"Prompts and attempts are not shown: {counts}.")
             records = []
-        return cls(facts, records, manifest.get("key"), notes, cool_downs)
+        return cls(facts, records, manifest.get("key"), notes, cool_downs, fields)
 
     def join(self, rows: Sequence[ReportRow]) -> list[ReportRow]:
-        """Return the rows with their prompts, runs and attempts.
+        """Return the rows with their keys in the batch, their prompts, runs and attempts.
 
-        If a row has ended differently since the table was written, it stays as it is in the table.
+        A row that has ended differently since the table was written gets its key only.
         """
         if not self.rows:
             return list(rows)
         return [
             replace(
                 row,
-                key=record.row_key,
+                batch_key=record.row_key,
                 prompt=record.prompt,
                 messages=record.messages,
                 runs=record.runs,
                 attempts=record.attempts,
             )
             if _is_same_moment(row.cells["completed_at"], record.completed_at)
-            else row
+            else replace(row, batch_key=record.row_key)
             for row, record in zip(rows, self.rows, strict=True)
         ]
 

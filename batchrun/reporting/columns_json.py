@@ -16,7 +16,8 @@ __all__ = ["Packed", "packed", "portions"]
 Packed: TypeAlias = dict[str, Any]
 """Rows as JSON, column by column.
 
-`i`: positions; `k`: keys; `c`: cells, one list per column; `p`, `t`: prompts and attempts, if any row has them; `d`,
+`i`: positions; `k`: keys; `c`: cells, one list per column; `r`, `p`, `t`: keys in the batch, prompts and attempts, if
+any row has them; `d`,
 `m`, `b`: index in this portion → dialogue, messages, or the row in the other table of a comparison, for rows that have
 one. See
 `batchrun.reporting.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
@@ -45,7 +46,7 @@ def packed(rows: Sequence[JsonObject]) -> Packed:
         "k": _column([row["k"] for row in rows]),
         "c": [_column(cells) for cells in zip(*(row["c"] for row in rows), strict=True)],
     }
-    for name in ("p", "t"):
+    for name in ("r", "p", "t"):
         if any(name in row for row in rows):
             data[name] = _column([row.get(name) for row in rows])
     for name in ("d", "m", "b"):

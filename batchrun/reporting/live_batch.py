@@ -18,6 +18,7 @@ from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
 from batchrun.records import JsonDict, Row
+from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import batch_facts
 from batchrun.reporting.columns_json import packed
 from batchrun.reporting.facts import figures
@@ -38,7 +39,7 @@ _MAX_ROWS: Final = 5_000
 class _LiveRows:
     """The rows of a batch as of the last look.
 
-    Mutable state: `rows`, `log` and the scores.
+    Mutable state: `generation`, `columns`, `rows`, `log`, the scores and the fields.
 
     Attributes:
         generation: number of the batch, counted up whenever the journal holds another.
@@ -47,8 +48,12 @@ class _LiveRows:
         fingerprints: fingerprints of their prompts; `UNASKED` for a row without a prompt.
         places: row key → position.
         log: positions of changed rows, in the order of their changes; its length is the version.
+        listed: columns of the output.
+        key: column with row ids; None if rows are numbered.
         prefix: prefix of the output columns.
         added: output columns after the usual ones.
+        fields: the fields of the answers so far.
+        shown_fields: those that have columns.
         scores: None without scorers.
         selection: the rows that the run asks; None for all.
     """
@@ -59,14 +64,26 @@ class _LiveRows:
     fingerprints: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
     log: list[int] = field(default_factory=list)
+    listed: Sequence[str] = ()
+    key: str | None = None
     prefix: str = ""
     added: AddedColumns = field(default_factory=lambda: AddedColumns({}))
+    fields: FoundFields = field(default_factory=lambda: FoundFields((), ""))
+    shown_fields: TableFields = field(default_factory=TableFields)
     scores: LiveScores | None = None
     selection: Selection | None = None
 
     def selected(self, position: int, cells: JsonDict) -> JsonDict:
         """Return a row's cells as the output has them: a row that the run leaves out is skipped."""
         return selected_cells(self.selection, Row(position, {}), cells)
+
+    def find_columns(self) -> None:
+        """Set the columns, with those of the fields that answers have so far."""
+        scorers = self.scores.scorers if self.scores is not None else ()
+        target = self.scores.target if self.scores is not None else None
+        self.shown_fields = self.fields.columns()
+        names = ColumnNames(f"{self.prefix}response", scorers, self.shown_fields)
+        self.columns = columns_of(self.listed, self.prefix, names, self.key, target)
 
     def table_row(self, position: int) -> Row:
         """Return a row as the output would have it."""
@@ -127,8 +144,12 @@ class FollowedBatch:
         if changes.is_new_batch:
             self._start()
         self._apply(changes)
+        live = self._live
         if changes.is_new_batch:
-            self._live.log = list(range(len(self._live.rows)))
+            live.log = list(range(len(live.rows)))
+        if not live.fields.columns().derived.keys() <= live.shown_fields.derived.keys():
+            live.find_columns()
+            live.generation += 1  # the page reads all rows again, with the new columns
 
     def news(self, generation: int, after: int) -> News:
         """Return the changes after version `after` of a generation.
@@ -176,23 +197,23 @@ class FollowedBatch:
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
         added = recorded_columns(manifest, source.columns)
-        live = _LiveRows(self._live.generation + 1, prefix=prefix, added=added)
+        live = _LiveRows(self._live.generation + 1, key=manifest.get("key"), prefix=prefix, added=added)
         empty = {prefix + name: None for name in added.types}
         live.selection = recorded_selection(manifest, source)
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
             text, messages = asked(prompt)
             cells = live.selected(position, pending_cells())
-            live.rows.append(ReportRow(row_key, {**row.values, **empty}, cells, text, messages=messages))
+            key = str(position) if live.key is None else prompter.key_cell(row)
+            values = {**row.values, **empty}
+            live.rows.append(ReportRow(key, values, cells, text, messages=messages, batch_key=row_key))
             live.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
             live.places[row_key] = position
-        listed = (*source.columns, *options.added_columns)
-        target = None
+        live.listed = (*source.columns, *options.added_columns)
+        live.fields = FoundFields(live.listed, prefix, added.field_columns)
         if self._spec is not None:
             rows = [live.table_row(position) for position in range(len(live.rows))]
-            live.scores = LiveScores(self._spec, source.name, listed, rows)
-            target = live.scores.target
-        names = ColumnNames(f"{prefix}response", live.scores.scorers if live.scores is not None else ())
-        live.columns = columns_of(listed, prefix, names, manifest.get("key"), target)
+            live.scores = LiveScores(self._spec, source.name, live.listed, rows)
+        live.find_columns()
         if self._live.scores is not None:
             self._live.scores.close()
         self._live = live
@@ -220,7 +241,8 @@ class FollowedBatch:
                 added = live.added.cells(self._journal, row_key, fingerprint, cells)
                 values = {**values, **{live.prefix + name: cell for name, cell in added.items()}}
             runs = changes.runs.get(row_key, ())
-            updated = replace(row, values=values, cells=cells, attempts=tuple(attempts), runs=runs)
+            fields = row.fields if cells == row.cells else live.fields.read(cells)
+            updated = replace(row, values=values, cells=cells, attempts=tuple(attempts), runs=runs, fields=fields)
             if updated == row:
                 continue
             live.rows[position] = updated

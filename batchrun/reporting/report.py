@@ -12,6 +12,7 @@ from batchrun.batch.paths import Paths, paths_for
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS, Row
+from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import BatchRecord
 from batchrun.reporting.columns_json import portions
 from batchrun.reporting.facts import figures
@@ -158,13 +159,16 @@ def report_of(
     if baseline is not None:
         rows, comparison = _compared(rows, table, tally, baseline, failed_as)
     batch = BatchRecord(notes=[_IN_MEMORY]) if paths is None else BatchRecord.read(paths, len(rows))
-    rows = batch.join(rows)
-    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), batch.facts, batch.notes)
+    key = table.columns.key or (batch.key if batch.key in table.source.columns else None)
+    rows = batch.join(_with_keys(rows, key))
+    rows, fields = _with_fields(rows, FoundFields(table.source.columns, table.prefix, batch.fields))
+    notes = [*batch.notes, *fields.notes()]
+    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), batch.facts, notes)
     if table.scorers:
         facts["scores"] = [each.facts() for each in summaries]
     if comparison is not None:
         facts["comparison"] = comparison
-    key = table.columns.key or batch.key
+    names = replace(names, fields=fields)
     columns = columns_of(table.source.columns, table.prefix, names, key, table.columns.target)
     return Report(facts, columns, rows, summaries)
 
@@ -198,10 +202,9 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> 
     outputs = {answer, *(table.prefix + name for name in OUTPUT_COLUMNS)}
     rows = []
     for row, scores in table.scored(tally, for_comparison=for_comparison):
-        key = str(row.row_index) if table.columns.key is None else as_text(row.values[table.columns.key])
         rows.append(
             ReportRow(
-                key=key,
+                key=str(row.row_index),
                 values={name: value for name, value in row.values.items() if name not in outputs},
                 cells=cells_of(row.values, table.prefix, answer),
                 scores=_values(table, scores),
@@ -212,6 +215,17 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> 
             )
         )
     return rows, ColumnNames(answer, [named.name for named in table.scorers])
+
+
+def _with_keys(rows: list[ReportRow], key: str | None) -> list[ReportRow]:
+    """Return the rows with the cells of the key column as their keys."""
+    return rows if key is None else [replace(row, key=as_text(row.values.get(key))) for row in rows]
+
+
+def _with_fields(rows: Sequence[ReportRow], found: FoundFields) -> tuple[list[ReportRow], TableFields]:
+    """Return the rows with the fields of their answers, and the columns with fields."""
+    with_fields = [replace(row, fields=fields) if (fields := found.read(row.cells)) else row for row in rows]
+    return with_fields, found.columns()
 
 
 def _values(table: ScoredTable, scores: Sequence[Score | None]) -> dict[str, float | None]:

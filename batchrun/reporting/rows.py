@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.prompts.conversations import question_text, spoken
 from batchrun.prompts.templates import PromptError
-from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, Prompt, Value
+from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, JsonObject, Prompt, Value
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.services.citations import citation_text
 
@@ -25,8 +25,8 @@ __all__ = [
     "row_json",
 ]
 
-Role: TypeAlias = Literal["own", "output", "score", "read"]
-"""Origin of a column: the table, batchrun, a scorer's value, or the text that the scorer read."""
+Role: TypeAlias = Literal["own", "output", "field", "score", "read"]
+"""Origin of a column: the table, batchrun, a field of answers, a scorer's value, or the text that the scorer read."""
 
 WITHOUT_ANSWER: Final = ("failed", "expired", "cancelled")
 """Statuses of rows that ended without an answer."""
@@ -39,9 +39,10 @@ class Column:
     """A column of the page.
 
     Attributes:
-        name: name in the table.
+        name: name in the table; for a field that has no column there, a name that no column of the table has.
         role: origin of the column.
-        key: key of its cells: the column's name, the output column's name without its prefix, or the scorer's name.
+        key: key of its cells: the column's name, the output column's name without its prefix, the field's name, or the
+            scorer's name.
         carried: what its cells hold that the page shows in its own way: `citations` or `reasoning`; None for others.
     """
 
@@ -83,7 +84,8 @@ class ReportRow:
     """One row.
 
     Attributes:
-        key: the key column's cell, or the row's position as text.
+        key: the key column's cell, or the row's position as text. Epochs of a row have the same key.
+        batch_key: the row's key in the batch, which no other row has; None without a journal.
         values: the table's own cells.
         cells: cells by the keys of `OUTPUT_COLUMNS`; numbers are numbers, None means unknown.
         prompt: first user message of the prompt, or the last one of a conversation; None if unknown.
@@ -94,6 +96,7 @@ class ReportRow:
         before: in a comparison, `response` and `scores` of the same row in the other table; None if not shown.
         messages: role and text of each message of a conversation, and `instructions` with the row's own; empty if the
             prompt is a single user message.
+        fields: field → value, of an answer that is a JSON object; empty for any other.
     """
 
     key: str
@@ -106,6 +109,8 @@ class ReportRow:
     reads: Mapping[str, str | None] = field(default_factory=dict)
     before: Cells | None = None
     messages: Sequence[tuple[str, str]] = ()
+    fields: JsonObject = field(default_factory=dict)
+    batch_key: str | None = None
 
 
 def asked(prompt: Prompt | PromptError) -> tuple[str | None, Sequence[tuple[str, str]]]:
@@ -164,11 +169,14 @@ def _number(value: Value, kind: type) -> float | int | None:
 def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
     """Return a row as JSON: `k` its key, `c` its cells in the columns' order, and, each only if it exists:
 
-    `p` its prompt, or the position of the column with the same text; `m` the messages of its conversation; `d` its
-    dialogue; `t` its attempts; `b` its answer and scores in the other table of a comparison.
+    `r` its key in the batch if that is another; `p` its prompt, or the position of the column with the same text; `m`
+    the messages of its conversation; `d` its dialogue; `t` its attempts; `b` its answer and scores in the other table
+    of a comparison.
     """
     cells = [cell_of(row, column) for column in columns.listed]
     data: JsonDict = {"k": row.key, "c": cells}
+    if row.batch_key not in (None, row.key):
+        data["r"] = row.batch_key
     if row.prompt is not None:
         data["p"] = cells.index(row.prompt) if row.prompt in cells else row.prompt
     if row.messages:
@@ -204,6 +212,9 @@ def cell_of(row: ReportRow, column: Column) -> str | int | float | bool | None:
             return _jsoncell_of(row.values.get(column.key))
         case "output":
             return _jsoncell_of(row.cells[column.key])
+        case "field":
+            table = row.values
+            return _jsoncell_of(table[column.name] if column.name in table else row.fields.get(column.key))
         case "score":
             return row.scores.get(column.key)
         case "read":

@@ -52,6 +52,21 @@ def test_a_comparison_is_that_of_compare_and_flipped_rows_have_both_answers(tmp_
     assert {row["i"]: row["b"]["response"] for row in data["rows"] if "b" in row} == {5: "0", 3: "1"}
 
 
+def test_keys_are_those_of_the_column_that_names_them(tmp_path: Path) -> None:
+    """The id column has the ids, whether the batch or the report names it, and each epoch keeps its key in the batch."""
+    (tmp_path / "q.csv").write_text("id,question\nx,1+1\ny,2+3\n", encoding="utf-8")
+    batchrun(tmp_path, "run", "q.csv", "-o", "keyed.csv", "--key", "id", "--epochs", "2")
+    batchrun(tmp_path, "run", "q.csv", "-o", "numbered.csv")
+    batchrun(tmp_path, "report", "keyed.csv", "-o", "keyed.html")
+    batchrun(tmp_path, "report", "numbered.csv", "--key", "id", "-o", "numbered.html")
+    keyed, numbers = data_of(tmp_path / "keyed.html"), data_of(tmp_path / "numbered.html")
+    assert (keyed["columns"]["key"], numbers["columns"]["key"]) == ("id", "id")
+    assert [(row["k"], row.get("r")) for row in keyed["rows"]] == [
+        ("x", None), ("x", "x|epoch=2"), ("y", None), ("y", "y|epoch=2"),
+    ]  # fmt: skip
+    assert [(row["k"], row["r"]) for row in numbers["rows"]] == [("x", "0"), ("y", "1")]
+
+
 def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
     """Prompts, attempts, run ids, the model and the limits come from the journal; a job file identifies the output."""
     (tmp_path / "q.csv").write_text("id,question\nx,1+1\ny,2+3\n", encoding="utf-8")

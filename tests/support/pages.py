@@ -30,7 +30,7 @@ def unpacked(portion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a portion as `batchrun.reporting.rows.row_json` made them."""
     count = len(portion["i"])
     names, cells = _column(portion["k"], count), [_column(column, count) for column in portion["c"]]
-    lists = {name: _column(portion[name], count) for name in ("p", "t") if name in portion}
+    lists = {name: _column(portion[name], count) for name in ("r", "p", "t") if name in portion}
     for place, position in enumerate(portion["i"]):
         row = {"i": position, "k": names[place], "c": [column[place] for column in cells]}
         row |= {name: found[place] for name, found in lists.items() if found[place] is not None}

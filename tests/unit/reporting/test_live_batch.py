@@ -83,6 +83,21 @@ def test_a_column_of_what_an_answer_carried_appears(batch: WrittenBatch, followe
     assert {position: row["reasoning"] for position, row in rows_of(again).items()} == {2: "So."}
 
 
+def test_a_column_of_a_field_appears(batch: WrittenBatch, followed: FollowedBatch) -> None:
+    """With the first answer that is an object the page gets all rows again, with its fields, and then only changes."""
+    first = followed.news(0, 0)
+    batch.complete(1, '{"sum": 4, "sure": true}')
+    followed.look()
+    news = followed.news(first["generation"], first["version"])
+    assert {position: (row["sum"], row["sure"]) for position, row in rows_of(news).items()} == {
+        0: (None, None), 1: (4, True), 2: (None, None),
+    }  # fmt: skip
+    batch.complete(2, '{"sum": 6}')
+    followed.look()
+    again = followed.news(news["generation"], news["version"])
+    assert {position: row["sum"] for position, row in rows_of(again).items()} == {2: 6}
+
+
 @pytest.mark.parametrize(("generation", "after"), [(99, 0), (1, 4), (1, -1)])
 def test_an_unknown_version_gets_all_rows(followed: FollowedBatch, generation: int, after: int) -> None:
     """A page with another generation, or with a version that does not exist, starts again."""
