@@ -43,6 +43,8 @@ def score(
     grader_model: str | Sequence[str] = (),
     vote: Literal["majority", "mean"] | None = None,
     question: str | None = None,
+    rubric: Literal["correctness", "factuality", "closed-qa", "faithfulness"] | None = None,
+    context: str | None = None,
     output: str | Path | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -74,6 +76,8 @@ def score(
         grader_model: for model-graded scorers: models that grade by the default rubric.
         vote: how several verdicts are combined. Default: mean for grades on a scale, else majority.
         question: question shown to graders: a column or a template. Default: the column prompt or question.
+        rubric: rubric of `grader_model`. Default: correctness, which compares the answer with the target.
+        context: column with the texts that an answer must be faithful to. Default: context.
         output: file for the scored table. Default: none is written.
         encoding, delimiter: of a text table.
         api_key: key of the graders' service. Default: OPENAI_API_KEY from the environment.
@@ -116,6 +120,8 @@ def score(
             grader_model=grader_model,
             vote=vote,
             question=question,
+            rubric=rubric,
+            context=context,
             output=output,
             encoding=encoding,
             delimiter=delimiter,
@@ -143,6 +149,8 @@ def compare(
     grader_model: str | Sequence[str] = (),
     vote: Literal["majority", "mean"] | None = None,
     question: str | None = None,
+    rubric: Literal["correctness", "factuality", "closed-qa", "faithfulness"] | None = None,
+    context: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
     api_key: ApiKey | None = None,
@@ -163,7 +171,7 @@ def compare(
         names: names of the tables. Default: the path of a file; A, B, C … for tables in memory.
         epochs_column, cluster, failed_as: as for `score`.
         detect: differences for which the required number of rows is computed.
-        grader, grader_model, vote, question, encoding, delimiter, api_key, progress: as for `score`.
+        grader, grader_model, vote, question, rubric, context, encoding, delimiter, api_key, progress: as for `score`.
 
     Raises:
         InputError: a table, a scorer, a column or an option cannot be used, or two tables share no row.
@@ -192,6 +200,8 @@ def compare(
             grader_model=grader_model,
             vote=vote,
             question=question,
+            rubric=rubric,
+            context=context,
             encoding=encoding,
             delimiter=delimiter,
         )

@@ -50,6 +50,8 @@ class ScoringOptions(TypedDict, total=False):
     grader_model: str | Sequence[str]
     vote: Literal["majority", "mean"] | None
     question: str | None
+    rubric: Literal["correctness", "factuality", "closed-qa", "faithfulness"] | None
+    context: str | None
     junit: str | Path | None
     markdown: str | Path | None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
@@ -22,6 +22,7 @@ from batchrun.wording import shortened
 __all__ = [
     "BarOn",
     "FailedAs",
+    "Ready",
     "ScoreOption",
     "ScoreOptions",
     "Use",
@@ -39,6 +40,9 @@ BarOn: TypeAlias = Literal["value", "interval"]
 
 Vote: TypeAlias = Literal["majority", "mean"]
 """How several verdicts on one answer are combined: by the most frequent value, or by their mean."""
+
+Ready: TypeAlias = Literal["correctness", "factuality", "closed-qa", "faithfulness"]
+"""The rubrics that batchrun has: `batchrun.scoring.grading.ready_rubrics`."""
 
 Use: TypeAlias = Literal["score", "compare", "report", "view", "run", "job file"]
 """Where an option can be given: a command, or the table `[score]` of a job file."""
@@ -196,7 +200,7 @@ class ScoreOptions:
     grader_model: tuple[str, ...] = _option(
         (),
         "Graders",
-        "Model that grades by the default rubric, for model-graded scorers. May be repeated, for votes",
+        "Model that grades by --rubric, for model-graded scorers. May be repeated, for votes",
         _WITH_GRADERS,
         metavar="NAME",
         repeated=True,
@@ -215,6 +219,20 @@ class ScoreOptions:
         "in run, the row's prompt",
         _WITH_GRADERS,
         metavar="COLUMN|TEMPLATE",
+    )
+    rubric: Ready | None = _option(
+        None,
+        "Graders",
+        "Rubric of --grader-model. Default: correctness, which compares the answer with the target",
+        _WITH_GRADERS,
+        choices=get_args(Ready),
+    )
+    context: str | None = _option(
+        None,
+        "Graders",
+        "Column with the texts that an answer must be faithful to. Default: context",
+        _WITH_GRADERS,
+        metavar="COLUMN",
     )
 
     fail_under: float | None = _option(

@@ -229,6 +229,21 @@ def test_a_rubric_and_a_scale_of_ones_own(bench: Bench) -> None:
     assert bench.scores(column="score_tone") == ["0.25", "0.5", "1.0"]
 
 
+def test_a_rubric_by_its_name(bench: Bench) -> None:
+    """One model grades by several ready rubrics; each scorer has its own verdicts, and a context is a column."""
+    bench.judge.say = lambda prompt: "GRADE: Y" if "\nDocument one.\n" in prompt else "GRADE: B"
+    text = "question,truth,response,status,docs\nq,a,b,completed,Document one.\nq,a,c,completed,\n"
+    (bench.folder / "a.csv").write_text(text)
+    scorers = ("--scorer", "facts=model-graded", "--scorer", "true=model-graded:rubric=faithfulness")
+    options = ("--target", "truth", "--rubric", "factuality", "--context", "docs", "--grader-model", "m", "--json")
+    done = bench.run("score", "a.csv", *scorers, *options, OPENAI_BASE_URL=bench.url)
+    assert done.returncode == 0, done.stderr
+    facts, true = done.facts()["scores"]
+    assert (facts["mean"], true["mean"], true["n"]) == (pytest.approx(0.6), 1, 1)
+    assert true["unjudged_reasons"] == {"the context is blank": 1}
+    assert {each["grader"] for each in done.facts()["graders"]} == {"m-factuality", "m-faithfulness"}
+
+
 # -- votes -----------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +431,13 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
         ),
         ([*SCORE, "--grader", "budget.toml"], "budget.toml: --budget: no price is known for m2"),
         ([*SCORE, "--grader", "api.toml"], "api.toml: --background requires --api responses"),
+        ([*SCORE, "--grader", "g.toml", "--rubric", "closed-qa"], "--rubric: names the rubric of --grader-model; in a"),
+        ([*SCORE, "--grader", "g.toml", "--context", "truth"], "--context truth: no rubric uses a context"),
+        (
+            ["--scorer", "model-graded:rubric=closed-qa", "--grader", "g.toml"],
+            "model-graded:rubric=closed-qa: needs graders of --grader-model",
+        ),
+        (["--scorer", "model-graded:rubric=x"], "model-graded: rubric=x: expected one of correctness, factuality"),
         (["--target", "truth", "--scorer", "exact", "--grader", "g.toml"], "a grader requires --scorer model-graded"),
     ],
 )

@@ -58,7 +58,7 @@ ROOMS = sorted(
     if path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists())
 )
 """The folders and modules of the package."""
-PROMPTS = {PACKAGE / "scoring" / "grading" / "rubric.py"}
+PROMPTS = {PACKAGE / "scoring" / "grading" / "ready_rubrics.py"}
 """Modules with a prompt for a model: another wording would grade every answer again."""
 
 PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in BANNED.items()}

@@ -14,8 +14,8 @@ from batchrun.job.option_values import read_text_option, suggestion
 from batchrun.job.options import Job
 from batchrun.job.validation import make_job
 from batchrun.records import JsonObject
-from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
-from batchrun.scoring.grading.verdicts import CHOICES, PARTIAL, Reader
+from batchrun.scoring.grading.ready_rubrics import CHOICES, DEFAULT_RUBRIC, PARTIAL, READY_RUBRICS
+from batchrun.scoring.grading.verdicts import Reader
 
 __all__ = ["Grader", "load_grader"]
 
@@ -61,6 +61,7 @@ class Grader:
         where: the file or option that describes it, for messages.
         job: options of its batch.
         rubric: template of its prompt.
+        ready: name of the rubric in `READY_RUBRICS`; None for one of the user's.
         reader: how its verdicts are read.
         votes: number of requests for each answer.
         question: column of the question, or a template for it; None for the usual columns.
@@ -70,22 +71,41 @@ class Grader:
     where: str
     job: Job
     rubric: str = DEFAULT_RUBRIC
+    ready: str | None = "correctness"
     reader: Reader = field(default_factory=Reader)
     votes: int = 1
     question: str | None = None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it was given by a file, and not by a model's name."""
+        return not self.where.startswith("--")
+
     @classmethod
-    def of_model(cls, model: str, service: JsonObject, where: str) -> Grader:
-        """Return a grader with the default rubric.
+    def of_model(cls, model: str, service: JsonObject, where: str, rubric: str = "correctness") -> Grader:
+        """Return a grader with a rubric of `READY_RUBRICS`.
 
         Args:
             service: options of a batch; those for its service and limits are used.
+            rubric: name of the rubric.
 
         Raises:
             InputError: an option is wrong.
         """
         job = make_job({**{name: service[name] for name in _SERVICE if name in service}, "model": model})
-        return cls(_file_name(model), where, replace(job, retry_failed=True))
+        return cls(_file_name(model), where, replace(job, retry_failed=True)).with_rubric(rubric)
+
+    def with_rubric(self, name: str) -> Grader:
+        """Return a grader of a model with another rubric of `READY_RUBRICS`, whose name is in its own."""
+        ready = READY_RUBRICS[name]
+        own = _file_name(self.job.model or "")
+        return replace(
+            self,
+            name=own if name == "correctness" else f"{own}-{name}",
+            rubric=ready.text,
+            ready=name,
+            reader=replace(self.reader, choices=ready.choices),
+        )
 
 
 def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
@@ -103,14 +123,14 @@ def load_grader(path: Path, environ: Mapping[str, str]) -> Grader:
     job = make_job({"retry_failed": True, **options})
     own = _GraderTable(str(path), tables.get("grader", {}))
     rubric = read_text_option(job.prompt, "prompt")
-    reader = own.reader()
-    if rubric is None and (reader.scale is not None or dict(reader.choices) not in (CHOICES, PARTIAL)):
-        raise InputError(f"{path}: grader: the default rubric does not explain these grades; add prompt = ...")
+    ready = own.ready(has_prompt=rubric is not None)
+    reader = own.reader(ready)
     return Grader(
         name=_file_name(own.text("name") or path.stem),
         where=str(path),
         job=replace(job, prompt=None),
-        rubric=DEFAULT_RUBRIC if rubric is None else rubric,
+        rubric=READY_RUBRICS[ready].text if ready is not None else rubric or "",
+        ready=ready,
         reader=reader,
         votes=own.votes(),
         question=own.text("question"),
@@ -129,7 +149,7 @@ class _GraderTable:
     where: str
     table: Any
 
-    KEYS: ClassVar = ("name", "choices", "partial", "scale", "pattern", "votes", "question")
+    KEYS: ClassVar = ("name", "rubric", "choices", "partial", "scale", "pattern", "votes", "question")
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, dict):
@@ -152,7 +172,23 @@ class _GraderTable:
             raise self._wrong("votes", "a whole number from 1 to 100")
         return value
 
-    def reader(self) -> Reader:
+    def ready(self, *, has_prompt: bool) -> str | None:
+        """Return the name of the ready rubric; None if the file has its own prompt."""
+        name = self.text("rubric")
+        if name is None:
+            return None if has_prompt else "correctness"
+        if name not in READY_RUBRICS:
+            raise self._wrong("rubric", f"one of {', '.join(READY_RUBRICS)}")
+        if has_prompt:
+            raise InputError(f"{self.where}: grader: rubric and prompt exclude each other; use one of them")
+        return name
+
+    def reader(self, ready: str | None) -> Reader:
+        """Return how verdicts are read.
+
+        Args:
+            ready: name of the ready rubric, which explains its own grades only; None for one of the user's.
+        """
         partial = self.table.get("partial", False)
         if not isinstance(partial, bool):
             raise self._wrong("partial", "true or false")
@@ -163,7 +199,17 @@ class _GraderTable:
             raise InputError(f"{self.where}: grader: pattern: is not a regular expression: {exc}") from None
         if compiled is not None and compiled.groups != 1:
             raise self._wrong("pattern", "a pattern with one group, which holds the grade")
-        return Reader(self._choices(PARTIAL if partial else CHOICES), self._scale(), compiled)
+        if partial and ready not in (None, "correctness"):
+            raise InputError(f"{self.where}: grader: partial: the rubric {ready} has its own grades; remove the line")
+        explained = PARTIAL if partial else CHOICES if ready is None else READY_RUBRICS[ready].choices
+        reader = Reader(self._choices(explained), self._scale(), compiled)
+        known = (set(CHOICES), set(PARTIAL)) if ready == "correctness" else (set(explained),)
+        if ready is not None and (reader.scale is not None or set(reader.choices) not in known):
+            raise InputError(
+                f"{self.where}: grader: the rubric {ready} explains the grades {', '.join(explained)} only; use these, "
+                "or add prompt = ... with a rubric that explains others"
+            )
+        return reader
 
     def _choices(self, default: Mapping[str, float]) -> Mapping[str, float]:
         choices = self.table.get("choices", default)

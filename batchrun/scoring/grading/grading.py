@@ -50,6 +50,7 @@ class Grading:
         load: makes a grader from a path; None if scorers cannot name their own.
         vote: how several verdicts are combined; None for the mean on scales, else the majority.
         question: column of the question, or a template for it, for graders that name none.
+        context: column of the context, for rubrics that use one; None for `context`.
         tell: receives each report; None for no one.
         on_no_key: receives a message about a grader without an API key if no request will be sent; None refuses such
             a grader.
@@ -62,6 +63,7 @@ class Grading:
     load: Callable[[Path], Grader] | None = None
     vote: Vote | None = None
     question: str | None = None
+    context: str | None = None
     tell: Callable[[GraderReport], None] | None = None
     on_no_key: Callable[[str], None] | None = None
     beside: str | None = None
@@ -93,7 +95,15 @@ class Grading:
         def load(path: Path) -> Grader:
             return load_grader(path, environ)
 
-        by_model = [Grader.of_model(name, service or {}, f"--grader-model {name}") for name in options.grader_model]
+        if options.rubric is not None and not options.grader_model:
+            raise InputError(
+                '--rubric: names the rubric of --grader-model; in a grader\'s file, write it as rubric = "..." in the '
+                "table [grader]"
+            )
+        by_model = [
+            Grader.of_model(name, service or {}, f"--grader-model {name}", options.rubric or "correctness")
+            for name in options.grader_model
+        ]
         return cls(
             environment=environment,
             run=run,
@@ -101,6 +111,7 @@ class Grading:
             load=load,
             vote=options.vote,
             question=options.question,
+            context=options.context,
             tell=tell,
         )
 
@@ -112,6 +123,13 @@ class Grading:
         """
         own = [self.load(path) for path in scorer.files] if self.load is not None else []
         graders = own or list(self.graders)
+        if scorer.rubric is not None:
+            if own or any(grader.is_file for grader in graders):
+                raise InputError(
+                    f"--scorer model-graded:rubric={scorer.rubric}: needs graders of --grader-model; a grader's file "
+                    "has its own rubric"
+                )
+            graders = [grader.with_rubric(scorer.rubric) for grader in graders]
         if not graders:
             raise InputError("--scorer model-graded: no grader is named; add --grader FILE.toml or --grader-model NAME")
         for number, grader in enumerate(graders):
@@ -191,7 +209,10 @@ def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[
     for grader in (grader for *_, graders in panels for grader in graders):
         if by_name.setdefault(grader.name, grader) != grader:
             raise _same_name(grader)
-    return {name: [(grader, _rubric(own, grader, grading)) for grader in graders] for own, name, graders in panels}
+    rubrics = {name: [(grader, _rubric(own, grader, grading)) for grader in graders] for own, name, graders in panels}
+    if grading.context is not None and not any(rubric.uses_context for each in rubrics.values() for _, rubric in each):
+        raise InputError(f"--context {grading.context}: no rubric uses a context; add --rubric faithfulness")
+    return rubrics
 
 
 def _rubric(table: ScoredTable, grader: Grader, grading: Grading) -> Rubric:
@@ -201,6 +222,7 @@ def _rubric(table: ScoredTable, grader: Grader, grading: Grading) -> Rubric:
         where=grader.where,
         question=grader.question or grading.question,
         target=table.columns.target,
+        context=grading.context or ("context" if grader.ready is not None else None),
         grade_line=grader.reader.grade_line(),
         grades=[] if grader.reader.scale is not None else list(grader.reader.choices),
     )

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from batchrun.bounded_regex import TooSlow, matches
+from batchrun.scoring.grading.ready_rubrics import CHOICES
 from batchrun.scoring.score_options import Vote
 
-__all__ = ["CHOICES", "PARTIAL", "Reader", "Reading", "combined"]
-
-CHOICES: Final[Mapping[str, float]] = {"C": 1.0, "I": 0.0}
-PARTIAL: Final[Mapping[str, float]] = {"C": 1.0, "P": 0.5, "I": 0.0}
+__all__ = ["Reader", "Reading", "combined"]
 
 _GRADE_LINE: Final = re.compile(r"[\W_]*GRADE[\s*_`]*:(?P<grade>.+)", re.IGNORECASE | re.DOTALL)
 _MARKUP: Final = " \t*_`\"'“”‘’()[]{}<>$.!"

@@ -17,12 +17,14 @@ class ModelGradedScorer(Scorer):
     needs_target = False
     gives_reasons = True
 
-    def __init__(self, files: Sequence[Path] = ()) -> None:
+    def __init__(self, files: Sequence[Path] = (), rubric: str | None = None) -> None:
         """
         Args:
             files: job files of the scorer's own graders.
+            rubric: name of a ready rubric, for graders given by a model's name; None for theirs.
         """
         self.files = tuple(files)
+        self.rubric = rubric
 
     def score(self, sample: Sample) -> Score:  # noqa: ARG002 - the interface's signature
         raise InputError(

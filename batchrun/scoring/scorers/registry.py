@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from batchrun.errors import InputError
+from batchrun.scoring.grading.ready_rubrics import READY_RUBRICS
 from batchrun.scoring.scorers.base import NamedScorer, Scorer
 from batchrun.scoring.scorers.choice import LETTERS, ChoiceScorer
 from batchrun.scoring.scorers.cosine import CosineScorer
@@ -194,8 +195,11 @@ def _column(options: str) -> Scorer:
 
 
 def _model_graded(options: str) -> Scorer:
-    files = _pairs("model-graded", options, ("grader",)).get("grader", "")
-    return ModelGradedScorer([Path(name) for name in files.split("+") if name])
+    pairs = _pairs("model-graded", options, ("grader", "rubric"))
+    rubric = pairs.get("rubric")
+    if rubric is not None and rubric not in READY_RUBRICS:
+        raise InputError(f"--scorer model-graded: rubric={rubric}: expected one of {', '.join(READY_RUBRICS)}")
+    return ModelGradedScorer([Path(name) for name in pairs.get("grader", "").split("+") if name], rubric)
 
 
 SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {

@@ -11,8 +11,7 @@ from batchrun.job.fingerprint import settings_of
 from batchrun.scoring import Sample
 from batchrun.scoring.grading.grader import Grader, load_grader
 from batchrun.scoring.grading.grading import verdict_table
-from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC
-from batchrun.scoring.grading.verdicts import PARTIAL
+from batchrun.scoring.grading.ready_rubrics import DEFAULT_RUBRIC, PARTIAL, READY_RUBRICS
 from batchrun.scoring.scorers.registry import make_scorers
 
 
@@ -75,7 +74,17 @@ def test_a_model_shares_the_service_of_a_batch() -> None:
         ("[grader]\npattern = 'x'", "grader: pattern: expected a pattern with one group, which holds the grade, got"),
         ("[grader]\nname = ''", "grader: name: expected text"),
         ("[grader]\nscale = [1, 5]\npartial = true", "choices, partial and scale exclude each other; use one of them"),
-        ("[grader]\nscale = [1, 5]", "the default rubric does not explain these grades; add prompt"),
+        (
+            "[grader]\nscale = [1, 5]",
+            "the rubric correctness explains the grades C, I only; use these, or add prompt = ",
+        ),
+        ("[grader]\nrubric = 'x'", "grader: rubric: expected one of correctness, factuality, closed-qa, faithfulness"),
+        ("prompt = 'x'\n[grader]\nrubric = 'factuality'", "grader: rubric and prompt exclude each other"),
+        (
+            "[grader]\nrubric = 'factuality'\npartial = true",
+            "grader: partial: the rubric factuality has its own grades; remove the line",
+        ),
+        ("[grader]\nrubric = 'closed-qa'\nscale = [1, 5]", "the rubric closed-qa explains the grades Y, N only"),
         ('input = "a.csv"', "input: a grader grades the table that is scored; remove the line"),
         ('key = "id"', "key: a grader grades the table that is scored"),
         ("epochs = 3", "epochs: use votes in the table [grader]; remove the line"),
@@ -101,3 +110,16 @@ def test_graders_are_not_asked_by_a_scorer_alone() -> None:
     [named] = make_scorers(["tone=model-graded:grader=a.toml+b.toml"])
     with pytest.raises(InputError, match="works in batchrun score"):
         named.scorer.score(Sample("a", None, {}))
+
+
+def test_a_ready_rubric_brings_its_grades(tmp_path: Path) -> None:
+    """A grader's file and a model's name select a ready rubric; the values of its grades may differ."""
+    found = loaded(tmp_path, '[grader]\nrubric = "factuality"\n')
+    assert (found.rubric, found.reader.choices) == (
+        READY_RUBRICS["factuality"].text,
+        {**READY_RUBRICS["factuality"].choices},
+    )
+    changed = loaded(tmp_path, '[grader]\nrubric = "closed-qa"\nchoices = { Y = 0.9, N = 0.1 }\n')
+    assert changed.reader.read("GRADE: y").value == 0.9
+    by_name = Grader.of_model("a/m", {}, "--grader-model a/m", "faithfulness")
+    assert (by_name.name, by_name.reader.choices) == ("a-m-faithfulness", {"Y": 1.0, "N": 0.0})

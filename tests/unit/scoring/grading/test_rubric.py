@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from batchrun.errors import InputError
 from batchrun.scoring import Sample
-from batchrun.scoring.grading.rubric import DEFAULT_RUBRIC, Rubric, RubricError
+from batchrun.scoring.grading.ready_rubrics import DEFAULT_RUBRIC, READY_RUBRICS
+from batchrun.scoring.grading.rubric import Rubric, RubricError
+from batchrun.scoring.score_options import Ready
 
 COLUMNS = ("question", "truth", "response", "topic", "two words")
 
@@ -116,3 +119,51 @@ def test_a_row_whose_rubric_cannot_be_rendered(template: str, reason: str) -> No
     """Only that row fails, with its reason."""
     with pytest.raises(RubricError, match=reason):
         rubric(template).render(sample())
+
+
+@pytest.mark.parametrize("name", sorted(READY_RUBRICS))
+def test_a_ready_rubric_explains_its_grades(name: str) -> None:
+    """Each grade of a ready rubric has a line of its own, and outside texts are between fences."""
+    ready = READY_RUBRICS[name]
+    row = sample("the answer", "the target", topic="the context")
+    text = rubric(ready.text, context="topic", grades=list(ready.choices)).render(row)
+    assert [line[0] for line in text.splitlines() if re.match(r"[A-Z](:| \()", line)] == list(ready.choices)
+    found = fenced(text)
+    assert found["answer"] == "the answer"
+    other = {"correctness": "reference", "factuality": "reference", "closed-qa": "criterion", "faithfulness": "context"}
+    assert found[other[name]] == ("the context" if name == "faithfulness" else "the target")
+
+
+def test_a_list_of_passages_is_a_context() -> None:
+    """The members of a list are paragraphs; a row without a context is not judged."""
+    about = rubric("{{ context }}|{{ response }}", context="topic")
+    assert about.render(sample("a", topic=["x", "y"])) == "x\n\ny|a"
+    for blank in (None, " ", [], [""]):
+        with pytest.raises(RubricError, match="the context is blank"):
+            about.render(sample("a", topic=blank))
+
+
+def test_a_column_named_context_is_like_every_other() -> None:
+    """A rubric of the user's may use a column `context` that is empty in some rows."""
+    about = Rubric("<{{ context }}>", ("context",), where="g", question=None, target=None, grade_line="", grades=[])
+    assert about.render(Sample("a", None, {"context": None})) == "<>"
+
+
+def test_a_context_needs_a_column() -> None:
+    """A rubric that uses a context names the missing column, and the option for it."""
+    with pytest.raises(InputError, match="no column is named 'context'; name its column with --context COLUMN"):
+        rubric("{{ context }}")
+    with pytest.raises(InputError, match="no column is named 'docs'; name its column with --context COLUMN"):
+        rubric("{{ context }}", context="docs")
+
+
+def test_the_page_has_the_texts_of_the_rubrics() -> None:
+    """docs/guides/model-graded.md has the text of every ready rubric, and the values of its grades."""
+    page = (Path(__file__).parents[4] / "docs" / "guides" / "model-graded.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^### (\S+)\n```text\n(.*?)```$", page, re.M | re.S)) == {
+        name: ready.text for name, ready in READY_RUBRICS.items()
+    }
+    for name, ready in READY_RUBRICS.items():
+        grades = ", ".join(f"{grade} {value:g}" for grade, value in ready.choices.items())
+        assert f"| `{name}` | {grades} |" in page
+    assert get_args(Ready) == tuple(READY_RUBRICS)

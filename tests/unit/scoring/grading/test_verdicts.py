@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.scoring.grading.verdicts import PARTIAL, Reader, Reading, combined
+from batchrun.scoring.grading.ready_rubrics import PARTIAL
+from batchrun.scoring.grading.verdicts import Reader, Reading, combined
 from batchrun.scoring.score_options import Vote
 
 
