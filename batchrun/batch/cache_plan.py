@@ -85,7 +85,8 @@ def planned_cache(
         extra["file_names"] = sorted(file.path.name for file in files.searched)
     if kept := kept_on_request(job):
         extra["keep"] = kept
-    return PlannedCache(job.cache, RowKeys(service, of_combinations, extra, files.folder), files.fits)
+    keys = RowKeys(service, of_combinations, extra, files.folder)
+    return PlannedCache(job.cache, keys, files.fits, job.fallback_model)
 
 
 def _reason_against(job: Job, variants: Sequence[Job], *, is_embedded: bool) -> str | None:

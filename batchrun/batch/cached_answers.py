@@ -33,10 +33,9 @@ NumberOf: TypeAlias = Callable[[Prompt, bytes], int]
 
 _NOT_KEPT = {
     "files": "files that the model created",
-    "fallback_from": "answer of the fallback model",
     "tool_calls": "function calls",
 }
-"""Extras of an answer that belongs to its batch, or is not one of the requested model → what it is, for people."""
+"""Extras of an answer that belongs to its batch → what it is, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,13 @@ class PlannedCache:
         keys: makes the keys of its rows.
         fits: whether an answer has the form that the batch asks for. A model of pydantic may have rules that its schema
             does not show.
+        fallback_model: asked about rows to which their own model gives no answer; None for no other.
     """
 
     file: Path
     keys: RowKeys
     fits: Callable[[str], bool]
+    fallback_model: str | None
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class CacheReader:
         self._file = file
         self._keys = planned.keys
         self._fits = planned.fits
+        self._fallback_model = planned.fallback_model
         self._stale_before = stale_before
         self._number_of = number_of
         self.report = CacheReport(planned.file)
@@ -102,7 +104,16 @@ class CacheReader:
         return AnswerKey(digest, self._number_of(prompt, digest))
 
     def find(self, key: AnswerKey) -> KnownAnswer | None:
-        """Return the answer of another batch, None if there is none that is young enough."""
+        """Return the answer of another batch, None if there is none that is young enough.
+
+        If the row's own model gave none, an answer of the fallback model is one.
+        """
+        found = self._find_under(key)
+        if found is None and self._fallback_model is not None:
+            found = self._find_under(key.of_fallback(self._fallback_model))
+        return found
+
+    def _find_under(self, key: AnswerKey) -> KnownAnswer | None:
         if self._file is None:
             return None
         try:
@@ -191,7 +202,7 @@ class CachedAnswers(CacheReader):
         if prompt.first.attachments and not self._is_unchanged(key, prompt):
             self.report.passed_over["attachment that changed"] += 1
         else:
-            self._keep(key, prompt, outcome)
+            self._keep(self._key_of_answer(key, prompt, outcome), prompt, outcome)
 
     def checkpoint(self) -> None:
         """Move the file's log into it: see `AnswerFile.checkpoint`. Call it from a thread."""
@@ -211,11 +222,21 @@ class CachedAnswers(CacheReader):
 
     def _keep_finished(self, key: AnswerKey, prompt: Prompt) -> None:
         """Store an answer of an earlier run, for example if the batch was killed before it could."""
-        if self._file is None or self._file.unwritable is not None or self.find(key) is not None:
+        if self._file is None or self._file.unwritable is not None or self._find_under(key) is not None:
             return
         recorded = self._journal.outcome(prompt.row_key)
-        if recorded is not None and recorded[0].attempts:
+        if recorded is None or not recorded[0].attempts or CACHED_FROM in (recorded[0].extras or {}):
+            return  # nothing was paid for it in this batch
+        key = self._key_of_answer(key, prompt, recorded[0])
+        if self._find_under(key) is None:
             self._keep(key, prompt, recorded[0])
+
+    def _key_of_answer(self, key: AnswerKey, prompt: Prompt, outcome: Outcome) -> AnswerKey:
+        """Return the key under which an outcome of a row is stored: with the model that gave it, if it fell back."""
+        if "fallback_from" not in (outcome.extras or {}):
+            return key
+        first = self._journal.exchanges.first_end(prompt.row_key, prompt.fingerprint)
+        return key if first is None else key.of_fallback(first.asked)
 
     def _keep(self, key: AnswerKey, prompt: Prompt, outcome: Outcome) -> None:
         file = self._file

@@ -53,6 +53,16 @@ class AnswerKey:
     digest: bytes
     number: int
 
+    def of_fallback(self, model: str) -> AnswerKey:
+        """Return the key of the answer that a fallback model gives to the row because its own model gave none.
+
+        The row's own model is in it too: a batch without this fallback model, and one that asks that model itself, do
+        not find the answer.
+        """
+        return AnswerKey(
+            hashlib.blake2b(b"fallback:" + model.encode(), key=self.digest, digest_size=32).digest(), self.number
+        )
+
 
 class RowKeys:
     """Makes the keys of a batch's rows.

@@ -249,7 +249,7 @@ def test_a_batch_that_ended_fills_a_cache(bench: Bench) -> None:
 
 
 def test_the_fallback_model(bench: Bench) -> None:
-    """An answer of the fallback model is not stored as one of the first model."""
+    """An answer of the fallback model is found by batches with this fallback model, and by no other one."""
     usual = bench.responder.reply
 
     def reply(conversation: Conversation) -> Any:
@@ -258,11 +258,23 @@ def test_the_fallback_model(bench: Bench) -> None:
 
     bench.responder.reply = reply
     try:
-        facts = bench.json("a.csv", "--fallback-model", "n")
-        assert facts["not_cached"] == {"answer of the fallback model": 1}
-        bench.asked()
+        bench.json("a.csv", "--fallback-model", "n")
+        assert sorted(bench.asked()) == ["one", "one", "two"]
         bench.json("b.csv", code=3)
         assert bench.asked() == ["one"]
+        bench.json("c.csv", "--fallback-model", "o")
+        assert bench.asked() == ["one", "one"]
+        assert "0 to send · 2 in the cache" in bench.run("d.csv", "--fallback-model", "n", "--dry-run").stdout
+        bench.json("d.csv", "--fallback-model", "n")
+        assert bench.asked() == []
+        same = ("response", "model", "run_id")
+        assert [[row[name] for name in same] for row in bench.rows("d.csv")] == [
+            [row[name] for name in same] for row in bench.rows("a.csv")
+        ]
+        (bench.folder / "answers.cache").unlink()
+        bench.json("a.csv", "--fallback-model", "o")  # stores what the batch had answered, under the model asked then
+        bench.json("e.csv", "--fallback-model", "n")
+        assert bench.asked() == []
     finally:
         bench.responder.reply = usual
 
