@@ -8,7 +8,7 @@ from typing import Literal
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
 from batchrun.records import JsonObject, ToolCall
-from batchrun.services.finish_reason import end_of_completed
+from batchrun.services.finish_reason import CUT, end_of_completed
 from batchrun.services.reply_fields import (
     arguments,
     mapping,
@@ -111,8 +111,7 @@ def reply_of_run(
             raise fault
         return Reply("failed", response, usage, model, fault.error_type, str(fault))
     if status == "incomplete":
-        reason = name(mapping(run.get("incomplete_details")).get("reason")) or "incomplete"
-        return Reply("incomplete", response, usage, model, reason)
+        return Reply("incomplete", response, usage, model, _reason_of(run, messages))
     if status != "completed":
         ended_as: Literal["cancelled", "expired"] = "cancelled" if status == "cancelled" else "expired"
         return Reply(ended_as, response, usage, model, f"run_{status}", f"the run ended as {status}")
@@ -123,6 +122,15 @@ def reply_of_run(
         parameters=parameters if not run.get("incomplete_details") else None,
     )
     return Reply(end, response, usage, model, why)
+
+
+def _reason_of(run: JsonObject, messages: Sequence[JsonObject]) -> str:
+    """Return why a run is incomplete. If the run names no reason, its last message may: a filter, for example."""
+    for each in (run, *reversed(messages)):
+        reason = name(mapping(each.get("incomplete_details")).get("reason"))
+        if reason is not None:
+            return CUT if reason == "max_tokens" else reason
+    return "incomplete"
 
 
 def _calls_of(run: JsonObject) -> tuple[ToolCall, ...]:

@@ -137,12 +137,13 @@ def test_before_the_start(tmp_path: Path) -> None:
     assert "for b at" in estimate.problems[0]
 
 
-def test_a_rehearsal(tmp_path: Path) -> None:
-    """--script rehearses a fallback on the command line."""
+@pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
+def test_a_rehearsal(tmp_path: Path, api: str) -> None:
+    """--script rehearses the fallback after a content filter, in each protocol."""
     write_csv(tmp_path / "in.csv", TABLE[:2])
     (tmp_path / "s.jsonl").write_text(
         '{"model": "m", "pattern": "forbidden", "finish": "content_filter", "reply": "No."}\n{"default": {"reply": "yes"}}\n'
     )
-    options = ("--script", "s.jsonl", "--api", "chat", "--model", "m", "--fallback-model", "b")
+    options = ("--script", "s.jsonl", "--api", api, "--model", "m", "--fallback-model", "b")
     assert command(tmp_path, "run", "in.csv", "-o", "out.csv", *options).returncode == 0
     assert [row["model"] for row in read_csv(tmp_path / "out.csv")] == ["m", "b"]

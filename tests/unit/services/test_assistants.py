@@ -158,6 +158,17 @@ async def test_ends_that_are_final(serve: Served, end: dict[str, Any], expected:
 
 
 @pytest.mark.parametrize(
+    ("in_message", "reason"), [("content_filter", "content_filter"), ("max_tokens", "max_completion_tokens")]
+)
+async def test_a_reason_that_only_the_message_has(serve: Served, in_message: str, reason: str) -> None:
+    """A run that is incomplete without a reason has that of its message, as after a content filter."""
+    cut = event("thread.message.incomplete", message("It", incomplete_details={"reason": in_message}))
+    end = event("thread.run.incomplete", run("incomplete", incomplete_details={"reason": None}))
+    reply, _ = await answer(serve({"POST /threads/runs": stream(*CREATED, cut, end, DONE)}))
+    assert (reply.status, reply.reason, reply.response) == ("incomplete", reason, "It")
+
+
+@pytest.mark.parametrize(
     ("last_error", "kind"),
     [
         ({"code": "rate_limit_exceeded", "message": "Try again in 20s."}, RateLimited),
