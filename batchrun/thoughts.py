@@ -1,4 +1,10 @@
-"""Separates a model's thought from its answer, if the server left both in one text."""
+"""Separates a model's thought from its answer, if the server left both in one text.
+
+There are two rules, because a mistake costs something else in each place. `split_thought` decides what the answer in a
+table is: what it takes away is lost to the reader, so it cuts only what is certainly a thought, and keeps texts about
+such tags. `without_reasoning` decides where scorers look for a result: a choice or number that the model considered and
+dropped gives a wrong score, so they read nothing before the last end of a thought, wherever it is.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +58,10 @@ def split_thought(text: str) -> tuple[str, str]:
 
 
 def without_reasoning(answer: str) -> str:
-    """Return the text after the last `</think>`, wherever it is; else the whole text.
-
-    Scorers that search an answer for its result read no more. `split_thought` cuts only what is certainly a thought.
+    """Return the text after the last `</think>`, wherever it is; else the whole text. Only for scorers: see above.
 
     Examples:
-        >>> without_reasoning("So it is 4. </think> 5")
+        >>> without_reasoning("First 4, no: </think> 5")
         ' 5'
     """
     if "</" not in answer:

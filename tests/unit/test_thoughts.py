@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.thoughts import split_thought
+from batchrun.thoughts import split_thought, without_reasoning
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,21 @@ from batchrun.thoughts import split_thought
 def test_thoughts_are_cut_off(text: str, answer: str | None, thought: str) -> None:
     """A thought at the beginning is separated, even one without an end or a beginning; other texts stay as they are."""
     assert split_thought(text) == (text if answer is None else answer, thought)
+
+
+@pytest.mark.parametrize(
+    ("text", "searched"),
+    [
+        ("First B.</think>\n\nThe answer is C.", "\n\nThe answer is C."),
+        ("<reasoning>B?</reasoning><answer>C</answer>", "<answer>C</answer>"),
+        ("The end is </think>, as in\nx </think>\n.", "\n."),
+        ("The answer is C.", "The answer is C."),
+    ],
+)
+def test_scorers_search_less_than_the_answer(text: str, searched: str) -> None:
+    """An end of a thought in the middle of a line stays in the answer, and scorers read nothing before it."""
+    assert split_thought(text) == (text, "")
+    assert without_reasoning(text) == searched
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<thinking>", "\n", " ", "a", "</thought>"])).map("".join))
