@@ -24,8 +24,8 @@ __all__ = ["ShutdownLookup", "shutdown_dates", "shutdown_notice"]
 logger = logging.getLogger("batchrun")
 
 LOOKUP_TIMEOUT_S = 10.0
-LAST_WAIT_S = 0.2
-"""A batch of a few short answers may end before the list arrives."""
+LEAST_TIME_S = 0.2
+"""A batch that ends before the list arrives gives the request this time, counted from its start."""
 MAX_LIST_BYTES = 8 * 1024 * 1024
 SHUTDOWN_NOTICE_DAYS = 90
 """Three months: the shortest notice that OpenAI gives for a model that is not a preview."""
@@ -38,7 +38,8 @@ _MILLISECONDS_FROM = 100_000_000_000
 class ShutdownLookup:
     """Asks a service for its list of models, and reports those of the batch that it shuts down soon.
 
-    Mutable state: `_ended`, an event from the start of the request; None before.
+    Mutable state: from the start of the request `_ended`, an event, and `_began_s`, on the event loop's clock; before,
+    `_ended` is None.
     """
 
     def __init__(self, wire: Wire, models: Collection[str], on_notice: Callable[[str], None], clock: WallClock) -> None:
@@ -47,10 +48,11 @@ class ShutdownLookup:
         self._on_notice = on_notice
         self._clock = clock
         self._ended: anyio.Event | None = None
+        self._began_s = 0.0
 
     async def run(self) -> None:
         """Ask once. Without an answer in time, or with one that is not understood, nothing is reported."""
-        self._ended = anyio.Event()
+        self._ended, self._began_s = anyio.Event(), anyio.current_time()
         try:
             with anyio.move_on_after(LOOKUP_TIMEOUT_S):
                 content = await self._wire.get_beside("/models", MAX_LIST_BYTES)
@@ -65,9 +67,9 @@ class ShutdownLookup:
             self._ended.set()
 
     async def wait(self) -> None:
-        """Wait at the end of a batch for a request that has begun, but no longer than `LAST_WAIT_S`."""
+        """Wait at the end of a batch for a request that has begun, until `LEAST_TIME_S` after its start."""
         if self._ended is not None:
-            with anyio.move_on_after(LAST_WAIT_S):
+            with anyio.move_on_after(self._began_s + LEAST_TIME_S - anyio.current_time()):
                 await self._ended.wait()
 
 

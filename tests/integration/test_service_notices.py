@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.options import Api
 from batchrun.job.validation import make_job
 from tests.support.rows import write_csv
-from tests.support.scripted_http import Answer, Routes, ScriptedHttp, html, json_answer
+from tests.support.scripted_http import Answer, Request, Routes, ScriptedHttp, html, json_answer
 
 TODAY = datetime(2026, 11, 29, 12, tzinfo=UTC)
 SHUT = "the service shuts down the model 'm-1' on 2026-12-11, in 12 days"
@@ -44,13 +45,28 @@ def response(written: int = 4) -> Answer:
     return json_answer({"id": "resp_1", "model": "m-1", "status": "completed", "output": output, "usage": usage})
 
 
+def list_first(service: ScriptedHttp) -> ScriptedHttp:
+    """Let the first row wait for the request for the list: a batch does not wait for the list itself."""
+    script, asked = service.script, threading.Event()
+
+    def reply(request: Request) -> Answer:
+        if request.path.endswith("/models"):
+            asked.set()
+        elif request.method == "POST":
+            assert asked.wait(30)
+        return script(request)
+
+    service.script = reply
+    return service
+
+
 def answered(folder: Path, routes: Routes, **options: Any) -> tuple[Summary, list[str]]:
-    """Run three rows; return the summary and the requests."""
+    """Run three rows, one after the other; return the summary and the requests."""
     table = write_csv(folder / "q.csv", [{"question": f"{number} + 2"} for number in range(3)])
-    with ScriptedHttp.answering(
-        {"POST /chat/completions": completion(), "POST /responses": response(), **routes}
-    ) as it:
-        job = make_job({"model": "m-1", "base_url": it.url, **options})
+    routes = {"POST /chat/completions": completion(), "POST /responses": response(), **routes}
+    service = ScriptedHttp.answering(routes)
+    with list_first(service) if "GET /models" in routes else service as it:
+        job = make_job({"model": "m-1", "base_url": it.url, "concurrency": 1, **options})
         plan = make_plan(job, table, Environment(), folder / "out.csv")
 
         async def run() -> Summary:
@@ -88,8 +104,12 @@ def test_the_ping_and_a_warning_have_the_line() -> None:
         "GET /ping/start": json_answer({}),
         "POST /ping": json_answer({}),
     }
-    with ScriptedHttp.answering(routes) as service, pytest.warns(RuntimeWarning, match=f"'m-1' on {day}, in 3 days"):
-        batchrun.run(["2 + 2"], api="chat", base_url=service.url, model="m-1", ping=f"{service.url}/ping")
+    warned = pytest.warns(RuntimeWarning, match=f"'m-1' on {day}, in 3 days")
+    with ScriptedHttp.answering(routes) as service, warned:
+        list_first(service)
+        batchrun.run(
+            ["2 + 2"] * 3, api="chat", base_url=service.url, model="m-1", ping=f"{service.url}/ping", concurrency=1
+        )
     body = next(request.body for request in service.requests if request.method == "POST" and "ping" in request.path)
     assert f"the service shuts down the model 'm-1' on {day}, in 3 days" in body
 
@@ -163,7 +183,7 @@ JUNK: dict[str, Any] = {
 def test_no_list_costs_nothing(tmp_path: Path, answer: Answer) -> None:
     """Whatever answers instead of the list, or nothing at all: the rows are answered, at once, and no line appears."""
     began_s = time.monotonic()
-    summary, paths = answered(tmp_path, {"GET /models": answer}, api="chat", concurrency=1)
+    summary, paths = answered(tmp_path, {"GET /models": answer}, api="chat")
     assert (summary.exit_code, summary.notices) == (0, ())
     assert paths.count("POST /chat/completions") == 3
     # aiohttp sends a GET once more if its connection is closed without a byte of a reply.
