@@ -39,6 +39,7 @@ def score(
     no_worse_than: Data | None = None,
     margin: float | None = None,
     bar_on: Literal["value", "interval"] = "value",
+    min_scored: float | None = None,
     grader: str | Path | Sequence[str | Path] = (),
     grader_model: str | Sequence[str] = (),
     vote: Literal["majority", "mean"] | None = None,
@@ -72,6 +73,8 @@ def score(
         no_worse_than: another table, whose scores are the baseline; needs `key`.
         margin: accepted loss against that baseline. Default: 0.
         bar_on: the figure that must reach a bar: the mean, or the lower end of its 95 % confidence interval.
+        min_scored: lowest share of the rows with a target that must have a score; with a lower share every bar fails.
+            Default: 0.95.
         grader: for model-graded scorers: job files of graders, whose prompt is the rubric.
         grader_model: for model-graded scorers: models that grade by the default rubric.
         vote: how several verdicts are combined. Default: mean for grades on a scale, else majority.
@@ -116,6 +119,7 @@ def score(
             no_worse_than=None if no_worse_than is None else "no_worse_than",
             margin=margin,
             bar_on=bar_on,
+            min_scored=min_scored,
             grader=grader,
             grader_model=grader_model,
             vote=vote,

@@ -46,6 +46,7 @@ class ScoringOptions(TypedDict, total=False):
     no_worse_than: Data | None
     margin: float | None
     bar_on: Literal["value", "interval"]
+    min_scored: float | None
     grader: str | Path | Sequence[str | Path]
     grader_model: str | Sequence[str]
     vote: Literal["majority", "mean"] | None

@@ -87,7 +87,7 @@ class Scores:
 
     @property
     def rows(self) -> int:
-        """Number of rows of the table."""
+        """Number of rows of the table, without skipped ones."""
         return self._figures.rows
 
     @property
@@ -104,6 +104,11 @@ class Scores:
     def unjudged(self) -> int:
         """Number of answered rows that the scorer could not judge, such as rows without a target; never in the mean."""
         return self._figures.unjudged
+
+    @property
+    def skipped(self) -> int:
+        """Number of rows that were not selected to run; they count nowhere."""
+        return self._figures.skipped
 
     @property
     def reasons(self) -> Mapping[str, int]:

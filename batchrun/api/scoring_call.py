@@ -230,7 +230,7 @@ class ScoringCall:
             scored.table,
             scored.tally,
             self.spec.failed_as,
-            Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on),
+            Bars.of(options),
             None if baseline is None else self.open(baseline, name)[1],
             output,
         )

@@ -33,12 +33,11 @@ def score(table: str, *, as_json: bool, **flags: Any) -> int:
     The table needs answers and, for most scorers, expected answers. Scores are printed with confidence intervals.
     """
     from batchrun.scoring.evaluate import scoring_spec
+    from batchrun.scoring.score_options import missing_option
 
     options = parsed_options(flags)
-    if options.margin is not None and options.no_worse_than is None:
-        raise click.UsageError("--margin requires --no-worse-than")
-    if options.junit is not None and options.fail_under is None and options.no_worse_than is None:
-        raise click.UsageError("--junit requires a bar: add --fail-under or --no-worse-than")
+    if (problem := missing_option(options, lambda name: f"--{name.replace('_', '-')}")) is not None:
+        raise click.UsageError(problem)
     spec = scoring_spec(options, grading_for(options, quiet=as_json))
     evaluation = evaluate(table, options, spec)
     if as_json:
@@ -52,8 +51,7 @@ def evaluate(table: str, options: ScoreOptions, spec: ScoringSpec) -> Evaluation
     """Score a table, check the bars, and write the files that the options name."""
     from batchrun.scoring.evaluate import Bars, score_table
 
-    bars = Bars(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on)
-    evaluation = score_table(table, spec, bars, options.output)
+    evaluation = score_table(table, spec, Bars.of(options), options.output)
     if options.junit is not None:
         evaluation.write_junit(options.junit)
     if options.markdown is not None:

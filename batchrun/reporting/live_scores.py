@@ -81,6 +81,9 @@ class LiveScores:
         for place, row in enumerate(rows):
             position = row.row_index
             tally.kinds[position] = part.kinds[place]
+            tally.cut_short.discard(position)
+            if place in part.cut_short:
+                tally.cut_short.add(position)
             for name, values in part.values.items():
                 tally.values[name][position] = values[place]
                 tally.reasons[name].pop(position, None)

@@ -17,7 +17,7 @@ from batchrun.scoring.grading.grading import Grading, grade, reports_of
 from batchrun.scoring.pairing import DETECTABLE, pair
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_facts import EvaluationFacts
-from batchrun.scoring.score_options import BarOn, FailedAs, ScoreOptions
+from batchrun.scoring.score_options import MIN_SCORED, BarOn, FailedAs, ScoreOptions
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scored_output import default_scored, score_columns, write_scored
 from batchrun.scoring.scorers.base import NamedScorer
@@ -106,12 +106,20 @@ class Bars:
         baseline: table that it is paired with; None for no such bar.
         margin: accepted loss against the baseline's means, from 0 to 1.
         on: the figure that must reach a bar.
+        min_scored: lowest share of the rows that should have a score, and have one, from 0 to 1.
     """
 
     fail_under: float | None = None
     baseline: str | None = None
     margin: float = 0.0
     on: BarOn = "value"
+    min_scored: float = MIN_SCORED
+
+    @classmethod
+    def of(cls, options: ScoreOptions) -> Bars:
+        """Return the bars that the options ask for."""
+        min_scored = MIN_SCORED if options.min_scored is None else options.min_scored
+        return cls(options.fail_under, options.no_worse_than, options.margin or 0.0, options.bar_on, min_scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +239,14 @@ def evaluation_of(
         InputError: a cluster splits the epochs of a row, or the baseline shares no row.
     """
     summaries = summarize(tally, failed_as)
-    results = [] if bars.fail_under is None else floor_bars(summaries, bars.fail_under, bars.on)
+    results = []
+    if bars.fail_under is not None:
+        results = floor_bars(summaries, bars.fail_under, bars.on, bars.min_scored)
     if baseline is not None:
         before = contender(baseline, failed_as)
         after = contender(table, failed_as, tally)
         pairings = [pair(before, after, each.name, failed_as) for each in summaries]
-        results += no_worse_bars(pairings, bars.margin, bars.on)
+        results += no_worse_bars(pairings, summaries, bars.margin, bars.on, bars.min_scored)
     return Evaluation(table.source.name, output, summaries, results, tally.incomplete, reports_of(table))
 
 

@@ -9,13 +9,13 @@ from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.contender import Contender
-from batchrun.scoring.figures_text import interval, p_text, percent, signed
+from batchrun.scoring.figures_text import counts_text, interval, p_text, percent, signed
 from batchrun.scoring.summary import Figures, ScoreSummary
 from batchrun.wording import dollars, duration, rows_text
 
 __all__ = ["TextTable", "bar_table", "contender_rows", "pairing_table", "score_tables"]
 
-_FIGURES = ("mean", "95 % interval", "scored", "failed", "not judged", "unfinished")
+_FIGURES = ("mean", "95 % interval", "scored", "failed", "not judged", "unfinished", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def pairing_table(comparison: Comparison) -> TextTable:
 def _cells(figures: Figures) -> tuple[str, ...]:
     estimate = figures.estimate
     ends = f"{percent(estimate.low)} to {percent(estimate.high)}" if estimate.low is not None else "–"
-    counts = (estimate.n, figures.failed, figures.unjudged, figures.unfinished)
+    counts = (estimate.n, figures.failed, figures.unjudged, figures.unfinished, figures.skipped)
     return percent(estimate.mean), ends, *(f"{count:,}" for count in counts)
 
 
@@ -93,9 +93,9 @@ def _contender_cells(each: Contender) -> tuple[str, ...]:
             cost += f" ({costs.priced:,} of {rows_text(costs.rows)})"
     times = (duration(seconds) if seconds is not None else "–" for seconds in (costs.median_s, costs.p95_s))
     tokens = "–" if costs.tokens is None else f"{costs.tokens:,.0f}"
-    means = (
-        percent(summary.overall.estimate.mean)
-        + (f" ({summary.overall.failed:,} failed)" if summary.overall.failed else "")
-        for summary in each.summaries
-    )
-    return (each.name, *means, cost, *times, tokens)
+    return (each.name, *(_mean_cell(summary.overall) for summary in each.summaries), cost, *times, tokens)
+
+
+def _mean_cell(figures: Figures) -> str:
+    counts = counts_text(figures)
+    return percent(figures.mean) + (f" ({counts})" if counts else "")

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from batchrun.scoring.statistics import Estimate
+from collections.abc import Mapping
+from typing import Final
 
-__all__ = ["interval", "p_text", "percent", "signed"]
+from batchrun.scoring.statistics import Estimate
+from batchrun.scoring.summary import Figures, Missing
+
+__all__ = ["MISSING_TEXT", "counts_text", "interval", "p_text", "percent", "signed"]
+
+MISSING_TEXT: Final[Mapping[Missing, str]] = {
+    "failed": "failed",
+    "unjudged": "not judged",
+    "unfinished": "without an answer yet",
+    "cut_short": "cut short",
+}
+"""Words for rows that should have a score and do not count as scored."""
+
+
+def counts_text(figures: Figures) -> str:
+    """Return the counts of rows that are not scored like the others, as `2 failed, 1 not judged`; "" without such."""
+    counts = (
+        (figures.failed, "failed"),
+        (figures.unjudged, "not judged"),
+        (figures.unfinished, "unfinished"),
+        (figures.cut_short, "cut short"),
+        (figures.skipped, "skipped"),
+    )
+    return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
 
 def percent(share: float | None) -> str:

@@ -35,6 +35,9 @@ class Pairing:
         first, second: names of the tables.
         scorer: name of the scorer.
         pairs: rows with a score in both tables; the epochs of a row count once.
+        expected: rows of the second table that should have a score, each epoch apart if both tables have epochs.
+        unpaired: those of them that are not in the pairs: without a score in one of the tables, or missing in the
+            first.
         means: means of the pairs' scores, first and second.
         difference: paired difference, second minus first.
         corrected_p: p-value after Holm's correction over all pairings of the scorer; the p-value itself for a single
@@ -47,6 +50,8 @@ class Pairing:
     second: str
     scorer: str
     pairs: int
+    expected: int
+    unpaired: int
     means: tuple[float, float] | None
     difference: Difference
     corrected_p: float | None
@@ -61,6 +66,8 @@ class Pairing:
             "second": self.second,
             "scorer": self.scorer,
             "pairs": self.pairs,
+            "expected": self.expected,
+            "unpaired": self.unpaired,
             "means": self.means,
             "difference": estimate_facts(self.difference.estimate),
             "test": self.difference.test,
@@ -94,6 +101,7 @@ def pair(
     for pair_key in first_means:
         if pair_key in second_means:
             shared[pair_key.key].append(pair_key)
+    expected = {each for place, each in enumerate(second_keys) if second.tally.is_expected(scorer, place)}
     keys = list(shared)
     a = np.asarray([mean(first_means[each] for each in shared[key]) for key in keys], dtype=np.float64)
     b = np.asarray([mean(second_means[each] for each in shared[key]) for key in keys], dtype=np.float64)
@@ -106,6 +114,8 @@ def pair(
         second=second.name,
         scorer=scorer,
         pairs=len(keys),
+        expected=len(expected),
+        unpaired=sum(each not in first_means or each not in second_means for each in expected),
         means=(float(a.mean()), float(b.mean())) if keys else None,
         difference=paired_difference,
         corrected_p=paired_difference.p_value,

@@ -61,7 +61,7 @@ class RowTally:
         values, columns, tally = row.values, self._columns, self._tally
         kind = self._kind(row)
         if kind == "answered" and values.get(self._status) == "incomplete":
-            tally.cut_short.append(len(tally.kinds))
+            tally.cut_short.add(len(tally.kinds))
         tally.kinds.append(kind)
         if columns.key is not None:
             tally.keys.append(_key(row, columns.key, source_name))

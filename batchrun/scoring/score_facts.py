@@ -45,8 +45,13 @@ class FiguresFacts(EstimateFacts):
 
     rows: int
     failed: int
+    failed_without_target: int
     unfinished: int
     unjudged: int
+    skipped: int
+    cut_short: int
+    expected: int
+    missing: dict[str, int]
     epochs: NotRequired[EpochsFacts]
 
 
@@ -103,6 +108,8 @@ class PairingFacts(TypedDict):
     second: str
     scorer: str
     pairs: int
+    expected: int
+    unpaired: int
     means: tuple[float, float] | None
     difference: EstimateFacts
     test: str

@@ -7,10 +7,10 @@ library at import time, since `batchrun --help` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
@@ -20,6 +20,7 @@ from batchrun.records import JsonObject
 from batchrun.wording import shortened
 
 __all__ = [
+    "MIN_SCORED",
     "BarOn",
     "FailedAs",
     "Ready",
@@ -28,9 +29,13 @@ __all__ = [
     "Use",
     "Vote",
     "make_score_options",
+    "missing_option",
     "score_options",
     "score_problems",
 ]
+
+MIN_SCORED: Final = 0.95
+"""Lowest share of the rows with a target that must have a score before a bar can pass."""
 
 FailedAs: TypeAlias = Literal["skip", "wrong"]
 """How failed rows count: not at all, or as 0."""
@@ -267,6 +272,16 @@ class ScoreOptions:
         choices=("value", "interval"),
     )
 
+    min_scored: float | None = _option(
+        None,
+        "Bars",
+        "Lowest share of the rows with a target that must have a score; with a lower share every bar fails. "
+        f"Default: {MIN_SCORED:g}",
+        _BARS,
+        metavar="X",
+        is_share=True,
+    )
+
     output: Path | None = _option(
         None,
         "Files",
@@ -354,8 +369,22 @@ def make_score_options(given: JsonObject, where: str, use: Use = "job file") -> 
         share = getattr(made, name)
         if share is not None and not 0 <= share <= 1:
             raise InputError(f"{where}: {name}: expected a number from 0 to 1, got {share:g}")
-    if made.margin is not None and made.no_worse_than is None:
-        raise InputError(f"{where}: margin requires no_worse_than")
-    if made.junit is not None and made.fail_under is None and made.no_worse_than is None:
-        raise InputError(f"{where}: junit requires a bar: add fail_under or no_worse_than")
+    if (line := missing_option(made, str)) is not None:
+        raise InputError(f"{where}: {line}")
     return made
+
+
+def missing_option(options: ScoreOptions, shown: Callable[[str], str]) -> str | None:
+    """Return a line about an option that is given without the one that it needs; None if there is none.
+
+    Args:
+        shown: writes the name of an option as the user knows it.
+    """
+    if options.margin is not None and options.no_worse_than is None:
+        return f"{shown('margin')} requires {shown('no_worse_than')}"
+    if options.fail_under is not None or options.no_worse_than is not None:
+        return None
+    for name in ("junit", "min_scored"):
+        if getattr(options, name) is not None:
+            return f"{shown(name)} requires a bar: add {shown('fail_under')} or {shown('no_worse_than')}"
+    return None

@@ -53,6 +53,8 @@ class ScoreTally:
         axes: the names of a batch's other axes, `axis_…`.
         variants: the cells of these axes; empty without axes.
         labels: column of `--by` → cells as text.
+        targets: scorer → whether the rows have an expected answer; without scorers for which no such column is named.
+        needs_target: scorers that can only judge rows with an expected answer.
         cut_short: positions of rows whose answer was cut short; these are scored like the others.
         costs: costs of the rows; only for comparisons.
         content_hashes: hashes of the cells in the columns that batchrun did not add, in column order; only for
@@ -69,7 +71,9 @@ class ScoreTally:
     clusters: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     labels: dict[str, list[str]] = field(default_factory=dict)
-    cut_short: list[int] = field(default_factory=list)
+    targets: dict[str, list[bool]] = field(default_factory=dict)
+    needs_target: set[str] = field(default_factory=set)
+    cut_short: set[int] = field(default_factory=set)
     costs: list[RowCosts] = field(default_factory=list)
     content_hashes: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -77,6 +81,23 @@ class ScoreTally:
     def incomplete(self) -> int:
         """Number of rows whose answer was cut short."""
         return len(self.cut_short)
+
+    def can_judge(self, name: str, position: int) -> bool:
+        """Return whether a scorer can judge a row if the row has an answer: it has the target that the scorer needs."""
+        return name not in self.needs_target or self._has_target(name, position)
+
+    def is_expected(self, name: str, position: int) -> bool:
+        """Return whether a row counts for `--min-scored`: it was to be run, and has a target if the scorer uses one.
+
+        A scorer that needs no target may still give no score to a row without one; then that row is not expected.
+        """
+        if self.kinds[position] == "skipped" or not self.can_judge(name, position):
+            return False
+        is_judged = self.kinds[position] != "answered" or self.values[name][position] is not None
+        return is_judged or self._has_target(name, position)
+
+    def _has_target(self, name: str, position: int) -> bool:
+        return name not in self.targets or self.targets[name][position]
 
     def pair_keys(self, positions: Iterable[int] | None = None, *, with_epochs: bool = True) -> list[PairKey]:
         """Return the pair keys of some rows; of all rows if `positions` is None."""
@@ -115,7 +136,9 @@ class ScoreTally:
             clusters=selected(self.clusters),
             splits=selected(self.splits),
             labels={column: selected(labels) for column, labels in self.labels.items()},
-            cut_short=[places[position] for position in self.cut_short if position in places],
+            targets={name: selected(flags) for name, flags in self.targets.items()},
+            needs_target=self.needs_target,
+            cut_short={places[position] for position in self.cut_short if position in places},
             costs=selected(self.costs),
             content_hashes=selected(self.content_hashes),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey, ScoreTally
 from batchrun.scoring.statistics import Estimate, Floats, estimate, pass_at_k, pass_hat_k
 
-__all__ = ["Epochs", "Figures", "ScoreSummary", "duplicate_epoch", "scored_values", "summarize"]
+__all__ = ["Epochs", "Figures", "Missing", "ScoreSummary", "duplicate_epoch", "scored_values", "summarize"]
+
+Missing: TypeAlias = Literal["failed", "unfinished", "unjudged", "cut_short"]
+"""Why a row that should have a score does not count as scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,14 @@ class Figures:
         estimate: the mean with its interval.
         rows: number of rows, without skipped ones.
         failed: failed rows; in the mean as 0 or not at all, by `ScoreSummary.failed_as`.
+        failed_without_target: those of them without the target that the scorer needs; never in the mean.
         unfinished: rows without an answer yet; never in the mean.
         unjudged: answered rows that the scorer could not judge; never in the mean.
+        skipped: rows that were not selected to run; never in the mean.
+        cut_short: rows with a score whose answer was cut short; they are in the mean.
+        expected: rows that should have a score, see `ScoreTally.is_expected`.
+        missing: those of them that have no score, or one of an answer that was cut short, by their kind; without
+            kinds that do not occur. A failed row that counts as 0 has a score.
         epochs: None if no row is repeated, if a score is neither 0 nor 1, or if several rows have the same key and
             epoch, so that they differ in more than the repetition.
     """
@@ -56,8 +66,13 @@ class Figures:
     estimate: Estimate
     rows: int
     failed: int
+    failed_without_target: int
     unfinished: int
     unjudged: int
+    skipped: int
+    cut_short: int
+    expected: int
+    missing: Mapping[Missing, int]
     epochs: Epochs | None = None
 
     @property
@@ -130,8 +145,13 @@ def figures_facts(figures: Figures) -> FiguresFacts:
         **estimate_facts(figures.estimate),  # type: ignore[typeddict-item] # the optional key comes later
         "rows": figures.rows,
         "failed": figures.failed,
+        "failed_without_target": figures.failed_without_target,
         "unfinished": figures.unfinished,
         "unjudged": figures.unjudged,
+        "skipped": figures.skipped,
+        "cut_short": figures.cut_short,
+        "expected": figures.expected,
+        "missing": {str(kind): count for kind, count in figures.missing.items()},
     }
     if figures.epochs is not None:
         facts["epochs"] = {
@@ -145,10 +165,16 @@ def figures_facts(figures: Figures) -> FiguresFacts:
 
 
 def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> list[float | None]:
-    """Return one value per row as it enters the means: 0 for a failed row that counts as wrong, None if left out."""
+    """Return one value per row as it enters the means: 0 for a failed row that counts as wrong, None if left out.
+
+    A failed row without the target that the scorer needs is left out, as an answered one is.
+    """
+    values = tally.values[name]
+    if failed_as == "skip":
+        return values
     return [
-        0.0 if kind == "failed" and failed_as == "wrong" else value
-        for kind, value in zip(tally.kinds, tally.values[name], strict=True)
+        0.0 if kind == "failed" and tally.can_judge(name, position) else values[position]
+        for position, kind in enumerate(tally.kinds)
     ]
 
 
@@ -199,9 +225,12 @@ def _summary(
     for column, labels in tally.labels.items():
         members: dict[str, list[int]] = defaultdict(list)
         for index, label in enumerate(labels):
-            if tally.kinds[index] != "skipped":
-                members[label].append(index)
-        groups[column] = {label: _figures(tally, name, values, clusters, indexes) for label, indexes in members.items()}
+            members[label].append(index)
+        groups[column] = {
+            label: _figures(tally, name, values, clusters, indexes)
+            for label, indexes in members.items()
+            if any(tally.kinds[index] != "skipped" for index in indexes)
+        }
     return ScoreSummary(
         name=name,
         failed_as=failed_as,
@@ -228,10 +257,32 @@ def _figures(
         estimate=estimate(array, scored_clusters),
         rows=len(indexes) - kinds.count("skipped"),
         failed=kinds.count("failed"),
+        failed_without_target=sum(
+            tally.kinds[index] == "failed" and not tally.can_judge(name, index) for index in indexes
+        ),
         unfinished=kinds.count("unfinished"),
         unjudged=sum(tally.kinds[index] == "answered" and own_values[index] is None for index in indexes),
+        skipped=kinds.count("skipped"),
+        cut_short=sum(index in tally.cut_short for index in scored),
+        expected=sum(tally.is_expected(name, index) for index in indexes),
+        missing=_missing(tally, name, values, indexes),
         epochs=_epochs(tally, values, indexes),
     )
+
+
+def _missing(
+    tally: ScoreTally, name: str, values: Sequence[float | None], indexes: Sequence[int] | range
+) -> dict[Missing, int]:
+    found: Counter[Missing] = Counter()
+    for index in indexes:
+        if not tally.is_expected(name, index):
+            continue
+        if values[index] is None:
+            kind = tally.kinds[index]
+            found["failed" if kind == "failed" else "unfinished" if kind == "unfinished" else "unjudged"] += 1
+        elif index in tally.cut_short:
+            found["cut_short"] += 1
+    return dict(found)
 
 
 def _repeated(clusters: list[str]) -> list[str] | None:

@@ -8,7 +8,7 @@ from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.figure_tables import contender_rows, pairing_table, score_tables
-from batchrun.scoring.figures_text import interval, p_text, percent, signed
+from batchrun.scoring.figures_text import counts_text, interval, p_text, percent, signed
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
@@ -57,6 +57,10 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         estimate = pairing.difference.estimate
         lines.append("")
         lines.append(f"{pairing.scorer}: {pairing.second} against {pairing.first}, {pairing.pairs:,} pairs")
+        if pairing.unpaired:
+            lines.append(
+                f"  {rows_text(pairing.unpaired)} of {pairing.second} not paired, without a score in one of the tables"
+            )
         lines.append(f"  difference {signed(estimate.mean)} {interval(estimate, signed=True)}")
         corrected = f", {p_text(pairing.corrected_p)} after Holm" if several else ""
         lines.append(f"  {_TESTS[pairing.difference.test]}: {p_text(pairing.difference.p_value)}{corrected}")
@@ -149,28 +153,25 @@ def _epoch_range(epochs: Epochs) -> str:
 def left_out(summary: ScoreSummary) -> list[str]:
     """Return a line for each kind of row that is not in the mean, or counts as 0."""
     figures, lines = summary.overall, []
-    if figures.failed and summary.failed_as == "skip":
-        one, are = ("it", "is") if figures.failed == 1 else ("them", "are")
-        lines.append(f"{rows_text(figures.failed, 'failed')} {are} not counted (--failed-as wrong counts {one} as 0)")
-    elif figures.failed:
-        lines.append(f"{rows_text(figures.failed, 'failed')} counted as 0")
+    countable = figures.failed - figures.failed_without_target
+    if countable and summary.failed_as == "skip":
+        one, are = ("it", "is") if countable == 1 else ("them", "are")
+        lines.append(f"{rows_text(countable, 'failed')} {are} not counted (--failed-as wrong counts {one} as 0)")
+    elif countable:
+        lines.append(f"{rows_text(countable, 'failed')} counted as 0")
+    if figures.failed_without_target:
+        lines.append(f"{rows_text(figures.failed_without_target, 'failed')} without a target, not counted")
     if figures.unfinished:
         lines.append(f"{rows_text(figures.unfinished)} without an answer yet, not counted")
     lines += [f"{rows_text(count)} cannot be judged: {reason}" for reason, count in summary.reasons.items()]
+    if figures.skipped:
+        lines.append(f"{rows_text(figures.skipped)} skipped, not counted")
     return lines
 
 
 def _group_cells(figures: Figures) -> tuple[str, ...]:
     estimate = figures.estimate
-    details = [
-        f"{count:,} {word}"
-        for count, word in (
-            (figures.failed, "failed"),
-            (figures.unjudged, "not judged"),
-            (figures.unfinished, "unfinished"),
-        )
-        if count
-    ]
+    details = [text] if (text := counts_text(figures)) else []
     if figures.epochs is not None:
         k = figures.epochs.most
         at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]

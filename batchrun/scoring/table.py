@@ -15,7 +15,7 @@ from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, as_text, is_missing
-from batchrun.scoring.scorers.targets import at_path, unusable
+from batchrun.scoring.scorers.targets import at_path, has_target, unusable
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.thoughts import split_thought
 
@@ -85,6 +85,10 @@ class ScoredTable:
         for named in self.scorers:
             tally.values[named.name] = []
             tally.reasons[named.name] = {}
+            if self.for_scorer(named).columns.target is not None:
+                tally.targets[named.name] = []
+            if named.scorer.needs_target:
+                tally.needs_target.add(named.name)
         tally.labels.update({column: [] for column in self.columns.by})
         row_tally = RowTally(
             tally,
@@ -130,11 +134,12 @@ class ScoredTable:
         columns = self.for_scorer(named).columns
         column, path, needs_target = columns.target, columns.target_path, named.scorer.needs_target
         for position, (row, kind) in enumerate(zip(chunk, kinds, strict=True)):
+            target = None
+            if column is not None:
+                target = at_path(row.values[column], path)
+                tally.targets[named.name].append(has_target(target))
             if kind != "answered":
                 continue
-            target = None if column is None else row.values[column]
-            if path:
-                target = at_path(target, path)
             if needs_target and (problem := unusable(target)) is not None:
                 scores[position] = problem
                 continue

@@ -1,35 +1,20 @@
-"""Tables compared, and bars on their scores."""
+"""Tables compared, and the parts of one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from scipy import stats
 
 from batchrun.errors import InputError
-from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, score_table
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.scored_output import default_scored
 from batchrun.scoring.summary_text import comparison_lines, comparison_markdown, score_markdown
-
-HEAD = "id,question,truth,response,status,cost_usd,duration_s,total_tokens\n"
-
-
-def write(folder: Path, name: str, right: str, *, first: int = 0, question: str = "q") -> str:
-    """Write a table with one row per character: 1 correct, 0 wrong, x failed."""
-    rows = [
-        f"{first + index},{question}{index},1,{'' if mark == 'x' else mark},"
-        f"{'failed' if mark == 'x' else 'completed'},0.5,{index + 1},10\n"
-        for index, mark in enumerate(right)
-    ]
-    path = folder / name
-    path.write_text(HEAD + "".join(rows), encoding="utf-8")
-    return str(path)
+from tests.support.marked_tables import write
 
 
 def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), cluster: str | None = None) -> Comparison:
@@ -242,66 +227,6 @@ def test_lines_and_markdown_say_the_same(tmp_path: Path) -> None:
     assert len({line.replace("\\|", "").count("|") for line in tables[:4]}) == 1
 
 
-def question(*scorers: str) -> ScoringSpec:
-    return ScoringSpec(scorers or ("numeric",), ScoreColumns(target="truth", key="id"))
-
-
-@pytest.mark.parametrize(
-    ("bars", "code"),
-    [
-        (Bars(), 0),
-        (Bars(fail_under=0.75), 0),
-        (Bars(fail_under=0.76), 7),
-        (Bars(fail_under=0.75, on="interval"), 7),
-        (Bars(baseline="base.csv"), 7),
-        (Bars(baseline="base.csv", margin=0.25), 0),
-        (Bars(baseline="base.csv", margin=0.25, on="interval"), 7),
-        (Bars(baseline="base.csv", margin=0.99, on="interval"), 0),
-    ],
-)
-def test_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Bars, code: int) -> None:
-    """A mean of 0.75, 0.25 below the baseline's, passes or fails by the bar."""
-    monkeypatch.chdir(tmp_path)
-    write(Path(), "base.csv", "1111")
-    found = score_table(write(Path(), "a.csv", "1110"), question(), bars)
-    assert found.exit_code == code
-    assert found.output == Path("a.scored.csv")
-
-
-def test_a_bar_without_scores_is_not_passed(tmp_path: Path) -> None:
-    """If all rows have failed, no bar is passed."""
-    found = score_table(write(tmp_path, "a.csv", "xx"), question(), Bars(fail_under=0))
-    assert found.bars == [Bar("numeric: at least 0", False, "no row has a score")]
-    base = write(tmp_path, "base.csv", "11")
-    found = score_table(str(tmp_path / "a.csv"), question(), Bars(baseline=base, margin=1))
-    assert found.exit_code == 7
-
-
-def test_a_pass_that_may_be_luck_says_so(tmp_path: Path) -> None:
-    """A bar on the mean says if the interval extends below the margin; failed rows are mentioned."""
-    a, b = write(tmp_path, "a.csv", "1110x"), write(tmp_path, "b.csv", "11101")
-    [bar] = no_worse_bars(compared(a, b).pairings, 0.01, "value")
-    assert bar.passed
-    assert "a loss of more than 0.01 is not ruled out" in bar.found
-    found = score_table(a, question(), Bars(fail_under=0.5))
-    assert "1 failed row not counted" in found.bars[0].found
-    assert floor_bars(found.summaries, 0.5, "value") == found.bars
-
-
-def test_junit_is_what_ci_reads() -> None:
-    """Every bar is a test case, a missed one has a failure, and the counts agree."""
-    bars = [Bar("a: at least 0.9", True, "0.95"), Bar("b <&> c", False, "0.1 & less")]
-    suite = ElementTree.fromstring(junit(bars, "batchrun score t.csv")).find("testsuite")
-    assert suite is not None
-    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
-    cases = suite.findall("testcase")
-    assert [case.get("name") for case in cases] == ["a: at least 0.9", "b <&> c"]
-    assert cases[0].find("failure") is None
-    failure = cases[1].find("failure")
-    assert failure is not None
-    assert failure.get("message") == "0.1 & less"
-
-
 def test_markdown_is_harmless(tmp_path: Path) -> None:
     """Values from the table that look like markup are shown as text."""
     path = tmp_path / "t.csv"
@@ -372,13 +297,3 @@ def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
     with pytest.raises(InputError, match="x and y share no key; is --key the right column"):
         split(str(tmp_path / "t.csv"), "m")
-
-
-def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
-    """Without a key column rows cannot be paired, and nothing is written."""
-    path = write(tmp_path, "a.csv", "1")
-    with pytest.raises(
-        InputError, match="--no-worse-than: pairs the rows of two tables; name their id column with --key"
-    ):
-        score_table(path, ScoringSpec(["numeric"], ScoreColumns(target="truth")), Bars(baseline=path))
-    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]

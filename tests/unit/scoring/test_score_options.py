@@ -60,6 +60,8 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
         ({"scorer": "exact", "failed_as": "right"}, "failed_as: input should be 'skip' or 'wrong', got 'right'"),
         ({"scorer": "exact", "margin": 0.1}, "margin requires no_worse_than"),
         ({"scorer": "exact", "junit": "j.xml"}, "junit requires a bar: add fail_under or no_worse_than"),
+        ({"scorer": "exact", "min_scored": 0.5}, "min_scored requires a bar: add fail_under or no_worse_than"),
+        ({"scorer": "exact", "fail_under": 1, "min_scored": 95}, "min_scored: expected a number from 0 to 1, got 95"),
     ],
 )
 def test_what_is_wrong_gets_one_line(given: dict[str, Any], expected: str) -> None:
