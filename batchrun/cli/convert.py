@@ -48,8 +48,9 @@ _WRITTEN = tuple(name for name in _FORMATS if name not in ("messages", "lm-eval"
 def convert(files: tuple[str, ...], output: Path, **options: Any) -> None:
     """Convert a table to the file format of another tool, or back.
 
-    Several files, such as the pages of a list, become one table. An eval
-    of OpenAI and its runs become a job file if OUTPUT ends in .toml. Parts that cannot be converted are listed.
+    Several files, such as the pages of a list, become one table. An eval of
+    OpenAI with its runs, and a configuration of promptfoo, become a job file
+    if OUTPUT ends in .toml. Parts that cannot be converted are listed.
     """
     from batchrun.scoring.formats.conversion import Conversion
     from batchrun.scoring.formats.convert import convert as convert_file

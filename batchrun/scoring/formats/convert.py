@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -13,6 +13,7 @@ from batchrun.records import OUTPUT_COLUMNS, Row, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.importers.importers import IMPORTERS, imported
 from batchrun.scoring.formats.importers.openai_jobs import job_files
+from batchrun.scoring.formats.importers.promptfoo_jobs import promptfoo_job_files
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text
@@ -66,15 +67,23 @@ def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple
 
 def _convert_to_job(names: Sequence[str], output: Path, conversion: Conversion, notes: Notes) -> int:
     """Write a job file and the files that it refers to; return the number of rows of its data."""
-    if conversion.from_format != "openai-evals":
-        raise InputError(f"{output}: only --from openai-evals writes a job file; name a table")
-    files = job_files(names, output, notes)
+    make = _JOBS.get(conversion.from_format)
+    if make is None or conversion.to_format != "table":
+        raise InputError(f"{output}: only --from {' and --from '.join(_JOBS)} write a job file; name a table")
+    files = make(names, output, notes)
     for path, text in files.items():
         with replacing(path) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
         if path != output:
             notes.remark(f"also written: {path}", 0)
     return sum(text.count("\n") for path, text in files.items() if path.suffix == ".jsonl")
+
+
+_JOBS: Final[Mapping[str, Callable[[Sequence[str], Path, Notes], dict[Path, str]]]] = {
+    "openai-evals": job_files,
+    "promptfoo": promptfoo_job_files,
+}
+"""Format → function that makes a job file, and the files that it refers to."""
 
 
 @dataclass(frozen=True, slots=True)

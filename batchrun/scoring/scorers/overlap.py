@@ -59,14 +59,29 @@ class FuzzyScorer(OverlapScorer):
     """The similarity of the texts: rapidfuzz's `fuzz.ratio`, 1 for texts that differ in case and white space only.
 
     The ratio is 1 − (insertions + deletions) / (sum of both lengths).
+
+    Attributes:
+        edits: if given, the value is 1 if at most so many characters have to be inserted, deleted or replaced to make
+            the target of the answer (Levenshtein's distance of the texts as they are), otherwise 0.
     """
 
+    edits: int | None = None
     _ratio: Callable[[str, str], float] = field(init=False, repr=False, compare=False)
+    _distance: Callable[[str, str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         with needs_eval("fuzzy"):
             from rapidfuzz import fuzz
+            from rapidfuzz.distance import Levenshtein
         object.__setattr__(self, "_ratio", fuzz.ratio)
+        object.__setattr__(self, "_distance", Levenshtein.distance)
+
+    def score(self, sample: Sample) -> Score:
+        if self.edits is None:
+            return OverlapScorer.score(self, sample)
+        distances = [(self._distance(sample.answer, each), each) for each in texts_of(sample.target)]
+        edits, target = min(distances, key=lambda it: it[0])
+        return Score(float(edits <= self.edits), f"{edits} edits to {target!r}; at most {self.edits}", sample.answer)
 
     def _measure(self, answer: str, target: str) -> float:
         return self._ratio(_NO_CASE.of(answer), _NO_CASE.of(target)) / 100

@@ -171,6 +171,16 @@ def _overlap(kind: str, make: Callable[..., Scorer], **settings: int) -> Callabl
     return lambda options: make(threshold=_share(kind, _pairs(kind, options, ("threshold",)), "threshold"), **settings)
 
 
+def _fuzzy(options: str) -> Scorer:
+    pairs = _pairs("fuzzy", options, ("threshold", "edits"))
+    edits = pairs.get("edits")
+    if edits is not None and not (edits.isascii() and edits.isdecimal() and len(edits) < 10):
+        raise InputError(f"--scorer fuzzy: edits={edits}: expected a whole number of characters, at least 0")
+    if edits is not None and "threshold" in pairs:
+        raise InputError("--scorer fuzzy: edits and threshold exclude each other; use one of them")
+    return FuzzyScorer(threshold=_share("fuzzy", pairs, "threshold"), edits=None if edits is None else int(edits))
+
+
 def _math(options: str) -> Scorer:
     limit_s = _number("math", _pairs("math", options, ("limit",)), "limit")
     if limit_s == 0:
@@ -213,7 +223,7 @@ SCORERS: Final[Mapping[str, Callable[[str], Scorer]]] = {
     "numeric": _numeric,
     "choice": _choice,
     "json": _json,
-    "fuzzy": _overlap("fuzzy", FuzzyScorer),
+    "fuzzy": _fuzzy,
     "f1": _overlap("f1", F1Scorer),
     "rougeL": _overlap("rougeL", RougeLScorer),
     **{f"rouge{n}": _overlap(f"rouge{n}", RougeNScorer, n=n) for n in (1, 2, 3, 4)},

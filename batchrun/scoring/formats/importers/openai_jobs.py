@@ -14,6 +14,7 @@ from batchrun.records import JsonDict
 from batchrun.scoring.formats.documents import documents_of
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.asked import text_of
+from batchrun.scoring.formats.importers.job_text import job_text
 from batchrun.scoring.formats.importers.openai_evals import OpenAIEvals
 from batchrun.scoring.formats.importers.openai_graders import Criteria, sampling_options
 from batchrun.scoring.formats.importers.openai_templates import column_in, rewritten
@@ -175,11 +176,7 @@ class _Job:
     def files(self) -> dict[Path, str]:
         """Return path and text of all files."""
         criteria, folder = self.criteria, self.path.parent
-        options = {name: value for name, value in self.options.items() if not isinstance(value, dict)}
-        options |= {name: value for name, value in self.options.items() if isinstance(value, dict)}
-        if criteria.scorers:
-            options["score"] = {"scorer": criteria.scorers, **({"target": criteria.target} if criteria.target else {})}
-        made = {self.path: job_toml(options, tuple(self.comments))}
+        made = {self.path: job_text(self.options, criteria.scorers, criteria.target, self.comments)}
         if self.data:
             made[folder / f"{self.path.stem}.data.jsonl"] = self.data
         made |= {folder / name: job_toml(grader) for name, grader in criteria.graders.items()}

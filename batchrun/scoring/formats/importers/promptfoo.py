@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import ClassVar, Final
 
@@ -11,11 +12,12 @@ from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, own_column
 from batchrun.scoring.formats.importers.importer import Cells, Importer
-from batchrun.scoring.formats.importers.promptfoo_checks import check_cells, checks_of
+from batchrun.scoring.formats.importers.promptfoo_checks import Check, check_cells, checks_of
 from batchrun.scoring.formats.importers.promptfoo_config import case_of_csv, is_config, tests_of, with_files
 from batchrun.scoring.formats.importers.promptfoo_results import csv_results, is_csv_of_results, is_result, result_row
+from batchrun.scoring.formats.importers.promptfoo_templates import rendered
 
-__all__ = ["Promptfoo", "variable_column"]
+__all__ = ["Promptfoo", "PromptfooCase", "variable_column"]
 
 _COLUMNS: Final = ANSWER_COLUMNS | {
     *("test", "prompt", "prompt_label", "prompt_index", "provider", "description", "check", "target", "result_id"),
@@ -30,6 +32,21 @@ def variable_column(name: str) -> str:
     ('topic', 'var_response')
     """
     return own_column(name, "var_", _COLUMNS, ("score_", "passed_", "metadata_"))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptfooCase:
+    """A test with one value of each variable.
+
+    Attributes:
+        variables: the variables.
+        cells: the cells of its row.
+        checks: its assertions that have a counterpart, with the variables in their texts.
+    """
+
+    variables: Cells
+    cells: Cells
+    checks: list[Check]
 
 
 class Promptfoo(Importer):
@@ -67,12 +84,16 @@ class Promptfoo(Importer):
             cells[column] = value
         return cells
 
-    def _checks(self, assertions: list[Fields], where: str) -> Cells:
-        return check_cells(list(checks_of(assertions, self.notes, where)))
-
     # -- tests --------------------------------------------------------------------------------------------------
 
     def _test(self, fields: Fields, document: Document, where: str = "assert") -> Iterator[Cells]:
+        for case in self.cases(fields, document, where):
+            yield case.cells | check_cells(case.checks)
+
+    def cases(
+        self, fields: Fields, document: Document, where: str = "assert", *, for_job: bool = False
+    ) -> Iterator[PromptfooCase]:
+        """Take a test, and yield a case for each combination of its variables that are lists."""
         variables = {name: with_files(value, document) for name, value in fields.object("vars").take_all().items()}
         rest: Cells = {}
         for name, column in (("description", "description"), ("providerOutput", "response")):
@@ -80,13 +101,22 @@ class Promptfoo(Importer):
                 rest[column] = fields.take(name)
         for name, value in fields.object("metadata").take_all().items():
             rest[f"metadata_{name}"] = value
-        rest |= self._checks(fields.objects("assert"), where)
+        checks = list(checks_of(fields.objects("assert"), self.notes, where, for_job=for_job))
+        if for_job and any(check.scorer == "model-graded" for check in checks):
+            grader = fields.object("options").take("provider")
+            checks = [
+                replace(each, provider=each.provider or grader) if each.scorer == "model-graded" else each
+                for each in checks
+            ]
         options = fields.object("options")
         lists = {} if options.take_if("disableVarExpansion", True) else {
             name: value for name, value in variables.items() if isinstance(value, list) and value
         }  # fmt: skip
         for combination in product(*lists.values()):
-            yield self._variables({**variables, **dict(zip(lists, combination, strict=True))}) | rest
+            given = {**variables, **dict(zip(lists, combination, strict=True))}
+            given = {name: rendered(value, given, self.notes) for name, value in given.items()}
+            own = [check.rendered(given, self.notes) for check in checks]
+            yield PromptfooCase(given, self._variables(given) | rest, own)
 
     def _csv_test(self, fields: Fields, document: Document) -> Iterator[Cells]:
         case = Fields.of(case_of_csv(fields, self.notes))
@@ -110,4 +140,8 @@ class Promptfoo(Importer):
         assertions = case.get("assert")
         copied = [dict(each) for each in assertions if isinstance(each, dict)] if isinstance(assertions, list) else []
         cells = self._variables(variables if isinstance(variables, dict) else {"vars": variables})
-        return cells | result_row(fields, case, copied) | self._checks(case.objects("assert"), "assert")
+        checks = [
+            check.rendered(variables if isinstance(variables, dict) else {}, self.notes)
+            for check in checks_of(case.objects("assert"), self.notes, "assert")
+        ]
+        return cells | result_row(fields, case, copied) | check_cells(checks)

@@ -18,7 +18,7 @@ from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.tables import ReadOptions
 from batchrun.tables.files import TextFile, check_readable
 
-__all__ = ["case_of_csv", "is_config", "tests_of", "with_files"]
+__all__ = ["case_of_csv", "is_config", "tests_of", "text_file", "with_files"]
 
 _FILE: Final = "file://"
 _TEXTS: Final = frozenset({".txt", ".md", ".json", ".yaml", ".yml", ".html", ".xml", ".j2"})
@@ -146,6 +146,15 @@ def with_files(value: Value, document: Document) -> Value:
     path = _path(value, document)
     if path.suffix.lower() not in _TEXTS:
         return value if path.suffix.lower() in _CODE else str(path)
+    return text_file(path)
+
+
+def text_file(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        InputError: the file does not exist or cannot be read.
+    """
     check_readable(path, str(path))
     file = TextFile.find(path, str(path), encoding=None, compression=None)
     return "".join(line for block in file.blocks(newline="\n") for line in block)

@@ -215,15 +215,13 @@ def test_tests_of_promptfoo(tmp_path: Path) -> None:
         ("d", "model-graded", "is nice"),
         ("e", "exact", "y"),
         ("f", "json", None),
-        ("g", None, None),
+        ("g", "cosine:model=text-embedding-3-large,threshold=0.8", "x"),
         ("h", "exact", "Note: plain text"),
     ]
     assert rows[0]["description"] == "first"
     assert set(notes.lines()) == {
         "not carried over: __metric = 'm' (1 row)",
         "not carried over: __expected: not-contains = 'x' (1 row)",
-        "not carried over: __expected: similar = 'x' (1 row)",
-        "not carried over: __expected: threshold = 0.8 (1 row)",
     }
 
 
