@@ -49,7 +49,7 @@ _CLOSED_QA: Final = (
 _G_EVAL: Final = (
     "You grade how far an answer fulfils some criteria.\n\n",
     "criteria",
-    "10 means that it fulfils them completely, and 0 that it fulfils none of them.",
+    "10 means that it fulfils them completely, and 0 that it does not fulfil any.",
 )
 _KINDS: Final[dict[str, tuple[tuple[str, str, str], JsonDict]]] = {
     "llm-rubric": (_RUBRIC, {"choices": {"C": 1.0, "I": 0.0}}),
