@@ -15,6 +15,7 @@ from batchrun.errors import InputError
 from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
+from batchrun.job.parameter_types import PARAMETER_TYPES
 from batchrun.job.python_values import read_python_values
 from batchrun.job.templated import has_template, is_template
 from batchrun.local_paths import check_local
@@ -133,6 +134,10 @@ def _check_parameters(job: Job) -> None:
         is_one = name == "n" and (value is None or (value == 1 and not isinstance(value, bool)))
         if (option := _OPTION_OF_PARAMETER.get(name)) and not is_one:
             raise InputError(f"param: {name} cannot be set as a model parameter; use {option}")
+        kind = PARAMETER_TYPES.get(name)
+        if kind is not None and isinstance(value, str) and not is_template(value):
+            wanted = "true or false" if kind == "boolean" else "a number"
+            raise InputError(f"param: {name}: expected {wanted} without quotes, got {shortened(value)}")
     for option_name, value in (*((f"param: {name}", value) for name, value in job.param.items()), *_flagless(job)):
         try:
             json.dumps(value, allow_nan=False)

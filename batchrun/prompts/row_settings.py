@@ -9,12 +9,14 @@ from typing import Any
 
 import minijinja
 
+from batchrun.job.parameter_types import PARAMETER_TYPES, ParameterType, typed
 from batchrun.job.templated import is_template, template_settings, texts_by_place
 from batchrun.prompts.combinations import Combination
 from batchrun.prompts.prompt_error import PromptError
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
 from batchrun.prompts.template_names import add_template
 from batchrun.records import JsonDict, RowSettings, Settings
+from batchrun.wording import shortened
 
 __all__ = ["SettingTemplates", "setting_templates"]
 
@@ -93,8 +95,11 @@ class SettingTemplates:
         raise PromptError("empty_instructions", "the rendered instructions of this row are empty", option=name)
 
     def _rendered(self, place: tuple[str | int, ...], value: Any, context: Settings) -> Any:
-        """Return a parameter with its templates rendered. One that is a single expression keeps the expression's type:
-        a number is sent as a number."""
+        """Return a parameter with its templates rendered.
+
+        One that is a single expression keeps the expression's type. Text becomes a number or a truth value where the
+        parameter is one, because the cells of a CSV are texts.
+        """
         if isinstance(value, dict):
             return {key: self._rendered((*place, key), each, context) for key, each in value.items()}
         if isinstance(value, list | tuple):
@@ -102,12 +107,13 @@ class SettingTemplates:
         if not is_template(value):
             return value
         name = _shown(place)
-        text = self._template(name, context)  # also for an expression, which alone would take undefined names for null
+        found: Any = self._template(name, context)  # an expression alone would take undefined names for null
         expression = self._expressions.get(self._prefix + name)
-        if expression is None:
-            return text
-        found = self._environment.eval_expr(expression, **context)
-        return text if isinstance(found, str) else _json_value(found, name)
+        if expression is not None:
+            evaluated = self._environment.eval_expr(expression, **context)
+            found = found if isinstance(evaluated, str) else _json_value(evaluated, name)
+        kind = PARAMETER_TYPES.get(str(place[1])) if len(place) == 2 else None
+        return found if kind is None else _typed(found, kind, name, value)
 
     def _template(self, name: str, context: Settings) -> str:
         try:
@@ -115,6 +121,18 @@ class SettingTemplates:
         except TEMPLATE_ERRORS as exc:
             text = f"--{name}: the template fails on this row: {explained(exc)}"
             raise PromptError("template_error", text, option=name) from None
+
+
+def _typed(found: Any, kind: ParameterType, name: str, template: str) -> Any:
+    try:
+        return typed(found, kind)
+    except ValueError as exc:
+        default = ""
+        if found == "" and (whole := template.strip()).startswith("{{"):
+            example = "true" if kind == "boolean" else "1"
+            default = f"; for rows without one write {whole.removesuffix('}}').rstrip()} or {example} }}}}"
+        text = f"--{name}: {exc}, got {shortened(found)}{default}"
+        raise PromptError("template_error", text, option=name) from None
 
 
 def _shown(place: Sequence[str | int]) -> str:

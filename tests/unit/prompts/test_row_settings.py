@@ -26,7 +26,12 @@ def rendered(cells: dict[str, Any] = CELLS, **settings: Any) -> Prompt:
         ({"param": {"user": "u{{ n }}", "seed": 1}}, RowSettings(param={"user": "u7", "seed": 1})),
         ({"param": {"a": {"b": ["{{ tone }}", 2]}}}, RowSettings(param={"a": {"b": ["calm", 2]}})),
         ({"param": {"seed": "{{ n | int }}"}}, RowSettings(param={"seed": 7})),
-        ({"param": {"seed": "{{n}}"}}, RowSettings(param={"seed": "7"})),
+        ({"param": {"seed": "{{n}}"}}, RowSettings(param={"seed": 7})),
+        ({"param": {"temperature": "0.{{n}}"}}, RowSettings(param={"temperature": 0.7})),
+        (
+            {"param": {"metadata": {"seed": "{{n}}"}, "user": "{{n}}"}},
+            RowSettings(param={"metadata": {"seed": "7"}, "user": "7"}),
+        ),
         ({"param": {"seed": "{{ big }}"}}, RowSettings(param={"seed": 8})),
         ({"param": {"stop": "{{ words }}"}}, RowSettings(param={"stop": ["a", "ß"]})),
         ({"param": {"x": "{{ n }}{{ big }}"}}, RowSettings(param={"x": "78"})),
@@ -49,6 +54,9 @@ def test_settings_of_a_row(settings: dict[str, Any], own: RowSettings | None) ->
         ({"model": "{{ n.x.y }}"}, {}, "template_error"),
         ({"param": {"x": "{{ n | float }}"}}, {"n": "nan"}, "template_error"),
         ({"param": {"x": "{{ words.z }}"}}, {}, "template_error"),
+        ({"param": {"temperature": "{{ n }}"}}, {"n": "warm"}, "template_error"),
+        ({"param": {"temperature": "{{ n }}"}}, {"n": None}, "template_error"),
+        ({"param": {"parallel_tool_calls": "{{ n }}"}}, {"n": "7"}, "template_error"),
         ({"instructions": "{{ tone }}"}, {"tone": "\ud800"}, "bad_text"),
     ],
 )
@@ -57,6 +65,15 @@ def test_a_row_without_its_settings(settings: dict[str, Any], cells: dict[str, A
     with pytest.raises(PromptError) as caught:
         rendered(cells, **settings)
     assert caught.value.error_type == error_type
+
+
+def test_an_empty_number() -> None:
+    """An empty cell for a parameter that is a number is named with the way to give a default."""
+    with pytest.raises(PromptError) as caught:
+        rendered({"n": ""}, param={"temperature": "{{ n }}"})
+    assert str(caught.value) == (
+        "--param temperature: expected a number, got ''; for rows without one write {{ n or 1 }}"
+    )
 
 
 @pytest.mark.parametrize(
