@@ -27,11 +27,13 @@ from batchrun.services.factory import make_service
 from batchrun.services.files.downloads import Downloads
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.files.uploads import Uploads
+from batchrun.services.kept import logprobs_look
 from batchrun.services.parameters import model_parameters
 from batchrun.services.per_variant import Variants
 from batchrun.services.redaction import scrubbed
-from batchrun.services.token_limit import TokenLimitWatch
+from batchrun.services.token_limit import token_limit_look
 from batchrun.services.tutor_refusal import Tutoring
+from batchrun.services.watched import Look, WatchedService
 from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch
 from batchrun.token_usage import Usage
@@ -164,11 +166,20 @@ def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str, notices: S
     services: list[Service] = []
     for job in plan.variants:
         service = _service_of_variant(job, plan, journal, wire, batch_id, files)
-        if job.max_completion_tokens is not None:
-            service = TokenLimitWatch(service, job, plan.destination.api, partial(notices.add_once, "token limit"))
-        services.append(service)
+        looks = _looks(job, plan, notices)
+        services.append(WatchedService(service, looks) if looks else service)
     service = services[0] if len(services) == 1 else Variants(services)
     return Tutoring(service) if plan.is_tutored else service
+
+
+def _looks(job: Job, plan: Plan, notices: ServiceNotices) -> list[Look]:
+    """Return what is looked for in all replies: nothing for most jobs."""
+    looks = []
+    if job.max_completion_tokens is not None:
+        looks.append(token_limit_look(job, plan.destination.api, partial(notices.add_once, "token limit")))
+    if "logprobs" in (job.keep or ()):
+        looks.append(logprobs_look(partial(notices.add_once, "logprobs")))
+    return looks
 
 
 def _service_of_variant(

@@ -36,9 +36,12 @@ class ServiceNotices:
 
 
 def shutdown_lookup(plan: Plan, wire: Wire, notices: ServiceNotices, clock: WallClock) -> ShutdownLookup | None:
-    """Return the look-up of shutdown dates; None where no service has any: offline, or with --azure, whose list has the
-    models of a region and not the deployments that rows name."""
-    models = {variant.model for variant in plan.variants if variant.model is not None}
+    """Return the look-up of shutdown dates, of all models that rows name and the fallback model.
+
+    None where no service has any: offline, or with --azure, whose list has the models of a region and not the
+    deployments that rows name.
+    """
+    models = {model for model in (*plan.models, plan.job.fallback_model) if model is not None}
     if plan.destination.is_embedded or plan.job.azure or not models:
         return None
     return ShutdownLookup(wire, models, partial(notices.add, "shutdown"), clock)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from batchrun.engine.service import Reply
 from batchrun.records import JsonDict, JsonObject
 from batchrun.services.citations import Citation
 from batchrun.services.reply_fields import cleaned, name, whole_text
+from batchrun.services.watched import Look
 
-__all__ = ["ON_REQUEST", "STANDARD_TIERS", "extras_of", "tier_of"]
+__all__ = ["ON_REQUEST", "STANDARD_TIERS", "extras_of", "logprobs_look", "tier_of"]
 
 ON_REQUEST = ("service_tier", "logprobs", "raw")
 """Parts of a reply that are kept only on request; a service tier is also kept if it is not the standard one."""
@@ -60,3 +62,20 @@ def extras_of(
     if "raw" in keep:
         extras["raw"] = cleaned(raw)
     return extras or None
+
+
+def logprobs_look(on_missing: Callable[[str], None]) -> Look:
+    """Return a function that looks for answers without log probabilities, although `keep` asks for them.
+
+    Args:
+        on_missing: called with one line for each of them.
+    """
+
+    def look(reply: Reply) -> None:
+        if reply.status == "completed" and reply.response and "logprobs" not in (reply.extras or {}):
+            on_missing(
+                "--keep logprobs: the service sent an answer without log probabilities; the cells of such answers are "
+                "empty"
+            )
+
+    return look

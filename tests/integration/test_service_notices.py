@@ -1,4 +1,4 @@
-"""What a batch tells about its service: models that are shut down soon, and a token limit that is not applied."""
+"""What a batch finds out about its service: models that are shut down soon, and options that it does not apply."""
 
 from __future__ import annotations
 
@@ -212,6 +212,26 @@ def test_no_look_up_offline(tmp_path: Path) -> None:
             await wire.aclose()
 
     assert anyio.run(found) is None
+
+
+def test_the_models_of_rows_and_the_fallback_model(tmp_path: Path) -> None:
+    """A model that only some rows name, and the fallback model, are looked up like that of the batch."""
+    dated = [{"id": f"m-{number}", "shutdown_date": "2026-12-11"} for number in range(4)]
+    routes: Routes = {"GET /models": json_answer({"object": "list", "data": dated})}
+    options = {"model": "m-{{ question[0] }}", "fallback_model": "m-3"}
+    summary, _ = answered(tmp_path, routes, api="chat", **options)
+    assert [notice.split("'")[1] for notice in summary.notices] == ["m-0", "m-1", "m-2", "m-3"]
+
+
+# -- log probabilities ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_log_probabilities_that_are_not_sent(tmp_path: Path, api: Api) -> None:
+    """A service without them is noticed once, although each row has an empty cell."""
+    summary, _ = answered(tmp_path, {}, api=api, keep=["logprobs"])
+    (notice,) = summary.notices
+    assert notice.startswith("--keep logprobs: the service sent an answer without log probabilities")
 
 
 # -- the token limit ------------------------------------------------------------------------------------------
