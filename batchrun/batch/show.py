@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,7 @@ from batchrun.services.assistants_replies import message_text
 from batchrun.services.citations import citation_text
 from batchrun.services.conversations import chat_messages
 from batchrun.tables import Source
+from batchrun.wording import visible_line
 
 __all__ = ["RowFacts", "row_facts", "row_lines"]
 
@@ -50,10 +53,11 @@ class RowFacts(TypedDict):
     """Everything known about a row, as `show --json` prints it.
 
     `prompt` is None if the prompt could not be made; `problem` is then the reason. `messages` are those of a
-    conversation, and examples with the question; missing if only the prompt is sent. `line` is None in formats without
-    lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `carried` is what the answer carried besides its text, as in
-    `Completed.extras`; empty if nothing. `thread` is missing if the service keeps no thread, and `cached_from` if the
-    row was sent.
+    conversation, and examples with the question; missing if only the prompt is sent. `settings` are the model, the
+    instructions and the parameters that only this row has; missing if it has those of its batch. `line` is None in
+    formats without lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `carried` is what the answer carried besides its
+    text, as in `Completed.extras`; empty if nothing. `thread` is missing if the service keeps no thread, and
+    `cached_from` if the row was sent.
     """
 
     row: str
@@ -61,6 +65,7 @@ class RowFacts(TypedDict):
     input: JsonDict
     prompt: list[str] | None
     messages: NotRequired[list[JsonObject]]
+    settings: NotRequired[JsonDict]
     problem: str | None
     outcome: JsonDict
     carried: JsonDict
@@ -105,8 +110,11 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "attempts": list(journal.attempts(row_key)),
             "exchanges": [_exchange(end) for end in ends],
         }
-        if not isinstance(prompt, PromptError) and (prompt.first.messages or prompt.first.examples):
-            facts["messages"] = chat_messages(prompt.first)
+        if not isinstance(prompt, PromptError):
+            if prompt.first.messages or prompt.first.examples:
+                facts["messages"] = chat_messages(prompt.first)
+            if prompt.own is not None:
+                facts["settings"] = {name: value for name, value in asdict(prompt.own).items() if value is not None}
         if source_of_answer := journal.extras(row_key).get(CACHED_FROM) if facts["outcome"]["completed_at"] else None:
             facts["cached_from"] = source_of_answer
     thread_id = facts["outcome"]["thread_id"]
@@ -164,6 +172,7 @@ def row_lines(facts: RowFacts) -> list[str]:
         fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
         run = attempt["run_id"] or "no run id received"
         lines.append(f"attempt {attempt['number']} · {attempt['started_at'][:19]}Z · {run}{fault}")
+    lines += _setting_lines(facts.get("settings", {}))
     thread = facts.get("thread", {})
     if "messages" in thread:
         lines += _thread_lines(outcome["thread_id"], thread)
@@ -178,6 +187,16 @@ def row_lines(facts: RowFacts) -> list[str]:
         lines += ["", f"{outcome['error_type']}: {outcome['error']}"]
     if outcome["total_tokens"] is not None:
         lines += ["", _usage_line(outcome)]
+    return lines
+
+
+def _setting_lines(settings: JsonObject) -> list[str]:
+    """Return the settings that only this row has. Parameters include those that all rows share."""
+    lines = [f"model of this row: {visible_line(settings['model'])}"] if "model" in settings else []
+    if "param" in settings:
+        lines.append(f"parameters of this row: {json.dumps(settings['param'], ensure_ascii=False)}")
+    if "instructions" in settings:
+        lines += ["", "instructions of this row:", *_indented(settings["instructions"])]
     return lines
 
 

@@ -14,6 +14,7 @@ import batchrun
 from batchrun.batch.plan import make_plan
 from batchrun.batch.run import run_batch
 from batchrun.batch.run_summary import Summary
+from batchrun.batch.show import row_facts, row_lines
 from batchrun.errors import InputError
 from batchrun.estimate.dry_run import dry_run
 from batchrun.job.environment import Environment
@@ -33,7 +34,7 @@ TABLE = [
 TEMPLATES: dict[str, Any] = {
     "instructions": "{{ tone }}",
     "model": "{{ llm }}",
-    "param": {"temperature": "{{ t | float }}"},
+    "param": {"temperature": "{{ t }}"},
 }
 
 
@@ -61,8 +62,8 @@ async def run(folder: Path, url: str, rows: list[dict[str, str]] = TABLE, **opti
     "mode", [{"api": "assistants"}, {"api": "responses"}, {"api": "chat"}, {"api": "chat", "stream": True}]
 )
 async def test_each_row_has_its_own(tmp_path: Path, service: tuple[str, Recording], mode: dict[str, Any]) -> None:
-    """Each protocol sends the instructions, the model and the typed parameter of the row; a row without instructions
-    or model fails by name; after a change of one cell only that row is asked again."""
+    """Each protocol sends the instructions, the model and the typed parameter of the row, and `show` has them; a row
+    without instructions or model fails by name; after a change of one cell only that row is asked again."""
     url, responder = service
     summary = await run(tmp_path, url, **TEMPLATES, **mode)
     sent = sorted(
@@ -75,6 +76,13 @@ async def test_each_row_has_its_own(tmp_path: Path, service: tuple[str, Recordin
         ("m-1", ""), ("m-2", ""), ("", "empty_instructions"), ("", "empty_model"),
     ]  # fmt: skip
     assert summary.exit_code == 3
+    shown = await row_facts(tmp_path / "out.csv", "1", KEY)
+    assert shown["settings"] == {"model": "m-2", "instructions": "loud", "param": {"temperature": 1}}
+    lines = row_lines(shown)
+    assert [line for line in lines if "of this row" in line] == [
+        "model of this row: m-2", 'parameters of this row: {"temperature": 1}', "instructions of this row:",
+    ]  # fmt: skip
+    assert "  loud" in lines
     responder.asked.clear()
     changed = [TABLE[0] | {"tone": "wild"}, *TABLE[1:]]
     await run(tmp_path, url, changed, **TEMPLATES, **mode, accept_changes=True)

@@ -52,7 +52,7 @@ def test_texts_of_cells(value: Any, kind: ParameterType, expected: Any) -> None:
     [("", "number"), ("warm", "number"), ("0,5", "number"), ("nan", "number"), ("1e999", "number"), ("1_0", "integer"),
      ("1.5", "integer"), (1.5, "integer"), ("٣", "integer"), ("1", "boolean"), ("yes", "boolean")],
 )  # fmt: skip
-def test_texts_that_are_none(value: Any, kind: ParameterType) -> None:
+def test_other_texts_are_refused(value: Any, kind: ParameterType) -> None:
     """A text without such a value is never sent."""
     with pytest.raises(ValueError, match=r"^expected "):
         typed(value, kind)
