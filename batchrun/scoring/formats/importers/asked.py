@@ -18,6 +18,8 @@ def text_of(content: Value) -> str | None:
         return content
     if content is None:
         return ""
+    if isinstance(content, dict):
+        content = [content]  # OpenAI's Evals write one part without a list
     if not isinstance(content, list):
         return None
     texts = []

@@ -74,25 +74,31 @@ class Criteria:
             free = f"{plain}_{number}"
         return free
 
-    def _compares(self, criterion: Fields) -> bool:
-        """Take input and reference if they are the answer and the column that the other scorers compare it with."""
+    def _compares(self, criterion: Fields) -> str | None:
+        """Take input and reference if they are the answer and a column; return the column."""
         column = column_in(as_text(criterion.get("reference")))
-        if not is_answer(as_text(criterion.get("input"))) or column is None or self.target not in (None, column):
-            return False
-        self.target = column
+        if not is_answer(as_text(criterion.get("input"))) or column is None or "," in column:
+            return None
+        self.target = self.target or column
         criterion.take("input")
         criterion.take("reference")
+        return column
+
+    def _add(self, name: str, scorer: str, column: str) -> bool:
+        """Add a scorer that compares the answer with a column."""
+        own = "" if column == self.target else f"{',' if ':' in scorer else ':'}target={column}"
+        self.scorers.append(f"{name}={scorer}{own}")
         return True
 
     def _string_check(self, criterion: Fields, name: str) -> bool:
         operation = criterion.get("operation")
-        if operation not in _CHECKS or not self._compares(criterion):
+        column = self._compares(criterion) if operation in _CHECKS else None
+        if column is None:
             return self._function(criterion, name, _COMPARISONS.get(as_text(operation)))
-        self.scorers.append(f"{name}={_CHECKS[criterion.take('operation')]}")
-        return True
+        return self._add(name, _CHECKS[criterion.take("operation")], column)
 
     def _function(self, criterion: Fields, name: str, comparison: str | None) -> bool:
-        """Write a check that no scorer has, or that compares with another column, as a Python function."""
+        """Write a check that does not compare the answer with a column as a Python function."""
         sides = [expression_of(as_text(criterion.get(key))) for key in ("input", "reference")]
         if comparison is None or None in sides:
             return False
@@ -105,14 +111,14 @@ class Criteria:
 
     def _text_similarity(self, criterion: Fields, name: str) -> bool:
         metric = criterion.get("evaluation_metric")
-        if metric not in _SIMILAR or not self._compares(criterion):
+        column = self._compares(criterion) if metric in _SIMILAR else None
+        if column is None:
             return False
         scorer = _SIMILAR[criterion.take("evaluation_metric")]
         threshold = criterion.get("pass_threshold")
         if isinstance(threshold, int | float) and 0 <= threshold <= 1:
             scorer += f"{',' if ':' in scorer else ':'}threshold={criterion.take('pass_threshold')}"
-        self.scorers.append(f"{name}={scorer}")
-        return True
+        return self._add(name, scorer, column)
 
     def _model(self, criterion: Fields, name: str) -> bool:
         messages = criterion.objects("input")

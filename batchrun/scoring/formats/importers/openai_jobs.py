@@ -17,7 +17,7 @@ from batchrun.scoring.formats.importers.asked import text_of
 from batchrun.scoring.formats.importers.job_text import job_text
 from batchrun.scoring.formats.importers.openai_evals import OpenAIEvals
 from batchrun.scoring.formats.importers.openai_graders import Criteria, sampling_options
-from batchrun.scoring.formats.importers.openai_templates import column_in, rewritten
+from batchrun.scoring.formats.importers.openai_templates import column_in, rendered_messages, rewritten
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.scorers.base import as_text
 from batchrun.tables import ReadOptions
@@ -126,14 +126,15 @@ class _Job:
             self.options["api"] = _API[source.take("type")]
         else:
             source.take_if("type", "jsonl")
-        self._asked(source)
+        conversation = self._asked(source)
         params = source.object("sampling_params")
         self.options |= sampling_options(params)
         if isinstance(params.get("response_format"), dict):
             self.options["response_format"] = params.take("response_format")
-        self._content(source.object("source"))
+        self._content(source.object("source"), conversation)
 
-    def _asked(self, source: Fields) -> None:
+    def _asked(self, source: Fields) -> list[JsonDict]:
+        """Take the messages; return those that are more than instructions and one message of the user."""
         messages = source.object("input_messages")
         column = column_in("{{ " + as_text(messages.get("item_reference")) + " }}")
         if column is not None:
@@ -143,12 +144,17 @@ class _Job:
         parts = messages.objects("template")
         roles = [each.get("role") for each in parts]
         users = [index for index, role in enumerate(roles) if role == "user"]
-        if not parts or any(text_of(each.get("content")) is None for each in parts):
-            return
-        if len(users) != 1 or users[0] != len(parts) - 1 or set(roles) - {"system", "developer", "user"}:
-            self.notes.remark("input_messages: only instructions and one message of the user become a prompt; "
-                              "write the conversation into a column and name it with messages = ...", 0)  # fmt: skip
-            return
+        if not parts:
+            return []
+        is_short = len(users) == 1 and users[0] == len(parts) - 1 and not set(roles) - {"system", "developer", "user"}
+        if not is_short or any(text_of(each.get("content")) is None for each in parts):
+            self.options["messages"] = "messages"
+            if not source.object("source").objects("content"):
+                self.notes.remark("input_messages: these are more than instructions and one message of the user; write "
+                                  "them into the column 'messages' of the table", 0)  # fmt: skip
+                return []
+            messages.take_if("type", "template")
+            return [_message(each) for each in messages.take("template")]
         messages.take_if("type", "template")
         texts: dict[bool, list[str]] = {True: [], False: []}
         for part, role in zip(parts, roles, strict=True):
@@ -158,8 +164,9 @@ class _Job:
         self.options["prompt"] = texts[True][0]
         if texts[False]:
             self.options["instructions"] = "\n\n".join(texts[False])
+        return []
 
-    def _content(self, source: Fields) -> None:
+    def _content(self, source: Fields, conversation: list[JsonDict]) -> None:
         lines = source.objects("content")
         if not lines:
             if source.get("type") == "file_id":
@@ -170,6 +177,8 @@ class _Job:
         source.take_if("type", "file_content")
         importer = OpenAIEvals(self.notes)
         rows = [importer.data_row(line) for line in lines]
+        if conversation:
+            rows = [{**row, "messages": rendered_messages(conversation, row, self.notes)} for row in rows]
         self.data = "".join(json_text(row) + "\n" for row in rows)
         self.options = {"input": f"{self.path.stem}.data.jsonl", **self.options}
 
@@ -181,6 +190,15 @@ class _Job:
             made[folder / f"{self.path.stem}.data.jsonl"] = self.data
         made |= {folder / name: job_toml(grader) for name, grader in criteria.graders.items()}
         return made | {folder / name: source for name, source in criteria.functions.items()}
+
+
+def _message(part: JsonDict) -> JsonDict:
+    """Return a message of a template as Chat Completions write it: its content is a text or a list of parts."""
+    content = part.get("content")
+    text = text_of(content)
+    if text is None:
+        text = [content] if isinstance(content, dict) else content
+    return {**{key: value for key, value in part.items() if (key, value) != ("type", "message")}, "content": text}
 
 
 def _asked(run: Fields) -> str:

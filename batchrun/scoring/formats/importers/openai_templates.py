@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Final
 
+import minijinja
+
+from batchrun.prompts.template_engine import template_environment, template_value
+from batchrun.records import Value
 from batchrun.scoring.formats.importers.openai_evals import data_column
 from batchrun.scoring.formats.notes import Notes
 
-__all__ = ["column_in", "expression_of", "is_answer", "rewritten"]
+__all__ = ["column_in", "expression_of", "is_answer", "rendered_messages", "rewritten"]
 
 _MARK: Final = re.compile(r"\{\{\s*(?P<path>.*?)\s*\}\}|\{[%#]", re.DOTALL)
 _ITEM: Final = re.compile(r"item\.(?P<column>[^.\s|]+)(?P<rest>(?:\.\w+)*)")
@@ -45,6 +50,23 @@ def expression_of(template: str) -> str | None:
     if column is not None:
         return f"row[{column!r}]"
     return None if _MARK.search(template) else repr(template)
+
+
+def rendered_messages(messages: Value, cells: Mapping[str, Value], notes: Notes) -> Value:
+    """Return messages of a template, or a part of them, with the cells of a row in their texts."""
+    if isinstance(messages, list):
+        return [rendered_messages(each, cells, notes) for each in messages]
+    if isinstance(messages, dict):
+        return {key: rendered_messages(each, cells, notes) for key, each in messages.items()}
+    if not isinstance(messages, str) or "{" not in messages:
+        return messages
+    values = {name: template_value(cell) for name, cell in cells.items()}
+    try:
+        text: str = template_environment().render_str(rewritten(messages, notes), **{**values, "row": values})
+    except minijinja.TemplateError:
+        notes.add_value("template of a message that cannot be rendered, and is kept as text", messages)
+        return messages
+    return text
 
 
 def rewritten(template: str, notes: Notes) -> str:

@@ -25,6 +25,7 @@ EVAL: Final[dict[str, Any]] = {
     "testing_criteria": [
         {"type": "string_check", "name": "Exact match", "input": ANSWER, "operation": "eq", "reference": "{{ item.label }}"},
         {"type": "string_check", "name": "not it", "input": ANSWER, "operation": "ne", "reference": "{{item.other}}"},
+        {"type": "string_check", "name": "yes", "input": ANSWER, "operation": "like", "reference": "4"},
         {"type": "text_similarity", "name": "close", "input": ANSWER, "reference": "{{item.label}}",
          "evaluation_metric": "fuzzy_match", "pass_threshold": 0.8},
         {"type": "text_similarity", "name": "far", "input": ANSWER, "reference": "{{item.label}}",
@@ -84,7 +85,8 @@ def test_an_eval_and_its_runs_become_a_job(tmp_path: Path) -> None:
             "target": "label",
             "scorer": [
                 "Exact_match=exact",
-                "not_it=python:job_not_it.py:score_answer",
+                "not_it=ne:target=other",
+                "yes=python:job_yes.py:score_answer",
                 "close=fuzzy:threshold=0.8",
                 "near=cosine:model=text-embedding-3-large,threshold=0.5",
                 "differs=ne",
@@ -105,12 +107,34 @@ def test_an_eval_and_its_runs_become_a_job(tmp_path: Path) -> None:
     )
     assert (score.rubric, score.reader.scale) == ('{{ item_response }} {{ "{%" }} x\n\n{{ grade_line }}', (1.0, 7.0))
     for name, row, expected in (
-        ("not_it", {"other": "5"}, 1.0),
-        ("not_it", {"other": "4"}, 0.0),
+        ("yes", {}, 1.0),
         ("py", {"n": 1}, 0.5),
     ):
         scorer = FunctionScorer.load(f"{tmp_path}/job_{name}.py:score_answer")
         assert scorer.score(Sample("4", "4", row)).value == expected
+
+
+def test_examples_in_a_template_become_conversations(tmp_path: Path) -> None:
+    """A template with answers in it is rendered for each item, whatever forms its contents have."""
+    template = [
+        {"type": "message", "role": "developer", "content": {"type": "input_text", "text": "For {{ item.q }}"}},
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "2"}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "{{ item.q }}?"}, {"type": "input_image", "image_url": "{{item.u}}"}]},
+    ]  # fmt: skip
+    run = run_of("A")
+    run["data_source"]["input_messages"]["template"] = template
+    run["data_source"]["source"]["content"] = [{"item": {"q": "2+2", "u": "http://x"}}]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    convert([str(tmp_path / "run.json")], tmp_path / "job.toml", Conversion("openai-evals"))
+    job = tomllib.loads((tmp_path / "job.toml").read_text())
+    assert (job["messages"], "prompt" in job) == ("messages", False)
+    assert json.loads((tmp_path / "job.data.jsonl").read_text())["messages"] == [
+        {"role": "developer", "content": "For 2+2"},
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": [{"type": "input_text", "text": "2+2?"}, {"type": "input_image", "image_url": "http://x"}]},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
