@@ -65,6 +65,10 @@ class OpenAIEvals(Importer):
             raise InputError(
                 f"{document.where}: an eval has no rows; write a job file: name an output that ends in .toml"
             )
+        elif any(isinstance(each, dict) and "class" in each for each in fields.fields.values()):
+            raise InputError(
+                f"{document.where}: a registry's evals have no rows; write a job file: name an output that ends in .toml"
+            )
         elif isinstance(fields.get("item"), dict):
             yield self.data_row(fields)
         elif is_oaieval_sample(fields):

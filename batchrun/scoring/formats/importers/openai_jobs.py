@@ -15,6 +15,7 @@ from batchrun.scoring.formats.documents import documents_of
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.asked import text_of
 from batchrun.scoring.formats.importers.job_text import job_text
+from batchrun.scoring.formats.importers.oaieval_jobs import is_registry, oaieval_job_files
 from batchrun.scoring.formats.importers.openai_evals import OpenAIEvals
 from batchrun.scoring.formats.importers.openai_graders import Criteria, sampling_options
 from batchrun.scoring.formats.importers.openai_templates import column_in, rendered_messages, rewritten
@@ -32,13 +33,16 @@ def job_files(names: Sequence[str], job: Path, notes: Notes) -> dict[Path, str]:
     """Return path and text of a job file for an eval and its run, and of the files that it refers to.
 
     Args:
-        names: files with the eval, or its runs, or both; one object each, several, or pages of lists.
+        names: files with the eval, or its runs, or both; one object each, several, or pages of lists. Or files of the
+            open-source repository's registry.
         job: path of the job file; the others are next to it.
 
     Raises:
         InputError: a file cannot be read, has neither an eval nor a run, or has several evals.
     """
     documents = [each for name in names for each in documents_of(name, ReadOptions())]
+    if is_registry(documents):
+        return oaieval_job_files(documents, job, notes)
     roots = [Fields.of(each.content) for each in documents]
     objects = [each for root in roots for each in _objects(root)]
     evals = [each for each in objects if each.get("object") == "eval"]
@@ -196,9 +200,9 @@ def _message(part: JsonDict) -> JsonDict:
     """Return a message of a template as Chat Completions write it: its content is a text or a list of parts."""
     content = part.get("content")
     text = text_of(content)
-    if text is None:
-        text = [content] if isinstance(content, dict) else content
-    return {**{key: value for key, value in part.items() if (key, value) != ("type", "message")}, "content": text}
+    parts = [content] if isinstance(content, dict) else content
+    rest = {key: value for key, value in part.items() if (key, value) != ("type", "message")}
+    return {**rest, "content": parts if text is None else text}
 
 
 def _asked(run: Fields) -> str:
