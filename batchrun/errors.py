@@ -25,7 +25,7 @@ the process exits with 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,8 @@ __all__ = [
     "Silence",
     "TransientFault",
     "Unavailable",
+    "lines_of",
+    "together",
     "unwrapped",
 ]
 
@@ -288,6 +290,20 @@ class BatchRefused(PermanentFault):
 
     exit_code = 5
     setting: str | None = None
+
+
+def together(texts: Iterable[str]) -> InputError:
+    """Return one error of several texts, each once: the first one, with the others as notes (PEP 678)."""
+    first, *others = dict.fromkeys(texts)
+    error = InputError(first)
+    for text in others:
+        error.add_note(text)
+    return error
+
+
+def lines_of(error: BatchrunError) -> tuple[str, ...]:
+    """Return the text of an error and its notes."""
+    return (str(error), *getattr(error, "__notes__", ()))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from batchrun.batch.progress import Watch
 from batchrun.batch.results import result_cells
 from batchrun.batch.run import INPUT_CHANGED, run_batch
 from batchrun.batch.run_summary import summary_line
+from batchrun.batch.table_faults import table_faults
 from batchrun.clock import utc_now
 from batchrun.errors import BatchRefused, BatchrunError, InputError, JournalMismatch
 from batchrun.interrupts import Interrupted, Interrupts
@@ -95,7 +96,7 @@ def resolve(
     settings = {**(changed_options(job) if job is not None else {}), **options}
     folder = Path()
     if given.is_path:
-        table, folder, settings = table_and_options(str(given.table), settings, os.environ)
+        table, folder, settings = table_and_options(str(given.table), settings, os.environ, table_faults)
         given = Given(table)
     made = make_job(settings)
     keeps_output = made.output is not None or given.is_path

@@ -97,6 +97,8 @@ class CallersWords:
         if isinstance(error, BatchrunError):
             if error.args and isinstance(error.args[0], str):
                 error.args = (in_python(error.args[0]), *error.args[1:])
+            notes: list[str] = getattr(error, "__notes__", [])
+            notes[:] = map(in_python, notes)
             cause = error.__cause__
             raise error.with_traceback(None) from (cause if cause is not None and _is_users(cause) else None)
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "read_options", "with_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def make_plan(
     """
     paths = paths_for(output).with_store(job.store)
     recorded = None if job.api is not None or job.fresh else recorded_api(paths.journal)
-    job, destination = _with_destination(_with_texts(job), environment, recorded)
+    job, destination = _with_destination(with_texts(job), environment, recorded)
     if destination.missing_key is not None and will_send:
         raise InputError(destination.missing_key)
     if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
@@ -349,11 +349,12 @@ def _prompter(settings: Settings, source: Source, key: str | None) -> Prompter:
     try:
         return prompter_for(settings, source.columns, key)
     except InputError as exc:
-        hint = header_hint(source)
-        raise InputError(f"{exc}; {hint}") if hint else exc from None
+        if hint := header_hint(source):
+            exc.args = (f"{exc}; {hint}",)
+        raise
 
 
-def _with_texts(job: Job) -> Job:
+def with_texts(job: Job) -> Job:
     """Return the job with the texts of the files that it names."""
     turns, matrix = job.turns, dict(job.matrix)
     if turns is not None:

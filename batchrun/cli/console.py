@@ -17,7 +17,7 @@ from typing import TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
 from batchrun.clock import utc_now
-from batchrun.errors import BatchrunError, OutputError
+from batchrun.errors import BatchrunError, OutputError, lines_of
 from batchrun.records import Settings
 from batchrun.wording import visible_line
 
@@ -49,7 +49,7 @@ def warn(text: str) -> None:
 
 def warn_of_error(error: BatchrunError, *, is_dated: bool = False) -> None:
     """Print the line of the error that ends a command, and those of its notes; dated if the lines go to a log."""
-    for line in (str(error), *getattr(error, "__notes__", ())):
+    for line in lines_of(error):
         text = _LONG_WORD.sub(lambda word: f"{word[1]}…", line)
         warn(f"{now_text()} · {text}" if is_dated else text)
 

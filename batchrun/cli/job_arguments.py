@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.cli.env_file import variables_for
 from batchrun.errors import InputError
-from batchrun.records import Settings
+from batchrun.records import JsonDict, Settings
 
 if TYPE_CHECKING:
     from batchrun.job.file import JobFile
@@ -55,7 +55,8 @@ class JobArguments:
         given = {name: value for name, value in flags.items() if name in known and value not in (None, ())}
         if not is_job_file(table):
             return cls(*table_and_options(table, given, None))
-        file = read_job_file(Path(table), variables_for(table) if sends else None, {"score": score_problems})
+        environ = variables_for(table) if sends else None
+        file = read_job_file(Path(table), environ, {"score": score_problems}, _table_faults)
         options = {**file.options, **given}
         return cls(file.checked_input(), Path(table).parent, options, file, frozenset(given))
 
@@ -71,6 +72,8 @@ class JobArguments:
             if self.file is not None:
                 keys = self.file.options.keys() - self.flags
                 exc.args = (self.file.origins.located(str(exc), dict.fromkeys(keys)), *exc.args[1:])
+                notes: list[str] = getattr(exc, "__notes__", [])
+                notes[:] = [self.file.origins.located(note, dict.fromkeys(keys)) for note in notes]
             raise
 
     def job_and_output(self) -> tuple[Job, Path]:
@@ -82,3 +85,9 @@ class JobArguments:
         with self.located():
             job = make_job(self.options)
             return job, output_of(job, self.folder, self.input_name, utc_now)
+
+
+def _table_faults(input_name: str | None, options: JsonDict) -> tuple[str, ...]:
+    from batchrun.batch.table_faults import table_faults
+
+    return table_faults(input_name, options)

@@ -41,19 +41,26 @@ def is_job_file(name: str) -> bool:
     return name.endswith(".toml")
 
 
+Further: TypeAlias = Callable[[str | None, JsonDict], Iterable[str]]
+"""(input, options without a problem of their own) → what is wrong with them and the table, in the words of the command
+line. It is called for a file that has other problems; without any, running the job finds the same."""
+
+
 def load_job_file(path: Path, environ: Mapping[str, str] | None) -> tuple[str | None, JsonDict]:
     """Return (input, options) of a job file; see `read_job_file`."""
     file = read_job_file(path, environ, ("score",))
     return file.input, file.options
 
 
-def table_and_options(table: str, overrides: Settings, environ: Mapping[str, str] | None) -> tuple[str, Path, JsonDict]:
+def table_and_options(
+    table: str, overrides: Settings, environ: Mapping[str, str] | None, further: Further | None = None
+) -> tuple[str, Path, JsonDict]:
     """Return (input, folder of the default output, options) of a table or a job file.
 
     Args:
         table: path of the table or the job file.
         overrides: options that override those of the job file.
-        environ: see `read_job_file`.
+        environ, further: see `read_job_file`.
 
     Raises:
         InputError: as in `read_job_file`, or the job file has no input.
@@ -61,7 +68,7 @@ def table_and_options(table: str, overrides: Settings, environ: Mapping[str, str
     check_local(table, "the table")
     if not is_job_file(table):
         return table, Path(), dict(overrides)
-    file = read_job_file(Path(table), environ, ("score",))
+    file = read_job_file(Path(table), environ, ("score",), further)
     return file.checked_input(), Path(table).parent, {**file.options, **overrides}
 
 
@@ -100,13 +107,16 @@ Tables: TypeAlias = Sequence[str] | Mapping[str, Callable[[Any], Iterable[tuple[
 the table) and the text of each problem."""
 
 
-def read_job_file(path: Path, environ: Mapping[str, str] | None, tables: Tables) -> JobFile:
+def read_job_file(
+    path: Path, environ: Mapping[str, str] | None, tables: Tables, further: Further | None = None
+) -> JobFile:
     """Return a job file whose options are valid, with absolute paths, also in `@file`.
 
     Args:
         path: the job file.
         environ: environment variables for `${NAME}`; None leaves `${NAME}` unchanged, for commands that send nothing.
         tables: TOML tables that may exist besides the options of a batch. They are returned unchanged.
+        further: finds more problems of a file that has some.
 
     Raises:
         InputError: the file cannot be read, its TOML is not valid (names line and column), or something in it is wrong:
@@ -117,12 +127,17 @@ def read_job_file(path: Path, environ: Mapping[str, str] | None, tables: Tables)
     merged = _load(path.absolute(), _Reading(environ, tuple(tables), problems, origins), parents=())
     name = merged.pop("input", None)
     found_tables = {table: merged.pop(table) for table in tables if table in merged}
+    good = dict(merged)
     for key, text in option_problems(merged):
         problems.add(*origins.find(key, path.absolute()), text)
+        if key:
+            good.pop(str(key[0]), None)
     for table, check in tables.items() if isinstance(tables, Mapping) else ():
         if table in found_tables:
             for key, text in check(found_tables[table]):
                 problems.add(*origins.find((table, *key), path.absolute()), f"{table}: {text}")
+    for text in further(name, good) if further is not None and problems.found else ():
+        problems.add(*(origins.placed(text) or (path.absolute(), None, text)))
     problems.check()
     return JobFile(path, name, merged, found_tables, origins)
 

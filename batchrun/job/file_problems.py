@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchrun.errors import InputError
+from batchrun.errors import InputError, together
 from batchrun.job.options import job_options
 from batchrun.job.toml_lines import KeyPath, TomlLines
 from batchrun.job.validation import make_job
@@ -74,19 +74,30 @@ class Origins:
         path = _path_of(text)
         if not path or path[0] not in keys:
             return text
-        place = self.place(path)
+        found = self.placed(text)
+        return text if found is None else f"{shown_path(found[0])}, line {found[1]}: {found[2]}"
+
+    def placed(self, text: str) -> tuple[Path, int, str] | None:
+        """Return the file, the line and the rest of a message that begins with a key; None if no file has the key."""
+        path = _path_of(text)
         found = self._file_of(path)
+        if found is None:
+            return None
+        file, lines = found
+        line = lines.line_of(path) or 0
         inside = _TEMPLATE_LINE.search(text)
-        if found is not None and inside is not None and path in found[1].texts:
-            place = f"{shown_path(found[0])}, line {found[1].texts[path] + int(inside[1]) - 1}"
+        if inside is not None and path in lines.texts:
+            line = lines.texts[path] + int(inside[1]) - 1
             text = _TEMPLATE_LINE.sub("", text, count=1)
-        return text if place is None else f"{place}: {as_keys(text, count=1) if text.startswith('--') else text}"
+        return file, line, as_keys(text, count=1) if text.startswith("--") else text
 
 
 def _path_of(text: str) -> KeyPath:
     """Return the path of the key that a message begins with; empty if it begins with another word."""
     if turn := re.match(r"turn (\d+): (prompt|when)\b", text):
         return ("turns", int(turn[1]) - 1, turn[2])
+    if parameter := re.match(r"--param ([\w.-]+): ", text):
+        return ("param", *parameter[1].split("."))
     named = _NAMED.match(text)
     return ((named[1] or named[2]).replace("-", "_"),) if named is not None else ()
 
@@ -111,13 +122,7 @@ class FileProblems:
             return
         order = {file: number for number, (file, _, _) in enumerate(self.found)}
         problems = sorted(dict.fromkeys(self.found), key=lambda each: (order[each[0]], each[1]))
-        first, *others = [
-            f"{shown_path(file)}{f', line {line}' if line else ''}: {text}" for file, line, text in problems
-        ]
-        error = InputError(first)
-        for text in others:
-            error.add_note(text)
-        raise error
+        raise together(f"{shown_path(file)}{f', line {line}' if line else ''}: {text}" for file, line, text in problems)
 
 
 def option_problems(options: JsonObject) -> Iterator[tuple[KeyPath, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import minijinja
 
+from batchrun.errors import InputError
 from batchrun.job.parameter_types import PARAMETER_TYPES, ParameterType, typed
 from batchrun.job.templated import is_template, template_settings, texts_by_place
 from batchrun.prompts.combinations import Combination
@@ -24,15 +25,15 @@ _RAW = "; for literal braces write {% raw %}…{% endraw %} around them"
 
 
 def setting_templates(
-    environment: minijinja.Environment, combination: Combination, columns: Sequence[str]
+    environment: minijinja.Environment, combination: Combination, columns: Sequence[str], faults: list[str]
 ) -> SettingTemplates | None:
     """Return the templates among the settings of a combination; None if it has none, as most have.
 
-    Raises:
-        InputError: the syntax of a template is wrong, or a name in it is not a column.
+    Args:
+        faults: gets a text for each template whose syntax is wrong, or in which a name is not a column.
     """
     names = template_settings(combination.settings)
-    return SettingTemplates(environment, combination, columns, names) if names else None
+    return SettingTemplates(environment, combination, columns, names, faults) if names else None
 
 
 class SettingTemplates:
@@ -49,10 +50,11 @@ class SettingTemplates:
         combination: Combination,
         columns: Sequence[str],
         settings: Sequence[str],
+        faults: list[str],
     ) -> None:
         """
-        Raises:
-            InputError: the syntax of a template is wrong, or a name in it is not a column.
+        Args:
+            faults: see `setting_templates`.
         """
         self._environment = environment
         self._prefix = f"{combination.variant}: "
@@ -63,7 +65,11 @@ class SettingTemplates:
         for place, text in texts_by_place(self._values):
             if is_template(text):
                 option, name = f"--{_shown(place)}", self._prefix + _shown(place)
-                used |= add_template(environment, name, text, columns, where=option, hint=_RAW)
+                try:
+                    used |= add_template(environment, name, text, columns, where=option, hint=_RAW)
+                except InputError as exc:
+                    faults.append(str(exc))
+                    continue
                 if place[0] == "param" and (expression := _whole_expression(environment, text)) is not None:
                     self._expressions[name] = expression
         self.names = frozenset(used)

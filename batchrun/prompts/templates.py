@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchrun.errors import InputError
+from batchrun.errors import InputError, together
 from batchrun.job.fingerprint import digest
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
@@ -58,10 +58,11 @@ class Prompter:
             row_settings: instructions, model and parameters may be templates, as they could not be in earlier versions.
 
         Raises:
-            InputError: the syntax of a template is wrong, or a column does not exist.
+            InputError: the syntax of a template is wrong, or a column does not exist. Further faults are notes.
         """
         self._key = key
         self._thread_column = thread_column
+        faults: list[str] = []
         attachment_columns = {name: None for each in combinations for name in each.settings.get("attach") or ()}
         for option, name in (
             ("messages", combinations[0].settings.get("messages")),
@@ -70,7 +71,7 @@ class Prompter:
             *(("attach", name) for name in attachment_columns),
         ):
             if name is not None and name not in columns:
-                raise InputError(
+                faults.append(
                     f"--{option}: no column named {name!r} in the input (columns: {listed(columns)})"
                     f"{suggestion(name, columns)}"
                 )
@@ -78,10 +79,16 @@ class Prompter:
         self._environment = template_environment(lists_as_python=lists_as_python)
         self._columns = columns
         self._row_settings = row_settings
-        self._templates = [self._templates_of(combination) for combination in combinations]
+        self._templates = [self._templates_of(combination, faults) for combination in combinations]
+        if faults:
+            raise together(faults)
 
-    def _templates_of(self, combination: Combination) -> _CombinationTemplates:
-        """Add the templates of a combination to the engine and return their names and the columns that they use."""
+    def _templates_of(self, combination: Combination, faults: list[str]) -> _CombinationTemplates:
+        """Add the templates of a combination to the engine and return their names and the columns that they use.
+
+        Args:
+            faults: gets a text for each template that is wrong.
+        """
         settings, columns = combination.settings, self._columns
         conversation = settings.get("messages")
         turns: Sequence[Mapping[str, str]] = settings.get("turns") or ()
@@ -91,13 +98,13 @@ class Prompter:
         used: set[str] = {conversation} if conversation is not None else set()
         for number, turn in enumerate(turns, start=1):
             name = f"{combination.variant}: turn {number}"
-            used |= self._add(name, turn["prompt"], number)
+            used |= self._add(name, turn["prompt"], number, faults)
             when = None
             if turn.get("when"):
                 when = f"{name}, when"
-                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, option="when")
+                used |= self._add(when, f"{{% if {turn['when']} %}}yes{{% endif %}}", number, faults, option="when")
             names.append((name, when))
-        own = setting_templates(self._environment, combination, columns) if self._row_settings else None
+        own = setting_templates(self._environment, combination, columns, faults) if self._row_settings else None
         digested, columns_used = self._digested(combination, turns, used, own)
         used |= own.names if own is not None else set()
         uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
@@ -109,7 +116,7 @@ class Prompter:
             columns_used=columns_used,
             cells=tuple(columns if used & {"row", "debug"} else used & set(columns)),
             conversation=conversation,
-            examples=self._examples(combination, names[0][0] if names else ""),
+            examples=() if faults else self._examples(combination, names[0][0] if names else ""),
             own=own,
         )
 
@@ -159,19 +166,21 @@ class Prompter:
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return tuple(messages)
 
-    def _add(self, name: str, template: str, number: int, option: str = "prompt") -> frozenset[str]:
+    def _add(self, name: str, template: str, number: int, faults: list[str], option: str = "prompt") -> frozenset[str]:
         """Add the template of a turn to the engine and return the names that it uses.
 
         Args:
             number: number of the turn, counted from 1.
+            faults: gets a text if the syntax is wrong, or a name is not a column.
             option: `prompt` or `when`, for messages.
-
-        Raises:
-            InputError: the syntax is wrong, or a name is not a column.
         """
         where = f"--{option}" if number == 1 else f"turn {number}: {option}"
         others = ("responses",) if number > 1 else ()
-        return add_template(self._environment, name, template, self._columns, where=where, others=others)
+        try:
+            return add_template(self._environment, name, template, self._columns, where=where, others=others)
+        except InputError as exc:
+            faults.append(str(exc))
+            return frozenset()
 
     def check_varies(self, example: str) -> None:
         """Check that rows do not all send the same text.

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun.batch.table_faults import table_faults
 from batchrun.errors import InputError
 from batchrun.job.file import read_job_file
 from batchrun.job.toml_lines import TomlLines
@@ -25,7 +26,7 @@ def problems(folder: Path, text: str | bytes, environ: dict[str, str] | None = N
     path = folder / "job.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError) as caught:
-        read_job_file(path, environ or {}, TABLES)
+        read_job_file(path, environ or {}, TABLES, table_faults)
     lines = [str(caught.value), *getattr(caught.value, "__notes__", ())]
     assert all(line.startswith(str(path)) and "\n" not in line for line in lines)
     return [line.removeprefix(str(path)).lstrip(",: ") for line in lines]
@@ -168,6 +169,37 @@ def test_the_problems_of_extended_files_name_those_files(tmp_path: Path) -> None
         "job.toml, line 2",
         "job.toml, line 5",
     ]
+
+
+def test_faults_of_templates_come_with_the_others(tmp_path: Path) -> None:
+    """Templates and columns of a file with another problem are checked against the table, and so is the table."""
+    (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
+    text = """input = "q.csv"
+prompt = \"\"\"
+Answer
+{{ qestion }}\"\"\"
+instructions = "{{ a b }}"
+rpm = 0
+key = "id"
+[param]
+user = "{{ customer }}"
+"""
+    expected = [
+        "line 2: prompt: no column named 'qestion' in the input",
+        "line 5: instructions: syntax error",
+        "line 6: rpm: must be above 0",
+        "line 7: key: no column named 'id'",
+        "line 9: param user: no column named 'customer'",
+    ]
+    found = problems(tmp_path, text)
+    assert [line.startswith(beginning) for line, beginning in zip(found, expected, strict=True)] == [True] * 5, found
+    found = problems(tmp_path, text.replace("q.csv", "none.csv"))
+    assert found[0].startswith("line 1: input: ")
+    (tmp_path / "job.toml").write_text(text.replace("rpm = 0", ""), encoding="utf-8")
+    checked = batchrun(tmp_path, "check", "job.toml")
+    assert checked.returncode == 2
+    places = [line.removeprefix("batchrun: job.toml, ").partition(":")[0] for line in checked.stderr.splitlines()]
+    assert places == ["line 7", "line 2", "line 5", "line 9"], checked.stderr
 
 
 # -- the command line -------------------------------------------------------------------------------------------
