@@ -19,8 +19,8 @@ Packed: TypeAlias = dict[str, Any]
 `i`: positions; `k`: keys; `c`: cells, one list per column; `r`, `p`, `t`: keys in the batch, prompts and attempts, if
 any row has them; `d`,
 `m`, `b`: index in this portion → dialogue, messages, or the row in the other table of a comparison, for rows that have
-one. See
-`batchrun.reporting.rows.row_json` for each. A list of texts may be one text, with `SEPARATOR` between the entries and
+one. See `batchrun.reporting.rows.row_json` for each. `g`: clusters; `x`: scorer → expected labels, found labels.
+A list of texts may be one text, with `SEPARATOR` between the entries and
 `MISSING` for None; a list in which all entries are the same number may be that number.
 """
 
@@ -49,6 +49,12 @@ def packed(rows: Sequence[JsonObject]) -> Packed:
     for name in ("r", "p", "t"):
         if any(name in row for row in rows):
             data[name] = _column([row.get(name) for row in rows])
+    if any("g" in row for row in rows):
+        data["g"] = _column([row.get("g") for row in rows])
+    scorers = dict.fromkeys(name for row in rows for name in row.get("x", ()))
+    if scorers:
+        labels = {name: [row.get("x", {}).get(name, (None, None)) for row in rows] for name in scorers}
+        data["x"] = {name: [_column(column) for column in zip(*pairs, strict=True)] for name, pairs in labels.items()}
     for name in ("d", "m", "b"):
         some = {str(place): row[name] for place, row in enumerate(rows) if name in row}
         if some:

@@ -73,11 +73,11 @@ def error_types(rows: Sequence[ReportRow]) -> list[ErrorFacts]:
         if cells["status"] in WITHOUT_ANSWER:
             kind = cells["error_type"] or cells["status"]
             ended[kind] += 1
-            example.setdefault(kind, cells["error"] or "")
+            example[kind] = example.get(kind) or cells["error"] or ""
         elif cells["status"] == "incomplete":
             kind = cells["error_type"] or "incomplete"
             cut_short[kind] += 1
-            example.setdefault(kind, cells["error"] or "")
+            example[kind] = example.get(kind) or cells["error"] or ""
         for each in row.attempts:
             if each.fault_type is not None:
                 met[each.fault_type] += 1

@@ -24,7 +24,10 @@ from batchrun.reporting.page_facts import PageData
 
 __all__ = ["SCRIPTS", "Policy", "embedded_json", "live_page", "report_page"]
 
-SCRIPTS: Final = ("format", "diff", "rows", "table", "charts", "sections", "comparisons", "detail", "live", "main")
+SCRIPTS: Final = (
+    "format", "diff", "rows", "table", "statistics", "figures", "charts", "sections", "breakdowns", "comparisons",
+    "detail", "live", "main",
+)  # fmt: skip
 """Files of the page's script, in the order in which they are concatenated."""
 
 _PLOT_STYLE: Final = "sha256-zrfVyvY1E/5V+DXZunsRZW8XTqTsuIZzp8dBDThhSn8="

@@ -24,8 +24,9 @@ from batchrun.reporting.columns_json import packed
 from batchrun.reporting.facts import figures
 from batchrun.reporting.live_scores import LiveScores
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
-from batchrun.reporting.report import check_scoring, head
+from batchrun.reporting.report import answer_facts, check_scoring, head, with_clusters
 from batchrun.reporting.rows import ReportRow, RowColumns, asked, pending_cells, row_json
+from batchrun.reporting.score_details import labels_of
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.evaluate import ScoringSpec
 
@@ -213,6 +214,7 @@ class FollowedBatch:
         if self._spec is not None:
             rows = [live.table_row(position) for position in range(len(live.rows))]
             live.scores = LiveScores(self._spec, source.name, live.listed, rows)
+            live.rows = with_clusters(live.rows, live.scores.clusters())
         live.find_columns()
         if self._live.scores is not None:
             self._live.scores.close()
@@ -262,6 +264,7 @@ class FollowedBatch:
                 live.rows[position],
                 scores={name: None if score is None else score.value for name, score in named},
                 reads={name: None if score is None else score.read for name, score in named},
+                compared=labels_of(live.scores.scorers, scores),
             )
 
     def _current_facts(self) -> PageFacts:
@@ -272,9 +275,12 @@ class FollowedBatch:
             batch = batch_facts(self._journal.read_manifest(), self._paths, self._journal)
             batch["running"] = is_running
             of_rows = figures(self._live.rows, self._journal.cool_downs())
-            facts = page_facts(head(str(self._output), self._clock), of_rows, batch, ())
-            if self._live.scores is not None:
-                facts["scores"] = self._live.scores.facts()
+            scores = self._live.scores
+            answers = answer_facts(self._live.rows, self._live.columns, () if scores is None else scores.by)
+            facts = page_facts(head(str(self._output), self._clock), of_rows, answers, batch, ())
+            if scores is not None:
+                facts["scores"] = scores.facts()
+                facts["without_target"] = scores.without_target()
             self._facts = (state, facts)
         return self._facts[1]
 

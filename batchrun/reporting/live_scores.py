@@ -14,7 +14,7 @@ from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.scorers.registry import make_scorers
-from batchrun.scoring.summary import summarize
+from batchrun.scoring.summary import clusters_of, summarize
 from batchrun.scoring.table import scored_table
 
 __all__ = ["LiveScores"]
@@ -55,6 +55,7 @@ class LiveScores:
         self._failed_as = spec.failed_as
         self._table = scored_table(_RowsInMemory(name, tuple(columns), rows), make_scorers(spec.scorers), spec.columns)
         self.scorers = [named.name for named in self._table.scorers]
+        self.by = self._table.columns.by
         self.target = self._table.columns.target
         for named in self._table.scorers:
             if isinstance(named.scorer, ModelGradedScorer):
@@ -93,6 +94,14 @@ class LiveScores:
             for column, labels in part.labels.items():
                 tally.labels[column][position] = labels[place]
         return scores
+
+    def clusters(self) -> list[str] | None:
+        """Return the cluster of each row; None if all rows are independent."""
+        return clusters_of(self._tally)
+
+    def without_target(self) -> dict[str, list[int]]:
+        """Return the positions of failed rows that a scorer could not judge, see `ScoreTally.failed_without_target`."""
+        return self._tally.failed_without_target()
 
     def facts(self) -> list[ScoreFacts]:
         """Return the figures of every scorer over all rows."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from batchrun.records import JsonDict
 from batchrun.scoring.score_facts import ComparisonFacts, ScoreFacts
 
 __all__ = [
+    "AnswerFacts",
     "BatchFacts",
+    "ConfusionFacts",
+    "DependenceFacts",
     "DistributionFacts",
     "ErrorFacts",
+    "FieldFacts",
+    "FieldGroupFacts",
     "HeadFacts",
     "HeadlineFacts",
     "News",
     "PageData",
     "PageFacts",
+    "ScoreBandFacts",
+    "ScoreDetailFacts",
     "SessionFacts",
     "TableFigures",
     "page_facts",
@@ -76,6 +83,90 @@ class DistributionFacts(HistogramFacts):
     unit: str
 
 
+class FieldGroupFacts(TypedDict):
+    """The numbers of a field in the rows with one value of a column."""
+
+    column: str
+    label: str
+    n: int
+    mean: float
+    p10: float
+    p50: float
+    p90: float
+
+
+class FieldFacts(TypedDict):
+    """The figures of a field of the answers.
+
+    Attributes:
+        kind: `numbers` have a distribution, `values` are counted one by one, `texts` are too different for that;
+            `none` without any value.
+        n: rows with a value.
+        missing: rows with an answer, but without a value.
+        different: number of different values.
+        values: [value, rows], the most frequent first, at most 12.
+        distribution: of numbers; else None.
+        groups: of numbers, by the columns of `--by` and a batch's axes.
+    """
+
+    column: str
+    kind: Literal["numbers", "values", "texts", "none"]
+    n: int
+    missing: int
+    different: int
+    values: list[tuple[str, int]]
+    distribution: HistogramFacts | None
+    groups: list[FieldGroupFacts]
+
+
+class ScoreBandFacts(TypedDict):
+    """The mean score of the rows whose length or cost is from `least` to `most`, with its 95 % interval."""
+
+    least: float
+    most: float
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class DependenceFacts(TypedDict):
+    """The score by one measure: `completion_tokens`, `characters` of the answer, or `cost_usd`."""
+
+    measure: str
+    bands: list[ScoreBandFacts]
+
+
+class ConfusionFacts(TypedDict):
+    """How often each expected label got each given one.
+
+    Attributes:
+        expected: expected labels, sorted.
+        given: the expected labels, then others by their frequency.
+        counts: for each expected label the rows by given label; then rows with any other label, and rows without a
+            label.
+    """
+
+    expected: list[str]
+    given: list[str]
+    counts: list[list[int]]
+
+
+class ScoreDetailFacts(TypedDict):
+    """The scores of one scorer in detail.
+
+    Attributes:
+        bars: distribution of the scores; None if all are 0 or 1.
+        by: the score by length and by cost, where these differ.
+        confusion: None if the scorer does not compare labels.
+    """
+
+    scorer: str
+    bars: HistogramFacts | None
+    by: list[DependenceFacts]
+    confusion: ConfusionFacts | None
+
+
 class SessionFacts(TypedDict):
     """A session: a time in which the batch ran without a long pause. The lists have one entry per bin.
 
@@ -129,6 +220,18 @@ class TableFigures(TypedDict):
     errors: list[ErrorFacts]
 
 
+class AnswerFacts(TypedDict):
+    """The figures of the answers themselves.
+
+    Attributes:
+        fields: fields of answers that are objects.
+        score_details: one per scorer.
+    """
+
+    fields: list[FieldFacts]
+    score_details: list[ScoreDetailFacts]
+
+
 class BatchFacts(TypedDict):
     """The batch, from its journal.
 
@@ -161,23 +264,28 @@ class HeadFacts(TypedDict):
     made_at: str
 
 
-class PageFacts(HeadFacts, TableFigures):
+class PageFacts(HeadFacts, TableFigures, AnswerFacts):
     """Everything on a page except its rows.
 
     Attributes:
         scores: one per scorer; missing without scorers.
+        without_target: scorer → positions of failed rows without the expected answer that it needs; these are in no
+            mean, even if failed rows count as 0. Missing without scorers.
         comparison: missing if nothing is compared.
         batch: None without a journal.
         notes: reasons why something is not shown, one sentence each.
     """
 
     scores: NotRequired[list[ScoreFacts]]
+    without_target: NotRequired[dict[str, list[int]]]
     comparison: NotRequired[ComparisonFacts]
     batch: BatchFacts | None
     notes: list[str]
 
 
-def page_facts(head: HeadFacts, figures: TableFigures, batch: BatchFacts | None, notes: Sequence[str]) -> PageFacts:
+def page_facts(
+    head: HeadFacts, figures: TableFigures, answers: AnswerFacts, batch: BatchFacts | None, notes: Sequence[str]
+) -> PageFacts:
     """Return the facts of a page without scores and comparison."""
     return {
         "table": head["table"],
@@ -187,6 +295,8 @@ def page_facts(head: HeadFacts, figures: TableFigures, batch: BatchFacts | None,
         "distributions": figures["distributions"],
         "sittings": figures["sittings"],
         "errors": figures["errors"],
+        "fields": answers["fields"],
+        "score_details": answers["score_details"],
         "batch": batch,
         "notes": list(notes),
     }

@@ -16,8 +16,10 @@ from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import BatchRecord
 from batchrun.reporting.columns_json import portions
 from batchrun.reporting.facts import figures
-from batchrun.reporting.page_facts import HeadFacts, PageData, PageFacts, page_facts
+from batchrun.reporting.field_facts import field_facts, group_columns
+from batchrun.reporting.page_facts import AnswerFacts, HeadFacts, PageData, PageFacts, ScoreDetailFacts, page_facts
 from batchrun.reporting.rows import ReportRow, RowColumns, cells_of, row_json
+from batchrun.reporting.score_details import labels_of, score_details
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.comparison import compare
 from batchrun.scoring.contender import contender
@@ -26,13 +28,14 @@ from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.base import Score, as_text
-from batchrun.scoring.summary import ScoreSummary, summarize
+from batchrun.scoring.summary import ScoreSummary, clusters_of, summarize
 from batchrun.scoring.table import ScoredTable
 from batchrun.shell_hint import command
 from batchrun.tables.table_options import without_ending
 
 __all__ = [
     "Report",
+    "answer_facts",
     "check_journal_alone",
     "check_page",
     "check_scoring",
@@ -41,6 +44,8 @@ __all__ = [
     "make_report",
     "page_data",
     "report_of",
+    "with_clusters",
+    "with_labels",
 ]
 
 _IN_MEMORY = "A table in memory has no journal: attempts, prompts and refusals are unknown."
@@ -162,15 +167,50 @@ def report_of(
     key = table.columns.key or (batch.key if batch.key in table.source.columns else None)
     rows = batch.join(_with_keys(rows, key))
     rows, fields = _with_fields(rows, FoundFields(table.source.columns, table.prefix, batch.fields))
-    notes = [*batch.notes, *fields.notes()]
-    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), batch.facts, notes)
-    if table.scorers:
-        facts["scores"] = [each.facts() for each in summaries]
-    if comparison is not None:
-        facts["comparison"] = comparison
     names = replace(names, fields=fields)
     columns = columns_of(table.source.columns, table.prefix, names, key, table.columns.target)
+    notes = [*batch.notes, *fields.notes()]
+    answers = answer_facts(rows, columns, table.columns.by)
+    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), answers, batch.facts, notes)
+    if table.scorers:
+        facts["scores"] = [each.facts() for each in summaries]
+        facts["without_target"] = tally.failed_without_target()
+        rows = with_clusters(with_labels(rows, facts["score_details"]), clusters_of(tally))
+    if comparison is not None:
+        facts["comparison"] = comparison
     return Report(facts, columns, rows, summaries)
+
+
+def answer_facts(rows: Sequence[ReportRow], columns: RowColumns, by: Sequence[str]) -> AnswerFacts:
+    """Return the figures of the answers' fields and the details of the scores.
+
+    Args:
+        by: columns of `--by`.
+    """
+    return {
+        "fields": field_facts(rows, columns, group_columns(columns, by)),
+        "score_details": score_details(rows, columns),
+    }
+
+
+def with_labels(rows: Sequence[ReportRow], details: Sequence[ScoreDetailFacts]) -> list[ReportRow]:
+    """Return the rows with the labels of those scorers that have a confusion table."""
+    kept = {each["scorer"] for each in details if each["confusion"] is not None}
+    if all(row.compared.keys() <= kept for row in rows):
+        return list(rows)
+    return [replace(row, compared={name: pair for name, pair in row.compared.items() if name in kept}) for row in rows]
+
+
+def with_clusters(rows: Sequence[ReportRow], clusters: Sequence[str] | None) -> list[ReportRow]:
+    """Return the rows with the numbers of their clusters.
+
+    Args:
+        clusters: of the rows; None if all rows are independent.
+    """
+    if clusters is None:
+        return list(rows)
+    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    return [replace(row, cluster=numbers[cluster]) for row, cluster in zip(rows, clusters, strict=True)]
 
 
 def head(name: str, clock: WallClock) -> HeadFacts:
@@ -212,6 +252,7 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> 
                     named.name: None if score is None else score.read
                     for named, score in zip(table.scorers, scores, strict=True)
                 },
+                compared=labels_of([named.name for named in table.scorers], scores),
             )
         )
     return rows, ColumnNames(answer, [named.name for named in table.scorers])

@@ -93,6 +93,8 @@ class ReportRow:
         attempts: its attempts; empty without a journal.
         scores: scorer → value; None if the row has no score.
         reads: scorer → the text that it read.
+        compared: scorer → the label that it expected and the one that it found; for scorers that compare labels.
+        cluster: number of the row's cluster; None if all rows are independent.
         before: in a comparison, `response` and `scores` of the same row in the other table; None if not shown.
         messages: role and text of each message of a conversation, and `instructions` with the row's own; empty if the
             prompt is a single user message.
@@ -108,6 +110,8 @@ class ReportRow:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     reads: Mapping[str, str | None] = field(default_factory=dict)
     before: Cells | None = None
+    compared: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    cluster: int | None = None
     messages: Sequence[tuple[str, str]] = ()
     fields: JsonObject = field(default_factory=dict)
     batch_key: str | None = None
@@ -171,7 +175,7 @@ def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
 
     `r` its key in the batch if that is another; `p` its prompt, or the position of the column with the same text; `m`
     the messages of its conversation; `d` its dialogue; `t` its attempts; `b` its answer and scores in the other table
-    of a comparison.
+    of a comparison; `g` its cluster; `x` the expected and the found label of each scorer that compares labels.
     """
     cells = [cell_of(row, column) for column in columns.listed]
     data: JsonDict = {"k": row.key, "c": cells}
@@ -188,6 +192,10 @@ def row_json(row: ReportRow, columns: RowColumns) -> JsonDict:
             [each.number, each.started_at, each.thread_id, each.run_id, each.fault_type, each.fault]
             for each in row.attempts
         ]
+    if row.cluster is not None:
+        data["g"] = row.cluster
+    if row.compared:
+        data["x"] = dict(row.compared)
     if row.before is not None:
         data["b"] = dict(row.before)
     return data

@@ -86,6 +86,17 @@ class ScoreTally:
         """Return whether a scorer can judge a row if the row has an answer: it has the target that the scorer needs."""
         return name not in self.needs_target or self._has_target(name, position)
 
+    def failed_without_target(self) -> dict[str, list[int]]:
+        """Return scorer → positions of failed rows that it could not judge even if they had an answer."""
+        return {
+            name: [
+                position
+                for position, kind in enumerate(self.kinds)
+                if kind == "failed" and not self.can_judge(name, position)
+            ]
+            for name in self.values
+        }
+
     def is_expected(self, name: str, position: int) -> bool:
         """Return whether a row counts for `--min-scored`: it was to be run, and has a target if the scorer uses one.
 

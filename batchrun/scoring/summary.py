@@ -15,7 +15,16 @@ from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey, ScoreTally
 from batchrun.scoring.statistics import Estimate, Floats, estimate, pass_at_k, pass_hat_k
 
-__all__ = ["Epochs", "Figures", "Missing", "ScoreSummary", "duplicate_epoch", "scored_values", "summarize"]
+__all__ = [
+    "Epochs",
+    "Figures",
+    "Missing",
+    "ScoreSummary",
+    "clusters_of",
+    "duplicate_epoch",
+    "scored_values",
+    "summarize",
+]
 
 Missing: TypeAlias = Literal["failed", "unfinished", "unjudged", "cut_short"]
 """Why a row that should have a score does not count as scored."""
@@ -187,7 +196,7 @@ def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSumm
     Raises:
         InputError: the epochs of one row are in two clusters.
     """
-    clusters = _clusters(tally)
+    clusters = clusters_of(tally)
     duplicate = duplicate_epoch(tally)
     return [_summary(tally, name, clusters, duplicate, failed_as) for name in tally.values]
 
@@ -205,7 +214,12 @@ def duplicate_epoch(tally: ScoreTally) -> str | None:
     return None
 
 
-def _clusters(tally: ScoreTally) -> list[str] | None:
+def clusters_of(tally: ScoreTally) -> list[str] | None:
+    """Return the cluster of each row; None if all rows are independent.
+
+    Raises:
+        InputError: the epochs of one row are in two clusters.
+    """
     if not tally.clusters:
         return tally.keys if len(set(tally.keys)) < len(tally.keys) else None
     cluster_of: dict[str, str] = {}

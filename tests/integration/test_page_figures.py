@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import random
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batchrun.reporting.facts import figures
 from batchrun.reporting.html import SCRIPTS
-from tests.support.browser import open_browser
+from batchrun.reporting.report import answer_facts, page_data, report_of
+from batchrun.scoring.evaluate import ScoringSpec
+from batchrun.scoring.score_columns import ScoreColumns
+from batchrun.scoring.score_options import FailedAs
+from batchrun.scoring.summary import summarize
+from tests.support.answers import SCORE, numbered, write
+from tests.support.browser import open_browser, watched_page
+from tests.support.command import batchrun
+from tests.support.rows import noon
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -90,3 +102,135 @@ def test_only_a_course_of_three_buckets_is_drawn(blank: Page) -> None:
         [([5], None), ([5, 1], [3, 3]), ([5, 0, 0, 1], None), ([1, 0, 0, 1], [1, 1, 0, 0]), ([1, 2, 1], None)],
     )
     assert found == [False, False, False, True, True]
+
+
+# -- the figures of some rows -----------------------------------------------------------------------------------------
+
+
+COLUMNS = [
+    "id",
+    "passage",
+    "truth",
+    "grade",
+    "topic",
+    "response",
+    "status",
+    "error_type",
+    "error",
+    "model",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cost_usd",
+    "duration_s",
+    "completed_at",
+    "label",
+    "confidence",
+    "urgent",
+    "reason",
+]
+
+
+def answers(path: Path, *, with_clusters: bool) -> None:
+    """Write answers of all statuses with fields, labels, scores between 0 and 1, missing costs and a pause."""
+    rng = random.Random(11)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for number in range(300):
+            status = rng.choices(("completed", "incomplete", "failed", "skipped", "pending"), (80, 5, 8, 4, 3))[0]
+            answered = status in ("completed", "incomplete")
+            label, tokens = rng.choice(("billing", "returns", "other", "none of these")), rng.randrange(1, 400)
+            row = {
+                "id": f"q{number}", "passage": number // 7 if with_clusters else number, "truth": rng.choice(("billing", "returns", "other", "")),
+                "topic": rng.choice(("mail", "chat", "")), "status": status, "model": rng.choice(("a", "b")),
+                "error_type": {"failed": "timeout", "incomplete": "max_tokens"}.get(status, ""), "error": "600 s" if status == "failed" else "",
+            }  # fmt: skip
+            if answered:
+                fields = {
+                    "label": label, "confidence": rng.randrange(100) / 100, "urgent": rng.choice((True, False)), "reason": f"reason {number}",
+                }  # fmt: skip
+                row |= {
+                    "response": json.dumps(fields), "grade": rng.choice(("0", "0.25", "0.9", "1", "")), "prompt_tokens": rng.randrange(50, 90),
+                    "completion_tokens": tokens, "total_tokens": tokens + 70, "cost_usd": rng.choice(("", f"{tokens / 1e6:.8f}")),
+                    "duration_s": f"{rng.lognormvariate(0, 1):.3f}", "completed_at": f"2026-11-23T{9 + number // 200}:{number % 60:02}:07.000+00:00",
+                    **fields, "urgent": rng.choice(("true", "false", "")),
+                }  # fmt: skip
+            writer.writerow(row)
+
+
+FIGURES = """(() => {
+  const rows = new Rows();
+  rows.clear(given.page.columns);
+  for (const portion of given.page.portions) rows.put(portion);
+  return given.chosen.map((positions) => figuresOf(rows, positions.map((position) => rows.at(position)), given.page.facts));
+})()"""
+
+
+@pytest.mark.parametrize("with_clusters", [False])
+@pytest.mark.parametrize("failed_as", ["skip", "wrong"])
+def test_figures_of_some_rows_are_those_of_python(
+    tmp_path: Path, blank: Page, with_clusters: bool, failed_as: FailedAs
+) -> None:
+    """Counts, means with intervals, groups, bands, labels, fields and distributions of any rows are the same in the
+    browser as in Python."""
+    answers(tmp_path / "a.csv", with_clusters=with_clusters)
+    columns = ScoreColumns(target="truth", by=("topic", "model"), cluster="passage" if with_clusters else None)
+    spec = ScoringSpec(('label=regex:"label": "([a-z ]+)"', "includes"), columns=columns, failed_as=failed_as)
+    table = spec.open(str(tmp_path / "a.csv"))
+    report = report_of(table, None, failed_as, noon, None)
+    tally = table.tally()
+    assert [(each["column"], each["kind"]) for each in report.facts["fields"]] == [
+        ("label", "values"), ("confidence", "numbers"), ("urgent", "values"), ("reason", "texts"),
+    ]  # fmt: skip
+    rng = random.Random(5)
+    chosen = [sorted(rng.sample(range(300), count)) for count in (300, 170, 40, 12, 5, 1, 1)]
+    for positions, found in zip(
+        chosen, called(blank, FIGURES, {"page": page_data(report), "chosen": chosen}), strict=True
+    ):
+        rows = [report.rows[position] for position in positions]
+        expected: dict[str, Any] = {
+            **figures(rows),
+            **answer_facts(rows, report.columns, table.columns.by),
+            "scores": [each.facts() for each in summarize(tally.part(positions), failed_as)],
+        }
+        expected["sittings"] = found["sittings"]  # they keep the sessions of the whole batch
+        for name in ("busy_s", "started_at", "ended_at"):
+            expected["headline"][name] = None
+        assert_same(found, expected)
+
+
+def assert_same(found: Any, expected: Any, path: str = "figures") -> None:
+    """Check that everything that the browser computed is as Python has it."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if name != "unjudged_reasons":
+                assert_same(value, expected[name], f"{path}.{name}")
+    elif isinstance(found, list):
+        assert len(found) == len(expected), (path, found, expected)
+        for place, value in enumerate(found):
+            assert_same(value, expected[place], f"{path}[{place}]")
+    elif isinstance(found, float | int) and expected is not None:
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), path
+    else:
+        assert found == expected, path
+
+
+def test_figures_follow_the_filters_of_the_table(tmp_path: Path, browser: Browser) -> None:
+    """A filter marks the figures and replaces them with those of its rows; without it they are those of all rows."""
+    write(tmp_path, "a.csv", numbered(4, 2))
+    assert batchrun(tmp_path, "report", "a.csv", *SCORE, "--by", "topic", "-o", "page.html").returncode == 0
+    with watched_page(browser, viewport={"width": 1280, "height": 900}) as shown:
+        page = shown.page
+        page.goto((tmp_path / "page.html").as_uri())
+        cards = page.locator(".cards .figure")
+        assert cards.all_text_contents()[:2] == ["6", "66.7\u202f%"]
+        assert page.locator(".selection").count() == 0
+        page.locator("#search").fill("r05")
+        page.locator(".selection").wait_for()
+        assert page.locator(".selection p").text_content() == "Figures of 1 of 6 rows, by the filters of the table"
+        assert cards.all_text_contents()[:2] == ["1", "0.0\u202f%"]
+        page.locator(".selection button").click()
+        page.locator(".selection").wait_for(state="detached")
+        assert cards.all_text_contents()[:2] == ["6", "66.7\u202f%"]
+        assert shown.violations() == []

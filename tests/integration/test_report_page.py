@@ -13,7 +13,7 @@ from batchrun.journal.live import RecordedRun
 from batchrun.reporting.facts import figures
 from batchrun.reporting.html import report_page
 from batchrun.reporting.page_facts import page_facts
-from batchrun.reporting.report import Report, head, page_data
+from batchrun.reporting.report import Report, answer_facts, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from tests.support.answers import SCORE, numbered, write
@@ -92,7 +92,7 @@ def test_hostile_text_is_text(tmp_path: Path, shown: Watched) -> None:
     page = shown.page
     page.goto(address)
     assert page.inner_text("h1") == path.name
-    assert set(page.locator(".scores tbody th[scope=row]").all_text_contents()) == {"all rows", *HOSTILE}
+    assert set(page.locator(".scores tbody:not(.bands) th[scope=row]").all_text_contents()) == {"all rows", *HOSTILE}
     page.locator(".grid").focus()
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
@@ -145,8 +145,9 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
     sent = (("system", script), ("user", image), ("assistant", "Fine."), ("tool", link), ("user", "Hi?"))
     rows = [row, ReportRow("1", {}, {**row.cells, "response": "Ho."}, "Hi?", messages=sent)]
-    facts = page_facts(head("a.csv", noon), figures(rows), None, ())
-    found = Report(facts, columns_of(["response", "status"], "", ColumnNames("response")), rows)
+    columns = columns_of(["response", "status"], "", ColumnNames("response"))
+    facts = page_facts(head("a.csv", noon), figures(rows), answer_facts(rows, columns, ()), None, ())
+    found = Report(facts, columns, rows)
     (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
     page = shown.page
     page.goto((tmp_path / "page.html").as_uri())

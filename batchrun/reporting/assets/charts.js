@@ -30,14 +30,15 @@ function plotted(width, height, marks, scales) {
   return vendor.plot({ className: "chart", width, height, marginLeft: 44, marginRight: 12, marginTop: 22, marginBottom: 28, ...scales, marks });
 }
 
-function histogram(facts) {
-  const show = format.measure(facts.unit);
+// A histogram with its quantiles.
+function histogram(facts, { title, show, tick, notes = [] }) {
   const bars = facts.bars.map(([from, to, count]) => ({ from, to, count }));
   const quantiles = [["p50", facts.p50], ["p90", facts.p90], ["p99", facts.p99]].map(([name, value]) => ({ name, value }));
-  const note = el("p", { class: "quantiles" }, quantiles.map(({ name, value }) => el("span", {}, el("b", { text: name }), ` ${show(value)}`)));
-  const summary = `${CHART_TITLES[facts.column]} of ${format.many(facts.n, "row")}: median ${show(facts.p50)}, 90th percentile ${show(facts.p90)}, 99th ${show(facts.p99)}`;
+  const named = [...notes.map(([name, value]) => ({ name, value })), ...quantiles];
+  const note = el("p", { class: "quantiles" }, named.map(({ name, value }) => el("span", {}, el("b", { text: name }), ` ${show(value)}`)));
+  const summary = `${title} of ${format.many(facts.n, "row")}: median ${show(facts.p50)}, 90th percentile ${show(facts.p90)}, 99th ${show(facts.p99)}`;
   const last = facts.bars.at(-1)[1];
-  const figure = chartFigure(CHART_TITLES[facts.column], note, summary, (width) => {
+  const figure = chartFigure(title, note, summary, (width) => {
     const inSight = quantiles.filter(({ value }) => value <= last);
     return plotted(width, 170, [
       vendor.rectY(bars, {
@@ -49,7 +50,7 @@ function histogram(facts) {
       vendor.ruleX(inSight, { x: "value", stroke: "var(--mark)", strokeDasharray: "2 3" }),
       vendor.text(spread(inSight, facts.bars[0][0], last, width), { x: "value", text: "name", frameAnchor: "top", dy: -14, fill: "var(--muted)", fontSize: 11 }),
     ], {
-      x: { label: null, tickFormat: format.tick(facts.unit), ticks: Math.max(3, Math.floor(width / 90)), domain: [facts.bars[0][0], last] },
+      x: { label: null, tickFormat: tick, ticks: Math.max(3, Math.floor(width / 90)), domain: [facts.bars[0][0], last] },
       y: { label: null, ticks: 3, tickFormat: (value) => (Number.isInteger(value) ? format.short(value) : ""), grid: true },
     });
   });
@@ -57,6 +58,8 @@ function histogram(facts) {
   if (beyond !== null) figure.append(el("p", { class: "aside", text: beyond }));
   return figure;
 }
+
+const measured = (facts) => histogram(facts, { title: CHART_TITLES[facts.column], show: format.measure(facts.unit), tick: format.tick(facts.unit) });
 
 // Labels that would overlap are left out, the middle ones first.
 function spread(marks, low, high, width) {

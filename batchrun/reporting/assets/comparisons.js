@@ -11,7 +11,7 @@ function distinguished({ mean, low, high }) {
 
 const FLIPS_LISTED = 200;
 
-function comparisonSection(facts, rows, open, showOnly) {
+function comparisonSection(facts, rows, open, showOnly, isSelection) {
   const { comparison } = facts;
   if (!comparison) return null;
   const parts = comparison.pairings.map((pairing) => {
@@ -33,7 +33,7 @@ function comparisonSection(facts, rows, open, showOnly) {
   });
   const [before, after] = comparison.tables;
   return el("section", { class: "comparison" },
-    title("Comparison", null),
+    title("Comparison", isSelection ? "of all rows, whatever the filters" : null),
     el("p", { class: "about", dir: "auto" }, "from ", el("bdi", { text: before.table }), " to ", el("bdi", { text: after.table })),
     comparison.warnings.length === 0 ? null : el("ul", { class: "notes" }, comparison.warnings.map((text) => el("li", { dir: "auto", text }))),
     parts);

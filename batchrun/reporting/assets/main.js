@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const rows = new Rows();
 const parts = { head: null, progress: el("div", { class: "progress-place", "aria-live": "polite" }), top: el("div", { class: "top" }) };
 let facts = null;
+let selected = null; // figures of the rows that the table's filters leave; null without a filter
 let session = null;
 let adopted = false; // the table has the columns of this generation
 
@@ -27,19 +28,44 @@ function openRow(row) {
 
 function drawTop() {
   const left = data.live ? 0 : facts.headline.rows - data.shown;
+  const shown = selected ?? facts;
   const sections = [
     pageHead(facts, data.live),
     parts.progress,
     notes(facts, left),
-    cards(facts),
-    comparisonSection(facts, rows, openRow, (positions) => table.showOnly(positions)),
-    scoreSection(facts),
-    errorSection(facts, (kind) => table.showErrors(kind)),
-    timeSection(facts, session, (chosen) => { session = chosen; drawTop(); }),
-    distributionSection(facts),
+    selected === null ? null : selectionBar(selected, rows.all.length, () => table.reset()),
+    cards(shown),
+    comparisonSection(facts, rows, openRow, (positions) => table.showOnly(positions), selected !== null),
+    scoreSection(shown),
+    fieldSection(shown),
+    errorSection(shown, (kind) => table.showErrors(kind)),
+    timeSection(shown, session, (chosen) => { session = chosen; drawTop(); }),
+    distributionSection(shown),
   ];
   parts.top.replaceChildren(...sections.filter((section) => section !== null));
 }
+
+// Figures follow the filters of the table, after it has been drawn.
+function selectFigures() {
+  const isWhole = !table.isNarrowed || rows.shown.length === rows.all.length;
+  if (isWhole && selected === null) return;
+  selected = null;
+  if (!isWhole) {
+    const listed = rows.shown.slice().sort((one, other) => one.i - other.i);
+    const batch = facts.batch === null ? null : { ...facts.batch, spent_usd: null, from_cache: 0 };
+    selected = { ...facts, ...figuresOf(rows, listed, facts), batch, shown: listed.length };
+  }
+  const before = table.element.getBoundingClientRect().top;
+  drawTop();
+  if (scrollY > 0) scrollBy(0, table.element.getBoundingClientRect().top - before); // the table stays where it is
+}
+
+const SELECT_MS = 250; // after the last key press
+let selecting = 0;
+table.onShown = () => {
+  clearTimeout(selecting);
+  selecting = setTimeout(selectFigures, SELECT_MS);
+};
 
 function drawProgress(gone) {
   const { headline, batch } = facts;

@@ -36,6 +36,14 @@ class Portion {
     return this.names[place];
   }
 
+  labels(scorer, place) {
+    if (this.packed.x?.[scorer] === undefined) return null;
+    this.compared ??= {};
+    this.compared[scorer] ??= this.packed.x[scorer].map((column) => this.unpack(column));
+    const [expected, given] = this.compared[scorer].map((column) => column[place] ?? null);
+    return expected === null ? null : [expected, given];
+  }
+
   prompt(place) {
     if (this.packed.p === undefined) return null;
     this.prompts ??= this.unpack(this.packed.p);
@@ -43,7 +51,8 @@ class Portion {
   }
 }
 
-// A row: i position, k key, cells, p prompt (or the column with it), m messages, d dialogue, t attempts, b other table's row.
+// A row: i position, k key, cells, p prompt (or the column with it), m messages, d dialogue, t attempts, b other table's row,
+// g cluster.
 class Row {
   constructor(portion, place) {
     this.portion = portion;
@@ -73,6 +82,16 @@ class Row {
 
   get d() {
     return this.portion.packed.d?.[this.place];
+  }
+
+  // The cluster of the row; null if all rows are independent.
+  get g() {
+    return this.portion.at(this.portion.packed.g, this.place) ?? null;
+  }
+
+  // The label that a scorer expected and the one that it found; null if there are none.
+  labels(scorer) {
+    return this.portion.labels(scorer, this.place);
   }
 
   get b() {

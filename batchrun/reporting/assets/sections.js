@@ -50,6 +50,8 @@ function cards(facts) {
       score.mean === null ? null : `${format.interval(score.low, score.high)} (95${NARROW_SPACE}%)`,
       `${format.many(score.n, "row")} scored`,
       score.failed > 0 ? `${format.count(score.failed)} failed ${score.failed_as === "wrong" ? "count as 0" : "not counted"}` : null,
+      score.unjudged > 0 ? `${format.count(score.unjudged)} not judged` : null,
+      score.skipped > 0 ? `${format.count(score.skipped)} skipped` : null,
     ]));
   }
   const priced = headline.cost_usd !== null;
@@ -68,6 +70,10 @@ function cards(facts) {
       `${format.short(headline.completion_tokens)} out${headline.reasoning_tokens > 0 ? `, ${format.short(headline.reasoning_tokens)} of them reasoning` : ""}`,
     ]));
   }
+  if (headline.busy_s === null && facts.shown !== undefined) {
+    const latency = facts.distributions.find((each) => each.column === "duration_s");
+    if (latency !== undefined) found.push(card("Latency", format.seconds(latency.p50), ["median row", `${format.seconds(latency.p90)} at p90`]));
+  }
   if (headline.busy_s !== null) {
     const cooled = facts.sittings.flatMap((each) => each.cool_downs ?? []);
     const latency = facts.distributions.find((each) => each.column === "duration_s");
@@ -79,6 +85,13 @@ function cards(facts) {
     ]));
   }
   return el("section", { class: "cards", "aria-label": "Headline figures" }, found);
+}
+
+// The mark of figures that follow the table's filters.
+function selectionBar(selected, all, reset) {
+  return el("div", { class: "selection", role: "status" },
+    el("p", {}, el("b", { text: `Figures of ${format.count(selected.shown)} of ${format.many(all, "row")}` }), ", by the filters of the table"),
+    el("button", { type: "button", class: "plain", text: "Show all", onclick: () => { const place = scrollY; reset(); scrollTo(0, place); } }));
 }
 
 function notes(facts, left) {
@@ -115,6 +128,7 @@ const GROUPS_SHOWN = 40;
 function scoreSection(facts) {
   if (!facts.scores?.length) return null;
   const parts = facts.scores.map((score) => {
+    const detail = facts.score_details.find(({ scorer }) => scorer === score.scorer);
     const overall = groupLine("all rows", score, "overall");
     const groups = Object.entries(score.groups).map(([column, labels]) => {
       const listed = Object.entries(labels).sort(([, one], [, other]) => other.rows - one.rows);
@@ -129,7 +143,10 @@ function scoreSection(facts) {
         el("caption", {}, el("bdi", { text: score.scorer }), el("span", { class: "axis", "aria-hidden": "true" }, el("i", { text: "0 %" }), el("i", { text: "100 %" }))),
         el("thead", { class: "hidden" }, el("tr", {}, ["Group", "Interval as a chart", "Mean", "95 % interval", "Rows"].map((text) => el("th", { scope: "col", text })))),
         el("tbody", {}, overall),
-        groups),
+        groups,
+        bandLines(detail)),
+      scoreBars(detail),
+      confusionTable(detail?.confusion),
       reasons.length === 0 ? null : el("p", { class: "aside", dir: "auto", text: `Not judged: ${reasons.slice(0, 5).map(([reason, rows]) => `${format.count(rows)} \u00d7 ${reason}`).join(", ")}` }),
       score.epochs === undefined ? null : epochs(score.epochs));
   });
@@ -141,6 +158,8 @@ function groupLine(label, figures, kind = "") {
     figures.failed > 0 ? `${format.count(figures.failed)} failed` : null,
     figures.unfinished > 0 ? `${format.count(figures.unfinished)} unfinished` : null,
     figures.unjudged > 0 ? `${format.count(figures.unjudged)} not judged` : null,
+    figures.cut_short > 0 ? `${format.count(figures.cut_short)} cut short` : null,
+    figures.skipped > 0 ? `${format.count(figures.skipped)} skipped` : null,
   ].filter(Boolean);
   return el("tr", { class: kind },
     el("th", { scope: "row", dir: "auto", text: label.slice(0, 120) }),
@@ -157,7 +176,7 @@ function epochs(facts) {
 
 function distributionSection(facts) {
   if (facts.distributions.length === 0) return null;
-  return el("section", {}, title("Distributions", "a row\u2019s tokens, cost and latency"), el("div", { class: "charts" }, facts.distributions.map(histogram)));
+  return el("section", {}, title("Distributions", "a row\u2019s tokens, cost and latency"), el("div", { class: "charts" }, facts.distributions.map(measured)));
 }
 
 const LEAST_BUCKETS = 3;

@@ -116,6 +116,7 @@ class RowTable {
     this.layOut();
     if (fromTop) this.grid.scrollTop = 0;
     this.draw();
+    this.onShown?.();
   }
 
   reset() {
@@ -177,9 +178,13 @@ class RowTable {
     this.refresh(true);
   }
 
+  get isNarrowed() {
+    return this.rows.search !== "" || this.rows.statuses !== null || this.rows.only !== null || this.rows.filters.size > 0;
+  }
+
   drawCounter() {
     const { all, shown } = this.rows;
-    const narrowed = this.rows.search !== "" || this.rows.statuses !== null || this.rows.only !== null || this.rows.filters.size > 0;
+    const narrowed = this.isNarrowed;
     this.counter.textContent = narrowed ? `${format.count(shown.length)} of ${format.many(all.length, "row")}` : format.many(all.length, "row");
     if (this.reading > all.length) this.counter.textContent += ` read, of ${format.count(this.reading)}`;
     this.grid.setAttribute("aria-busy", String(this.reading > all.length));

@@ -41,11 +41,14 @@ class Score:
         explanation: the reason in one line; for a None value the same text for rows with the same problem, so that
             they can be counted.
         read: the part of the answer that the value was read from; None if there is none.
+        compared: the expected and the found label, for scorers that compare labels; None for the label if the answer
+            has none. None if the scorer compares no labels, or if several are expected.
     """
 
     value: float | None
     explanation: str
     read: str | None = None
+    compared: tuple[str, str | None] | None = None
 
 
 class Scorer(ABC):

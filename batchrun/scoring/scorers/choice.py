@@ -50,11 +50,12 @@ class ChoiceScorer(Scorer):
             return Score(None, self._problem(sample.target))
         expected = " or ".join(dict.fromkeys(wanted))
         found = stated_choice(without_reasoning(sample.answer), self.letters)
+        compared = (expected, None if found is None else found.letter) if expected in wanted else None
         if found is None:
-            return Score(0.0, f"no choice; expected {expected}")
+            return Score(0.0, f"no choice; expected {expected}", compared=compared)
         if found.letter is None:
-            return Score(0.0, f"more than one choice; expected {expected}", found.read)
-        return Score(float(found.letter in wanted), f"{found.letter}; expected {expected}", found.read)
+            return Score(0.0, f"more than one choice; expected {expected}", found.read, compared)
+        return Score(float(found.letter in wanted), f"{found.letter}; expected {expected}", found.read, compared)
 
     def _target(self, value: Value) -> str | None:
         text = as_text(value).strip()

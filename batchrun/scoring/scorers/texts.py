@@ -72,7 +72,9 @@ class ExactScorer(Scorer):
         equal = next((target for target in targets if self.form.of(target) == answer), None)
         if self.different:
             return Score(float(equal is None), "different" if equal is None else f"equal to {equal!r}", read)
-        return Score(float(equal is not None), f"expected {_listed(targets)}" if equal is None else "equal", read)
+        explanation = f"expected {_listed(targets)}" if equal is None else "equal"
+        compared = (self.form.of(targets[0]), answer) if len(targets) == 1 else None
+        return Score(float(equal is not None), explanation, read, compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class RegexScorer(Scorer):
         read = match[1] or ""
         expected = [_PLAIN.of(target) for target in texts_of(sample.target)]
         right = _PLAIN.of(read) in expected
-        return Score(float(right), f"{read!r}; expected {' or '.join(map(repr, expected))}", read)
+        compared = (expected[0], _PLAIN.of(read)) if len(expected) == 1 else None
+        return Score(float(right), f"{read!r}; expected {' or '.join(map(repr, expected))}", read, compared)
 
 
 def _listed(targets: Sequence[str]) -> str:
