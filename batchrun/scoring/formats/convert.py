@@ -16,7 +16,8 @@ from batchrun.scoring.formats.importers.openai_jobs import job_files
 from batchrun.scoring.formats.importers.promptfoo_jobs import promptfoo_job_files
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.formats.writers import WRITERS
-from batchrun.scoring.scorers.base import as_text
+from batchrun.scoring.scorers.base import as_text, is_missing
+from batchrun.shell_hint import option
 from batchrun.tables import ReadOptions, open_source
 from batchrun.tables.atomic import replacing
 from batchrun.tables.compression import Sink, compressed
@@ -95,12 +96,14 @@ class _Table:
         conversion: options of their format.
         kinds: column → types of its cells, in order of first occurrence.
         count: number of rows.
+        is_asked: whether each row is asked as a conversation, because some row of another tool is more than a question.
     """
 
     names: Sequence[str]
     conversion: Conversion
     kinds: Mapping[str, KindOf]
     count: int
+    is_asked: bool
 
     @classmethod
     def read(cls, names: Sequence[str], conversion: Conversion, notes: Notes) -> _Table:
@@ -112,7 +115,12 @@ class _Table:
                 if column not in kinds:
                     kinds[column] = KindOf(set())
                 kinds[column].add(value)
-        return cls(names, conversion, kinds, count)
+        is_asked = conversion.from_format in _ASKED and {"question", "messages"} <= kinds.keys()
+        if conversion.from_format == "inspect" and "instructions" in kinds and not is_asked:
+            shown = option("--instructions", "{{ instructions }}")
+            notes.remark(f"system messages are the column instructions: to ask again, run the table with {shown}", 0)
+        kinds = {column: kind for column, kind in kinds.items() if not (is_asked and column in _SINGLE)}
+        return cls(names, conversion, kinds, count, is_asked)
 
     @property
     def name(self) -> str:
@@ -127,11 +135,24 @@ class _Table:
     def rows(self) -> Iterator[Row]:
         """Yield the rows again from the first, each with all columns."""
         for index, row in enumerate(_rows(self.names, self.conversion, Notes())):
+            if self.is_asked and is_missing(row.get("messages")):
+                row["messages"] = [
+                    {"role": role, "content": row[column]}
+                    for column, role in reversed(_SINGLE.items())
+                    if not is_missing(row.get(column))
+                ]
             yield Row(index, {column: row.get(column) for column in self.kinds})
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the first file."""
         return open_source(self.name, ReadOptions()).fingerprint()
+
+
+_ASKED: Final = ("inspect", "openai-evals")
+"""Formats whose rows may have a question or a conversation. A table has one of the two for all rows, because
+`run` asks one column."""
+_SINGLE: Final = {"question": "user", "instructions": "system"}
+"""Column of a prompt that is no conversation → role of its message."""
 
 
 def _check(names: Sequence[str], output: Path, form: Format, conversion: Conversion) -> None:

@@ -121,15 +121,15 @@ def _count(cell: Value) -> int | None:
 
 
 def _to_inspect(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
-    prompt = _prompt(row, conversion)
+    prompt = _column(row, conversion.prompt, "prompt", ("question", "prompt", "messages")) or _prompt(row, conversion)
     target = _column(row, conversion.target, "target", ("target", "answer"))
     column, row_id = _id(row, index, conversion)
     outcome = {name: value for name, value in row.items() if name in OUTPUT_COLUMNS}
     notes.add_rest(outcome, ())
-    prompt_input: Value = as_text(row[prompt])
+    messages = _messages(row[prompt], prompt, row_id)
+    prompt_input: Value = messages if is_conversation(row[prompt], prompt) else as_text(row[prompt])
     if not is_missing(row.get("instructions")):
-        instructions = {"role": "system", "content": as_text(row["instructions"])}
-        prompt_input = [instructions, {"role": "user", "content": prompt_input}]
+        prompt_input = [{"role": "system", "content": as_text(row["instructions"])}, *messages]
     line: JsonDict = {"id": row_id, "input": prompt_input}
     if target is not None:
         line["target"] = row[target] if isinstance(row[target], list) else as_text(row[target])

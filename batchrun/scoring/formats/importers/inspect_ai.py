@@ -14,14 +14,16 @@ from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, answer_cells, failed_cells, own_column
 from batchrun.scoring.formats.importers.asked import conversation_cells, text_of
 from batchrun.scoring.formats.importers.importer import Cells, Importer
+from batchrun.scoring.formats.importers.inspect_messages import sent_messages
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.scorers.base import as_text
 
 __all__ = ["InspectAI"]
 
 _COLUMNS: Final = ANSWER_COLUMNS | {
-    *("id", "epoch", "task", "question", "instructions", "target", "choices", "description"),
+    *("id", "epoch", "task", "question", "instructions", "input", "target", "choices", "description"),
 }
+_PROMPT: Final = ("question", "instructions", "messages")
 _SCORES: Final = ("score_",)
 _ENVIRONMENT: Final = frozenset({"sandbox", "files", "setup", "checkpoint"})
 """Fields of a sample that describe the environment of its solver, for which there is no place here."""
@@ -53,7 +55,9 @@ class InspectAI(Importer):
     def _header(self, fields: Fields, document: Document) -> None:
         self._task, self._model = fields.get("eval").get("task"), fields.get("eval").get("model")
         fields.take_if("version", 2)
-        if "status" in fields and not fields.take_if("status", "success"):
+        if "status" not in fields:
+            self.notes.remark(f"{document.where}: the log is of a run that has not ended; samples may be missing", 0)
+        elif not fields.take_if("status", "success"):
             status = as_text(fields.take("status"))
             self.notes.remark(f"{document.where}: the log has the status {status!r}; samples may be missing", 0)
 
@@ -66,6 +70,7 @@ class InspectAI(Importer):
     def _asked(self, fields: Fields) -> Cells:
         """Take what a sample asks and expects."""
         cells: Cells = {} if fields.get("id") is None else {"id": fields.take("id")}
+        fields.fields["input"] = sent_messages(fields.get("input"), self.notes)
         cells |= conversation_cells(fields, "input")
         target = "target" if fields.get("target") is not None else "ideal"
         for name, column in ((target, "target"), ("choices", "choices"), ("description", "description")):
@@ -84,13 +89,35 @@ class InspectAI(Importer):
         if self._task is not None:
             cells["task"] = self._task
         cells |= self._asked(fields)
-        cells |= _answer(fields)
+        answer = _answer(fields)
+        asked = self._asked_instead(answer.pop("messages", None), cells)
+        if asked:
+            cells = {name: value for name, value in cells.items() if name not in _PROMPT} | asked
+        cells |= answer
         cells["model"] = cells.get("model") or self._model
         cells["duration_s"], cells["completed_at"] = fields.take("total_time"), fields.take("completed_at")
         scores = fields.object("scores")
         for name in list(scores.fields):
             cells |= _score(name, scores.object(name), cells.get("response"))
         return cells
+
+    def _asked_instead(self, messages: Value, cells: Cells) -> Cells:
+        """Return what was asked if that is not the input, which is then the column `input`; nothing if it is.
+
+        Args:
+            messages: the messages before the answer.
+            cells: with the question, the instructions and the messages of the input.
+        """
+        given = {name: cells[name] for name in _PROMPT if name in cells}
+        asked = conversation_cells(Fields.of({"messages": sent_messages(messages, self.notes)}), "messages")
+        if asked == given or not asked:
+            return {}
+        if given.keys() <= asked.keys() and all(asked[name] == value for name, value in given.items()):
+            return asked
+        whole = given.get("messages") or given.get("question")
+        if "messages" not in given and "instructions" in given:
+            whole = [{"role": "system", "content": given["instructions"]}, {"role": "user", "content": whole}]
+        return {"input": whole, **asked}
 
 
 def _resolve_attachments(fields: Fields) -> None:

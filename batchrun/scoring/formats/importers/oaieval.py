@@ -22,7 +22,10 @@ def is_oaieval_sample(fields: Fields) -> bool:
 
 def oaieval_row(fields: Fields, notes: Notes) -> Cells:
     """Return the row of a sample: the prompt, the ideal answer as `target`, and every other field."""
+    asked = fields.get("input")
     cells = conversation_cells(fields, "input")
+    if "instructions" in cells:
+        cells = {"question": cells["question"], "messages": asked}
     if "ideal" in fields:
         cells["target"] = fields.take("ideal")
     for name, value in fields.take_all().items():

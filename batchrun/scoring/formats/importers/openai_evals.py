@@ -24,7 +24,10 @@ from batchrun.scoring.scorers.base import as_text, is_missing
 __all__ = ["OpenAIEvals", "data_column"]
 
 _DATA_COLUMNS: Final = frozenset({"response", "model", "messages", "tool_calls", "finish_reason"})
-_ITEM_COLUMNS: Final = ANSWER_COLUMNS | {"id", "datasource_item_id", "eval_id", "eval_run_id", "eval_status"}
+_ITEM_COLUMNS: Final = ANSWER_COLUMNS | {
+    *("id", "datasource_item_id", "eval_id", "eval_run_id", "eval_status"),
+    *("question", "prompt", "instructions"),  # what was asked is in `messages`
+}
 _SCORES: Final = ("score_", "passed_")
 _EXPECTED: Final = (
     'expected an object of OpenAI\'s Evals: a line of data with "item", an output item with "datasource_item", an '
@@ -67,7 +70,8 @@ class OpenAIEvals(Importer):
             )
         elif any(isinstance(each, dict) and "class" in each for each in fields.fields.values()):
             raise InputError(
-                f"{document.where}: a registry's evals have no rows; write a job file: name an output that ends in .toml"
+                f"{document.where}: an eval of a registry has no rows; write a job file: name an output that ends in "
+                ".toml"
             )
         elif isinstance(fields.get("item"), dict):
             yield self.data_row(fields)

@@ -85,6 +85,32 @@ def test_an_exported_run(tmp_path: Path) -> None:
     assert notes == []
 
 
+def test_questions_and_conversations_are_one_column(tmp_path: Path) -> None:
+    """If one sample is a conversation, all are, so that a run asks the right column of each row."""
+    talk = [
+        {"role": "user", "content": "1+1"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "+1"},
+    ]
+    short = [{"role": "system", "content": "S"}, {"role": "user", "content": "3"}]
+    for form, target in (("openai-evals", "ideal"), ("inspect", "target")):
+        lines = [{"input": each, target: "x"} for each in (talk, short, "5")]
+        rows, _ = converted(tmp_path, lines, from_format=form)
+        wanted = [talk, short, [{"role": "user", "content": "5"}]]
+        assert rows == [{"messages": each, "target": "x"} for each in wanted]
+    rows, notes = converted(tmp_path, lines[1:], from_format="inspect")
+    assert rows == [
+        {"question": "3", "instructions": "S", "target": "x"},
+        {"question": "5", "instructions": None, "target": "x"},
+    ]
+    again = "system messages are the column instructions: to ask again, run the table with --instructions '{{ instructions }}'"
+    assert notes == [again]
+    item = {"id": "i", "datasource_item": {"question": "q"}, "sample": {"input": short, "output": []}, "results": []}
+    [row], notes = converted(tmp_path, [item], from_format="openai-evals")
+    assert (row["item_question"], row["messages"], "question" in row) == ("q", short, False)
+    assert "the item's field 'question' is the column 'item_question' (1 row)" in notes
+
+
 def test_batch_requests_in(tmp_path: Path) -> None:
     """Chat and responses bodies keep their messages, and instructions are the first of them; settings are listed."""
     messages = [
@@ -184,6 +210,7 @@ def test_samples_of_inspect(tmp_path: Path) -> None:
     ]
     assert notes == [
         "the field 'target' of metadata is the column 'metadata_target' (1 row)",
+        "system messages are the column instructions: to ask again, run the table with --instructions '{{ instructions }}'",
         "not carried over: sandbox = 'docker' (1 row)",
     ]
     (tmp_path / "again").mkdir()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from batchrun.errors import InputError
+from batchrun.prompts.conversations import messages_in
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.convert import convert
 from tests.unit.scoring.formats.examples import DATA, LOG, OUTPUT_ITEM, PAGE
@@ -47,9 +48,44 @@ def test_a_log_with_deflated_members_is_the_same(tmp_path: Path) -> None:
             archive.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
     rows, notes = imported(tmp_path, "inspect", whole)
     assert imported(tmp_path, "inspect", parts)[0] == rows
-    assert (rows[0]["question"], rows[0]["messages"][0]["content"]) == ("a long text", "a long text")
+    assert (rows[0]["question"], "messages" in rows[0]) == ("a long text", False)
     assert (rows[0]["status"], rows[0]["error_type"]) == ("incomplete", "token_limit")
     assert f"{whole}, line 1: the log has the status 'cancelled'; samples may be missing" in notes
+
+
+def test_what_was_asked_is_what_is_asked_again(tmp_path: Path) -> None:
+    """The prompt of a log's row is what the model got, in the form that `run` sends; the input is kept if it differs."""
+    user = {"id": "1", "source": "input", "role": "user", "content": "Solve: 1+1"}
+    call = {"id": "c", "function": "add", "arguments": {"a": 1}, "type": "function"}
+    tool = {
+        "role": "tool",
+        "content": [{"type": "text", "text": "2", "refusal": None}],
+        "tool_call_id": "c",
+        "function": "add",
+    }
+    thought = [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "I add"}]
+    picture = {"role": "user", "content": [{"type": "image", "image": "http://x", "detail": "low"}]}
+    answer = {"role": "assistant", "content": "2"}
+    samples = [
+        {"id": 1, "epoch": 1, "input": "1+1", "messages": [{"role": "system", "content": "S"}, user, answer]},
+        {"id": 2, "epoch": 1, "input": "Solve: 1+1", "messages": [user, answer]},
+        {"id": 3, "epoch": 1, "input": [picture],
+         "messages": [picture, {"role": "assistant", "content": thought, "tool_calls": [call]}, tool, answer]},
+    ]  # fmt: skip
+    output = {"model": "m", "choices": [{"message": answer, "stop_reason": "stop"}], "completion": "2"}
+    log = {"version": 2, "eval": {"task": "t"}, "samples": [{**each, "output": output} for each in samples]}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    rows, notes = imported(tmp_path, "inspect", tmp_path / "log.json")
+    sent = [messages_in(row["messages"], "chat") for row in rows]
+    assert sent[0] == ({"role": "system", "content": "S"}, {"role": "user", "content": "Solve: 1+1"})
+    assert sent[1] == ({"role": "user", "content": "Solve: 1+1"},)
+    assert sent[2][0]["content"] == [{"type": "image_url", "image_url": {"url": "http://x", "detail": "low"}}]
+    assert sent[2][1]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a":1}'}
+    assert sent[2][2]["content"] == [{"type": "text", "text": "2"}]
+    assert [row["input"] for row in rows[:2]] == ["1+1", None]
+    assert not {"question", "instructions"} & rows[0].keys()
+    assert f"{tmp_path}/log.json, line 1: the log is of a run that has not ended; samples may be missing" in notes
+    assert "not carried over: messages[].content[].reasoning (1 row)" in notes
 
 
 def test_a_damaged_log_is_refused_in_one_line(tmp_path: Path) -> None:
