@@ -152,7 +152,7 @@ _ASKED: Final = ("inspect", "openai-evals")
 """Formats whose rows may have a question or a conversation. A table has one of the two for all rows, because
 `run` asks one column."""
 _SINGLE: Final = {"question": "user", "instructions": "system"}
-"""Column of a prompt that is no conversation → role of its message."""
+"""Column of a prompt of one message or two → role of the message."""
 
 
 def _check(names: Sequence[str], output: Path, form: Format, conversion: Conversion) -> None:

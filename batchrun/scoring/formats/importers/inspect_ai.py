@@ -102,7 +102,7 @@ class InspectAI(Importer):
         return cells
 
     def _asked_instead(self, messages: Value, cells: Cells) -> Cells:
-        """Return what was asked if that is not the input, which is then the column `input`; nothing if it is.
+        """Return the prompt if it is not the input, which is then the column `input`; nothing if it is.
 
         Args:
             messages: the messages before the answer.

@@ -26,7 +26,7 @@ __all__ = ["OpenAIEvals", "data_column"]
 _DATA_COLUMNS: Final = frozenset({"response", "model", "messages", "tool_calls", "finish_reason"})
 _ITEM_COLUMNS: Final = ANSWER_COLUMNS | {
     *("id", "datasource_item_id", "eval_id", "eval_run_id", "eval_status"),
-    *("question", "prompt", "instructions"),  # what was asked is in `messages`
+    *("question", "prompt", "instructions"),  # the prompt is in `messages`
 }
 _SCORES: Final = ("score_", "passed_")
 _EXPECTED: Final = (

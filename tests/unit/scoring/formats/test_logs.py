@@ -53,7 +53,7 @@ def test_a_log_with_deflated_members_is_the_same(tmp_path: Path) -> None:
     assert f"{whole}, line 1: the log has the status 'cancelled'; samples may be missing" in notes
 
 
-def test_what_was_asked_is_what_is_asked_again(tmp_path: Path) -> None:
+def test_the_prompt_of_a_log_is_the_one_that_the_model_got(tmp_path: Path) -> None:
     """The prompt of a log's row is what the model got, in the form that `run` sends; the input is kept if it differs."""
     user = {"id": "1", "source": "input", "role": "user", "content": "Solve: 1+1"}
     call = {"id": "c", "function": "add", "arguments": {"a": 1}, "type": "function"}
