@@ -142,8 +142,10 @@ def compare(
     key: str | None = None,
     target: str | None = None,
     answer: str | None = None,
+    by: str | Sequence[str] = (),
     split: str | None = None,
     baseline: str | None = None,
+    ignore: str | Sequence[str] = (),
     names: Sequence[str] | None = None,
     epochs_column: str | None = None,
     cluster: str | None = None,
@@ -171,7 +173,9 @@ def compare(
         target: column with the expected answer.
         answer: column with the answer. Default: response.
         split: column whose values split one table into parts to compare: `model` for a batch with several models.
-        baseline: with `split`: the value that the others are compared with. Default: the first.
+        by: columns to break the differences down by.
+        baseline: with `split`: the value that the others are compared with. Default: every pair is compared.
+        ignore: columns that may differ between the rows of a pair, such as a prompt's wording.
         names: names of the tables. Default: the path of a file; A, B, C … for tables in memory.
         epochs_column, cluster, failed_as: as for `score`.
         detect: differences for which the required number of rows is computed.
@@ -196,7 +200,9 @@ def compare(
             target=target,
             answer=answer,
             key=INDEX_COLUMN if indexed else key,
+            by=by,
             split=split,
+            ignore=ignore,
             epochs_column=epochs_column,
             cluster=cluster,
             failed_as=failed_as,

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchrun.api.data import is_frame
 from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.pairing import Pairing
 
 __all__ = ["INDEX_COLUMN", "named_by_index", "with_index_column"]
 
@@ -50,15 +51,19 @@ def named_by_index(found: Comparison, table: Any) -> Comparison:
     if not is_frame(table) or isinstance(table.index, pd.RangeIndex):
         return found
     names = {f"row {position}": label for position, label in enumerate(_labels(table.index))}
-    pairings = [
-        replace(
-            each,
-            better=[names.get(name, name) for name in each.better],
-            worse=[names.get(name, name) for name in each.worse],
+
+    def named(pairing: Pairing) -> Pairing:
+        return replace(
+            pairing,
+            better=[names.get(name, name) for name in pairing.better],
+            worse=[names.get(name, name) for name in pairing.worse],
+            groups={
+                column: {label: named(each) for label, each in labels.items()}
+                for column, labels in pairing.groups.items()
+            },
         )
-        for each in found.pairings
-    ]
-    return replace(found, pairings=pairings)
+
+    return replace(found, pairings=[named(each) for each in found.pairings])
 
 
 def _labels(index: Any) -> list[str]:

@@ -12,17 +12,26 @@ from batchrun.api.parameters import in_python
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.comparison_text import comparison_lines, comparison_markdown
 from batchrun.scoring.evaluate import Evaluation
-from batchrun.scoring.figure_tables import TextTable, bar_table, contender_rows, pairing_table, score_tables
+from batchrun.scoring.figure_tables import (
+    TextTable,
+    bar_table,
+    contender_rows,
+    correction_notes,
+    group_tables,
+    matrix_tables,
+    pairing_table,
+    score_tables,
+)
 from batchrun.scoring.figures_text import interval, p_text, signed
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
+from batchrun.scoring.matrix import Matrix
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.score_facts import ComparisonFacts, EvaluationFacts
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.scoring.summary_text import (
     bar_lines,
-    comparison_lines,
-    comparison_markdown,
     left_out,
     mean_text,
     score_lines,
@@ -235,7 +244,7 @@ class ScoreComparison:
 
     @property
     def pairings(self) -> Sequence[Pairing]:
-        """Every pair of tables by every scorer; for the parts of one table, each part with the first."""
+        """Every pair of tables by every scorer; for the parts of one table with a baseline, each part with it."""
         return self.comparison.pairings
 
     @property
@@ -261,6 +270,21 @@ class ScoreComparison:
         """The ends of the 95 % interval of the difference; None if there is no interval."""
         low, high = self._only.difference.estimate.low, self._only.difference.estimate.high
         return None if low is None or high is None else (low, high)
+
+    @property
+    def correlation(self) -> float | None:
+        """The correlation of the two tables' scores, over the pairs; None if the scores of one of them do not vary."""
+        return self._only.correlation
+
+    @property
+    def groups(self) -> Mapping[str, Mapping[str, Pairing]]:
+        """Column of `by` → its value → the pairing (`pairs`, `difference`, `corrected_p` …) of the rows with it."""
+        return self._only.groups
+
+    @property
+    def matrices(self) -> Sequence[Matrix]:
+        """The differences of each pair of three or more tables, one matrix for each scorer."""
+        return self.comparison.matrices
 
     @property
     def p_value(self) -> float | None:
@@ -317,8 +341,14 @@ class ScoreComparison:
 
     def _repr_html_(self) -> str:
         head, *rows = contender_rows(self.comparison)
-        tables = [TextTable("Scores and costs", head, rows), pairing_table(self.comparison)]
-        return "".join([lines_html(f"warning: {line}" for line in self.warnings), *map(table_html, tables)])
+        tables = [
+            TextTable("Scores and costs", head, rows),
+            pairing_table(self.comparison),
+            *matrix_tables(self.comparison),
+            *group_tables(self.comparison),
+        ]
+        warnings = lines_html(f"warning: {line}" for line in self.warnings)
+        return "".join([warnings, *map(table_html, tables), lines_html(correction_notes(self.comparison))])
 
     @property
     def _only(self) -> Pairing:

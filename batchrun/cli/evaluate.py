@@ -76,7 +76,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 @click.option(
     "--baseline",
     metavar="VALUE",
-    help="With --split: the value the others are compared against. Default: the first",
+    help="With --split: the value the others are compared against. Default: every pair is compared",
     cls=ComparisonOption,
 )
 @click.option(
@@ -97,9 +97,9 @@ def compare(
 
     The tables are matched row by row. Differences are printed with confidence intervals and p-values.
     """
+    from batchrun.scoring.comparison_text import comparison_lines
     from batchrun.scoring.evaluate import compare_tables, scoring_spec
     from batchrun.scoring.pairing import DETECTABLE
-    from batchrun.scoring.summary_text import comparison_lines
 
     options = parsed_options(flags)
     comparison = compare_tables(

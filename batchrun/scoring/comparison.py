@@ -9,7 +9,8 @@ from itertools import combinations
 
 from batchrun.errors import InputError
 from batchrun.scoring.contender import Contender, total_costs
-from batchrun.scoring.pairing import DETECTABLE, Pairing, mismatches, pair
+from batchrun.scoring.matrix import Matrix, matrices_of
+from batchrun.scoring.pairing import DETECTABLE, MAX_GROUPS, Pairing, mismatches, pair
 from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
@@ -22,6 +23,7 @@ from batchrun.wording import rows_text
 __all__ = ["Comparison", "compare", "compare_parts"]
 
 _MAX_PARTS = 50
+_MAX_ALL_PAIRS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,24 @@ class Comparison:
 
     Attributes:
         contenders: the tables.
-        pairings: every pair of tables by every scorer; for the parts of one table, each part with the first.
+        pairings: every pair of tables by every scorer; with a baseline, each part with it.
         warnings: reasons why the comparison may be unfair, one line each.
+        tests: p-values of the pairings, for which Holm's method corrects them.
+        group_tests: p-values within groups, for which it corrects these.
         split: the column that splits the table into its parts.
     """
 
     contenders: Sequence[Contender]
     pairings: Sequence[Pairing]
     warnings: Sequence[str]
+    tests: int = 0
+    group_tests: int = 0
     split: str | None = None
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        """The differences of each pair as a matrix for each scorer; empty for two tables, and with a baseline."""
+        return matrices_of([each.name for each in self.contenders], self.pairings)
 
     def facts(self) -> ComparisonFacts:
         """Return the comparison as JSON."""
@@ -46,6 +57,9 @@ class Comparison:
             "split": self.split,
             "tables": [each.facts() for each in self.contenders],
             "pairings": [each.facts() for each in self.pairings],
+            "matrices": [each.facts() for each in self.matrices],
+            "tests": self.tests,
+            "group_tests": self.group_tests,
             "warnings": list(self.warnings),
         }
 
@@ -53,7 +67,7 @@ class Comparison:
 def compare(
     contenders: Sequence[Contender], failed_as: FailedAs, detectable: Sequence[float] = DETECTABLE
 ) -> Comparison:
-    """Compare every pair of tables by every scorer; the p-values of a scorer are corrected for the number of pairs.
+    """Compare every pair of tables by every scorer; all p-values together are corrected for their number.
 
     Args:
         contenders: two or more, scored by the same scorers.
@@ -73,7 +87,9 @@ def compare_parts(
     detectable: Sequence[float] = DETECTABLE,
     baseline: str | None = None,
 ) -> Comparison:
-    """Compare the parts of a table, one per value of the column `split`: each with the first, or with `baseline`.
+    """Compare the parts of a table, one per value of the column `split`: each pair, or each part with `baseline`.
+
+    Of more than 10 parts, each is compared with the first one only, and a warning says so.
 
     Columns that have a single value within each part, such as a prompt's text next to its name, belong to the setting
     that is compared. They are not reported as a mismatch.
@@ -99,6 +115,8 @@ def compare_parts(
             f"--split {column}: 2 to {_MAX_PARTS} different values are expected, {table.source.name} has "
             f"{len(positions):,}"
         )
+    if column in table.columns.by:
+        raise InputError(f"--by {column}: the column splits the table into the parts that are compared")
     if baseline is not None and baseline not in positions:
         raise InputError(f"--baseline {baseline}: the values of {column!r} are {', '.join(map(repr, positions))}")
     values = list(positions)
@@ -107,10 +125,19 @@ def compare_parts(
     columns = _varying_columns(table.own_columns, [part for _, part in parts])
     contenders = [Contender(name, columns, part, summarize(part, failed_as), total_costs(part)) for name, part in parts]
     first, *others = contenders
-    comparison = _comparison(contenders, [(first, other) for other in others], failed_as, detectable)
-    missing = len(tally.splits) - len(kept)
-    left_out = [f"{rows_text(missing)} not compared, without a value in {column!r}"] if missing else []
-    return replace(comparison, warnings=[*left_out, *comparison.warnings], split=column)
+    pairs = list(combinations(contenders, 2))
+    notes = []
+    if baseline is not None or len(contenders) > _MAX_ALL_PAIRS:
+        pairs = [(first, other) for other in others]
+    if baseline is None and len(contenders) > _MAX_ALL_PAIRS:
+        notes.append(
+            f"each of {len(others)} parts is compared with {first.name} only; every pair is compared up to "
+            f"{_MAX_ALL_PAIRS} parts"
+        )
+    if missing := len(tally.splits) - len(kept):
+        notes.append(f"{rows_text(missing)} not compared, without a value in {column!r}")
+    comparison = _comparison(contenders, pairs, failed_as, detectable)
+    return replace(comparison, warnings=[*notes, *comparison.warnings], split=column)
 
 
 def _filled(cells: Sequence[str]) -> list[int]:
@@ -142,14 +169,27 @@ def _comparison(
     ]
     for first, second in pairs:
         warnings += mismatches(first, second)
-    pairings: list[Pairing] = []
-    for scorer in contenders[0].tally.values:
-        of_scorer = [pair(*two, scorer, failed_as, detectable) for two in pairs]
-        p_values = {
-            index: each.difference.p_value
-            for index, each in enumerate(of_scorer)
-            if each.difference.p_value is not None
-        }
-        corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-        pairings += [replace(each, corrected_p=corrected.get(index)) for index, each in enumerate(of_scorer)]
-    return Comparison(contenders, pairings, warnings)
+    for column, labels in contenders[0].tally.labels.items():
+        if (values := len(set(labels))) > MAX_GROUPS:
+            warnings.append(f"{column!r} has {values:,} values; differences are broken down by up to {MAX_GROUPS}")
+    pairings = [pair(*two, scorer, failed_as, detectable) for scorer in contenders[0].tally.values for two in pairs]
+    # The groups are another family of tests: a look into groups does not change the result over all rows.
+    groups = [each for pairing in pairings for labels in pairing.groups.values() for each in labels.values()]
+    pairings, tests = _corrected(pairings)
+    groups, group_tests = _corrected(groups)
+    rest = iter(groups)
+    pairings = [
+        replace(
+            pairing,
+            groups={column: {label: next(rest) for label in labels} for column, labels in pairing.groups.items()},
+        )
+        for pairing in pairings
+    ]
+    return Comparison(contenders, pairings, warnings, tests, group_tests)
+
+
+def _corrected(pairings: Sequence[Pairing]) -> tuple[list[Pairing], int]:
+    """Return the pairings with Holm's correction over all their p-values, and the number of these."""
+    tested = {place: p for place, each in enumerate(pairings) if (p := each.difference.p_value) is not None}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [replace(each, corrected_p=corrected.get(place)) for place, each in enumerate(pairings)], len(tested)

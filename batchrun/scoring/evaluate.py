@@ -10,6 +10,7 @@ from typing import Final
 from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison, compare, compare_parts
+from batchrun.scoring.comparison_text import comparison_markdown
 from batchrun.scoring.contender import contender
 from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
@@ -23,7 +24,7 @@ from batchrun.scoring.scored_output import default_scored, score_columns, write_
 from batchrun.scoring.scorers.base import NamedScorer
 from batchrun.scoring.scorers.registry import make_scorers
 from batchrun.scoring.summary import ScoreSummary, summarize
-from batchrun.scoring.summary_text import comparison_markdown, score_markdown
+from batchrun.scoring.summary_text import score_markdown
 from batchrun.scoring.table import ScoredTable, scored_table
 from batchrun.tables import ReadOptions, Source, open_source
 from batchrun.tables.atomic import replacing
@@ -90,6 +91,7 @@ def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> Scori
         cluster=options.cluster,
         split=options.split,
         by=options.by,
+        ignore=options.ignore,
     )
     read = ReadOptions(
         options.encoding, options.delimiter, options.no_header, sheet=options.sheet, skip_rows=options.skip_rows
@@ -264,7 +266,7 @@ def compare_tables(
         names: two or more tables; one table if it is split.
         spec: how to score them; with a key column, unless a table is split.
         detectable: differences for which the required number of rows is computed.
-        baseline: value of the split column that the others are compared with; None for the first.
+        baseline: value of the split column that the others are compared with; None compares every pair.
         markdown: Markdown file for the comparison; None for no file.
 
     Raises:
@@ -308,12 +310,17 @@ def comparison_of(
         scored: the tables with their tallies for comparisons.
         failed_as: how failed rows count.
         detectable: differences for which the required number of rows is computed.
-        baseline: value of the split column that the others are compared with; None for the first.
+        baseline: value of the split column that the others are compared with; None compares every pair.
 
     Raises:
         InputError: two tables share no row, or the column that splits one has a single value.
     """
-    if scored[0][0].columns.split is not None:
+    tables = [table for table, _ in scored]
+    for column in tables[0].columns.ignore:
+        if not any(column in table.source.columns for table in tables):
+            names = " and ".join(table.source.name for table in tables)
+            raise InputError(f"--ignore {column}: no such column in {names}")
+    if tables[0].columns.split is not None:
         [(table, tally)] = scored
         return compare_parts(table, tally, failed_as, detectable, baseline)
     return compare([contender(table, failed_as, tally) for table, tally in scored], failed_as, detectable)

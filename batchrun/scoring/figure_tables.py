@@ -9,13 +9,24 @@ from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.bars import Bar
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.contender import Contender
-from batchrun.scoring.figures_text import counts_text, interval, p_text, percent, signed
+from batchrun.scoring.figures_text import correlation_text, counts_text, interval, p_text, percent, signed
+from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.summary import Figures, ScoreSummary
 from batchrun.wording import dollars, duration, rows_text
 
-__all__ = ["TextTable", "bar_table", "contender_rows", "pairing_table", "score_tables"]
+__all__ = [
+    "TextTable",
+    "bar_table",
+    "contender_rows",
+    "correction_notes",
+    "group_tables",
+    "matrix_tables",
+    "pairing_table",
+    "score_tables",
+]
 
 _FIGURES = ("mean", "95 % interval", "scored", "failed", "not judged", "unfinished", "skipped")
+_PAIRING = ("pairs", "difference", "95 % interval", "p", "p after Holm", "correlation", "better", "worse", "not paired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +69,73 @@ def contender_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 def pairing_table(comparison: Comparison) -> TextTable:
     """Return a row for each pairing: its difference, its p-values and the rows that flipped."""
-    rows = [
-        (
-            each.scorer,
-            each.first,
-            each.second,
-            f"{each.pairs:,}",
-            signed(each.difference.estimate.mean),
-            interval(each.difference.estimate, signed=True).strip("()"),
-            p_text(each.difference.p_value),
-            p_text(each.corrected_p),
-            f"{len(each.better):,}",
-            f"{len(each.worse):,}",
+    rows = [(each.scorer, each.first, each.second, *_pairing_cells(each)) for each in comparison.pairings]
+    return TextTable("Differences, second minus first", ("scorer", "first", "second", *_PAIRING), rows)
+
+
+def group_tables(comparison: Comparison) -> list[TextTable]:
+    """Return a table for each pairing and column of `--by`: its differences within groups."""
+    return [
+        TextTable(
+            f"{pairing.scorer}: {pairing.second} against {pairing.first} by {axis_name(column)}",
+            (axis_name(column), *_PAIRING),
+            [(label or "(empty)", *_pairing_cells(each)) for label, each in groups.items()],
         )
-        for each in comparison.pairings
+        for pairing in comparison.pairings
+        for column, groups in pairing.groups.items()
     ]
-    head = ("scorer", "first", "second", "pairs", "difference", "95 % interval", "p", "p after Holm", "better", "worse")
-    return TextTable("Differences, second minus first", head, rows)
+
+
+def matrix_tables(comparison: Comparison) -> list[TextTable]:
+    """Return the differences of each pair of three or more tables, one table for each scorer."""
+    return [
+        TextTable(
+            f"{matrix.scorer}: difference of the means, row minus column (* p < 0.05 after Holm)",
+            ("", *matrix.tables),
+            [
+                (name, *map(_matrix_cell, differences, p_values))
+                for name, differences, p_values in zip(
+                    matrix.tables, matrix.differences, matrix.corrected_p, strict=True
+                )
+            ],
+        )
+        for matrix in comparison.matrices
+    ]
+
+
+def _matrix_cell(difference: float | None, p_value: float | None) -> str:
+    return signed(difference) + (" *" if p_value is not None and p_value < 0.05 else "")
+
+
+def correction_notes(comparison: Comparison) -> list[str]:
+    """Return a line for each family of p-values that Holm's method corrects."""
+    scorers = len(comparison.contenders[0].summaries)
+    pairs = len(comparison.pairings) // scorers if scorers else 0
+    notes = []
+    if comparison.tests > 1:
+        family = f"{_many(scorers, 'scorer')}, {_many(pairs, 'pair')} of {'parts' if comparison.split else 'tables'}"
+        notes.append(f"Holm's correction is over the {comparison.tests:,} p-values of this comparison: {family}")
+    if comparison.group_tests > 1:
+        notes.append(f"within groups, Holm's correction is over the {comparison.group_tests:,} p-values of all groups")
+    return notes
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _pairing_cells(each: Pairing) -> tuple[str, ...]:
+    return (
+        f"{each.pairs:,}",
+        signed(each.difference.estimate.mean),
+        interval(each.difference.estimate, signed=True).strip("()"),
+        p_text(each.difference.p_value),
+        p_text(each.corrected_p),
+        correlation_text(each.correlation),
+        f"{len(each.better):,}",
+        f"{len(each.worse):,}",
+        f"{each.unpaired:,}",
+    )
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Figures, Missing
 
-__all__ = ["MISSING_TEXT", "counts_text", "interval", "p_text", "percent", "signed"]
+__all__ = ["MISSING_TEXT", "correlation_text", "counts_text", "interval", "p_text", "percent", "signed"]
 
 MISSING_TEXT: Final[Mapping[Missing, str]] = {
     "failed": "failed",
@@ -62,3 +62,8 @@ def _plain(number: float) -> str:
 
 def _signed(number: float) -> str:
     return f"{number:+.4f}".replace("-", "−")
+
+
+def correlation_text(correlation: float | None) -> str:
+    """Return a correlation with two digits after the point."""
+    return "–" if correlation is None else f"{round(correlation, 2) + 0.0:.2f}".replace("-", "−")

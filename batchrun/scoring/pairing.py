@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import fmean as mean
+from typing import Final
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from batchrun.scoring.contender import Contender
 from batchrun.scoring.score_facts import PairingFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey
-from batchrun.scoring.statistics import Difference, difference, pairs_needed
+from batchrun.scoring.statistics import Difference, Floats, difference, pairs_needed
 from batchrun.scoring.summary import estimate_facts, scored_values
 from batchrun.wording import rows_text
 
-__all__ = ["DETECTABLE", "Pairing", "mismatches", "pair"]
+__all__ = ["DETECTABLE", "MAX_GROUPS", "Pairing", "mismatches", "pair"]
 
 DETECTABLE = (0.01, 0.02, 0.05)
+
+MAX_GROUPS: Final = 200
+"""Values of a column up to which a pairing is broken down by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,13 @@ class Pairing:
             first.
         means: means of the pairs' scores, first and second.
         difference: paired difference, second minus first.
-        corrected_p: p-value after Holm's correction over all pairings of the scorer; the p-value itself for a single
-            pairing.
+        corrected_p: p-value after Holm's correction over all pairings of the comparison, by all scorers; for a group,
+            over all groups of the comparison. The p-value itself if it is the only one.
+        correlation: Pearson's correlation of the pairs' scores in the two tables (φ for scores of 0 and 1); None if it
+            cannot be computed.
         better, worse: keys of the rows whose score rose, or fell, from the first table to the second.
         rows_needed: difference → rows that would show it; empty if the rows' differences do not vary.
+        groups: column of `--by` → its value → the pairing of the rows with that value.
     """
 
     first: str
@@ -55,9 +62,11 @@ class Pairing:
     means: tuple[float, float] | None
     difference: Difference
     corrected_p: float | None
+    correlation: float | None
     better: Sequence[str]
     worse: Sequence[str]
     rows_needed: Mapping[float, int]
+    groups: Mapping[str, Mapping[str, Pairing]] = field(default_factory=dict)
 
     def facts(self) -> PairingFacts:
         """Return the pairing as JSON."""
@@ -73,16 +82,23 @@ class Pairing:
             "test": self.difference.test,
             "p_value": self.difference.p_value,
             "corrected_p": self.corrected_p,
+            "correlation": self.correlation,
             "better": list(self.better),
             "worse": list(self.worse),
             "rows_needed": {f"{size:g}": rows for size, rows in self.rows_needed.items()},
+            "groups": {
+                column: {label: each.facts() for label, each in labels.items()}
+                for column, labels in self.groups.items()
+            },
         }
 
 
 def pair(
     first: Contender, second: Contender, scorer: str, failed_as: FailedAs, detectable: Sequence[float] = DETECTABLE
 ) -> Pairing:
-    """Compare two tables by one scorer, over the rows that have a score in both.
+    """Compare two tables by one scorer, over the rows that have a score in both; and within each group of `--by`.
+
+    A row belongs to the group of the first table.
 
     Args:
         scorer: name of the scorer.
@@ -95,34 +111,82 @@ def pair(
     first_keys, second_keys = _pair_keys(first, second)
     if not set(first_keys) & set(second_keys):
         raise InputError(_no_shared_row(first, second))
-    first_means = _means_by_key(first_keys, scored_values(first.tally, scorer, failed_as))
-    second_means = _means_by_key(second_keys, scored_values(second.tally, scorer, failed_as))
+    rows = _PairedRows(
+        first=_means_by_key(first_keys, scored_values(first.tally, scorer, failed_as)),
+        second=_means_by_key(second_keys, scored_values(second.tally, scorer, failed_as)),
+        expected={each for place, each in enumerate(second_keys) if second.tally.is_expected(scorer, place)},
+        clusters=dict(zip(first.tally.keys, first.tally.clusters, strict=True)) if first.tally.clusters else None,
+    )
+
+    def compared(some: _PairedRows) -> Pairing:
+        return _pairing(first.name, second.name, scorer, some, detectable)
+
+    groups: dict[str, dict[str, Pairing]] = {}
+    for column, labels in first.tally.labels.items():
+        members: dict[str, set[PairKey]] = defaultdict(set)
+        for pair_key, label in zip(first_keys, labels, strict=True):
+            members[label].add(pair_key)
+        if len(members) <= MAX_GROUPS:
+            groups[column] = {label: compared(rows.part(pair_keys)) for label, pair_keys in members.items()}
+    return replace(compared(rows), groups=groups)
+
+
+@dataclass(frozen=True, slots=True)
+class _PairedRows:
+    """The rows of two tables by their pair keys.
+
+    Attributes:
+        first, second: means of the rows with a score.
+        expected: rows of the second table that should have a score.
+        clusters: row id → cluster; None without clusters.
+    """
+
+    first: Mapping[PairKey, float]
+    second: Mapping[PairKey, float]
+    expected: set[PairKey]
+    clusters: Mapping[str, str] | None
+
+    def part(self, pair_keys: set[PairKey]) -> _PairedRows:
+        """Return some of the rows."""
+
+        def selected(means: Mapping[PairKey, float]) -> dict[PairKey, float]:
+            return {each: mean for each, mean in means.items() if each in pair_keys}
+
+        return _PairedRows(selected(self.first), selected(self.second), self.expected & pair_keys, self.clusters)
+
+
+def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, detectable: Sequence[float]) -> Pairing:
     shared: dict[str, list[PairKey]] = defaultdict(list)
-    for pair_key in first_means:
-        if pair_key in second_means:
+    for pair_key in rows.first:
+        if pair_key in rows.second:
             shared[pair_key.key].append(pair_key)
-    expected = {each for place, each in enumerate(second_keys) if second.tally.is_expected(scorer, place)}
     keys = list(shared)
-    a = np.asarray([mean(first_means[each] for each in shared[key]) for key in keys], dtype=np.float64)
-    b = np.asarray([mean(second_means[each] for each in shared[key]) for key in keys], dtype=np.float64)
-    tally = first.tally
-    cluster_of = dict(zip(tally.keys, tally.clusters, strict=True)) if tally.clusters else None
-    paired_difference = difference(a, b, None if cluster_of is None else [cluster_of[key] for key in keys])
+    a = np.asarray([mean(rows.first[each] for each in shared[key]) for key in keys], dtype=np.float64)
+    b = np.asarray([mean(rows.second[each] for each in shared[key]) for key in keys], dtype=np.float64)
+    paired_difference = difference(a, b, None if rows.clusters is None else [rows.clusters[key] for key in keys])
     deviation = paired_difference.deviation
     return Pairing(
-        first=first.name,
-        second=second.name,
+        first=first,
+        second=second,
         scorer=scorer,
         pairs=len(keys),
-        expected=len(expected),
-        unpaired=sum(each not in first_means or each not in second_means for each in expected),
+        expected=len(rows.expected),
+        unpaired=sum(each not in rows.first or each not in rows.second for each in rows.expected),
         means=(float(a.mean()), float(b.mean())) if keys else None,
         difference=paired_difference,
         corrected_p=paired_difference.p_value,
+        correlation=_correlation(a, b),
         better=[key for key, change in zip(keys, b - a, strict=True) if change > 0],
         worse=[key for key, change in zip(keys, b - a, strict=True) if change < 0],
         rows_needed={size: pairs_needed(deviation, size) for size in detectable} if deviation else {},
     )
+
+
+def _correlation(a: Floats, b: Floats) -> float | None:
+    """Return Pearson's correlation; None for fewer than two pairs, and if the scores of a table do not vary."""
+    if len(a) < 2 or not np.ptp(a) or not np.ptp(b):
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _pair_keys(first: Contender, second: Contender) -> tuple[list[PairKey], list[PairKey]]:

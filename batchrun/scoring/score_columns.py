@@ -27,6 +27,7 @@ class ScoreColumns:
         cluster: column with the cluster of a row; the rows of a cluster are not independent.
         split: column by which rows are split into parts that are compared. The name of a batch's option selects its
             axis: `model` selects `axis_model` if the table has it, else the model that answered.
+        ignore: columns that do not belong to what a row asks; each is in at least one of the compared tables.
         by: columns to break scores down by; the name of a batch's option selects its axis, as for `split`.
     """
 
@@ -38,6 +39,7 @@ class ScoreColumns:
     cluster: str | None = None
     split: str | None = None
     by: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, str]:

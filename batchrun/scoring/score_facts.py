@@ -13,6 +13,7 @@ __all__ = [
     "EvaluationFacts",
     "FiguresFacts",
     "GraderFacts",
+    "MatrixFacts",
     "PairingFacts",
     "ScoreFacts",
 ]
@@ -115,9 +116,11 @@ class PairingFacts(TypedDict):
     test: str
     p_value: float | None
     corrected_p: float | None
+    correlation: float | None
     better: list[str]
     worse: list[str]
     rows_needed: dict[str, int]
+    groups: dict[str, dict[str, PairingFacts]]
     better_rows: NotRequired[list[int]]
     worse_rows: NotRequired[list[int]]
 
@@ -135,10 +138,22 @@ class ContenderFacts(TypedDict):
     total_tokens: float | None
 
 
+class MatrixFacts(TypedDict):
+    """The differences of each pair of several tables; see `batchrun.scoring.matrix.Matrix`."""
+
+    scorer: str
+    tables: list[str]
+    differences: list[list[float | None]]
+    corrected_p: list[list[float | None]]
+
+
 class ComparisonFacts(TypedDict):
-    """The result of `batchrun compare`."""
+    """The result of `batchrun compare`; see `batchrun.scoring.comparison.Comparison`."""
 
     split: str | None
     tables: list[ContenderFacts]
     pairings: list[PairingFacts]
+    matrices: list[MatrixFacts]
+    tests: int
+    group_tests: int
     warnings: list[str]

@@ -148,7 +148,15 @@ class ScoreOptions:
         (),
         "Scoring",
         "Column to break the scores down by. May be repeated",
-        ("score", "report", "view", "run", "job file"),
+        _EVERYWHERE,
+        metavar="COLUMN",
+        repeated=True,
+    )
+    ignore: tuple[str, ...] = _option(
+        (),
+        "Comparison",
+        "Column that may differ between the rows of a pair, such as a prompt's wording. May be repeated",
+        ("compare",),
         metavar="COLUMN",
         repeated=True,
     )

@@ -61,7 +61,8 @@ class ScoredTable:
         added = [self.prefix + name for name in OUTPUT_COLUMNS]
         if set(added) <= set(columns):
             columns = columns[: min(map(columns.index, added))]
-        others = {*added, *self.axes, self.columns.answer, self.columns.epoch, self.columns.split}
+        asked = self.columns
+        others = {*added, *self.axes, asked.answer, asked.epoch, asked.split, *asked.ignore}
         return tuple(name for name in columns if name not in others and not name.startswith("score_"))
 
     def scored(

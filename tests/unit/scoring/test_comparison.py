@@ -10,15 +10,16 @@ from scipy import stats
 
 from batchrun.errors import InputError
 from batchrun.scoring.comparison import Comparison
+from batchrun.scoring.comparison_text import comparison_lines, comparison_markdown
 from batchrun.scoring.evaluate import Bars, ScoringSpec, compare_tables, score_table
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.scored_output import default_scored
-from batchrun.scoring.summary_text import comparison_lines, comparison_markdown, score_markdown
+from batchrun.scoring.summary_text import score_markdown
 from tests.support.marked_tables import write
 
 
-def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), cluster: str | None = None) -> Comparison:
-    return compare_tables(names, ScoringSpec(scorers, ScoreColumns(target="truth", key="id", cluster=cluster)))
+def compared(*names: str, scorers: tuple[str, ...] = ("numeric",), **columns: Any) -> Comparison:
+    return compare_tables(names, ScoringSpec(scorers, ScoreColumns(target="truth", key="id", **columns)))
 
 
 def test_rows_are_paired_by_key(tmp_path: Path) -> None:
@@ -136,14 +137,16 @@ def test_a_table_is_split_by_a_column(tmp_path: Path, key: str | None) -> None:
     found = split(write_models(tmp_path, {"m": "1100x", "n": "10111", "o": "00000"}), key=key)
     assert found.split == "axis_model"
     assert [each.name for each in found.contenders] == ["m", "n", "o"]
-    assert [(each.first, each.second, each.pairs) for each in found.pairings] == [("m", "n", 4), ("m", "o", 4)]
+    assert [(each.first, each.second, each.pairs) for each in found.pairings] == [
+        ("m", "n", 4), ("m", "o", 4), ("n", "o", 5)
+    ]  # fmt: skip
     assert found.pairings[0].means == (0.5, 0.75)
     assert found.contenders[0].costs.rows == 5
     assert found.contenders[0].summaries[0].overall.failed == 1
     assert found.warnings == []
     plain = [each.difference.p_value for each in found.pairings]
-    assert plain == [1.0, 0.5]
-    assert [each.corrected_p for each in found.pairings] == [1.0, 1.0]
+    assert plain == [1.0, 0.5, 0.125]
+    assert [each.corrected_p for each in found.pairings] == [1.0, 1.0, 0.375]
 
 
 def test_the_parts_of_a_table_are_what_tables_of_them_would_be(tmp_path: Path) -> None:
@@ -297,3 +300,131 @@ def test_parts_that_share_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,m,truth,response\na,x,1,1\nb,y,1,1\n")
     with pytest.raises(InputError, match="x and y share no key; is --key the right column"):
         split(str(tmp_path / "t.csv"), "m")
+
+
+def test_holm_is_over_all_scorers_and_pairs(tmp_path: Path) -> None:
+    """The p-values of all scorers and pairs are one family, as statsmodels corrects them, and the text says so."""
+    names = [
+        write(tmp_path, name, marks)
+        for name, marks in (("a.csv", "0" * 12), ("b.csv", "0000" + "1" * 8), ("c.csv", "1" * 12))
+    ]
+    found = compared(*names, scorers=("numeric", "second=exact"))
+    plain = [stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)] * 2
+    corrected = [each.corrected_p for each in found.pairings]
+    assert corrected == pytest.approx([4 * plain[0], 6 * plain[1], 2 * plain[2]] * 2)
+    assert (found.tests, found.facts()["tests"]) == (6, 6)
+    text = comparison_lines(found)
+    assert text[-1] == "Holm's correction is over the 6 p-values of this comparison: 2 scorers, 3 pairs of tables"
+    assert "  McNemar's exact test: p = 0.0078, p = 0.0312 after Holm" in text
+
+
+def test_three_tables_are_a_matrix(tmp_path: Path) -> None:
+    """Every pair of three tables has its difference, row minus column, with a mark where it is significant."""
+    names = [
+        write(tmp_path, name, marks)
+        for name, marks in (("a.csv", "0" * 12), ("b.csv", "0000" + "1" * 8), ("c.csv", "1" * 12))
+    ]
+    found = compared(*names)
+    [matrix] = found.matrices
+    for row, expected in zip(
+        matrix.differences, [[None, -2 / 3, -1], [2 / 3, None, -1 / 3], [1, 1 / 3, None]], strict=True
+    ):
+        assert list(row) == pytest.approx(expected)
+    assert matrix.corrected_p[0] == [None, *(each.corrected_p for each in found.pairings[:2])]
+    assert [row[2] for row in matrix.corrected_p] == [
+        found.pairings[1].corrected_p,
+        found.pairings[2].corrected_p,
+        None,
+    ]
+    assert found.facts()["matrices"] == [matrix.facts()]
+    text = "\n".join(comparison_lines(found)).replace(f"{tmp_path}/", "")
+    assert "numeric: difference of the means, row minus column (* p < 0.05 after Holm)" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("  c.csv")] == [
+        ["c.csv", "+1.0000", "*", "+0.3333", "–"]
+    ]
+    assert "+0.6667 \\*" in comparison_markdown(found)
+    assert compared(*names[:2]).matrices == []
+
+
+def test_with_a_baseline_there_is_no_matrix(tmp_path: Path) -> None:
+    """Parts that are compared with one of them only have no matrix, and no tests of the other pairs."""
+    found = split(write_models(tmp_path, {"m": "11", "n": "10", "o": "00"}), baseline="n")
+    assert (found.matrices, found.tests) == ([], 2)
+
+
+def test_many_parts_are_compared_with_the_first(tmp_path: Path) -> None:
+    """Of more than ten parts, each is compared with the first only, and a warning says so."""
+    found = split(write_models(tmp_path, {f"m{number}": "10" for number in range(11)}))
+    assert len(found.pairings) == 10
+    assert found.warnings == ["each of 10 parts is compared with m0 only; every pair is compared up to 10 parts"]
+    assert len(split(write_models(tmp_path, {f"m{number}": "10" for number in range(10)})).pairings) == 45
+
+
+def test_differences_within_groups(tmp_path: Path) -> None:
+    """`--by` gives each pairing its difference within each group; their p-values are a family of their own."""
+    path = Path(write_models(tmp_path, {"m": "0000001111", "n": "111111110x"}))
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(
+            [f"kind,{lines[0]}", *(f"{'small' if int(line.split(',')[0]) < 6 else ''},{line}" for line in lines[1:])]
+        )
+    )
+    columns = ScoreColumns(target="truth", key="id", split="model", by=("kind",))
+    found = compare_tables([str(path)], ScoringSpec(["numeric"], columns))
+    [pairing] = found.pairings
+    small, empty = pairing.groups["kind"].values()
+    assert (small.pairs, small.difference.estimate.mean, small.difference.p_value) == (6, 1, 1 / 32)
+    assert (empty.pairs, empty.unpaired, empty.expected, empty.worse) == (3, 1, 4, ["8"])
+    assert (small.corrected_p, empty.corrected_p, pairing.corrected_p) == (1 / 16, 1, pairing.difference.p_value)
+    assert (found.tests, found.group_tests) == (1, 2)
+    text = comparison_lines(found)
+    assert text[-5:] == [
+        "  by kind:",
+        "    small    +1.0000 (+0.2917 to +1.0000)  6 pairs  p = 0.0312, p = 0.0625 after Holm",
+        "    (empty)  −0.3333 (−0.8559 to +0.4559)  3 pairs  p = 1.0000, p = 1.0000 after Holm  1 row not paired",
+        "",
+        "within groups, Holm's correction is over the 2 p-values of all groups",
+    ]
+    assert "  1 row of n not paired, without a score in one of the tables" in text
+    assert "**numeric: n against m by kind**" in comparison_markdown(found)
+    assert found.facts()["pairings"][0]["groups"]["kind"]["small"]["pairs"] == 6
+
+
+def test_the_column_of_the_parts_breaks_nothing_down(tmp_path: Path) -> None:
+    """A table that is split by a column cannot be broken down by it; a column of very many values is left out."""
+    path = write_models(tmp_path, {"m": "1" * 201, "n": "0" * 201})
+    with pytest.raises(InputError, match="--by axis_model: the column splits the table"):
+        compare_tables([path], ScoringSpec(["numeric"], ScoreColumns(target="truth", split="model", by=("model",))))
+    columns = ScoreColumns(target="truth", split="model", by=("question",))
+    found = compare_tables([path], ScoringSpec(["numeric"], columns))
+    assert found.warnings == ["'question' has 201 values; differences are broken down by up to 200"]
+    assert found.pairings[0].groups == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "correlation"), [("1100", "1010", 0), ("110", "110", 1), ("10", "01", -1), ("11", "10", None)]
+)
+def test_the_correlation_of_two_tables(tmp_path: Path, first: str, second: str, correlation: float | None) -> None:
+    """Pearson's correlation of the pairs' scores says whether the same rows are difficult for both; None without
+    variation."""
+    found = compared(write(tmp_path, "a.csv", first), write(tmp_path, "b.csv", second))
+    [pairing] = found.pairings
+    assert pairing.correlation == (None if correlation is None else pytest.approx(correlation))
+    lines = [line for line in comparison_lines(found) if "correlation of" in line]
+    wanted = [] if correlation is None else [f"  correlation of the scores {correlation:.2f}".replace("-", "−")]
+    assert lines == wanted
+
+
+def test_a_column_may_be_ignored(tmp_path: Path) -> None:
+    """Rows are paired although an ignored column differs, without a warning, with a key and by their contents."""
+    a = write(tmp_path, "a.csv", "10", question="Q: ")
+    b = write(tmp_path, "b.csv", "11", question="Question: ")
+    assert len(compared(a, b).warnings) == 1
+    assert compared(a, b, ignore=("question",)).warnings == []
+    path = tmp_path / "t.csv"
+    path.write_text("m,topic,wording,truth,response\nx,a,A?,1,1\nx,b,B?,2,2\ny,a,a,1,1\ny,b,b,2,1\n")
+    columns = ScoreColumns(target="truth", split="m", ignore=("wording",))
+    found = compare_tables([str(path)], ScoringSpec(["numeric"], columns))
+    assert (found.pairings[0].pairs, found.warnings) == (2, [])
+    with pytest.raises(InputError, match=r"--ignore wordings: no such column in .*a\.csv and .*b\.csv"):
+        compared(a, b, ignore=("wordings",))
