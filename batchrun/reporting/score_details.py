@@ -59,7 +59,7 @@ def score_details(rows: Sequence[ReportRow], columns: RowColumns) -> list[ScoreD
 
 
 def labels_of(scorers: Sequence[str], scores: Sequence[Score | None]) -> dict[str, tuple[str, str | None]]:
-    """Return scorer → expected and found label of a row, for scorers that compare labels. A long text is not a label."""
+    """Return scorer → expected and found label of a row, for scorers that compare labels. Long texts are left out."""
     return {
         name: (score.compared[0], None if score.compared[1] is None else clipped(score.compared[1], _LABEL_CHARACTERS))
         for name, score in zip(scorers, scores, strict=True)
