@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import httpx2
 import openai
-from openai import AsyncAzureOpenAI, AsyncOpenAI
+from openai import AsyncOpenAI
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import InputError
 from batchrun.job.environment import ApiKey
 from batchrun.records import JsonDict, JsonObject
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
+from batchrun.services.lean_client import LeanAzureOpenAI, LeanHttpClient, LeanOpenAI, can_be_lean
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
 from batchrun.services.request_log import LoggingClient, is_enabled, mark_sent
@@ -99,11 +100,11 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
             used.
     """
     _check_endpoint(endpoint)
-    hooks = _Hooks(limits)
+    hooks = _Hooks(limits, is_logged=is_enabled())
     http_client = _http_client(endpoint, hooks, min(MAX_CONNECTIONS, limits.max_slots or MAX_CONNECTIONS))
     options = _client_options(endpoint, http_client, silence_timeout_s)
     try:
-        client = (AsyncAzureOpenAI if endpoint.azure else AsyncOpenAI)(**options)
+        client = (LeanAzureOpenAI if endpoint.azure else LeanOpenAI)(**options)
     except (TypeError, ValueError, openai.OpenAIError) as exc:
         line = " ".join(scrubbed(str(exc), endpoint.secrets).split())
         raise InputError(f"the service's client cannot be created: {line}") from exc
@@ -111,6 +112,9 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     # The HTTP client has no public way to ask for its proxy, and only it knows how it reads NO_PROXY.
     transport = http_client._transport_for_url(httpx2.URL(base_url))
     hooks.route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
+    if can_be_lean(transport):
+        http_client.transport = transport
+        client.shorten()
     return client, hooks.route
 
 
@@ -125,8 +129,9 @@ class _Hooks:
     Mutable state: `route`, which is known only when the client exists.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, is_logged: bool) -> None:
         self._limits = limits
+        self.is_logged = is_logged
         self.route: Route
 
     async def before(self, request: httpx2.Request) -> None:
@@ -140,13 +145,22 @@ class _Hooks:
     async def after(self, response: httpx2.Response) -> None:
         bound(response)
         self.route.answered()
-        if self.route.leads_away(response.request) or is_beside(response.request):
-            return
-        # The raw names are checked first: most replies have none of these headers, and a look-up of each is slower.
-        if any(name[:12].lower() == b"x-ratelimit-" for name, _ in response.headers.raw):
-            self._limits.observe(response.headers)
-        if response.status_code == 429:
-            self._limits.cool_down(parse_retry_after(response.headers) or 0.0)
+        if not self.route.leads_away(response.request) and not is_beside(response.request):
+            self.observe(response.status_code, response.headers)
+
+    async def lean_before(self, request: httpx2.Request) -> None:
+        await self._limits.request()
+        if self.is_logged:
+            await mark_sent(request)
+
+    def lean_after(self, status: int, headers: Mapping[str, str]) -> None:
+        self.route.answered()
+        self.observe(status, headers)
+
+    def observe(self, status: int, headers: Mapping[str, str]) -> None:
+        self._limits.observe(headers)
+        if status == 429:
+            self._limits.cool_down(parse_retry_after(headers) or 0.0)
 
 
 def _check_endpoint(endpoint: Endpoint) -> None:
@@ -191,15 +205,14 @@ def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence
     return options
 
 
-def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> httpx2.AsyncClient:
+def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> LeanHttpClient:
     verify = trusted_certificates(endpoint.certificates)
-    is_logged = is_enabled()
-    client_class = LoggingClient if is_logged else openai.DefaultAioHttpClient  # the SDK's fastest transport
+    client_class = LoggingClient if hooks.is_logged else LeanHttpClient
     try:
         client = client_class(
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             event_hooks={
-                "request": [hooks.before, mark_sent] if is_logged else [hooks.before],
+                "request": [hooks.before, mark_sent] if hooks.is_logged else [hooks.before],
                 "response": [hooks.after],
             },
             # A redirect would carry headers, query and prompts to another place, and turn a POST into a GET.
@@ -213,6 +226,8 @@ def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> httpx2.
             "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: the value is not the URL of a proxy; expected one such as "
             "http://HOST:PORT"
         ) from None
+    client.before = hooks.lean_before
+    client.after = hooks.lean_after
     if isinstance(client, LoggingClient):
         client.scrub = lambda text: scrubbed(text, endpoint.secrets)
     return client

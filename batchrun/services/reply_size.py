@@ -9,7 +9,7 @@ import httpx2
 
 from batchrun.errors import PermanentFault
 
-__all__ = ["MAX_REPLY_BYTES", "UNBOUNDED", "bound"]
+__all__ = ["MAX_REPLY_BYTES", "UNBOUNDED", "bound", "too_large"]
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 UNBOUNDED = "application/binary"
@@ -32,6 +32,11 @@ def bound(response: httpx2.Response) -> None:
     response.stream = _Bounded(stream, coding)
 
 
+def too_large() -> PermanentFault:
+    """Return the fault of a reply with more than `MAX_REPLY_BYTES`."""
+    return PermanentFault(f"the reply is larger than {MAX_REPLY_BYTES // 2**20} MiB", error_type="reply_too_large")
+
+
 class _Bounded(httpx2.AsyncByteStream):
     """Decompresses the bytes of another stream piece by piece, and counts them."""
 
@@ -45,9 +50,7 @@ class _Bounded(httpx2.AsyncByteStream):
             async for piece in pieces:
                 size += len(piece)
                 if size > MAX_REPLY_BYTES:
-                    raise PermanentFault(
-                        f"the reply is larger than {MAX_REPLY_BYTES // 2**20} MiB", error_type="reply_too_large"
-                    )
+                    raise too_large()
                 yield piece
 
     async def _plain(self) -> AsyncGenerator[bytes]:

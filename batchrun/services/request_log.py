@@ -8,9 +8,9 @@ from typing import Any
 
 import anyio
 import httpx2
-import openai
 
 from batchrun.engine.trace import row_at_hand
+from batchrun.services.lean_client import LeanHttpClient
 from batchrun.wording import visible_line
 
 __all__ = ["LoggingClient", "is_enabled", "mark_sent"]
@@ -30,7 +30,7 @@ async def mark_sent(request: httpx2.Request) -> None:
     request.extensions[_SENT_AT_S] = anyio.current_time()
 
 
-class LoggingClient(openai.DefaultAioHttpClient):
+class LoggingClient(LeanHttpClient):
     """The SDK's HTTP client, which logs each request when its reply is there: for a stream, the reply's beginning.
 
     Only the path of the URL is logged, since a query may hold a key. Text from outside is scrubbed and escaped.
@@ -38,11 +38,11 @@ class LoggingClient(openai.DefaultAioHttpClient):
 
     scrub: Callable[[str], str] = str
 
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request and log it."""
         began_s = anyio.current_time()
         try:
-            response = await super().send(request, **options)
+            response = await super().send(request, stream=stream, **options)
         except BaseException as exc:
             self._log(request, began_s, f"no reply ({type(exc).__name__})", None)
             raise
