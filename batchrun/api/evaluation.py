@@ -34,6 +34,7 @@ def score(
     key: str | None = None,
     epochs_column: str | None = None,
     cluster: str | None = None,
+    labels: str | None = None,
     failed_as: Literal["skip", "wrong"] = "skip",
     fail_under: float | None = None,
     no_worse_than: Data | None = None,
@@ -68,6 +69,8 @@ def score(
         key: column with row ids; rows with the same id are epochs of one row.
         epochs_column: column with the epoch of a row, its repetition. Default: epoch, if the table has it.
         cluster: column with the cluster of a row; rows of one cluster are not independent.
+        labels: column with hand labels, right or wrong, to compare the scores with; `rating` for the ratings that
+            `batchrun view` has kept next to a table that is a file.
         failed_as: how failed rows count: not at all (`skip`) or as 0 (`wrong`); they are reported in either case.
         fail_under: lowest accepted mean of each scorer; `Scores.passed` and `Scores.bars` have the result.
         no_worse_than: another table, whose scores are the baseline; needs `key`.
@@ -114,6 +117,7 @@ def score(
             key=key,
             epochs_column=epochs_column,
             cluster=cluster,
+            labels=labels,
             failed_as=failed_as,
             fail_under=fail_under,
             no_worse_than=None if no_worse_than is None else "no_worse_than",

@@ -41,6 +41,7 @@ class ScoringOptions(TypedDict, total=False):
     target: str | None
     by: str | Sequence[str]
     cluster: str | None
+    labels: str | None
     failed_as: Literal["skip", "wrong"]
     fail_under: float | None
     no_worse_than: Data | None

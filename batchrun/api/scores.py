@@ -26,6 +26,7 @@ from batchrun.scoring.figure_tables import (
 )
 from batchrun.scoring.figures_text import interval, p_text, signed
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
+from batchrun.scoring.labels.label_report import LabelReport, label_lines
 from batchrun.scoring.matrix import Matrix
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.score_facts import ComparisonFacts, EvaluationFacts
@@ -72,7 +73,8 @@ class Scores:
         chosen = [each for each in self.evaluation.summaries if each.name == scorer]
         if not chosen:
             raise KeyError(f"there is no scorer {scorer!r}; the scorers are {', '.join(map(repr, self.scorers))}")
-        return replace(self, evaluation=replace(self.evaluation, summaries=chosen))
+        labels = [each for each in self.labels if each.scorer == scorer]
+        return replace(self, evaluation=replace(self.evaluation, summaries=chosen, labels=labels))
 
     @property
     def scorers(self) -> tuple[str, ...]:
@@ -150,6 +152,11 @@ class Scores:
         return self.evaluation.graders
 
     @property
+    def labels(self) -> Sequence[LabelReport]:
+        """What hand labels say about each scorer: `agreement`, with `kappa`, and the `corrected` mean."""
+        return self.evaluation.labels
+
+    @property
     def output(self) -> Path | None:
         """The file with the scored table; None if none was named."""
         return self.evaluation.output
@@ -168,7 +175,8 @@ class Scores:
 
     def summary(self) -> str:
         """Return figures, groups, bars and graders as text, as `batchrun score` prints them."""
-        lines = [*score_lines(self.evaluation.summaries, self.evaluation.incomplete), *bar_lines(self.bars)]
+        scores = score_lines(self.evaluation.summaries, self.evaluation.incomplete)
+        lines = [*scores, *label_lines(self.labels), *bar_lines(self.bars)]
         return "\n".join(map(in_python, [*lines, *grader_lines(self.graders)]))
 
     def __str__(self) -> str:
@@ -191,7 +199,7 @@ class Scores:
             notes.append(f"{self.evaluation.incomplete:,} answers were cut short; they are scored like the others")
         first, *others = map(table_html, tables)
         bars = [table_html(bar_table(self.bars))] if self.bars else []
-        remarks = lines_html(map(in_python, [*notes, *grader_lines(self.graders)]))
+        remarks = lines_html(map(in_python, [*notes, *label_lines(self.labels), *grader_lines(self.graders)]))
         return "".join([first, remarks, *others, *(_epochs_html(each) for each in summaries), *bars])
 
     @property

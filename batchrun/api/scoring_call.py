@@ -231,7 +231,7 @@ class ScoringCall:
             scored.tally,
             self.spec.failed_as,
             Bars.of(options),
-            None if baseline is None else self.open(baseline, name)[1],
+            None if baseline is None else replace(self, spec=self.spec.for_baseline).open(baseline, name)[1],
             output,
         )
         if options.junit is not None:

@@ -61,10 +61,12 @@ def evaluate(table: str, options: ScoreOptions, spec: ScoringSpec) -> Evaluation
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print scores and bars, and where the scored table is."""
+    from batchrun.scoring.labels.label_report import label_lines
     from batchrun.scoring.summary_text import bar_lines, score_lines
     from batchrun.wording import shown_path
 
-    print_summary(*score_lines(evaluation.summaries, evaluation.incomplete), *bar_lines(evaluation.bars))
+    lines = [*score_lines(evaluation.summaries, evaluation.incomplete), *label_lines(evaluation.labels)]
+    print_summary(*lines, *bar_lines(evaluation.bars))
     if evaluation.output is not None:
         note(f"written: {shown_path(evaluation.output)}", *filter(None, [evaluation.notice]))
 

@@ -15,6 +15,8 @@ from batchrun.scoring.contender import contender
 from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
 from batchrun.scoring.grading.grading import Grading, grade, reports_of
+from batchrun.scoring.labels.hand_labels import hand_labels
+from batchrun.scoring.labels.label_report import LabelReport, label_lines, label_report
 from batchrun.scoring.pairing import DETECTABLE, pair
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_facts import EvaluationFacts
@@ -64,6 +66,11 @@ class ScoringSpec:
     read: ReadOptions = field(default_factory=ReadOptions)
     grading: Grading | None = None
 
+    @property
+    def for_baseline(self) -> ScoringSpec:
+        """How the table of `Bars.baseline` is scored: it needs no hand labels."""
+        return replace(self, columns=replace(self.columns, labels=None))
+
     def open(self, table: str | Source, *, may_lack_scorers: bool = False) -> ScoredTable:
         """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs
         them.
@@ -92,6 +99,7 @@ def scoring_spec(options: ScoreOptions, grading: Grading | None = None) -> Scori
         split=options.split,
         by=options.by,
         ignore=options.ignore,
+        labels=options.labels,
     )
     read = ReadOptions(
         options.encoding, options.delimiter, options.no_header, sheet=options.sheet, skip_rows=options.skip_rows
@@ -135,6 +143,7 @@ class Evaluation:
         bars: results of the bars; empty without bars.
         incomplete: number of answers that were cut short.
         graders: one report per grader.
+        labels: one report per scorer if there are hand labels.
         notice: a line about scores that the output had before; may be empty.
     """
 
@@ -144,6 +153,7 @@ class Evaluation:
     bars: Sequence[Bar]
     incomplete: int
     graders: Sequence[GraderReport] = ()
+    labels: Sequence[LabelReport] = ()
     notice: str = ""
 
     @property
@@ -160,6 +170,7 @@ class Evaluation:
             "bars": [bar.facts() for bar in self.bars],
             "incomplete": self.incomplete,
             "graders": [grader.facts() for grader in self.graders],
+            "labels": [report.facts() for report in self.labels],
             "exit_code": self.exit_code,
         }
 
@@ -184,6 +195,9 @@ class Evaluation:
     def markdown(self) -> str:
         """Return figures and bars as Markdown."""
         notes = "".join(f"\n{line}\n" for line in grader_lines(self.graders))
+        if self.labels:
+            lines = "\n".join(label_lines(self.labels))
+            notes = f"\n```text\n{lines}\n```\n{notes}"
         return score_markdown(self.table, self.summaries, self.bars) + notes
 
 
@@ -212,7 +226,7 @@ def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = 
     """
     check_baseline(bars.baseline, spec.columns)
     table = spec.open(name)
-    baseline = spec.open(bars.baseline) if bars.baseline is not None else None
+    baseline = spec.for_baseline.open(bars.baseline) if bars.baseline is not None else None
     earlier = EarlierScores()
     if output is None:
         output = default_scored(name)
@@ -249,7 +263,10 @@ def evaluation_of(
         after = contender(table, failed_as, tally)
         pairings = [pair(before, after, each.name, failed_as) for each in summaries]
         results += no_worse_bars(pairings, summaries, bars.margin, bars.on, bars.min_scored)
-    return Evaluation(table.source.name, output, summaries, results, tally.incomplete, reports_of(table))
+    labels = hand_labels(table.columns, tally)
+    reports = [] if labels is None else [label_report(named, tally, labels) for named in table.scorers]
+    graders = reports_of(table)
+    return Evaluation(table.source.name, output, summaries, results, tally.incomplete, graders, reports)
 
 
 def compare_tables(

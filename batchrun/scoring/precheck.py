@@ -43,7 +43,7 @@ def check_spec(name: str, columns: Sequence[str], spec: ScoringSpec, baseline: s
     tables = [scored_table(_FutureTable(name, tuple(columns)), scorers, spec.columns)]
     if baseline is not None:
         check_baseline(baseline, spec.columns)
-        tables.append(open_scored(baseline, scorers, spec.columns, spec.read))
+        tables.append(open_scored(baseline, scorers, spec.for_baseline.columns, spec.read))
     if spec.grading is not None:
         for table in tables:
             check_graders(table, spec.grading)

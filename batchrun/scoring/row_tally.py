@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from batchrun.errors import InputError
@@ -78,6 +78,8 @@ class RowTally:
         ):
             if column is not None:
                 cells.append(as_text(values[column]))
+        if columns.labels is not None:
+            tally.labels_by_hand.append(self._label(values))
         if self._for_comparison:
             tally.costs.append(RowCosts(*(_float(values.get(name)) for name in self._costs)))
             tally.content_hashes.append(self._content_hashes(row))
@@ -90,6 +92,16 @@ class RowTally:
         if status in _FAILED or (is_missing(status) and is_missing(row.values[self._answer])):
             return "failed"
         return "unfinished" if status in _UNFINISHED else "answered"
+
+    def _label(self, values: Mapping[str, Value]) -> str | None:
+        """Return the label of a row; if it is in a file, what identifies the row's answer there."""
+        columns = self._columns
+        cell = values[self._answer if columns.notes is not None else columns.labels or ""]
+        if columns.notes is None:
+            return None if is_missing(cell) else as_text(cell)
+        from batchrun.batch.row_notes import answer_hash
+
+        return answer_hash(None if cell is None else as_text(cell))
 
     def _content_hashes(self, row: Row) -> tuple[int, ...]:
         return tuple(hash(as_text(row.values[name])) for name in self._own)

@@ -9,6 +9,7 @@ from pathlib import Path
 from batchrun.errors import InputError
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.combinations import AXIS_PREFIX, EPOCH
+from batchrun.shell_hint import command
 from batchrun.tables import Source
 
 __all__ = ["ScoreColumns", "columns_text", "found_columns", "found_target"]
@@ -28,6 +29,8 @@ class ScoreColumns:
         split: column by which rows are split into parts that are compared. The name of a batch's option selects its
             axis: `model` selects `axis_model` if the table has it, else the model that answered.
         ignore: columns that do not belong to what a row asks; each is in at least one of the compared tables.
+        labels: column with hand labels.
+        notes: the file with the labels, if they are ratings of `batchrun view` and no column of the table.
         by: columns to break scores down by; the name of a batch's option selects its axis, as for `split`.
     """
 
@@ -40,6 +43,8 @@ class ScoreColumns:
     split: str | None = None
     by: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    labels: str | None = None
+    notes: Path | None = None
 
 
 def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, str]:
@@ -64,8 +69,13 @@ def found_columns(source: Source, columns: ScoreColumns) -> tuple[ScoreColumns, 
     ):
         if column is not None and column not in source.columns:
             raise _no_column(option, column, source)
+    notes = None
+    if columns.labels is not None and columns.labels not in source.columns:
+        notes = _ratings(columns.labels, source)
     epoch = columns.epoch or (EPOCH if EPOCH in source.columns else None)
-    found = replace(columns, answer=answer, target=target, target_path=target_path, epoch=epoch, split=split, by=by)
+    found = replace(
+        columns, answer=answer, target=target, target_path=target_path, epoch=epoch, split=split, by=by, notes=notes
+    )
     return found, prefix
 
 
@@ -82,6 +92,25 @@ def found_target(source: Source, name: str) -> tuple[str, tuple[str, ...]]:
         if (column := ".".join(parts[:count])) in source.columns and all(parts[count:]):
             return column, tuple(parts[count:])
     raise _no_column("target", name, source)
+
+
+def _ratings(name: str, source: Source) -> Path:
+    """Return the file with the ratings of a table's rows, which has the column `rating`.
+
+    Raises:
+        InputError: another column is named, or there is no such file.
+    """
+    from batchrun.batch.paths import paths_of_output
+
+    if name != "rating":
+        raise _no_column("labels", name, source)
+    notes = paths_of_output(Path(source.name)).notes
+    if not notes.exists():
+        raise InputError(
+            f"--labels rating: {source.name} has no such column, and there is no file {notes}; rate answers with "
+            f"{command('view', source.name)}"
+        )
+    return notes
 
 
 def _axis_or_column(name: str, source: Source) -> str:

@@ -8,11 +8,13 @@ __all__ = [
     "BarFacts",
     "ComparisonFacts",
     "ContenderFacts",
+    "CorrectedFacts",
     "EpochsFacts",
     "EstimateFacts",
     "EvaluationFacts",
     "FiguresFacts",
     "GraderFacts",
+    "LabelFacts",
     "MatrixFacts",
     "PairingFacts",
     "ScoreFacts",
@@ -90,6 +92,33 @@ class GraderFacts(TypedDict):
     table: str | None
 
 
+class CorrectedFacts(TypedDict):
+    """A mean corrected for a scorer's errors; see `batchrun.scoring.labels.corrected.Corrected`."""
+
+    mean: float
+    low: float
+    high: float
+    method: str
+    rows: int
+
+
+class LabelFacts(TypedDict):
+    """What hand labels say about a scorer; see `batchrun.scoring.labels.label_report.LabelReport`."""
+
+    scorer: str
+    labels: str
+    labelled: int
+    outdated: int
+    agreement: EstimateFacts | None
+    kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
+    kappa_weights: str
+    confusion: list[dict[str, float]]
+    by_hand: EstimateFacts
+    corrected: CorrectedFacts | None
+
+
 class EvaluationFacts(TypedDict):
     """The result of `batchrun score`."""
 
@@ -99,6 +128,7 @@ class EvaluationFacts(TypedDict):
     bars: list[BarFacts]
     incomplete: int
     graders: list[GraderFacts]
+    labels: list[LabelFacts]
     exit_code: int
 
 

@@ -160,6 +160,13 @@ class ScoreOptions:
         metavar="COLUMN",
         repeated=True,
     )
+    labels: str | None = _option(
+        None,
+        "Scoring",
+        "Column with hand labels, right or wrong, to compare the scores with; rating: those given in batchrun view",
+        ("score", "run", "job file"),
+        metavar="COLUMN",
+    )
     failed_as: FailedAs = _option(
         "skip",
         "Scoring",

@@ -55,6 +55,9 @@ class ScoreTally:
         labels: column of `--by` → cells as text.
         targets: scorer → whether the rows have an expected answer; without scorers for which no such column is named.
         needs_target: scorers that can only judge rows with an expected answer.
+        labels_by_hand: cells of the column of `--labels` as text, None for an empty one; if the labels are in a
+            file, what identifies the answers that they are about (`batchrun.batch.row_notes.answer_hash`). Empty
+            without them.
         cut_short: positions of rows whose answer was cut short; these are scored like the others.
         costs: costs of the rows; only for comparisons.
         content_hashes: hashes of the cells in the columns that batchrun did not add, in column order; only for
@@ -73,6 +76,7 @@ class ScoreTally:
     labels: dict[str, list[str]] = field(default_factory=dict)
     targets: dict[str, list[bool]] = field(default_factory=dict)
     needs_target: set[str] = field(default_factory=set)
+    labels_by_hand: list[str | None] = field(default_factory=list)
     cut_short: set[int] = field(default_factory=set)
     costs: list[RowCosts] = field(default_factory=list)
     content_hashes: list[tuple[int, ...]] = field(default_factory=list)
@@ -149,6 +153,7 @@ class ScoreTally:
             labels={column: selected(labels) for column, labels in self.labels.items()},
             targets={name: selected(flags) for name, flags in self.targets.items()},
             needs_target=self.needs_target,
+            labels_by_hand=selected(self.labels_by_hand),
             cut_short={places[position] for position in self.cut_short if position in places},
             costs=selected(self.costs),
             content_hashes=selected(self.content_hashes),

@@ -493,10 +493,11 @@ def test_the_page_is_true(bench: Bench) -> None:
     for kind, name, text in blocks:
         if kind == "file":
             (bench.folder / name).write_text(text, encoding="utf-8")
-    [(code, command)] = [(int(name), text.split()) for kind, name, text in blocks if kind == "run"]
-    [printed] = [text for kind, _, text in blocks if kind == "prints"]
-    done = bench.run(*command[1:], OPENAI_BASE_URL=bench.url, OPENAI_API_KEY="any")
-    assert (done.returncode, done.stdout) == (code, printed)
+    commands = [(int(name), text.split()) for kind, name, text in blocks if kind == "run"]
+    outputs = [text for kind, _, text in blocks if kind == "prints"]
+    for (code, command), printed in zip(commands, outputs, strict=True):
+        done = bench.run(*command[1:], OPENAI_BASE_URL=bench.url, OPENAI_API_KEY="any")
+        assert (done.returncode, done.stdout) == (code, printed)
     bench.judge.say = lambda prompt: "It is polite.\nGRADE: 4"
     done = bench.run(
         "score",

@@ -89,6 +89,18 @@ class GradedScorer(Scorer):
             return Score(None, "the vote is a tie", read)
         return Score(None, verdicts[0].problem if len(verdicts) == 1 else "no readable verdict", read)
 
+    def value_of_label(self, label: str) -> float | None:
+        """Return the value of a label that is a grade of the rubric, or a word for right or wrong."""
+        reader = self.panel[0].grader.reader
+        value = reader.value(label)
+        if value is not None or reader.scale is None:
+            return value if value is not None else super(GradedScorer, self).value_of_label(label)
+        try:
+            float(label)
+        except ValueError:
+            return super(GradedScorer, self).value_of_label(label)
+        return None  # a number outside the scale
+
     @property
     def reports(self) -> list[GraderReport]:
         """One report per grader."""

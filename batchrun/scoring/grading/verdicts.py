@@ -62,7 +62,7 @@ class Reader:
                 graded = []
             if not graded:
                 return Reading(None, None, text.strip())
-            return Reading(self._value(graded[-1][1]), graded[-1][0], text.strip())
+            return Reading(self.value(graded[-1][1]), graded[-1][0], text.strip())
         lines = text.splitlines()
         last = next((place for place in reversed(range(len(lines))) if re.search(r"\w", lines[place])), None)
         if last is None:
@@ -71,9 +71,10 @@ class Reader:
         match = _GRADE_LINE.fullmatch(line)
         if match is None:
             return Reading(None, line, text.strip())
-        return Reading(self._value(match["grade"]), line, "\n".join(lines[:last]).strip())
+        return Reading(self.value(match["grade"]), line, "\n".join(lines[:last]).strip())
 
-    def _value(self, grade: str) -> float | None:
+    def value(self, grade: str) -> float | None:
+        """Return the value of a grade from 0 to 1; None if it is not one of the grades."""
         grade = _REMARK.sub("", grade.strip()).strip(_MARKUP)
         if self.scale is None:
             return {name.casefold(): value for name, value in self.choices.items()}.get(grade.casefold())

@@ -6,7 +6,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from batchrun.records import JsonDict, Value
 from batchrun.tables.values import json_text
@@ -51,6 +51,13 @@ class Score:
     compared: tuple[str, str | None] | None = None
 
 
+_LABELS: Final = {
+    **dict.fromkeys(("right", "correct", "true", "yes", "y", "pass", "passed", "good", "c"), 1.0),
+    **dict.fromkeys(("wrong", "incorrect", "false", "no", "n", "fail", "failed", "bad", "i"), 0.0),
+}
+"""What people write for a right and for a wrong answer → score."""
+
+
 class Scorer(ABC):
     """A rule that judges answers. It is used as a context manager, since some scorers own processes."""
 
@@ -58,6 +65,20 @@ class Scorer(ABC):
     """Whether the rule requires a target."""
     gives_reasons: ClassVar[bool] = False
     """Whether a scored table gets a column with the explanation of each score."""
+
+    expected_labels: ClassVar[str] = "right or wrong (also true, correct, yes, pass …), or a number from 0 to 1"
+    """The hand labels that can be compared with its scores, for messages."""
+
+    def value_of_label(self, label: str) -> float | None:
+        """Return the score that a hand label means; None if it is not understood."""
+        word = label.strip().casefold()
+        if word in _LABELS:
+            return _LABELS[word]
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+        return value if 0 <= value <= 1 else None
 
     @abstractmethod
     def score(self, sample: Sample) -> Score:
