@@ -208,6 +208,11 @@ class Prompter:
         """The column of the conversations; None for prompts."""
         return self._templates[0].conversation
 
+    @property
+    def examples(self) -> tuple[JsonObject, ...]:
+        """The messages of the examples before each question, as the first combination has them."""
+        return self._templates[0].examples
+
     def row_key(self, row: Row) -> str:
         """Return the key of a row, which is the same in all runs of the batch."""
         combinations = len(self._templates)

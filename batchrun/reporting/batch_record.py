@@ -15,6 +15,7 @@ from batchrun.batch.results import prompts_of
 from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
+from batchrun.prompts.conversations import spoken
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.records import Manifest
 from batchrun.reporting.page_facts import BatchFacts
@@ -153,6 +154,7 @@ def batch_facts(manifest: Manifest, paths: Paths, journal: Journal) -> BatchFact
         "base_url": manifest.get("base_url"),
         "prompt": settings.get("prompt"),
         "instructions": settings.get("instructions"),
+        "examples": spoken(prompter_of(manifest, manifest["columns"]).examples) if "examples" in settings else (),
         "limits": manifest.get("limits"),
         "spent_usd": journal.spent_usd() or None,
         "from_cache": journal.cached.count() if manifest.get("cache") else 0,

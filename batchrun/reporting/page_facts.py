@@ -236,6 +236,7 @@ class BatchFacts(TypedDict):
     """The batch, from its journal.
 
     Attributes:
+        examples: role and text of each message that is sent before the question of every row.
         limits: options for concurrency and rates; None in old journals.
         spent_usd: cost of all attempts so far, in US dollars; None if unknown.
         from_cache: rows with an answer from a cache.
@@ -251,6 +252,7 @@ class BatchFacts(TypedDict):
     base_url: str | None
     prompt: Any
     instructions: Any
+    examples: Sequence[tuple[str, str]]
     limits: Any
     spent_usd: float | None
     from_cache: int

@@ -68,11 +68,13 @@ def test_keys_are_those_of_the_column_that_names_them(tmp_path: Path) -> None:
 
 
 def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
-    """Prompts, attempts, run ids, the model and the limits come from the journal; a job file identifies the output."""
+    """Prompts, examples, attempts, run ids, the model and the limits come from the journal; a job file identifies the output."""
     (tmp_path / "q.csv").write_text("id,question\nx,1+1\ny,2+3\n", encoding="utf-8")
     (tmp_path / "job.toml").write_text(
         'input = "q.csv"\noutput = "a.csv"\nkey = "id"\nprompt = "Say {{ question }}"\nrpm = 6000\n'
+        'examples = "shots.csv"\n'
     )
+    (tmp_path / "shots.csv").write_text("question,answer\n2+2,4\n", encoding="utf-8")
     assert batchrun(tmp_path, "run", "job.toml").returncode == 0
     assert batchrun(tmp_path, "report", "job.toml").returncode == 0
     data = data_of(tmp_path / "a.report.html")
@@ -83,6 +85,7 @@ def test_a_report_with_its_journal_beside_it(tmp_path: Path) -> None:
         6000.0,
         [],
     )
+    assert batch["examples"] == [["user", "Say 2+2"], ["assistant", "4"]]
     assert [(row["k"], row["p"], len(row["t"])) for row in data["rows"]] == [("x", "Say 1+1", 1), ("y", "Say 2+3", 1)]
     assert all(row["t"][0][3].startswith("run_") for row in data["rows"])
     assert sum(data["facts"]["sittings"][0]["tries"]) == 2

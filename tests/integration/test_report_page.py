@@ -12,7 +12,7 @@ import pytest
 from batchrun.journal.live import RecordedRun
 from batchrun.reporting.facts import figures
 from batchrun.reporting.html import report_page
-from batchrun.reporting.page_facts import page_facts
+from batchrun.reporting.page_facts import BatchFacts, page_facts
 from batchrun.reporting.report import Report, answer_facts, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
@@ -134,7 +134,7 @@ def test_the_policy_holds_against_a_script_in_the_document(scored_page: str, sho
 
 def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     """Roles and texts are in order: turns, functions, a correction, citations, files; in the next row the messages that
-    it sent, with the answer. Hostile texts are text here too."""
+    it sent, with the answer. The examples of the batch are folded before both. Hostile texts are text here too."""
     script, image, link = HOSTILE[0], HOSTILE[1], HOSTILE[3]
     runs = [
         RecordedRun(1, script, "", ((image, "{}"),)),
@@ -145,14 +145,23 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
     row = ReportRow("0", {}, {**pending_cells(), "status": "completed", "response": image}, script, runs)
     sent = (("system", script), ("user", image), ("assistant", "Fine."), ("tool", link), ("user", "Hi?"))
     rows = [row, ReportRow("1", {}, {**row.cells, "response": "Ho."}, "Hi?", messages=sent)]
+    batch: BatchFacts = {
+        "batch_id": "b", "created_at": "2026-11-29T12:00:00+00:00", "running": False, "input": "a.csv", "model": "m", "api": "chat",
+        "embedded": False, "base_url": None, "prompt": None, "instructions": None, "examples": (("user", script), ("assistant", "5")),
+        "limits": None, "spent_usd": None, "from_cache": 0,
+    }  # fmt: skip
     columns = columns_of(["response", "status"], "", ColumnNames("response"))
-    facts = page_facts(head("a.csv", noon), figures(rows), answer_facts(rows, columns, ()), None, ())
+    facts = page_facts(head("a.csv", noon), figures(rows), answer_facts(rows, columns, ()), batch, ())
     found = Report(facts, columns, rows)
     (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
     page = shown.page
     page.goto((tmp_path / "page.html").as_uri())
     page.locator(".grid-body .row").first.click()
-    parts = page.locator(".detail-content section")
+    examples = page.locator(".detail-content details")
+    assert examples.locator("summary").text_content() == "Examples \u00b7 2 messages"
+    assert examples.locator(".text").all_text_contents() == [script, "5"]
+    assert not examples.locator(".text").first.is_visible()
+    parts = page.locator(".detail-content > section")
     assert [part.locator("h3").text_content() for part in parts.all()][:11] == [
         "User, turn 1", "Assistant calls", "Functions return", "Assistant", "User, turn 1: correction",
         "Functions return, while the run waits", "Assistant", "User, turn 2", "Assistant", "Citations", "Files",

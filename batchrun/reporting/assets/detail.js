@@ -8,6 +8,7 @@ class Detail {
     this.onStep = onStep;
     this.onClose = onClose;
     this.row = null;
+    this.examples = [];
     this.title = el("h2", { id: "detail-title", tabindex: "-1" });
     this.content = el("div", { class: "detail-content" });
     this.element = el(
@@ -64,6 +65,7 @@ class Detail {
         this.scores(),
         // Without a known prompt, the row's own cells describe the question best.
         row.p === undefined ? this.others() : null,
+        this.shots(),
         ...this.talk(),
         ...this.carried(),
         this.target(),
@@ -74,6 +76,12 @@ class Detail {
       ].filter((part) => part !== null),
     );
     this.content.scrollTop = 0;
+  }
+
+  // The examples that every row sends before its question, folded.
+  shots() {
+    const count = this.examples.length;
+    return count === 0 ? null : el("details", { class: "folded" }, el("summary", { text: `Examples \u00b7 ${format.many(count, "message")}` }), messages(this.examples));
   }
 
   talk() {

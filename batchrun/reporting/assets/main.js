@@ -27,6 +27,7 @@ function openRow(row) {
 }
 
 function drawTop() {
+  detail.examples = facts.batch?.examples ?? [];
   const left = data.live ? 0 : facts.headline.rows - data.shown;
   const shown = selected ?? facts;
   const sections = [
