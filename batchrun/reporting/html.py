@@ -25,8 +25,8 @@ from batchrun.reporting.page_facts import PageData
 __all__ = ["SCRIPTS", "Policy", "embedded_json", "live_page", "report_page"]
 
 SCRIPTS: Final = (
-    "format", "diff", "rows", "table", "statistics", "figures", "charts", "sections", "breakdowns", "comparisons",
-    "detail", "live", "main",
+    "format", "diff", "rows", "columns", "export", "link", "print", "table", "statistics", "figures", "charts",
+    "sections", "breakdowns", "comparisons", "answers", "detail", "live", "main",
 )  # fmt: skip
 """Files of the page's script, in the order in which they are concatenated."""
 

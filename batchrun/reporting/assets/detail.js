@@ -1,10 +1,12 @@
 // -- one row, next to the table ---------------------------------------------------------------------------------
 
 const LONG_TEXT = 50_000;
+const COPIED = ["answer", "prompt", "before"]; // kinds of text with a button to copy them
 
 class Detail {
-  constructor(rows, onStep, onClose) {
+  constructor(rows, link, onStep, onClose) {
     this.rows = rows;
+    this.link = link;
     this.onStep = onStep;
     this.onClose = onClose;
     this.row = null;
@@ -67,12 +69,15 @@ class Detail {
         row.p === undefined ? this.others() : null,
         this.shots(),
         ...this.talk(),
+        this.fields(),
         ...this.carried(),
         this.target(),
         this.before(),
+        comparedAnswers(rows, row),
         this.attempts(),
         this.usage(),
         row.p === undefined ? null : this.others(),
+        this.copies(),
       ].filter((part) => part !== null),
     );
     this.content.scrollTop = 0;
@@ -91,6 +96,11 @@ class Detail {
     if (row.m !== undefined) return [...messages(row.m), block("Answer", answer, "answer")];
     const prompt = rows.prompt(row);
     return [prompt === null ? null : block("Prompt", prompt, "prompt"), block("Answer", answer, "answer")];
+  }
+
+  // The answer's fields, if it is an object.
+  fields() {
+    return this.cellsOf("Fields of the answer", (column) => column.role === "field");
   }
 
   // What came with the answer: its sources as links, and the model's reasoning, folded.
@@ -157,16 +167,25 @@ class Detail {
       ["Tokens in", shown("prompt_tokens", format.number)], ["of them cached", shown("cached_tokens", format.number)],
       ["Tokens out", shown("completion_tokens", format.number)], ["of them reasoning", shown("reasoning_tokens", format.number)],
       ["Cost", shown("cost_usd", format.dollars)], ["Latency", shown("duration_s", format.seconds)], ["Ended", shown("completed_at", format.moment)],
-      ["Model", shown("model", String)], ["Thread", shown("thread_id", String)], ["Run", shown("run_id", String)],
+      ["Key in the batch", row.id === row.k ? null : row.id], ["Model", shown("model", String)], ["Thread", shown("thread_id", String)], ["Run", shown("run_id", String)],
     ].filter(([, value]) => value !== null);
     return parts.length === 0 ? null : definitions("Run", parts);
   }
 
   others() {
-    const parts = this.rows.columns.flatMap((column, index) =>
-      column.role === "own" && column.carried !== "reasoning" && (column.carried !== "citations" || citationsIn(this.row.cell(index)) === null) && column.name !== this.rows.names.target && this.row.p !== index && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : [],
-    );
-    return parts.length === 0 ? null : definitions("Other columns", parts);
+    const isShown = ({ carried, name }, index) => carried === "reasoning" || (carried === "citations" && citationsIn(this.row.cell(index)) !== null) || name === this.rows.names.target || this.row.p === index;
+    return this.cellsOf("Other columns", (column, index) => column.role === "own" && index !== this.rows.keyColumn && !isShown(column, index));
+  }
+
+  cellsOf(title, isMeant) {
+    const parts = this.rows.columns.flatMap((column, index) => (isMeant(column, index) && !MISSING(this.row.cell(index)) ? [[column.name, String(this.row.cell(index))]] : []));
+    return parts.length === 0 ? null : definitions(title, parts);
+  }
+
+  copies() {
+    return el("p", { class: "copies" },
+      copyButton("Copy row as JSON", () => rowJson(this.rows, this.row)),
+      copyButton("Copy link", () => this.link.address(this.row), "Copy the address of this page with this row open"));
   }
 }
 
@@ -230,7 +249,7 @@ function webAddress(text) {
 
 function folded(title, text) {
   const body = block(title, text, "reasoning");
-  body.firstChild.remove();
+  body.querySelector("h3").remove();
   return el("details", { class: "folded" }, el("summary", { text: title }), body);
 }
 
@@ -239,7 +258,8 @@ function listed(title, lines) {
 }
 
 function block(title, text, kind) {
-  const part = el("section", { class: `said ${kind}` }, el("h3", { text: title }));
+  const copies = COPIED.includes(kind) && !MISSING(text) ? copyButton("Copy", () => String(text), `Copy: ${title}`) : null;
+  const part = el("section", { class: `said ${kind}` }, el("h3", { text: title }), copies);
   if (MISSING(text)) {
     part.append(el("p", { class: "nothing", text: "empty" }));
     return part;

@@ -8,12 +8,21 @@ let selected = null; // figures of the rows that the table's filters leave; null
 let session = null;
 let adopted = false; // the table has the columns of this generation
 
-const table = new RowTable(rows, (row, how) => detail.open(row, how));
+const link = new RowLink(rows);
+const table = new RowTable(rows, show);
 const detail = new Detail(
   rows,
-  (step) => { const row = table.go(table.current + step); if (row !== undefined) detail.open(row, { keepFocus: true }); },
-  () => table.grid.focus({ preventScroll: true }),
+  link,
+  (step) => { const row = table.go(table.current + step); if (row !== undefined) show(row, { keepFocus: true, isStep: true }); },
+  () => { link.closed(); table.grid.focus({ preventScroll: true }); },
 );
+table.onExport = (listed) => saveFile(`${facts.table.replace(/\.[^.]*$/, "")}.rows.csv`, csvOf(rows, listed), "text/csv");
+
+function show(row, how) {
+  const wasOpen = detail.isOpen;
+  detail.open(row, how);
+  if (detail.isOpen) link.opened(row, wasOpen && (how.isStep || how.ifOpen));
+}
 
 // Parse compressed JSON in base64.
 function inflated(text) {
@@ -23,8 +32,23 @@ function inflated(text) {
 
 function openRow(row) {
   table.goTo(row.i);
-  detail.open(row, {});
+  show(row, {});
 }
+
+// Open the row that the address names, or close the open one; a row that is not on the page is named above the table.
+function followAddress() {
+  const named = link.named();
+  table.lacking.textContent = named !== null && named.row === undefined ? `There is no row ${named.key.slice(0, 200)} on this page.` : "";
+  if (named?.row !== undefined) {
+    table.goTo(named.row.i);
+    table.element.scrollIntoView();
+    detail.open(named.row, {});
+  } else if (detail.isOpen) {
+    detail.close();
+  }
+}
+
+addEventListener("popstate", followAddress);
 
 function drawTop() {
   detail.examples = facts.batch?.examples ?? [];
@@ -106,8 +130,10 @@ if (data.live) {
       facts = news.facts;
       drawTop();
       drawProgress(null);
-      if (!adopted) table.adopt();
-      else if (news.rows.i.length > 0) table.refresh();
+      if (!adopted) {
+        table.adopt();
+        followAddress();
+      } else if (news.rows.i.length > 0) table.refresh();
       adopted = true;
       if (detail.isOpen && detail.row !== rows.at(detail.row.i)) {
         const row = rows.at(detail.row.i);
@@ -125,6 +151,7 @@ if (data.live) {
   table.adopt();
   // The other rows come after this script, so that the first ones are visible while the document is still loading.
   if (data.shown > rows.all.length) addEventListener("DOMContentLoaded", readPortions, { once: true });
+  else followAddress();
 }
 
 async function readPortions() {
@@ -136,4 +163,5 @@ async function readPortions() {
   for (const portion of await Promise.all(read)) rows.put(portion);
   if (facts.comparison) drawTop(); // it lists flipped rows
   table.adopt(false);
+  followAddress();
 }

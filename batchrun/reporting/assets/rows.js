@@ -44,6 +44,12 @@ class Portion {
     return expected === null ? null : [expected, given];
   }
 
+  key(place) {
+    if (this.packed.r === undefined) return null;
+    this.keys ??= this.unpack(this.packed.r);
+    return this.keys[place];
+  }
+
   prompt(place) {
     if (this.packed.p === undefined) return null;
     this.prompts ??= this.unpack(this.packed.p);
@@ -51,21 +57,27 @@ class Portion {
   }
 }
 
-// A row: i position, k key, cells, p prompt (or the column with it), m messages, d dialogue, t attempts, b other table's row,
-// g cluster.
+// A row: i position, k key, id key in the batch, cells, p prompt (or the column with it), m messages, d dialogue, t attempts,
+// b other table's row, g cluster.
 class Row {
-  constructor(portion, place) {
+  constructor(rows, portion, place) {
+    this.rows = rows;
     this.portion = portion;
     this.place = place;
     this.i = portion.packed.i[place];
   }
 
+  // A column after those of the table is one of the page.
   cell(index) {
-    return this.portion.cell(index, this.place);
+    return index < this.portion.columns.length ? this.portion.cell(index, this.place) : this.rows.addedCell(this, index);
   }
 
   get k() {
     return this.portion.name(this.place);
+  }
+
+  get id() {
+    return this.portion.key(this.place) ?? this.k;
   }
 
   get p() {
@@ -99,6 +111,13 @@ class Row {
   }
 }
 
+// Columns that only the page has: the prompt, if no column of the table is the prompt, and what people noted.
+const ADDED = [
+  { name: "prompt", role: "prompt", key: "prompt" },
+  { name: "rating", role: "note", key: "rating" },
+  { name: "comment", role: "note", key: "comment" },
+];
+
 // All rows.
 class Rows {
   constructor() {
@@ -106,8 +125,11 @@ class Rows {
   }
 
   clear(columns) {
-    this.columns = columns.listed;
+    this.columns = [...columns.listed, ...ADDED];
     this.names = columns;
+    this.keyColumn = this.columns.findIndex(({ role, name }) => role === "own" && name === columns.key);
+    this.promptColumn = null; // the column with the prompts; null if no prompt is known
+    this.notes = new Map(); // position → {rating, comment, stale}
     this.all = [];
     this.places = new Map();
     this.kinds = new Map();
@@ -123,7 +145,7 @@ class Rows {
   put(packed) {
     const portion = new Portion(packed);
     for (let each = 0; each < portion.size; each += 1) {
-      const row = new Row(portion, each);
+      const row = new Row(this, portion, each);
       const place = this.places.get(row.i);
       if (place === undefined) {
         this.places.set(row.i, this.all.length);
@@ -133,6 +155,41 @@ class Rows {
       }
     }
     this.kinds.clear();
+    this.ids = this.sameRows = undefined;
+    this.promptColumn = this.foundPrompts(packed.p);
+  }
+
+  // The column with the prompts, after a portion: the table's if all rows have theirs in the same one, else the page's.
+  foundPrompts(prompts) {
+    const places = new Set(typeof prompts === "number" ? [prompts] : typeof prompts === "string" ? [""] : (prompts ?? []).filter((each) => each !== null));
+    if (this.promptColumn !== null) places.add(this.promptColumn);
+    const [place] = places;
+    return places.size === 0 ? null : places.size === 1 && typeof place === "number" ? place : this.column("prompt", "prompt");
+  }
+
+  addedCell(row, index) {
+    const { role, key } = this.columns[index];
+    return role === "prompt" ? this.prompt(row) : (this.notes.get(row.i)?.[key] ?? null);
+  }
+
+  // Whether the page has something to show in a column.
+  has(index) {
+    const { role } = this.columns[index];
+    if (role === "prompt") return this.promptColumn === index;
+    return role !== "note" || this.canNote || this.notes.size > 0;
+  }
+
+  // Rows with this key in the batch; several rows of a table without a journal may have the same.
+  withId(id) {
+    this.ids ??= grouped(this.all, (row) => row.id);
+    return this.ids.get(id) ?? [];
+  }
+
+  // Rows that ask the same of the input, once for each combination of settings, or in each epoch; the row itself is among them.
+  epochsOf(row) {
+    const key = (each) => (this.names.key === null ? each.id.split("|")[0] : each.k);
+    this.sameRows ??= grouped(this.all, key);
+    return this.sameRows.get(key(row)) ?? [];
   }
 
   at(position) {
@@ -160,7 +217,7 @@ class Rows {
   isNumber(index) {
     const column = this.columns[index];
     if (column.role === "score" || (column.role === "output" && NUMBERS.has(column.key))) return true;
-    if (column.role !== "own") return false;
+    if (column.role !== "own" && column.role !== "field") return false;
     if (!this.kinds.has(index)) {
       let seen = false;
       const numeric = this.all.every((row) => {
@@ -248,6 +305,8 @@ class Rows {
 function haystack(row) {
   if (row.h === undefined) {
     const parts = [row.k];
+    if (row.id !== row.k) parts.push(row.id);
+    if (row.rows.notes.size > 0) parts.push(row.rows.notes.get(row.i)?.comment ?? "");
     for (let index = 0; index < row.portion.columns.length; index += 1) parts.push(String(row.cell(index) ?? ""));
     if (typeof row.p === "string") parts.push(row.p);
     for (const [, text] of row.m ?? []) parts.push(text);
@@ -256,4 +315,15 @@ function haystack(row) {
     row.h = parts.join("\n").toLowerCase();
   }
   return row.h;
+}
+
+// Key → the items with this key, in their order.
+function grouped(items, keyOf) {
+  const groups = new Map();
+  for (const item of items) {
+    const key = keyOf(item);
+    if (groups.has(key)) groups.get(key).push(item);
+    else groups.set(key, [item]);
+  }
+  return groups;
 }

@@ -2,11 +2,6 @@
 
 const ROW_PX = 38;
 const CELL_CHARACTERS = 240;
-const PRINTED_ROWS = 40;
-const PRINTED_CHARACTERS = 140;
-const MEASURED_ROWS = 200;
-const CHARACTER_PX = 8.6;
-const PADDING_PX = 18;
 
 class RowTable {
   constructor(rows, onOpen) {
@@ -31,6 +26,7 @@ class RowTable {
     });
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Statuses shown" });
     this.counter = el("p", { class: "counter", role: "status" });
+    this.lacking = el("p", { class: "problem lacking", role: "alert" });
     this.filterButton = el("button", {
       type: "button", class: "plain", "aria-expanded": "false", text: "Filter columns",
       onclick: () => this.toggleFilters(),
@@ -39,6 +35,7 @@ class RowTable {
     this.menu.addEventListener("keydown", (event) => {
       if (event.key === "Escape") { this.menu.open = false; this.menu.firstElementChild.focus(); }
     });
+    this.exportButton = el("button", { type: "button", class: "plain", text: "Export CSV", title: "Save the rows in the table, with all columns", onclick: () => this.onExport(this.rows.shown) });
     this.resetButton = el("button", { type: "button", class: "plain", text: "Show all", hidden: true, onclick: () => this.reset() });
     this.head = el("div", { class: "grid-head", role: "rowgroup" });
     this.body = el("div", { class: "grid-body", role: "rowgroup" });
@@ -59,7 +56,8 @@ class RowTable {
       el("h2", { id: "rows-title", tabindex: "-1", text: "Rows" }),
       el("div", { class: "toolbar" },
         el("label", { class: "search" }, this.searchField, el("kbd", { "aria-hidden": "true", text: "/" })),
-        this.chips, this.resetButton, this.filterButton, this.menu),
+        this.chips, this.resetButton, this.filterButton, this.menu, this.exportButton),
+      this.lacking,
       this.counter,
       this.grid,
       el("p", { class: "hint", id: "grid-help", text: "\u2191 \u2193 to move, Enter to open a row, / to search. A column\u2019s filter accepts part of the text, =whole, !not, >5 or 5..10." }),
@@ -70,24 +68,10 @@ class RowTable {
 
   // Called when the columns are known, or have changed.
   adopt(fromTop = true) {
-    this.visible = this.rows.columns.map((_, index) => index).filter((index) => this.isUsual(index));
+    this.visible = orderedColumns(this.rows).filter((index) => isUsual(this.rows, index));
     this.drawMenu();
     this.drawHead();
     this.refresh(fromTop);
-  }
-
-  // Initial columns: the table's first own ones, and others that differ from row to row.
-  isUsual(index) {
-    const { role, key, name } = this.rows.columns[index];
-    if (role === "score") return true;
-    if (role === "read") return false;
-    if (role === "own") {
-      if (name === this.rows.names.target) return true;
-      const own = this.rows.columns.filter((column) => column.role === "own" && column.name !== this.rows.names.key);
-      return own.findIndex((column) => column.name === name) >= 0 && own.findIndex((column) => column.name === name) < 3;
-    }
-    if (key === "response" || key === "status") return true;
-    return ["completion_tokens", "cost_usd", "duration_s"].includes(key) && this.rows.all.some((row) => !MISSING(row.cell(index)));
   }
 
   later(task) {
@@ -194,7 +178,8 @@ class RowTable {
   // -- head, filters, columns
 
   drawHead() {
-    const { order } = this.rows;
+    const { order, keyColumn } = this.rows;
+    const key = keyColumn < 0 ? "row" : keyColumn;
     const header = (index, name, numeric) =>
       el(
         "div",
@@ -204,36 +189,17 @@ class RowTable {
           el("span", { class: "arrow", "aria-hidden": "true", text: order.column !== index ? "" : order.falling ? "\u2193" : "\u2191" })),
       );
     const names = el("div", { class: "row", role: "row" },
-      header("row", this.rows.names.key ?? "row", false),
+      header(key, this.rows.names.key ?? "row", false),
       this.visible.map((index) => header(index, this.rows.columns[index].name, this.rows.isNumber(index))));
     const children = [names];
     if (this.filterButton.getAttribute("aria-expanded") === "true") {
-      children.push(el("div", { class: "row filters", role: "row" }, el("div", { class: "cell", role: "gridcell" }), this.visible.map((index) => this.filterField(index))));
+      children.push(el("div", { class: "row filters", role: "row" }, keyColumn < 0 ? el("div", { class: "cell", role: "gridcell" }) : this.filterField(keyColumn), this.visible.map((index) => this.filterField(index))));
     }
     this.head.replaceChildren(...children);
     this.grid.setAttribute("aria-colcount", String(this.visible.length + 1));
-    const widths = [this.fixedWidth("row"), ...this.visible.map((index) => this.width(index))];
+    const widths = ["row", ...this.visible].map((index) => columnWidth(this.rows, index));
     this.grid.style.setProperty("--columns", widths.map(([least, share]) => (share === 0 ? `${Math.round(least)}px` : `minmax(${least}px, ${share}fr)`)).join(" "));
     this.grid.style.setProperty("--least", `${widths.reduce((sum, [least]) => sum + least, 16)}px`);
-  }
-
-  // [least pixels, share of what is left]: short cells get what they need, long texts share the rest.
-  width(index) {
-    const [least, share] = this.fixedWidth(index);
-    if (share === 0) return [least, 0];
-    return this.rows.columns[index].key === "response" ? [240, 4] : [180, 3];
-  }
-
-  fixedWidth(index) {
-    const name = index === "row" ? (this.rows.names.key ?? "row") : this.rows.columns[index].name;
-    if (index === this.rows.status) return [Math.max(116, name.length * CHARACTER_PX + PADDING_PX), 0];
-    const lengths = this.rows.all
-      .slice(0, MEASURED_ROWS)
-      .map((row) => (index === "row" ? row.k : cellText(this.rows.columns[index], row.cell(index))).length)
-      .sort((one, other) => one - other);
-    const usual = lengths[Math.floor(0.95 * (lengths.length - 1))] ?? 0;
-    if (index !== "row" && usual > 28) return [0, 1];
-    return [Math.min(240, Math.max(56, Math.min(name.length, 20) * CHARACTER_PX + PADDING_PX, usual * CHARACTER_PX + PADDING_PX)), 0];
   }
 
   filterField(index) {
@@ -266,7 +232,7 @@ class RowTable {
   }
 
   drawMenu() {
-    const choices = this.rows.columns.map((column, index) =>
+    const choices = orderedColumns(this.rows).map((index) =>
       el("label", {},
         el("input", {
           type: "checkbox", checked: this.visible.includes(index),
@@ -274,13 +240,13 @@ class RowTable {
             const chosen = new Set(this.visible);
             if (event.target.checked) chosen.add(index);
             else chosen.delete(index);
-            this.visible = this.rows.columns.map((_, each) => each).filter((each) => chosen.has(each));
+            this.visible = orderedColumns(this.rows).filter((each) => chosen.has(each));
             this.drawHead();
             this.forget();
             this.draw();
           },
         }),
-        el("span", { text: column.name.slice(0, 80) })),
+        el("span", { text: this.rows.columns[index].name.slice(0, 80) })),
     );
     this.menu.lastElementChild.replaceChildren(...choices);
   }
@@ -413,14 +379,7 @@ class RowTable {
       const { role, key } = this.rows.columns[index];
       return role !== "output" || key === "status" || key === "response";
     });
-    const rows = this.rows.shown.slice(0, PRINTED_ROWS);
-    const heads = el("tr", {}, el("th", { text: this.rows.names.key ?? "row" }), columns.map((index) => el("th", { text: this.rows.columns[index].name })));
-    const lines = rows.map((row) => el("tr", {}, el("td", { text: row.k }), columns.map((index) => el("td", { text: cellText(this.rows.columns[index], row.cell(index)).slice(0, PRINTED_CHARACTERS) }))));
-    const left = this.rows.shown.length - rows.length;
-    this.printed.replaceChildren(
-      el("table", {}, el("thead", {}, heads), el("tbody", {}, lines)),
-      left > 0 ? el("p", { text: `${format.many(left, "further row")} not printed.` }) : "",
-    );
+    this.printed.replaceChildren(...printedTable(this.rows, columns));
   }
 }
 
