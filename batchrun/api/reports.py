@@ -168,6 +168,7 @@ def report(
     by: str | Sequence[str] = (),
     key: str | None = None,
     compare: Data | None = None,
+    split: str | None = None,
     epochs_column: str | None = None,
     cluster: str | None = None,
     failed_as: Literal["skip", "wrong"] = "skip",
@@ -186,6 +187,8 @@ def report(
         scorer: the scorers, as for `score`; none for a page without scores. Graders are not asked: score the table, and
             use its column with `column:score_model-graded`.
         compare: another table to compare with, row by row; needs `key` and a scorer.
+        split: column whose values split the table into parts to compare. Default: the batch's only axis, or that of its
+            models.
         rows: maximum number of rows on the page; the figures cover all rows.
         output: file to write, which ends in .html. Default: none; `ReportPage.save` writes it later.
         target, answer, by, key, epochs_column, cluster, failed_as, encoding, delimiter: as for `score`.
@@ -212,6 +215,7 @@ def report(
             answer=answer,
             by=by,
             key=key,
+            split=split,
             epochs_column=epochs_column,
             cluster=cluster,
             failed_as=failed_as,

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
-from batchrun.records import OUTPUT_COLUMNS, Row
+from batchrun.records import OUTPUT_COLUMNS
 from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import BatchRecord
 from batchrun.reporting.columns_json import portions
+from batchrun.reporting.compared import compared_parts, compared_tables, parts_of, score_values, with_split_as_axis
 from batchrun.reporting.facts import figures
 from batchrun.reporting.field_facts import field_facts, group_columns
 from batchrun.reporting.page_facts import AnswerFacts, HeadFacts, PageData, PageFacts, ScoreDetailFacts, page_facts
 from batchrun.reporting.rows import ReportRow, RowColumns, cells_of, row_json
 from batchrun.reporting.score_details import labels_of, score_details
 from batchrun.reporting.table_columns import ColumnNames, columns_of
-from batchrun.scoring.comparison import compare
-from batchrun.scoring.contender import contender
 from batchrun.scoring.evaluate import ScoringSpec
-from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
-from batchrun.scoring.scorers.base import Score, as_text
+from batchrun.scoring.scorers.base import as_text
 from batchrun.scoring.summary import ScoreSummary, clusters_of, summarize
 from batchrun.scoring.table import ScoredTable
 from batchrun.shell_hint import command
@@ -158,18 +154,23 @@ def report_of(
         OutputError: the journal cannot be read.
     """
     tally = ScoreTally()
-    rows, names = _rows_of(table, tally, for_comparison=baseline is not None)
-    summaries = summarize(tally, failed_as)
-    comparison = None
+    table, parts = parts_of(table)
+    parts = None if baseline is not None else parts
+    rows: Sequence[ReportRow]
+    rows, names = _rows_of(table, tally, for_comparison=baseline is not None or parts is not None)
+    summaries = summarize(with_split_as_axis(tally, table.columns.split), failed_as)
+    comparison, remarks = None, list[str]()
     if baseline is not None:
-        rows, comparison = _compared(rows, table, tally, baseline, failed_as)
+        rows, comparison = compared_tables(rows, table, tally, baseline, failed_as)
+    elif parts is not None:
+        rows, comparison, remarks = compared_parts(rows, table, tally, parts, failed_as)
     batch = BatchRecord(notes=[_IN_MEMORY]) if paths is None else BatchRecord.read(paths, len(rows))
     key = table.columns.key or (batch.key if batch.key in table.source.columns else None)
     rows = batch.join(_with_keys(rows, key))
     rows, fields = _with_fields(rows, FoundFields(table.source.columns, table.prefix, batch.fields))
     names = replace(names, fields=fields)
     columns = columns_of(table.source.columns, table.prefix, names, key, table.columns.target)
-    notes = [*batch.notes, *fields.notes()]
+    notes = [*batch.notes, *remarks, *fields.notes()]
     answers = answer_facts(rows, columns, table.columns.by)
     facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), answers, batch.facts, notes)
     if table.scorers:
@@ -229,10 +230,13 @@ def check_scoring(spec: ScoringSpec, baseline: str | None = None) -> None:
             ("--target", spec.columns.target),
             ("--by", spec.columns.by),
             ("--cluster", spec.columns.cluster),
+            ("--split", spec.columns.split),
             ("--compare", baseline),
         ):
             if given:
                 raise InputError(f"{option}: is an option of scoring: add --scorer, as in --scorer numeric")
+    if baseline is not None and spec.columns.split is not None:
+        raise InputError("--split: compares the parts of one table, --compare two tables: leave one of them out")
     if baseline is not None and spec.columns.key is None:
         raise InputError("--compare: pairs the rows of two tables; name their id column with --key COLUMN")
 
@@ -247,7 +251,7 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> 
                 key=str(row.row_index),
                 values={name: value for name, value in row.values.items() if name not in outputs},
                 cells=cells_of(row.values, table.prefix, answer),
-                scores=_values(table, scores),
+                scores=score_values(table, scores),
                 reads={
                     named.name: None if score is None else score.read
                     for named, score in zip(table.scorers, scores, strict=True)
@@ -258,7 +262,7 @@ def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> 
     return rows, ColumnNames(answer, [named.name for named in table.scorers])
 
 
-def _with_keys(rows: list[ReportRow], key: str | None) -> list[ReportRow]:
+def _with_keys(rows: Sequence[ReportRow], key: str | None) -> Sequence[ReportRow]:
     """Return the rows with the cells of the key column as their keys."""
     return rows if key is None else [replace(row, key=as_text(row.values.get(key))) for row in rows]
 
@@ -267,45 +271,3 @@ def _with_fields(rows: Sequence[ReportRow], found: FoundFields) -> tuple[list[Re
     """Return the rows with the fields of their answers, and the columns with fields."""
     with_fields = [replace(row, fields=fields) if (fields := found.read(row.cells)) else row for row in rows]
     return with_fields, found.columns()
-
-
-def _values(table: ScoredTable, scores: Sequence[Score | None]) -> dict[str, float | None]:
-    return {
-        named.name: None if score is None else score.value for named, score in zip(table.scorers, scores, strict=True)
-    }
-
-
-class _Before(TypedDict):
-    """A row of the other table: its answer, and its scores by their names."""
-
-    response: str
-    scores: dict[str, float | None]
-
-
-def _compared(
-    rows: Sequence[ReportRow], table: ScoredTable, tally: ScoreTally, baseline: ScoredTable, failed_as: FailedAs
-) -> tuple[list[ReportRow], ComparisonFacts]:
-    """Return the rows, flipped ones with their answer and scores in the baseline, and the facts of the comparison."""
-    baseline_tally = ScoreTally()
-    baseline_rows: dict[str, list[_Before]] = defaultdict(list)
-    for row, scores in baseline.scored(baseline_tally, for_comparison=True):
-        response = as_text(row.values[baseline.columns.answer or ""])
-        baseline_rows[_key(baseline, row)].append({"response": response, "scores": _values(baseline, scores)})
-    contenders = [contender(baseline, failed_as, baseline_tally), contender(table, failed_as, tally)]
-    facts = compare(contenders, failed_as).facts()
-    positions: dict[str, list[int]] = defaultdict(list)
-    for position, key in enumerate(tally.keys):
-        positions[key].append(position)
-    flipped: dict[int, _Before] = {}
-    for pairing in facts["pairings"]:
-        pairing["better_rows"] = [position for key in pairing["better"] for position in positions[key]]
-        pairing["worse_rows"] = [position for key in pairing["worse"] for position in positions[key]]
-        for key in (*pairing["better"], *pairing["worse"]):
-            flipped.update(zip(positions[key], baseline_rows[key], strict=False))
-    return [
-        replace(row, before=flipped[position]) if position in flipped else row for position, row in enumerate(rows)
-    ], facts
-
-
-def _key(table: ScoredTable, row: Row) -> str:
-    return as_text(row.values[table.columns.key or ""])

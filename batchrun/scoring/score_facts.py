@@ -153,6 +153,8 @@ class PairingFacts(TypedDict):
     groups: dict[str, dict[str, PairingFacts]]
     better_rows: NotRequired[list[int]]
     worse_rows: NotRequired[list[int]]
+    better_first: NotRequired[list[int]]
+    worse_first: NotRequired[list[int]]
 
 
 class ContenderFacts(TypedDict):

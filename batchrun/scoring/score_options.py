@@ -142,7 +142,11 @@ class ScoreOptions:
         metavar="COLUMN",
     )
     split: str | None = _option(
-        None, "Comparison", "Column whose values split one table into parts to compare", ("compare",), metavar="COLUMN"
+        None,
+        "Comparison",
+        "Column whose values split one table into parts to compare",
+        ("compare", "report"),
+        metavar="COLUMN",
     )
     by: tuple[str, ...] = _option(
         (),

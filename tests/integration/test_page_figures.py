@@ -234,3 +234,36 @@ def test_figures_follow_the_filters_of_the_table(tmp_path: Path, browser: Browse
         page.locator(".selection").wait_for(state="detached")
         assert cards.all_text_contents()[:2] == ["6", "66.7\u202f%"]
         assert shown.violations() == []
+
+
+def test_models_side_by_side(tmp_path: Path, browser: Browser) -> None:
+    """Three models have a matrix of differences; the chosen pair shows its flipped answers with the words that differ,
+    as text."""
+    answer = {"a": "it is <b>1</b>", "b": "it is <b>2</b>", "c": "it is 1"}
+    rows = [
+        {"id": f"q{place}", "axis_model": model, "truth": "1", "response": answer[model], "status": "completed"}
+        for model in "abc"
+        for place in range(20)
+    ]
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert batchrun(tmp_path, "report", "a.csv", *SCORE, "-o", "page.html").returncode == 0
+    with watched_page(browser, viewport={"width": 1280, "height": 900}) as shown:
+        page = shown.page
+        page.goto((tmp_path / "page.html").as_uri())
+        lines = page.locator(".matrix tbody tr")
+        assert lines.nth(1).locator("td b").first.text_content() == "\u2212100.0"
+        assert lines.nth(2).locator("td b").first.text_content() == "+0.0"
+        assert page.locator(".matrix td.worse").count() >= 1
+        page.locator(".side summary").click()
+        side = page.locator(".side tbody tr")
+        assert side.count() == 10
+        assert side.first.locator("td").all_text_contents() == ["it is <b>1</b>", "it is <b>2</b>"]
+        assert side.first.locator("del, ins").all_text_contents() == ["1", "2"]
+        page.locator(".side > button").click()
+        assert side.count() == 20
+        page.locator(".comparison select").select_option("1")
+        assert page.locator(".pairing .figure").text_content() == "+0.0 points not distinguishable from 0"
+        assert shown.violations() == []
