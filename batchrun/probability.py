@@ -40,7 +40,7 @@ def sign_tail(fewer: int, n: int) -> float:
     return float(terms[middle - fewer :].sum())
 
 
-def student_tail(t: float, freedom: int) -> float:
+def student_tail(t: float, freedom: float) -> float:
     """Return the probability that Student's t is above `t`.
 
     It is I_x(f/2, 1/2) / 2 at x = f / (f + t²), a regularized incomplete beta function
@@ -48,7 +48,7 @@ def student_tail(t: float, freedom: int) -> float:
 
     Args:
         t: at least 0.
-        freedom: degrees of freedom f, at least 1.
+        freedom: degrees of freedom f, at least 1; a fraction too.
     """
     a = freedom / 2
     square = t * t / freedom
@@ -62,7 +62,7 @@ def student_tail(t: float, freedom: int) -> float:
     return (1 - factor * _beta_fraction(0.5, a, complement) / 0.5) / 2
 
 
-def student_quantile(tail: float, freedom: int) -> float:
+def student_quantile(tail: float, freedom: float) -> float:
     """Return the value that Student's t exceeds with probability `tail`, below 1/2: Newton's steps from a lower bound.
 
     The tail is convex above 0, so that the steps increase towards the value and never pass it.

@@ -33,7 +33,7 @@ from batchrun.scoring.score_facts import ComparisonFacts, EvaluationFacts
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.scoring.summary_text import (
     bar_lines,
-    left_out,
+    figure_notes,
     mean_text,
     score_lines,
 )
@@ -193,7 +193,7 @@ class Scores:
         summaries = self.evaluation.summaries
         tables = score_tables(f"Scores of {self.evaluation.table}", summaries)
         notes = [
-            f"{each.name}: {line}" if len(summaries) > 1 else line for each in summaries for line in left_out(each)
+            f"{each.name}: {line}" if len(summaries) > 1 else line for each in summaries for line in figure_notes(each)
         ]
         if self.evaluation.incomplete:
             notes.append(f"{self.evaluation.incomplete:,} answers were cut short; they are scored like the others")

@@ -59,6 +59,7 @@ def _pairing_lines(pairing: Pairing, comparison: Comparison) -> list[str]:
             f"  {rows_text(pairing.unpaired)} of {pairing.second} not paired, without a score in one of the tables"
         )
     lines.append(f"  difference {signed(estimate.mean)} {interval(estimate, signed=True)}")
+    lines += [f"    {estimate.note}"] if estimate.note else []
     p_values = _p_values(pairing, comparison.tests)
     lines.append(f"  {_TESTS[pairing.difference.test]}: {', '.join(p_values)}")
     if pairing.correlation is not None:

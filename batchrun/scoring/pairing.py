@@ -16,10 +16,11 @@ import numpy as np
 
 from batchrun.errors import InputError
 from batchrun.scoring.contender import Contender
+from batchrun.scoring.intervals import Floats
 from batchrun.scoring.score_facts import PairingFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey
-from batchrun.scoring.statistics import Difference, Floats, difference, pairs_needed
+from batchrun.scoring.statistics import Difference, difference, pairs_needed
 from batchrun.scoring.summary import estimate_facts, scored_values
 from batchrun.wording import rows_text
 

@@ -31,6 +31,7 @@ class EstimateFacts(TypedDict):
     standard_error: float | None
     interval: str
     clusters: int | None
+    note: str | None
 
 
 class EpochsFacts(TypedDict):

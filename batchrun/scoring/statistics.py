@@ -15,12 +15,23 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.probability import sign_tail, student_quantile, student_tail
-from batchrun.scoring.resampling import MAX_RESAMPLES, bootstrap, permutation_p
+from batchrun.probability import sign_tail, student_tail
+from batchrun.scoring.intervals import (
+    CONFIDENCE,
+    Floats,
+    Spread,
+    adjusted_wald,
+    caution,
+    score_interval,
+    spread,
+    wilson,
+)
+from batchrun.scoring.permutation import permutation_p
 
 __all__ = [
     "Difference",
     "Estimate",
+    "Floats",
     "difference",
     "estimate",
     "holm",
@@ -29,15 +40,13 @@ __all__ = [
     "pass_hat_k",
 ]
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Method: TypeAlias = Literal["none", "wilson", "bootstrap", "clustered", "bonett-price"]
+Method: TypeAlias = Literal["none", "wilson", "wilson-t", "clustered", "bonett-price"]
+Test: TypeAlias = Literal["none", "mcnemar", "permutation", "paired t", "clustered t"]
 
-CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
 _Z: Final = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _Z_POWER: Final = NormalDist().inv_cdf(POWER)
 _PERMUTATION_UP_TO: Final = 2_000
-_NO_SPREAD: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +56,11 @@ class Estimate:
     Attributes:
         n: number of values.
         mean: mean of the values; None without values.
-        low, high: ends of the 95 % interval. None without values, for a single value that is neither 0 nor 1, for
-            equal values that are neither 0 nor 1, for a single cluster, and for clusters whose means do not vary.
-        standard_error: standard error of the mean; None if it cannot be computed.
+        low, high: ends of the 95 % interval; None without values.
+        standard_error: standard error of the mean; None for a single value or cluster.
         method: method of the interval.
         clusters: number of clusters; None if rows are taken as independent.
+        note: why the interval is not exact, such as few clusters; None if its coverage is close to 95 %.
     """
 
     n: int
@@ -61,82 +70,39 @@ class Estimate:
     standard_error: float | None = None
     method: Method = "none"
     clusters: int | None = None
+    note: str | None = None
 
 
-def estimate(values: Floats, clusters: Sequence[str] | None = None, *, resamples: int = MAX_RESAMPLES) -> Estimate:
+def estimate(values: Floats, clusters: Sequence[str] | None = None) -> Estimate:
     """Return the mean of scores from 0 to 1, with its interval.
 
     - Only 0 and 1: Wilson's interval.
-    - Other values: the bootstrap, BCa up to 1,000 values and percentile above. Above 2,000 values the number of
-      resamples decreases, to 200 at 100,000 values.
-    - With clusters (rows that are not independent, such as questions about one text): mean ± t·SE, within 0 and 1, with
-      the cluster-robust standard error and G - 1 degrees of freedom for G clusters. See `_clustered_error`.
+    - Other values, and clusters (rows that are not independent, such as questions about one text): Wilson's interval
+      with the effective number of rows, see `batchrun.scoring.intervals.score_interval`.
 
     Args:
         values: scores.
         clusters: the cluster of each value.
-        resamples: maximum number of bootstrap resamples.
+
+    Raises:
+        ValueError: a value is not a number from 0 to 1.
     """
     n = len(values)
     if n == 0:
         return Estimate(0)
-    mean = float(np.mean(values))
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("expected scores from 0 to 1")
+    mean, found = float(np.mean(values)), spread(values, clusters)
+    if clusters is None and _is_binary(values):
+        return Estimate(n, mean, *wilson(mean, n), found.error, "wilson")
+    ends, note = score_interval(mean, found), caution(found, clusters is not None)
     if clusters is not None:
-        error, groups = _clustered_error(values, clusters)
-        if error is None:
-            return Estimate(n, mean, clusters=groups)
-        reach = _reach(error, groups)
-        return Estimate(n, mean, max(0.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
-    error = _standard_error(values)
-    if _is_binary(values):
-        return Estimate(n, mean, *_wilson(int(values.sum()), n), error, "wilson")
-    ends = _bootstrap(values, resamples)
-    return Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
+        return Estimate(n, mean, *ends, found.error, "clustered", found.units, note)
+    return Estimate(n, mean, *ends, found.error, "wilson-t", note=note)
 
 
 def _is_binary(values: Floats) -> bool:
     return bool(((values == 0.0) | (values == 1.0)).all())
-
-
-def _standard_error(values: Floats) -> float | None:
-    return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
-
-
-def _wilson(right: int, n: int) -> tuple[float, float]:
-    """Return Wilson's interval (1927, https://doi.org/10.2307/2276774). It is exact at right = 0 and right = n."""
-    centre = (right + _Z**2 / 2) / (n + _Z**2)
-    reach = _Z / (n + _Z**2) * (right * (n - right) / n + _Z**2 / 4) ** 0.5
-    return max(0.0, centre - reach) if right else 0.0, min(1.0, centre + reach) if right < n else 1.0
-
-
-def _reach(error: float, groups: int) -> float:
-    """Return half the width of an interval from a standard error over clusters."""
-    return student_quantile((1 - CONFIDENCE) / 2, groups - 1) * error
-
-
-def _bootstrap(values: Floats, resamples: int) -> tuple[float, float] | None:
-    if len(values) < 2 or np.ptp(values) < _NO_SPREAD:
-        return None
-    return bootstrap(values, CONFIDENCE, resamples)
-
-
-def _clustered_error(values: Floats, clusters: Sequence[str]) -> tuple[float | None, int]:
-    """Return the cluster-robust standard error of the mean, and the number of clusters G.
-
-    The error is None for a single cluster and for clusters whose means do not vary.
-
-    SE² = G/(G-1) · Σ_g (Σ_{i∈g} (x_i - x̄))² / n², as in Miller 2024, "Adding Error Bars to Evals",
-    https://arxiv.org/abs/2411.00640, with the usual correction for few clusters; the same as
-    statsmodels' OLS on a constant with cov_type="cluster".
-    """
-    _, group = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    sums = np.bincount(group, weights=values - values.mean())
-    groups = len(sums)
-    if groups < 2:
-        return None, groups
-    variance = groups / (groups - 1) * float(np.sum(sums**2)) / len(values) ** 2
-    error = float(np.sqrt(variance))
-    return (error if error > _NO_SPREAD else None), groups
 
 
 # -- repeated rows ------------------------------------------------------------------------------------------
@@ -183,7 +149,7 @@ class Difference:
 
     estimate: Estimate
     p_value: float | None
-    test: Literal["none", "mcnemar", "permutation", "paired t", "clustered t"]
+    test: Test
     deviation: float | None
 
 
@@ -194,8 +160,11 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
       Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): Wald's interval after one pseudo-row
       is added for each direction.
     - Other values: a permutation test that swaps pairs (exact for at most 9,999 permutations; above 2,000 pairs the
-      paired t-test instead, unless they all differ by the same), and the bootstrap interval of the differences.
-    - With clusters: the cluster-robust standard error, G - 1 degrees of freedom.
+      paired t-test instead, unless they all differ by the same).
+    - With clusters: the t-test with the cluster-robust standard error and G - 1 degrees of freedom; if the clusters
+      all differ by the same, the permutation test that swaps whole clusters.
+    - The interval of the last two is that of a mean of scores, see `batchrun.scoring.intervals.score_interval`, on the
+      scale from -1 to 1; if nothing varies, Bonett and Price's for the pairs or clusters.
 
     Args:
         a: scores in the first table.
@@ -208,35 +177,42 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
         return Difference(Estimate(0), None, "none", None)
     mean = float(change.mean())
     deviation = float(np.std(change, ddof=1)) if n > 1 else None
-    if clusters is not None:
-        error, groups = _clustered_error(change, clusters)
-        if error is None:
-            return Difference(Estimate(n, mean, clusters=groups), None, "none", deviation)
-        reach = _reach(error, groups)
-        p_value = 2 * student_tail(abs(mean) / error, groups - 1)
-        estimate = Estimate(n, mean, max(-1.0, mean - reach), min(1.0, mean + reach), error, "clustered", groups)
-        return Difference(estimate, p_value, "clustered t", deviation)
-    error = _standard_error(change)
-    if _is_binary(a) and _is_binary(b):
+    found = spread((1 + change) / 2, clusters)
+    error = None if found.error is None else 2 * found.error
+    if clusters is None and _is_binary(a) and _is_binary(b):
         better, worse = int((change > 0).sum()), int((change < 0).sum())
-        estimate = Estimate(n, mean, *_bonett_price(better, worse, n), error, "bonett-price")
-        return Difference(estimate, _mcnemar(better, worse), "mcnemar", deviation)
-    ends = _bootstrap(change, MAX_RESAMPLES)
-    estimate = Estimate(n, mean, None, None, error) if ends is None else Estimate(n, mean, *ends, error, "bootstrap")
+        ends = adjusted_wald(mean, (better + worse) / n, n)
+        return Difference(
+            Estimate(n, mean, *ends, error, "bonett-price"), _mcnemar(better, worse), "mcnemar", deviation
+        )
+    method: Method
+    if found.error:
+        low, high = score_interval((1 + mean) / 2, found)
+        ends, method = (2 * low - 1, 2 * high - 1), "wilson-t"
+    else:
+        ends, method = adjusted_wald(mean, mean**2, found.units), "bonett-price"
+    note = caution(found, clusters is not None)
+    if clusters is not None:
+        estimate = Estimate(n, mean, *ends, error, "clustered", found.units, note)
+        return Difference(estimate, *_cluster_test(mean, found), deviation)
+    estimate = Estimate(n, mean, *ends, error, method, note=note)
     if n > _PERMUTATION_UP_TO and error:
         return Difference(estimate, 2 * student_tail(abs(mean) / error, n - 1), "paired t", deviation)
     return Difference(estimate, permutation_p(change), "permutation", deviation)
 
 
+def _cluster_test(mean: float, found: Spread) -> tuple[float | None, Test]:
+    """Return the p-value of the differences of clusters, and the name of its test; none for a single cluster."""
+    if found.error is None:
+        return None, "none"
+    if not found.error:
+        return permutation_p(np.full(found.units, mean)), "permutation"
+    return 2 * student_tail(abs(mean) / (2 * found.error), found.freedom), "clustered t"
+
+
 def _mcnemar(better: int, worse: int) -> float:
     """Return the p-value of the binomial test with p = 1/2: twice the smaller tail, since it is symmetrical."""
     return min(1.0, 2 * sign_tail(min(better, worse), better + worse))
-
-
-def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
-    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    reach = _Z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
-    return max(-1.0, up - down - reach), min(1.0, up - down + reach)
 
 
 def pairs_needed(deviation: float, size: float) -> int:

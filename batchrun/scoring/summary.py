@@ -10,10 +10,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from batchrun.errors import InputError
+from batchrun.scoring.intervals import Floats
 from batchrun.scoring.score_facts import EstimateFacts, FiguresFacts, ScoreFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey, ScoreTally
-from batchrun.scoring.statistics import Estimate, Floats, estimate, pass_at_k, pass_hat_k
+from batchrun.scoring.statistics import Estimate, estimate, pass_at_k, pass_hat_k
 
 __all__ = [
     "Epochs",
@@ -145,6 +146,7 @@ def estimate_facts(mean: Estimate) -> EstimateFacts:
         "standard_error": mean.standard_error,
         "interval": mean.method,
         "clusters": mean.clusters,
+        "note": mean.note,
     }
 
 

@@ -15,7 +15,7 @@ from batchrun.wording import rows_text
 
 __all__ = [
     "bar_lines",
-    "left_out",
+    "figure_notes",
     "mean_text",
     "score_lines",
     "score_markdown",
@@ -27,7 +27,7 @@ def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]
     lines = []
     for summary in summaries:
         lines.append(f"{summary.name}  {_estimate_text(summary.overall.estimate)}")
-        lines += [f"  {line}" for line in left_out(summary)]
+        lines += [f"  {line}" for line in figure_notes(summary)]
         for column, groups in summary.groups.items():
             lines.append(f"  by {axis_name(column)}:")
             rows = [(label or "(empty)", *_group_cells(figures)) for label, figures in groups.items()]
@@ -51,7 +51,7 @@ def score_markdown(title: str, summaries: Sequence[ScoreSummary], bars: Sequence
         parts += [*md_table([("", "bar", "found"), *rows]), ""]
     figures, *groups = score_tables(title, summaries)
     parts += md_table([figures.head, *figures.rows])
-    parts += ["", *(f"- {md(summary.name)}: {md(line)}" for summary in summaries for line in left_out(summary))]
+    parts += ["", *(f"- {md(summary.name)}: {md(line)}" for summary in summaries for line in figure_notes(summary))]
     for table in groups:
         parts += ["", f"**{md(table.title)}**", "", *md_table([table.head, *table.rows])]
     return "\n".join(parts).rstrip() + "\n"
@@ -104,9 +104,11 @@ def _epoch_range(epochs: Epochs) -> str:
     return f"{epochs.fewest}" if epochs.fewest == epochs.most else f"{epochs.fewest} to {epochs.most}"
 
 
-def left_out(summary: ScoreSummary) -> list[str]:
-    """Return a line for each kind of row that is not in the mean, or counts as 0."""
+def figure_notes(summary: ScoreSummary) -> list[str]:
+    """Return why the interval is not exact, and a line for each kind of row that is not in the mean, or counts as 0."""
     figures, lines = summary.overall, []
+    if figures.estimate.note:
+        lines.append(figures.estimate.note)
     countable = figures.failed - figures.failed_without_target
     if countable and summary.failed_as == "skip":
         one, are = ("it", "is") if countable == 1 else ("them", "are")
@@ -130,4 +132,6 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         k = figures.epochs.most
         at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]
         details.append(f"pass@{k} {percent(at_k.mean)}, pass^{k} {percent(hat_k.mean)}")
+    if estimate.note:
+        details.append(estimate.note)
     return mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)

@@ -87,7 +87,7 @@ function pairingBlock(pairing, rows, open, showOnly) {
     el("p", { class: "note", text: [
       pairing.means === null ? null : `${format.percent(pairing.means[0])} \u2192 ${format.percent(pairing.means[1])}`,
       `${format.interval(difference.low, difference.high, format.points)} (95${NARROW_SPACE}%)`,
-      `${format.p(pairing.p_value)}${isCorrected ? `, ${format.p(pairing.corrected_p)} after Holm\u2019s correction` : ""}`, `over ${format.many(pairing.pairs, "pair")}`,
+      `${format.p(pairing.p_value)}${isCorrected ? `, ${format.p(pairing.corrected_p)} after Holm\u2019s correction` : ""}`, `over ${format.many(pairing.pairs, "pair")}`, difference.note,
     ].filter(Boolean).join(" \u00b7 ") }),
     differenceGroups(pairing.groups ?? {}),
     el("div", { class: "flips" },

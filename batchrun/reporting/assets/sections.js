@@ -145,6 +145,7 @@ function scoreSection(facts) {
         el("tbody", {}, overall),
         groups,
         bandLines(detail)),
+      !score.note ? null : el("p", { class: "aside", text: `Interval: ${score.note}` }),
       scoreBars(detail),
       confusionTable(detail?.confusion),
       reasons.length === 0 ? null : el("p", { class: "aside", dir: "auto", text: `Not judged: ${reasons.slice(0, 5).map(([reason, rows]) => `${format.count(rows)} \u00d7 ${reason}`).join(", ")}` }),
@@ -165,7 +166,7 @@ function groupLine(label, figures, kind = "") {
     el("th", { scope: "row", dir: "auto", text: label.slice(0, 120) }),
     el("td", { class: "drawn" }, intervalTrack(figures.mean, figures.low, figures.high, 0, 1)),
     el("td", { class: "mean-text", text: format.percent(figures.mean) }),
-    el("td", { class: "range", text: format.interval(figures.low, figures.high) }),
+    el("td", { class: "range", title: figures.note ?? "", text: format.interval(figures.low, figures.high) }),
     el("td", { class: "n" }, format.many(figures.n, "row"), asides.length > 0 ? el("small", { text: ` ${asides.join(", ")}` }) : null));
 }
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from batchrun.scoring.intervals import Floats, wilson
 from batchrun.scoring.statistics import (
     Difference,
     Estimate,
-    Floats,
     difference,
     estimate,
     holm,
@@ -69,35 +69,82 @@ def test_mcnemar_is_scipys(better: int, worse: int) -> None:
     assert change(worse, better, better + worse).p_value == wanted
 
 
-def test_the_clustered_interval_is_statsmodels() -> None:
-    """OLS(x, ones).fit(cov_type="cluster", cov_kwds={"groups": g}, use_t=True): bse and conf_int."""
-    values = np.asarray([1, 1, 0, 1, 0, 0, 1, 1, 1, 0.5, 0, 1])
-    found = estimate(values, list("aaabbbccddde"))
+def test_the_clustered_error_is_statsmodels() -> None:
+    """OLS(x, ones).fit(cov_type="cluster", cov_kwds={"groups": g}, use_t=True): bse."""
+    found = estimate(np.asarray([1, 1, 0, 1, 0, 0, 1, 1, 1, 0.5, 0, 1]), list("aaabbbccddde"))
     assert found.standard_error == pytest.approx(0.11876827, abs=1e-8)
-    assert (found.low, found.high) == pytest.approx((0.29524641, 0.95475359), abs=1e-8)
     assert found.clusters == 5
 
 
 def test_clusters_of_one_row_are_the_usual_error() -> None:
-    """With every row its own cluster, the standard error is that of independent rows."""
+    """With every row its own cluster, the standard error and the interval are those of independent rows."""
     values = np.random.default_rng(3).random(50)
-    found = estimate(values, [str(index) for index in range(50)])
-    assert found.standard_error == pytest.approx(stats.sem(values))
+    found, rows = estimate(values, [str(index) for index in range(50)]), estimate(values)
+    assert found.standard_error == rows.standard_error == pytest.approx(stats.sem(values))
+    assert (found.low, found.high) == (rows.low, rows.high)
 
 
-@pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
-def test_no_interval_is_made_up(values: list[float]) -> None:
-    """If the values do not show their spread, there is no interval, rather than one of width 0."""
-    found = estimate(np.asarray(values, dtype=np.float64))
-    assert (found.low, found.high, found.method) == (None, None, "none")
+def test_without_values_there_is_no_figure() -> None:
+    """No values have no mean and no interval, alone, in clusters and as a difference."""
+    none = np.asarray([], dtype=np.float64)
+    assert estimate(none) == estimate(none, []) == Estimate(0)
+    assert difference(none, none) == Difference(Estimate(0), None, "none", None)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
+def test_only_scores_have_an_interval(value: float) -> None:
+    """A value that is not from 0 to 1 is refused: the interval of scores would be wrong for it."""
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        estimate(np.asarray([0.5, value]))
+
+
+@pytest.mark.parametrize(("score", "n"), [(0.5, 1), (0.5, 3), (0.0, 2), (1.0, 40)])
+def test_equal_scores_have_the_widest_interval(score: float, n: int) -> None:
+    """If nothing varies, the interval is Wilson's for as many right and wrong rows, which vary the most, and says so."""
+    found, wanted = estimate(np.full(n, score)), wilson(score, n)
+    assert (found.low, found.high) == wanted
+    assert found.standard_error == (None if n == 1 else 0)
+    clustered = estimate(np.full(3 * n, score), [str(index // 3) for index in range(3 * n)])
+    assert (clustered.low, clustered.high) == wanted
+    assert clustered.note == (
+        f"the {n} clusters do not vary: each counts as one right or wrong row"
+        if n > 1
+        else "a single cluster counts as one right or wrong row"
+    )
 
 
 def test_all_right_is_not_certain() -> None:
-    """50 correct rows of 50 still have an interval with a lower end; clusters without spread have none."""
+    """50 correct rows of 50 have an interval with a lower end, and 100 of 100 in 20 clusters have the one of 20 rows."""
     found = estimate(bools(50, 50))
     assert found.high == 1
     assert found.low == pytest.approx(0.9286524)  # statsmodels: proportion_confint(50, 50, method="wilson")
-    assert estimate(bools(4, 4), list("aabb")).low is None
+    clustered = estimate(bools(100, 100), [str(index // 5) for index in range(100)])
+    assert (clustered.low, clustered.high) == (accuracy(20, 20).low, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [
+        ([3] * 9, "few clusters: the interval may be too narrow or too wide"),
+        ([3] * 10, None),
+        ([60] + [3] * 30, "a few large clusters decide: the interval may be too narrow or too wide"),
+        ([6] + [3] * 30, None),
+    ],
+)
+def test_an_interval_says_where_it_is_not_exact(sizes: list[int], note: str | None) -> None:
+    """Few clusters, and clusters of which a few have most of the rows, are named beside the interval."""
+    clusters = np.repeat(np.arange(len(sizes)), sizes).astype(str).tolist()
+    values = np.asarray([index % 2 for index in range(len(clusters))], dtype=np.float64)
+    assert estimate(values, clusters).note == note
+    assert difference(values, 1 - values, clusters).estimate.note == note
+
+
+def test_few_rows_are_named() -> None:
+    """Fewer than 10 scores other than 0 and 1 have a note; of right and wrong rows Wilson's interval needs none."""
+    values = np.linspace(0.1, 0.9, 10)
+    assert estimate(values).note is None
+    assert estimate(values[1:]).note == "few rows: the interval may be too narrow or too wide"
+    assert estimate(bools(1, 2)).note is None
 
 
 def coverage(truth: float, intervals: list[tuple[float | None, float | None]]) -> float:
@@ -117,7 +164,7 @@ def test_coverage_of_the_interval_of_accuracy() -> None:
 def test_coverage_of_the_interval_of_a_mean() -> None:
     """The same holds for 1,000 sets of 100 fractions with a true mean of 5/7."""
     rng = np.random.default_rng(12)
-    found = [estimate(rng.beta(5, 2, 100), resamples=499) for _ in range(SETS)]
+    found = [estimate(rng.beta(5, 2, 100)) for _ in range(SETS)]
     assert 0.93 <= coverage(5 / 7, [(each.low, each.high) for each in found]) <= 0.97
 
 
@@ -197,7 +244,7 @@ def test_many_pairs_with_one_difference_are_tested() -> None:
     assert difference(a, a).p_value == 1
 
 
-@pytest.mark.parametrize("method", ["clustered", "bootstrap"])
+@pytest.mark.parametrize("method", ["clustered", "wilson-t"])
 def test_figures_of_the_same_table_are_equal(method: str) -> None:
     """Nothing is random: the same values give the same interval and the same p-value."""
     a, b = np.random.default_rng(4).beta(5, 2, (2, 80))
