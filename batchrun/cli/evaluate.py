@@ -9,7 +9,7 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import facts_line, note, print_result, print_summary
 from batchrun.cli.env_file import env_file_option
-from batchrun.cli.graders import grading_for
+from batchrun.cli.graders import grading_for, print_costs, request_cost
 from batchrun.cli.logs import with_log
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
@@ -25,9 +25,12 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_flags("score")
 @env_file_option
+@click.option(
+    "--dry-run", is_flag=True, help="Print what the graders would cost, and send nothing", cls=SectionedOption
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 @with_log()
-def score(table: str, *, as_json: bool, **flags: Any) -> int:
+def score(table: str, *, dry_run: bool, as_json: bool, **flags: Any) -> int:
     """Score the answers of a batch, or of any table.
 
     The table needs answers and, for most scorers, expected answers. Scores are printed with confidence intervals.
@@ -38,7 +41,15 @@ def score(table: str, *, as_json: bool, **flags: Any) -> int:
     options = parsed_options(flags)
     if (problem := missing_option(options, lambda name: f"--{name.replace('_', '-')}")) is not None:
         raise click.UsageError(problem)
-    spec = scoring_spec(options, grading_for(options, quiet=as_json))
+    spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run))
+    if dry_run:
+        assert spec.grading is not None
+        cost_of = request_cost(spec.grading.environment)
+        costs = spec.grading_costs(table, cost_of)
+        if options.no_worse_than is not None:
+            costs += spec.for_baseline.grading_costs(options.no_worse_than, cost_of)
+        print_costs(costs, as_json=as_json)
+        return 0
     evaluation = evaluate(table, options, spec)
     if as_json:
         print_summary(facts_line(evaluation.facts()))

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
-from batchrun.cli.console import note
+from batchrun.cli.console import facts_line, note, print_summary, warn
 from batchrun.cli.env_file import announce_env_file, read_environment, variables_for
 from batchrun.records import Settings
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
+    from batchrun.job.environment import Environment
+    from batchrun.job.options import Job
+    from batchrun.scoring.grading.asking import CostOf
     from batchrun.scoring.grading.grader_report import GraderReport
     from batchrun.scoring.grading.grading import Grading
+    from batchrun.scoring.grading.grading_cost import GradingCost
     from batchrun.scoring.score_options import ScoreOptions
 
-__all__ = ["grading_for"]
+__all__ = ["grading_for", "print_costs", "request_cost"]
 
 
 def grading_for(
@@ -28,6 +35,7 @@ def grading_for(
     *,
     quiet: bool,
     before_exit: Callable[[int], None] = os._exit,
+    is_dry: bool = False,
 ) -> Grading:
     """Return how the graders of `options` are asked.
 
@@ -35,6 +43,7 @@ def grading_for(
         service: options of a batch whose service the graders of `--grader-model` share.
         quiet: print nothing.
         before_exit: called before the process exits at once.
+        is_dry: nothing will be sent, so that a missing key is only a warning.
     """
     from batchrun.job.environment import Environment
     from batchrun.scoring.grading.grader_report import grader_lines
@@ -60,4 +69,44 @@ def grading_for(
     grading = Grading.of(options, environment, run, environ=environ, service=service, tell=report)
     if uses_graders:
         announce_env_file()
-    return grading
+    return replace(grading, on_no_key=warn) if is_dry else grading
+
+
+def request_cost(environment: Environment) -> CostOf:
+    """Return the function that estimates the requests of a grader, as `run --dry-run` estimates a batch."""
+    from batchrun.estimate.dry_plan import dry_plan
+    from batchrun.estimate.dry_run import dry_run
+    from batchrun.estimate.token_guess import o200k_counter
+    from batchrun.pricing import no_price_text
+    from batchrun.scoring.grading.grading_cost import RequestCost
+    from batchrun.wording import FREE
+
+    count = o200k_counter()
+
+    def cost(job: Job, requests: Path, output: Path) -> RequestCost:
+        with dry_plan(job, requests, environment, output) as plan:
+            found = dry_run(plan, count=count)
+        details = [found.rule, *found.problems]
+        if found.cost is None and found.embedded:
+            found.cost = Decimal(0)
+            details.append(f"{FREE}, the embedded server answers")
+        elif found.cost is None:
+            details += [no_price_text(model, found.place) for model in found.unpriced]
+        else:
+            details += [price.line() for price in found.prices.values() if price is not None]
+        cost_usd = None if found.cost is None else float(found.cost)
+        return RequestCost(
+            found.rows, found.to_ask, found.prompt_tokens, found.completion_tokens, cost_usd, tuple(details)
+        )
+
+    return cost
+
+
+def print_costs(costs: Sequence[GradingCost], *, as_json: bool) -> None:
+    """Print what graders would cost."""
+    from batchrun.scoring.grading.grading_cost import cost_lines
+
+    if as_json:
+        print_summary(facts_line({"graders": [each.facts() for each in costs]}))
+    else:
+        print_summary(*(cost_lines(costs) if costs else ["no scorer asks a grader: nothing would be sent"]))

@@ -13,8 +13,10 @@ from batchrun.scoring.comparison import Comparison, compare, compare_parts
 from batchrun.scoring.comparison_text import comparison_markdown
 from batchrun.scoring.contender import contender
 from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
+from batchrun.scoring.grading.asking import CostOf
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
-from batchrun.scoring.grading.grading import Grading, grade, reports_of
+from batchrun.scoring.grading.grading import Grading, grade, grading_costs, reports_of
+from batchrun.scoring.grading.grading_cost import GradingCost
 from batchrun.scoring.labels.hand_labels import hand_labels
 from batchrun.scoring.labels.label_report import LabelReport, label_lines, label_report
 from batchrun.scoring.pairing import DETECTABLE, pair
@@ -70,6 +72,16 @@ class ScoringSpec:
     def for_baseline(self) -> ScoringSpec:
         """How the table of `Bars.baseline` is scored: it needs no hand labels."""
         return replace(self, columns=replace(self.columns, labels=None))
+
+    def grading_costs(self, name: str, cost: CostOf) -> list[GradingCost]:
+        """Return what it would cost to ask the graders of a table; nothing is sent.
+
+        Raises:
+            InputError: as for `open`.
+            OutputError: the journal of a grader cannot be read.
+        """
+        table = scored_table(open_source(name, self.read), make_scorers(self.scorers), self.columns)
+        return [] if self.grading is None else grading_costs(table, self.grading, cost)
 
     def open(self, table: str | Source, *, may_lack_scorers: bool = False) -> ScoredTable:
         """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs

@@ -14,6 +14,7 @@ __all__ = [
     "EvaluationFacts",
     "FiguresFacts",
     "GraderFacts",
+    "GradingCostFacts",
     "LabelFacts",
     "MatrixFacts",
     "PairingFacts",
@@ -91,6 +92,19 @@ class GraderFacts(TypedDict):
     cost_usd: float | None
     unpriced: int
     table: str | None
+
+
+class GradingCostFacts(TypedDict):
+    """What it would take to ask a grader; see `batchrun.scoring.grading.grading_cost.GradingCost`."""
+
+    grader: str
+    model: str | None
+    table: str
+    requests: int
+    to_ask: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
 
 
 class CorrectedFacts(TypedDict):

@@ -403,6 +403,38 @@ def test_a_grader_that_is_refused_stops_the_scoring(tmp_path: Path) -> None:
     assert "wrong" not in done.stderr
 
 
+def test_a_dry_run_prices_the_grading(bench: Bench) -> None:
+    """`--dry-run` counts the requests that are left, with tokens and dollars; it sends nothing and leaves no file."""
+    bench.table(answers(10))
+    grader = bench.grader("max_completion_tokens = 20\n[grader]\nvotes = 2\n")
+    before = sorted(bench.folder.iterdir())
+    found = bench.score("--grader", grader, "--dry-run")["graders"][0]
+    assert (found["requests"], found["to_ask"], found["completion_tokens"]) == (18, 18, 18 * 20)
+    assert found["cost_usd"] == pytest.approx((found["prompt_tokens"] + 4 * 18 * 20) / 1e6)
+    assert (bench.judge.asked, sorted(bench.folder.iterdir())) == ([], before)
+    bench.score("--grader", grader)
+    assert len(bench.judge.asked) == 18
+    bench.table([*answers(10), ("new", "t", "t")])
+    text = bench.run("score", "a.csv", *SCORE, "--grader", grader, "--dry-run").stdout
+    assert text.startswith("grader strict for a.csv · 20 requests, 2 to send · about ")
+    assert len(bench.judge.asked) == 18
+
+
+def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
+    """Without a key, `--dry-run` warns; a script costs nothing, and other scorers ask no grader."""
+    bench = Bench(tmp_path, "", Judge())
+    bench.table([("q", "a", "a")])
+    (tmp_path / "verdicts.toml").write_text('[default]\nreply = "GRADE: C"\n')
+    (tmp_path / "rehearsed.toml").write_text('model = "x"\nscript = "verdicts.toml"\n')
+    done = bench.run("score", "a.csv", *SCORE, "--grader", "rehearsed.toml", "--grader-model", "m", "--dry-run")
+    assert done.returncode == 0
+    assert "--grader-model m: no API key" in done.stderr
+    assert "  free, the embedded server answers" in done.stdout
+    assert "in all about $0.0000, without the graders of unknown cost" in done.stdout
+    done = bench.run("score", "a.csv", "--scorer", "exact", "--target", "truth", "--dry-run")
+    assert done.stdout == "no scorer asks a grader: nothing would be sent\n"
+
+
 # -- what is wrong ---------------------------------------------------------------------------------------------
 
 

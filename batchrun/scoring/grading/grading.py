@@ -12,31 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from batchrun.errors import GradingStopped, InputError, OutputHeld
+from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL
-from batchrun.records import Cells, Settings
+from batchrun.records import Settings
+from batchrun.scoring.grading.asking import CostOf, Requests, ask, cost_of, verdict_table
 from batchrun.scoring.grading.embeddings import EmbeddingsScorer, check_embeddings
-from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdict, GraderVerdicts
+from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdicts
 from batchrun.scoring.grading.grader import Grader, load_grader
 from batchrun.scoring.grading.grader_report import GraderReport
+from batchrun.scoring.grading.grading_cost import GradingCost
 from batchrun.scoring.grading.requests import write_requests
 from batchrun.scoring.grading.rubric import Rubric
 from batchrun.scoring.score_options import ScoreOptions, Vote
 from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.model_graded import ModelGradedScorer
 from batchrun.scoring.table import ScoredTable
-from batchrun.tables import ReadOptions, open_source
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
 
-__all__ = ["Grading", "check_graders", "grade", "reports_of", "verdict_table"]
-
-_WITH_REPLY: Final = ("completed", "incomplete")
+__all__ = ["Grading", "check_graders", "grade", "grading_costs", "reports_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +181,30 @@ def grade(table: ScoredTable, grading: Grading) -> ScoredTable:
             continue
         several = sum(grader.votes for grader, _ in panel) > 1
         own = table.for_scorer(named)
-        verdicts = [_ask(own, grader, rubric, grading, several=several) for grader, rubric in panel]
+        verdicts = []
+        for grader, rubric in panel:
+            by_request, report = ask(_requests(own, grader, rubric, grading), grading, several=several)
+            verdicts.append(GraderVerdicts(grader, rubric, by_request, report))
         on_scale = any(grader.reader.scale is not None for grader, _ in panel)
         vote: Vote = grading.vote or ("mean" if on_scale else "majority")
         scorers.append(replace(named, scorer=GradedScorer(verdicts, vote)))
     return replace(table, scorers=scorers)
+
+
+def grading_costs(table: ScoredTable, grading: Grading, cost: CostOf) -> list[GradingCost]:
+    """Return what `grade` would cost, one entry per grader; nothing is sent.
+
+    Raises:
+        InputError: a grader, or its rubric, does not fit the table.
+        OutputError: the journal of a grader cannot be read.
+    """
+    panels = check_graders(table, grading)
+    own = {named.name: table.for_scorer(named) for named in table.scorers}
+    return [
+        cost_of(_requests(own[name], grader, rubric, grading), table.source.name, cost)
+        for name, panel in panels.items()
+        for grader, rubric in panel
+    ]
 
 
 def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[Grader, Rubric]]]:
@@ -234,89 +252,7 @@ def reports_of(table: ScoredTable) -> list[GraderReport]:
     return list({report.grader: report for scorer in scorers for report in scorer.reports}.values())
 
 
-def verdict_table(name: str, grader: str) -> Path:
-    """Return the path of the verdicts on a table, `answers.csv.grader-NAME.csv`; their journal is next to it."""
-    path = Path(name)
-    return path.with_name(f"{path.name}.grader-{grader}.csv")
-
-
-def _ask(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading, *, several: bool) -> GraderVerdicts:
-    """Ask one grader about every answer of a table.
-
-    Args:
-        several: whether there is more than one verdict on each answer.
-    """
-    from batchrun.batch.lock import is_held
-    from batchrun.batch.paths import paths_for
-    from batchrun.batch.plan import make_plan
-
+def _requests(table: ScoredTable, grader: Grader, rubric: Rubric, grading: Grading) -> Requests:
+    """Return the requests about every answer of a table."""
     output = verdict_table(grading.beside or table.source.name, grader.name)
-    paths = paths_for(output)
-    if is_held(paths.lock) and not grader.job.wait:
-        raise OutputHeld(f"another scoring asks this grader (lock: {paths.lock}); score again after it has ended")
-    requests = output.with_name(output.name + ".input.jsonl")
-    if not write_requests(requests, table, grader, rubric):
-        report = GraderReport(grader.name, grader.job.model, 0, 0, 0, 0, 0, 0, 0, None, 0, None)
-        return GraderVerdicts(grader, rubric, {}, report)
-    # The requests hold the rendered rubric, so a changed rubric or table shows in them and is always accepted.
-    job = replace(grader.job, prompt="{{ prompt }}", key="key", accept_changes=True)
-    try:
-        plan = make_plan(job, requests, grading.environment, output)
-        summary = grading.run(plan)
-    except InputError as exc:
-        raise InputError(f"{grader.where}: {exc}") from None
-    if summary.stop is not None:
-        raise GradingStopped(
-            f"grader {grader.name} stopped: {summary.stop.reason}; the verdicts so far are kept in {paths.journal}; "
-            "score again to continue: only the remaining answers are graded",
-            exit_code=summary.stop.exit_code,
-        )
-    verdicts = _read_verdicts(output, grader, several=several)
-    report = _report(grader, plan, summary, verdicts)
-    if grading.tell is not None:
-        grading.tell(report)
-    return GraderVerdicts(grader, rubric, verdicts, report)
-
-
-def _read_verdicts(output: Path, grader: Grader, *, several: bool) -> dict[str, list[GraderVerdict]]:
-    """Return the verdicts by request, from the output of the grader's batch."""
-    verdicts: dict[str, list[GraderVerdict]] = {}
-    for row in open_source(str(output), ReadOptions(encoding="utf-8", delimiter=",")).rows():
-        verdicts.setdefault(row.values["request"], []).append(_verdict(row.values, grader, several=several))
-    return verdicts
-
-
-def _verdict(cells: Cells, grader: Grader, *, several: bool) -> GraderVerdict:
-    text = cells["response"] or ""
-    if cells["status"] not in _WITH_REPLY:
-        return GraderVerdict(None, None, text, f"grader {grader.name} failed: {cells['error_type'] or cells['status']}")
-    if cells["status"] == "incomplete":
-        # The last line is missing, and no earlier line may be taken for it.
-        return GraderVerdict(None, None, text, f"the verdict of grader {grader.name} was cut short")
-    reading = grader.reader.read(text)
-    prefix = f"{grader.name}: " if several else ""
-    read = None if reading.read is None else prefix + reading.read
-    reason = prefix + reading.reason if reading.reason else ""
-    return GraderVerdict(reading.value, read, reason, f"the verdict of grader {grader.name} cannot be read")
-
-
-def _report(
-    grader: Grader, plan: Plan, summary: Summary, verdicts: Mapping[str, Sequence[GraderVerdict]]
-) -> GraderReport:
-    all_verdicts = [verdict for each in verdicts.values() for verdict in each]
-    read = sum(verdict.value is not None for verdict in all_verdicts)
-    failed = summary.totals.failed
-    return GraderReport(
-        grader=grader.name,
-        model=plan.job.model,
-        requests=summary.rows,
-        asked=summary.rows - summary.statistics.finished_before - summary.statistics.from_cache,
-        read=read,
-        unread=len(all_verdicts) - read - failed,
-        failed=failed,
-        prompt_tokens=summary.totals.prompt_tokens,
-        completion_tokens=summary.totals.completion_tokens,
-        cost_usd=summary.totals.cost_usd,
-        unpriced=0 if plan.destination.is_embedded else summary.totals.unpriced,
-        table=summary.output,
-    )
+    return Requests(grader, output, lambda path: write_requests(path, table, grader, rubric))

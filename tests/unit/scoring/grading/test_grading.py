@@ -9,8 +9,8 @@ import pytest
 from batchrun.errors import InputError
 from batchrun.job.fingerprint import settings_of
 from batchrun.scoring import Sample
+from batchrun.scoring.grading.asking import verdict_table
 from batchrun.scoring.grading.grader import Grader, load_grader
-from batchrun.scoring.grading.grading import verdict_table
 from batchrun.scoring.grading.ready_rubrics import DEFAULT_RUBRIC, PARTIAL, READY_RUBRICS
 from batchrun.scoring.scorers.registry import make_scorers
 
