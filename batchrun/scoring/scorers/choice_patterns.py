@@ -15,6 +15,7 @@ import regex
 from batchrun.scoring.scorers.choice_words import (
     BE,
     BEFORE_RIGHT,
+    BEST,
     COPULAS,
     HEDGES,
     INSTEAD,
@@ -73,7 +74,7 @@ class ChoicePatterns:
         self.before = self._before(label, free, option, join)
         self.after = self._after(label, free, join)
         any_letter = f"[{re.escape(letters)}]"
-        ending = r"[\s*_`$\"'\])}>~|\\.,:;!]*"
+        ending = r"[\s*_`$\"'\])}>~|\\.,:;!?]*"
         self.alone = re.compile(rf"\s*{_OPEN}{{0,8}}(?:option\s+)?(?P<letter>{any_letter}){ending}\Z", re.IGNORECASE)
         mark = rf"{_CLOSE}{{0,8}}\s*(?:[.):,;]|[-–—→]\s)|{_CLOSE}{{1,8}}"
         because = r"\s+(?:because|since|as|due|for|weil|porque|car)\b"
@@ -102,6 +103,11 @@ class ChoicePatterns:
             "far": _left(rf"{noun}{free}{{0,100}}?(?:{copula}|:){gap}{{0,16}}"),
             "named": _left(rf"{noun}{free}{{0,120}}?(?:{copula}|:){free}{{0,120}}?(?:{option}|[(\[]){_OPEN}{{0,4}}"),
             "instead": _left(rf"{noun}{_SENTENCE}{{0,80}}?{_word(INSTEAD)}{gap}{{0,8}}"),
+            "opposed": _left(
+                rf"{_word(NEGATIONS)}\s*(?:{option})?{_OPEN}{{0,4}}{label}{_CLOSE}{{0,4}},?\s*{_word(INSTEAD)}\s*"
+                rf"(?:{option})?{_OPEN}{{0,4}}"
+            ),
+            "sole": _left(rf"(?:\A|[\n.!?;:,]\s*|{_word(VERBS)}[\s,]{{1,3}}){_EDGE}only\s+(?:{option})?{_OPEN}{{0,4}}"),
             "concluded": _left(rf"{_word(VERBS)}(?:{_OPEN}|:|,|{copula}){{0,12}}"),
             "denied": _left(
                 rf"{_word(NEGATIONS)}(?:{_OPEN}|{_word((*BE, 'be', 'the', 'la', 'el', 'die'))}|{option}){{0,8}}"
@@ -124,10 +130,17 @@ class ChoicePatterns:
             "joined": _right(rf"{join}{_OPEN}{{0,6}}{label}(?!{verb})"),
             "right": _right(
                 rf"(?:{free}{{0,60}}?{_word(BE)}\s*(?:{_OPEN}|{_word(BEFORE_RIGHT)}\s*){{0,6}}{_word(RIGHT)}(?!{_word(LIMITS)})"
-                rf"|\s*{any_of(RIGHT_UNSPACED)})"
+                rf"|\s*{any_of(RIGHT_UNSPACED)}|\s+best\s+{any_of(BEST)}\b"
+                r"|,?\s+it\s+is\s*(?:[.!]|\n|\Z)|\s+(?:is|are|does)\s*(?:[.!]|\n|\Z))"
+            ),
+            "verb": _right(
+                r"\s+(?:is|are|was|were|has|does|can|could|would|might|may|seems?|looks?|appears?|fits|works)\b"
             ),
             "denied": _right(rf"\s*(?:{_word(BE)}\s*{adverb}{_word(WRONG)}|{wrong})"),
-            "end": _right(r"\s*(?:[.!;,]|\n|\Z|है|şık\w*|seçene\w*|(?:because|since|as|weil|porque|car)\b)"),
+            "end": _right(
+                r"\s*(?:here|instead|then|now|as well)?\s*(?:[.!;,]|['’]?[dt][ıiuü]r\b|da\b|\n|\Z|है|şık\w*|seçene\w*"
+                r"|(?:because|since|as|weil|porque|car)\b)"
+            ),
             "pause": _right(r"\s*(?:[.!,:;?]|\n|\Z)"),
             "question": _right(r"\s*\?"),
         }

@@ -11,6 +11,7 @@ from typing import Final
 __all__ = [
     "BE",
     "BEFORE_RIGHT",
+    "BEST",
     "CONNECTIVES",
     "COPULAS",
     "HEDGES",
@@ -43,12 +44,13 @@ NOUNS: Final = _words(r"""
     answers?(?!\s*(?:choices|options)\b)  ans
     (?:correct|right|best|final|selected|chosen|my) (?:option|choice|selection|letter|response|one|alternative)
     correct(?!\w)  choice  option  selection  solution  verdict  conclusion  letter  antwort(?:en)?  antwoord
-    svar(?:et)?  svaret  vastaus  lösung  richtig(?:e option)?  auswahl  respuestas?  respostas?  réponses?
+    svar(?:et)?  svaret  vastaus  vastus  lösung  richtig(?:e option)?  auswahl  respuestas?  respostas?  réponses?
     risposta  răspuns(?:ul)?  opción correcta  opció correcta  (?:opção|alternativa) correta  alternativa
     option correcte  opzione corretta  gabarito  solución  ответ  відповідь  odpowied[źz]  odpov[eě]ď  odgovor
-    отговор  одговор  válasz  απάντηση  atsakymas  atbilde  (?:cevap|yanıt)(?:ı|ınız)?  الإجابة(?: الصحيحة)?
+    отговор(?:ът)?  одговор  válasz  απάντηση  atsakymas  atbilde
+    erantzun(?:a|\s+zuzena)?  պատասխան(?:ը|ն|նն)?  პასუხი(?:ა)?  (?:cevap|yanıt)(?:ı|ınız)?  الإجابة(?: الصحيحة)?
     الاجابة(?: الصحيحة)?  الجواب(?: الصحيح)?  جواب  پاسخ  (?:ה?תשובה)(?: הנכונה)?  jawaban(?:nya)?  jawapan(?:nya)?
-    đáp án  câu trả lời  คำตอบ(?:ที่ถูกต้อง)?  (?:ang )?sagot  jibu  (?:सही )?उत्तर  जवाब  उत्तर  উত্তর  பதில்  விடை
+    đáp án  câu trả lời  คำตอบ(?:ที่ถูกต้อง)?  ตอบ  (?:ang )?sagot  jibu  (?:सही )?उत्तर  जवाब  उत्तर  উত্তর  பதில்  விடை
     సమాధానం  ಉತ್ತರ  ഉത്തരം  જવાબ  ਜਵਾਬ  उत्तरम्  答案  答え  解答  回答  正解  正答  正确选项  正確選項  选项  選項
     选择  選擇  选  選  答  정답  답변
     답  選択肢
@@ -64,7 +66,8 @@ COPULAS: Final = _words(r"""
     somit  die  der  das  buchstabe  richtige  antwort  het  optie  de  är  er  alternativ  on  vaihtoehto  es
     sería  la  el  opción  opció  letra  correcta  correta  correcte  corretta  inciso  é
     a(?= (?:letra|alternativa|opção))  seria  opção  alternativa  est  serait  donc  lettre  bonne  c['’]est  è
-    quindi  lettera  opzione  este  varianta  esta  le  por tanto  является  это  вариант  буква  под буквой
+    quindi  lettera  opzione  este  és  ir  е  է
+    varianta  esta  le  por tanto  является  это  вариант  буква  под буквой
     правильный  є  варіант  jest  to  opcja  je  možnost  είναι  η  το  şıkkı  seçeneği  seçenek  doğru  هي  هو
     الخيار  الحرف  گزینه  است  היא  הוא  אפשרות  adalah  ialah  opsi  pilihan  huruf  yang benar  là  đúng
     phương án  ay  ni  คือ  ข้อ  है  विकल्प  सही  বিকল্প  হল  হলো  হচ্ছে  是  为  為  应该  應該  应为  應為  应
@@ -76,7 +79,8 @@ COPULAS: Final = _words(r"""
 VERBS: Final = _words(r"""
     choose  chose  pick(?:ed)?  select(?:ed)?  go(?:ing)? (?:with|for)  went with  opt for  say  vote for  guess
     conclude  settle on  mark  circle  thus  therefore  hence  so  then  finally  overall  conclusion
-    (?:must|should|has to|have to|would|will|can only|could only) be  it is  it['’]s  that['’]s  that is  this is
+    (?:must|should|has to|have to|would|will|can only|could only) be
+    it is  it['’](?:s|d be|ll be)  that['’](?:s|d be)  that is  this is
     leaves(?: us with)?  leaving  matches  corresponds to  points to  option  choice  means  only  wähle  nehme
     also  daher  elijo  escojo  es  choisis  donc  c['’]est  escolho  portanto  scelgo  quindi  выбираю
     следовательно  значит  wybieram  seçiyorum  pilih  chọn  अतः  因此  所以  故  よって  따라서  그러므로  opción
@@ -118,7 +122,8 @@ BE: Final = _words(r"""
 """Verbs between a letter and a word that states or denies it: `B is correct`."""
 
 RIGHT: Final = _words(r"""
-    correct  right  true  best  accurate  appropriate  valid  answer  choice  richtig\w*  korrekt\w*
+    correct  right  true  best  accurate  appropriate  valid  answer  choice
+    only (?:one|option|choice|statement|possibility|letter)  richtig\w*  korrekt\w*
     correct[ao]  correcte  bonne  juste  corretta  giusta  certa  respuesta  réponse  resposta  risposta
     antwort  antwoord  верн\w*  правильн\w*  prawidłow\w*  poprawn\w*  doğru\w*  benar  jawaban  đúng  đáp
     الصحيحة  الصحيح  الإجابة
@@ -130,6 +135,12 @@ BEFORE_RIGHT: Final = _words("""
     obvious  o  le  il  el  het
     """)  # fmt: skip
 """Words that may be between `is` and `correct`."""
+
+BEST: Final = _words(r"""
+    describes?  fits?  matches  explains?  answers?  represents?  captures?  reflects?  illustrates?  characteri[sz]es?
+    defines?  summari[sz]es?  completes?  expresses  supports?
+    """)  # fmt: skip
+"""Verbs after `B best`, which states that letter."""
 
 RIGHT_UNSPACED: Final = _words(r"""
     [选選]?[项項]?\s*(?:是|为|最|才是)?\s*(?:正确|正確|对的|正解|符合)  (?:が|は|の?方?が)\s*正
@@ -162,7 +173,8 @@ WRONG: Final = _words(r"""
 """Words after a letter that deny it: `B is wrong`."""
 
 CONNECTIVES: Final = frozenset(_words("""
-    because  as  since  for  due  is  was  are  and  or  but  not  which  with  where  while  although  though
+    because  as  since  best  here  for
+    due  is  was  are  and  or  but  not  which  with  where  while  although  though
     given  based  so  if  when  seems  appears  looks  fits  works  matches  remains  must  should  would  has  can
     however  rather  than  unlike  instead  therefore  per  by  in  from  according  after  correct  the  this  that
     it  we  both  weil  da  denn  und  oder  nicht  ist  porque  pues  ya  y  o  no  es  pero  car  parce  puisque

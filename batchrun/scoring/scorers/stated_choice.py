@@ -136,7 +136,12 @@ class _Reading:
             return None  # the first of such letters is judged
         stated = self._before("stated", match)
         if stated is None or not self._is_statement(stated["gap"], match):
-            stated = next(filter(None, (self._before(name, match) for name in ("far", "named", "instead"))), None)
+            names = ["far", "named"]
+            if self._after("verb", match) is None:
+                names += ["instead", "opposed"]  # not in "the answer is A, but B is tempting"
+            else:
+                names += ["sole"]
+            stated = next(filter(None, (self._before(name, match) for name in names)), None)
         return None if stated is None or self._before("if", match) else int(stated.start())
 
     def _is_statement(self, gap: str, match: re.Match[str]) -> bool:

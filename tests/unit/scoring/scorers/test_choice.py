@@ -47,6 +47,32 @@ def test_every_form_is_read_alike_with_every_letter(pair: str) -> None:
     assert wrong == []
 
 
+MORE = [
+    "That'd be X.", "X it is.", "X?", "X is the only one that fits.", "Only X is consistent with the facts.", "Only option X works.",
+    "X best describes the process.", "I think the answer is X, but Y is also plausible.", "Going with X here.", "Y is not correct; X is.",
+    "Not Y but X.", "Nicht Y, sondern X.", "Yanıt X'dir.", "ตอบ X", "Точният отговор е X.", "Правилният отговор е X.", "Õige vastus on X.",
+    "Pareizā atbilde ir X.", "La resposta correcta és X.", "Erantzun zuzena X da.", "Ճիշտ պատասխանն է X", "სწორი პასუხია X",
+]  # fmt: skip
+"""Answers that choose X."""
+NONE = [
+    "Only X and Y are left.",
+    "Is only X right?",
+    "Only X is wrong.",
+    "Not X.",
+    "X is not the only one.",
+    "Is it X?",
+]
+"""Answers that choose nothing."""
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_further_forms(pair: str) -> None:
+    """Statements by `only`, `best`, `it is` and by contrast are read, in further languages too."""
+    for form in (*MORE, *NONE):
+        found = stated_choice(with_letters(form, *pair), "ABCDEFGHIJ")
+        assert (found and found.letter) == (pair[0] if form in MORE else None), form
+
+
 @pytest.mark.parametrize(
     ("answer", "explanation", "read"),
     [
