@@ -4,13 +4,15 @@ These are numbers:
 
 - digits with a decimal point (`3.5`, `.5`) or a decimal comma (`3,5`);
 - digits with thousands separators: commas (`1,234.5`), points (`1.234,5`, `1.234.567`), spaces (`1 234,5`) or
-  apostrophes (`1'234.5`). `1,234` is 1234 and `1.234` a little more than one; with `decimal=","` it is the other way
-  round. A group has three digits, so `1,23` has a decimal comma, and `1,2,3` are three numbers;
+  apostrophes (`1'234.5`) or `_`; after a currency also groups of two (`₹1,00,000`). `1,234` is 1234 and `1.234` a
+  little more than one; with `decimal=","` it is the other way round. A group has three digits, so `1,23` has a decimal
+  comma, and `1,2,3` are three numbers;
 - a sign (`-`, `−`, `–`, `+`) that touches the number or its currency and follows no letter, digit or bracket:
   `10-3` are 10 and 3; or the word minus or negative, unless it follows a number: `10 minus 3` are 10 and 3;
 - a power (`2^10`, `10⁶`, `10**6`), a power of ten (`1.2e-5`, `1.2 × 10^5`, `1.2·10⁵`), or one of the words thousand,
-  million, billion, trillion; `70k` and `$70K` are 70,000;
-- a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`, `\\frac34`; a date such as `3/4/2025` is three numbers;
+  million, billion, trillion; `70k` and `$70K` are 70,000, `5bn` and `$5B` five billion, `£1.2m` 1,200,000;
+- a fraction: `3/4`, `1 3/4`, `¾`, `1¾`, `\\frac{3}{4}`, `\\frac34`, `1\\frac34`; a date such as
+  `3/4/2025` is three numbers;
 - a percentage, which keeps its value and is marked as one: `50 %`.
 
 Digits after a letter belong to a name (`H2O`, `gsm8k`), unless the letters are a currency (`USD100`); digits after `^`
@@ -29,7 +31,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["Exact", "ReadNumber", "last_number", "numbers_in"]
+__all__ = ["Exact", "ReadNumber", "last_number", "numbers_in", "plain_digits"]
 
 _SPACES: Final = " \u00a0\u2009\u202f"
 _VULGAR: Final = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
@@ -38,13 +40,20 @@ _MAX_EXPONENT: Final = 400
 _WINDOWS_CHARS: Final = (40, 1_000, sys.maxsize)
 _MARGIN_CHARS: Final = 20
 _MAGNITUDES: Final = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SUFFIXES: Final = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "mn": 10**6, "B": 10**9, "bn": 10**9}
+_PLAIN_SUFFIXES: Final = ("k", "mn", "bn")
+"""Suffixes that count without a currency too: `300K` may be a temperature, and `5m` a length."""
+_OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
+_OTHER_MARKS: Final = str.maketrans("．，％－＋／＄٫٬٪", ".,%-+/$.,%")
 _PLAIN_SIGNS: Final = str.maketrans("−–⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "--" + "-+0123456789")
 _SWAPPED: Final = str.maketrans(".,", ",.")
 
 _BODY: Final = rf"""(?:
     (?P<commas>[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+(?:\.[0-9]+)?(?![0-9]))
   | (?P<points>[1-9][0-9]{{0,2}}(?:(?:\.[0-9]{{3}})+,[0-9]+|(?:\.[0-9]{{3}}){{2,}})(?![0-9]))
-  | (?P<gaps>[1-9][0-9]{{0,2}}(?:(?:[{_SPACES}][0-9]{{3}})+|(?:['’][0-9]{{3}})+)(?![0-9])(?:[.,][0-9]+)?)
+  | (?P<lakhs>(?(currency)[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}(?:\.[0-9]+)?(?![0-9])|(?!)))
+  | (?P<gaps>[1-9][0-9]{{0,2}}
+        (?:(?:[{_SPACES}][0-9]{{3}})+|(?:['’][0-9]{{3}})+|(?:_[0-9]{{3}})+)(?![0-9])(?:[.,][0-9]+)?)
   | (?P<comma>(?<![0-9],)[0-9]+,[0-9]+(?!,?[0-9]))
   | (?P<point>[0-9]+(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)
 )"""
@@ -56,7 +65,7 @@ _NUMBER: Final = re.compile(
     (?:(?<![\w)\]}}%])(?P<sign>[-−–+]))?
     (?:(?P<currency>(?:US|CA|HK|[AC])?\$|[€£¥₹₽₩₪฿₫₺₴]|\\\$|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs\.?|kr))[{_SPACES}]?(?P<inner>[-−–+])?)?
     (?:
-        \\[dt]?frac\s*(?:\{{\s*(?P<top>-?[0-9]+)\s*\}}|(?P<digit>[0-9]))\s*(?:\{{\s*(?P<bottom>[0-9]+)\s*\}}|(?P<under>[0-9]))
+        (?P<before>[0-9]+)?[{_SPACES}]?\\[dt]?frac\s*(?:\{{\s*(?P<top>-?[0-9]+)\s*\}}|(?P<digit>[0-9]))\s*(?:\{{\s*(?P<bottom>[0-9]+)\s*\}}|(?P<under>[0-9]))
       | (?P<whole>[0-9]+)?[{_SPACES}]?(?P<vulgar>[{_VULGAR}])
       | (?<![0-9]/)(?P<mixed>[0-9]+)[{_SPACES}](?P<part>[0-9]+)/(?P<of>[0-9]+)(?!/?[0-9])
       | {_BODY}
@@ -66,7 +75,7 @@ _NUMBER: Final = re.compile(
                (?:(?:\^|\*\*)\{{?(?P<power>[-−+]?[0-9]+)\}}?|(?P<raised>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)))
           | (?:[{_SPACES}](?P<magnitude>thousand|million|billion|trillion)\b)
           | (?:(?:\^|\*\*)\{{?(?P<raise>[-−+]?[0-9]+)\}}?|(?<=(?<![0-9.,])10)(?P<high>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))
-          | (?P<kilo>[kK])(?![A-Za-z0-9])
+          | (?P<suffix>bn|mn|[kKMmB])(?![A-Za-z0-9])
           | (?:[{_SPACES}]?/[{_SPACES}]?(?P<over>[0-9]+(?:\.[0-9]+)?)(?!/?[0-9]))
         )?
     )
@@ -137,8 +146,20 @@ def last_number(text: str, decimal: Literal[".", ","] = ".") -> ReadNumber | Non
     return None
 
 
+def plain_digits(text: str) -> str:
+    """Return a text with the digits of other scripts, and full-width or Arabic marks, as ASCII has them.
+
+    >>> plain_digits("１８．５％ or ١٨")
+    '18.5% or 18'
+    """
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text.translate(_OTHER_MARKS))
+
+
 def _prepared(text: str) -> str:
-    """Replace LaTeX's thousands separators, `1{,}234` and `1\\,234`, by plain ones, and citations by spaces."""
+    """Replace digits of other scripts and LaTeX's thousands separators by plain ones, and citations by spaces."""
+    text = plain_digits(text)
     if "[" in text or "【" in text:
         cleared = _CITATION.sub(lambda match: " " * len(match[0]), text)
         text = cleared if _LAST_DIGIT.match(cleared) else text
@@ -190,7 +211,7 @@ def _value(match: re.Match[str]) -> Exact | None:
 def _magnitude(match: re.Match[str]) -> Exact | None:
     top, bottom = match["top"] or match["digit"], match["bottom"] or match["under"]
     if top is not None:
-        return Fraction(int(top), int(bottom))
+        return int(match["before"] or 0) + Fraction(int(top), int(bottom))
     if match["vulgar"] is not None:
         # numeric() gives floats, for thirds too; no vulgar fraction has a denominator above 16.
         part = Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(16)
@@ -203,8 +224,9 @@ def _magnitude(match: re.Match[str]) -> Exact | None:
         return value / Fraction(Decimal(match["over"]))
     if (power := match["raise"] or match["high"]) is not None:
         return _power(value, int(power.translate(_PLAIN_SIGNS)))
-    if match["kilo"] is not None:
-        return value * 1000 if match["kilo"] == "k" or match["currency"] else value
+    suffix = match["suffix"]
+    if suffix is not None:
+        return value * _SUFFIXES[suffix] if suffix in _PLAIN_SUFFIXES or match["currency"] else value
     exponent = _exponent(match)
     if abs(exponent) > _MAX_EXPONENT:
         return None
@@ -223,13 +245,13 @@ def _digits(match: re.Match[str]) -> str:
     """Return the number's body without thousands separators and with a decimal point."""
     if (text := match["point"]) is not None:
         return text
-    if (text := match["commas"]) is not None:
+    if (text := match["commas"] or match["lakhs"]) is not None:
         return text.replace(",", "")
     if (text := match["points"]) is not None:
         return text.replace(".", "").replace(",", ".")
     if (text := match["comma"]) is not None:
         return text.replace(",", ".")
-    return re.sub(rf"[{_SPACES}'’]", "", match["gaps"]).replace(",", ".")
+    return re.sub(rf"[{_SPACES}'’_]", "", match["gaps"]).replace(",", ".")
 
 
 def _exponent(match: re.Match[str]) -> int:

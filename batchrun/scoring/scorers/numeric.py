@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
 from batchrun.scoring.scorers.base import Sample, Score, Scorer
-from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number, numbers_in
+from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number, numbers_in, plain_digits
 from batchrun.scoring.scorers.targets import targets_of
 from batchrun.thoughts import without_reasoning
 
@@ -20,9 +20,18 @@ Pick: TypeAlias = Literal["final", "last", "any"]
 """Which number of an answer counts: the stated one, the last one, or any."""
 
 _RESULT_CHARS: Final = 400
-_ANCHORS: Final = ("\\boxed{", "####", "answer", "Answer", "ANSWER", "答案", "答え", "정답")
+_WORDS: Final = (
+    *("respuesta", "antwort", "réponse", "resposta", "risposta", "antwoord", "ответ", "svar", "odpowiedź", "cevap"),
+    *("الجواب", "الإجابة", "उत्तर", "jawaban", "đáp án", "答案", "答え", "정답"),
+)
+"""`answer` in other languages."""
+_ANCHORS: Final = (
+    *("\\boxed{", "####", "answer", "Answer", "ANSWER"),
+    *dict.fromkeys(form for word in _WORDS for form in (word, word.capitalize())),
+)
 _STATED: Final = re.compile(
-    r"(?:####+|(?:answer|答案|答え|정답)(?:[*_`]{0,3}\s*(?::|=|\bis\b|\bwould be\b|\bshould be\b|は|是|为|은|는)))"
+    rf"(?:####+|(?:answer|{'|'.join(_WORDS)})(?:[*_`]{{0,3}}\s*(?:[:：=—]"
+    r"|\b(?:is|would be|should be|ist|lautet|es|est|é|è|är|er|to|adalah|là)\b|(?:هو|هي)\s|は|是|为|은|는)))"
     r"(?P<gap>(?:[^\S\n]|[:*_`(~≈=\\]|\$(?![-−]?[0-9])|\b(?:is|about|approximately|thus|therefore)\b|[A-Za-z]\s*="
     r"|\n\s{0,4}(?=[*$]{0,4}[-−]?[0-9])){0,20})"
     r"(?P<rest>[^\n]*)",
@@ -62,7 +71,7 @@ class NumericScorer(Scorer):
             return Score(None, "the target has no number")
         expected = wanted[0].text if len(wanted) == 1 else " or ".join(target.text for target in wanted)
         found = None
-        for found in self._numbers(without_reasoning(sample.answer)):
+        for found in self._numbers(plain_digits(without_reasoning(sample.answer))):
             if any(self._is_near(found.value, value) for target in wanted for value in _readings(found, target)):
                 return Score(1.0, f"{found.text}; expected {expected}", found.text)
         if found is None:
