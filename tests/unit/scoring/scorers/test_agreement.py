@@ -45,7 +45,7 @@ def test_the_letters_of_common_answers() -> None:
     with (DATA / "choice_answers.csv").open(encoding="utf-8", newline="") as file:
         answers = list(csv.DictReader(file))
     found = [stated_choice(row["response"], "ABCD") for row in answers]
-    wrong = [row for row, each in zip(answers, found, strict=True) if (each and each.letter or "") != row["answer"]]
+    wrong = [row for row, each in zip(answers, found, strict=True) if ((each and each.letter) or "") != row["answer"]]
     assert wrong == []
     with (DATA / "choice_forms.csv").open(encoding="utf-8", newline="") as file:
         forms = list(csv.DictReader(file))
