@@ -185,11 +185,11 @@ class LeanHttpClient(openai.DefaultAioHttpClient):
             return await super().send(request.full(), stream=stream, **options)
         await self.before(request)
         reply = await self._exchange(request)
-        self.after(reply.status, reply.headers)
         coding = reply.headers.get("content-encoding")
         is_plain = coding is None or (coding == "gzip" and not stream)
         response = LeanResponse(request, reply) if reply.status == 200 and is_plain else _full(request, reply)
         try:
+            self.after(reply.status, reply.headers)
             if not stream:
                 await response.aread()
         except BaseException:

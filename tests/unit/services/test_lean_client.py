@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -19,7 +20,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from batchrun.engine.limits import Limits
-from batchrun.errors import ServiceFault
+from batchrun.errors import OutputError, ServiceFault
 from batchrun.services import lean_client
 from batchrun.services.client import Endpoint, open_client
 from batchrun.services.lean_client import LeanHttpClient, LeanRequest, mapped
@@ -267,6 +268,22 @@ async def test_limits_are_seen() -> None:
             with pytest.raises(ServiceFault):
                 await wire.post("/responses", BODY, {})
             assert 6 < limits._cool_down_s() <= 7
+
+
+@pytest.mark.parametrize("lean", [True, False])
+async def test_a_journal_that_cannot_be_written(lean: bool) -> None:
+    """If a cool-down cannot be recorded, that error ends the request, and the connection is closed."""
+
+    def full_disk(wait_s: float, reason: str) -> None:
+        raise OutputError(f"no space for {reason}, {wait_s}")
+
+    answers = [json_answer({"id": "x"}), refused(429, retry_after="7")]
+    with ScriptedHttp(lambda _: answers.pop(0)) as server:
+        async with opened(Endpoint(server.url, KEY), lean=lean, limits=Limits(on_cool_down=full_disk)) as wire:
+            await wire.post("/responses", BODY, {})
+            with pytest.raises(OutputError, match="no space"):
+                await wire.post("/responses", BODY, {})
+            gc.collect()  # a reply that nobody has closed warns
 
 
 async def test_a_cancelled_request_closes_its_connection() -> None:
