@@ -1,4 +1,4 @@
-"""Requests of rows by the short way: the same requests and the same faults as on the SDK's own way."""
+"""The fast path for the requests of rows: the same requests and the same faults as with the SDK alone."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ BODY = {"model": "m-1", "messages": [{"role": "user", "content": "Grüße, „Ω
 
 @asynccontextmanager
 async def opened(endpoint: Endpoint, *, lean: bool, limits: Limits | None = None) -> AsyncIterator[Wire]:
-    """Open a wire that sends by the short way, or by the SDK's own only."""
+    """Open a wire that sends on the fast path, or by the SDK alone."""
     async with aclosing(Wire(endpoint, limits or Limits(), silence_timeout_s=0.4)) as wire:
         client: Any = wire._client
-        assert client._kinds == {}, "the short way is not used with this version of the SDK"
+        assert client._kinds == {}, "the fast path is not used with this version of the SDK"
         if not lean:
             client._kinds = None
         yield wire
@@ -85,7 +85,7 @@ ENDPOINTS: Mapping[str, Callable[[str], Endpoint]] = MappingProxyType(
 @pytest.mark.parametrize("name", ENDPOINTS)
 @pytest.mark.parametrize("way", ["post", "patient", "stream"])
 async def test_the_same_requests(name: str, way: str) -> None:
-    """A server receives the same method, path, query, headers and body as on the SDK's own way."""
+    """A server receives the same method, path, query, headers and body as with the SDK alone."""
     received = {}
     for lean in (True, False):
         with ScriptedHttp(lambda _: json_answer({"id": "x"})) as server:
@@ -108,7 +108,7 @@ async def test_the_same_requests(name: str, way: str) -> None:
     assert [body["number"] for *_, body in received[True]] == [0, 1, 2]
 
 
-async def test_other_requests_take_the_usual_way() -> None:
+async def test_other_requests_are_sent_by_the_sdk() -> None:
     """Files, GET and DELETE, and bodies that only the SDK's encoder knows, are sent as before."""
     with ScriptedHttp(lambda _: json_answer({"id": "x", "deleted": True})) as server:
         async with opened(Endpoint(server.url, KEY), lean=True) as wire:
@@ -210,7 +210,7 @@ async def end_of(wire: Wire, streamed: bool) -> object:
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", REPLIES)
 async def test_the_same_end(name: str, streamed: bool) -> None:
-    """Every reply, good or bad, ends in the same answer or the same fault as on the SDK's own way."""
+    """Every reply, good or bad, ends in the same answer or the same fault as with the SDK alone."""
     ends = []
     for lean in (True, False):
         first = [json_answer({"id": "first"})]
@@ -299,10 +299,10 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         assert server.connections == 2
 
 
-# -- an SDK or a route without the parts for the short way ------------------------------------------------------
+# -- an SDK or a route without the parts for the fast path ------------------------------------------------------
 
 
-def test_a_proxy_takes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_fast_path_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests through a proxy are sent as before; those to addresses in NO_PROXY are not."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "direct.test")
