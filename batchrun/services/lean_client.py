@@ -316,7 +316,7 @@ def _kind_of(request: httpx2.Request, options: Any) -> _Kind:
     )
 
 
-# -- replies that the HTTP client reads -----------------------------------------------------------------------------------
+# -- replies that the HTTP client reads ----------------------------------------------------------------------
 
 
 class _Stream(httpx2.AsyncByteStream):
