@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -34,6 +35,7 @@ _FOREIGN: Final = (
     (b"\xff\xd8\xff", "a JPEG image", "give a table"),
     (b"{\\rtf", "an RTF document", "export its table as CSV or Excel"),
 )
+_JSON: Final = re.compile(rb"""(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"[^"\\]*"\s*:""")
 _HTML: Final = (b"<!doctype html", b"<html", b"<table", b"<head", b"<?xml")
 
 
@@ -44,11 +46,13 @@ class Found(NamedTuple):
         compression: the outer layer, None for none.
         content: what is inside.
         member: name of the file in a zip archive, None for other files.
+        is_json: a text that begins as an array of objects or as an object does.
     """
 
     compression: Compression | None
     content: Content
     member: str | None = None
+    is_json: bool = False
 
 
 def content_of(path: Path, name: str) -> Found:
@@ -73,7 +77,7 @@ def content_of(path: Path, name: str) -> Found:
             head = _head(path, name, compression)
         if head.startswith(_OLE):
             raise InputError(f"{name}: {_ole(path)}")
-    return Found(compression, _content(head, name, compression))
+    return Found(compression, _content(head, name, compression), is_json=_JSON.match(head) is not None)
 
 
 def _head(path: Path, name: str, compression: Compression) -> bytes:
@@ -86,6 +90,8 @@ def _content(head: bytes, name: str, compression: Compression | None) -> Content
     if content is None and head.startswith(b"PK\x03\x04"):
         content = "xlsx"
     if content is not None:
+        if compression is not None and content == "xlsx":
+            raise InputError(f"{name}: contains another zip archive or an Excel workbook; unpack it first")
         if compression is not None:
             raise InputError(f"{name}: contains {CALLED[content]} in compressed form; decompress it first")
         return content
@@ -118,7 +124,8 @@ def _archive(path: Path, name: str) -> Found:
         if "mimetype" in members and b"opendocument" in archive.read("mimetype"):
             raise InputError(f"{name}: is an OpenDocument file; save it as .xlsx or CSV")
     member = member_of(path, name).filename
-    return Found("zip", _content(_head(path, name, "zip"), name, "zip"), member)
+    head = _head(path, name, "zip")
+    return Found("zip", _content(head, name, "zip"), member, _JSON.match(head) is not None)
 
 
 def _ole(path: Path) -> str:

@@ -159,10 +159,11 @@ class TextFile:
         decoder = codecs.getincrementaldecoder(self.encoding)("strict")
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         offset, line = 0, 1
-        where, sample, is_cut = f"{self.name}", b"", False
+        where, sample, is_cut, head = f"{self.name}", b"", False, b""
         with reading(self.name), open_bytes(self.path, self.name, self.compression) as file:
             while True:
                 chunk = file.read(BLOCK_CHARS)
+                head = head or chunk[:_HEAD_BYTES]
                 offset += len(chunk)
                 try:
                     text = decoder.decode(chunk, final=not chunk)
@@ -181,20 +182,22 @@ class TextFile:
                     break
         if is_cut:
             return InputError(f"{where}: the file ends in the middle of a character; it is cut off: copy it again")
-        return InputError(f"{where}: is not {self.encoding.upper()} text; {_remedy(self.encoding, sample)}")
+        return InputError(f"{where}: is not {self.encoding.upper()} text; {_remedy(self.encoding, sample, head)}")
 
 
 _SAMPLE_BYTES: Final = 1 << 16
+_HEAD_BYTES: Final = 64
 _SHOWN_CHARS: Final = 40
 
 
-def _remedy(encoding: str, sample: bytes) -> str:
+def _remedy(encoding: str, sample: bytes, head: bytes) -> str:
     """Return what to do about bytes that are not text in `encoding`: the encodings that fit, with the line in each."""
     if codecs.lookup(encoding).name != "utf-8":
         return "save it as UTF-8, or try another --encoding"
     lines = sample[:_SAMPLE_BYTES].rpartition(b"\n")[0] or sample[:_SAMPLE_BYTES]
     fitting = [
-        f"--encoding {each.encoding} reads {visible_line(each.line)[:_SHOWN_CHARS]!r}" for each in suggestions(lines)
+        f"--encoding {each.encoding} reads {visible_line(each.line)[:_SHOWN_CHARS]!r}"
+        for each in suggestions(lines, head)
     ]
     if not fitting:
         return "save it as UTF-8, or name its --encoding (none of the usual ones fits)"

@@ -117,6 +117,9 @@ def _kind(path: Path, name: str, found: Found, options: ReadOptions) -> tuple[Ki
         raise InputError(f"{name}: is {CALLED[found.content]}; --format {named} does not fit")
     if named is None:
         named = "csv" if name == _STDIN else _format_inside(path, name, found)
+        if named in ("csv", "tsv") and found.is_json:
+            notes = () if name == _STDIN else (f"{name}: is JSON, whatever its name says, and is read as such",)
+            return "jsonl", (*notes, *_compression_note(path, name, found))
     if named in BINARY and found.content == "text" and options.format is not None:
         raise InputError(f"{name}: is text, or damaged; --format {named} does not fit")
     if named in BINARY and found.content == "text":

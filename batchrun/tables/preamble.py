@@ -53,7 +53,8 @@ def preamble_of(file: TextFile, delimiter: str | None) -> Preamble:
         above = _padded_titles(lines, delimiter)
     if not above:
         return Preamble()
-    shown = ", ".join(shortened(line.strip().rstrip(",;\t|")) for line in lines[:above] if line.strip())
+    texts = filter(None, (line.strip().rstrip(",;\t|") for line in lines[:above]))
+    shown = ", ".join(map(shortened, texts))
     return Preamble(above, None, f"the lines above the header are not part of the table: {shown}")
 
 
@@ -91,5 +92,8 @@ def _padded_titles(lines: Sequence[str], delimiter: str | None) -> int:
     while titles < len(records) and len(records[titles]) > 2 and not any(cell.strip() for cell in records[titles][1:]):
         titles += 1
     is_followed = titles < len(records) and all(cell.strip() for cell in records[titles])
-    # A title has no line breaks, so that records are lines.
-    return titles if titles and is_followed and records[titles - 1][0].strip() else 0
+    if not is_followed or not any(cells[0].strip() for cells in records[:titles]):
+        return 0
+    # A title has no line breaks, so that records are lines that are not blank.
+    filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    return filled[titles - 1]

@@ -225,6 +225,10 @@ def test_tables_without_rows(table: Open, tmp_path: Path, name: str, content: by
         ("cp932", "東京の天気はどうですか"),
         ("cp1251", "Столица России"),
         ("cp1252", "Größe"),
+        ("cp1250", "zażółć gęślą jaźń"),
+        ("koi8_r", "Привет"),
+        ("utf-16-le", "Größe"),
+        ("utf-16-be", "Größe"),
     ],
 )
 def test_encodings_are_suggested(table: Open, encoding: str, text: str) -> None:
@@ -234,6 +238,30 @@ def test_encodings_are_suggested(table: Open, encoding: str, text: str) -> None:
         list(table(content).rows())
     assert f"--encoding {encoding} reads '2,{text}'" in str(caught.value)
     assert str(caught.value).index("--encoding") == str(caught.value).index(f"--encoding {encoding}")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("euc_jp", "こんにちは元気ですか"), ("cp850", "Größe"), ("mac_roman", "Schöne Größe")]
+)
+def test_encodings_among_others(table: Open, encoding: str, text: str) -> None:
+    """An encoding that is rarer than one that also fits is suggested after it."""
+    with pytest.raises(InputError, match=f"--encoding {encoding} reads '{text}'"):
+        table(f"q\n{text}\n".encode(encoding))
+
+
+@pytest.mark.parametrize("name", ["q.csv", "q.tsv", "q.csv.gz"])
+@pytest.mark.parametrize(
+    "content", [b'[{"q": "What?"}]', b'\xef\xbb\xbf\n{ "q": "What?"}\n', b'[\n  {\n"q" : "What?"}\n]']
+)
+def test_json_under_the_name_of_a_csv(tmp_path: Path, name: str, content: bytes) -> None:
+    """JSON is read as such whatever the name says, and a line says so; an option decides otherwise."""
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    source = open_source(path, ReadOptions())
+    assert (source.columns, rows(source)) == (("q",), [["What?"]])
+    assert notes_of(source) == (f"{path}: is JSON, whatever its name says, and is read as such",)
+    if b"\n" not in content:
+        assert open_source(path, ReadOptions(format="csv")).columns != ("q",)
 
 
 def test_a_file_that_is_cut_off(table: Open) -> None:

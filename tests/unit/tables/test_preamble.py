@@ -24,6 +24,8 @@ Open = Callable[..., Source]
         ("My report\nof today\n\n\nid;question\n1;What?\n", ("id", "question"), 6, "'My report', 'of today'"),
         ("Export of today,,\nid,question,answer\n1,What?,2\n", ("id", "question", "answer"), 3, "'Export of today'"),
         ("Title;;\nmore;;\nid;question;answer\n1;What?;2\n", ("id", "question", "answer"), 4, "'Title', 'more'"),
+        ("Title,,\n,,\nid,question,answer\n1,What?,2\n", ("id", "question", "answer"), 4, "'Title'"),
+        ("Title,,\n\nmore,,\nid,question,answer\n1,What?,2\n", ("id", "question", "answer"), 5, "'Title', 'more'"),
     ],
 )
 def test_lines_above_the_header(
