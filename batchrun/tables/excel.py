@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
-from batchrun.tables.column_names import check_columns, unnamed
+from batchrun.tables.column_names import check_columns, looks_like_row, unnamed
 from batchrun.tables.files import check_readable, digest, reading
 from batchrun.tables.table_options import ReadOptions
 from batchrun.tables.values import ErrorCell
+from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     from openpyxl.cell.cell import Cell, MergedCell
@@ -56,7 +57,8 @@ class ExcelSource:
         sheet: title of the sheet.
         columns: the cells of the first row that has any.
         table: for each row its physical number, from 1, and its cells.
-        notes: lines about the choice of the sheet, hidden rows and merged cells.
+        notes: lines about the choice of the sheet, a title, hidden rows and merged cells.
+        header_row: number of the row with the names of the columns, from 1; None if there is none.
     """
 
     path: Path
@@ -65,6 +67,12 @@ class ExcelSource:
     columns: tuple[str, ...]
     table: tuple[tuple[int, tuple[Value, ...]], ...]
     notes: tuple[str, ...]
+    header_row: int | None = None
+
+    @property
+    def has_header(self) -> bool:
+        """Whether a row has the names of the columns."""
+        return self.header_row is not None
 
     @classmethod
     def open(cls, path: Path, name: str, options: ReadOptions, about: tuple[str, ...] = ()) -> ExcelSource:
@@ -97,12 +105,17 @@ class ExcelSource:
             raise InputError(f"{name}: the sheet {chosen.title!r} has no cells; --sheet names another")
         if options.no_header:
             rows.insert(0, (rows[0][0], list(unnamed(len(rows[0][1])))))
+        elif options.skip_rows is None and (titles := _titles(rows)):
+            notes.append(f"the rows above the header are not part of the table: {', '.join(map(shortened, titles))}")
+            rows = rows[len(titles) :]
         columns, used, renamed = _header(rows[0][1], [cells for _, cells in rows[1:]])
         check_columns(columns, f"{name}, sheet {chosen.title!r}, row {rows[0][0]}")
         table = tuple((number, tuple(cells[i] for i in used)) for number, cells in rows[1:])
         hidden = sum(1 for number, _ in rows if chosen.row_dimensions[number].hidden)
         notes += [*renamed, *_oddities(chosen, hidden)]
-        return cls(path, name, chosen.title, tuple(columns), table, (*about, *(f"{name}: {note}" for note in notes)))
+        about += tuple(f"{name}: {note}" for note in notes)
+        header_row = None if options.no_header else rows[0][0]
+        return cls(path, name, chosen.title, tuple(columns), table, about, header_row)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows; `line` is the number of the row in the sheet."""
@@ -213,6 +226,17 @@ def _text(value: str) -> str | None:
     # Excel stores a carriage return as _x000D_; with the line feed after it, it is one line end.
     text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), value) if "_x" in value else value
     return text.replace("\r\n", "\n") or None
+
+
+def _titles(rows: Sequence[tuple[int, list[Value]]]) -> list[Value]:
+    """Return the texts of the first rows of which only the first cell is filled, if a full header of at least three
+    columns follows, as in a CSV."""
+    titles = 0
+    while titles < len(rows) and all(cell is None for cell in rows[titles][1][1:]):
+        titles += 1
+    header = rows[titles][1] if titles < len(rows) else []
+    is_header = len(header) > 2 and None not in header and not looks_like_row(list(map(str, header)))
+    return [cells[0] for _, cells in rows[:titles]] if is_header else []
 
 
 def _header(header: list[Value], rows: list[list[Value]]) -> tuple[list[str], list[int], list[str]]:

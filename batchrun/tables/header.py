@@ -9,6 +9,7 @@ from typing import Final
 
 from batchrun.tables.column_names import _NUMBER, NO_HEADER, looks_like_row
 from batchrun.tables.dialect import NO_DELIMITER, delimiter_of, parsed, sample_of
+from batchrun.tables.excel import ExcelSource
 from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.source import Source
 from batchrun.tables.text import TextSource
@@ -35,18 +36,21 @@ def header_hint(source: Source) -> str:
 
 
 def header_refusal(source: Source) -> str:
-    """Return why the name of the only column of a CSV may be a row or a title, or why the only object of a JSON file
-    may hold the rows, with what to do; else empty text."""
+    """Return why the name of the only column of a CSV or a sheet may be a row or a title, or why the only object of a
+    JSON file may hold the rows, with what to do; else empty text."""
     if isinstance(source, JsonlSource):
         return _rows_inside(source)
-    if len(source.columns) > 1 or not isinstance(source, TextSource) or not source.has_header:
+    if len(source.columns) > 1 or not isinstance(source, TextSource | ExcelSource) or not source.has_header:
         return ""
     name = source.columns[0]
+    header_line = source.skip + 1 if isinstance(source, TextSource) else source.header_row
     if _PROMPT.match(name) or looks_like_row(source.columns):
         return (
             f"the first line, {shortened(name)}, would be the name of the column; if it is a prompt, add {NO_HEADER}; "
-            f"if it is a title, add --skip-rows {source.skip + 1}; if it is the name, name it with --prompt"
+            f"if it is a title, add --skip-rows {header_line}; if it is the name, name it with --prompt"
         )
+    if not isinstance(source, TextSource):
+        return ""
     lines, cut = sample_of(source.file, source.skip + 1)
     rows = lines[: max(1, len(lines) - cut)]
     if name not in _USUAL_NAMES and (delimiter := delimiter_of(rows, cut=cut)) != NO_DELIMITER:

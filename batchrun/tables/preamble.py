@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from batchrun.tables.column_names import looks_like_row
 from batchrun.tables.dialect import delimiter_of, parsed, sample_of
 from batchrun.tables.files import TextFile
 from batchrun.wording import shortened
@@ -92,7 +93,7 @@ def _padded_titles(lines: Sequence[str], delimiter: str | None) -> int:
     while titles < len(records) and len(records[titles]) > 2 and not any(cell.strip() for cell in records[titles][1:]):
         titles += 1
     is_followed = titles < len(records) and all(cell.strip() for cell in records[titles])
-    if not is_followed or not any(cells[0].strip() for cells in records[:titles]):
+    if not is_followed or looks_like_row(records[titles]) or not any(cells[0].strip() for cells in records[:titles]):
         return 0
     # A title has no line breaks, so that records are lines that are not blank.
     filled = [number for number, line in enumerate(lines, start=1) if line.strip()]

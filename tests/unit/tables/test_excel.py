@@ -16,7 +16,7 @@ from openpyxl.workbook.workbook import Workbook
 
 from batchrun.errors import InputError, OutputError
 from batchrun.records import OUTPUT_COLUMNS
-from batchrun.tables import ReadOptions, Source, WriteOptions, open_source, write_table
+from batchrun.tables import ReadOptions, Source, WriteOptions, header_refusal, open_source, write_table
 from batchrun.tables.source import notes_of
 from batchrun.tables.values import ErrorCell
 
@@ -128,6 +128,26 @@ def test_the_sheet_is_named(book: Callable[..., Source]) -> None:
 def test_nothing_is_said_about_an_ordinary_workbook(book: Callable[..., Source]) -> None:
     """A workbook of one sheet needs no note."""
     assert notes_of(book(sheet_of(["q"], ["one"]))) == ()
+
+
+def test_titles_above_the_header(book: Callable[..., Source]) -> None:
+    """Rows of one cell above a full header are not part of the table, and a line names them; --skip-rows decides else."""
+    lines = (["Report"], [None], ["of today"], ["id", "question", "note"], [1, "a", "b"])
+    source = book(sheet_of(*lines))
+    assert (source.columns, rows(source)) == (("id", "question", "note"), [[1, "a", "b"]])
+    assert notes_of(source)[0].endswith("the rows above the header are not part of the table: 'Report', 'of today'")
+    assert book(sheet_of(*lines), skip_rows=0).columns == ("Report", "column_2", "column_3")
+    assert book(sheet_of(["id", None, None], [1, "a", "b"], [2, "c", "d"])).columns == ("id", "column_2", "column_3")
+    assert book(sheet_of(["question", None], ["a", "b"])).columns == ("question", "column_2")
+
+
+def test_a_list_without_a_header(book: Callable[..., Source]) -> None:
+    """A sheet of prompts without a header does not lose its first prompt: it is refused with the way out."""
+    prompts = sheet_of([None], ["What is 2+2?"], ["What is 3+3?"])
+    refusal = header_refusal(book(prompts))
+    assert "'What is 2+2?', would be the name of the column; if it is a prompt, add --no-header" in refusal
+    assert "add --skip-rows 2;" in refusal
+    assert header_refusal(book(prompts, no_header=True)) == header_refusal(book(sheet_of(["text"], ["a"]))) == ""
 
 
 def test_a_formula_without_a_value(book: Callable[..., Source]) -> None:

@@ -52,6 +52,7 @@ def test_lines_above_the_header(
         ("id,q\n1,a\n\n2,b\n3,c\n", ("id", "q"), 3),
         ("# a,b\n1,2\n3,4\n", ("# a", "b"), 2),
         ("question,\nWhat?,\n", ("question", "column_2"), 1),
+        ("id,,\n1,a,b\n2,c,d\n", ("id", "column_2", "column_3"), 2),
     ],
 )
 def test_what_is_a_header(table: Open, content: str, columns: tuple[str, ...], rows: int) -> None:
