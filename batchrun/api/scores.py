@@ -37,6 +37,7 @@ from batchrun.scoring.summary_text import (
     mean_text,
     score_lines,
 )
+from batchrun.scoring.variance import VarianceSplit
 from batchrun.wording import rows_text
 
 if TYPE_CHECKING:
@@ -135,6 +136,11 @@ class Scores:
     def epochs(self) -> Epochs | None:
         """pass@k and pass^k over repeated rows; None if no row is repeated, or a score is neither 0 nor 1."""
         return self._figures.epochs
+
+    @property
+    def variance(self) -> VarianceSplit | None:
+        """The variance between rows and between the epochs of a row; None if no row is repeated."""
+        return self._figures.variance
 
     @property
     def bars(self) -> Sequence[Bar]:

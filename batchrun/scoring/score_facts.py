@@ -19,6 +19,7 @@ __all__ = [
     "MatrixFacts",
     "PairingFacts",
     "ScoreFacts",
+    "VarianceFacts",
 ]
 
 
@@ -45,6 +46,16 @@ class EpochsFacts(TypedDict):
     pass_hat_k: dict[str, EstimateFacts]
 
 
+class VarianceFacts(TypedDict):
+    """The variance of scores over repeated rows; see `batchrun.scoring.variance.VarianceSplit`."""
+
+    between: float
+    within: float
+    share_between: float
+    another_epoch: float
+    more_rows: float
+
+
 class FiguresFacts(EstimateFacts):
     """Figures of one scorer over some rows; see `batchrun.scoring.summary.Figures`."""
 
@@ -58,6 +69,7 @@ class FiguresFacts(EstimateFacts):
     expected: int
     missing: dict[str, int]
     epochs: NotRequired[EpochsFacts]
+    variance: NotRequired[VarianceFacts]
 
 
 class ScoreFacts(FiguresFacts):

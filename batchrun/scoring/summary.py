@@ -15,6 +15,7 @@ from batchrun.scoring.score_facts import EstimateFacts, FiguresFacts, ScoreFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey, ScoreTally
 from batchrun.scoring.statistics import Estimate, estimate, pass_at_k, pass_hat_k
+from batchrun.scoring.variance import VarianceSplit, variance_split
 
 __all__ = [
     "Epochs",
@@ -71,6 +72,8 @@ class Figures:
             kinds that do not occur. A failed row that counts as 0 has a score.
         epochs: None if no row is repeated, if a score is neither 0 nor 1, or if several rows have the same key and
             epoch, so that they differ in more than the repetition.
+        variance: variance between and within rows; None if no row is repeated, if all scores are equal, or if rows
+            were run with several settings.
     """
 
     estimate: Estimate
@@ -84,6 +87,7 @@ class Figures:
     expected: int
     missing: Mapping[Missing, int]
     epochs: Epochs | None = None
+    variance: VarianceSplit | None = None
 
     @property
     def n(self) -> int:
@@ -171,6 +175,14 @@ def figures_facts(figures: Figures) -> FiguresFacts:
             "most": figures.epochs.most,
             "pass_at_k": {str(k): estimate_facts(each) for k, each in figures.epochs.pass_at_k.items()},
             "pass_hat_k": {str(k): estimate_facts(each) for k, each in figures.epochs.pass_hat_k.items()},
+        }
+    if figures.variance is not None:
+        facts["variance"] = {
+            "between": figures.variance.between,
+            "within": figures.variance.within,
+            "share_between": figures.variance.share_between,
+            "another_epoch": figures.variance.another_epoch,
+            "more_rows": figures.variance.more_rows,
         }
     return facts
 
@@ -283,7 +295,17 @@ def _figures(
         expected=sum(tally.is_expected(name, index) for index in indexes),
         missing=_missing(tally, name, values, indexes),
         epochs=_epochs(tally, values, indexes),
+        variance=_variance(tally, array, scored),
     )
+
+
+def _variance(tally: ScoreTally, values: Floats, scored: Sequence[int]) -> VarianceSplit | None:
+    if not tally.keys or len({tally.keys[index] for index in scored}) == len(scored):
+        return None
+    pair_keys = tally.pair_keys(scored)
+    if len({key.variant for key in pair_keys}) > 1 or (tally.epochs and len(set(pair_keys)) < len(pair_keys)):
+        return None
+    return variance_split(values, [key.key for key in pair_keys])
 
 
 def _missing(

@@ -11,6 +11,7 @@ from batchrun.scoring.figures_text import counts_text, percent
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.scoring.text_layout import aligned, md, md_table
+from batchrun.scoring.variance import VarianceSplit
 from batchrun.wording import rows_text
 
 __all__ = [
@@ -89,6 +90,15 @@ def _epoch_lines(summary: ScoreSummary) -> list[str]:
     ]
 
 
+def _variance_text(variance: VarianceSplit) -> str:
+    """Return how the variance is split, and whether another epoch or more rows would narrow the interval."""
+    shares = f"{percent(variance.share_between)} between rows, {percent(1 - variance.share_between)} between epochs"
+    return (
+        f"variance: {shares} of a row; one more epoch would narrow the interval by {percent(variance.another_epoch)}, "
+        f"as many requests for new rows by {percent(variance.more_rows)}"
+    )
+
+
 def _rows_of(epochs: Epochs) -> str:
     """Return `60 rows × 2 models`; if some of these have no score, the number of all that have one."""
     variants, rest = divmod(epochs.keys, epochs.rows)
@@ -105,10 +115,13 @@ def _epoch_range(epochs: Epochs) -> str:
 
 
 def figure_notes(summary: ScoreSummary) -> list[str]:
-    """Return why the interval is not exact, and a line for each kind of row that is not in the mean, or counts as 0."""
+    """Return why the interval is not exact, the split of the variance over epochs, and a line for each kind of row that
+    is not in the mean, or counts as 0."""
     figures, lines = summary.overall, []
     if figures.estimate.note:
         lines.append(figures.estimate.note)
+    if figures.variance is not None:
+        lines.append(_variance_text(figures.variance))
     countable = figures.failed - figures.failed_without_target
     if countable and summary.failed_as == "skip":
         one, are = ("it", "is") if countable == 1 else ("them", "are")
@@ -132,6 +145,8 @@ def _group_cells(figures: Figures) -> tuple[str, ...]:
         k = figures.epochs.most
         at_k, hat_k = figures.epochs.pass_at_k[k], figures.epochs.pass_hat_k[k]
         details.append(f"pass@{k} {percent(at_k.mean)}, pass^{k} {percent(hat_k.mean)}")
+    if figures.variance is not None:
+        details.append(f"{percent(figures.variance.share_between)} of the variance between rows")
     if estimate.note:
         details.append(estimate.note)
     return mean_text(estimate) if estimate.mean is not None else "–", rows_text(estimate.n), ", ".join(details)

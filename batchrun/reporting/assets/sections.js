@@ -149,7 +149,8 @@ function scoreSection(facts) {
       scoreBars(detail),
       confusionTable(detail?.confusion),
       reasons.length === 0 ? null : el("p", { class: "aside", dir: "auto", text: `Not judged: ${reasons.slice(0, 5).map(([reason, rows]) => `${format.count(rows)} \u00d7 ${reason}`).join(", ")}` }),
-      score.epochs === undefined ? null : epochs(score.epochs));
+      score.epochs === undefined ? null : epochs(score.epochs),
+      score.variance === undefined ? null : variance(score.variance));
   });
   return el("section", { class: "score-section" }, title("Scores", "with 95 % confidence intervals"), parts);
 }
@@ -168,6 +169,10 @@ function groupLine(label, figures, kind = "") {
     el("td", { class: "mean-text", text: format.percent(figures.mean) }),
     el("td", { class: "range", title: figures.note ?? "", text: format.interval(figures.low, figures.high) }),
     el("td", { class: "n" }, format.many(figures.n, "row"), asides.length > 0 ? el("small", { text: ` ${asides.join(", ")}` }) : null));
+}
+
+function variance({ share_between: between, another_epoch: epoch, more_rows: rows }) {
+  return el("p", { class: "aside", text: `Variance: ${format.percent(between)} between rows, ${format.percent(1 - between)} between epochs of a row; one more epoch would narrow the interval by ${format.percent(epoch)}, as many requests for new rows by ${format.percent(rows)}` });
 }
 
 function epochs(facts) {

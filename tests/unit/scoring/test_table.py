@@ -112,6 +112,38 @@ def test_epochs(tmp_path: Path) -> None:
     assert [epochs.pass_hat_k[k].mean for k in (1, 2)] == pytest.approx([1 / 2, 1 / 3])
 
 
+def test_the_variance_over_epochs_is_split(tmp_path: Path) -> None:
+    """With epochs a line says whether another epoch or more rows would help; the JSON has the figures."""
+    text = "id,truth,response\n" + "".join(
+        f"{key},1,{said}\n" for key, said in zip("aabbccdd", "11100010", strict=True)
+    )
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("truth",)))
+    wanted = (
+        "  variance: 14.3 % between rows, 85.7 % between epochs of a row; one more epoch would narrow the interval by "
+        "13.4 %, as many requests for new rows by 18.4 %"
+    )
+    assert wanted in score_lines([found], 0)
+    assert "14.3 % of the variance between rows" in "".join(score_lines([found], 0))
+    facts = found.facts()
+    assert facts["variance"]["share_between"] == pytest.approx(1 / 7)
+    assert facts["variance"] == facts["groups"]["truth"]["1"]["variance"]
+
+
+def test_the_variance_is_not_split_over_models(tmp_path: Path) -> None:
+    """Rows with several settings have no split: models differ too. The groups of one model have it."""
+    rows = [
+        f"{key},{model},1,{(key + model + epoch).count('1') % 2},{epoch}\n"
+        for key in "01"
+        for model in "12"
+        for epoch in "12"
+    ]
+    text = "id,axis_model,truth,response,epoch\n" + "".join(rows)
+    [found] = scored(tmp_path, text, ScoreColumns(target="truth", key="id", by=("axis_model",)))
+    assert found.overall.variance is None
+    assert "variance" not in found.facts()
+    assert found.groups["axis_model"]["1"].variance is not None
+
+
 @pytest.mark.parametrize("key", ["id", None])
 def test_a_column_of_epochs_is_found(tmp_path: Path, key: str | None) -> None:
     """Rows that a column `epoch` numbers are epochs of the rows with the same key, or without a key column of the
