@@ -120,7 +120,11 @@ class FieldFacts(TypedDict):
 
 
 class ScoreBandFacts(TypedDict):
-    """The mean score of the rows whose length or cost is from `least` to `most`, with its 95 % interval."""
+    """The mean score of the rows whose length or cost is from `least` to `most`, with its 95 % interval.
+
+    Attributes:
+        note: why the interval is not exact; None if it is.
+    """
 
     least: float
     most: float
@@ -128,6 +132,7 @@ class ScoreBandFacts(TypedDict):
     mean: float | None
     low: float | None
     high: float | None
+    note: str | None
 
 
 class DependenceFacts(TypedDict):

@@ -18,7 +18,10 @@ from batchrun.wording import clipped
 __all__ = ["bands", "confusion", "labels_of", "score_details"]
 
 _BANDS: Final = 5
-"""Bands of about equally many rows, by length or cost."""
+"""Most bands of about equally many rows, by length or cost."""
+
+_LEAST_ROWS: Final = 10
+"""Rows of a band; the mean of fewer shows little but chance."""
 
 _LABELS: Final = 20
 """A scorer with more expected labels compares texts, not labels."""
@@ -73,9 +76,9 @@ def _length(row: ReportRow) -> int | None:
 
 
 def bands(scores: Sequence[float | None], amounts: Sequence[float | None]) -> list[ScoreBandFacts]:
-    """Return the mean score in bands of about equally many rows, from small to large amounts.
+    """Return the mean score in up to five bands of about equally many rows, at least ten, from small to large amounts.
 
-    Equal amounts are in one band. The rows of a band are taken as independent.
+    Equal amounts are in one band, so that a band may have more or fewer rows. Its rows are taken as independent.
 
     Args:
         scores: of the rows; None for rows without a score.
@@ -98,6 +101,7 @@ def bands(scores: Sequence[float | None], amounts: Sequence[float | None]) -> li
                 "mean": of_band.mean,
                 "low": of_band.low,
                 "high": of_band.high,
+                "note": of_band.note,
             }
         )
     return found
@@ -106,8 +110,9 @@ def bands(scores: Sequence[float | None], amounts: Sequence[float | None]) -> li
 def _ranges(amounts: Sequence[float]) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each band of sorted amounts."""
     begin, n = 0, len(amounts)
-    for band in range(1, _BANDS + 1):
-        end = n * band // _BANDS
+    bands = min(_BANDS, n // _LEAST_ROWS)
+    for band in range(1, bands + 1):
+        end = n * band // bands
         while 0 < end < n and amounts[end] == amounts[end - 1]:
             end += 1
         if end > begin:

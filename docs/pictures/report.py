@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 QUESTIONS = Path(__file__).parents[2] / "inputs" / "questions.csv"
-WIDTH, HEIGHT = 1200, 705
+WIDTH, HEIGHT = 1200, 664
 
 
 def make_page(folder: Path) -> Path:

@@ -167,7 +167,7 @@ FIGURES = """(() => {
 })()"""
 
 
-@pytest.mark.parametrize("with_clusters", [False])
+@pytest.mark.parametrize("with_clusters", [False, True])
 @pytest.mark.parametrize("failed_as", ["skip", "wrong"])
 def test_figures_of_some_rows_are_those_of_python(
     tmp_path: Path, blank: Page, with_clusters: bool, failed_as: FailedAs
@@ -176,7 +176,9 @@ def test_figures_of_some_rows_are_those_of_python(
     browser as in Python."""
     answers(tmp_path / "a.csv", with_clusters=with_clusters)
     columns = ScoreColumns(target="truth", by=("topic", "model"), cluster="passage" if with_clusters else None)
-    spec = ScoringSpec(('label=regex:"label": "([a-z ]+)"', "includes"), columns=columns, failed_as=failed_as)
+    spec = ScoringSpec(
+        ('label=regex:"label": "([a-z ]+)"', "includes", "column:grade"), columns=columns, failed_as=failed_as
+    )
     table = spec.open(str(tmp_path / "a.csv"))
     report = report_of(table, None, failed_as, noon, None)
     tally = table.tally()

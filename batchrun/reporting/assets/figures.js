@@ -7,6 +7,7 @@ const LEAST_DIFFERENT_TEXTS = 50;
 const VALUE_BARS = 12;
 const FIELD_GROUPS = 40;
 const SCORE_BANDS = 5;
+const BAND_ROWS = 10;
 const MOST_LABELS = 20;
 const OTHER_LABELS = 6;
 
@@ -186,8 +187,9 @@ function bandsOf(scores, amounts) {
   pairs.sort(([one], [other]) => one - other);
   const bands = [];
   let begin = 0;
-  for (let band = 1; band <= SCORE_BANDS; band += 1) {
-    let end = Math.floor((pairs.length * band) / SCORE_BANDS);
+  const most = Math.min(SCORE_BANDS, Math.floor(pairs.length / BAND_ROWS));
+  for (let band = 1; band <= most; band += 1) {
+    let end = Math.floor((pairs.length * band) / most);
     while (end > 0 && end < pairs.length && pairs[end][0] === pairs[end - 1][0]) end += 1;
     if (end <= begin) continue;
     const some = pairs.slice(begin, end);

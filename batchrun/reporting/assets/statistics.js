@@ -99,15 +99,29 @@ function scoreInterval(mean, { units, evenUnits, error, freedom, tailFreedom, sk
   return [low, high];
 }
 
+// Why an interval is not exact, as intervals.py says it.
+function caution({ units, evenUnits, error }, isClustered) {
+  const kind = isClustered ? "clusters" : "rows";
+  if (!error) return `${units === 1 ? `a single ${kind.slice(0, -1)}` : `the ${format.count(units)} ${kind} do not vary: each`} counts as one right or wrong row`;
+  if (units < 10) return `few ${kind}: the interval may be too narrow or too wide`;
+  if (evenUnits < Math.max(10, units / 2)) return "a few large clusters decide: the interval may be too narrow or too wide";
+  return null;
+}
+
 // The mean of scores from 0 to 1 with its 95 % interval.
 function estimate(values, clusters = null) {
   const n = values.length;
-  if (n === 0) return { n, mean: null, low: null, high: null };
+  if (n === 0) return { n, mean: null, low: null, high: null, note: null };
   const mean = sum(values) / n;
   const repeated = clusters !== null && new Set(clusters).size < n;
   const isBinary = values.every((value) => value === 0 || value === 1);
-  const [low, high] = !repeated && isBinary ? wilson(mean, n) : scoreInterval(mean, spreadOf(values, repeated ? clusters : null));
-  return { n, mean, low, high };
+  if (!repeated && isBinary) {
+    const [low, high] = wilson(mean, n);
+    return { n, mean, low, high, note: null };
+  }
+  const spread = spreadOf(values, repeated ? clusters : null);
+  const [low, high] = scoreInterval(mean, spread);
+  return { n, mean, low, high, note: caution(spread, repeated) };
 }
 
 // -- distributions, as distributions.py computes them -----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,14 +14,19 @@ from batchrun.scoring.scorers.base import Score
 
 
 def test_bands_have_equal_numbers_of_rows_and_keep_equal_amounts_together() -> None:
-    """Ten rows make five bands of two; rows with the same length are never in two bands."""
-    found = bands([0.0, 1.0] * 5, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1])
-    assert [(each["least"], each["most"], each["n"], each["mean"]) for each in found] == [
-        (1, 2, 2, 0.5), (3, 4, 2, 0.5), (5, 6, 2, 0.5), (7, 8, 2, 0.5), (9, 10, 2, 0.5),
-    ]  # fmt: skip
-    found = bands([1.0, 1.0, 0.0, 0.0, None, 1.0], [3, 3, 3, 3, 3, None])
-    assert [(each["least"], each["most"], each["n"], each["mean"]) for each in found] == [(3, 3, 4, 0.5)]
-    assert bands([], []) == []
+    """Fifty rows make five bands of ten, thirty make three; rows with the same length are never in two bands."""
+
+    def found(
+        scores: Sequence[float | None], amounts: Sequence[float | None]
+    ) -> list[tuple[float, float, int, float | None]]:
+        return [(each["least"], each["most"], each["n"], each["mean"]) for each in bands(scores, amounts)]
+
+    amounts: list[float | None] = list(range(50, 0, -1))
+    assert found([0.0, 1.0] * 25, amounts) == [(first, first + 9, 10, 0.5) for first in (1, 11, 21, 31, 41)]
+    assert [each[2] for each in found([1.0] * 30, amounts[:30])] == [10, 10, 10]
+    assert found([1.0] * 19 + [None], amounts[:20]) == [(32, 50, 19, 1.0)]
+    assert found([1.0] * 12 + [0.0] * 12, [3] * 24) == [(3, 3, 24, 0.5)]
+    assert found([1.0] * 9, amounts[:9]) == found([], []) == []
 
 
 def test_confusion_counts_each_pair_once() -> None:
@@ -61,7 +67,8 @@ def row(answer: str | None, status: str = "completed", **more: Any) -> ReportRow
 def test_the_length_is_in_characters_without_tokens() -> None:
     """Without token counts, the score is shown by the characters of the answer; cost is left out if unknown."""
     columns = RowColumns([Column("score_a", "score", "a")])
-    (found,) = score_details([row("x", scores={"a": 1.0}), row("xyz", scores={"a": 0.5})], columns)
+    rows = [row("x" * length, scores={"a": 0.5}) for length in range(20)]
+    (found,) = score_details(rows, columns)
     assert [each["measure"] for each in found["by"]] == ["characters"]
     assert found["bars"] is not None
     (found,) = score_details([row(None, "failed", scores={"a": None})], columns)
