@@ -29,6 +29,7 @@ from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
 from batchrun.scoring.labels.label_report import LabelReport, label_lines
 from batchrun.scoring.matrix import Matrix
 from batchrun.scoring.pairing import Pairing
+from batchrun.scoring.power import RowsNeeded
 from batchrun.scoring.score_facts import ComparisonFacts, EvaluationFacts
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.scoring.summary_text import (
@@ -289,6 +290,16 @@ class ScoreComparison:
     def correlation(self) -> float | None:
         """The correlation of the two tables' scores, over the pairs; None if the scores of one of them do not vary."""
         return self._only.correlation
+
+    @property
+    def rows_needed(self) -> Mapping[float, RowsNeeded]:
+        """Difference of `detect` → number of rows that shows it with a power of 80 %, with an interval."""
+        return self._only.rows_needed
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest difference that these pairs show with a power of 80 %; None if they show none."""
+        return self._only.detectable
 
     @property
     def groups(self) -> Mapping[str, Mapping[str, Pairing]]:

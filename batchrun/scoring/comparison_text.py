@@ -9,6 +9,7 @@ from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.figure_tables import contender_rows, correction_notes, group_tables, matrix_tables, pairing_table
 from batchrun.scoring.figures_text import correlation_text, interval, p_text, signed
 from batchrun.scoring.pairing import Pairing
+from batchrun.scoring.power import RowsNeeded
 from batchrun.scoring.text_layout import aligned, md, md_table
 from batchrun.wording import rows_text
 
@@ -67,7 +68,8 @@ def _pairing_lines(pairing: Pairing, comparison: Comparison) -> list[str]:
     lines.append(f"  {rows_text(len(pairing.better))} better{_some(pairing.better)}")
     lines.append(f"  {rows_text(len(pairing.worse))} worse{_some(pairing.worse)}")
     if pairing.rows_needed:
-        lines.append(f"  to detect a difference (80 % power, 5 % level): {_rows_needed(pairing)}")
+        lines.append(f"  {_detectable(pairing)}")
+        lines.append(f"  rows to show a difference: {_rows_needed(pairing)}")
     for column, groups in pairing.groups.items():
         rows = [_group_cells(label, each, comparison.group_tests) for label, each in groups.items()]
         lines += [f"  by {axis_name(column)}:", *(f"    {line}" for line in aligned(rows))]
@@ -94,5 +96,16 @@ def _some(keys: Sequence[str]) -> str:
     return f": {', '.join(keys[:_MAX_KEYS])}{more}"
 
 
+def _detectable(pairing: Pairing) -> str:
+    if pairing.detectable is None:
+        return "too few pairs to show a difference of any size (80 % power, 5 % level)"
+    return f"these pairs show a difference of {pairing.detectable:.4f} or more (80 % power, 5 % level)"
+
+
 def _rows_needed(pairing: Pairing) -> str:
-    return ", ".join(f"{rows_text(rows)} for {size:g}" for size, rows in pairing.rows_needed.items())
+    return ", ".join(f"{_rows(needed)} for {size:g}" for size, needed in pairing.rows_needed.items())
+
+
+def _rows(needed: RowsNeeded) -> str:
+    text = f"{needed.rows:,}"
+    return text if needed.low is None or needed.high is None else f"{text} ({needed.low:,} to {needed.high:,})"

@@ -17,10 +17,11 @@ import numpy as np
 from batchrun.errors import InputError
 from batchrun.scoring.contender import Contender
 from batchrun.scoring.intervals import Floats
+from batchrun.scoring.power import Needs, RowsNeeded, needs
 from batchrun.scoring.score_facts import PairingFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey
-from batchrun.scoring.statistics import Difference, difference, pairs_needed
+from batchrun.scoring.statistics import Difference, difference
 from batchrun.scoring.summary import estimate_facts, scored_values
 from batchrun.wording import rows_text
 
@@ -50,7 +51,10 @@ class Pairing:
         correlation: Pearson's correlation of the pairs' scores in the two tables (φ for scores of 0 and 1); None if it
             cannot be computed.
         better, worse: keys of the rows whose score rose, or fell, from the first table to the second.
-        rows_needed: difference → rows that would show it; empty if the rows' differences do not vary.
+        rows_needed: difference → rows that show it with a power of 80 %; empty for a group, and if the rows'
+            differences do not vary.
+        detectable: the smallest difference that these pairs show with a power of 80 %; None if they show none, and
+            where `rows_needed` is empty.
         groups: column of `--by` → its value → the pairing of the rows with that value.
     """
 
@@ -66,7 +70,8 @@ class Pairing:
     correlation: float | None
     better: Sequence[str]
     worse: Sequence[str]
-    rows_needed: Mapping[float, int]
+    rows_needed: Mapping[float, RowsNeeded]
+    detectable: float | None
     groups: Mapping[str, Mapping[str, Pairing]] = field(default_factory=dict)
 
     def facts(self) -> PairingFacts:
@@ -86,7 +91,11 @@ class Pairing:
             "correlation": self.correlation,
             "better": list(self.better),
             "worse": list(self.worse),
-            "rows_needed": {f"{size:g}": rows for size, rows in self.rows_needed.items()},
+            "rows_needed": {
+                f"{size:g}": {"rows": each.rows, "low": each.low, "high": each.high}
+                for size, each in self.rows_needed.items()
+            },
+            "detectable": self.detectable,
             "groups": {
                 column: {label: each.facts() for label, each in labels.items()}
                 for column, labels in self.groups.items()
@@ -119,8 +128,8 @@ def pair(
         clusters=dict(zip(first.tally.keys, first.tally.clusters, strict=True)) if first.tally.clusters else None,
     )
 
-    def compared(some: _PairedRows) -> Pairing:
-        return _pairing(first.name, second.name, scorer, some, detectable)
+    def compared(some: _PairedRows, sizes: Sequence[float] = ()) -> Pairing:
+        return _pairing(first.name, second.name, scorer, some, sizes)
 
     groups: dict[str, dict[str, Pairing]] = {}
     for column, labels in first.tally.labels.items():
@@ -129,7 +138,7 @@ def pair(
             members[label].add(pair_key)
         if len(members) <= MAX_GROUPS:
             groups[column] = {label: compared(rows.part(pair_keys)) for label, pair_keys in members.items()}
-    return replace(compared(rows), groups=groups)
+    return replace(compared(rows, detectable), groups=groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +165,7 @@ class _PairedRows:
         return _PairedRows(selected(self.first), selected(self.second), self.expected & pair_keys, self.clusters)
 
 
-def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, detectable: Sequence[float]) -> Pairing:
+def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, sizes: Sequence[float]) -> Pairing:
     shared: dict[str, list[PairKey]] = defaultdict(list)
     for pair_key in rows.first:
         if pair_key in rows.second:
@@ -164,8 +173,9 @@ def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, detectable
     keys = list(shared)
     a = np.asarray([mean(rows.first[each] for each in shared[key]) for key in keys], dtype=np.float64)
     b = np.asarray([mean(rows.second[each] for each in shared[key]) for key in keys], dtype=np.float64)
-    paired_difference = difference(a, b, None if rows.clusters is None else [rows.clusters[key] for key in keys])
-    deviation = paired_difference.deviation
+    clusters = None if rows.clusters is None else [rows.clusters[key] for key in keys]
+    paired_difference = difference(a, b, clusters)
+    needed = needs(a, b, paired_difference, clusters, sizes) if sizes else Needs()
     return Pairing(
         first=first,
         second=second,
@@ -179,7 +189,8 @@ def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, detectable
         correlation=_correlation(a, b),
         better=[key for key, change in zip(keys, b - a, strict=True) if change > 0],
         worse=[key for key, change in zip(keys, b - a, strict=True) if change < 0],
-        rows_needed={size: pairs_needed(deviation, size) for size in detectable} if deviation else {},
+        rows_needed=needed.rows,
+        detectable=needed.detectable,
     )
 
 

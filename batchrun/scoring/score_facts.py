@@ -18,6 +18,7 @@ __all__ = [
     "LabelFacts",
     "MatrixFacts",
     "PairingFacts",
+    "RowsNeededFacts",
     "ScoreFacts",
     "VarianceFacts",
 ]
@@ -159,6 +160,14 @@ class EvaluationFacts(TypedDict):
     exit_code: int
 
 
+class RowsNeededFacts(TypedDict):
+    """The rows that show a difference; see `batchrun.scoring.power.RowsNeeded`."""
+
+    rows: int
+    low: int | None
+    high: int | None
+
+
 class PairingFacts(TypedDict):
     """Two tables compared by one scorer; see `batchrun.scoring.comparison.Pairing`."""
 
@@ -176,7 +185,8 @@ class PairingFacts(TypedDict):
     correlation: float | None
     better: list[str]
     worse: list[str]
-    rows_needed: dict[str, int]
+    rows_needed: dict[str, RowsNeededFacts]
+    detectable: float | None
     groups: dict[str, dict[str, PairingFacts]]
     better_rows: NotRequired[list[int]]
     worse_rows: NotRequired[list[int]]

@@ -79,6 +79,7 @@ def test_compare_lists_the_flips(tmp_path: Path) -> None:
     [found] = json.loads(done.stdout)["pairings"]
     assert (found["better"], found["worse"], found["test"], found["p_value"]) == (["6", "7", "8"], [], "mcnemar", 0.25)
     assert list(found["rows_needed"]) == ["0.1"]
+    assert found["rows_needed"]["0.1"] == {"rows": 249, "low": 84, "high": 490}
     text = batchrun(tmp_path, "compare", "a.csv", "b.csv", "--key", "id", *SCORE).stdout
     assert "numeric: b.csv against a.csv, 10 pairs" in text
 
