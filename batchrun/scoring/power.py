@@ -23,7 +23,7 @@ LEVEL: Final = 0.05
 POWER: Final = 0.8
 _Z: Final = NormalDist().inv_cdf(1 - LEVEL / 2)
 _Z_POWER: Final = NormalDist().inv_cdf(POWER)
-_EXACT_UP_TO_FLIPS: Final = 2_000
+_EXACT_UP_TO_FLIPS: Final = 500
 _STEPS: Final = 10_000
 """A difference that can be shown is given in steps of 0.0001."""
 _FOLLOWING: Final = 12
@@ -122,9 +122,9 @@ def flip_power(rows: int, flipping: float, size: float) -> float:
 def rows_for_flips(flipping: float, size: float) -> int:
     """Return the smallest number of rows from which McNemar's exact test has the power to show a difference.
 
-    Up to 2,000 flips the power is exact. Above, it is Φ((nδ - z√(nψ) - 1) / √(n(ψ - δ²))) for n rows, ψ flipping and
-    the difference δ, the normal approximation with the continuity correction of Edwards 1948; unit tests bound its
-    error.
+    Up to about 500 flips the power is exact. Above, it is Φ((nδ - z√(nψ) - 1) / √(n(ψ - δ²))) for n rows, the share ψ
+    that flips and the difference δ: the normal approximation with the continuity correction of Edwards 1948. Unit
+    tests bound its error.
 
     Args:
         flipping: share of the rows that flip; a smaller one than `size` is raised to it.
@@ -136,7 +136,8 @@ def rows_for_flips(flipping: float, size: float) -> int:
     if approximate * flipping > _EXACT_UP_TO_FLIPS:
         return math.ceil(approximate)
     most = int(1.2 * approximate) + 40
-    rejections = _rejections((flipping + size) / (2 * flipping), most + _FOLLOWING + 1)
+    last, weights = _binomial(most + _FOLLOWING + 1, flipping)
+    rejections = _rejections((flipping + size) / (2 * flipping), last + len(weights))
 
     def has_power(rows: int) -> bool:
         first, weights = _binomial(rows, flipping)
@@ -200,26 +201,24 @@ def _rejections(upwards: float, most: int) -> Floats:
         upwards: probability that a flip goes upwards.
     """
     found = np.zeros(most + 1)
-    # A fair coin, flips upwards, and flips downwards.
-    chances = [0.5, min(upwards, 1 - 1e-12), max(1 - upwards, 1e-12)]
-    tails, points = [0.0] * 3, [0.0] * 3
+    up, down = min(upwards, 1 - 1e-12), max(1 - upwards, 1e-12)
     few = -1
+    # P(X ≤ few) and P(X = few), of a fair coin, of flips upwards and of flips downwards.
+    tail = up_tail = down_tail = point = up_point = down_point = 0.0
     for flips in range(1, most + 1):
-        if few >= 0:
-            for place, p in enumerate(chances):
-                tails[place] -= p * points[place]
-                points[place] *= flips / (flips - few) * (1 - p)
         if few < 0:
-            following = [(1 - p) ** flips for p in chances]
+            after, up_after, down_after = 0.5**flips, down**flips, up**flips
         else:
-            following = [
-                point * (flips - few) / (few + 1) * p / (1 - p) for point, p in zip(points, chances, strict=True)
-            ]
-        if 2 * (tails[0] + following[0]) <= LEVEL:
+            tail, up_tail, down_tail = tail - 0.5 * point, up_tail - up * up_point, down_tail - down * down_point
+            grown = flips / (flips - few)
+            point, up_point, down_point = point * grown * 0.5, up_point * grown * down, down_point * grown * up
+            grown = (flips - few) / (few + 1)
+            after, up_after, down_after = point * grown, up_point * grown * up / down, down_point * grown * down / up
+        if 2 * (tail + after) <= LEVEL:
             few += 1
-            points = following
-            tails = [tail + point for tail, point in zip(tails, points, strict=True)]
-        found[flips] = tails[1] + tails[2]
+            point, up_point, down_point = after, up_after, down_after
+            tail, up_tail, down_tail = tail + after, up_tail + up_after, down_tail + down_after
+        found[flips] = up_tail + down_tail
     return found
 
 

@@ -69,13 +69,13 @@ def test_a_simulation_has_the_power() -> None:
     assert float((p_values <= 0.05).mean()) == pytest.approx(0.8, abs=0.015)
 
 
-@pytest.mark.parametrize(("flipping", "size"), [(0.3, 0.02), (0.2, 0.015), (0.5, 0.03), (0.05, 0.005)])
+@pytest.mark.parametrize(("flipping", "size"), [(0.3, 0.037), (0.1, 0.0125), (0.9, 0.1), (0.05, 0.005)])
 def test_many_flips_are_approximated_closely(monkeypatch: pytest.MonkeyPatch, flipping: float, size: float) -> None:
-    """Above 2,000 flips, the number of rows is that of the exact power within 0.2 %."""
+    """Above 500 flips, the number of rows is that of the exact power within 0.5 %."""
     monkeypatch.setattr(power, "_EXACT_UP_TO_FLIPS", 0)
     approximate = rows_for_flips(flipping, size)
     monkeypatch.setattr(power, "_EXACT_UP_TO_FLIPS", 10**6)
-    assert approximate == pytest.approx(rows_for_flips(flipping, size), rel=0.002)
+    assert approximate == pytest.approx(rows_for_flips(flipping, size), rel=0.005)
 
 
 @pytest.mark.parametrize(("rows", "flipping"), [(6, 0), (6, 0.5), (50, 0), (100, 0.2), (400, 0.6), (9_000, 0.4)])
