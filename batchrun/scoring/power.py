@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from batchrun.scoring.statistics import Difference, Floats, estimate
+from batchrun.scoring.intervals import Floats
+from batchrun.scoring.statistics import Difference, estimate
 
 __all__ = ["Needs", "RowsNeeded", "flip_power", "needs", "rows_for_flips", "rows_for_mean", "size_for_flips"]
 

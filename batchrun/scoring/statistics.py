@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -17,7 +16,6 @@ import numpy.typing as npt
 
 from batchrun.probability import sign_tail, student_tail
 from batchrun.scoring.intervals import (
-    CONFIDENCE,
     Floats,
     Spread,
     adjusted_wald,
@@ -35,7 +33,6 @@ __all__ = [
     "difference",
     "estimate",
     "holm",
-    "pairs_needed",
     "pass_at_k",
     "pass_hat_k",
 ]
@@ -43,9 +40,6 @@ __all__ = [
 Method: TypeAlias = Literal["none", "wilson", "wilson-t", "clustered", "bonett-price"]
 Test: TypeAlias = Literal["none", "mcnemar", "permutation", "paired t", "clustered t"]
 
-POWER: Final = 0.8
-_Z: Final = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-_Z_POWER: Final = NormalDist().inv_cdf(POWER)
 _PERMUTATION_UP_TO: Final = 2_000
 
 
@@ -213,19 +207,6 @@ def _cluster_test(mean: float, found: Spread) -> tuple[float | None, Test]:
 def _mcnemar(better: int, worse: int) -> float:
     """Return the p-value of the binomial test with p = 1/2: twice the smaller tail, since it is symmetrical."""
     return min(1.0, 2 * sign_tail(min(better, worse), better + worse))
-
-
-def pairs_needed(deviation: float, size: float) -> int:
-    """Return the number of rows that detects a difference with a power of 80 % at a level of 5 %, two-sided.
-
-    n = ((z_0.975 + z_0.8) · ω / δ)², where ω is the standard deviation of the rows' differences: the sample size of
-    a paired z-test, Miller 2024 (https://arxiv.org/abs/2411.00640).
-
-    Args:
-        deviation: ω.
-        size: δ, the difference to detect, above 0.
-    """
-    return max(1, int(np.ceil(((_Z + _Z_POWER) * deviation / size) ** 2)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from batchrun.scoring import power
+from batchrun.scoring.intervals import Floats
 from batchrun.scoring.power import flip_power, needs, rows_for_flips, rows_for_mean, size_for_flips
-from batchrun.scoring.statistics import Floats, difference
+from batchrun.scoring.statistics import difference
 
 
 def scipys_flip_power(rows: int, flipping: float, size: float) -> float:

@@ -19,7 +19,6 @@ from batchrun.scoring.statistics import (
     difference,
     estimate,
     holm,
-    pairs_needed,
     pass_at_k,
     pass_hat_k,
 )
@@ -282,26 +281,6 @@ def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
     for k in (1, 2, 1_300, 2_000):
         assert pass_at_k(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
         assert pass_hat_k(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
-
-
-def test_rows_needed_is_statsmodels() -> None:
-    """normal_sample_size_one_tail(0.02, 0.8, 0.025, std_null=0.4) is 3,139.55."""
-    assert pairs_needed(0.4, 0.02) == 3_140
-
-
-def test_rows_needed_show_the_difference() -> None:
-    """With the required number of rows, a true difference of 5 points is detected in 4 of 5 tables."""
-    rng = np.random.default_rng(16)
-    # 15 % flip up, 10 % down.
-    deviation = (0.25 - 0.05**2) ** 0.5
-    n = pairs_needed(deviation, 0.05)
-    found = 0
-    for _ in range(SETS):
-        better, worse, _ = rng.multinomial(n, [0.15, 0.10, 0.75]).tolist()
-        p_value = change(better, worse, n).p_value
-        assert p_value is not None
-        found += p_value < 0.05
-    assert 0.76 <= found / SETS <= 0.84
 
 
 def test_holm_is_statsmodels() -> None:
