@@ -43,6 +43,7 @@ _IMAGE_PARTS: Final = ("image_url", "input_image")
 _UNSENT: Final = frozenset({"weight"})
 """Keys of a message that concern only the training of models."""
 _LIST_TEXT: Final = re.compile(r"\s*\[\s*\{")
+_OBJECT_TEXT: Final = re.compile(r"""\s*\{\s*["'](messages|role|from)["']\s*:""")
 _ROLE_TEXT: Final = re.compile(r"""["'](role|from)["']\s*:""")
 _PYTHON_TEXT: Final = re.compile(r"\s*\[\s*\{\s*'")
 """The beginning of a list as Python prints it."""
@@ -97,14 +98,19 @@ def is_conversation(cell: Value, column: str) -> bool:
     """Return whether a cell looks like a conversation, so that it is not asked as a text.
 
     It is a list of objects, or a text that begins like one, and has roles unless the name of the column says enough.
-    Lists as Python or numpy print them count too: they are refused with the reason.
+    Lists as Python or numpy print them, and a single message or an object with messages in place of a list, count too:
+    they are refused with the reason.
 
     >>> is_conversation([{"role": "user", "content": "1+1?"}], "prompt"), is_conversation("1+1?", "messages")
     (True, False)
     """
     is_named = column in CONVERSATION_COLUMNS
     if isinstance(cell, str):
-        return _LIST_TEXT.match(cell) is not None and (is_named or _ROLE_TEXT.search(cell, 0, 2_000) is not None)
+        if is_named:
+            return (_LIST_TEXT.match(cell) or _OBJECT_TEXT.match(cell)) is not None
+        return _LIST_TEXT.match(cell) is not None and _ROLE_TEXT.search(cell, 0, 2_000) is not None
+    if isinstance(cell, dict):
+        return "messages" in cell or {"role", "content"} <= cell.keys() or {"from", "value"} <= cell.keys()
     if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):
         return False
     return is_named or "role" in cell[0] or "from" in cell[0]
@@ -183,7 +189,8 @@ def _listed(cell: Value) -> list[Any]:
     if isinstance(cell, str):
         cell = _from_json(cell)
     if not isinstance(cell, list):
-        raise ConversationError("not_messages", f"expected a list of messages, got {_described(cell)}")
+        inside = "; its list is in `messages`" if isinstance(cell, dict) and "messages" in cell else ""
+        raise ConversationError("not_messages", f"expected a list of messages, got {_described(cell)}{inside}")
     if not cell:
         raise ConversationError("empty_prompt", "the list of messages is empty")
     return cell
@@ -243,6 +250,11 @@ def _message(entry: Any, where: str) -> JsonDict:
         raise ConversationError("not_messages", f"{where}: has no `role` (keys: {keys[:200]})")
     if role not in ROLES:
         _fail(where, f"unknown role {_shown(role)} (roles: {', '.join(ROLES)})")
+    if "function_call" in given:
+        _fail(
+            where,
+            "`function_call` is the former form of `tool_calls`; write it as such, with role `tool` for its output",
+        )
     message: JsonDict = {"role": role, "content": None}
     if calls := given.pop("tool_calls", None):
         if role != "assistant":

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from batchrun.errors import InputError
+from batchrun.prompts.conversations import is_conversation
 from batchrun.shell_hint import option
 from batchrun.tables import Source, header_hint, longest_text_column
 
@@ -62,6 +63,13 @@ def default_template(columns: Sequence[str]) -> str | None:
 def no_prompt(source: Source) -> InputError:
     """Return the error for a table that has no default template, with a prompt to paste."""
     names = ", ".join(map(repr, source.columns))
+    first = next(source.rows(), None)
+    talks = [column for column in source.columns if first is not None and is_conversation(first.values[column], column)]
+    if talks:
+        return InputError(
+            f"{source.name}: no column is named 'prompt', 'question' or 'messages' (columns: {names}): the cells of "
+            f"{talks[0]!r} are lists of messages: give {option('--messages', talks[0])}, or a prompt"
+        )
     example = longest_text_column(source)
     hint = header_hint(source)
     if hint:

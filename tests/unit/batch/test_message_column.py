@@ -43,6 +43,11 @@ def source_of(*rows: dict[str, Any]) -> Source:
         ([{"messages": ["Hello", "there"]}], None),
         ([{"prompt": None}], None),
         ([{"messages": [USER]}, {"messages": "odd"}], "messages"),
+        ([{"messages": USER}], "messages"),
+        ([{"messages": json.dumps({"messages": [USER]})}], "messages"),
+        ([{"prompt": {"role": "user", "content": "1+1?"}}], "prompt"),
+        ([{"prompt": {"role": "admin"}}], None),
+        ([{"prompt": json.dumps(USER)}], None),
     ],
 )
 def test_the_default_column(rows: list[dict[str, Any]], column: str | None) -> None:

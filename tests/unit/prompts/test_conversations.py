@@ -105,6 +105,8 @@ def test_the_messages_that_are_sent(cell: Any, sent: list[Any]) -> None:
         ('"Hello"', "not_messages", "expected a list of messages, got text"),
         (7, "not_messages", "expected a list of messages, got a number"),
         (USER, "not_messages", "expected a list of messages, got an object"),
+        ({"messages": [USER]}, "not_messages", "got an object; its list is in `messages`"),
+        ([USER, {**ANSWER, "content": None, "function_call": {}}], "bad_messages", "message 2: `function_call` is the former form"),
         (str([USER]), "not_messages", "a list as Python prints it, not JSON; write the column with json.dumps"),
         ("[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'user'}]", "not_messages", "as Python prints it"),
         ('[{"role": "user", ', "not_messages", "not valid JSON"),

@@ -70,6 +70,13 @@ def test_no_usual_column(tmp_path: Path) -> None:
     assert """for example --prompt "{{ row['Full question'] }}\"""" in str(error)
 
 
+def test_a_column_of_conversations_with_another_name(tmp_path: Path) -> None:
+    """If the cells of a column are lists of messages, the message names the option that asks them."""
+    (tmp_path / "q.jsonl").write_text('{"id": 1, "chosen": [{"role": "user", "content": "1+1?"}]}\n', encoding="utf-8")
+    error = no_prompt(open_source(tmp_path / "q.jsonl", ReadOptions()))
+    assert "the cells of 'chosen' are lists of messages: give --messages chosen, or a prompt" in str(error)
+
+
 def test_a_header_that_looks_like_a_row(tmp_path: Path) -> None:
     """`--no-header` comes first, with the name that the longest column has then."""
     text = str(no_prompt(table(tmp_path / "q.csv", "1,What is 2+3?\n2,What is 4*5?\n")))
